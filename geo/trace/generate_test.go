@@ -1,0 +1,38 @@
+package trace_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"doorstep/geo"
+	"doorstep/geo/trace"
+)
+
+func TestGenerate_is_a_journey(t *testing.T) {
+	t.Parallel()
+	top := map[geo.Mode]float64{geo.Car: 90, geo.Bike: 35, geo.Walk: 15}
+	rapid.Check(t, func(t *rapid.T) {
+		mode := rapid.SampledFrom([]geo.Mode{geo.Car, geo.Bike, geo.Walk}).Draw(t, "mode")
+		from := geo.MustPoint(rapid.Float64Range(-80, 80).Draw(t, "lat"), rapid.Float64Range(-180, 180).Draw(t, "lng"))
+		to := geo.Offset(from, rapid.Float64Range(0, 360).Draw(t, "bearing"), rapid.Float64Range(0, 5000).Draw(t, "length_m"))
+		fixes := trace.Generate(rapid.Uint64().Draw(t, "seed"), from, to, mode)
+
+		assert.Less(t, geo.DistanceM(from, fixes[0].Point), 30.0)
+		assert.Less(t, geo.DistanceM(to, fixes[len(fixes)-1].Point), 30.0)
+		for i, f := range fixes[1:] {
+			assert.Equal(t, fixes[i].RecordedMS+1000, f.RecordedMS)
+			kmh := geo.DistanceM(fixes[i].Point, f.Point) * 3.6
+			assert.Less(t, kmh, top[mode], "second %d", i)
+		}
+	})
+}
+
+func TestGenerate_repeats_itself(t *testing.T) {
+	t.Parallel()
+	from := geo.MustPoint(52.09, 5.12)
+	one := trace.GenerateBearing(3, from, 45, 2000, geo.Bike)
+	assert.Equal(t, one, trace.GenerateBearing(3, from, 45, 2000, geo.Bike))
+	assert.NotEqual(t, one, trace.GenerateBearing(4, from, 45, 2000, geo.Bike))
+}
