@@ -1,0 +1,101 @@
+package sessions
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is a refusal or a fault by name. The list is closed: gateway/api maps
+// every one to a status, openapi.yaml names every one, and a test holds the
+// three together.
+type Code string
+
+// The codes.
+const (
+	InvalidRequest         Code = "INVALID_REQUEST"
+	Unauthenticated        Code = "UNAUTHENTICATED"
+	Forbidden              Code = "FORBIDDEN"
+	SessionNotFound        Code = "SESSION_NOT_FOUND"
+	NoActiveJourney        Code = "NO_ACTIVE_JOURNEY"
+	NotScheduled           Code = "NOT_SCHEDULED"
+	JourneyAlreadyStarted  Code = "JOURNEY_ALREADY_STARTED"
+	TrainerBusy            Code = "TRAINER_BUSY"
+	SessionConflict        Code = "SESSION_CONFLICT"
+	RateLimited            Code = "RATE_LIMITED"
+	ImplausibleSpeed       Code = "IMPLAUSIBLE_SPEED"
+	ImplausibleJump        Code = "IMPLAUSIBLE_JUMP"
+	NotWithinRadius        Code = "NOT_WITHIN_RADIUS"
+	NoFreshLocation        Code = "NO_FRESH_LOCATION"
+	SuspiciousLocation     Code = "SUSPICIOUS_LOCATION"
+	OTPWrong               Code = "OTP_WRONG"
+	OTPExpired             Code = "OTP_EXPIRED"
+	OTPLocked              Code = "OTP_LOCKED"
+	NotPendingVerification Code = "NOT_PENDING_VERIFICATION"
+	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
+	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
+	KeysUnavailable        Code = "KEYS_UNAVAILABLE"
+	Overloaded             Code = "OVERLOADED"
+	RouteNotFound          Code = "ROUTE_NOT_FOUND"
+	MethodNotAllowed       Code = "METHOD_NOT_ALLOWED"
+	RequestTimeout         Code = "REQUEST_TIMEOUT"
+	PayloadTooLarge        Code = "PAYLOAD_TOO_LARGE"
+	UnsupportedMediaType   Code = "UNSUPPORTED_MEDIA_TYPE"
+	HeadersTooLarge        Code = "HEADERS_TOO_LARGE"
+	Internal               Code = "INTERNAL"
+)
+
+// Error is a refusal or a fault with its code, a message fit for the caller's
+// eyes, and what the code needs besides. Compare by code with errors.Is and a
+// bare &Error{Code: …}, or read it with CodeOf.
+type Error struct {
+	Code    Code
+	Message string
+
+	RetryAfter   time.Duration // RateLimited, OTPLocked, …Unavailable
+	DistanceM    float64       // NotWithinRadius
+	RadiusM      float64       // NotWithinRadius
+	AttemptsLeft int           // OTPWrong
+	Journey      *Session      // JourneyAlreadyStarted: the running one
+
+	cause error
+}
+
+// Refuse makes an Error without a cause.
+func Refuse(code Code, message string) *Error { return &Error{Code: code, Message: message} }
+
+// Fault makes an Error with the cause that operators see and callers don't.
+func Fault(code Code, message string, cause error) *Error {
+	return &Error{Code: code, Message: message, cause: cause}
+}
+
+// Error is for logs; the API shows Message only.
+func (e *Error) Error() string {
+	if e.cause != nil {
+		return fmt.Sprintf("%s: %s: %v", e.Code, e.Message, e.cause)
+	}
+	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is makes errors.Is compare by code.
+func (e *Error) Is(target error) bool {
+	var t *Error
+	return errors.As(target, &t) && t.Code == e.Code
+}
+
+// CodeOf is the code of err, Internal for an error that has none, and "" for
+// nil.
+func CodeOf(err error) Code {
+	var e *Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e):
+		return e.Code
+	default:
+		return Internal
+	}
+}

@@ -1,0 +1,79 @@
+package sessions
+
+import (
+	"math"
+	"time"
+
+	"doorstep/geo"
+)
+
+// Fix is one position that a phone reports. A value of NewFix: in range and
+// rounded to what the stores keep, so that both stores judge the same number.
+type Fix struct {
+	Point geo.Point
+	// AccuracyM is the radius the phone claims to be within, in metres, to
+	// 0.1; 0 means that it did not say.
+	AccuracyM float64
+	// SpeedKMH and HeadingDeg are the receiver's own, to 0.1; nil where the
+	// phone did not say.
+	SpeedKMH   *float64
+	HeadingDeg *float64
+	// RecordedAt is the phone's clock, to the millisecond; zero where the
+	// phone did not say.
+	RecordedAt time.Time
+	// Mock is the phone's own word that the position comes from a mock
+	// provider.
+	Mock bool
+}
+
+// NewFix checks and rounds a fix. The error is an *Error with InvalidRequest
+// and a message that names the field.
+func NewFix(f Fix) (Fix, error) {
+	switch {
+	case !f.Point.Valid():
+		return Fix{}, Refuse(InvalidRequest, "latitude must be in [-90, 90] and longitude in [-180, 180]")
+	case !(f.AccuracyM >= 0 && f.AccuracyM <= maxAccuracyM):
+		return Fix{}, Refuse(InvalidRequest, "accuracy must be in [0, 100000] metres")
+	case f.SpeedKMH != nil && !(*f.SpeedKMH >= 0 && *f.SpeedKMH <= maxSpeedKMH):
+		return Fix{}, Refuse(InvalidRequest, "speed must be in [0, 2000] km/h")
+	case f.HeadingDeg != nil && !(*f.HeadingDeg >= 0 && *f.HeadingDeg <= 360):
+		return Fix{}, Refuse(InvalidRequest, "heading must be in [0, 360) degrees")
+	case !f.RecordedAt.IsZero() && (f.RecordedAt.Before(earliest) || f.RecordedAt.After(latest)):
+		return Fix{}, Refuse(InvalidRequest, "recordedAt must be between the years 2000 and 2200")
+	}
+	f.AccuracyM = tenth(f.AccuracyM)
+	f.SpeedKMH = tenthOf(f.SpeedKMH)
+	f.HeadingDeg = headingOf(f.HeadingDeg)
+	f.RecordedAt = f.RecordedAt.Truncate(time.Millisecond)
+	return f, nil
+}
+
+const (
+	maxAccuracyM = 100_000 // a phone with only a country code says tens of km
+	maxSpeedKMH  = 2_000   // no trainer flies faster; keeps one decimal exact
+)
+
+var (
+	earliest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+func tenth(v float64) float64 { return math.Round(v*10) / 10 }
+
+func tenthOf(v *float64) *float64 {
+	if v == nil {
+		return nil
+	}
+	t := tenth(*v)
+	return &t
+}
+
+// headingOf folds 360, which some receivers send for north, to 0; 359.97
+// rounds there too.
+func headingOf(v *float64) *float64 {
+	t := tenthOf(v)
+	if t != nil && *t >= 360 {
+		*t = 0
+	}
+	return t
+}

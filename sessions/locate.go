@@ -1,0 +1,125 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Update judges one fix of the caller's journey. One round trip to the live
+// store, none to the repository; only when the store knows no such journey is
+// the repository asked, at a bounded rate per caller, to tell a stranger from a
+// store that has forgotten.
+//
+// Refusals of the fix are in the receipt. Errors: SessionNotFound, Forbidden,
+// NoActiveJourney, RateLimited, LiveStoreUnavailable, DatabaseUnavailable.
+func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
+	if c.Role != Trainer {
+		return Receipt{}, errNotTrainer
+	}
+	ref := Ref{TrainerID: c.ID, SessionID: id}
+	receipt, err := s.live.Publish(ctx, ref, fix)
+	if err == nil && receipt.Verdict == VerdictUnknown {
+		if err := s.restoreFor(ctx, c, id); err != nil {
+			return Receipt{}, err
+		}
+		receipt, err = s.live.Publish(ctx, ref, fix)
+	}
+	switch {
+	case err != nil:
+		return Receipt{}, liveDown(err)
+	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
+		return Receipt{}, errNoJourney
+	}
+	return receipt, nil
+}
+
+// restoreFor puts a journey of this trainer back into the live store.
+func (s *Service) restoreFor(ctx context.Context, c Caller, id ID) error {
+	if wait := s.slow.take(c.ID, s.opts.Now()); wait > 0 {
+		return &Error{Code: RateLimited, Message: "too many updates for journeys that are not active", RetryAfter: wait}
+	}
+	session, err := s.repo.Session(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case !session.isTrainer(c):
+		return errNotTrainer
+	case !s.running(session):
+		return errNoJourney
+	}
+	return liveDown(s.restore(ctx, session))
+}
+
+// View is what a reader sees of a journey. Degraded means that the live store
+// could not be asked: Active is then the repository's word, and there is no
+// version to wait on.
+type View struct {
+	Ref
+	Snapshot
+	Degraded bool
+}
+
+// Ref finds where a session's journey lives, for a caller who may see it.
+// Errors: SessionNotFound, Forbidden, DatabaseUnavailable.
+func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
+	meta, known, err := s.live.Meta(ctx, id)
+	if err != nil || !known {
+		session, err := s.repo.Session(ctx, id)
+		if err != nil {
+			return Ref{}, err
+		}
+		meta = session.Meta()
+		// Only a hint for the next read; a store that is down will be told
+		// then.
+		_ = s.live.SetMeta(ctx, id, meta)
+	}
+	if !meta.HasParty(c) {
+		return Ref{}, errNotParty
+	}
+	return Ref{TrainerID: meta.TrainerID, SessionID: id}, nil
+}
+
+// View reads a journey through a Ref that Service.Ref gave. A journey that the
+// live store has forgotten is put back first, so that every reader and every
+// gateway sees the same version. Errors: SessionNotFound, DatabaseUnavailable.
+func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
+	snap, err := s.live.Latest(ctx, ref)
+	if err == nil && !snap.Known {
+		snap, err = s.forgotten(ctx, ref)
+	}
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return s.degraded(ctx, ref)
+	case err != nil:
+		return View{}, err
+	}
+	return View{Ref: ref, Snapshot: snap}, nil
+}
+
+func (s *Service) forgotten(ctx context.Context, ref Ref) (Snapshot, error) {
+	session, err := s.repo.Session(ctx, ref.SessionID)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if err := s.restore(ctx, session); err != nil {
+		return Snapshot{}, err
+	}
+	return s.live.Latest(ctx, ref)
+}
+
+func (s *Service) degraded(ctx context.Context, ref Ref) (View, error) {
+	session, err := s.repo.Session(ctx, ref.SessionID)
+	if err != nil {
+		return View{}, err
+	}
+	return View{Ref: ref, Snapshot: Snapshot{Known: true, Active: s.running(session)}, Degraded: true}, nil
+}
+
+var errNoJourney = Refuse(NoActiveJourney, "no journey to this session is running")
+
+// RetryIn rounds a wait up to whole seconds, at least one: the form of the
+// Retry-After header.
+func RetryIn(d time.Duration) int {
+	return max(1, int((d+time.Second-1)/time.Second))
+}
