@@ -58,6 +58,10 @@ var (
 	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
+// RoundM is a distance in metres to 0.1, as every answer and both stores give
+// it.
+func RoundM(d float64) float64 { return tenth(d) }
+
 func tenth(v float64) float64 { return math.Round(v*10) / 10 }
 
 func tenthOf(v *float64) *float64 {

@@ -86,7 +86,8 @@ type Receipt struct {
 	Arriving   bool          // Stored: a fix of this journey was inside the fence
 }
 
-// Location is a fix that was believed, and when.
+// Location is a fix that was believed, and when. Its RecordedAt is the fix's
+// own time: the phone's clock where that was sane, else At; Mock is not kept.
 type Location struct {
 	Fix
 	// At is the store's clock at acceptance.

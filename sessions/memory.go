@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
 
@@ -160,9 +159,11 @@ func (m *Memory) plausible(t *track, fix Fix, fixMS int64) Verdict {
 }
 
 func (m *Memory) store(ref Ref, t *track, fix Fix, fixMS, now int64) {
+	fix.RecordedAt, fix.Mock = at(fixMS), false
 	t.last, t.atMS, t.fixMS = &fix, now, fixMS
-	t.distanceM = geo.DistanceM(fix.Point, t.home)
-	t.isArriving = t.isArriving || t.distanceM <= m.opts.RadiusM
+	toHome := geo.DistanceM(fix.Point, t.home)
+	t.distanceM = RoundM(toHome)
+	t.isArriving = t.isArriving || toHome <= m.opts.RadiusM
 	t.version = max(t.version+1, now)
 	t.expiresMS = min(now+m.opts.LocationTTL.Milliseconds(), t.startedMS+m.opts.JourneyTTL.Milliseconds())
 	m.wake(ref)
@@ -311,6 +312,5 @@ func nextVersion(t *track, now int64) int64 {
 	return max(t.version+1, now)
 }
 
-func at(unixMS int64) time.Time     { return time.UnixMilli(unixMS).UTC() }
-func millis(n int64) time.Duration  { return time.Duration(n) * time.Millisecond }
-func wholeMetres(d float64) float64 { return math.Round(d) }
+func at(unixMS int64) time.Time    { return time.UnixMilli(unixMS).UTC() }
+func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -1,0 +1,180 @@
+// Package hub is who waits for which session: one hub a process, behind the
+// long poll of live reads. It holds no data: a wake-up only says "read again",
+// so a lost one costs a waiter its time-out, never a change.
+package hub
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"doorstep/sessions"
+)
+
+// ErrTooMany is returned when a caller, or the whole process, has as many waits
+// open as it may.
+var ErrTooMany = errors.New("too many waits")
+
+// Source is the part of the live store that the hub waits on: sessions.Live.
+type Source interface {
+	Watch(ctx context.Context, ref sessions.Ref, wake func()) (stop func(), err error)
+}
+
+// Metrics is told of every wait.
+type Metrics interface {
+	// Waiting gets +1 and -1.
+	Waiting(delta int)
+	// Waited: how a wait ended, from the closed list of Outcome.
+	Waited(outcome Outcome, took time.Duration)
+}
+
+// Outcome is how a wait ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Changed  Outcome = "changed"
+	TimedOut Outcome = "timed_out"
+	Left     Outcome = "left"
+	Drained  Outcome = "drained"
+	Failed   Outcome = "failed"
+)
+
+// Options are the hub's limits. Zero means default.
+type Options struct {
+	PerCaller int // open waits a caller: 4
+	Total     int // open waits in the process: 100,000
+	Metrics   Metrics
+}
+
+// Hub lets callers wait for changes. Safe for concurrent use.
+type Hub struct {
+	source Source
+	opts   Options
+	total  atomic.Int64
+	drain  chan struct{}
+	once   sync.Once
+
+	mu      sync.Mutex
+	waiting map[sessions.ID]int
+}
+
+// New makes a hub on a source. It starts nothing.
+func New(source Source, opts Options) *Hub {
+	if opts.PerCaller == 0 {
+		opts.PerCaller = 4
+	}
+	if opts.Total == 0 {
+		opts.Total = 100_000
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = noMetrics{}
+	}
+	return &Hub{source: source, opts: opts, drain: make(chan struct{}), waiting: map[sessions.ID]int{}}
+}
+
+// Wait calls read until it reports a change, then returns Changed. It registers
+// first and reads then, so a change between the two is not missed; it reads
+// again at every wake-up, and once more when the time is up, so that even a
+// lost wake-up shows. It returns TimedOut after timeout, Left when ctx ends,
+// Drained when the hub drains, and Failed with read's error.
+//
+// The cost is a map entry, a channel and a timer; no goroutine.
+func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, timeout time.Duration,
+	read func(context.Context) (changed bool, err error),
+) (Outcome, error) {
+	if !h.enter(caller) {
+		return "", ErrTooMany
+	}
+	defer h.leave(caller)
+	began := time.Now()
+	h.opts.Metrics.Waiting(1)
+	outcome, err := h.wait(ctx, ref, timeout, read)
+	h.opts.Metrics.Waiting(-1)
+	h.opts.Metrics.Waited(outcome, time.Since(began))
+	return outcome, err
+}
+
+func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
+	read func(context.Context) (bool, error),
+) (Outcome, error) {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	wake := make(chan struct{}, 1)
+	stop, err := h.source.Watch(ctx, ref, func() {
+		select {
+		case wake <- struct{}{}:
+		default: // one is enough: the reader will see all that has happened
+		}
+	})
+	if err != nil {
+		return Failed, err
+	}
+	defer stop()
+	for {
+		if changed, err := read(ctx); err != nil {
+			return Failed, err
+		} else if changed {
+			return Changed, nil
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return Left, nil
+		case <-h.drain:
+			return last(ctx, Drained, read)
+		case <-timer.C:
+			return last(ctx, TimedOut, read)
+		}
+	}
+}
+
+// last is the read at the end of a wait.
+func last(ctx context.Context, outcome Outcome, read func(context.Context) (bool, error)) (Outcome, error) {
+	changed, err := read(ctx)
+	switch {
+	case err != nil:
+		return Failed, err
+	case changed:
+		return Changed, nil
+	default:
+		return outcome, nil
+	}
+}
+
+// Drain ends every wait, now and from now on. Idempotent.
+func (h *Hub) Drain() { h.once.Do(func() { close(h.drain) }) }
+
+// Waiting is how many waits are open.
+func (h *Hub) Waiting() int { return int(h.total.Load()) }
+
+func (h *Hub) enter(caller sessions.ID) bool {
+	if h.total.Add(1) > int64(h.opts.Total) {
+		h.total.Add(-1)
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waiting[caller] >= h.opts.PerCaller {
+		h.total.Add(-1)
+		return false
+	}
+	h.waiting[caller]++
+	return true
+}
+
+func (h *Hub) leave(caller sessions.ID) {
+	h.total.Add(-1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waiting[caller]--; h.waiting[caller] <= 0 {
+		delete(h.waiting, caller)
+	}
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Waiting(int)                   {}
+func (noMetrics) Waited(Outcome, time.Duration) {}

@@ -1,0 +1,40 @@
+package scripts
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/valkey-io/valkey-go"
+
+	"doorstep/sessions"
+)
+
+// Meta keeps the contract of sessions.Live.
+func (s *Store) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, error) {
+	res, err := s.call(ctx, "meta", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		return c.Do(ctx, c.B().Hmget().Key(metaKey(id)).Field("trainer", "student").Build())
+	})
+	if err != nil {
+		return sessions.Meta{}, false, err
+	}
+	reply, err := res.AsStrSlice()
+	if err != nil || len(reply) != 2 {
+		return sessions.Meta{}, false, fmt.Errorf("meta reply: %d fields (%w)", len(reply), err)
+	}
+	trainer, ok1 := sessions.ParseID(reply[0])
+	student, ok2 := sessions.ParseID(reply[1])
+	if !ok1 || !ok2 {
+		return sessions.Meta{}, false, nil
+	}
+	return sessions.Meta{TrainerID: trainer, StudentID: student}, true, nil
+}
+
+// SetMeta keeps the contract of sessions.Live: meta.lua, since a hash written in
+// one command and given its expiry in another could be left without one.
+func (s *Store) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta) error {
+	_, err := s.call(ctx, "set_meta", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		return s.meta.Exec(ctx, c, []string{metaKey(id)},
+			[]string{string(m.TrainerID), string(m.StudentID), milliseconds(s.opts.Live.LocationTTL)})
+	})
+	return err
+}

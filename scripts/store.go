@@ -1,0 +1,284 @@
+package scripts
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"github.com/valkey-io/valkey-go"
+
+	_ "doorstep/scripts/flowbuffer" // before valkey-go reads its environment
+	"doorstep/sessions"
+)
+
+var (
+	//go:embed open.lua
+	openLua string
+	//go:embed update.lua
+	updateLua string
+	//go:embed end.lua
+	endLua string
+	//go:embed meta.lua
+	metaLua string
+)
+
+// Store is sessions.Live on Valkey 8 or Redis 7 and later. Each call is one
+// round trip with a deadline of its own, behind a bulkhead and a breaker, so a
+// store that stalls costs a caller at most Options.Timeout and, soon, nothing.
+//
+// New connects to nothing; Run does, and keeps doing so: until it has, and
+// whenever the store is away, every call fails with sessions.ErrUnavailable at
+// once. Safe for concurrent use.
+type Store struct {
+	opts    Options
+	client  atomic.Pointer[valkey.Client]
+	breaker *gobreaker.CircuitBreaker[valkey.ValkeyResult]
+	slots   chan struct{}
+	watch   *watcher
+
+	open, update, end, meta *valkey.Lua
+	rules                   rules
+}
+
+var _ sessions.Live = (*Store)(nil)
+
+// Options are a store's settings. Zero means default.
+type Options struct {
+	// URL is unix:///path, redis://, valkey://, rediss:// or valkeys://, with
+	// ?addr=host:port for the other nodes of a cluster.
+	URL  string
+	Live sessions.LiveOptions
+	// Now drives the scripts' clock, for tests and replays. Nil: the store's
+	// own TIME, which is what production wants.
+	Now func() time.Time
+	// Timeout of one call. 250 ms.
+	Timeout time.Duration
+	// MaxInFlight calls at once; one more fails at once. 4096.
+	MaxInFlight int
+	Log         *slog.Logger
+	Metrics     Metrics
+}
+
+// Metrics is told of every call and of the breaker.
+type Metrics interface {
+	// StoreCall: verb is a closed list, err nil for an answer of any verdict.
+	StoreCall(verb string, took time.Duration, err error)
+	// StoreBreaker: closed, half-open or open. Called under the breaker's
+	// lock: it must only set a gauge.
+	StoreBreaker(state string)
+}
+
+type noMetrics struct{}
+
+func (noMetrics) StoreCall(string, time.Duration, error) {}
+func (noMetrics) StoreBreaker(string)                    {}
+
+func (o Options) withDefaults() Options {
+	o.Live = o.Live.WithDefaults()
+	if o.Timeout == 0 {
+		o.Timeout = 250 * time.Millisecond
+	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 4096
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = noMetrics{}
+	}
+	return o
+}
+
+// New checks the settings; it does no I/O.
+func New(opts Options) (*Store, error) {
+	opts = opts.withDefaults()
+	if _, err := clientOption(opts.URL); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts: opts, slots: make(chan struct{}, opts.MaxInFlight),
+		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(updateLua),
+		end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
+		rules: rulesOf(opts.Live),
+	}
+	s.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](s.breakerSettings())
+	s.watch = newWatcher(opts.URL, opts.Log)
+	return s, nil
+}
+
+// breakerSettings: a rolling ten seconds; half of at least twenty calls failed
+// opens it, two seconds later three probes in a row close it. What the store
+// refuses is an answer, and a caller that left says nothing about the store.
+func (s *Store) breakerSettings() gobreaker.Settings {
+	return gobreaker.Settings{
+		Name: "live-store", MaxRequests: 3, Timeout: 2 * time.Second,
+		Interval: 10 * time.Second, BucketPeriod: time.Second,
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
+		},
+		IsExcluded: func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			s.opts.Metrics.StoreBreaker(to.String())
+		},
+	}
+}
+
+// clientOption is the settings that LIBRARIES measured: one connection that
+// pipelines always, so that a caller's deadline never closes it; no retries of
+// its own, the breaker owns that; a second to notice a dead peer.
+func clientOption(url string) (valkey.ClientOption, error) {
+	opt, err := valkey.ParseURL(url)
+	if err != nil {
+		return opt, fmt.Errorf("live store url: %w", err)
+	}
+	opt.PipelineMultiplex = -1
+	opt.AlwaysPipelining = true
+	opt.DisableCache = true
+	opt.DisableRetry = true
+	opt.ConnWriteTimeout = time.Second
+	opt.Dialer.Timeout = time.Second
+	opt.Dialer.KeepAlive = time.Second
+	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
+	opt.ClientName = "doorstep"
+	return opt, nil
+}
+
+// Run connects, keeps the connection probed, and runs the watcher, until ctx
+// ends; then it closes them. Call it once.
+func (s *Store) Run(ctx context.Context) error {
+	watched := make(chan struct{})
+	go func() { defer close(watched); s.watch.run(ctx) }()
+	s.probe(ctx)
+	<-watched
+	if c := s.client.Swap(nil); c != nil {
+		(*c).Close()
+	}
+	return nil
+}
+
+// probe is what reconnects: while the breaker is open no caller's short
+// deadline can spoil a dial, and this long one wins it. Without it a store
+// that takes longer to dial than a call may last never comes back.
+func (s *Store) probe(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.ping(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Store) ping(ctx context.Context) {
+	if s.client.Load() == nil {
+		s.connect()
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c := *s.client.Load()
+	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && ctx.Err() == nil {
+		s.opts.Log.DebugContext(ctx, "live store probe", slog.Any("error", err))
+	}
+}
+
+func (s *Store) connect() {
+	opt, err := clientOption(s.opts.URL)
+	if err == nil {
+		var c valkey.Client
+		if c, err = valkey.NewClient(opt); err == nil {
+			s.client.Store(&c)
+			s.opts.Log.Info("live store connected")
+			return
+		}
+	}
+	s.opts.Log.Warn("live store not reached", slog.Any("error", err))
+}
+
+// Ready reports whether the store answers: connected, and the breaker closed.
+func (s *Store) Ready() bool {
+	return s.client.Load() != nil && s.breaker.State() == gobreaker.StateClosed
+}
+
+var (
+	errNotConnected = errors.New("not connected yet")
+	errTooMany      = errors.New("too many calls in flight")
+)
+
+// call runs one command under the bulkhead, the breaker and the deadline.
+func (s *Store) call(ctx context.Context, verb string, f func(context.Context, valkey.Client) valkey.ValkeyResult) (valkey.ValkeyResult, error) {
+	client := s.client.Load()
+	if client == nil {
+		return valkey.ValkeyResult{}, unavailable(verb, errNotConnected)
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return valkey.ValkeyResult{}, unavailable(verb, errTooMany)
+	}
+	began := time.Now()
+	res, err := s.breaker.Execute(func() (valkey.ValkeyResult, error) {
+		ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+		defer cancel()
+		res := f(ctx, *client)
+		return res, faultOf(ctx, res)
+	})
+	s.opts.Metrics.StoreCall(verb, time.Since(began), err)
+	if err != nil {
+		return res, s.fault(ctx, verb, err)
+	}
+	return res, nil
+}
+
+// faultOf is nil for an answer. A nil reply is one.
+func faultOf(ctx context.Context, res valkey.ValkeyResult) error {
+	err := res.Error()
+	if err == nil || valkey.IsValkeyNil(err) {
+		return nil
+	}
+	// The caller's own cancellation must not count against the store; our
+	// deadline must.
+	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+func (s *Store) fault(ctx context.Context, verb string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", verb, ctx.Err())
+	}
+	return unavailable(verb, err)
+}
+
+func unavailable(verb string, err error) error {
+	return fmt.Errorf("%s: %w: %w", verb, sessions.ErrUnavailable, err)
+}
+
+// clock is the scripts' clock argument: empty for the store's own.
+func (s *Store) clock() string {
+	if s.opts.Now == nil {
+		return ""
+	}
+	return strconv.FormatInt(s.opts.Now().UnixMilli(), 10)
+}
+
+// Watch keeps the contract of sessions.Live.
+func (s *Store) Watch(ctx context.Context, ref sessions.Ref, wake func()) (func(), error) {
+	stop, err := s.watch.add(ctx, liveChannel(ref), wake)
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w: %w", sessions.ErrUnavailable, err)
+	}
+	return stop, nil
+}

@@ -1,0 +1,301 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+)
+
+// watcher turns the scripts' sharded publishes into wake-ups. It has a
+// connection of its own, so that no slow subscriber can stall an update, and is
+// subscribed only to channels that somebody here watches, or has just watched:
+// a student's next poll comes within seconds, so leaving is lazy.
+//
+// A publish carries nothing that is needed: whatever is lost while the
+// connection is away costs a wait, never data, and when it is back everybody is
+// woken to read again.
+type watcher struct {
+	url string
+	log *slog.Logger
+
+	// turn lets subscribes overtake each other but not an unsubscribe, which
+	// would otherwise undo a subscribe sent before it.
+	turn sync.RWMutex
+
+	mu   sync.Mutex
+	subs map[string]*subscription
+	feed valkey.DedicatedClient // nil while the connection is away
+}
+
+type subscription struct {
+	entries   map[*entry]struct{}
+	confirmed chan struct{} // closed when the server has confirmed, or the connection has failed
+	idleSince time.Time
+}
+
+type entry struct{ wake func() }
+
+const (
+	linger          = 15 * time.Second // a subscription nobody watches stays that long
+	sweepEvery      = 5 * time.Second
+	subscribeWithin = 2 * time.Second
+	maxBackoff      = 2 * time.Second
+)
+
+func newWatcher(url string, log *slog.Logger) *watcher {
+	return &watcher{url: url, log: log, subs: map[string]*subscription{}}
+}
+
+// add registers wake and returns once the server has confirmed the
+// subscription. While the connection is away it returns at once: its coming
+// back subscribes and wakes everybody. The only error is the context's.
+func (w *watcher) add(ctx context.Context, channel string, wake func()) (func(), error) {
+	w.turn.RLock()
+	defer w.turn.RUnlock()
+	e := &entry{wake: wake}
+	sub, feed, first := w.register(channel, e)
+	stop := func() { w.remove(channel, e) }
+	if first {
+		defer close(sub.confirmed)
+		if feed != nil {
+			w.subscribe(ctx, feed, channel)
+		}
+		return stop, nil
+	}
+	select {
+	case <-sub.confirmed:
+		return stop, nil
+	case <-ctx.Done():
+		stop()
+		return nil, ctx.Err()
+	}
+}
+
+func (w *watcher) register(channel string, e *entry) (sub *subscription, feed valkey.DedicatedClient, first bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sub = w.subs[channel]
+	if sub == nil {
+		sub = &subscription{entries: map[*entry]struct{}{}, confirmed: make(chan struct{})}
+		w.subs[channel] = sub
+		first = true
+	}
+	sub.entries[e] = struct{}{}
+	return sub, w.feed, first
+}
+
+// subscribe is not cancelled by the caller's leaving: others may be waiting on
+// the same confirmation. A failure closes the feed, and run starts afresh.
+func (w *watcher) subscribe(ctx context.Context, feed valkey.DedicatedClient, channel string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), subscribeWithin)
+	defer cancel()
+	if err := feed.Do(ctx, feed.B().Ssubscribe().Channel(channel).Build()).Error(); err != nil {
+		feed.Close()
+	}
+}
+
+func (w *watcher) remove(channel string, e *entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sub := w.subs[channel]
+	if sub == nil {
+		return
+	}
+	delete(sub.entries, e)
+	if len(sub.entries) == 0 {
+		sub.idleSince = time.Now()
+	}
+}
+
+// run keeps a subscribed connection until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	backoff := 50 * time.Millisecond
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := w.serve(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		w.log.WarnContext(ctx, "live store wake-ups interrupted", slog.Any("error", err))
+		if time.Since(began) > maxBackoff {
+			backoff = 50 * time.Millisecond
+		}
+		pause(ctx, backoff/2+rand.N(backoff/2))
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// serve is the life of one connection.
+func (w *watcher) serve(ctx context.Context) error {
+	opt, err := clientOption(w.url)
+	if err != nil {
+		return err
+	}
+	client, err := valkey.NewClient(opt)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	feed, release := client.Dedicate()
+	defer release()
+
+	gone := make(chan struct{}, 1)
+	broken := feed.SetPubSubHooks(valkey.PubSubHooks{
+		OnMessage:      func(m valkey.PubSubMessage) { w.wake(m.Channel) },
+		OnSubscription: func(s valkey.PubSubSubscription) { w.unasked(s, gone) },
+	})
+	if err := w.adopt(ctx, feed); err != nil {
+		return err
+	}
+	defer w.drop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-broken:
+			return errors.Join(errLost, err)
+		case <-gone:
+			return errMoved
+		case <-sweep.C:
+			w.sweep(ctx, feed)
+		}
+	}
+}
+
+var (
+	errLost  = errors.New("connection lost")
+	errMoved = errors.New("unsubscribed by the server")
+)
+
+// adopt subscribes a new connection to all that is watched, makes it the feed,
+// and wakes everybody. New channels that come meanwhile wait for their turn.
+func (w *watcher) adopt(ctx context.Context, feed valkey.DedicatedClient) error {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	channels := w.watched()
+	if err := doAll(ctx, feed, channels, func(c string) valkey.Completed {
+		return feed.B().Ssubscribe().Channel(c).Build()
+	}); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.feed = feed
+	w.mu.Unlock()
+	for _, c := range channels {
+		w.wake(c)
+	}
+	return nil
+}
+
+func (w *watcher) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.feed = nil
+}
+
+func (w *watcher) watched() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	channels := make([]string, 0, len(w.subs))
+	for c := range w.subs {
+		channels = append(channels, c)
+	}
+	return channels
+}
+
+// sweep unsubscribes from what nobody has watched for a while.
+func (w *watcher) sweep(ctx context.Context, feed valkey.DedicatedClient) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if err := doAll(ctx, feed, w.forget(time.Now().Add(-linger)), func(c string) valkey.Completed {
+		return feed.B().Sunsubscribe().Channel(c).Build()
+	}); err != nil {
+		feed.Close()
+	}
+}
+
+// forget drops the subscriptions that have been idle since before and names
+// them.
+func (w *watcher) forget(before time.Time) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var idle []string
+	for c, sub := range w.subs {
+		if len(sub.entries) == 0 && sub.idleSince.Before(before) {
+			delete(w.subs, c)
+			idle = append(idle, c)
+		}
+	}
+	return idle
+}
+
+func (w *watcher) wake(channel string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sub := w.subs[channel]; sub != nil {
+		for e := range sub.entries {
+			e.wake()
+		}
+	}
+}
+
+// unasked notices that the server ended a subscription that is still wanted, as
+// a cluster does when it moves the slot.
+func (w *watcher) unasked(s valkey.PubSubSubscription, gone chan<- struct{}) {
+	if s.Kind != "sunsubscribe" {
+		return
+	}
+	w.mu.Lock()
+	_, wanted := w.subs[s.Channel]
+	w.mu.Unlock()
+	if wanted {
+		select {
+		case gone <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// doAll pipelines one command a channel, in batches that a deadline can cover.
+func doAll(ctx context.Context, feed valkey.DedicatedClient, channels []string, command func(string) valkey.Completed) error {
+	const batch = 1000
+	for len(channels) > 0 {
+		n := min(batch, len(channels))
+		commands := make([]valkey.Completed, n)
+		for i, c := range channels[:n] {
+			commands[i] = command(c)
+		}
+		if err := doBatch(ctx, feed, commands); err != nil {
+			return err
+		}
+		channels = channels[n:]
+	}
+	return nil
+}
+
+func doBatch(ctx context.Context, feed valkey.DedicatedClient, commands []valkey.Completed) error {
+	ctx, cancel := context.WithTimeout(ctx, subscribeWithin)
+	defer cancel()
+	for _, res := range feed.DoMulti(ctx, commands...) {
+		if err := res.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
