@@ -1,0 +1,587 @@
+package api_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+	"github.com/cloudwego/hertz/pkg/app/server"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"doorstep/gateway/api"
+)
+
+// patience bounds every wait in these tests: they assert what happens, and
+// only that it happens at all, so that a loaded machine cannot fail them.
+const patience = 10 * time.Second
+
+// guarded is a running server with routes that do one thing each.
+type guarded struct {
+	*api.Server
+	events  countedEvents
+	log     lockedBuffer
+	entered chan string   // a handler that waits says so
+	release chan struct{} // what /hold waits for
+	gone    chan error    // what /wait saw of its context
+	smuggle atomic.Int32  // requests to /smuggled
+	ran     chan error    // what Run returned
+}
+
+func guardedServer(t *testing.T, opts api.ServerOptions) *guarded {
+	t.Helper()
+	g := newGuarded(t, opts)
+	require.NoError(t, g.Listen(t.Context()))
+	g.run(t)
+	return g
+}
+
+func newGuarded(t *testing.T, opts api.ServerOptions) *guarded {
+	t.Helper()
+	g := &guarded{
+		entered: make(chan string, 100), release: make(chan struct{}), gone: make(chan error, 100), ran: make(chan error, 1),
+	}
+	if opts.Addr == "" && opts.Listener == nil {
+		opts.Addr = "127.0.0.1:0"
+	}
+	opts.Events = &g.events
+	opts.Logger = slog.New(slog.NewJSONHandler(&g.log, nil))
+	var err error
+	g.Server, err = api.NewServer(opts, g.routes)
+	require.NoError(t, err)
+	return g
+}
+
+func (g *guarded) run(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.ran <- g.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+func (g *guarded) routes(h *server.Hertz, draining <-chan struct{}) {
+	h.GET("/ping", func(_ context.Context, c *app.RequestContext) { c.String(200, "pong") })
+	h.POST("/echo", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", c.Request.Body()) })
+	h.GET("/smuggled", func(_ context.Context, c *app.RequestContext) { g.smuggle.Add(1); c.String(200, "smuggled") })
+	h.GET("/panic", func(_ context.Context, c *app.RequestContext) { c.String(200, "half an ans"); panic("boom") },
+		func(context.Context, *app.RequestContext) { g.smuggle.Add(1) })
+	h.GET("/hold", func(_ context.Context, c *app.RequestContext) {
+		g.entered <- "hold"
+		<-g.release
+		c.String(200, "held")
+	})
+	h.GET("/wait", func(ctx context.Context, c *app.RequestContext) {
+		g.entered <- "wait"
+		select {
+		case <-ctx.Done():
+			g.gone <- ctx.Err()
+		case <-draining:
+			c.SetStatusCode(304)
+		case <-time.After(patience):
+			c.SetStatusCode(504)
+		}
+	})
+	h.GET("/slow", func(_ context.Context, c *app.RequestContext) { // outlasts every read deadline in these tests
+		time.Sleep(3 * shortRead)
+		c.String(200, "slept")
+	})
+	h.GET("/big", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", make([]byte, 32<<20)) })
+}
+
+type countedEvents struct {
+	mu       sync.Mutex
+	shed     map[string]int
+	refused  map[int]int
+	panicked int
+}
+
+func (e *countedEvents) ConnShed(why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.shed == nil {
+		e.shed = map[string]int{}
+	}
+	e.shed[why]++
+}
+
+func (e *countedEvents) RequestRefused(status int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.refused == nil {
+		e.refused = map[int]int{}
+	}
+	e.refused[status]++
+}
+
+func (e *countedEvents) Panicked() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.panicked++
+}
+
+func (e *countedEvents) Shed(why string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.shed[why]
+}
+
+func (e *countedEvents) Refused(status int) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.refused[status]
+}
+
+func (e *countedEvents) Panics() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.panicked
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// rawClient is a socket to the server and what came back on it.
+type rawClient struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+func dialRaw(t *testing.T, s *api.Server) *rawClient {
+	t.Helper()
+	return dialRawFrom(t, s, nil)
+}
+
+func dialRawFrom(t *testing.T, s *api.Server, local net.Addr) *rawClient {
+	t.Helper()
+	d := net.Dialer{Timeout: patience, LocalAddr: local}
+	conn, err := d.DialContext(t.Context(), s.Addr().Network(), s.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	return &rawClient{t, conn, bufio.NewReader(conn)}
+}
+
+func (c *rawClient) send(s string) {
+	c.t.Helper()
+	_, err := io.WriteString(c, s)
+	require.NoError(c.t, err)
+}
+
+func (c *rawClient) get(path string) {
+	c.t.Helper()
+	c.send("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
+// answer reads one response, body included.
+func (c *rawClient) answer() *http.Response {
+	c.t.Helper()
+	res, err := http.ReadResponse(c.r, nil)
+	require.NoError(c.t, err)
+	body, err := io.ReadAll(res.Body)
+	require.NoError(c.t, err)
+	require.NoError(c.t, res.Body.Close())
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	return res
+}
+
+func (c *rawClient) wantStatus(status int) {
+	c.t.Helper()
+	assert.Equal(c.t, status, c.answer().StatusCode)
+}
+
+// wantEnd asserts that the server closes, after nothing more than rest.
+func (c *rawClient) wantEnd(rest string) {
+	c.t.Helper()
+	got, err := io.ReadAll(c.r)
+	var timeout net.Error
+	require.False(c.t, errors.As(err, &timeout) && timeout.Timeout(), "still open")
+	assert.Equal(c.t, rest, string(got))
+}
+
+// drip sends s byte by byte until the server closes or s is through.
+func (c *rawClient) drip(s string, every time.Duration) {
+	go func() {
+		for i := range len(s) {
+			if _, err := io.WriteString(c.Conn, s[i:i+1]); err != nil {
+				return
+			}
+			time.Sleep(every)
+		}
+	}()
+}
+
+func eventually(t *testing.T, cond func() bool, msg string) {
+	t.Helper()
+	assert.Eventually(t, cond, patience, 2*time.Millisecond, msg)
+}
+
+func wantRefusal(t *testing.T, res *http.Response, status int, code string) {
+	t.Helper()
+	assert.Equal(t, status, res.StatusCode)
+	assert.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
+	var body struct {
+		Success                  *bool
+		Code, Message, RequestID string
+	}
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&body))
+	require.NotNil(t, body.Success)
+	assert.False(t, *body.Success)
+	assert.Equal(t, code, body.Code)
+	assert.NotEmpty(t, body.Message)
+	assert.NotEmpty(t, body.RequestID)
+	assert.Equal(t, body.RequestID, res.Header.Get("X-Request-Id"))
+}
+
+// Every answer that Hertz or the guard gives without a handler is the house's.
+func TestServer_Refusal(t *testing.T) {
+	t.Parallel()
+	const opts = 1 << 10
+	for _, tc := range []struct {
+		name, send string
+		status     int
+		code       string
+		closes     bool
+	}{
+		{"not_found", "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404, "NOT_FOUND", false},
+		{"trailing_slash_is_another_path", "GET /ping/ HTTP/1.1\r\nHost: x\r\n\r\n", 404, "NOT_FOUND", false},
+		{"method_not_allowed", "DELETE /ping HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD_NOT_ALLOWED", false},
+		{"no_host", "GET /ping HTTP/1.1\r\n\r\n", 400, "BAD_REQUEST", false},
+		{"not_http", "\x16\x03\x01\x02\x00\x01\x00\r\n", 400, "BAD_REQUEST", true},
+		{"panic", "GET /panic HTTP/1.1\r\nHost: x\r\n\r\n", 500, "INTERNAL", true},
+		{"body_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1025\r\n\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
+		{"chunk_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
+		{"chunk_of_2^60", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
+		{"header_too_large", "GET /ping HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", opts), 431, "REQUEST_HEADER_FIELDS_TOO_LARGE", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			g := guardedServer(t, api.ServerOptions{MaxBodyBytes: opts, MaxHeaderBytes: opts})
+			c := dialRaw(t, g.Server)
+			c.send(tc.send)
+			res := c.answer()
+			wantRefusal(t, res, tc.status, tc.code)
+			assert.Equal(t, tc.closes, res.Close, "Connection: close")
+			if tc.closes {
+				c.wantEnd("")
+			} else {
+				c.get("/ping")
+				c.wantStatus(200)
+			}
+		})
+	}
+}
+
+func TestServer_Refusal_body_too_large_reaches_a_client_that_still_sends(t *testing.T) {
+	t.Parallel()
+	g := guardedServer(t, api.ServerOptions{})
+	c := dialRaw(t, g.Server)
+	c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n")
+	c.send(strings.Repeat("x", 2<<20))
+	wantRefusal(t, c.answer(), 413, "REQUEST_ENTITY_TOO_LARGE")
+	c.wantEnd("")
+	assert.Equal(t, 1, g.events.Refused(413))
+}
+
+func TestServer_Refusal_by_the_given_hook(t *testing.T) {
+	t.Parallel()
+	hook := func(c *app.RequestContext, status int) { c.String(status, "mine") }
+	g := guardedServer(t, api.ServerOptions{Refuse: hook})
+	for _, send := range []string{"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "GET /panic HTTP/1.1\r\nHost: x\r\n\r\n", "?\r\n\r\n"} {
+		c := dialRaw(t, g.Server)
+		c.send(send)
+		body, err := io.ReadAll(c.answer().Body)
+		require.NoError(t, err)
+		assert.Equal(t, "mine", string(body))
+	}
+}
+
+func TestServer_Panic_is_logged_with_its_stack_and_ends_one_connection(t *testing.T) {
+	t.Parallel()
+	g := guardedServer(t, api.ServerOptions{})
+	c := dialRaw(t, g.Server)
+	c.get("/panic")
+	c.wantStatus(500)
+	c.wantEnd("")
+	assert.Equal(t, 1, g.events.Panics())
+	assert.Contains(t, g.log.String(), "server_test.go", "the stack")
+	assert.Zero(t, g.smuggle.Load(), "the handler after the one that panicked must not run")
+}
+
+// Hertz's standard transport has no recover of its own: without ours this
+// would end the test binary.
+func TestServer_Panic_outside_a_handler_ends_one_connection(t *testing.T) {
+	t.Parallel()
+	g := guardedServer(t, api.ServerOptions{Refuse: func(*app.RequestContext, int) { panic("in the hook") }})
+	c := dialRaw(t, g.Server)
+	c.send("?\r\n\r\n")
+	c.wantEnd("")
+	eventually(t, func() bool { return g.events.Panics() == 1 && g.Conns() == 0 }, "counted, and nothing left behind")
+	c = dialRaw(t, g.Server)
+	c.get("/ping")
+	c.wantStatus(200)
+}
+
+func TestServer_KeepAlive(t *testing.T) {
+	t.Parallel()
+	g := guardedServer(t, api.ServerOptions{})
+	t.Run("pipelined_requests_are_answered_in_order", func(t *testing.T) {
+		t.Parallel()
+		c := dialRaw(t, g.Server)
+		c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n2")
+		for _, want := range []string{"1", "2"} {
+			body, err := io.ReadAll(c.answer().Body)
+			require.NoError(t, err)
+			assert.Equal(t, want, string(body))
+		}
+	})
+	t.Run("100_continue", func(t *testing.T) {
+		t.Parallel()
+		c := dialRaw(t, g.Server)
+		c.send("POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+		c.wantStatus(100)
+		c.send("ok")
+		c.wantStatus(200)
+	})
+	t.Run("multipart_is_left_to_the_handler", func(t *testing.T) {
+		t.Parallel()
+		c := dialRaw(t, g.Server)
+		c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 4\r\n\r\noops")
+		c.wantStatus(200)
+	})
+	t.Run("does_not_name_its_server", func(t *testing.T) {
+		t.Parallel()
+		c := dialRaw(t, g.Server)
+		c.get("/ping")
+		assert.Empty(t, c.answer().Header.Get("Server"))
+	})
+}
+
+func TestServer_Unix(t *testing.T) {
+	t.Parallel()
+	g := guardedServer(t, api.ServerOptions{Addr: "unix:" + filepath.Join(t.TempDir(), "s"), MaxConnsPerIP: 1})
+	for range 2 { // a unix peer has no address to be limited by
+		c := dialRaw(t, g.Server)
+		c.get("/ping")
+		c.wantStatus(200)
+	}
+	c := dialRaw(t, g.Server)
+	c.get("/wait")
+	assert.Equal(t, "wait", <-g.entered)
+	require.NoError(t, c.Close())
+	assert.ErrorIs(t, <-g.gone, context.Canceled)
+}
+
+func TestServer_Options(t *testing.T) {
+	t.Parallel()
+	for field, opts := range map[string]api.ServerOptions{
+		"ReadTimeout": {ReadTimeout: -1}, "WriteTimeout": {WriteTimeout: -1}, "IdleTimeout": {IdleTimeout: -1},
+		"DrainGrace": {DrainGrace: -1}, "MaxBodyBytes": {MaxBodyBytes: -1}, "MaxHeaderBytes": {MaxHeaderBytes: -1},
+		"MaxConns": {MaxConns: -1}, "MaxConnsPerIP": {MaxConnsPerIP: -1},
+		"Addr": {Addr: "127.0.0.1:0", Listener: failingListener(0)},
+	} {
+		_, err := api.NewServer(opts, func(*server.Hertz, <-chan struct{}) {})
+		assert.ErrorContains(t, err, "ServerOptions."+field)
+	}
+}
+
+func TestServer_Listen(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, api.ServerOptions{})
+	assert.Nil(t, g.Addr())
+	require.NoError(t, g.Listen(t.Context()))
+	taken := newGuarded(t, api.ServerOptions{Addr: g.Addr().String()})
+	assert.Error(t, taken.Run(t.Context()), "the port is taken")
+	g.Close()
+	assert.ErrorIs(t, g.Listen(t.Context()), api.ErrClosed)
+	assert.NoError(t, g.Run(t.Context()), "drained before it began")
+}
+
+// What stops within one drain: everything a phone or a student can have open.
+func TestServer_Drain(t *testing.T) {
+	t.Parallel()
+	t.Run("answers_what_is_in_flight_and_refuses_the_rest", func(t *testing.T) {
+		t.Parallel()
+		g := guardedServer(t, api.ServerOptions{DrainGrace: 20 * time.Millisecond})
+		idle, fresh, wait, hold := dialRaw(t, g.Server), dialRaw(t, g.Server), dialRaw(t, g.Server), dialRaw(t, g.Server)
+		idle.get("/ping")
+		idle.wantStatus(200)
+		wait.get("/wait")
+		<-g.entered
+		hold.get("/hold")
+		<-g.entered
+		eventually(t, func() bool { return g.Conns() == 4 }, "all admitted")
+
+		drained := make(chan error, 1)
+		go func() { drained <- g.Drain(context.Background()) }()
+
+		res := wait.answer()
+		assert.Equal(t, 304, res.StatusCode)
+		assert.True(t, res.Close, "Connection: close")
+		assert.Empty(t, res.Header.Get("Content-Type"))
+		wait.wantEnd("")
+		idle.wantEnd("")
+		fresh.wantEnd("")
+		_, err := net.DialTimeout("tcp", g.Addr().String(), patience)
+		assert.Error(t, err, "new connections are refused")
+
+		select {
+		case err := <-drained:
+			t.Fatalf("drained (%v) with a request in flight", err)
+		default:
+		}
+		close(g.release)
+		res = hold.answer()
+		assert.Equal(t, 200, res.StatusCode)
+		assert.True(t, res.Close, "Connection: close")
+		assert.NoError(t, <-drained)
+		assert.NoError(t, <-g.ran, "Run ends with the drain")
+		assert.NoError(t, g.Drain(context.Background()), "again")
+		g.Close()
+	})
+	t.Run("lets_an_idle_connection_send_one_last_request", func(t *testing.T) {
+		t.Parallel()
+		g := guardedServer(t, api.ServerOptions{DrainGrace: patience})
+		idle, fresh := dialRaw(t, g.Server), dialRaw(t, g.Server)
+		idle.get("/ping")
+		idle.wantStatus(200)
+		eventually(t, func() bool { return g.Conns() == 2 }, "both admitted")
+		drained := make(chan error, 1)
+		go func() { drained <- g.Drain(context.Background()) }()
+		<-g.Draining()
+		for _, c := range []*rawClient{idle, fresh} {
+			c.get("/ping")
+			res := c.answer()
+			assert.Equal(t, 200, res.StatusCode)
+			assert.True(t, res.Close)
+			c.wantEnd("")
+		}
+		assert.NoError(t, <-drained)
+	})
+	t.Run("cuts_what_is_left_when_its_time_is_up", func(t *testing.T) {
+		t.Parallel()
+		g := guardedServer(t, api.ServerOptions{})
+		c := dialRaw(t, g.Server)
+		c.get("/hold")
+		<-g.entered
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		assert.ErrorIs(t, g.Drain(ctx), context.DeadlineExceeded)
+		assert.ErrorIs(t, <-g.ran, api.ErrClosed, "it does not wait for ever on a handler that ignores its context")
+		close(g.release)
+		c.wantEnd("")
+	})
+	t.Run("ends_at_once_when_closed", func(t *testing.T) {
+		t.Parallel()
+		g := guardedServer(t, api.ServerOptions{})
+		c := dialRaw(t, g.Server)
+		c.get("/hold")
+		<-g.entered
+		drained := make(chan error, 1)
+		go func() { drained <- g.Drain(context.Background()) }()
+		<-g.Draining()
+		g.Close()
+		g.Close()
+		assert.ErrorIs(t, <-drained, api.ErrClosed)
+		close(g.release)
+	})
+	t.Run("without_a_connection_is_immediate", func(t *testing.T) {
+		t.Parallel()
+		g := guardedServer(t, api.ServerOptions{DrainGrace: time.Hour})
+		assert.NoError(t, g.Drain(t.Context()))
+		assert.NoError(t, <-g.ran)
+	})
+	t.Run("before_it_ran", func(t *testing.T) {
+		t.Parallel()
+		g := newGuarded(t, api.ServerOptions{})
+		assert.NoError(t, g.Drain(t.Context()))
+		assert.NoError(t, g.Drain(t.Context()))
+	})
+}
+
+func TestServer_Run_ends_with_its_context(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, api.ServerOptions{})
+	require.NoError(t, g.Listen(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- g.Run(ctx) }()
+	c := dialRaw(t, g.Server)
+	c.get("/wait")
+	<-g.entered
+	cancel()
+	assert.ErrorIs(t, <-ran, api.ErrClosed)
+	assert.Zero(t, g.Conns())
+}
+
+func TestServer_Run_fails_when_somebody_else_closes_the_listener(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	g := guardedServer(t, api.ServerOptions{Listener: ln})
+	require.NoError(t, ln.Close())
+	assert.Error(t, <-g.ran)
+}
+
+// Not parallel: goleak sees the goroutines of every test that runs beside it.
+func TestServer_Drain_leaves_no_goroutine(t *testing.T) { //nolint:paralleltest // see above
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(),
+		// Hertz's, one each per process from the first connection on, without a way to stop them.
+		goleak.IgnoreAnyFunction("github.com/cloudwego/gopkg/net/connstate.createPoller.func1"),    // departed peers
+		goleak.IgnoreAnyFunction("github.com/cloudwego/hertz/pkg/protocol.UpdateServerDate.func1")) // Date
+	g := newGuarded(t, api.ServerOptions{DrainGrace: time.Millisecond})
+	require.NoError(t, g.Listen(t.Context()))
+	ran := make(chan error, 1)
+	go func() { ran <- g.Run(context.Background()) }()
+	for i := range 50 {
+		c := dialRaw(t, g.Server)
+		switch i % 3 {
+		case 0:
+			c.get("/wait")
+			<-g.entered
+		case 1:
+			c.get("/ping")
+			c.wantStatus(200)
+		default:
+			c.send("?")
+		}
+	}
+	require.NoError(t, g.Drain(t.Context()))
+	require.NoError(t, <-ran)
+	assert.Zero(t, g.Conns())
+}
