@@ -1,0 +1,189 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"sync"
+	"testing"
+	"time"
+
+	"doorstep/sessions"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// number makes a digest that is spread over the shards as real ones are.
+func number(n uint64) digest { return sha256.Sum256(binary.LittleEndian.AppendUint64(nil, n)) }
+
+var always = entry{from: math.MinInt64, until: math.MaxInt64, caller: testCaller}
+
+func TestCache_Get(t *testing.T) {
+	t.Parallel()
+	c := newCache(8)
+	c.put(number(1), entry{from: 100, until: 200, caller: testCaller})
+	for name, row := range map[string]struct {
+		key digest
+		now int64
+		hit bool
+	}{
+		"hit when just made":             {number(1), 100, true},
+		"hit to the last moment":         {number(1), 199, true},
+		"miss at its end":                {number(1), 200, false},
+		"miss when the clock went back":  {number(1), 99, false},
+		"miss for what was not put":      {number(2), 150, false},
+		"miss for one that differs late": {func() digest { d := number(1); d[31] ^= 1; return d }(), 150, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			caller, ok := c.get(row.key, row.now)
+			require.Equal(t, row.hit, ok)
+			if !row.hit {
+				require.Zero(t, caller)
+			}
+		})
+	}
+}
+
+func TestCache_NeverGrowsBeyondItsSize(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 2, 15, 16, 17, 1000} {
+		c := newCache(size)
+		for n := range uint64(5 * size) {
+			c.put(number(n), always)
+			require.LessOrEqual(t, c.len(), size)
+			_, ok := c.get(number(n), 0)
+			require.True(t, ok, "size %d: what was put last is there", size)
+		}
+	}
+}
+
+func TestCache_PutAgainReplacesWithoutEvicting(t *testing.T) {
+	t.Parallel()
+	c := newCache(1)
+	c.put(number(1), entry{from: 0, until: 10})
+	c.put(number(1), entry{from: 10, until: 20, caller: testCaller})
+	caller, ok := c.get(number(1), 15)
+	require.True(t, ok)
+	require.Equal(t, testCaller, caller)
+}
+
+// With no more entries than the sample, a dead one is certain to be seen
+// before a living one has to go.
+func TestShard_EvictsTheDeadFirst(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		s := shard{entries: map[digest]entry{}}
+		for n := range uint64(evictionSample) {
+			s.entries[number(n)] = always
+		}
+		s.entries[number(3)] = entry{from: 0, until: 5}
+		s.evict(5)
+		require.NotContains(t, s.entries, number(3))
+		require.Len(t, s.entries, evictionSample-1)
+	}
+}
+
+// The model: an unbounded map. The cache may have forgotten, never invented,
+// and its answers are alive.
+func TestCache_AgreesWithAMap(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.IntRange(1, 40).Draw(t, "size")
+		c, model := newCache(size), map[uint64]entry{}
+		t.Repeat(map[string]func(*rapid.T){
+			"put": func(t *rapid.T) {
+				n := rapid.Uint64Range(0, 60).Draw(t, "n")
+				from := rapid.Int64Range(0, 100).Draw(t, "from")
+				e := entry{
+					from: from, until: from + rapid.Int64Range(1, 50).Draw(t, "life"),
+					caller: sessions.Caller{ID: testCaller.ID, Role: sessions.Role(rapid.SampledFrom([]string{"trainer", "student"}).Draw(t, "role"))},
+				}
+				c.put(number(n), e)
+				model[n] = e
+			},
+			"get": func(t *rapid.T) {
+				n, now := rapid.Uint64Range(0, 60).Draw(t, "n"), rapid.Int64Range(0, 160).Draw(t, "now")
+				caller, ok := c.get(number(n), now)
+				want, known := model[n]
+				if ok && (!known || now < want.from || now >= want.until || caller != want.caller) {
+					t.Fatalf("get(%d) at %d = %v, the map has %v", n, now, caller, want)
+				}
+			},
+			"": func(t *rapid.T) {
+				if c.len() > size {
+					t.Fatalf("%d entries, want at most %d", c.len(), size)
+				}
+			},
+		})
+	})
+}
+
+func TestCache_IsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
+	c := newCache(64)
+	var wg sync.WaitGroup
+	for g := range uint64(8) {
+		wg.Go(func() {
+			for n := range uint64(2000) {
+				c.put(number(g*n%200), always)
+				c.get(number(n%200), 0)
+			}
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, c.len(), 64)
+}
+
+func TestVerify_CachedTokenStillExpires(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := tokenSpec{claims: map[string]any{"exp": testNow.Add(10 * time.Second).Unix()}}.sign(t)
+	b.accepts(t, token)
+	b.clock.Move(15*time.Second - time.Nanosecond) // exp and 5 s of leeway
+	b.accepts(t, token)
+	b.clock.Move(time.Nanosecond)
+	b.refuses(t, token, ErrExpired)
+}
+
+func TestVerify_CachedTokenIsJudgedAgainWhenTheClockGoesBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := tokenSpec{claims: map[string]any{"nbf": testNow.Unix(), "iat": nil}}.sign(t)
+	b.accepts(t, token)
+	b.clock.Move(-time.Minute)
+	b.refuses(t, token, ErrNotYetValid)
+}
+
+func TestVerify_CacheHoldsWhatWasProvenOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *Options) { o.CacheSize = 32 })
+	good := tokenSpec{}.sign(t)
+	for range 3 {
+		b.refuses(t, good[:len(good)-4]+"AAAA", ErrSignature)
+		b.refuses(t, tokenSpec{claims: map[string]any{"role": "root"}}.sign(t), ErrRole)
+		b.refuses(t, "garbage", ErrMalformed)
+	}
+	require.Zero(t, b.cache.len())
+	b.accepts(t, good)
+	require.Equal(t, 1, b.cache.len())
+}
+
+func TestVerify_ManyValidTokensDoNotGrowTheCache(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *Options) { o.CacheSize = 32 })
+	for n := range 500 {
+		b.accepts(t, tokenSpec{claims: map[string]any{"jti": n}}.sign(t))
+	}
+	require.LessOrEqual(t, b.cache.len(), 32)
+}
+
+// The entry's memory is its own: it does not pin the token.
+func TestVerify_CacheHitAllocatesAtMostOnce(t *testing.T) {
+	b := setup(t)
+	token := tokenSpec{}.sign(t)
+	b.accepts(t, token)
+	ctx := t.Context()
+	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() { _, _ = b.Verify(ctx, token) }), 1.0)
+}

@@ -1,0 +1,191 @@
+package auth
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// MinSecretBytes is the shortest HS256 secret: RFC 7518 section 3.2 wants at
+// least the hash's own length. A shorter one can be guessed offline by whoever
+// holds a single token.
+const MinSecretBytes = 32
+
+// maxLeeway bounds what is tolerated between two clocks. More than that is not
+// skew but a token accepted after its end.
+const maxLeeway = 5 * time.Minute
+
+// Options say whom a Verifier believes. At least one of Secret and JWKSURL is
+// needed; the zero value of everything else means its default.
+type Options struct {
+	// Secret verifies HS256 tokens: raw bytes, at least MinSecretBytes.
+	Secret []byte
+	// JWKSURL is where the public keys for RS256, ES256 and EdDSA are: http or
+	// https. Redirects are not followed, so it is the final address.
+	JWKSURL string
+	// Issuer and Audience, when set, must be in the token.
+	Issuer   string
+	Audience string
+	// SubjectClaim and RoleClaim name the top-level claims that hold the user's
+	// id and role. Defaults "sub" and "role".
+	SubjectClaim string
+	RoleClaim    string
+	// Leeway is the difference between the issuer's clock and this one that exp,
+	// nbf and iat tolerate. Default 5 s, at most 5 min.
+	Leeway time.Duration
+
+	// CacheSize is the largest number of proven tokens remembered. Default
+	// 65536, about 10 MB when full, however long the tokens are.
+	CacheSize int
+	// CacheTTL is the longest a proven token is believed without looking at its
+	// signature again, so also how long it can outlive a key that the JWKS has
+	// dropped. Default 60 s.
+	CacheTTL time.Duration
+
+	// RefreshInterval is the time from one good fetch of the JWKS to the next.
+	// Default 10 min.
+	RefreshInterval time.Duration
+	// UnknownKeyInterval is the least time between a fetch and another one asked
+	// for by a token with an unknown kid: the longest a rotated key can take to
+	// be known here, and all the fetching that made-up kids can cause. It is
+	// also the longest pause between retries while fetching fails. Default 30 s.
+	UnknownKeyInterval time.Duration
+	// UnknownKeyWait is the longest that Verify waits for such a fetch; the
+	// fetch itself goes on. Default 250 ms.
+	UnknownKeyWait time.Duration
+	// FetchTimeout bounds one fetch, from dial to last byte. Default 1 s.
+	FetchTimeout time.Duration
+	// HTTPClient fetches the JWKS. It is copied and the copy follows no
+	// redirects. Default: a plain client on http.DefaultTransport.
+	HTTPClient *http.Client
+
+	// Clock is read once a Verify. Default time.Now.
+	Clock func() time.Time
+	// Logger hears of fetches that fail and of keys that change. Default: none.
+	Logger *slog.Logger
+	// Observer counts fetches. Default: none.
+	Observer Observer
+}
+
+// Observer is told what cannot be seen from the answers of Verify. It must not
+// block.
+type Observer interface {
+	// KeysRefreshed is called after each fetch of the JWKS with its outcome and
+	// with the number of keys in use from then on.
+	KeysRefreshed(ok bool, keys int)
+}
+
+// validate names the first field that makes no sense.
+func (o Options) validate() error {
+	if len(o.Secret) == 0 && o.JWKSURL == "" {
+		return errors.New("auth: Options needs Secret or JWKSURL: without either no token can be verified")
+	}
+	if len(o.Secret) > 0 {
+		if err := checkSecret(o.Secret); err != nil {
+			return err
+		}
+	}
+	if o.JWKSURL != "" {
+		if err := checkJWKSURL(o.JWKSURL); err != nil {
+			return err
+		}
+	}
+	return o.checkNumbers()
+}
+
+func (o Options) checkNumbers() error {
+	if o.CacheSize < 0 {
+		return fmt.Errorf("auth: Options.CacheSize is %d, want 0 (default) or more", o.CacheSize)
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"Leeway", o.Leeway},
+		{"CacheTTL", o.CacheTTL},
+		{"RefreshInterval", o.RefreshInterval},
+		{"UnknownKeyInterval", o.UnknownKeyInterval},
+		{"UnknownKeyWait", o.UnknownKeyWait},
+		{"FetchTimeout", o.FetchTimeout},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("auth: Options.%s is %s, want 0 (default) or more", d.field, d.value)
+		}
+	}
+	if o.Leeway > maxLeeway {
+		return fmt.Errorf("auth: Options.Leeway is %s, want at most %s", o.Leeway, maxLeeway)
+	}
+	return nil
+}
+
+// checkSecret tells the length and never the secret.
+func checkSecret(secret []byte) error {
+	if len(secret) < MinSecretBytes {
+		return fmt.Errorf("auth: Options.Secret has %d bytes, want at least %d random ones (openssl rand -base64 32)",
+			len(secret), MinSecretBytes)
+	}
+	return nil
+}
+
+// checkJWKSURL does not repeat the address: it may hold a password.
+func checkJWKSURL(address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return errors.New("auth: Options.JWKSURL is not a URL")
+	}
+	if u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("auth: Options.JWKSURL has scheme %q, want https or http", u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return errors.New("auth: Options.JWKSURL names no host")
+	}
+	return nil
+}
+
+// withDefaults fills what was left zero, and copies what the caller could
+// still write to.
+func (o Options) withDefaults() Options {
+	o.Secret = slices.Clone(o.Secret)
+	o.SubjectClaim = cmp.Or(o.SubjectClaim, "sub")
+	o.RoleClaim = cmp.Or(o.RoleClaim, "role")
+	o.Leeway = cmp.Or(o.Leeway, 5*time.Second)
+	o.CacheSize = cmp.Or(o.CacheSize, 65536)
+	o.CacheTTL = cmp.Or(o.CacheTTL, time.Minute)
+	o.RefreshInterval = cmp.Or(o.RefreshInterval, 10*time.Minute)
+	o.UnknownKeyInterval = cmp.Or(o.UnknownKeyInterval, 30*time.Second)
+	o.UnknownKeyWait = cmp.Or(o.UnknownKeyWait, 250*time.Millisecond)
+	o.FetchTimeout = cmp.Or(o.FetchTimeout, time.Second)
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
+	}
+	o.HTTPClient = withoutRedirects(o.HTTPClient)
+	return o
+}
+
+// withoutRedirects copies the client. A redirect would let whoever can bend
+// one answer (or an open redirect on the issuer's host) choose where the
+// gateway looks for the keys that it believes, over plain http or inside the
+// network too. A 302 is then an answer like any other that is not 200: an error.
+func withoutRedirects(client *http.Client) *http.Client {
+	strict := http.Client{}
+	if client != nil {
+		strict = *client
+	}
+	strict.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &strict
+}
+
+type unobserved struct{}
+
+func (unobserved) KeysRefreshed(bool, int) {}

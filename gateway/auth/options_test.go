@@ -1,0 +1,79 @@
+package auth
+
+import (
+	"bytes"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestNew_RefusesAndNamesTheField(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		opts Options
+		says string
+	}{
+		"nothing to verify with": {Options{}, "Secret or JWKSURL"},
+		"short secret":           {Options{Secret: bytes.Repeat([]byte("k"), 31)}, "Options.Secret has 31 bytes, want at least 32"},
+		"short secret and jwks":  {Options{Secret: []byte("k"), JWKSURL: "https://issuer.test/"}, "Options.Secret"},
+		"jwks on a file":         {Options{JWKSURL: "file:///etc/jwks.json"}, `Options.JWKSURL has scheme "file"`},
+		"jwks without scheme":    {Options{JWKSURL: "issuer.test/jwks.json"}, "Options.JWKSURL has scheme"},
+		"jwks without host":      {Options{JWKSURL: "https:///jwks.json"}, "Options.JWKSURL names no host"},
+		"jwks not a url":         {Options{JWKSURL: "https://issuer.test/%zz"}, "Options.JWKSURL is not a URL"},
+		"negative leeway":        {Options{Secret: testSecret, Leeway: -1}, "Options.Leeway"},
+		"an hour of leeway":      {Options{Secret: testSecret, Leeway: time.Hour}, "Options.Leeway is 1h0m0s, want at most 5m0s"},
+		"negative cache":         {Options{Secret: testSecret, CacheSize: -1}, "Options.CacheSize"},
+		"negative cache life":    {Options{Secret: testSecret, CacheTTL: -1}, "Options.CacheTTL"},
+		"negative refresh":       {Options{Secret: testSecret, RefreshInterval: -1}, "Options.RefreshInterval"},
+		"negative unknown":       {Options{Secret: testSecret, UnknownKeyInterval: -1}, "Options.UnknownKeyInterval"},
+		"negative wait":          {Options{Secret: testSecret, UnknownKeyWait: -1}, "Options.UnknownKeyWait"},
+		"negative time-out":      {Options{Secret: testSecret, FetchTimeout: -1}, "Options.FetchTimeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, err := New(c.opts)
+			require.ErrorContains(t, err, c.says)
+			require.Nil(t, v)
+		})
+	}
+}
+
+func TestNew_NeverRepeatsASecret(t *testing.T) {
+	t.Parallel()
+	for _, opts := range []Options{
+		{Secret: []byte("hush-hush")},
+		{JWKSURL: "ftp://user:hush@issuer.test/"},
+		{JWKSURL: "https://user:hush@issuer.test/%zz"},
+	} {
+		_, err := New(opts)
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "hush")
+	}
+}
+
+func TestNew_DefaultsAsDocumented(t *testing.T) {
+	t.Parallel()
+	v, err := New(Options{Secret: testSecret})
+	require.NoError(t, err)
+	o := v.opts
+	require.Equal(t, "sub", o.SubjectClaim)
+	require.Equal(t, "role", o.RoleClaim)
+	require.Equal(t, 5*time.Second, o.Leeway)
+	require.Equal(t, 65536, o.CacheSize)
+	require.Equal(t, time.Minute, o.CacheTTL)
+	require.Equal(t, 10*time.Minute, o.RefreshInterval)
+	require.Equal(t, 30*time.Second, o.UnknownKeyInterval)
+	require.Equal(t, 250*time.Millisecond, o.UnknownKeyWait)
+	require.Equal(t, time.Second, o.FetchTimeout)
+}
+
+func TestNew_KeepsNothingTheCallerCanChange(t *testing.T) {
+	t.Parallel()
+	secret, client := bytes.Clone(testSecret), &http.Client{}
+	b := setup(t, func(o *Options) { o.Secret, o.HTTPClient = secret, client })
+	clear(secret)
+	b.accepts(t, tokenSpec{}.sign(t))
+	require.Nil(t, client.CheckRedirect, "the caller's client is left as it was")
+}

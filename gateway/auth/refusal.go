@@ -1,0 +1,68 @@
+package auth
+
+import "errors"
+
+// refusal is a reason for not believing a token. Its label goes into a metric,
+// so it is short, constant and one of few.
+type refusal struct {
+	reason string
+	text   string
+}
+
+func (r *refusal) Error() string { return "auth: " + r.text }
+
+// Why a token is not believed. Verify returns each as it is or wrapped with a
+// constant detail: use errors.Is. None carries any part of the token. All mean
+// "this token will not do" (401), except ErrKeysUnavailable, which means "it
+// cannot be judged just now" (503): nobody should be logged out for that.
+var (
+	ErrMissing         error = &refusal{"missing", "no token"}
+	ErrMalformed       error = &refusal{"malformed", "token is malformed"}
+	ErrAlgorithm       error = &refusal{"algorithm", "token algorithm is not accepted"}
+	ErrUnknownKey      error = &refusal{"unknown_key", "token is signed with an unknown key"}
+	ErrSignature       error = &refusal{"signature", "token signature is wrong"}
+	ErrExpired         error = &refusal{"expired", "token has expired"}
+	ErrNotYetValid     error = &refusal{"not_yet_valid", "token is not valid yet"}
+	ErrIssuer          error = &refusal{"issuer", "token is from another issuer"}
+	ErrAudience        error = &refusal{"audience", "token is for another audience"}
+	ErrSubject         error = &refusal{"subject", "token subject is not a canonical UUID"}
+	ErrRole            error = &refusal{"role", "token role is not trainer, student or admin"}
+	ErrKeysUnavailable error = &refusal{"keys_unavailable", "signing keys cannot be fetched"}
+)
+
+// The labels Reason has for what is not a refusal.
+const (
+	reasonOK    = "ok"
+	reasonOther = "other"
+)
+
+// Reason is the metric label of what Verify returned: "ok" for nil, the
+// refusal's own label, "other" for an error that is not from this package.
+// Always one of Reasons.
+func Reason(err error) string {
+	if err == nil {
+		return reasonOK
+	}
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r.reason
+	}
+	return reasonOther
+}
+
+// Reasons is the closed list of what Reason returns, for a metric that wants
+// every series to exist from the start.
+func Reasons() []string {
+	reasons := []string{reasonOK, reasonOther}
+	for _, err := range refusals() {
+		reasons = append(reasons, Reason(err))
+	}
+	return reasons
+}
+
+// refusals lists every sentinel above; a test holds it complete.
+func refusals() []error {
+	return []error{
+		ErrMissing, ErrMalformed, ErrAlgorithm, ErrUnknownKey, ErrSignature, ErrExpired,
+		ErrNotYetValid, ErrIssuer, ErrAudience, ErrSubject, ErrRole, ErrKeysUnavailable,
+	}
+}
