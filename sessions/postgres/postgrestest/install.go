@@ -1,0 +1,109 @@
+package postgrestest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// errNotFound says that this machine has no PostgreSQL server.
+var errNotFound = errors.New("no initdb and postgres on the PATH or in /usr/lib/postgresql/*/bin")
+
+// debianBins is where Debian keeps the server's programs, off the PATH.
+const debianBins = "/usr/lib/postgresql/*/bin"
+
+// installation is a PostgreSQL on this machine and the user it may run as.
+type installation struct {
+	bin   string              // the folder of initdb and postgres
+	owner *syscall.Credential // nil: this process's own user
+}
+
+// findInstallation looks on the PATH first, then where Debian keeps them.
+func findInstallation() (installation, error) {
+	bin, err := findBin(debianBins)
+	if err != nil {
+		return installation{}, err
+	}
+	if os.Geteuid() != 0 {
+		return installation{bin: bin}, nil
+	}
+	owner, err := unprivileged()
+	return installation{bin: bin, owner: owner}, err
+}
+
+// findBin prefers the PATH, then the folder of pattern besides that is last by
+// name: the newest version while they have two digits.
+func findBin(besides string) (string, error) {
+	if initdb, err := exec.LookPath("initdb"); err == nil {
+		// A link on the PATH is followed: postgres finds its share folder from
+		// where its own file is, and the two programs belong together.
+		if real, err := filepath.EvalSymlinks(initdb); err == nil && isServerBin(filepath.Dir(real)) {
+			return filepath.Dir(real), nil
+		}
+	}
+	found, err := filepath.Glob(besides)
+	if err != nil {
+		return "", err
+	}
+	for i := len(found) - 1; i >= 0; i-- {
+		if isServerBin(found[i]) {
+			return found[i], nil
+		}
+	}
+	return "", errNotFound
+}
+
+func isServerBin(dir string) bool {
+	for _, program := range []string{"initdb", "postgres"} {
+		if _, err := exec.LookPath(filepath.Join(dir, program)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// unprivileged is whom PostgreSQL runs as when we are root: it refuses root.
+func unprivileged() (*syscall.Credential, error) {
+	for _, name := range []string{"postgres", "nobody"} {
+		account, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err := strconv.ParseUint(account.Uid, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("uid of %s: %w", name, err)
+		}
+		gid, err := strconv.ParseUint(account.Gid, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("gid of %s: %w", name, err)
+		}
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	}
+	return nil, errors.New("root, and neither a user postgres nor nobody to run PostgreSQL as")
+}
+
+// command is a program of the installation, run as its owner in dir, with none
+// of the caller's PG settings and in the C locale.
+func (in installation) command(dir, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(in.bin, program), args...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + in.bin + ":/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: in.owner}
+	return cmd
+}
+
+// folder makes dir the owner's own.
+func (in installation) folder(dir string, mode os.FileMode) error {
+	if err := os.Mkdir(dir, mode); err != nil {
+		return err
+	}
+	if in.owner == nil {
+		return nil
+	}
+	return os.Chown(dir, int(in.owner.Uid), int(in.owner.Gid))
+}

@@ -1,0 +1,67 @@
+package postgrestest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestFindBin(t *testing.T) { // not parallel: it sets the PATH
+	root := t.TempDir()
+	install := func(dir string, programs ...string) string {
+		dir = filepath.Join(root, dir)
+		require.NoError(t, os.MkdirAll(dir, 0o700))
+		for _, program := range programs {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"), 0o700))
+		}
+		return dir
+	}
+	onPath, debian := filepath.Join(root, "path"), filepath.Join(root, "lib", "*", "bin")
+	t.Setenv("PATH", onPath)
+
+	_, err := findBin(debian)
+	require.ErrorIs(t, err, errNotFound)
+
+	install("lib/18/bin", "initdb") // a client's, without the server
+	install("lib/15/bin", "initdb", "postgres")
+	newest := install("lib/17/bin", "initdb", "postgres")
+	bin, err := findBin(debian)
+	require.NoError(t, err)
+	assert.Equal(t, newest, bin)
+
+	linked := install("opt", "initdb", "postgres")
+	install("path")
+	require.NoError(t, os.Symlink(filepath.Join(linked, "initdb"), filepath.Join(onPath, "initdb")))
+	bin, err = findBin(debian)
+	require.NoError(t, err)
+	assert.Equal(t, linked, bin, "the PATH wins, and a link on it is followed")
+}
+
+// A missing server skips a test on a laptop and fails it in CI.
+func TestMissing(t *testing.T) { // not parallel: it sets the environment
+	for _, row := range []struct{ require, want string }{{"", "skip"}, {"1", "fail"}} {
+		t.Setenv("DOORSTEP_REQUIRE_SERVERS", row.require)
+		var said recorder
+		missing(&said, errNotFound)
+		assert.Equal(t, row.want, said.first)
+	}
+}
+
+// recorder is a test that notes how it was ended first, and goes on.
+type recorder struct {
+	testing.TB
+	first string
+}
+
+func (r *recorder) Helper()               {}
+func (r *recorder) Fatalf(string, ...any) { r.note("fail") }
+func (r *recorder) Skipf(string, ...any)  { r.note("skip") }
+
+func (r *recorder) note(what string) {
+	if r.first == "" {
+		r.first = what
+	}
+}

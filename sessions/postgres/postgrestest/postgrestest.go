@@ -1,0 +1,105 @@
+package postgrestest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// shared is the one global here: a test binary is one process with many tests,
+// and what they share has nowhere else to live.
+var shared struct {
+	once   sync.Once
+	server *Server
+	err    error
+}
+
+// databases numbers the databases of this process.
+var databases atomic.Int64
+
+// Main runs a package's tests, ends the shared server and exits.
+func Main(m *testing.M) {
+	code := m.Run()
+	Stop()
+	os.Exit(code)
+}
+
+// Stop ends the shared server, for a TestMain with more to do than Main. No
+// test may be running.
+func Stop() {
+	if shared.server != nil {
+		_ = shared.server.close() // a folder left behind is swept by the next run
+	}
+}
+
+// New makes an empty database on the test binary's shared server and returns
+// its address, a URL. It is dropped when the test ends, under connections that
+// are still open if there are any.
+func New(t testing.TB) string {
+	t.Helper()
+	in := find(t)
+	shared.once.Do(func() {
+		// Not the test's context: the server outlives the test that came first.
+		shared.server, shared.err = start(context.Background(), in)
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.server.New(t)
+}
+
+// Private starts a server that is this test's alone, with further settings
+// such as "max_connections=5" or "fsync=on", and ends it with the test.
+func Private(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	server, err := start(t.Context(), find(t), settings...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+// New makes an empty database on this server and returns its address, a URL.
+// It is dropped when the test ends.
+func (s *Server) New(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", databases.Add(1))
+	if err := s.execute(t.Context(), "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
+		t.Fatalf("postgrestest: create %s: %v", name, err)
+	}
+	t.Cleanup(func() {
+		// The test's own context has ended by now.
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		// A server that the test has stopped or paused takes it along.
+		_ = s.execute(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+	})
+	return s.dsn(name)
+}
+
+// find finds PostgreSQL, or ends the test.
+func find(t testing.TB) installation {
+	t.Helper()
+	in, err := findInstallation()
+	if err != nil {
+		missing(t, err)
+	}
+	return in
+}
+
+func missing(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
+		t.Fatalf("%v, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install", err)
+	}
+	t.Skipf("%v: run .ci/install", err)
+}
