@@ -58,7 +58,7 @@ var verdicts = [...]sessions.Verdict{
 // receiptOf reads update.lua's reply. A reply of any other shape is a fault of
 // ours, never a panic.
 func receiptOf(reply []valkey.ValkeyMessage) (sessions.Receipt, error) {
-	n, err := integers(reply[:min(len(reply), 5)])
+	n, err := integers(reply[:min(len(reply), 6)])
 	if err != nil || len(n) == 0 || n[0] < 0 || n[0] >= int64(len(verdicts)) {
 		return sessions.Receipt{}, fmt.Errorf("update reply: code out of range in %d fields (%w)", len(reply), err)
 	}
@@ -71,27 +71,13 @@ func receiptOf(reply []valkey.ValkeyMessage) (sessions.Receipt, error) {
 	case r.Verdict == sessions.VerdictTooSoon:
 		r.At, r.RetryAfter = instant(n[1]), milli(n[2])
 	default:
-		r.At, r.NextUpdate, r.Version, r.TTL = instant(n[1]), milli(n[2]), n[3], milli(n[4])
+		r.At, r.NextUpdate, r.Version, r.TTL, r.Arriving = instant(n[1]), milli(n[2]), n[3], milli(n[4]), n[5] == 1
 	}
 	if r.Verdict == sessions.VerdictStored {
-		return storedReceipt(r, reply[5:])
+		if r.DistanceM, err = reply[6].AsFloat64(); err != nil {
+			return sessions.Receipt{}, fmt.Errorf("update reply: distance: %w", err)
+		}
 	}
-	return r, nil
-}
-
-func storedReceipt(r sessions.Receipt, rest []valkey.ValkeyMessage) (sessions.Receipt, error) {
-	distance, err := rest[0].ToString()
-	if err != nil {
-		return sessions.Receipt{}, fmt.Errorf("update reply: distance: %w", err)
-	}
-	if r.DistanceM, err = strconv.ParseFloat(distance, 64); err != nil {
-		return sessions.Receipt{}, fmt.Errorf("update reply: distance: %w", err)
-	}
-	arriving, err := rest[1].ToInt64()
-	if err != nil {
-		return sessions.Receipt{}, fmt.Errorf("update reply: arriving: %w", err)
-	}
-	r.Arriving = arriving == 1
 	return r, nil
 }
 
@@ -104,7 +90,7 @@ func replyLen(v sessions.Verdict) int {
 	case v == sessions.VerdictStored:
 		return 7
 	default:
-		return 5
+		return 6
 	}
 }
 

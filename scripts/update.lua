@@ -29,12 +29,12 @@
 --  {0}                                         no such journey here
 --  {1}                                         the journey has ended, or had its hour
 --  {2, clock_ms, retry_ms}                     too soon
---  {3, clock_ms, next_ms, version, ttl_ms}     stale; nothing written
---  {4, clock_ms, next_ms, version, ttl_ms}     too vague to store
---  {5, clock_ms, next_ms, version, ttl_ms}     implausible jump
---  {6, clock_ms, next_ms, version, ttl_ms}     implausible speed
---  {7, clock_ms, next_ms, version, ttl_ms, distance, arriving}   stored;
---      distance in metres as a string, 1 decimal; arriving 0 or 1
+--  {3, clock_ms, next_ms, version, ttl_ms, arriving}   stale; nothing written
+--  {4, clock_ms, next_ms, version, ttl_ms, arriving}   too vague to store
+--  {5, clock_ms, next_ms, version, ttl_ms, arriving}   implausible jump
+--  {6, clock_ms, next_ms, version, ttl_ms, arriving}   implausible speed
+--  {7, clock_ms, next_ms, version, ttl_ms, arriving, distance}   stored;
+--      arriving 0 or 1; distance in metres as a string, 1 decimal
 -- COMPLEXITY O(1)
 local key = KEYS[1]
 local channel, clock = ARGV[1], ARGV[2]
@@ -68,6 +68,7 @@ local wait = due - tolerance - now
 if wait > 0 then return {2, now, wait} end
 
 local seq = tonumber(h[6])
+local arriving = tonumber(h[12]) or 0
 
 -- Order: on the phone's clock where that is not in the future. A live fix from
 -- the future means that the store's clock was set back: no reason to refuse.
@@ -80,7 +81,7 @@ elseif recorded and recorded <= now + future then
 end
 local last_fix = tonumber(h[11])
 if stale or (last_fix and last_fix <= now + future and fix <= last_fix) then
-    return {3, now, math.max(0, due - now), seq, redis.call('PTTL', key)}
+    return {3, now, math.max(0, due - now), seq, redis.call('PTTL', key), arriving}
 end
 
 due = math.max(due, now) + rate
@@ -88,7 +89,7 @@ local next_in = due - now
 
 local function refuse(code)
     redis.call('HSET', key, 'tat', due)
-    return {code, now, next_in, seq, redis.call('PTTL', key)}
+    return {code, now, next_in, seq, redis.call('PTTL', key), arriving}
 end
 
 local acc = tonumber(accuracy)
@@ -113,7 +114,7 @@ if last_fix and fix > last_fix then
 end
 
 local to_home = distance(lat, lng, h[3], h[4])
-local arriving = (h[12] == '1' or to_home <= radius) and 1 or 0
+if to_home <= radius then arriving = 1 end
 seq = math.max(seq + 1, now)
 local ttl = math.min(location_ttl, over - now)
 
@@ -121,4 +122,4 @@ redis.call('HSET', key, 'lat', lat, 'lng', lng, 'acc', accuracy, 'spd', speed, '
     'ts', now, 'fix', fix, 'tat', due, 'seq', seq, 'arriving', arriving)
 redis.call('PEXPIRE', key, ttl)
 redis.call('SPUBLISH', channel, seq)
-return {7, now, next_in, seq, ttl, string.format('%.1f', to_home), arriving}
+return {7, now, next_in, seq, ttl, arriving, string.format('%.1f', to_home)}

@@ -36,6 +36,7 @@ const (
 	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
 	KeysUnavailable        Code = "KEYS_UNAVAILABLE"
 	Overloaded             Code = "OVERLOADED"
+	TooManyWaits           Code = "TOO_MANY_WAITS"
 	RouteNotFound          Code = "ROUTE_NOT_FOUND"
 	MethodNotAllowed       Code = "METHOD_NOT_ALLOWED"
 	RequestTimeout         Code = "REQUEST_TIMEOUT"

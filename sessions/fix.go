@@ -38,14 +38,27 @@ func NewFix(f Fix) (Fix, error) {
 		return Fix{}, Refuse(InvalidRequest, "speed must be in [0, 2000] km/h")
 	case f.HeadingDeg != nil && !(*f.HeadingDeg >= 0 && *f.HeadingDeg <= 360):
 		return Fix{}, Refuse(InvalidRequest, "heading must be in [0, 360) degrees")
-	case !f.RecordedAt.IsZero() && (f.RecordedAt.Before(earliest) || f.RecordedAt.After(latest)):
-		return Fix{}, Refuse(InvalidRequest, "recordedAt must be between the years 2000 and 2200")
+	}
+	if !f.RecordedAt.IsZero() {
+		var err error
+		if f.RecordedAt, err = Instant("recordedAt", f.RecordedAt); err != nil {
+			return Fix{}, err
+		}
 	}
 	f.AccuracyM = tenth(f.AccuracyM)
 	f.SpeedKMH = tenthOf(f.SpeedKMH)
 	f.HeadingDeg = headingOf(f.HeadingDeg)
-	f.RecordedAt = f.RecordedAt.Truncate(time.Millisecond)
 	return f, nil
+}
+
+// Instant is an instant from outside as the house keeps it: UTC, milliseconds,
+// and in a range where all arithmetic on it is exact. InvalidRequest names the
+// field.
+func Instant(field string, t time.Time) (time.Time, error) {
+	if t.Before(earliest) || t.After(latest) {
+		return time.Time{}, Refuse(InvalidRequest, field+" must be between the years 2000 and 2200")
+	}
+	return ms(t), nil
 }
 
 const (

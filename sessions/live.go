@@ -73,6 +73,15 @@ const (
 	VerdictStored
 )
 
+// String is the verdict's name in metrics.
+func (v Verdict) String() string {
+	names := [...]string{"unknown", "ended", "too_soon", "stale", "low_accuracy", "implausible_jump", "implausible_speed", "stored"}
+	if v < 0 || int(v) >= len(names) {
+		return "invalid"
+	}
+	return names[v]
+}
+
 // Receipt is a store's answer to one fix. Fields past Verdict are set only
 // where the comment says so.
 type Receipt struct {
@@ -83,7 +92,7 @@ type Receipt struct {
 	Version    int64         // Stored, Vague, Stale: the journey's version
 	TTL        time.Duration // Stored, Vague, Stale: what the journey's hash has left
 	DistanceM  float64       // Stored: to the home
-	Arriving   bool          // Stored: a fix of this journey was inside the fence
+	Arriving   bool          // Stale, Vague, Stored: a fix of this journey was inside the fence
 }
 
 // Location is a fix that was believed, and when. Its RecordedAt is the fix's

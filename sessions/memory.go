@@ -172,10 +172,10 @@ func (m *Memory) store(ref Ref, t *track, fix Fix, fixMS, now int64) {
 func (m *Memory) receipt(v Verdict, t *track, now, tat int64) Receipt {
 	r := Receipt{
 		Verdict: v, At: at(now), NextUpdate: millis(max(0, tat-now)),
-		Version: t.version, TTL: millis(t.expiresMS - now),
+		Version: t.version, TTL: millis(t.expiresMS - now), Arriving: t.isArriving,
 	}
 	if v == VerdictStored {
-		r.DistanceM, r.Arriving = t.distanceM, t.isArriving
+		r.DistanceM = t.distanceM
 	}
 	return r
 }

@@ -75,10 +75,10 @@ func (g *guardedListener) Accept() (net.Conn, error) {
 		if c != nil {
 			return c, nil
 		}
-		_ = conn.Close()
 		if why != "" {
 			g.opts.Events.ConnShed(why)
 		}
+		_ = conn.Close()
 	}
 }
 

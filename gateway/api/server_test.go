@@ -99,8 +99,12 @@ func (g *guarded) routes(h *server.Hertz, draining <-chan struct{}) {
 		case <-draining:
 			c.SetStatusCode(304)
 		case <-time.After(patience):
-			c.SetStatusCode(504)
+			g.gone <- errors.New("nobody told the handler")
 		}
+	})
+	h.GET("/deaf", func(ctx context.Context, _ *app.RequestContext) { // to a drain, but not to the end of its context
+		g.entered <- "deaf"
+		<-ctx.Done()
 	})
 	h.GET("/slow", func(_ context.Context, c *app.RequestContext) { // outlasts every read deadline in these tests
 		time.Sleep(3 * shortRead)
@@ -502,15 +506,29 @@ func TestServer_Drain(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		assert.ErrorIs(t, g.Drain(ctx), context.DeadlineExceeded)
-		assert.ErrorIs(t, <-g.ran, api.ErrClosed, "it does not wait for ever on a handler that ignores its context")
+		assert.ErrorContains(t, <-g.ran, "1 handlers that ignore their context")
 		close(g.release)
 		c.wantEnd("")
+	})
+	t.Run("lets_go_of_an_answer_that_was_on_its_way_when_it_began", func(t *testing.T) {
+		t.Parallel()
+		g := guardedServer(t, api.ServerOptions{DrainGrace: time.Millisecond})
+		c := dialRaw(t, g.Server)
+		c.get("/big")
+		_, err := c.r.Peek(1)
+		require.NoError(t, err)
+		drained := make(chan error, 1)
+		go func() { drained <- g.Drain(context.Background()) }()
+		<-g.Draining()
+		assert.False(t, c.answer().Close, "its header was made before")
+		c.wantEnd("")
+		assert.NoError(t, <-drained)
 	})
 	t.Run("ends_at_once_when_closed", func(t *testing.T) {
 		t.Parallel()
 		g := guardedServer(t, api.ServerOptions{})
 		c := dialRaw(t, g.Server)
-		c.get("/hold")
+		c.get("/deaf")
 		<-g.entered
 		drained := make(chan error, 1)
 		go func() { drained <- g.Drain(context.Background()) }()
@@ -518,7 +536,7 @@ func TestServer_Drain(t *testing.T) {
 		g.Close()
 		g.Close()
 		assert.ErrorIs(t, <-drained, api.ErrClosed)
-		close(g.release)
+		assert.EqualError(t, <-g.ran, api.ErrClosed.Error(), "and the handler ended")
 	})
 	t.Run("without_a_connection_is_immediate", func(t *testing.T) {
 		t.Parallel()

@@ -1,0 +1,53 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/cloudwego/hertz/pkg/app"
+
+	"doorstep/gateway/auth"
+	"doorstep/sessions"
+)
+
+// handler answers one call of a caller who has proven who they are. It writes
+// a success itself; an error goes to problem.go.
+type handler func(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error
+
+// authenticated runs h for the caller that the bearer token proves. It never
+// fails open.
+func (a *API) authenticated(h handler) app.HandlerFunc {
+	return func(ctx context.Context, c *app.RequestContext) {
+		caller, err := a.deps.Tokens.Verify(ctx, bearer(c))
+		if err == nil {
+			err = h(ctx, c, caller)
+		} else {
+			err = a.unauthenticated(c, err)
+		}
+		if err != nil {
+			a.fail(c, err)
+		}
+	}
+}
+
+// bearer is the token of the Authorization header; the scheme's case does not
+// matter (RFC 9110, section 11.1).
+func bearer(c *app.RequestContext) string {
+	scheme, token, _ := strings.Cut(string(c.GetHeader("Authorization")), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// unauthenticated tells a caller what is wrong with the token, which only its
+// owner can use, and a stranger no more than that.
+func (a *API) unauthenticated(c *app.RequestContext, err error) error {
+	a.deps.Metrics.Unauthenticated(auth.Reason(err))
+	if errors.Is(err, auth.ErrKeysUnavailable) {
+		return &sessions.Error{Code: sessions.KeysUnavailable, Message: "tokens cannot be verified just now", RetryAfter: keysRetry}
+	}
+	c.Header("WWW-Authenticate", `Bearer error="invalid_token"`)
+	return sessions.Fault(sessions.Unauthenticated, strings.TrimPrefix(err.Error(), "auth: "), err)
+}

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+
+	"doorstep/gateway/hub"
+	"doorstep/sessions"
+)
+
+// maxWait caps a long poll under the idle time-out of a usual load balancer.
+const maxWait = 30 * time.Second
+
+type liveBody struct {
+	SessionID  sessions.ID   `json:"sessionId"`
+	TrainerID  sessions.ID   `json:"trainerId"`
+	Location   *locationBody `json:"location"`
+	IsActive   bool          `json:"isActive"`
+	LastUpdate *string       `json:"lastUpdate"`
+	DistanceM  *float64      `json:"distanceMeters"`
+	ETASeconds *int64        `json:"etaSeconds"`
+	Degraded   bool          `json:"degraded,omitempty"`
+}
+
+type locationBody struct {
+	Latitude  float64  `json:"latitude"`
+	Longitude float64  `json:"longitude"`
+	Accuracy  *float64 `json:"accuracy,omitempty"`
+	Speed     *float64 `json:"speed,omitempty"`
+	Heading   *float64 `json:"heading,omitempty"`
+	Timestamp *string  `json:"timestamp"`
+}
+
+// live answers a read, at once or as soon as there is something new. ETags are
+// versions; see the contract's section on live reads.
+func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
+	id, err := parseID("sessionId", c.Query("sessionId"))
+	if err != nil {
+		return err
+	}
+	wait, err := waitOf(c)
+	if err != nil {
+		return err
+	}
+	ref, err := a.deps.Sessions.Ref(ctx, caller, id)
+	if err != nil {
+		return err
+	}
+	seen := validator(c.GetHeader("If-None-Match"))
+	if wait == 0 {
+		return a.readLive(ctx, c, ref, seen)
+	}
+	return a.awaitLive(ctx, c, caller, ref, wait, seen)
+}
+
+func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.Ref, seen *etags) error {
+	view, err := a.deps.Sessions.View(ctx, ref)
+	switch {
+	case err != nil:
+		return err
+	case !view.Degraded && seen.match(view.Version):
+		return notModified(c, view)
+	default:
+		return answerLive(c, view)
+	}
+}
+
+// awaitLive waits for a version that the caller has not seen. Without a
+// validator, or with "*", that is any but the version of now. While the live store is away
+// there are no versions, and nothing to do but wait.
+func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessions.Caller,
+	ref sessions.Ref, wait time.Duration, seen *etags,
+) error {
+	var view sessions.View
+	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context) (bool, error) {
+		var err error
+		if view, err = a.deps.Sessions.View(ctx, ref); err != nil || view.Degraded {
+			return false, err
+		}
+		if seen == nil || seen.any {
+			seen = &etags{versions: []int64{view.Version}}
+		}
+		return !seen.match(view.Version), nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case outcome == hub.Changed:
+		return answerLive(c, view)
+	default:
+		return notModified(c, view)
+	}
+}
+
+func answerLive(c *app.RequestContext, v sessions.View) error {
+	body := liveBody{SessionID: v.SessionID, TrainerID: v.TrainerID, IsActive: v.Active, Degraded: v.Degraded}
+	if at := v.Location; at != nil {
+		body.Location = &locationBody{
+			Latitude: at.Point.Lat(), Longitude: at.Point.Lng(), Speed: at.SpeedKMH, Heading: at.HeadingDeg,
+			Timestamp: timestamp(at.RecordedAt),
+		}
+		if at.AccuracyM > 0 {
+			body.Location.Accuracy = &at.AccuracyM
+		}
+		body.LastUpdate, body.DistanceM = timestamp(at.At), &v.DistanceM
+	}
+	validators(c, v)
+	return succeed(c, http.StatusOK, "Live location", body)
+}
+
+func notModified(c *app.RequestContext, v sessions.View) error {
+	validators(c, v)
+	c.SetStatusCode(http.StatusNotModified)
+	return nil
+}
+
+// validators sets the ETag, but not on a degraded answer: it has no version,
+// and the next one must not be compared with it.
+func validators(c *app.RequestContext, v sessions.View) {
+	c.Header("Cache-Control", "private, no-cache")
+	if !v.Degraded {
+		c.Header("ETag", `"`+strconv.FormatInt(v.Version, 10)+`"`)
+	}
+}
+
+// waitOf is the wait parameter: whole seconds, capped at maxWait.
+func waitOf(c *app.RequestContext) (time.Duration, error) {
+	text, ok := c.GetQuery("wait")
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, invalid("wait must be a whole number of seconds, 0 to 30")
+	}
+	return min(time.Duration(n)*time.Second, maxWait), nil
+}
+
+// etags is an If-None-Match; nil where there was none, which matches nothing.
+type etags struct {
+	any      bool
+	versions []int64
+}
+
+func (e *etags) match(version int64) bool {
+	return e != nil && (e.any || slices.Contains(e.versions, version))
+}
+
+// validator reads If-None-Match (RFC 9110, section 13.1.2): "*" or a list of
+// entity tags, of which the weak compare equal too. A tag that is no version
+// of ours matches nothing.
+func validator(header []byte) *etags {
+	header = bytes.TrimSpace(header)
+	if len(header) == 0 {
+		return nil
+	}
+	if string(header) == "*" {
+		return &etags{any: true}
+	}
+	tags := &etags{}
+	for tag := range bytes.SplitSeq(header, []byte(",")) {
+		tag = bytes.TrimPrefix(bytes.TrimSpace(tag), []byte("W/"))
+		if len(tag) < 2 || tag[0] != '"' || tag[len(tag)-1] != '"' {
+			continue
+		}
+		if v, err := strconv.ParseInt(string(tag[1:len(tag)-1]), 10, 64); err == nil {
+			tags.versions = append(tags.versions, v)
+		}
+	}
+	return tags
+}

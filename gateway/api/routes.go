@@ -1,0 +1,93 @@
+// Package api is the HTTP side of the gateway, and the only package that knows
+// Hertz. Read this file first: it is the whole of the surface; each handler is
+// a file named for what it does. server.go and listener.go are what stands
+// between a socket and a route.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+	"github.com/cloudwego/hertz/pkg/app/server"
+
+	"doorstep/gateway/auth"
+	"doorstep/gateway/hub"
+	"doorstep/sessions"
+)
+
+const base = "/api/v1"
+
+// API is the handlers and what they need. Safe for concurrent use.
+type API struct {
+	deps Deps
+}
+
+// Deps are what the handlers call.
+type Deps struct {
+	Sessions *sessions.Service
+	Hub      *hub.Hub
+	Tokens   Tokens
+	// Ready reports whether this process should get traffic, and the state of
+	// each thing it depends on, for an operator's eyes.
+	Ready func() (bool, map[string]string)
+	// HideOTP keeps the OTP out of the answer to the trainer's arrival.
+	HideOTP bool
+	// RateInterval is what a phone is told when its fix could not be stored.
+	RateInterval time.Duration
+	Log          *slog.Logger
+	Metrics      Metrics
+}
+
+// Tokens turns a token into a caller: auth.Verifier.
+type Tokens interface {
+	Verify(ctx context.Context, token string) (sessions.Caller, error)
+}
+
+var _ Tokens = (*auth.Verifier)(nil)
+
+// Metrics is told of every answer. Labels come from closed lists: route is a
+// pattern of this file, code one of sessions.Code or empty.
+type Metrics interface {
+	Answered(route, method string, status int, code sessions.Code, took time.Duration)
+	Updated(verdict string)
+	Unauthenticated(reason string)
+}
+
+// New makes the handlers. Register puts them on a server.
+func New(deps Deps) *API { return &API{deps: deps} }
+
+// Register adds the routes: the contract's calls by number.
+func (a *API) Register(h *server.Hertz) {
+	h.Use(a.observe)
+	for _, r := range a.routes() {
+		h.Handle(r.method, r.path, r.handler)
+	}
+	h.NoRoute(func(_ context.Context, c *app.RequestContext) { a.fail(c, errNoRoute) })
+	h.NoMethod(func(_ context.Context, c *app.RequestContext) { a.fail(c, errNoMethod) })
+}
+
+type route struct {
+	method, path string
+	handler      app.HandlerFunc
+}
+
+func (a *API) routes() []route {
+	const get, post = http.MethodGet, http.MethodPost
+	return []route{
+		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},  // 1
+		{post, base + "/admin/location-tracking/journey/updates", a.authenticated(a.update)}, // 2
+		{get, base + "/admin/location-tracking/journey/live", a.authenticated(a.live)},       // 3
+		{post, base + "/admin/sessions/:sessionId/arrived", a.authenticated(a.arrived)},      // 4
+		{post, base + "/admin/sessions/:sessionId/stop-journey", a.authenticated(a.stop)},    // 5
+		{post, base + "/admin/sessions", a.authenticated(a.createSession)},                   // 6
+		{get, base + "/admin/sessions/:sessionId", a.authenticated(a.readSession)},           // 7
+		{get, base + "/students/me/sessions", a.authenticated(a.listSessions)},               // 7
+		{post, base + "/admin/sessions/:sessionId/verify-otp", a.authenticated(a.verifyOTP)}, // 8
+		{get, "/healthz", a.healthz}, // 12
+		{get, "/readyz", a.readyz},   // 12
+		{get, "/openapi.yaml", a.openAPI},
+	}
+}

@@ -1,0 +1,143 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+
+	"doorstep/sessions"
+)
+
+type bookingBody struct {
+	SessionID   *string        `json:"sessionId"`
+	TrainerID   *string        `json:"trainerId"`
+	StudentID   *string        `json:"studentId"`
+	ScheduledAt *time.Time     `json:"scheduledAt"`
+	StudentHome *coordinates   `json:"studentHome"`
+	TravelMode  *sessions.Mode `json:"travelMode"`
+}
+
+type sessionBody struct {
+	SessionID        sessions.ID        `json:"sessionId"`
+	TrainerID        sessions.ID        `json:"trainerId"`
+	StudentID        sessions.ID        `json:"studentId"`
+	Status           sessions.Status    `json:"status"`
+	ScheduledAt      *string            `json:"scheduledAt"`
+	StudentHome      homeBody           `json:"studentHome"`
+	TravelMode       sessions.Mode      `json:"travelMode"`
+	JourneyStartedAt *string            `json:"journeyStartedAt"`
+	JourneyEndedAt   *string            `json:"journeyEndedAt"`
+	JourneyEndReason sessions.EndReason `json:"journeyEndReason,omitempty"`
+	ArrivedAt        *string            `json:"arrivedAt"`
+	OTP              string             `json:"otp,omitempty"`
+	OTPExpiresAt     *string            `json:"otpExpiresAt,omitempty"`
+	StartedAt        *string            `json:"startedAt"`
+	CompletedAt      *string            `json:"completedAt"`
+	CreatedAt        *string            `json:"createdAt"`
+}
+
+type homeBody struct {
+	Latitude  float64 `json:"latitude"`
+	Longitude float64 `json:"longitude"`
+}
+
+func sessionOf(s sessions.Session) sessionBody {
+	body := sessionBody{
+		SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, Status: s.Status,
+		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeBody{s.Home.Lat(), s.Home.Lng()}, TravelMode: s.Mode,
+		JourneyStartedAt: timestamp(s.JourneyStartedAt), JourneyEndedAt: timestamp(s.JourneyEndedAt),
+		JourneyEndReason: s.JourneyEndReason, ArrivedAt: timestamp(s.ArrivedAt),
+		StartedAt: timestamp(s.StartedAt), CompletedAt: timestamp(s.CompletedAt), CreatedAt: timestamp(s.CreatedAt),
+	}
+	if s.OTP != "" {
+		body.OTP, body.OTPExpiresAt = s.OTP, timestamp(s.OTPExpiresAt)
+	}
+	return body
+}
+
+// createSession books a session; the same booking again is harmless.
+func (a *API) createSession(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
+	var body bookingBody
+	if err := decode(c, &body); err != nil {
+		return err
+	}
+	booking, err := body.booking()
+	if err != nil {
+		return err
+	}
+	session, created, err := a.deps.Sessions.Create(ctx, caller, booking)
+	if err != nil {
+		return err
+	}
+	if !created {
+		return succeed(c, http.StatusOK, "Session was booked already", sessionOf(session))
+	}
+	return succeed(c, http.StatusCreated, "Session booked", sessionOf(session))
+}
+
+func (b bookingBody) booking() (sessions.Booking, error) {
+	var out sessions.Booking
+	var err error
+	if b.SessionID != nil {
+		if out.ID, err = parseID("sessionId", *b.SessionID); err != nil {
+			return out, err
+		}
+	}
+	if out.TrainerID, err = requiredID("trainerId", b.TrainerID); err != nil {
+		return out, err
+	}
+	if out.StudentID, err = requiredID("studentId", b.StudentID); err != nil {
+		return out, err
+	}
+	if out.TrainerID == out.StudentID {
+		return out, invalid("trainerId and studentId must differ")
+	}
+	if b.StudentHome == nil {
+		return out, invalid("studentHome is required")
+	}
+	if out.Home, err = b.StudentHome.point("studentHome."); err != nil {
+		return out, err
+	}
+	if b.ScheduledAt != nil {
+		if out.ScheduledAt, err = sessions.Instant("scheduledAt", *b.ScheduledAt); err != nil {
+			return out, err
+		}
+	}
+	out.Mode, err = travelMode(b.TravelMode)
+	return out, err
+}
+
+func requiredID(field string, text *string) (sessions.ID, error) {
+	if text == nil {
+		return "", invalid(field + " is required")
+	}
+	return parseID(field, *text)
+}
+
+// readSession shows one session to its parties and to admins.
+func (a *API) readSession(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	session, err := a.deps.Sessions.Session(ctx, caller, id)
+	if err != nil {
+		return err
+	}
+	return succeed(c, http.StatusOK, "Session", sessionOf(session))
+}
+
+// listSessions shows a student's own sessions, latest booking first.
+func (a *API) listSessions(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
+	list, err := a.deps.Sessions.OfStudent(ctx, caller)
+	if err != nil {
+		return err
+	}
+	bodies := make([]sessionBody, len(list))
+	for i, s := range list {
+		bodies[i] = sessionOf(s)
+	}
+	return succeed(c, http.StatusOK, "Sessions", map[string]any{"sessions": bodies})
+}

@@ -1,0 +1,60 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+
+	"github.com/cloudwego/hertz/pkg/app"
+
+	"doorstep/sessions"
+)
+
+// journeyBody is a running journey, in the answer to its start and in the
+// refusal of a second one.
+type journeyBody struct {
+	SessionID sessions.ID `json:"sessionId"`
+	TrainerID sessions.ID `json:"trainerId"`
+	StudentID sessions.ID `json:"studentId"`
+	StartedAt *string     `json:"startedAt"`
+}
+
+func journeyOf(s sessions.Session) journeyBody {
+	return journeyBody{s.ID, s.TrainerID, s.StudentID, timestamp(s.JourneyStartedAt)}
+}
+
+// start begins a journey. The body may be empty.
+func (a *API) start(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		TravelMode *sessions.Mode `json:"travelMode"`
+	}
+	if len(bytes.TrimSpace(c.Request.Body())) > 0 {
+		if err := decode(c, &body); err != nil {
+			return err
+		}
+	}
+	mode, err := travelMode(body.TravelMode)
+	if err != nil {
+		return err
+	}
+	session, err := a.deps.Sessions.Start(ctx, caller, id, mode)
+	if err != nil {
+		return err
+	}
+	return succeed(c, http.StatusCreated, "Journey started", journeyOf(session))
+}
+
+func travelMode(m *sessions.Mode) (sessions.Mode, error) {
+	switch {
+	case m == nil:
+		return "", nil
+	case !m.Valid():
+		return "", invalid("travelMode must be car, bike or walk")
+	default:
+		return *m, nil
+	}
+}
