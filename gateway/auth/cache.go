@@ -14,11 +14,22 @@ const (
 	evictionSample = 8
 )
 
-// digest stands for a token in the cache. SHA-256 and not a faster hash with
-// the token beside it: an entry then has one size whatever the token's (8 KiB
-// tokens would make 512 MiB of 65536 entries), a heap dump holds no usable
-// token, and nobody can construct two tokens with one digest.
+// digest stands for a token in the cache. SHA-256 and not maphash with the
+// token beside it, though that is ten times as fast (42 ns against 0.45 µs for
+// 528 bytes): an entry then has one size whatever the token's (8 KiB tokens
+// would make 512 MiB of 65536 entries), a heap dump holds no usable token, and
+// nobody can construct two tokens with one digest.
 type digest = [sha256.Size]byte
+
+// digestOf hashes from the stack where a usual token fits: the copy that
+// []byte(token) makes on the heap would nearly double the cost of a hit.
+func digestOf(token string) digest {
+	var short [1024]byte
+	if len(token) > len(short) {
+		return sha256.Sum256([]byte(token))
+	}
+	return sha256.Sum256(short[:copy(short[:], token)])
+}
 
 // entry is believed from the moment it was made until its end, both in
 // nanoseconds of Unix time. The lower end matters when the clock is set back:

@@ -40,7 +40,7 @@ type Options struct {
 	Leeway time.Duration
 
 	// CacheSize is the largest number of proven tokens remembered. Default
-	// 65536, about 10 MB when full, however long the tokens are.
+	// 65536, about 15 MB when full, however long the tokens are.
 	CacheSize int
 	// CacheTTL is the longest a proven token is believed without looking at its
 	// signature again, so also how long it can outlive a key that the JWKS has

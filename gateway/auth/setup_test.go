@@ -163,15 +163,17 @@ type issuer struct {
 	mu      sync.Mutex
 	body    []byte
 	status  int
+	delay   time.Duration
 	stalled bool
 	fetches []time.Time
 }
 
 func newIssuer(body []byte) *issuer { return &issuer{body: body, status: http.StatusOK} }
 
-func (i *issuer) publish(body []byte) { i.set(func() { i.body = body }) }
-func (i *issuer) answer(status int)   { i.set(func() { i.status = status }) }
-func (i *issuer) stall(stalled bool)  { i.set(func() { i.stalled = stalled }) }
+func (i *issuer) publish(body []byte)  { i.set(func() { i.body = body }) }
+func (i *issuer) answer(status int)    { i.set(func() { i.status = status }) }
+func (i *issuer) stall(stalled bool)   { i.set(func() { i.stalled = stalled }) }
+func (i *issuer) slow(d time.Duration) { i.set(func() { i.delay = d }) }
 
 func (i *issuer) set(change func()) {
 	i.mu.Lock()
@@ -190,8 +192,11 @@ func (i *issuer) count() int { return len(i.times()) }
 func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	i.fetches = append(i.fetches, time.Now())
-	body, status, stalled := i.body, i.status, i.stalled
+	body, status, stalled, delay := i.body, i.status, i.stalled, i.delay
 	i.mu.Unlock()
+	if delay > 0 {
+		<-time.After(delay) // in a bubble only, where it takes no time
+	}
 	if stalled {
 		<-r.Context().Done()
 		return
@@ -260,14 +265,16 @@ func setupJWKS(t testing.TB, body []byte, edit ...func(*Options)) bundle {
 	return b
 }
 
-// setupInBubble is for synctest: no listener, and the bubble's clock.
+// setupInBubble is for synctest: no listener, and the bubble's clock, moved to
+// testNow.
 func setupInBubble(t testing.TB, body []byte, edit ...func(*Options)) bundle {
 	t.Helper()
-	iss := newIssuer(body)
+	iss, began := newIssuer(body), time.Now()
 	b := setup(t, append([]func(*Options){func(o *Options) {
 		o.JWKSURL = "https://issuer.test/jwks.json"
 		o.HTTPClient = &http.Client{Transport: iss}
-		o.Clock = time.Now
+		o.Observer = nil
+		o.Clock = func() time.Time { return testNow.Add(time.Since(began)) }
 	}}, edit...)...)
 	b.issuer = iss
 	return b
