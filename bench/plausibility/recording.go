@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"doorstep/geo"
+	"doorstep/geo/trace"
+)
+
+// cadence is what a phone sends at; recordings are thinned to it, first fix
+// kept, next one 5 s or later, as SOURCES.md does.
+const cadence = 5 * time.Second
+
+// journeyMS is the longest life of a journey. A longer recording is cut into
+// journeys end to end, each of which starts from nothing.
+const journeyMS = 3_600_000
+
+// recording is one file as a phone would have sent it.
+type recording struct {
+	file  string
+	group string // the row of the table it counts in
+	mode  geo.Mode
+	fixes []trace.Fix
+}
+
+// load reads every CSV of a folder, by name. force, if set, overrides the mode
+// that the name says.
+func load(dir string, force geo.Mode) ([]recording, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.csv"))
+	if err != nil {
+		return nil, fmt.Errorf("list recordings: %w", err)
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("list recordings: no .csv in the folder: %w", fs.ErrNotExist)
+	}
+	sort.Strings(paths)
+	var all []recording
+	for _, path := range paths {
+		r, err := open(path, force)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func open(path string, force geo.Mode) (r recording, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return recording{}, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	fixes, err := trace.Read(file)
+	if err != nil {
+		return recording{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	r = recording{file: filepath.Base(path), fixes: trace.Thin(fixes, cadence)}
+	r.group, r.mode = classify(r.file)
+	if force != "" {
+		r.mode = force
+	}
+	return r, nil
+}
+
+// classify reads the kind of journey and the mode it is sent as from a file's
+// name. Kinds no trainer can choose are sent as the nearest mode and reported
+// apart, outside the targets: runners as walkers, which is what their app would
+// say; everything on rails, on water or in the air as cars.
+func classify(file string) (group string, mode geo.Mode) {
+	words := strings.Split(strings.TrimSuffix(file, ".csv"), "-")
+	switch kind := words[0]; kind {
+	case "walk", "bike":
+		return kind, geo.Mode(kind)
+	case "run":
+		return kind, geo.Walk
+	case "car", "antimeridian":
+		if len(words) > 1 && (words[1] == "motorway" || words[1] == "city" || words[1] == "road" || words[1] == "delivery") {
+			return "car " + words[1], geo.Car
+		}
+		return "car city", geo.Car
+	default:
+		return kind, geo.Car
+	}
+}
+
+// arrivals is when each fix reaches the gateway: after the time a mobile
+// network takes, up to a second, the same in every run.
+func (r recording) arrivals() []int64 {
+	seed := fnv.New64a()
+	seed.Write([]byte(r.file))
+	rng := rand.New(rand.NewPCG(seed.Sum64(), 1))
+	at := make([]int64, len(r.fixes))
+	for i, f := range r.fixes {
+		at[i] = f.RecordedMS + 50 + rng.Int64N(900)
+	}
+	return at
+}
+
+// sent is one fix and its outcome.
+type sent struct {
+	trace.Fix
+	outcome
+	atMS  int64
+	first bool // of a journey
+}
+
+// play sends a recording through an engine, one journey an hour.
+func play(e engine, r recording) ([]sent, error) {
+	at := r.arrivals()
+	var out []sent
+	var startMS int64
+	for i, f := range r.fixes {
+		begin := i == 0 || at[i]-startMS >= journeyMS
+		if begin {
+			startMS = at[i]
+			if err := e.begin(r.mode, startMS); err != nil {
+				return nil, fmt.Errorf("%s on %s: %w", e.name(), r.file, err)
+			}
+		}
+		o, err := e.publish(f.Fix, at[i])
+		if err != nil {
+			return nil, fmt.Errorf("%s on %s: %w", e.name(), r.file, err)
+		}
+		out = append(out, sent{Fix: f, outcome: o, atMS: at[i], first: begin})
+	}
+	return out, nil
+}

@@ -1,0 +1,95 @@
+package geo
+
+import "strings"
+
+// Verdict is what Judge decided about one fix. Each begins with accepted,
+// ignored or refused.
+type Verdict string
+
+// The closed list of verdicts.
+const (
+	// Accepted: the fix is the live location.
+	Accepted Verdict = "accepted"
+	// IgnoredLowAccuracy: too vague to show or to judge by; nothing is stored.
+	IgnoredLowAccuracy Verdict = "ignored_low_accuracy"
+	// RefusedSpeed: over the mode's limit, below its ceiling.
+	RefusedSpeed Verdict = "refused_speed"
+	// RefusedCeiling: faster than the mode can physically go.
+	RefusedCeiling Verdict = "refused_ceiling"
+	// RefusedJump: over the ceiling, and more than JumpM in JumpMS.
+	RefusedJump Verdict = "refused_jump"
+)
+
+// Verdicts is the closed list, for counters made in advance.
+func Verdicts() []Verdict {
+	return []Verdict{Accepted, IgnoredLowAccuracy, RefusedSpeed, RefusedCeiling, RefusedJump}
+}
+
+// IsRefused reports whether the phone is told no.
+func (v Verdict) IsRefused() bool { return strings.HasPrefix(string(v), "refused") }
+
+// Code is the API's code for a refusal, and "" for anything else.
+func (v Verdict) Code() string {
+	switch v {
+	case RefusedSpeed, RefusedCeiling:
+		return "IMPLAUSIBLE_SPEED"
+	case RefusedJump:
+		return "IMPLAUSIBLE_JUMP"
+	default:
+		return ""
+	}
+}
+
+// Flags is what is odd about a fix that was not refused for it: a set, kept as
+// the sum of its members.
+type Flags uint16
+
+// The closed list of flags. Their numbers are stored and sent: never reuse one.
+const (
+	// FlagFast: over the mode's limit, believed because the fixes agree.
+	FlagFast Flags = 1 << iota
+	// FlagReanchored: the track did not lead here; see Track.ReanchoredMS.
+	FlagReanchored
+	// FlagSilence: plausible only if the whole of a long silence was spent
+	// moving; counts as a re-anchor.
+	FlagSilence
+	// FlagClock: the phone's clock is a minute off, or ran ahead of ours.
+	FlagClock
+	// FlagMismatch: the receiver's own speed contradicts the positions, three
+	// fixes in a row.
+	FlagMismatch
+	// FlagFrozen: the clock moves and the position does not, to the centimetre.
+	FlagFrozen
+	// FlagRepeated: exactly where it was a while ago, having been elsewhere.
+	FlagRepeated
+	// FlagMock: the phone itself says the position is simulated.
+	FlagMock
+	// FlagShadow: a rule in shadow mode would have refused this fix.
+	FlagShadow
+	flagEnd
+)
+
+var flagNames = [...]string{"fast", "reanchored", "silence", "clock", "mismatch", "frozen", "repeated", "mock", "shadow"}
+
+// AllFlags is the closed list, for counters made in advance.
+func AllFlags() []Flags {
+	var all []Flags
+	for f := FlagFast; f < flagEnd; f <<= 1 {
+		all = append(all, f)
+	}
+	return all
+}
+
+// Has reports whether every flag of want is in f.
+func (f Flags) Has(want Flags) bool { return f&want == want }
+
+// String joins the names with "|": "" for none.
+func (f Flags) String() string {
+	var names []string
+	for i, name := range flagNames {
+		if f.Has(1 << i) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "|")
+}
