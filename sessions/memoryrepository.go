@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // listLimit bounds OfStudent: a page of an app, not an export.
@@ -22,8 +23,8 @@ type MemoryRepository struct {
 var _ Repository = (*MemoryRepository)(nil)
 
 // NewMemoryRepository makes an empty one. onEvent, when not nil, is called
-// with each event after the change that raised it, in order, outside the lock
-// of no session: it must not call back.
+// with each event after the change that raised it, in order, and under the
+// repository's lock: it must not block or call back.
 func NewMemoryRepository(onEvent func(Event)) *MemoryRepository {
 	return &MemoryRepository{sessions: map[ID]Session{}, onEvent: onEvent}
 }
@@ -32,6 +33,7 @@ func NewMemoryRepository(onEvent func(Event)) *MemoryRepository {
 func (r *MemoryRepository) Create(_ context.Context, s Session) (Session, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s = inMilliseconds(s)
 	if old, ok := r.sessions[s.ID]; ok {
 		if !SameBooking(old, s) {
 			return Session{}, false, Refuse(SessionConflict, "a session with this id is booked otherwise")
@@ -69,7 +71,8 @@ func (r *MemoryRepository) OfStudent(_ context.Context, studentID ID) ([]Session
 	return list[:min(len(list), listLimit)], nil
 }
 
-// Change keeps the contract of Repository.
+// Change keeps the contract of Repository. What was booked is not f's to
+// change: such changes are dropped.
 func (r *MemoryRepository) Change(_ context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,6 +85,7 @@ func (r *MemoryRepository) Change(_ context.Context, id ID, f func(*Session) ([]
 	if err != nil {
 		return s, err
 	}
+	changed = inMilliseconds(asBooked(changed, s))
 	if changed.JourneyActive() && !s.JourneyActive() && r.busy(changed.TrainerID) {
 		return s, Refuse(TrainerBusy, "another journey of this trainer is running")
 	}
@@ -100,6 +104,24 @@ func (r *MemoryRepository) busy(trainer ID) bool {
 		}
 	}
 	return false
+}
+
+// inMilliseconds cuts every instant to what a store of record keeps.
+func inMilliseconds(s Session) Session {
+	for _, t := range []*time.Time{
+		&s.ScheduledAt, &s.CreatedAt, &s.JourneyStartedAt, &s.JourneyEndedAt, &s.ArrivedAt,
+		&s.OTPExpiresAt, &s.StartedAt, &s.CompletedAt,
+	} {
+		*t = ms(*t)
+	}
+	return s
+}
+
+// asBooked is changed with the booking of old.
+func asBooked(changed, old Session) Session {
+	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
+	changed.ScheduledAt, changed.Home, changed.Mode, changed.CreatedAt = old.ScheduledAt, old.Home, old.Mode, old.CreatedAt
+	return changed
 }
 
 func (r *MemoryRepository) record(e Event) {

@@ -1,0 +1,44 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"doorstep/sessions"
+)
+
+// retryAfter is what callers are told to wait when the database is away: about
+// as long as a restart or a fail-over's first attempt takes.
+const retryAfter = time.Second
+
+// SQLSTATEs, from appendix A of the PostgreSQL manual.
+const (
+	uniqueViolation = "23505"
+	undefinedTable  = "42P01"
+)
+
+const oneRunningJourney = "tutoring_sessions_one_running_journey"
+
+// unavailable is every fault's way out: operation and cause for operators, a
+// code and a hint for callers.
+func unavailable(operation string, cause error) error {
+	fault := sessions.Fault(sessions.DatabaseUnavailable, "the database cannot be reached just now; try again",
+		fmt.Errorf("%s: %w", operation, cause))
+	fault.RetryAfter = retryAfter
+	return fault
+}
+
+// writeFault is unavailable, but for the one refusal that the database itself
+// decides.
+func writeFault(operation string, cause error) error {
+	var pg *pgconn.PgError
+	if errors.As(cause, &pg) && pg.Code == uniqueViolation && pg.ConstraintName == oneRunningJourney {
+		return sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
+	}
+	return unavailable(operation, cause)
+}
+
+func notFound() error { return sessions.Refuse(sessions.SessionNotFound, "no such session") }

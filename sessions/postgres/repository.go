@@ -1,0 +1,203 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"doorstep/sessions"
+)
+
+// listLimit bounds OfStudent, as the contract says.
+const listLimit = 200
+
+// Repository is the sessions.Repository on PostgreSQL. Safe for concurrent use
+// by any number of goroutines and of gateways.
+type Repository struct {
+	pool        *pgxpool.Pool
+	callTimeout time.Duration
+}
+
+var _ sessions.Repository = (*Repository)(nil)
+
+// New makes a Repository that connects when it is first called. The error
+// names the option that cannot be.
+func New(opts Options) (*Repository, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	pool, err := opts.pool()
+	if err != nil {
+		return nil, err
+	}
+	return &Repository{pool: pool, callTimeout: opts.CallTimeout}, nil
+}
+
+// Open is New for a process that must not serve without its database: it also
+// connects, and refuses a schema that is older than this binary. Errors:
+// ErrOldSchema, DatabaseUnavailable, and New's.
+func Open(ctx context.Context, opts Options) (*Repository, error) {
+	r, err := New(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckSchema(ctx); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Ping reports whether the database answers: one round trip.
+func (r *Repository) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	if err := r.pool.Ping(ctx); err != nil {
+		return unavailable("ping", err)
+	}
+	return nil
+}
+
+// Close ends the pool, and waits for the calls under way, each of which is
+// bounded by CallTimeout. It may be repeated.
+func (r *Repository) Close() { r.pool.Close() }
+
+// Create keeps the contract of sessions.Repository. Two round trips when the
+// id is known already, else one.
+func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.Session, bool, error) {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return sessions.Session{}, false, unavailable("create session", err)
+	}
+	defer done()
+	created, err := scan(conn.QueryRow(ctx, insertSession, insertArgs(s)))
+	if err == nil {
+		return created, true, nil
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return sessions.Session{}, false, writeFault("create session", err)
+	}
+	old, err := scan(conn.QueryRow(ctx, selectSession, string(s.ID)))
+	if err != nil {
+		return sessions.Session{}, false, unavailable("read booked session", err)
+	}
+	if s.ScheduledAt = millisecond(s.ScheduledAt); !sessions.SameBooking(old, s) {
+		return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "a session with this id is booked otherwise")
+	}
+	return old, false, nil
+}
+
+// Session keeps the contract of sessions.Repository. One round trip.
+func (r *Repository) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	s, err := scan(r.pool.QueryRow(ctx, selectSession, string(id)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.Session{}, notFound()
+	case err != nil:
+		return sessions.Session{}, unavailable("read session", err)
+	}
+	return s, nil
+}
+
+// OfStudent keeps the contract of sessions.Repository. One round trip, at most
+// 200 rows from an index that has their order.
+func (r *Repository) OfStudent(ctx context.Context, studentID sessions.ID) ([]sessions.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	rows, err := r.pool.Query(ctx, selectOfStudent, string(studentID), listLimit)
+	if err != nil {
+		return nil, unavailable("list sessions", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
+	if err != nil {
+		return nil, unavailable("list sessions", err)
+	}
+	return list, nil
+}
+
+// Change keeps the contract of sessions.Repository. f runs at most once, and
+// with the row locked: it must be quick and must not call the Repository. What
+// was booked (SameBooking, CreatedAt) is the house's and is not written back,
+// so a home keeps what else the house stores in it.
+func (r *Repository) Change(
+	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
+) (sessions.Session, error) {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return sessions.Session{}, unavailable("change session", err)
+	}
+	defer done()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return sessions.Session{}, unavailable("begin", err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // after a commit it does nothing; a panic in f passes here
+	return change(ctx, tx, id, f)
+}
+
+// change is Change within its transaction. A change of nothing writes nothing.
+func change(
+	ctx context.Context, tx pgx.Tx, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
+) (sessions.Session, error) {
+	before, err := scan(tx.QueryRow(ctx, lockSession, string(id)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.Session{}, notFound()
+	case err != nil:
+		return sessions.Session{}, unavailable("lock session", err)
+	}
+	after := before
+	events, err := f(&after)
+	if err != nil || (after == before && len(events) == 0) {
+		return before, err
+	}
+	stored, err := write(ctx, tx, id, after, events)
+	if err != nil {
+		return before, err
+	}
+	// An error here may mean that it was committed; the package comment says
+	// why trying again is safe.
+	if err := tx.Commit(ctx); err != nil {
+		return before, unavailable("commit", err)
+	}
+	return stored, nil
+}
+
+// write sends the row and its events in one round trip, and reads the row back
+// as it will be read by the next.
+func write(
+	ctx context.Context, tx pgx.Tx, id sessions.ID, s sessions.Session, events []sessions.Event,
+) (stored sessions.Session, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(updateSession, updateArgs(id, s)).QueryRow(func(row pgx.Row) error {
+		stored, err = scan(row)
+		return err
+	})
+	for _, e := range events {
+		queueEvent(batch, e)
+	}
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return sessions.Session{}, writeFault("store session and events", err)
+	}
+	return stored, nil
+}
+
+// acquire waits for a connection as long as the caller does; from then on only
+// the call's own time-out counts. done gives the connection back.
+func (r *Repository) acquire(ctx context.Context) (*pgxpool.Conn, context.Context, func(), error) {
+	deadline := time.Now().Add(r.callTimeout)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
+	conn, err := r.pool.Acquire(waiting)
+	cancel()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	call, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	return conn, call, func() { conn.Release(); cancel() }, nil
+}

@@ -1,0 +1,157 @@
+package postgres
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// The columns are named, never *: a migration that adds one then changes no
+// prepared statement's result. The casts take an existing table as it is:
+// status may be an enum, ids text, homes json.
+const columns = `id::text, trainer_id::text, student_id::text, status::text,
+	scheduled_at, student_home_location::text, travel_mode, created_at,
+	journey_mode, journey_started_at, journey_ended_at, journey_end_reason, arrived_at,
+	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at`
+
+const (
+	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
+	lockSession   = selectSession + ` FOR UPDATE`
+
+	selectOfStudent = `SELECT ` + columns + ` FROM tutoring_sessions WHERE student_id = $1
+		ORDER BY scheduled_at DESC NULLS LAST, created_at DESC NULLS LAST, id LIMIT $2`
+
+	insertSession = `INSERT INTO tutoring_sessions (id, trainer_id, student_id, scheduled_at,
+			student_home_location, travel_mode, created_at, status, journey_mode,
+			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
+			otp_expires_at, otp_attempts, started_at, completed_at)
+		VALUES (@id, @trainer_id, @student_id, @scheduled_at,
+			@student_home_location, @travel_mode, @created_at, @status, @journey_mode,
+			@journey_started_at, @journey_ended_at, @journey_end_reason, @arrived_at, @student_otp,
+			@otp_expires_at, @otp_attempts, @started_at, @completed_at)
+		ON CONFLICT (id) DO NOTHING RETURNING ` + columns
+
+	updateSession = `UPDATE tutoring_sessions SET status = @status, journey_mode = @journey_mode,
+			journey_started_at = @journey_started_at, journey_ended_at = @journey_ended_at,
+			journey_end_reason = @journey_end_reason, arrived_at = @arrived_at, student_otp = @student_otp,
+			otp_expires_at = @otp_expires_at, otp_attempts = @otp_attempts,
+			started_at = @started_at, completed_at = @completed_at
+		WHERE id = @id RETURNING ` + columns
+)
+
+// updateArgs are the columns that a transition may change.
+func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"id": string(id), "status": string(s.Status), "journey_mode": word(s.JourneyMode),
+		"journey_started_at": instant(s.JourneyStartedAt), "journey_ended_at": instant(s.JourneyEndedAt),
+		"journey_end_reason": word(s.JourneyEndReason), "arrived_at": instant(s.ArrivedAt),
+		"student_otp": word(s.OTP), "otp_expires_at": instant(s.OTPExpiresAt), "otp_attempts": s.OTPAttempts,
+		"started_at": instant(s.StartedAt), "completed_at": instant(s.CompletedAt),
+	}
+}
+
+func insertArgs(s sessions.Session) pgx.NamedArgs {
+	args := updateArgs(s.ID, s)
+	args["trainer_id"], args["student_id"] = string(s.TrainerID), string(s.StudentID)
+	args["scheduled_at"], args["created_at"] = instant(s.ScheduledAt), instant(s.CreatedAt)
+	args["student_home_location"], args["travel_mode"] = homeJSON(s.Home), string(s.Mode)
+	return args
+}
+
+// scan reads one row of columns.
+func scan(row pgx.Row) (sessions.Session, error) {
+	var (
+		s                                             sessions.Session
+		id, trainer, student, home, mode, reason, otp *string
+		status, booked                                string
+		scheduled, created, started, ended, arrived   *time.Time
+		expires, lesson, completed                    *time.Time
+	)
+	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
+		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed)
+	if err != nil {
+		return sessions.Session{}, err
+	}
+	s.ID, s.TrainerID, s.StudentID, s.Home = parseID(id), parseID(trainer), parseID(student), parseHome(home)
+	s.Status, s.Mode, s.JourneyMode = sessions.Status(status), sessions.Mode(booked), sessions.Mode(text(mode))
+	s.JourneyEndReason, s.OTP = sessions.EndReason(text(reason)), text(otp)
+	s.ScheduledAt, s.CreatedAt = utc(scheduled), utc(created)
+	s.JourneyStartedAt, s.JourneyEndedAt, s.ArrivedAt = utc(started), utc(ended), utc(arrived)
+	s.OTPExpiresAt, s.StartedAt, s.CompletedAt = utc(expires), utc(lesson), utc(completed)
+	return s, nil
+}
+
+// parseID gives "" for a null, and for what the house may have put there that
+// is no UUID: "" is nobody, and no token's subject.
+func parseID(s *string) sessions.ID {
+	id, _ := sessions.ParseID(text(s))
+	return id
+}
+
+// homeJSON is the house's shape, with the seven decimals that a Point keeps;
+// nil for no home.
+func homeJSON(p geo.Point) *string {
+	if !p.Valid() {
+		return nil
+	}
+	b := append(p.AppendLng(append(p.AppendLat([]byte(`{"latitude":`)), `,"longitude":`...)), '}')
+	s := string(b)
+	return &s
+}
+
+// parseHome gives the zero Point, which is no place, for a home that is not
+// there or names none: one odd row of the house's must not take a student's
+// whole list away. A json.Number takes numbers in quotes, too.
+func parseHome(s *string) geo.Point {
+	var home struct{ Latitude, Longitude json.Number }
+	if s == nil || json.Unmarshal([]byte(*s), &home) != nil {
+		return geo.Point{}
+	}
+	latitude, err1 := home.Latitude.Float64()
+	longitude, err2 := home.Longitude.Float64()
+	if err1 != nil || err2 != nil {
+		return geo.Point{}
+	}
+	p, _ := geo.NewPoint(latitude, longitude)
+	return p
+}
+
+// word is a string column, null for "not yet".
+func word[S ~string](s S) *string {
+	if s == "" {
+		return nil
+	}
+	w := string(s)
+	return &w
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// instant is a timestamptz column, null for "not yet". It is cut to the
+// millisecond here because timestamptz(3) rounds, which could move an instant
+// into the future.
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = millisecond(t)
+	return &t
+}
+
+func utc(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return millisecond(*t)
+}
+
+func millisecond(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

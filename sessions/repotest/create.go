@@ -1,0 +1,158 @@
+package repotest
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+var createTests = map[string]func(*testing.T, Fixture){
+	"new": func(t *testing.T, f Fixture) {
+		s := booking()
+		require.Equal(t, s, f.create(t, s))
+		require.Equal(t, s, f.read(t, s.ID))
+	},
+	"without_a_date": func(t *testing.T, f Fixture) {
+		s := booking()
+		s.ScheduledAt = time.Time{}
+		require.Equal(t, s, f.create(t, s))
+		require.True(t, f.read(t, s.ID).ScheduledAt.IsZero())
+	},
+	"cut_to_milliseconds_in_UTC": func(t *testing.T, f Fixture) {
+		s := booking()
+		exact := s.ScheduledAt
+		s.ScheduledAt = exact.Add(999_999 * time.Nanosecond).In(time.FixedZone("IST", 19800))
+		stored := f.create(t, s)
+		require.Equal(t, exact, stored.ScheduledAt)
+		again, created, err := f.Repo.Create(t.Context(), s)
+		require.NoError(t, err, "the same booking again must not differ by what was cut")
+		require.False(t, created)
+		require.Equal(t, stored, again)
+	},
+	"again": func(t *testing.T, f Fixture) {
+		s := booking()
+		f.create(t, s)
+		repeated := s
+		repeated.CreatedAt = s.CreatedAt.Add(time.Minute) // not part of a booking
+		stored, created, err := f.Repo.Create(t.Context(), repeated)
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, s, stored)
+	},
+	"again_after_a_start": func(t *testing.T, f Fixture) {
+		s := booking()
+		f.create(t, s)
+		started, err := f.start(t, s.ID, now)
+		require.NoError(t, err)
+		stored, created, err := f.Repo.Create(t.Context(), s)
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, started, stored)
+	},
+	"otherwise_booked": otherwiseBooked,
+	"the_world's_corners": func(t *testing.T, f Fixture) {
+		for _, p := range []geo.Point{
+			geo.MustPoint(0, 0), geo.MustPoint(90, 180), geo.MustPoint(-90, -180),
+			geo.MustPoint(0.0000001, -0.0000001), geo.MustPoint(-33.8567844, 151.2152967),
+		} {
+			s := booking()
+			s.Home = p
+			f.create(t, s)
+			require.Equal(t, p, f.read(t, s.ID).Home)
+		}
+	},
+}
+
+func otherwiseBooked(t *testing.T, f Fixture) {
+	s := booking()
+	f.create(t, s)
+	for name, differ := range map[string]func(*sessions.Session){
+		"trainer":  func(s *sessions.Session) { s.TrainerID = sessions.NewID() },
+		"student":  func(s *sessions.Session) { s.StudentID = sessions.NewID() },
+		"date":     func(s *sessions.Session) { s.ScheduledAt = s.ScheduledAt.Add(time.Millisecond) },
+		"no_date":  func(s *sessions.Session) { s.ScheduledAt = time.Time{} },
+		"home":     func(s *sessions.Session) { s.Home = geo.MustPoint(s.Home.Lat()+1e-7, s.Home.Lng()) },
+		"mode":     func(s *sessions.Session) { s.Mode = sessions.Walk },
+		"no_place": func(s *sessions.Session) { s.Home = geo.Point{} },
+	} {
+		other := s
+		differ(&other)
+		stored, created, err := f.Repo.Create(t.Context(), other)
+		requireCode(t, sessions.SessionConflict, err)
+		require.False(t, created, name)
+		require.Zero(t, stored, "%s: another's booking is not told", name)
+	}
+	require.Equal(t, s, f.read(t, s.ID))
+}
+
+var sessionTests = map[string]func(*testing.T, Fixture){
+	"unknown": func(t *testing.T, f Fixture) {
+		s, err := f.Repo.Session(t.Context(), sessions.NewID())
+		requireCode(t, sessions.SessionNotFound, err)
+		require.Zero(t, s)
+	},
+}
+
+var ofStudentTests = map[string]func(*testing.T, Fixture){
+	"none": func(t *testing.T, f Fixture) {
+		list, err := f.Repo.OfStudent(t.Context(), sessions.NewID())
+		require.NoError(t, err)
+		require.Empty(t, list)
+	},
+	"theirs_only": func(t *testing.T, f Fixture) {
+		mine, other := booking(), booking()
+		f.create(t, mine)
+		f.create(t, other)
+		list, err := f.Repo.OfStudent(t.Context(), mine.StudentID)
+		require.NoError(t, err)
+		require.Equal(t, []sessions.Session{mine}, list)
+	},
+	"latest_booking_first": latestFirst,
+	"at_most_200": func(t *testing.T, f Fixture) {
+		student := sessions.NewID()
+		for i := range 203 {
+			s := booking()
+			s.StudentID, s.ScheduledAt = student, now.Add(time.Duration(i)*time.Hour)
+			f.create(t, s)
+		}
+		list, err := f.Repo.OfStudent(t.Context(), student)
+		require.NoError(t, err)
+		require.Len(t, list, 200)
+		require.Equal(t, now.Add(202*time.Hour), list[0].ScheduledAt)
+		require.Equal(t, now.Add(3*time.Hour), list[199].ScheduledAt, "the oldest are left out")
+	},
+}
+
+// latestFirst: by date; without one last; then by the day it was booked; then
+// by id, so that a list read twice is the same list.
+func latestFirst(t *testing.T, f Fixture) {
+	student := sessions.NewID()
+	book := func(scheduled, created time.Time) sessions.Session {
+		s := booking()
+		s.StudentID, s.ScheduledAt, s.CreatedAt = student, scheduled, created
+		return s
+	}
+	twins := []sessions.Session{book(now, now), book(now, now)}
+	slices.SortFunc(twins, func(a, b sessions.Session) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	want := []sessions.Session{
+		book(now.Add(time.Hour), now.Add(-time.Hour)),
+		book(now, now.Add(time.Minute)), twins[0], twins[1],
+		book(time.Time{}, now.Add(time.Hour)), book(time.Time{}, now),
+	}
+	for _, i := range []int{4, 0, 3, 5, 2, 1} {
+		f.create(t, want[i])
+	}
+	list, err := f.Repo.OfStudent(t.Context(), student)
+	require.NoError(t, err)
+	require.Equal(t, want, list)
+}

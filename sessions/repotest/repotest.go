@@ -1,0 +1,138 @@
+// Package repotest holds any sessions.Repository to its contract: each clause
+// of that comment is a test here, the races included, and Histories plays
+// random ones beside the in-process repository, which must agree.
+//
+//	func TestRepository(t *testing.T)           { repotest.Run(t, open) }
+//	func TestRepository_Histories(t *testing.T) { repotest.Histories(t, open) }
+package repotest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// Fixture is a repository under test, and a way to read what it wrote for the
+// relay. The suite uses fresh ids throughout, so the repository may hold other
+// sessions, and may be the same one every time.
+type Fixture struct {
+	Repo sessions.Repository
+	// Events lists the events stored for one session, in the order in which
+	// they are to be published.
+	Events func(t testing.TB, id sessions.ID) []sessions.Event
+}
+
+// Memory is the fixture of a fresh sessions.MemoryRepository.
+func Memory(testing.TB) Fixture {
+	repo := sessions.NewMemoryRepository(nil)
+	return Fixture{Repo: repo, Events: func(_ testing.TB, id sessions.ID) (list []sessions.Event) {
+		for _, e := range repo.Events() {
+			if e.SessionID == id {
+				list = append(list, e)
+			}
+		}
+		return list
+	}}
+}
+
+// Run is the contract suite. Each test opens its own fixture and runs beside
+// the others; use -race.
+func Run(t *testing.T, open func(t testing.TB) Fixture) {
+	t.Helper()
+	for _, group := range []struct {
+		name  string
+		tests map[string]func(*testing.T, Fixture)
+	}{
+		{"Create", createTests}, {"Session", sessionTests}, {"OfStudent", ofStudentTests},
+		{"Change", changeTests}, {"TrainerBusy", busyTests}, {"Race", raceTests},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			for name, test := range group.tests {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					test(t, open(t))
+				})
+			}
+		})
+	}
+}
+
+// now is the suite's clock: no test here depends on the real one.
+var now = time.Date(2026, 3, 14, 9, 26, 53, 589e6, time.UTC)
+
+// home is Cubbon Park, Bengaluru.
+var home = geo.MustPoint(12.9763472, 77.5929284)
+
+// booking is a fresh session of a fresh trainer and a fresh student.
+func booking() sessions.Session {
+	return sessions.Session{
+		ID: sessions.NewID(), TrainerID: sessions.NewID(), StudentID: sessions.NewID(),
+		Status: sessions.Scheduled, ScheduledAt: now.Add(time.Hour), Home: home, Mode: sessions.Bike,
+		CreatedAt: now.Add(-time.Hour),
+	}
+}
+
+// bookingOf is a fresh session of that trainer's.
+func bookingOf(trainer sessions.ID) sessions.Session {
+	s := booking()
+	s.TrainerID = trainer
+	return s
+}
+
+// create stores s, which must be new.
+func (f Fixture) create(t testing.TB, s sessions.Session) sessions.Session {
+	t.Helper()
+	stored, created, err := f.Repo.Create(t.Context(), s)
+	require.NoError(t, err)
+	require.True(t, created)
+	return stored
+}
+
+// read is the session as stored.
+func (f Fixture) read(t testing.TB, id sessions.ID) sessions.Session {
+	t.Helper()
+	s, err := f.Repo.Session(t.Context(), id)
+	require.NoError(t, err)
+	return s
+}
+
+// start and stop are the transitions, through the repository.
+func (f Fixture) start(t testing.TB, id sessions.ID, at time.Time) (sessions.Session, error) {
+	return f.Repo.Change(t.Context(), id, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Start("", at)
+	})
+}
+
+func (f Fixture) stop(t testing.TB, id sessions.ID, at time.Time) (sessions.Session, error) {
+	return f.Repo.Change(t.Context(), id, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Stop(sessions.EndCancelled, at)
+	})
+}
+
+func (f Fixture) arrive(t testing.TB, id sessions.ID, at time.Time) (sessions.Session, error) {
+	return f.Repo.Change(t.Context(), id, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Arrive(at)
+	})
+}
+
+// verify stores the session whatever the answer, as the service does.
+func (f Fixture) verify(t testing.TB, id sessions.ID, otp string, at time.Time) (refused error, s sessions.Session) {
+	s, err := f.Repo.Change(t.Context(), id, func(s *sessions.Session) ([]sessions.Event, error) {
+		refused = s.Verify(otp, at)
+		return nil, nil
+	})
+	if err != nil {
+		return err, s
+	}
+	return refused, s
+}
+
+func requireCode(t testing.TB, want sessions.Code, err error) {
+	t.Helper()
+	require.Equal(t, want, sessions.CodeOf(err), "%v", err)
+}
