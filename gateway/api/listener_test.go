@@ -86,7 +86,7 @@ func TestListener_ReaderThatDoesNotRead_is_cut(t *testing.T) {
 	g := guardedServer(t, api.ServerOptions{WriteTimeout: shortRead})
 	c := dialRaw(t, g.Server)
 	c.get("/big")
-	_, err := c.r.Peek(1) // the answer has begun, and nobody takes the rest of its 32 MB
+	_, err := c.r.Peek(1) // the answer has begun, and nobody takes the rest of its 8 MB
 	require.NoError(t, err)
 	eventually(t, func() bool { return g.Conns() == 0 }, "the writer gave up")
 }

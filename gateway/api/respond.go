@@ -60,7 +60,7 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 		route = "none"
 	}
 	code, _ := c.Value(codeKey).(sessions.Code)
-	a.deps.Metrics.Answered(route, method(c), c.Response.StatusCode(), code, time.Since(began))
+	a.deps.Metrics.Answered(route, method(c), c.Response.StatusCode(), string(code), time.Since(began))
 }
 
 // method is the request's, from a closed list: a label must not be the

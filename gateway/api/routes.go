@@ -51,7 +51,7 @@ var _ Tokens = (*auth.Verifier)(nil)
 // Metrics is told of every answer. Labels come from closed lists: route is a
 // pattern of this file, code one of sessions.Code or empty.
 type Metrics interface {
-	Answered(route, method string, status int, code sessions.Code, took time.Duration)
+	Answered(route, method string, status int, code string, took time.Duration)
 	Updated(verdict string)
 	Unauthenticated(reason string)
 }

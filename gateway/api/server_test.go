@@ -110,7 +110,7 @@ func (g *guarded) routes(h *server.Hertz, draining <-chan struct{}) {
 		time.Sleep(3 * shortRead)
 		c.String(200, "slept")
 	})
-	h.GET("/big", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", make([]byte, 32<<20)) })
+	h.GET("/big", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", make([]byte, 8<<20)) })
 }
 
 type countedEvents struct {

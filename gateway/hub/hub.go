@@ -26,8 +26,8 @@ type Source interface {
 type Metrics interface {
 	// Waiting gets +1 and -1.
 	Waiting(delta int)
-	// Waited: how a wait ended, from the closed list of Outcome.
-	Waited(outcome Outcome, took time.Duration)
+	// Waited: how a wait ended, one of the outcomes below.
+	Waited(outcome string, took time.Duration)
 }
 
 // Outcome is how a wait ended.
@@ -93,7 +93,7 @@ func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, ti
 	h.opts.Metrics.Waiting(1)
 	outcome, err := h.wait(ctx, ref, timeout, read)
 	h.opts.Metrics.Waiting(-1)
-	h.opts.Metrics.Waited(outcome, time.Since(began))
+	h.opts.Metrics.Waited(string(outcome), time.Since(began))
 	return outcome, err
 }
 
@@ -176,5 +176,5 @@ func (h *Hub) leave(caller sessions.ID) {
 
 type noMetrics struct{}
 
-func (noMetrics) Waiting(int)                   {}
-func (noMetrics) Waited(Outcome, time.Duration) {}
+func (noMetrics) Waiting(int)                  {}
+func (noMetrics) Waited(string, time.Duration) {}

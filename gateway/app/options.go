@@ -1,0 +1,107 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"doorstep/sessions"
+)
+
+// Options are the settings of one gateway. Zero means the default that the
+// struct's comment and `gateway serve --help` name; the tags are how main.go
+// reads them from flags and from the environment, so that the two cannot say
+// different things.
+type Options struct {
+	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
+	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics; never a public one. Empty: none."`
+	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
+
+	ValkeyURL   string `env:"DOORSTEP_VALKEY_URL" help:"Live store: redis://, rediss://, valkey:// or unix:///path. Empty: in this process."`
+	DatabaseURL string `env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://… Empty: in memory."`
+
+	JWTSecret   string `env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Fully embedded and empty: a random one."`
+	JWKSURL     string `name:"jwks-url" env:"DOORSTEP_JWKS_URL" help:"Keys of RS256, ES256 and EdDSA tokens."`
+	JWTIssuer   string `env:"DOORSTEP_JWT_ISSUER" help:"Required iss of a token. Empty: any."`
+	JWTAudience string `env:"DOORSTEP_JWT_AUDIENCE" help:"Required aud of a token. Empty: any."`
+	JWTSubject  string `name:"jwt-subject-claim" default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
+	JWTRole     string `name:"jwt-role-claim" default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds trainer, student or admin."`
+
+	RateInterval     time.Duration `default:"5s" env:"DOORSTEP_RATE_INTERVAL" help:"Between two updates of one journey."`
+	RateTolerance    time.Duration `default:"1s" env:"DOORSTEP_RATE_TOLERANCE" help:"How much earlier an update may come (GCRA)."`
+	LocationTTL      time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"How long a location lives after the last accepted fix."`
+	JourneyTTL       time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"The longest journey."`
+	ArrivalRadius    float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Geofence around the home, metres."`
+	ArrivalFreshness time.Duration `default:"60s" env:"DOORSTEP_ARRIVAL_FRESHNESS" help:"How old the last location may be for an arrival."`
+	MaxSpeedCar      float64       `default:"120" env:"DOORSTEP_MAX_SPEED_CAR" help:"Plausible speed by car, km/h."`
+	MaxSpeedBike     float64       `default:"30" env:"DOORSTEP_MAX_SPEED_BIKE" help:"Plausible speed by bike, km/h."`
+	MaxSpeedWalk     float64       `default:"15" env:"DOORSTEP_MAX_SPEED_WALK" help:"Plausible speed on foot, km/h."`
+
+	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
+	OTPInResponse bool          `default:"true" negatable:"" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too."`
+
+	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Open connections; newcomers over it are closed."`
+	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address; 0: none (a load balancer is one address)."`
+	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Open long polls."`
+	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Open long polls of one caller."`
+	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"For a whole request to arrive."`
+	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"For a response to leave."`
+	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Of a connection between requests; above the load balancer's."`
+	DrainTimeout      time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For all to be answered after SIGTERM."`
+	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Between /readyz turning 503 and the listener closing, within the drain timeout."`
+
+	// Now drives every rule and both in-process stores, and the scripts'
+	// clock when it is set. Nil: the wall clock, and the live store's own TIME.
+	Now func() time.Time `kong:"-"`
+	// Log is where the gateway writes. Nil: nowhere.
+	Log *slog.Logger `kong:"-"`
+	// Listener is used instead of Listen, for tests.
+	Listener net.Listener `kong:"-"`
+}
+
+// Embedded reports whether the process needs nothing around it.
+func (o Options) Embedded() bool { return o.ValkeyURL == "" && o.DatabaseURL == "" }
+
+// validate names the setting that cannot be.
+func (o Options) validate() error {
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"rate-interval", o.RateInterval}, {"rate-tolerance", o.RateTolerance}, {"location-ttl", o.LocationTTL},
+		{"journey-ttl", o.JourneyTTL}, {"valkey-timeout", o.ValkeyTimeout}, {"drain-timeout", o.DrainTimeout},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("%s: %s is negative", d.name, d.value)
+		}
+	}
+	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
+		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
+	}
+	if o.JWTSecret == "" && o.JWKSURL == "" && !o.Embedded() {
+		return errors.New("no key material for tokens: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL")
+	}
+	if o.JWTSecret == "" && o.JWKSURL == "" && o.Listener == nil && !loopback(o.Listen) {
+		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL", o.Listen)
+	}
+	return nil
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// live is the part of the settings that the live store applies.
+func (o Options) live() sessions.LiveOptions {
+	return sessions.LiveOptions{
+		RateInterval: o.RateInterval, RateTolerance: o.RateTolerance, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL,
+		RadiusM: o.ArrivalRadius, MaxSpeedCarKMH: o.MaxSpeedCar, MaxSpeedBikeKMH: o.MaxSpeedBike, MaxSpeedWalkKMH: o.MaxSpeedWalk,
+	}
+}

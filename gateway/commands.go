@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"doorstep/gateway/app"
+	"doorstep/gateway/auth"
+	"doorstep/sessions"
+	"doorstep/sessions/postgres"
+)
+
+type serveCommand struct {
+	app.Options
+	LogLevel  slog.Level `default:"info" env:"DOORSTEP_LOG_LEVEL" help:"debug, info, warn or error."`
+	LogFormat string     `default:"json" enum:"json,text" env:"DOORSTEP_LOG_FORMAT" help:"json or text."`
+}
+
+// Run serves until a signal, then drains. A second signal ends it at once.
+func (s *serveCommand) Run(ctx context.Context) error {
+	s.Log = logger(s.LogFormat, s.LogLevel)
+	a, err := app.New(s.Options)
+	if err != nil {
+		return err
+	}
+	if err := a.Start(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	s.Log.Info("draining", slog.Duration("at_most", s.DrainTimeout))
+	return drain(a, s.DrainTimeout)
+}
+
+// drain stops a within limit, or at once at a second signal.
+func drain(a *app.App, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	again, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	return a.Stop(again)
+}
+
+func logger(format string, level slog.Level) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+}
+
+type migrateCommand struct {
+	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
+}
+
+// Run brings the schema up.
+func (m *migrateCommand) Run(ctx context.Context) error {
+	applied := 0
+	err := postgres.Migrate(ctx, m.DatabaseURL, func(p postgres.Progress) {
+		applied++
+		fmt.Printf("applied %s in %s\n", p.Name, p.Took.Round(time.Millisecond))
+	})
+	if err == nil {
+		fmt.Printf("schema is up to date (%d applied)\n", applied)
+	}
+	return err
+}
+
+type tokenCommand struct {
+	JWTSecret   string        `required:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
+	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"iss of the token."`
+	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"aud of the token."`
+	Role        sessions.Role `required:"" enum:"trainer,student,admin" help:"trainer, student or admin."`
+	Subject     string        `required:"" help:"The user's id, a UUID."`
+	TTL         time.Duration `default:"1h" help:"How long the token is valid."`
+}
+
+// Run prints the token and nothing else, for use in a shell's $().
+func (t *tokenCommand) Run() error {
+	id, ok := sessions.ParseID(t.Subject)
+	if !ok {
+		return errors.New("subject must be a UUID")
+	}
+	token, err := auth.Options{
+		Secret: []byte(t.JWTSecret), Issuer: t.JWTIssuer, Audience: t.JWTAudience,
+	}.Mint(sessions.Caller{ID: id, Role: t.Role}, t.TTL)
+	if err == nil {
+		fmt.Println(token)
+	}
+	return err
+}
+
+type healthCommand struct {
+	Listen string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the gateway, host:port."`
+}
+
+// Run asks /healthz once: the container's health check, whose image has no
+// other HTTP client.
+func (h *healthCommand) Run(ctx context.Context) error {
+	host, port, err := net.SplitHostPort(h.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("healthz answered %s", res.Status)
+	}
+	return nil
+}
+
+// unknownSettings refuses a DOORSTEP_ variable that no command reads: a typo
+// would otherwise pass for the default.
+func unknownSettings(root *kong.Node, environ []string) error {
+	known := map[string]bool{}
+	_ = kong.Visit(root, func(n kong.Visitable, next kong.Next) error {
+		if f, ok := n.(*kong.Flag); ok {
+			for _, e := range f.Envs {
+				known[e] = true
+			}
+		}
+		return next(nil)
+	})
+	var unknown []string
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, "DOORSTEP_") && !known[name] && !slices.Contains(testSettings, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return fmt.Errorf("unknown settings: %s (gateway serve --help lists them)", strings.Join(unknown, ", "))
+	}
+	return nil
+}
+
+// testSettings are read by the tests, not by the program.
+var testSettings = []string{"DOORSTEP_REQUIRE_SERVERS", "DOORSTEP_LONG", "DOORSTEP_TRACES"}

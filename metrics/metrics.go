@@ -1,0 +1,144 @@
+// Package metrics counts what happens: one method an event, on a registry that
+// is given. It imports nothing of this module; the packages that report
+// declare the one to three methods they need, and Metrics has them.
+//
+// Base units, labels only from closed lists, never an id.
+package metrics
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics is every series of one process. Safe for concurrent use.
+type Metrics struct {
+	answers       *prometheus.HistogramVec
+	refusals      *prometheus.CounterVec
+	updates       *prometheus.CounterVec
+	unauthentic   *prometheus.CounterVec
+	connsShed     *prometheus.CounterVec
+	refused       *prometheus.CounterVec
+	panics        prometheus.Counter
+	waiting       prometheus.Gauge
+	waits         *prometheus.HistogramVec
+	storeCalls    *prometheus.HistogramVec
+	storeBreaker  *prometheus.GaugeVec
+	keysRefreshed *prometheus.CounterVec
+	keys          prometheus.Gauge
+}
+
+// fast covers calls from a tenth of a millisecond to five seconds; long, long
+// polls.
+var (
+	fast = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	long = []float64{.01, .05, .1, .5, 1, 2, 5, 10, 15, 20, 25, 30, 35}
+)
+
+// New registers every series on reg; it panics when one is there already,
+// which is a bug of the wiring.
+func New(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		answers: histogram("http_request_duration_seconds", "Time to answer, by route, method and status; long polls include their wait.",
+			long, "route", "method", "status"),
+		refusals:    counter("http_refusals_total", "Refusals by code of the closed list.", "code"),
+		updates:     counter("updates_total", "Location updates by verdict.", "verdict"),
+		unauthentic: counter("unauthenticated_total", "Tokens refused, by reason.", "reason"),
+		connsShed:   counter("connections_shed_total", "Connections closed on arrival, by reason.", "reason"),
+		refused:     counter("requests_malformed_total", "Requests refused before any handler, by status.", "status"),
+		panics:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught."}),
+		waiting:     gauge("waits_open", "Long polls that are waiting."),
+		waits:       histogram("wait_duration_seconds", "How long polls waited, by outcome.", long, "outcome"),
+		storeCalls: histogram("live_store_call_duration_seconds", "Calls to the live store, by verb and result (ok or error).",
+			fast, "verb", "result"),
+		storeBreaker:  gaugeVec("live_store_breaker_state", "1 for the state that the live store's breaker is in.", "state"),
+		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
+		keys:          gauge("jwks_keys", "Signing keys in use."),
+	}
+	reg.MustRegister(m.answers, m.refusals, m.updates, m.unauthentic, m.connsShed, m.refused, m.panics,
+		m.waiting, m.waits, m.storeCalls, m.storeBreaker, m.keysRefreshed, m.keys)
+	m.StoreBreaker("closed")
+	return m
+}
+
+// Answered counts one answer; code is empty for a success.
+func (m *Metrics) Answered(route, method string, status int, code string, took time.Duration) {
+	m.answers.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+	if code != "" {
+		m.refusals.WithLabelValues(code).Inc()
+	}
+}
+
+// Updated counts one location update by what became of it.
+func (m *Metrics) Updated(verdict string) { m.updates.WithLabelValues(verdict).Inc() }
+
+// Unauthenticated counts one refused token.
+func (m *Metrics) Unauthenticated(reason string) { m.unauthentic.WithLabelValues(reason).Inc() }
+
+// ConnShed counts one connection that was closed on arrival.
+func (m *Metrics) ConnShed(why string) { m.connsShed.WithLabelValues(why).Inc() }
+
+// RequestRefused counts one request that no handler saw.
+func (m *Metrics) RequestRefused(status int) { m.refused.WithLabelValues(strconv.Itoa(status)).Inc() }
+
+// Panicked counts one panic.
+func (m *Metrics) Panicked() { m.panics.Inc() }
+
+// Waiting moves the number of open waits.
+func (m *Metrics) Waiting(delta int) { m.waiting.Add(float64(delta)) }
+
+// Waited counts the end of a wait.
+func (m *Metrics) Waited(outcome string, took time.Duration) {
+	m.waits.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// StoreCall counts one call to the live store.
+func (m *Metrics) StoreCall(verb string, took time.Duration, err error) {
+	m.storeCalls.WithLabelValues(verb, result(err == nil)).Observe(took.Seconds())
+}
+
+// StoreBreaker sets the breaker's state: closed, half-open or open.
+func (m *Metrics) StoreBreaker(state string) {
+	for _, s := range []string{"closed", "half-open", "open"} {
+		v := 0.0
+		if s == state {
+			v = 1
+		}
+		m.storeBreaker.WithLabelValues(s).Set(v)
+	}
+}
+
+// KeysRefreshed counts one fetch of the JWKS.
+func (m *Metrics) KeysRefreshed(ok bool, keys int) {
+	m.keysRefreshed.WithLabelValues(result(ok)).Inc()
+	m.keys.Set(float64(keys))
+}
+
+func result(ok bool) string {
+	if ok {
+		return "ok"
+	}
+	return "error"
+}
+
+const namespace = "doorstep"
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160,
+	}, labels)
+}
