@@ -1,15 +1,25 @@
 package sessions
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
 
 // EventType is an event's detail-type on the bus.
 type EventType string
 
-// The events that transitions raise.
+// The events. The first two are raised by transitions, the last by flagged
+// fixes and by silence.
 const (
-	JourneyStarted EventType = "TrainerJourneyStarted"
-	JourneyEnded   EventType = "TrainerJourneyEnded"
+	JourneyStarted     EventType = "TrainerJourneyStarted"
+	JourneyEnded       EventType = "TrainerJourneyEnded"
+	LocationSuspicious EventType = "TrainerLocationSuspicious"
 )
+
+// EventSchema is the version of the details below. A field may be added to it;
+// one that changes its meaning or goes is a new version.
+const EventSchema = 1
 
 // Event is what happened to a session, written in the transaction that made it
 // happen. ID is what consumers drop repeats by. No coordinate and no OTP is
@@ -21,7 +31,98 @@ type Event struct {
 	TrainerID ID
 	StudentID ID
 	At        time.Time
-	Reason    EndReason // JourneyEnded only
 	// JourneyStartedAt is the identity of the journey it tells of.
 	JourneyStartedAt time.Time
+	Reason           EndReason // JourneyEnded
+	Verdict          string    // LocationSuspicious: a flag's name, or "silent"
+	Count            int       // LocationSuspicious: how often so far
+}
+
+// detail is an event on the wire, in the words of CONTRACT section 4. The start
+// is in every one: with the session it is the journey's identity, by which a
+// late message is kept from touching a newer journey.
+type detail struct {
+	EventID       ID        `json:"eventId"`
+	SchemaVersion int       `json:"schemaVersion"`
+	TrainerID     ID        `json:"trainerId"`
+	StudentID     ID        `json:"studentId,omitempty"`
+	SessionID     ID        `json:"sessionId"`
+	StartTime     string    `json:"startTime"`
+	EndTime       string    `json:"endTime,omitempty"`
+	Reason        EndReason `json:"reason,omitempty"`
+	Verdict       string    `json:"verdict,omitempty"`
+	Count         int       `json:"count,omitempty"`
+	At            string    `json:"at,omitempty"`
+}
+
+const wireTime = "2006-01-02T15:04:05.000Z"
+
+// Detail is the event's detail as JSON.
+func (e Event) Detail() []byte {
+	d := detail{
+		EventID: e.ID, SchemaVersion: EventSchema, TrainerID: e.TrainerID, StudentID: e.StudentID,
+		SessionID: e.SessionID, StartTime: e.JourneyStartedAt.UTC().Format(wireTime),
+		Reason: e.Reason, Verdict: e.Verdict, Count: e.Count,
+	}
+	switch e.Type {
+	case JourneyEnded:
+		d.EndTime = e.At.UTC().Format(wireTime)
+	case LocationSuspicious:
+		d.At = e.At.UTC().Format(wireTime)
+	}
+	b, err := json.Marshal(d)
+	if err != nil {
+		panic("sessions: strings and ints always marshal: " + err.Error())
+	}
+	return b
+}
+
+// ParseEvent reads a detail back. The error says what is wrong with it, never
+// what is in it: it goes to logs and dead letters.
+func ParseEvent(t EventType, text []byte) (Event, error) {
+	var d detail
+	if err := json.Unmarshal(text, &d); err != nil {
+		return Event{}, fmt.Errorf("event detail is not the JSON expected: %w", err)
+	}
+	if d.SchemaVersion != EventSchema {
+		return Event{}, fmt.Errorf("event schema version %d is not known", d.SchemaVersion)
+	}
+	e := Event{Type: t, Reason: d.Reason, Verdict: d.Verdict, Count: d.Count}
+	for _, id := range []struct {
+		field string
+		text  ID
+		into  *ID
+	}{{"eventId", d.EventID, &e.ID}, {"sessionId", d.SessionID, &e.SessionID}, {"trainerId", d.TrainerID, &e.TrainerID}} {
+		parsed, ok := ParseID(string(id.text))
+		if !ok {
+			return Event{}, fmt.Errorf("event %s is not a UUID", id.field)
+		}
+		*id.into = parsed
+	}
+	e.StudentID, _ = ParseID(string(d.StudentID))
+	return e, e.parseTimes(d)
+}
+
+func (e *Event) parseTimes(d detail) error {
+	var err error
+	if e.JourneyStartedAt, err = time.Parse(wireTime, d.StartTime); err != nil {
+		return fmt.Errorf("event startTime is not an instant")
+	}
+	text := d.StartTime
+	switch e.Type {
+	case JourneyStarted:
+	case JourneyEnded:
+		text = d.EndTime
+		if e.Reason != EndArrived && e.Reason != EndCancelled && e.Reason != EndTimeout {
+			return fmt.Errorf("event reason is not known")
+		}
+	case LocationSuspicious:
+		text = d.At
+	default:
+		return fmt.Errorf("event type is not known")
+	}
+	if e.At, err = time.Parse(wireTime, text); err != nil {
+		return fmt.Errorf("event time is not an instant")
+	}
+	return nil
 }
