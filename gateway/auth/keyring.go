@@ -162,7 +162,6 @@ func (k *keyring) start() bool {
 		return false
 	}
 	k.running = true
-	k.takeOff() // whoever asks from now on waits for the first fetch
 	return true
 }
 
@@ -264,7 +263,7 @@ func (k *keyring) fetch(ctx context.Context) (set keySet, skipped int, err error
 	if err != nil {
 		return nil, 0, withoutURL(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }() // read to the end or given up: nothing to learn
 	if res.StatusCode != http.StatusOK {
 		return nil, 0, fmt.Errorf("status %d", res.StatusCode)
 	}

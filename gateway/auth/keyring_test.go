@@ -68,10 +68,10 @@ func TestRun_RefreshesPeriodically(t *testing.T) {
 		b := setupInBubble(t, threeKeys(t))
 		began := time.Now()
 		b.run(t)
-		time.Sleep(10*time.Minute - 1)
+		time.Sleep(10*time.Minute - time.Nanosecond)
 		require.Equal(t, 1, b.issuer.count())
 		b.issuer.publish(rotated(t))
-		time.Sleep(20*time.Minute + 1)
+		time.Sleep(20*time.Minute + time.Nanosecond)
 		synctest.Wait()
 		var at []time.Duration
 		for _, fetch := range b.issuer.times() {
@@ -101,9 +101,9 @@ func TestVerify_RemovedKeyIsGoneAfterTheCacheTTL(t *testing.T) {
 		require.Equal(t, 2, b.issuer.count())
 		b.refuses(t, unseen.sign(t), ErrUnknownKey)
 
-		time.Sleep(time.Minute - time.Second - 1)
+		time.Sleep(time.Minute - time.Second - time.Nanosecond)
 		b.accepts(t, seen)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.refuses(t, seen, ErrUnknownKey)
 	})
 }
@@ -186,9 +186,9 @@ func TestVerify_StalledJWKSHoldsARequestForTheWaitOnly(t *testing.T) {
 		wg.Wait()
 		require.Equal(t, 2, b.issuer.count())
 
-		time.Sleep(750*time.Millisecond - 1)
+		time.Sleep(750*time.Millisecond - time.Nanosecond)
 		require.NotContains(t, b.log.String(), "jwks fetch failed")
-		time.Sleep(1) // a second after it began
+		time.Sleep(time.Nanosecond) // a second after it began
 		synctest.Wait()
 		require.Contains(t, b.log.String(), "jwks fetch failed")
 		require.Zero(t, took(func() { b.refuses(t, rs256("late").sign(t), ErrKeysUnavailable) }), "not held again so soon")
@@ -274,6 +274,23 @@ func TestRun_JWKSDownAtStartIsRetriedUntilItIsUp(t *testing.T) {
 	})
 }
 
+func TestRun_EachOutageIsRetriedSoonAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := setupInBubble(t, threeKeys(t))
+		b.issuer.answer(http.StatusBadGateway)
+		b.run(t)
+		time.Sleep(2 * time.Second) // fetched at 0 s and 1 s, next at 3 s
+		b.issuer.answer(http.StatusOK)
+		time.Sleep(time.Minute)
+		require.Equal(t, 3, b.issuer.count())
+		b.issuer.answer(http.StatusBadGateway)
+		time.Sleep(541500 * time.Millisecond) // to 603.5 s: the good fetch was at 3 s
+		require.Equal(t, 4, b.issuer.count())
+		time.Sleep(time.Second)
+		require.Equal(t, 5, b.issuer.count(), "a second after the failure, as the first time")
+	})
+}
+
 func TestRun_JWKSDownLaterKeepsTheLastGoodKeys(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := setupInBubble(t, threeKeys(t))
@@ -349,11 +366,8 @@ func TestFetch_LimitsWhatABombUnpacksTo(t *testing.T) {
 	err := fetchFrom(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		packed := gzip.NewWriter(w)
-		for blank := make([]byte, 1<<20); ; {
-			if _, err := packed.Write(blank); err != nil {
-				return
-			}
-		}
+		_, _ = packed.Write(make([]byte, 16<<20)) // 16 KiB on the wire
+		_ = packed.Close()
 	})
 	require.ErrorContains(t, err, "over 262144 bytes")
 }
@@ -389,6 +403,39 @@ func TestRun_EndLetsWaitersGo(t *testing.T) {
 		require.NotContains(t, b.log.String(), "jwks fetch failed", "a shutdown is not the issuer's fault")
 		require.Zero(t, took(func() { b.refuses(t, rs256("rsa").sign(t), ErrKeysUnavailable) }), "nobody would fetch any more")
 	})
+}
+
+// An ask that comes between the end of the context and the end of Run has
+// nobody left to serve it.
+func TestKeyring_StopLandsAFlightThatNeverTookOff(t *testing.T) {
+	t.Parallel()
+	k := setup(t, func(o *Options) { o.JWKSURL = "https://issuer.test/" }).keys
+	require.True(t, k.start())
+	landed := k.ask()
+	k.stop()
+	select {
+	case <-landed:
+	default:
+		t.Fatal("its waiters are held to the last")
+	}
+	require.Nil(t, k.ask())
+}
+
+// An ask that comes just before the periodic refresh is served by it.
+func TestKeyring_RefreshTakesOverWhatWasAsked(t *testing.T) {
+	t.Parallel()
+	iss := newIssuer(threeKeys(t))
+	k := setup(t, func(o *Options) {
+		o.JWKSURL, o.HTTPClient = "https://issuer.test/", &http.Client{Transport: iss}
+	}).keys
+	require.True(t, k.start())
+	landed := k.ask()
+	require.Equal(t, landed, k.ask(), "the second joins the first")
+	require.Len(t, k.asked, 1)
+	require.True(t, k.refresh(t.Context()))
+	<-landed
+	require.Empty(t, k.asked, "no second fetch is due")
+	require.Equal(t, 1, iss.count())
 }
 
 func TestRun_CanRunAgainButNotTwiceAtOnce(t *testing.T) {

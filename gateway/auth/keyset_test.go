@@ -6,8 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
-	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -118,7 +118,7 @@ func TestParseKeys_TakesAsManyAsTheLimit(t *testing.T) {
 	t.Parallel()
 	keys := make([]jwkset.JWKMarshal, maxKeys)
 	for i := range keys {
-		keys[i] = jwk(t, fmt.Sprint(i), keysOnce().ed.Public())
+		keys[i] = jwk(t, strconv.Itoa(i), keysOnce().ed.Public())
 	}
 	set, _, err := parseKeys(document(t, keys...))
 	require.NoError(t, err)
