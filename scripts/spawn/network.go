@@ -51,11 +51,15 @@ func (s *Server) choosePorts(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("spawn: free port: %w", err), first.Close())
 	}
-	s.port = first.Addr().(*net.TCPAddr).Port
+	s.port = port(first)
 	if s.options.Cluster {
-		s.busPort = second.Addr().(*net.TCPAddr).Port
+		s.busPort = port(second)
 	}
 	return errors.Join(first.Close(), second.Close())
+}
+
+func port(l net.Listener) int {
+	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a "tcp4" listener it is one
 }
 
 // portTaken reads the server's own words in its log: it exits with 1 for

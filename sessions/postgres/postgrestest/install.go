@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -42,17 +43,17 @@ func findBin(besides string) (string, error) {
 	if initdb, err := exec.LookPath("initdb"); err == nil {
 		// A link on the PATH is followed: postgres finds its share folder from
 		// where its own file is, and the two programs belong together.
-		if real, err := filepath.EvalSymlinks(initdb); err == nil && isServerBin(filepath.Dir(real)) {
-			return filepath.Dir(real), nil
+		if file, err := filepath.EvalSymlinks(initdb); err == nil && isServerBin(filepath.Dir(file)) {
+			return filepath.Dir(file), nil
 		}
 	}
 	found, err := filepath.Glob(besides)
 	if err != nil {
 		return "", err
 	}
-	for i := len(found) - 1; i >= 0; i-- {
-		if isServerBin(found[i]) {
-			return found[i], nil
+	for _, bin := range slices.Backward(found) {
+		if isServerBin(bin) {
+			return bin, nil
 		}
 	}
 	return "", errNotFound

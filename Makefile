@@ -1,0 +1,51 @@
+# What one does with this repository. `make` alone says it all again.
+
+GO      ?= go
+PKG     ?= ./...
+ARGS    ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# The whole suite takes a few minutes with the race detector on two cores; a package that takes ten hangs.
+TIMEOUT  ?= 10m
+FUZZTIME ?= 10s
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint fuzz bench build run demo image lab install clean
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  With PKG=./geo/... test and bench look at less; ARGS='--speed 60' goes to run, demo and lab."
+
+test: install ## Run all tests with the race detector, on real servers (installs what is missing)
+	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -timeout $(TIMEOUT) $(PKG)
+
+lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luacheck, shellcheck, the tree
+	.ci/run vet format lint lua shell tree
+
+fuzz: ## Fuzz every target for FUZZTIME (10s)
+	FUZZTIME=$(FUZZTIME) .ci/fuzz
+
+bench: install ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PKG)
+
+build: ## Build bin/gateway, as the image does (cgo: H3 is a C library)
+	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/gateway ./gateway
+
+run: ## Run the service, embedded: no database, no live store, loopback only
+	$(GO) run ./gateway serve $(ARGS)
+
+demo: ## Watch journeys from start to arrival in the terminal
+	$(GO) run ./gateway demo $(ARGS)
+
+image: ## Build the container image doorstep:VERSION
+	docker build --build-arg VERSION=$(VERSION) --tag doorstep:$(VERSION) .
+
+lab: ## Measure the plausibility rules on recordings
+	$(GO) run ./bench/plausibility $(ARGS)
+
+install: ## Install Valkey, Redis and PostgreSQL where they are missing (Debian, Ubuntu)
+	@.ci/install
+
+clean: ## Remove what the targets above have made
+	rm -rf bin bench/out
+	find . -name '*.test' -o -name '*.prof' -o -name '*.out' | xargs -r rm -f
