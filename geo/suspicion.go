@@ -23,9 +23,9 @@ const (
 	// markMS is the span of the long look: over a minute the doubt of two
 	// accuracies, worth 36 km/h at 5 s, shrinks to 3 km/h.
 	markMS = 60_000
-	// repeatDM is how far the phone must have been away to come back to exactly
-	// one place; Wi-Fi positions repeat within a building.
-	repeatDM = 1000
+	// repeatDM is how far the leg back to exactly one place must be; the
+	// positions of a standing phone do repeat.
+	repeatDM = 50
 )
 
 // ownWord flags what the fix says against itself.

@@ -1,51 +1,74 @@
+// Command plausibility is the laboratory of the plausibility check: it plays
+// recorded journeys through geo.Judge and through the naive rule, lays fakes
+// over them, and prints one Markdown document of what became of each. Run it
+// from the root of the repository, or see its flags.
 package main
 
 import (
+	"flag"
 	"fmt"
+	"io"
 	"os"
+
+	"doorstep/geo"
 )
 
 func main() {
-	all, err := load(os.Args[1], "")
+	if err := lab(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "plausibility:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	traces, verdicts, plots, mode string
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("plausibility", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.traces, "traces", tracesDir(), "folder of recordings, *.csv (also DOORSTEP_TRACES)")
+	flags.StringVar(&o.verdicts, "verdicts", "", "write one line per fix to this CSV file")
+	flags.StringVar(&o.plots, "plots", "bench/out/plausibility", "write SVG plots to this folder; empty for none")
+	flags.StringVar(&o.mode, "mode", "", "send every recording as car, bike or walk (default: by the file's name)")
+	return o, flags.Parse(args)
+}
+
+// tracesDir is where a checkout has its recordings.
+func tracesDir() string {
+	if dir := os.Getenv("DOORSTEP_TRACES"); dir != "" {
+		return dir
+	}
+	return "../shared/traces"
+}
+
+func lab(args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
 	if err != nil {
-		panic(err)
+		return err
 	}
-	exp := int64(locationTTLMS)
-	if len(os.Args) > 2 {
-		exp = 0
-	}
-	groups := map[string]*[2]tally{}
-	for _, r := range all {
-		var one [2]tally
-		for k, e := range []engine{&naive{expiryMS: exp}, &judge{expiryMS: exp}} {
-			s, _ := play(e, r)
-			one[k].add(r.file, s)
-			if groups[r.group] == nil {
-				groups[r.group] = &[2]tally{}
-			}
-			groups[r.group][k].add(r.file, s)
-			if k == 1 {
-				fl := map[string]int{}
-				for i, x := range s {
-					if x.refused {
-						d := ""
-						for q := i - 1; q >= max(0, i-2); q-- {
-							d += fmt.Sprintf(" [%s acc=%.0f dt=%.0f]", s[q].verdict, s[q].AccuracyM, float64(x.RecordedMS-s[q].RecordedMS)/1000)
-						}
-						if i+1 < len(s) {
-							d += fmt.Sprintf(" next: %s %s dt=%.0f", s[i+1].verdict, s[i+1].flags, float64(s[i+1].RecordedMS-x.RecordedMS)/1000)
-						}
-						fmt.Printf("   %s seq=%d %s acc=%.0f%s\n", r.file, x.Seq, x.verdict, x.AccuracyM, d)
-					}
-					if x.flags != 0 {
-						fl[x.flags.String()]++
-					}
-				}
-				fmt.Println(r.file, r.mode, "n", len(s), "naive", one[0].refused, one[0].longestRun, one[0].longestBlind, "judge", one[1].refused, one[1].longestRun, one[1].longestBlind, one[1].longestStuck, fl)
-			}
+	var force geo.Mode
+	if o.mode != "" {
+		if force, err = geo.ParseMode(o.mode); err != nil {
+			return err
 		}
 	}
-	for g, t := range groups {
-		fmt.Printf("%-14s n=%6d naive %.2f%% %d %v | judge refused %d = %.3f%% run %d blind %v stuck %v (%s) ignored %d flagged %.1f%%\n", g, t[0].fixes, 100*t[0].refusedShare(), t[0].longestRun, t[0].longestBlind, t[1].refused, 100*t[1].refusedShare(), t[1].longestRun, t[1].longestBlind, t[1].longestStuck, t[1].worstFile, t[1].ignored, 100*share(t[1].flagged, t[1].fixes))
+	recordings, err := load(o.traces, force)
+	if err != nil {
+		return err
 	}
+	l := laboratory{recordings, []engine{&judge{expiryMS: locationTTLMS}, &naive{expiryMS: locationTTLMS}}, stderr}
+	found, err := l.run()
+	if err != nil {
+		return err
+	}
+	found.write(stdout)
+	if o.verdicts != "" {
+		if err := writeVerdicts(o.verdicts, recordings, found); err != nil {
+			return fmt.Errorf("write verdicts: %w", err)
+		}
+	}
+	return nil
 }

@@ -6,51 +6,74 @@ import "time"
 type tally struct {
 	recordings, fixes, refused, ignored, flagged int
 	longestRun                                   int
-	longestBlind, longestStuck                   time.Duration
-	worstFile                                    string
+	longestBlind                                 time.Duration
+	blindest                                     string // the file with the longest blind time
 }
 
-// add counts one recording. A run is refused fixes in a row; an ignored fix
-// neither ends nor extends it. Blind is from the first refused fix of a run to
-// the next accepted one, by the clock of arrival.
+// silentMS is where a phone stops being refused and is merely silent: what a
+// refused fix adds to the blind time ends there.
+const silentMS = 60_000
+
+// add counts one recording.
+//
+// A run is refused fixes in a row; an ignored fix, too vague to be shown,
+// neither ends nor lengthens it. Blind is how long the phone spoke and was not
+// believed: for each refused fix of a run the time until the phone's next fix,
+// but at most a minute, because a phone that says nothing for longer is hidden
+// by itself and not by us. At a steady cadence that is the time from the first
+// refused fix to the next accepted one.
 func (t *tally) add(file string, all []sent) {
 	t.recordings++
-	run, sinceMS, lastMS := 0, int64(0), int64(0)
-	for _, s := range all {
-		t.fixes++
-		if s.flags != 0 {
-			t.flagged++
-		}
+	run, blindMS := 0, int64(0)
+	for i, s := range all {
+		t.count(s)
 		switch {
 		case s.refused:
-			t.refused++
-			if run++; run == 1 {
-				sinceMS = s.RecordedMS
+			run++
+			if i+1 < len(all) {
+				blindMS += min(all[i+1].RecordedMS-s.RecordedMS, silentMS)
 			}
-			lastMS = s.RecordedMS
+			t.stretch(file, run, blindMS)
 		case s.accepted():
-			if run > 0 {
-				t.close(file, run, s.RecordedMS-sinceMS, lastMS-sinceMS)
-			}
-			run = 0
-		default:
-			t.ignored++
+			run, blindMS = 0, 0
 		}
 	}
-	if run > 0 {
-		t.close(file, run, lastMS-sinceMS, lastMS-sinceMS)
+}
+
+func (t *tally) count(s sent) {
+	t.fixes++
+	switch {
+	case s.refused:
+		t.refused++
+	case !s.accepted():
+		t.ignored++
+	}
+	if s.flags != 0 {
+		t.flagged++
 	}
 }
 
-func (t *tally) close(file string, run int, blindMS, stuckMS int64) {
+func (t *tally) stretch(file string, run int, blindMS int64) {
 	t.longestRun = max(t.longestRun, run)
-	t.longestStuck = max(t.longestStuck, time.Duration(stuckMS)*time.Millisecond)
 	if blind := time.Duration(blindMS) * time.Millisecond; blind > t.longestBlind {
-		t.longestBlind, t.worstFile = blind, file
+		t.longestBlind, t.blindest = blind, file
 	}
 }
 
-func (t *tally) refusedShare() float64 { return share(t.refused, t.fixes) }
+// plus is both tallies as one.
+func (t tally) plus(u tally) tally {
+	sum := tally{
+		recordings: t.recordings + u.recordings, fixes: t.fixes + u.fixes,
+		refused: t.refused + u.refused, ignored: t.ignored + u.ignored, flagged: t.flagged + u.flagged,
+		longestRun: max(t.longestRun, u.longestRun), longestBlind: t.longestBlind, blindest: t.blindest,
+	}
+	if u.longestBlind > t.longestBlind {
+		sum.longestBlind, sum.blindest = u.longestBlind, u.blindest
+	}
+	return sum
+}
+
+func (t tally) refusedShare() float64 { return share(t.refused, t.fixes) }
 
 func share(part, whole int) float64 {
 	if whole == 0 {

@@ -72,6 +72,22 @@ func open(path string, force geo.Mode) (r recording, err error) {
 	return r, nil
 }
 
+// newRecording makes one up.
+func newRecording(name, group string, mode geo.Mode, from geo.Point, seed uint64, lengthM float64) recording {
+	fixes := trace.GenerateBearing(seed, from, float64(seed*77%360), lengthM, mode)
+	return recording{file: name, group: group, mode: mode, fixes: trace.Thin(fixes, cadence)}
+}
+
+// targeted reports whether a group counts in the targets: what a trainer can
+// travel by.
+func targeted(group string) bool {
+	switch group {
+	case "car city", "car road", "car delivery", "car motorway", "bus", "bike", "walk", "mixed", "generated":
+		return true
+	}
+	return false
+}
+
 // classify reads the kind of journey and the mode it is sent as from a file's
 // name. Kinds no trainer can choose are sent as the nearest mode and reported
 // apart, outside the targets: runners as walkers, which is what their app would

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"doorstep/geo"
+)
+
+// laboratory is one run: recordings in, findings out.
+type laboratory struct {
+	recordings []recording
+	engines    []engine
+	progress   io.Writer
+}
+
+// findings is all that the table and the plots are made of.
+type findings struct {
+	engines []string
+	honest  map[string][]tally // by group, then by engine
+	caught  []map[string]*catches
+	hosts   int
+	eta     map[string]*etaErrors
+	sent    map[string][]sent // of the first engine, by file
+}
+
+func (l laboratory) run() (findings, error) {
+	f := findings{honest: map[string][]tally{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}}
+	for i, r := range l.recordings {
+		fmt.Fprintf(l.progress, "\r\033[K[%d/%d] %s", i+1, len(l.recordings), r.file)
+		if err := l.honest(&f, r); err != nil {
+			return f, err
+		}
+		estimate(f.eta, r)
+	}
+	var all []host
+	for _, r := range append(slices.Clone(l.recordings), generated()...) {
+		if targeted(r.group) {
+			all = append(all, hosts(r)...)
+		}
+	}
+	f.hosts = len(all)
+	for _, e := range l.engines {
+		fmt.Fprintf(l.progress, "\r\033[K%s: %d fakes over %d stretches", e.name(), len(fakes()), len(all))
+		caught, err := hunt(e, all, fakes())
+		if err != nil {
+			return f, err
+		}
+		f.engines, f.caught = append(f.engines, e.name()), append(f.caught, caught)
+	}
+	fmt.Fprint(l.progress, "\r\033[K")
+	return f, nil
+}
+
+func (l laboratory) honest(f *findings, r recording) error {
+	if f.honest[r.group] == nil {
+		f.honest[r.group] = make([]tally, len(l.engines))
+	}
+	for i, e := range l.engines {
+		out, err := play(e, r)
+		if err != nil {
+			return err
+		}
+		f.honest[r.group][i].add(r.file, out)
+		if i == 0 {
+			f.sent[r.file] = out
+		}
+	}
+	return nil
+}
+
+// estimate counts journeys that a trainer could have made.
+func estimate(by map[string]*etaErrors, r recording) {
+	if !targeted(r.group) || r.group == "mixed" || len(r.fixes) < 2 {
+		return
+	}
+	kind := string(r.mode)
+	if by[kind] == nil {
+		by[kind] = &etaErrors{}
+	}
+	by[kind].add(r, geo.DefaultDetour)
+}
+
+// generated are journeys with all the fields a phone has: few recordings have
+// speed and accuracy.
+func generated() []recording {
+	var all []recording
+	for i := range uint64(12) {
+		mode := []geo.Mode{geo.Car, geo.Bike, geo.Walk}[i%3]
+		length := map[geo.Mode]float64{geo.Car: 25_000, geo.Bike: 9_000, geo.Walk: 3_000}[mode]
+		from := geo.MustPoint(-40+10*float64(i), -170+30*float64(i))
+		all = append(all, newRecording(fmt.Sprintf("generated-%s-%02d", mode, i), "generated", mode, from, i, length))
+	}
+	return all
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"doorstep/geo"
+)
+
+// target is a row of the issue's first table.
+type target struct {
+	refused float64
+	run     int
+	blind   time.Duration
+}
+
+func targetOf(group string) (target, bool) {
+	switch group {
+	case "car motorway":
+		return target{0.01, 2, 15 * time.Second}, true
+	case "mixed":
+		return target{0.015, 3, 30 * time.Second}, true
+	case "car city", "car road", "car delivery", "bus", "bike", "walk", ownMode:
+		return target{0.001, 2, 15 * time.Second}, true
+	}
+	return target{}, false
+}
+
+// ownMode is the sum of the groups that share the strictest target.
+const ownMode = "**all own-mode rows**"
+
+// write prints the findings as Markdown.
+func (f findings) write(w io.Writer) {
+	out := &printer{w: w}
+	f.writeHonest(out)
+	f.writeFakes(out)
+	f.writeETA(out)
+}
+
+// printer drops errors until they matter: a table goes to a terminal or to a
+// file that is closed, and checked, by its owner.
+type printer struct{ w io.Writer }
+
+func (p *printer) row(cells ...string) { fmt.Fprintf(p.w, "| %s |\n", strings.Join(cells, " | ")) }
+
+func (p *printer) head(cells ...string) {
+	p.row(cells...)
+	p.row(strings.Split(strings.Repeat("---,", len(cells)-1)+"---", ",")...)
+}
+
+func (f findings) writeHonest(out *printer) {
+	cells := []string{"honest phones", "recordings", "fixes"}
+	for _, name := range f.engines {
+		cells = append(cells, name+": refused", "longest run", "longest blind")
+	}
+	out.head(append(cells, "ignored", "flagged", "target")...)
+	for _, group := range f.groups() {
+		out.row(honestRow(group, f.tallies(group))...)
+	}
+}
+
+// groups are those with a target first, then their sum, then the rest.
+func (f findings) groups() []string {
+	var own, other, apart []string
+	for group := range f.honest {
+		switch t, ok := targetOf(group); {
+		case ok && t.refused == 0.001:
+			own = append(own, group)
+		case ok:
+			other = append(other, group)
+		default:
+			apart = append(apart, group)
+		}
+	}
+	slices.Sort(own)
+	slices.Sort(other)
+	slices.Sort(apart)
+	if len(own) > 0 {
+		own = append(own, ownMode)
+	}
+	return slices.Concat(own, other, apart)
+}
+
+func (f findings) tallies(group string) []tally {
+	if group != ownMode {
+		return f.honest[group]
+	}
+	sum := make([]tally, len(f.engines))
+	for g, tallies := range f.honest {
+		if t, ok := targetOf(g); ok && t.refused == 0.001 {
+			for i := range tallies {
+				sum[i] = sum[i].plus(tallies[i])
+			}
+		}
+	}
+	return sum
+}
+
+func honestRow(group string, by []tally) []string {
+	cells := []string{group, fmt.Sprint(by[0].recordings), fmt.Sprint(by[0].fixes)}
+	for _, t := range by {
+		cells = append(cells, percent(t.refused, t.fixes), fmt.Sprint(t.longestRun), seconds(t.longestBlind))
+	}
+	want := "none"
+	if t, ok := targetOf(group); ok {
+		met := by[0].refusedShare() <= t.refused && by[0].longestRun <= t.run && by[0].longestBlind <= t.blind
+		want = fmt.Sprintf("%.1f %%, %d, %.0f s: %s", 100*t.refused, t.run, t.blind.Seconds(), verdictOn(met))
+	}
+	return append(cells, percent(by[0].ignored, by[0].fixes), percent(by[0].flagged, by[0].fixes), want)
+}
+
+func verdictOn(met bool) string {
+	if met {
+		return "met"
+	}
+	return "**missed**"
+}
+
+func (f findings) writeFakes(out *printer) {
+	fmt.Fprintf(out.w, "\nLaid over %d honest stretches of 15 minutes, from the fifth minute on.\n\n", f.hosts)
+	cells := []string{"fake", "tried"}
+	for _, name := range f.engines {
+		cells = append(cells, name+": at the first fix", "within 2 min", "ever", "median fixes", "`arrived` refused, first minute")
+	}
+	out.head(cells...)
+	for _, k := range fakes() {
+		cells := []string{k.name, fmt.Sprint(f.caught[0][k.name].tried)}
+		for _, by := range f.caught {
+			cells = append(cells, catchCells(*by[k.name])...)
+		}
+		out.row(cells...)
+	}
+}
+
+func catchCells(c catches) []string {
+	arrived, fixes := "", "–"
+	if c.arrivals > 0 {
+		arrived = percent(c.arrivals-c.granted, c.arrivals)
+	}
+	if n := c.medianFixes(); n > 0 {
+		fixes = fmt.Sprint(n)
+	}
+	return []string{percent(c.first, c.tried), percent(c.soon, c.tried), percent(c.ever, c.tried), fixes, arrived}
+}
+
+func (f findings) writeETA(out *printer) {
+	fmt.Fprintln(out.w, "\nArrival estimates: median absolute error, and how many estimates there were.")
+	fmt.Fprintln(out.w)
+	cells := []string{"mode"}
+	for _, m := range minutesOut {
+		cells = append(cells, fmt.Sprintf("%d min out", m))
+	}
+	out.head(cells...)
+	for _, mode := range []geo.Mode{geo.Car, geo.Bike, geo.Walk} {
+		errors := f.eta[string(mode)]
+		if errors == nil {
+			continue
+		}
+		cells := []string{string(mode)}
+		for i := range minutesOut {
+			cells = append(cells, etaCell(errors.offS[i], errors.none[i]))
+		}
+		out.row(cells...)
+	}
+}
+
+func etaCell(offS []float64, none int) string {
+	if len(offS) == 0 {
+		return fmt.Sprintf("none of %d", none)
+	}
+	return fmt.Sprintf("%.0f s (%d of %d)", median(offS), len(offS), len(offS)+none)
+}
+
+func percent(part, whole int) string {
+	p := 100 * share(part, whole)
+	if p > 0 && p < 10 || p > 99 && p < 100 {
+		return fmt.Sprintf("%.2f %%", p)
+	}
+	return fmt.Sprintf("%.0f %%", math.Round(p))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
