@@ -75,7 +75,9 @@ var (
 // it.
 func RoundM(d float64) float64 { return tenth(d) }
 
-func tenth(v float64) float64 { return math.Round(v*10) / 10 }
+// tenth adds 0 because the negative zero that some receivers send would print
+// with its sign; -0 + 0 is 0.
+func tenth(v float64) float64 { return math.Round(v*10)/10 + 0 }
 
 func tenthOf(v *float64) *float64 {
 	if v == nil {

@@ -39,7 +39,7 @@ func (s *Session) Stop(reason EndReason, now time.Time) ([]Event, error) {
 // made, or the lesson could never start.
 func (s *Session) Arrive(now time.Time) ([]Event, error) {
 	if s.Status == PendingVerification {
-		if now.Before(s.OTPExpiresAt) {
+		if s.hasOTP(now) {
 			return nil, nil
 		}
 		return nil, s.issueOTP(now)
@@ -62,7 +62,7 @@ func (s *Session) Verify(otp string, now time.Time) error {
 	switch {
 	case s.Status != PendingVerification:
 		return Refuse(NotPendingVerification, "the session is "+string(s.Status)+", not pending verification")
-	case !now.Before(s.OTPExpiresAt):
+	case !s.hasOTP(now):
 		return Refuse(OTPExpired, "the code has expired; ask for a new one by arriving again")
 	case s.OTPAttempts >= otpTries:
 		return s.locked(now)
@@ -77,6 +77,10 @@ func (s *Session) Verify(otp string, now time.Time) error {
 	s.OTP, s.OTPExpiresAt, s.OTPAttempts = "", time.Time{}, 0
 	return nil
 }
+
+// hasOTP asks for the code besides its time: the house may have left a session
+// waiting without one, and the empty code must open nothing.
+func (s *Session) hasOTP(now time.Time) bool { return s.OTP != "" && now.Before(s.OTPExpiresAt) }
 
 func (s *Session) locked(now time.Time) error {
 	return &Error{Code: OTPLocked, Message: "too many wrong codes", RetryAfter: s.OTPExpiresAt.Sub(now)}

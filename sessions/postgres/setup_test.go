@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -87,14 +86,6 @@ func create(t testing.TB, repo sessions.Repository) sessions.Session {
 func start(s *sessions.Session) ([]sessions.Event, error)  { return s.Start("", noon) }
 func arrive(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon) }
 
-// wire is an event's detail as consumers read it.
-type wire struct {
-	EventID, TrainerID, StudentID, SessionID sessions.ID
-	SchemaVersion                            int
-	StartTime, EndTime                       time.Time
-	Reason                                   sessions.EndReason
-}
-
 // events reads the outbox as a relay would, and a consumer the detail.
 func events(t testing.TB, url string, id sessions.ID) []sessions.Event {
 	t.Helper()
@@ -105,22 +96,11 @@ func events(t testing.TB, url string, id sessions.ID) []sessions.Event {
 		var (
 			eventType string
 			detail    []byte
-			w         wire
 		)
 		if err := row.Scan(&eventType, &detail); err != nil {
 			return sessions.Event{}, err
 		}
-		if err := json.Unmarshal(detail, &w); err != nil {
-			return sessions.Event{}, err
-		}
-		e := sessions.Event{
-			ID: w.EventID, Type: sessions.EventType(eventType), SessionID: w.SessionID, TrainerID: w.TrainerID,
-			StudentID: w.StudentID, At: w.StartTime, Reason: w.Reason, JourneyStartedAt: w.StartTime,
-		}
-		if e.Type == sessions.JourneyEnded {
-			e.At = w.EndTime
-		}
-		return e, nil
+		return sessions.ParseEvent(sessions.EventType(eventType), detail)
 	})
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))

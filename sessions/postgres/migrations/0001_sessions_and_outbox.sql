@@ -128,3 +128,6 @@ CREATE TABLE outbox (
 -- attempt stays a heap-only update.
 CREATE INDEX outbox_pending ON outbox (seq) WHERE published_at IS NULL AND dead_at IS NULL;
 CREATE INDEX outbox_pending_of_session ON outbox (session_id, seq) WHERE published_at IS NULL AND dead_at IS NULL;
+
+-- The dead letters, for an operator's list and an alert's count.
+CREATE INDEX outbox_dead ON outbox (seq) WHERE dead_at IS NOT NULL;
