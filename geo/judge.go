@@ -80,7 +80,7 @@ func (t Track) believe(way leg, next Sighting, limits Limits) Flags {
 	fast := !way.over(limits.CeilingKMH)
 	switch {
 	case fast && (t.inGrace(next, limits) || t.paceExplains(way, limits)):
-		return FlagFast
+		return way.fastFlags()
 	case t.thawed(way, next, limits):
 		return FlagSilence
 	case t.Votes == 0 || t.Rival.legTo(next, limits).over(limits.CeilingKMH):
@@ -92,6 +92,15 @@ func (t Track) believe(way leg, next Sighting, limits Limits) Flags {
 	default:
 		return 0
 	}
+}
+
+// fastFlags adds a doubt to a fast leg that nobody watched for a while: at 180
+// km/h a silence of 25 s is a kilometre, and may end at a door.
+func (l leg) fastFlags() Flags {
+	if l.ms >= witnessMS {
+		return FlagFast | FlagSilence
+	}
+	return FlagFast
 }
 
 // inGrace reports whether fast driving was believed less than GraceMS ago.

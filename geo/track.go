@@ -16,7 +16,7 @@ type Track struct {
 	Mark Sighting // where the phone was up to markMS ago
 
 	FastMS       int64 // when a fix was last over the limit and believed; 0 = never
-	ReanchoredMS int64 // when the track last began anew; 0 = never
+	ReanchoredMS int64 // when the track last began anew or came out of a silence; 0 = never
 	StillMS      int64 // since when the position has not moved by a centimetre; 0 = it moves
 	Mismatches   int64 // legs in a row that the receiver's own speed contradicts
 	PaceMMS      int64 // smoothed speed over ground, mm/s; see ETA

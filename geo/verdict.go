@@ -50,8 +50,8 @@ const (
 	FlagFast Flags = 1 << iota
 	// FlagReanchored: the track did not lead here; see Track.ReanchoredMS.
 	FlagReanchored
-	// FlagSilence: plausible only if the whole of a long silence was spent
-	// moving; counts as a re-anchor.
+	// FlagSilence: plausible only if the whole of a silence, or of a position
+	// that did not change, was spent moving; arrivals wait as after a re-anchor.
 	FlagSilence
 	// FlagClock: the phone's clock is a minute off, or ran ahead of ours.
 	FlagClock

@@ -47,7 +47,8 @@ const verdictStale = "ignored_stale"
 // before it.
 type judge struct {
 	limits     geo.Limits
-	expiryMS   int64 // 0 = a live location never expires
+	expiryMS   int64   // 0 = a live location never expires
+	scale      float64 // of both speeds, for the ROC; 0 = 1
 	track      geo.Track
 	acceptedMS int64
 }
@@ -56,6 +57,10 @@ func (*judge) name() string { return "doorstep" }
 
 func (j *judge) begin(mode geo.Mode, _ int64) error {
 	j.limits, j.track, j.acceptedMS = geo.DefaultLimits(mode), geo.Track{}, 0
+	if j.scale > 0 {
+		j.limits.LimitKMH *= j.scale
+		j.limits.CeilingKMH *= j.scale
+	}
 	return nil
 }
 
@@ -98,6 +103,7 @@ func (j *judge) arrived(home geo.Point, nowMS int64) (bool, error) {
 type naive struct {
 	limitKMH   float64
 	expiryMS   int64
+	scale      float64
 	last       geo.Fix
 	acceptedMS int64
 }
@@ -106,6 +112,9 @@ func (*naive) name() string { return "naive" }
 
 func (n *naive) begin(mode geo.Mode, _ int64) error {
 	n.limitKMH, n.last, n.acceptedMS = geo.DefaultLimits(mode).LimitKMH, geo.Fix{}, 0
+	if n.scale > 0 {
+		n.limitKMH *= n.scale
+	}
 	return nil
 }
 

@@ -70,5 +70,10 @@ func lab(args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("write verdicts: %w", err)
 		}
 	}
+	if o.plots != "" {
+		if err := draw(o.plots, recordings, found, stderr); err != nil {
+			return fmt.Errorf("draw: %w", err)
+		}
+	}
 	return nil
 }
