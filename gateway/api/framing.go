@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/cloudwego/hertz/pkg/protocol"
 	"github.com/cloudwego/hertz/pkg/protocol/consts"
@@ -13,7 +14,8 @@ import (
 // in two ways; it lets these pass (measured), and where two readers disagree
 // about Host or the body's end, one's body is the other's next request:
 // two Host lines, a Content-Length said twice, a folded line (RFC 9112 5.2), a
-// line that ends in a bare LF, and Transfer-Encoding in HTTP/1.0 (6.1).
+// line that ends in a bare LF, a name that is no token, down to none at all
+// (RFC 9110 5.1), and Transfer-Encoding in HTTP/1.0 (RFC 9112 6.1).
 func soundFraming(h *protocol.RequestHeader) bool {
 	var hosts, lengths, encodings int
 	for raw := h.RawHeaders(); len(raw) > 0; {
@@ -26,10 +28,10 @@ func soundFraming(h *protocol.RequestHeader) bool {
 		if len(line) == 0 {
 			break // the end of the head
 		}
-		if line[0] == ' ' || line[0] == '\t' {
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		if !isToken(name) { // a folded line begins with a blank, so neither is its "name"
 			return false
 		}
-		name, _, _ := bytes.Cut(line, []byte(":"))
 		switch {
 		case bytes.EqualFold(name, []byte("Host")):
 			hosts++
@@ -40,6 +42,19 @@ func soundFraming(h *protocol.RequestHeader) bool {
 		}
 	}
 	return hosts <= 1 && lengths <= 1 && (encodings == 0 || h.IsHTTP11())
+}
+
+// isToken is RFC 9110 5.6.2: what a header may be named.
+func isToken(name []byte) bool {
+	for _, b := range name {
+		switch {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0:
+		default:
+			return false
+		}
+	}
+	return len(name) > 0
 }
 
 // hertzRefusal recognises an answer that Hertz gave by itself, before any

@@ -50,6 +50,9 @@ func TestServer_Framing(t *testing.T) {
 		{"bare_cr", "GET /ping HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", 400},
 		{"nul", "GET /ping HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n", 400},
 		{"space_before_colon", post + "Content-Length : 3\r\n\r\nabc", 400},
+		{"no_name", "GET /ping HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n", 400},
+		{"no_token_for_a_name", post + "Transfer-Encoding\x0b: chunked\r\nContent-Length: 0\r\n\r\n", 400},
+		{"no_token_but_utf_8", "GET /ping HTTP/1.1\r\nHost: x\r\nÄ: b\r\n\r\n", 400},
 		{"no_colon", "GET /ping HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n", 400},
 		{"no_version", "GET /ping\r\nHost: x\r\n\r\n", 400},
 
