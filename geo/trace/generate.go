@@ -119,18 +119,22 @@ const (
 )
 
 func (d *drive) fix(second int) Fix {
-	d.northM = errorKeep*d.northM + errorStepM*d.rng.NormFloat64()
-	d.eastM = errorKeep*d.eastM + errorStepM*d.rng.NormFloat64()
+	d.northM = errorKeep*d.northM + errorStepM*d.noise()
+	d.eastM = errorKeep*d.eastM + errorStepM*d.noise()
 	onRoad := geo.Offset(geo.Offset(d.from, d.bearingDeg, d.alongM), d.bearingDeg+90, d.aside())
 	seen := geo.Offset(geo.Offset(onRoad, 0, d.northM), 90, d.eastM)
 	return Fix{Seq: second, Fix: geo.Fix{
 		Point:      seen,
 		AccuracyM:  math.Round(10*(5+4*d.rng.Float64())) / 10,
-		SpeedKMH:   geo.Measured(math.Max(0, kmhPerMPS*d.speedMPS+0.5*d.rng.NormFloat64())),
+		SpeedKMH:   geo.Measured(math.Max(0, kmhPerMPS*d.speedMPS+0.5*d.noise())),
 		HeadingDeg: geo.Measured(math.Mod(d.bearingDeg+360, 360)),
 		RecordedMS: epochMS + int64(second)*1000,
 	}}
 }
+
+// noise is normal without its tails, so that what is made up here is honest for
+// every seed and not for nearly all.
+func (d *drive) noise() float64 { return math.Max(-2.5, math.Min(2.5, d.rng.NormFloat64())) }
 
 // aside is how far the road is from the great circle here; nothing at both ends.
 func (d *drive) aside() float64 {

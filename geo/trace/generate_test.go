@@ -2,6 +2,7 @@ package trace_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"pgregory.net/rapid"
@@ -12,7 +13,7 @@ import (
 
 func TestGenerate_is_a_journey(t *testing.T) {
 	t.Parallel()
-	top := map[geo.Mode]float64{geo.Car: 90, geo.Bike: 35, geo.Walk: 15}
+	top := map[geo.Mode]float64{geo.Car: 90, geo.Bike: 35, geo.Walk: 20}
 	rapid.Check(t, func(t *rapid.T) {
 		mode := rapid.SampledFrom([]geo.Mode{geo.Car, geo.Bike, geo.Walk}).Draw(t, "mode")
 		from := geo.MustPoint(rapid.Float64Range(-80, 80).Draw(t, "lat"), rapid.Float64Range(-180, 180).Draw(t, "lng"))
@@ -23,8 +24,16 @@ func TestGenerate_is_a_journey(t *testing.T) {
 		assert.Less(t, geo.DistanceM(to, fixes[len(fixes)-1].Point), 30.0)
 		for i, f := range fixes[1:] {
 			assert.Equal(t, fixes[i].RecordedMS+1000, f.RecordedMS)
-			kmh := geo.DistanceM(fixes[i].Point, f.Point) * 3.6
-			assert.Less(t, kmh, top[mode], "second %d", i)
+		}
+		var track geo.Track
+		thin := trace.Thin(fixes, 5*time.Second)
+		for i, f := range thin {
+			if i > 0 {
+				assert.Less(t, geo.DistanceM(thin[i-1].Point, f.Point)/5*3.6, top[mode], "fix %d", i)
+			}
+			var got geo.Ruling
+			got, track = geo.Judge(track, f.Fix, geo.DefaultLimits(mode), f.RecordedMS+300)
+			assert.Equal(t, geo.Ruling{Verdict: geo.Accepted}, got, "fix %d", i)
 		}
 	})
 }

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/geo/trace"
+)
+
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]struct {
+		group string
+		mode  geo.Mode
+	}{
+		"car-motorway-x-01.csv": {"car motorway", geo.Car},
+		"car-city-x-01.csv":     {"car city", geo.Car},
+		"car-delivery-x-01.csv": {"car delivery", geo.Car},
+		"car-01.csv":            {"car city", geo.Car},
+		"bus-x-01.csv":          {"bus", geo.Car},
+		"walk-x-01.csv":         {"walk", geo.Walk},
+		"bike-x-01.csv":         {"bike", geo.Bike},
+		"run-x-01.csv":          {"run", geo.Walk},
+		"mixed-x-01.csv":        {"mixed", geo.Car},
+		"train-x-01.csv":        {"train", geo.Car},
+	} {
+		group, mode := classify(file)
+		assert.Equal(t, want.group, group, file)
+		assert.Equal(t, want.mode, mode, file)
+	}
+	assert.True(t, targeted("bus"))
+	assert.False(t, targeted("train"))
+}
+
+// answered makes an answered fix of a recording.
+func answered(s int64, verdict geo.Verdict) sent {
+	return sent{Fix: trace.Fix{Fix: geo.Fix{RecordedMS: s * 1000}}, outcome: outcome{string(verdict), verdict.IsRefused(), 0}}
+}
+
+func TestTally_blind_time(t *testing.T) {
+	t.Parallel()
+	ok, no, vague := geo.Accepted, geo.RefusedSpeed, geo.IgnoredLowAccuracy
+	for name, c := range map[string]struct {
+		all   []sent
+		run   int
+		blind time.Duration
+	}{
+		"none":                    {[]sent{answered(0, ok), answered(5, ok)}, 0, 0},
+		"one":                     {[]sent{answered(0, ok), answered(5, no), answered(11, ok)}, 1, 6 * time.Second},
+		"two":                     {[]sent{answered(5, no), answered(10, no), answered(15, ok)}, 2, 10 * time.Second},
+		"two apart":               {[]sent{answered(5, no), answered(10, ok), answered(15, no), answered(20, ok)}, 1, 5 * time.Second},
+		"a vague one between":     {[]sent{answered(5, no), answered(10, vague), answered(30, no), answered(35, ok)}, 2, 10 * time.Second},
+		"then silent for an hour": {[]sent{answered(5, no), answered(3605, ok)}, 1, time.Minute},
+		"never heard again":       {[]sent{answered(5, no), answered(10, no)}, 2, 5 * time.Second},
+	} {
+		var got tally
+		got.add("f", c.all)
+		assert.Equal(t, c.run, got.longestRun, name)
+		assert.Equal(t, c.blind, got.longestBlind, name)
+	}
+}
+
+func TestNaive_never_lets_a_stuck_phone_back(t *testing.T) {
+	t.Parallel()
+	far, home := geo.MustPoint(52, 5), geo.MustPoint(40, 5)
+	play := func(e engine) (refused int) {
+		require.NoError(t, e.begin(geo.Car, 0))
+		for i := range int64(20) {
+			at := home
+			if i == 0 {
+				at = far
+			}
+			o, err := e.publish(geo.Fix{Point: at, RecordedMS: 1e12 + i*5000}, 1e12+i*5000+100)
+			require.NoError(t, err)
+			if o.refused {
+				refused++
+			}
+		}
+		return refused
+	}
+	assert.Equal(t, 19, play(&naive{}))
+	assert.Equal(t, 2, play(&judge{}))
+}
+
+func TestJudgeEngine_expires_and_orders(t *testing.T) {
+	t.Parallel()
+	e := &judge{expiryMS: locationTTLMS}
+	require.NoError(t, e.begin(geo.Car, 0))
+	home := geo.MustPoint(52, 5)
+	send := func(ms int64) outcome {
+		o, err := e.publish(geo.Fix{Point: home, RecordedMS: 1e12 + ms}, 1e12+ms+100)
+		require.NoError(t, err)
+		return o
+	}
+	assert.Equal(t, "accepted", send(0).verdict)
+	assert.Equal(t, verdictStale, send(0).verdict)
+	assert.Equal(t, geo.FlagReanchored, send(400_000).flags)
+	in, err := e.arrived(home, 1e12+401_000)
+	require.NoError(t, err)
+	assert.False(t, in, "a minute must pass")
+	in, err = e.arrived(home, 1e12+461_000)
+	require.NoError(t, err)
+	assert.True(t, in)
+}
+
+// TestFakes needs no recordings: the generated journeys have every field.
+func TestFakes_caught_on_generated_journeys(t *testing.T) {
+	t.Parallel()
+	var all []host
+	for _, r := range generated() {
+		all = append(all, hosts(r)...)
+	}
+	require.NotEmpty(t, all)
+	got, err := hunt(&judge{expiryMS: locationTTLMS}, all, fakes())
+	require.NoError(t, err)
+	for _, name := range []string{"teleport of 1 to 20 km", "teleport to the door, then arrived", "mock flag"} {
+		assert.Equal(t, got[name].tried, got[name].first, name)
+	}
+	assert.Zero(t, got["teleport to the door, then arrived"].granted)
+	for _, name := range []string{"clock shifted 2 min", "back-dated 4 min, then twice as fast", "clock 50 s behind, made good in 2 min", "frozen position", "boiling frog: faster by half every minute"} {
+		assert.GreaterOrEqual(t, share(got[name].soon, got[name].tried), 0.9, name)
+	}
+	for _, name := range []string{"constant offset of 300 m", "another day's journey replayed"} {
+		assert.Zero(t, got[name].ever, "%s cannot be told from the truth: catching it is luck or a bug", name)
+	}
+}
+
+// recorded is the folder of real recordings; without it the test is skipped.
+func recorded(t *testing.T) string {
+	t.Helper()
+	dir := tracesDir()
+	if !filepath.IsAbs(dir) && os.Getenv("DOORSTEP_TRACES") == "" {
+		dir = filepath.Join("..", "..", dir)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("no recordings: set DOORSTEP_TRACES")
+	}
+	return dir
+}
+
+func TestLab_keeps_its_targets_on_the_recordings(t *testing.T) {
+	t.Parallel()
+	recordings, err := load(recorded(t), "")
+	require.NoError(t, err)
+	found, err := laboratory{recordings, []engine{&judge{expiryMS: locationTTLMS}}, io.Discard}.run()
+	require.NoError(t, err)
+	for _, c := range []struct {
+		group string
+		want  target
+	}{
+		{ownMode, target{0.001, 2, 15 * time.Second}},
+		{"car motorway", target{0.01, 2, 15 * time.Second}},
+		{"mixed", target{0.015, 3, time.Minute}}, // 30 s is the target; see the report
+	} {
+		got := found.tallies(c.group)[0]
+		require.NotZero(t, got.fixes, c.group)
+		assert.LessOrEqual(t, got.refusedShare(), c.want.refused, c.group)
+		assert.LessOrEqual(t, got.longestRun, c.want.run, c.group)
+		assert.LessOrEqual(t, got.longestBlind, c.want.blind, c.group)
+	}
+	door := found.caught[0]["teleport to the door, then arrived"]
+	assert.Zero(t, door.granted)
+	assert.Equal(t, door.tried, door.first)
+}
+
+func TestLab_writes_a_table_verdicts_and_plots(t *testing.T) {
+	t.Parallel()
+	traces, plots := t.TempDir(), t.TempDir()
+	verdicts := filepath.Join(t.TempDir(), "verdicts.csv")
+	require.NoError(t, os.WriteFile(filepath.Join(traces, "car-city-made-01.csv"), recordingCSV(t), 0o600))
+	var table bytes.Buffer
+	require.NoError(t, lab([]string{"-traces", traces, "-verdicts", verdicts, "-plots", plots}, &table, io.Discard))
+	assert.Contains(t, table.String(), "| car city | 1 |")
+
+	file, err := os.Open(verdicts)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = file.Close() })
+	rows, err := csv.NewReader(file).ReadAll()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"file", "seq", "unix_ms", "mode", "verdict", "flags"}, rows[0])
+	for _, row := range rows[1:] {
+		assert.Regexp(t, `^(accepted|ignored|refused)`, row[4])
+	}
+	drawn, err := filepath.Glob(filepath.Join(plots, "*.svg"))
+	require.NoError(t, err)
+	assert.NotEmpty(t, drawn)
+}
+
+func TestLab_refuses(t *testing.T) {
+	t.Parallel()
+	require.Error(t, lab([]string{"-traces", t.TempDir()}, io.Discard, io.Discard))
+	require.Error(t, lab([]string{"-mode", "boat"}, io.Discard, io.Discard))
+}
+
+// recordingCSV is a made-up drive with one spike in it, as a file.
+func recordingCSV(t *testing.T) []byte {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("seq,unix_ms,lat,lng,accuracy_m,speed_mps,heading_deg\n")
+	out := csv.NewWriter(&b)
+	for i, f := range trace.GenerateBearing(1, geo.MustPoint(52, 5), 45, 20_000, geo.Car) {
+		if i == 100 {
+			f.Point = geo.Offset(f.Point, 0, 5000)
+		}
+		require.NoError(t, out.Write([]string{
+			itoa(int64(f.Seq)), itoa(f.RecordedMS), string(f.Point.AppendLat(nil)), string(f.Point.AppendLng(nil)), "", "", "",
+		}))
+	}
+	out.Flush()
+	return []byte(b.String())
+}
+
+func itoa(v int64) string { return strconv.FormatInt(v, 10) }
