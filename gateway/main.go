@@ -18,6 +18,7 @@ var version = "dev"
 // cli is the subcommands.
 type cli struct {
 	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the service (the default)."`
+	Demo    demoCommand    `cmd:"" help:"Play journeys through an embedded service, and watch them in the terminal."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to this binary's."`
 	Token   tokenCommand   `cmd:"" help:"Print a token for the configured secret."`
 	Health  healthCommand  `cmd:"" help:"Exit 0 when a gateway answers on its address."`

@@ -1,0 +1,299 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"doorstep/geo"
+	"doorstep/geo/trace"
+)
+
+// phone is the trainer's app on one journey: it reports each fix at its time,
+// comes back no earlier than it was told to, and when it falls behind sends its
+// newest fix and not the ones before.
+type phone struct {
+	*client
+	journey *journey
+	rng     *rand.Rand
+	began   time.Time // virtual; the fixes' first
+	next    time.Time // virtual; the service has asked not to come earlier
+	last    *trace.Fix
+	lastAt  time.Time // virtual; last was stored
+}
+
+// early is how much before the time it was told the phone comes: half of the
+// second that the contract tolerates. Without it every round trip would push
+// all later fixes back; with all of it, any jitter would be a refusal.
+const early = 500 * time.Millisecond
+
+// drive reports all fixes of the plan. Refusals are part of a drive; an error
+// is what ended it.
+func (p *phone) drive(ctx context.Context) error {
+	for i := 0; i < len(p.fixes()); i++ {
+		if err := p.clock().Until(ctx, later(p.due(i), p.next)); err != nil {
+			return err
+		}
+		i = p.newest(i)
+		if err := p.report(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *phone) fixes() []trace.Fix { return p.journey.plan.Fixes }
+func (p *phone) clock() *Clock      { return p.journey.clock }
+
+// due is when fix i was taken, on the virtual clock.
+func (p *phone) due(i int) time.Time { return p.began.Add(span(p.fixes()[0], p.fixes()[i])) }
+
+// newest skips the fixes that a newer one has overtaken.
+func (p *phone) newest(i int) int {
+	now := p.clock().Now()
+	for i+1 < len(p.fixes()) && !p.due(i+1).After(now) {
+		i++
+		p.journey.report.count(func(t *totals) { t.overtaken++ })
+	}
+	return i
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// tries is how often the last fix is sent; any other is tried until a newer one
+// is there.
+const tries = 8
+
+// report sends fix i until it is settled, or a newer one is due.
+func (p *phone) report(ctx context.Context, i int) error {
+	for try := 1; ; try++ {
+		again, err := p.send(ctx, i, try)
+		if err != nil || again == 0 {
+			return err
+		}
+		final := i == len(p.fixes())-1
+		if final && try == tries {
+			return errors.New("the last fix could not be delivered")
+		}
+		if err := p.clock().Sleep(ctx, again); err != nil {
+			return err
+		}
+		if !final && !p.due(i+1).After(p.clock().Now()) {
+			p.journey.report.count(func(t *totals) { t.overtaken++ })
+			return nil
+		}
+	}
+}
+
+// update is the body of a fix.
+type update struct {
+	SessionID  string   `json:"sessionId"`
+	Latitude   float64  `json:"latitude"`
+	Longitude  float64  `json:"longitude"`
+	Accuracy   *float64 `json:"accuracy,omitempty"`
+	Speed      *float64 `json:"speed,omitempty"`
+	Heading    *float64 `json:"heading,omitempty"`
+	RecordedAt string   `json:"recordedAt"`
+	Mock       bool     `json:"mock,omitempty"`
+}
+
+func updateOf(session string, fix trace.Fix, at time.Time) update {
+	u := update{
+		SessionID: session, Latitude: fix.Point.Lat(), Longitude: fix.Point.Lng(),
+		Speed: reading(fix.SpeedKMH), Heading: reading(fix.HeadingDeg), RecordedAt: at.UTC().Format(instantFormat), Mock: fix.Mock,
+	}
+	if fix.AccuracyM > 0 {
+		u.Accuracy = &fix.AccuracyM
+	}
+	return u
+}
+
+// instantFormat is RFC 3339 with milliseconds, UTC.
+const instantFormat = "2006-01-02T15:04:05.000Z"
+
+func reading(r geo.Reading) *float64 {
+	if v, known := r.Get(); known {
+		return &v
+	}
+	return nil
+}
+
+// receipt is the data of an accepted update.
+type receipt struct {
+	Ignored      string `json:"ignored"`
+	Stale        bool   `json:"stale"`
+	NextUpdateMS int64  `json:"nextUpdateMs"`
+}
+
+// send reports fix i once. again is how long to wait before the same fix may be
+// sent another time; 0 when it is settled.
+func (p *phone) send(ctx context.Context, i, try int) (again time.Duration, err error) {
+	fix, at := p.fixes()[i], p.due(i)
+	p.journey.sightings.sent(at, time.Now())
+	a, err := p.post(ctx, "/admin/location-tracking/journey/updates", updateOf(p.journey.session, fix, at))
+	if err != nil {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		p.journey.report.count(func(t *totals) { t.failures++ })
+		p.journey.say("no answer to a fix, try %d: %v", try, err)
+		return p.backOff(try), nil
+	}
+	return p.settle(a, i, try)
+}
+
+// backOff doubles from a second to half a minute, and scatters, as apps do.
+func (p *phone) backOff(try int) time.Duration {
+	d := min(time.Second<<min(try-1, 5), 30*time.Second)
+	return d/2 + time.Duration(p.rng.Int64N(int64(d)))
+}
+
+const (
+	labelStored   = "201 stored"
+	labelVague    = "201 ignored: low_accuracy"
+	labelStale    = "200 stale"
+	labelUnstored = "202 accepted, not stored"
+)
+
+// settle takes the service's answer to a fix.
+func (p *phone) settle(a answer, i, try int) (again time.Duration, err error) {
+	var r receipt
+	if a.Status < 300 && json.Unmarshal(a.Data, &r) != nil {
+		return 0, unexpected{"update", a}
+	}
+	p.next = p.comeBack(a, r)
+	switch {
+	case a.Status == http.StatusCreated && r.Ignored == "":
+		p.stored(i)
+	case a.Status == http.StatusCreated:
+		p.ignored(i)
+	case a.Status == http.StatusOK && r.Stale:
+		return 0, p.stale(a, i, try)
+	case a.Status == http.StatusAccepted:
+		p.counted(labelUnstored)
+		p.journey.say("fix not stored: the live store is away")
+		return time.Duration(r.NextUpdateMS) * time.Millisecond, nil
+	default:
+		return p.refused(a, i, try)
+	}
+	return 0, nil
+}
+
+// comeBack is when the next fix may come. A fix that was not believed counts
+// against the rate, but its answer does not say when.
+func (p *phone) comeBack(a answer, r receipt) time.Time {
+	in := cadence - early
+	switch {
+	case a.RetryMS > 0:
+		in = time.Duration(a.RetryMS) * time.Millisecond
+	case r.NextUpdateMS > 0:
+		in = time.Duration(r.NextUpdateMS)*time.Millisecond - early
+	}
+	return p.clock().Now().Add(in)
+}
+
+func (p *phone) counted(label string) {
+	p.journey.report.count(func(t *totals) { t.sent[label]++ })
+}
+
+func (p *phone) stored(i int) {
+	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
+	p.journey.report.count(func(t *totals) { t.sent[labelStored]++; t.stored++ })
+	p.journey.line(func(l *Line) { l.Stored++ })
+}
+
+func (p *phone) ignored(i int) {
+	p.counted(labelVague)
+	p.journey.line(func(l *Line) { l.Refused++ })
+	p.journey.say("fix ignored: its accuracy is %.0f m", p.fixes()[i].AccuracyM)
+}
+
+// stale is right for a fix whose first answer was lost, and for no other.
+func (p *phone) stale(a answer, i, try int) error {
+	p.counted(labelStale)
+	if try == 1 {
+		p.journey.odd(unexpected{"update", a}.Error() + " (stale, and sent for the first time)")
+		return nil
+	}
+	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
+	return nil
+}
+
+// refused takes a failure: told to wait, not believed, or in trouble.
+func (p *phone) refused(a answer, i, try int) (again time.Duration, err error) {
+	p.counted(a.label())
+	switch {
+	case a.Code == "RATE_LIMITED":
+		wait := max(time.Duration(a.RetryMS)*time.Millisecond, 50*time.Millisecond)
+		p.journey.say("fix too soon: sent again in %s", wait)
+		return wait, nil
+	case strings.HasPrefix(a.Code, "IMPLAUSIBLE_"):
+		p.disbelieved(a, i)
+		return 0, nil
+	case a.Status >= http.StatusInternalServerError:
+		p.journey.odd(unexpected{"update", a}.Error())
+		return p.backOff(try), nil
+	default:
+		return 0, unexpected{"update", a}
+	}
+}
+
+// disbelieved logs a refusal and what the phone can say for it: how fast it
+// would have had to travel since the last fix that was believed. At a speed
+// that its mode allows, the refusal is one that nothing explains.
+func (p *phone) disbelieved(a answer, i int) {
+	p.journey.line(func(l *Line) { l.Refused++ })
+	fix, mode := p.fixes()[i], p.journey.plan.Mode
+	if p.last == nil {
+		p.journey.odd(a.label() + " for the first fix of a journey")
+		return
+	}
+	away, took := geo.DistanceM(p.last.Point, fix.Point), span(*p.last, fix)
+	kmh := away / took.Seconds() * 3.6
+	limit := geo.DefaultLimits(mode).LimitKMH
+	what := fmt.Sprintf("%s: %.0f m in %s is %.0f km/h, and %s may do %.0f (%s)", a.Code, away, took, kmh, byMode(mode), limit, a.Message)
+	if kmh < limit {
+		p.journey.odd(what)
+		return
+	}
+	p.journey.say("fix refused, %s", what)
+}
+
+func byMode(m geo.Mode) string {
+	if m == geo.Walk {
+		return "a walk"
+	}
+	return "a " + string(m)
+}
+
+// fresh is how old the live location may be at an arrival.
+const fresh = time.Minute
+
+// doubts explains a refused arrival from what the phone knows was believed.
+func (p *phone) doubts(a answer) (why string, explained bool) {
+	if p.last == nil {
+		return "no fix was believed", a.Code == "NO_FRESH_LOCATION"
+	}
+	away, age := geo.DistanceM(p.last.Point, p.journey.plan.Home), p.clock().Now().Sub(p.lastAt)
+	why = fmt.Sprintf("the last fix that was believed is %s old and %.0f m from the home", age.Round(time.Second), away)
+	switch a.Code {
+	case "NOT_WITHIN_RADIUS":
+		return why, away > arrivalRadiusM-1
+	case "NO_FRESH_LOCATION":
+		return why, age > fresh-time.Second
+	case "SUSPICIOUS_LOCATION":
+		return why + "; the track began anew just before", true
+	default:
+		return why, false
+	}
+}
