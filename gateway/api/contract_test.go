@@ -1,0 +1,558 @@
+package api_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app/server"
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/gateway/api"
+	"doorstep/gateway/app"
+	"doorstep/scripts/spawn"
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+	"doorstep/sessions/postgres/postgrestest"
+)
+
+// The document says no more and no less than what the gateway answers: every
+// outcome of it is brought about here by real requests, and everything that is
+// answered is in it.
+func TestContract(t *testing.T) { //nolint:paralleltest // its parts are parallel, and it looks back on all of them
+	seen := &coverage{}
+	t.Run("group", func(t *testing.T) {
+		for _, b := range []backend{embedded, servers} {
+			for name, part := range map[string]func(*testing.T, *house){
+				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify,
+				"health": contractHealth, "anywhere": contractAnywhere,
+			} {
+				t.Run(name+"/"+string(b), func(t *testing.T) {
+					t.Parallel()
+					h := open(t, b)
+					h.seen = seen
+					part(t, h)
+				})
+			}
+		}
+		for name, part := range map[string]func(*testing.T, *coverage){
+			"every call/without a token": everyCallWithoutToken, "every call/too large": everyCallTooLarge,
+			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
+			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "too many waits": tooManyWaits,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				part(t, seen)
+			})
+		}
+	})
+	if t.Failed() {
+		return // what is missing then says nothing
+	}
+	documented := readDocument(t).outcomes(t)
+	for o := range documented {
+		assert.True(t, seen.seen[o], "documented, but nothing here brings it about: %s", o)
+	}
+	for o := range seen.seen {
+		assert.True(t, documented[o], "answered, but not documented: %s", o)
+	}
+}
+
+func contractStart(t *testing.T, h *house) {
+	v := h.book(t)
+	started := h.post(t, v.trainer, v.path("start-journey"), `{"travelMode":"bike"}`).want(t, 201, "").data()
+	assert.Equal(t, string(v.id), started["sessionId"])
+	assert.Equal(t, string(v.trainerID), started["trainerId"])
+	assert.Equal(t, string(v.studentID), started["studentId"])
+
+	again := h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 409, sessions.JourneyAlreadyStarted)
+	assert.Equal(t, started, again.fields["journey"], "a retry after a lost answer learns what the answer was")
+
+	other := h.bookFor(t, v.trainerID, v.studentID)
+	h.post(t, v.trainer, other.path("start-journey"), nil).want(t, 409, sessions.TrainerBusy)
+
+	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, v.path("start-journey"), nil).want(t, 403, sessions.Forbidden)
+	}
+	h.post(t, v.trainer, nowhere("start-journey"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.trainer, base+"/admin/sessions/nobody/start-journey", nil).want(t, 400, sessions.InvalidRequest)
+	h.post(t, v.trainer, v.path("start-journey"), `{"travelMode":"boat"}`).want(t, 400, sessions.InvalidRequest)
+	h.post(t, v.trainer, v.path("start-journey"), `travelMode=car`, header("Content-Type", "text/plain")).
+		want(t, 415, sessions.UnsupportedMediaType)
+
+	done := h.atTheDoor(t)
+	h.arrive(t, done)
+	h.post(t, done.trainer, done.path("start-journey"), nil).want(t, 400, sessions.NotScheduled)
+}
+
+func contractUpdate(t *testing.T, h *house) {
+	v := h.begun(t)
+	fix := v.fix(farLat, homeLng)
+	fix["accuracy"], fix["speed"], fix["heading"], fix["recordedAt"], fix["mock"] = 8.5, 25.3, 360, h.Now(), false
+	first := h.post(t, v.trainer, updatesPath, fix).want(t, 201, "").data()
+	assert.InDelta(t, 1112, first["distanceMeters"], 2)
+	assert.Equal(t, false, first["arriving"])
+	assert.InDelta(t, 300, first["ttl"], 1)
+	assert.InDelta(t, 5000, first["nextUpdateMs"], 0)
+
+	soon := h.post(t, v.trainer, updatesPath, fix).want(t, 429, sessions.RateLimited)
+	assert.Equal(t, "4", soon.header.Get("Retry-After"), "5 s less 1 s of tolerance")
+	assert.InDelta(t, 4000, soon.fields["retryAfterMs"], 0)
+
+	h.move(5 * time.Second)
+	stale := h.post(t, v.trainer, updatesPath, fix).want(t, 200, "").data()
+	assert.Equal(t, true, stale["stale"])
+	assert.Equal(t, first["seq"], stale["seq"])
+	vague := v.fix(farLat, homeLng)
+	vague["accuracy"] = 5000
+	ignored := h.post(t, v.trainer, updatesPath, vague).want(t, 201, "").data()
+	assert.Equal(t, "low_accuracy", ignored["ignored"])
+	assert.Nil(t, ignored["distanceMeters"])
+
+	h.move(5 * time.Second) // 11.5 s after the live fix was recorded: 383 m at 120 km/h
+	h.post(t, v.trainer, updatesPath, v.fix(homeLat, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
+	h.move(5 * time.Second)
+	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+	h.move(5 * time.Second)
+	h.post(t, v.trainer, updatesPath, v.fix(homeLat, homeLng)).want(t, 400, sessions.ImplausibleJump)
+
+	for _, token := range []string{v.student, v.admin, v.trainerAsStudent} {
+		h.post(t, token, updatesPath, fix).want(t, 403, sessions.Forbidden)
+	}
+	h.post(t, v.otherTrainer, updatesPath, fix).want(t, 403, sessions.Forbidden)
+	idle := h.book(t)
+	h.post(t, idle.trainer, updatesPath, idle.fix(nearLat, homeLng)).want(t, 404, sessions.NoActiveJourney)
+	fix["sessionId"] = sessions.NewID()
+	h.post(t, v.trainer, updatesPath, fix).want(t, 404, sessions.SessionNotFound)
+	fix["latitude"] = 91
+	h.post(t, v.trainer, updatesPath, fix).want(t, 400, sessions.InvalidRequest)
+	h.post(t, v.trainer, updatesPath, `<fix/>`, header("Content-Type", "text/xml")).want(t, 415, sessions.UnsupportedMediaType)
+}
+
+func contractLive(t *testing.T, h *house) {
+	v := h.begun(t)
+	empty := h.get(t, v.student, v.live("")).want(t, 200, "")
+	assert.Equal(t, true, empty.data()["isActive"])
+	assert.Nil(t, empty.data()["location"])
+
+	fix := v.fix(nearLat, homeLng)
+	fix["accuracy"], fix["speed"], fix["heading"] = 8.5, 25.3, 90
+	seq := h.post(t, v.trainer, updatesPath, fix).want(t, 201, "").data()["seq"]
+	full := h.get(t, v.student, v.live("")).want(t, 200, "")
+	assert.InDelta(t, seq, full.version(t), 0, "seq is the version that a live read shows")
+	at := full.data()["location"].(map[string]any)
+	assert.Equal(t, []any{nearLat, homeLng, 8.5, 25.3, 90.0}, []any{at["latitude"], at["longitude"], at["accuracy"], at["speed"], at["heading"]})
+	for _, token := range []string{v.trainer, v.admin} {
+		assert.Equal(t, full.data(), h.get(t, token, v.live("")).want(t, 200, "").data())
+	}
+	h.get(t, v.student, v.live(""), header("If-None-Match", full.etag())).want(t, 304, "")
+	for _, token := range []string{v.otherStudent, v.otherTrainer, v.trainerAsStudent, v.studentAsTrainer} {
+		h.get(t, token, v.live("")).want(t, 403, sessions.Forbidden)
+	}
+	h.get(t, v.student, livePath+"?sessionId="+string(sessions.NewID())).want(t, 404, sessions.SessionNotFound)
+	h.get(t, v.student, livePath).want(t, 400, sessions.InvalidRequest)
+	h.get(t, v.student, v.live("&wait=abc")).want(t, 400, sessions.InvalidRequest)
+
+	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+	ended := h.get(t, v.student, v.live("")).want(t, 200, "")
+	assert.Equal(t, false, ended.data()["isActive"])
+	assert.Nil(t, ended.data()["location"])
+}
+
+func contractArrived(t *testing.T, h *house) {
+	v := h.begun(t)
+	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NoFreshLocation)
+	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+	outside := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NotWithinRadius)
+	assert.InDelta(t, 1112, outside.fields["distanceMeters"], 2)
+	assert.InDelta(t, 150, outside.fields["radiusMeters"], 0)
+	h.move(61 * time.Second)
+	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NoFreshLocation)
+	inside := h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	assert.Equal(t, true, inside.data()["arriving"])
+	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, v.path("arrived"), nil).want(t, 403, sessions.Forbidden)
+	}
+	first := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
+	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data(), "the same answer if repeated")
+
+	idle := h.book(t)
+	h.post(t, idle.trainer, idle.path("arrived"), nil).want(t, 404, sessions.NoActiveJourney)
+	h.post(t, v.trainer, nowhere("arrived"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.trainer, base+"/admin/sessions/1/arrived", nil).want(t, 400, sessions.InvalidRequest)
+}
+
+func contractStop(t *testing.T, h *house) {
+	v := h.begun(t)
+	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, v.path("stop-journey"), nil).want(t, 403, sessions.Forbidden)
+	}
+	h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 200, "")
+	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
+	h.post(t, v.trainer, nowhere("stop-journey"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.trainer, base+"/admin/sessions/1/stop-journey", nil).want(t, 400, sessions.InvalidRequest)
+	h.move(time.Second)
+	h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+}
+
+func contractBook(t *testing.T, h *house) {
+	v := h.book(t)
+	path := base + "/admin/sessions"
+	again := h.post(t, v.admin, path, v.booking()).want(t, 200, "").data()
+	assert.Equal(t, "scheduled", again["status"])
+	assert.Equal(t, "car", again["travelMode"])
+	otherwise := v.booking()
+	otherwise["travelMode"] = "walk"
+	h.post(t, v.admin, path, otherwise).want(t, 409, sessions.SessionConflict)
+	unnamed := v.booking()
+	delete(unnamed, "sessionId")
+	unnamed["scheduledAt"] = "2026-03-14T10:00:00.123456+05:30"
+	made := h.post(t, v.admin, path, unnamed).want(t, 201, "").data()
+	assert.NotEqual(t, string(v.id), made["sessionId"])
+	assert.Equal(t, "2026-03-14T04:30:00.123Z", made["scheduledAt"])
+	for _, token := range []string{v.trainer, v.student} {
+		h.post(t, token, path, v.booking()).want(t, 403, sessions.Forbidden)
+	}
+	h.post(t, v.admin, path, `{}`).want(t, 400, sessions.InvalidRequest)
+	h.post(t, v.admin, path, `a=b`, header("Content-Type", "application/x-www-form-urlencoded")).want(t, 415, sessions.UnsupportedMediaType)
+}
+
+func contractRead(t *testing.T, h *house) {
+	v := h.atTheDoor(t)
+	otp := h.arrive(t, v)
+	for token, sees := range map[string]any{v.student: otp, v.admin: otp, v.trainer: nil} {
+		got := h.get(t, token, v.path("")).want(t, 200, "").data()
+		assert.Equal(t, "pending_verification", got["status"])
+		assert.Equal(t, "arrived", got["journeyEndReason"])
+		assert.Equal(t, sees, got["otp"])
+	}
+	for _, token := range []string{v.otherStudent, v.otherTrainer, v.trainerAsStudent, v.studentAsTrainer} {
+		h.get(t, token, v.path("")).want(t, 403, sessions.Forbidden)
+	}
+	h.get(t, v.student, nowhere("")).want(t, 404, sessions.SessionNotFound)
+	h.get(t, v.student, base+"/admin/sessions/1").want(t, 400, sessions.InvalidRequest)
+
+	mine := h.get(t, v.student, base+"/students/me/sessions").want(t, 200, "").data()["sessions"].([]any)
+	require.Len(t, mine, 1)
+	assert.Equal(t, otp, mine[0].(map[string]any)["otp"])
+	assert.Empty(t, h.get(t, v.trainerAsStudent, base+"/students/me/sessions").want(t, 200, "").data()["sessions"])
+	for _, token := range []string{v.trainer, v.admin} {
+		h.get(t, token, base+"/students/me/sessions").want(t, 403, sessions.Forbidden)
+	}
+}
+
+func contractVerify(t *testing.T, h *house) {
+	v := h.atTheDoor(t)
+	path := v.path("verify-otp")
+	h.post(t, v.trainer, path, wrong("")).want(t, 409, sessions.NotPendingVerification)
+	otp := h.arrive(t, v)
+	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, path, wrong(otp)).want(t, 403, sessions.Forbidden)
+	}
+	h.post(t, v.trainer, nowhere("verify-otp"), wrong(otp)).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.trainer, path, map[string]string{"otp": "12345"}).want(t, 400, sessions.InvalidRequest)
+	h.post(t, v.trainer, path, otp+"!", header("Content-Type", "text/plain")).want(t, 415, sessions.UnsupportedMediaType)
+	for left := 4; left > 0; left-- {
+		refused := h.post(t, v.trainer, path, wrong(otp)).want(t, 400, sessions.OTPWrong)
+		assert.InDelta(t, left, refused.fields["attemptsLeft"], 0)
+	}
+	locked := h.post(t, v.trainer, path, wrong(otp)).want(t, 429, sessions.OTPLocked)
+	assert.Equal(t, "600", locked.header.Get("Retry-After"))
+	h.move(10 * time.Minute)
+	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 410, sessions.OTPExpired)
+	otp = h.arrive(t, v)
+	begun := h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 200, "").data()
+	assert.Equal(t, "in_progress", begun["status"])
+	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 409, sessions.NotPendingVerification)
+}
+
+func contractHealth(t *testing.T, h *house) {
+	h.get(t, "", "/healthz").want(t, 200, "")
+	assert.Equal(t, "serving", h.get(t, "", "/readyz").want(t, 200, "").data()["lifecycle"])
+	h.get(t, "", "/openapi.yaml").want(t, 200, "")
+}
+
+func contractAnywhere(t *testing.T, h *house) {
+	h.get(t, "", "/nothing").want(t, 404, sessions.RouteNotFound)
+	h.get(t, "", "/metrics").want(t, 404, sessions.RouteNotFound)
+	h.get(t, "", "/debug/pprof/").want(t, 404, sessions.RouteNotFound)
+	h.do(t, http.MethodDelete, "", "/healthz", nil).want(t, 405, sessions.MethodNotAllowed)
+	h.get(t, "", updatesPath).want(t, 405, sessions.MethodNotAllowed)
+}
+
+func nowhere(verb string) string { return visit{id: sessions.NewID()}.path(verb) }
+
+// call is one operation of the document with a request that would do.
+type call struct {
+	op           *openapi3.Operation
+	method, path string
+	body         []byte
+	open         bool // needs no token
+}
+
+// calls lists the document's operations; id is the session they name.
+func calls(t testing.TB, id sessions.ID) []call {
+	t.Helper()
+	var all []call
+	for path, item := range readDocument(t).Paths.Map() {
+		for method, op := range item.Operations() {
+			c := call{op: op, method: method, path: strings.ReplaceAll(path, "{sessionId}", string(id))}
+			if op.OperationID == "readLive" {
+				c.path += "?sessionId=" + string(id)
+			}
+			if op.RequestBody != nil {
+				text, err := openAPIExample(op.RequestBody.Value, id)
+				require.NoError(t, err)
+				c.body = text
+			}
+			c.open = op.Security != nil && len(*op.Security) == 0
+			all = append(all, c)
+		}
+	}
+	slices.SortFunc(all, func(a, b call) int { return strings.Compare(a.op.OperationID, b.op.OperationID) })
+	require.NotEmpty(t, all)
+	return all
+}
+
+func openAPIExample(body *openapi3.RequestBody, id sessions.ID) ([]byte, error) {
+	example := maps.Clone(body.Content.Get("application/json").Example.(map[string]any))
+	if _, ok := example["sessionId"]; ok {
+		example["sessionId"] = id
+	}
+	return jsonOf(example)
+}
+
+func everyCallWithoutToken(t *testing.T, seen *coverage) {
+	h := open(t, embedded)
+	h.seen = seen
+	for _, c := range calls(t, sessions.NewID()) {
+		if c.open {
+			continue
+		}
+		h.do(t, c.method, "", c.path, c.body).want(t, 401, sessions.Unauthenticated)
+	}
+}
+
+func everyCallTooLarge(t *testing.T, seen *coverage) {
+	h := open(t, embedded)
+	h.seen = seen
+	admin := h.token(t, sessions.NewID(), sessions.Admin)
+	for _, c := range calls(t, sessions.NewID()) {
+		h.do(t, c.method, admin, c.path, bytes.Repeat([]byte(" "), 16<<10+1)).want(t, 413, sessions.PayloadTooLarge)
+		h.do(t, c.method, admin, c.path, c.body, header("X-Flood", strings.Repeat("x", 16<<10))).want(t, 431, sessions.HeadersTooLarge)
+	}
+}
+
+func everyCallMalformed(t *testing.T, seen *coverage) {
+	h := open(t, embedded)
+	h.seen = seen
+	for _, c := range calls(t, sessions.NewID()) {
+		h.raw(t, c, c.method+" "+c.path+" HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").want(t, 400, sessions.InvalidRequest)
+	}
+}
+
+func everyCallTooSlow(t *testing.T, seen *coverage) {
+	h := open(t, embedded, func(o *app.Options) { o.ReadTimeout = 200 * time.Millisecond })
+	h.seen = seen
+	for _, c := range calls(t, sessions.NewID()) {
+		t.Run(c.op.OperationID, func(t *testing.T) {
+			t.Parallel()
+			h.raw(t, c, c.method+" "+c.path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{").want(t, 408, sessions.RequestTimeout)
+		})
+	}
+}
+
+// raw sends text as it is and reads what is answered to it as to c.
+func (h *house) raw(t *testing.T, c call, text string) answer {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = io.WriteString(conn, text)
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), c.method, h.url+c.path, nil)
+	require.NoError(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(conn), req)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	a, err := read(t, h.seen, req, nil, res)
+	require.NoError(t, err)
+	return a
+}
+
+// A token that only a JWKS could prove, and a JWKS that nobody serves.
+func everyCallWithoutKeys(t *testing.T, seen *coverage) {
+	h := open(t, embedded, func(o *app.Options) { o.JWTSecret, o.JWKSURL = "", "http://"+unusedAddress(t)+"/jwks" })
+	h.seen = seen
+	token := handmade(t, map[string]any{"alg": "RS256", "kid": "1"}, map[string]any{"sub": sessions.NewID()}, []byte("x"))
+	for _, c := range calls(t, sessions.NewID()) {
+		if c.open {
+			continue
+		}
+		h.do(t, c.method, token, c.path, c.body).want(t, 503, sessions.KeysUnavailable)
+	}
+	h.get(t, "", "/readyz").want(t, 503, "")
+	h.get(t, "", "/healthz").want(t, 200, "")
+}
+
+func unusedAddress(t testing.TB) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// panics is every part of the gateway, broken.
+type panics struct{}
+
+func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
+func (panics) Answered(string, string, int, string, time.Duration)     {}
+func (panics) Updated(string)                                          {}
+func (panics) Unauthenticated(string)                                  {}
+
+func everyCallBroken(t *testing.T, seen *coverage) {
+	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
+	s, err := api.NewServer(api.ServerOptions{Addr: "127.0.0.1:0", Refuse: handlers.Refuse},
+		func(h *server.Hertz, _ <-chan struct{}) { handlers.Register(h) })
+	require.NoError(t, err)
+	require.NoError(t, s.Listen(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- s.Run(context.Background()) }()
+	t.Cleanup(func() { s.Close(); <-done })
+
+	h := &house{url: "http://" + s.Addr().String(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: seen}
+	for _, c := range calls(t, sessions.NewID()) {
+		if !c.open || c.op.OperationID == "readyz" {
+			h.do(t, c.method, "token", c.path, c.body).want(t, 500, sessions.Internal)
+		}
+	}
+}
+
+func withoutDatabase(t *testing.T, seen *coverage) {
+	database := postgrestest.Private(t)
+	h := open(t, embedded, func(o *app.Options) { o.DatabaseURL = migrated(t, database.DSN()) })
+	h.seen = seen
+	v, cold := h.begun(t), h.book(t)
+	h.get(t, v.student, v.live("")).want(t, 200, "")
+	require.NoError(t, database.Stop())
+
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "") // not on this path
+	h.get(t, v.student, v.live("")).want(t, 200, "")                            // its meta is cached
+	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, cold.student, cold.live("")).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, cold.trainer, cold.path("start-journey"), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, v.trainer, v.path("verify-otp"), wrong("")).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.student, v.path("")).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.student, base+"/students/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
+	booking := cold.booking()
+	booking["sessionId"] = sessions.NewID()
+	h.post(t, v.admin, base+"/admin/sessions", booking).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, cold.trainer, updatesPath, cold.fix(nearLat, homeLng)).want(t, 202, "") // nobody can say whose it is; nothing stored
+	h.get(t, "", "/readyz").want(t, 200, "")
+
+	require.NoError(t, database.Restart(t.Context()))
+	assert.Equal(t, "scheduled", h.get(t, v.student, v.path("")).want(t, 200, "").data()["status"], "nothing half done")
+	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
+	h.get(t, v.admin, visit{id: booking["sessionId"].(sessions.ID)}.path("")).want(t, 404, sessions.SessionNotFound)
+}
+
+func withoutLiveStore(t *testing.T, seen *coverage) {
+	store := spawntest.Private(t, spawn.Valkey)
+	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL(); o.ValkeyTimeout = 250 * time.Millisecond })
+	h.seen = seen
+	v, idle := h.atTheDoor(t), h.book(t)
+	before := h.get(t, v.student, v.live("")).want(t, 200, "")
+	require.NoError(t, store.Kill())
+
+	unstored := h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 202, "").data()
+	assert.Equal(t, false, unstored["stored"])
+	degraded := h.get(t, v.student, v.live(""), header("If-None-Match", before.etag())).want(t, 200, "")
+	assert.Equal(t, []any{true, true, nil}, []any{degraded.data()["degraded"], degraded.data()["isActive"], degraded.data()["location"]})
+	assert.Empty(t, degraded.etag(), "no version to compare with")
+	assert.Empty(t, h.get(t, v.student, v.live("&wait=1"), header("If-None-Match", before.etag())).want(t, 304, "").etag())
+	refused := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.LiveStoreUnavailable)
+	assert.NotEmpty(t, refused.header.Get("Retry-After"))
+	h.post(t, idle.trainer, idle.path("start-journey"), nil).want(t, 201, "")
+	h.post(t, idle.trainer, idle.path("stop-journey"), nil).want(t, 200, "")
+	for _, token := range []string{v.otherStudent, v.otherTrainer} { // ownership never fails open
+		h.get(t, token, v.live("")).want(t, 403, sessions.Forbidden)
+	}
+
+	h.move(time.Second)
+	require.NoError(t, store.Restart(t.Context())) // with nothing in its memory
+	until(t, func() bool {
+		return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).status == 201
+	}, "healed by the next update")
+	after := h.get(t, v.student, v.live("")).want(t, 200, "")
+	assert.Greater(t, after.version(t), before.version(t))
+	anew := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.SuspiciousLocation) // the track began anew
+	assert.Equal(t, "60", anew.header.Get("Retry-After"))
+	h.move(time.Minute)
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
+}
+
+func tooManyWaits(t *testing.T, seen *coverage) {
+	h := open(t, embedded, func(o *app.Options) { o.MaxWaitsPerCaller = 1 })
+	h.seen = seen
+	v := h.begun(t)
+	w := h.wait(t, v.student, v, "&wait=30")
+	refused := h.get(t, v.student, v.live("&wait=30")).want(t, 429, sessions.TooManyWaits)
+	assert.Equal(t, "1", refused.header.Get("Retry-After"))
+	h.get(t, v.student, v.live("")).want(t, 200, "") // a plain read is no wait
+	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+	w.want(t, 200, "")
+}
+
+// waiting is a long poll under way.
+type waiting struct {
+	answered chan answer
+	cancel   context.CancelFunc
+}
+
+// wait sends a long poll and returns once the gateway counts it.
+func (h *house) wait(t testing.TB, token string, v visit, query string, edits ...edit) waiting {
+	t.Helper()
+	before := h.metric(t, "doorstep_waits_open")
+	ctx, cancel := context.WithCancel(t.Context())
+	w := waiting{answered: make(chan answer, 1), cancel: cancel}
+	t.Cleanup(cancel)
+	go func() {
+		a, err := h.try(ctx, t, http.MethodGet, token, v.live(query), nil, edits...)
+		if err == nil {
+			w.answered <- a
+		}
+		close(w.answered)
+	}()
+	until(t, func() bool { return h.metric(t, "doorstep_waits_open") > before }, "the poll waits")
+	return w
+}
+
+func (w waiting) want(t testing.TB, status int, code sessions.Code) answer {
+	t.Helper()
+	select {
+	case a, ok := <-w.answered:
+		require.True(t, ok, "the poll ended without an answer")
+		return a.want(t, status, code)
+	case <-time.After(patience):
+		require.FailNow(t, "the poll was not answered", fmt.Sprint(patience))
+		return answer{}
+	}
+}

@@ -1,0 +1,406 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/gateway/app"
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+	"doorstep/sessions/postgres"
+	"doorstep/sessions/postgres/postgrestest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	spawntest.Stop()
+	postgrestest.Stop()
+	os.Exit(code)
+}
+
+const (
+	secret = "the secret of these tests, 32 bytes or more"
+	base   = "/api/v1"
+
+	updatesPath = base + "/admin/location-tracking/journey/updates"
+	livePath    = base + "/admin/location-tracking/journey/live"
+)
+
+// backend is what a gateway under test stands on.
+type backend string
+
+const (
+	embedded backend = "embedded" // memory for both stores
+	servers  backend = "servers"  // a real Valkey and a real PostgreSQL
+)
+
+// onEach runs a test on both backends, beside each other.
+func onEach(t *testing.T, run func(t *testing.T, b backend)) {
+	t.Helper()
+	for _, b := range []backend{embedded, servers} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			run(t, b)
+		})
+	}
+}
+
+// clock stands still until it is moved. It begins at the wall clock's time,
+// which tokens are judged by.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// house is a whole gateway on a socket of its own, and its one client. Every
+// answer is held against openapi.yaml.
+type house struct {
+	*app.App
+	*clock
+	url    string
+	client *http.Client
+	seen   *coverage // nil: nobody asks
+}
+
+// open starts a gateway on b; edit changes its settings first.
+func open(t testing.TB, b backend, edit ...func(*app.Options)) *house {
+	t.Helper()
+	c := newClock()
+	opts := app.Options{
+		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Now: c.Now,
+		ValkeyTimeout: 2 * time.Second, // a loaded machine must not look like a store that is down
+	}
+	if b == servers {
+		opts.ValkeyURL, opts.DatabaseURL = spawntest.Valkey(t), migrated(t, postgrestest.New(t))
+	}
+	for _, f := range edit {
+		f(&opts)
+	}
+	h := start(t, opts)
+	h.clock = c
+	return h
+}
+
+func migrated(t testing.TB, url string) string {
+	t.Helper()
+	require.NoError(t, postgres.Migrate(t.Context(), url, nil))
+	return url
+}
+
+func start(t testing.TB, opts app.Options) *house {
+	t.Helper()
+	a, err := app.New(opts)
+	require.NoError(t, err)
+	require.NoError(t, a.Start(t.Context()))
+	transport := &http.Transport{MaxIdleConnsPerHost: 16}
+	h := &house{App: a, url: "http://" + a.Addr().String(), client: &http.Client{Transport: transport}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		assert.NoError(t, a.Stop(ctx))
+	})
+	if opts.ValkeyURL != "" {
+		h.awaitStore(t, "ok")
+	}
+	return h
+}
+
+// awaitStore waits until /readyz says that of the live store.
+func (h *house) awaitStore(t testing.TB, state string) {
+	t.Helper()
+	until(t, func() bool { return h.get(t, "", "/readyz").data()["liveStore"] == state }, "live store "+state)
+}
+
+// until polls a condition that another goroutine brings about.
+func until(t testing.TB, cond func() bool, what string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !cond(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// answer is a response that has been read, and found to be as documented.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	fields map[string]any // the body, where it is a JSON object
+}
+
+func (a answer) code() string         { code, _ := a.fields["code"].(string); return code }
+func (a answer) data() map[string]any { data, _ := a.fields["data"].(map[string]any); return data }
+func (a answer) etag() string         { return a.header.Get("ETag") }
+
+// version is the number in the ETag.
+func (a answer) version(t testing.TB) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(strings.Trim(a.etag(), `"`), 10, 64)
+	require.NoError(t, err, "ETag %q", a.etag())
+	return n
+}
+
+// want checks status and code; an empty code is a success.
+func (a answer) want(t testing.TB, status int, code sessions.Code) answer {
+	t.Helper()
+	require.Equal(t, []any{status, string(code)}, []any{a.status, a.code()}, "%s", a.body)
+	return a
+}
+
+type edit func(*http.Request)
+
+func header(name, value string) edit {
+	return func(r *http.Request) { r.Header.Set(name, value) }
+}
+
+// off says that the request is not as documented, though the answer is a
+// success.
+type offKey struct{}
+
+func off(r *http.Request) { *r = *r.WithContext(context.WithValue(r.Context(), offKey{}, true)) }
+
+func (h *house) get(t testing.TB, token, path string, edits ...edit) answer {
+	t.Helper()
+	return h.do(t, http.MethodGet, token, path, nil, edits...)
+}
+
+// post sends body: a string as it is, nil as nothing, anything else as JSON.
+func (h *house) post(t testing.TB, token, path string, body any, edits ...edit) answer {
+	t.Helper()
+	var text []byte
+	switch b := body.(type) {
+	case nil:
+	case string:
+		text = []byte(b)
+	case []byte:
+		text = b
+	default:
+		var err error
+		text, err = json.Marshal(b)
+		require.NoError(t, err)
+	}
+	return h.do(t, http.MethodPost, token, path, text, edits...)
+}
+
+func (h *house) do(t testing.TB, method, token, path string, body []byte, edits ...edit) answer {
+	t.Helper()
+	a, err := h.try(t.Context(), t, method, token, path, body, edits...)
+	require.NoError(t, err)
+	return a
+}
+
+// try is do for a request that may end without an answer.
+func (h *house) try(ctx context.Context, t testing.TB, method, token, path string, body []byte, edits ...edit) (answer, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, h.url+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for _, e := range edits {
+		e(req)
+	}
+	res, err := h.client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	return read(t, h.seen, req, body, res)
+}
+
+// read reads an answer and holds it, and the request of a success, against the
+// document.
+func read(t testing.TB, seen *coverage, req *http.Request, sent []byte, res *http.Response) (answer, error) {
+	t.Helper()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{status: res.StatusCode, header: res.Header, body: text}
+	_ = json.Unmarshal(text, &a.fields)
+	documented(t, seen, req, sent, a)
+	return a, nil
+}
+
+// visit is a booked session and the tokens of everybody around it.
+type visit struct {
+	id                                 sessions.ID
+	trainerID, studentID               sessions.ID
+	trainer, student, admin            string
+	otherTrainer, otherStudent         string
+	trainerAsStudent, studentAsTrainer string // the right id in the wrong role
+}
+
+const (
+	homeLat, homeLng = 12.9352, 77.6245
+	// nearLat is 111 m from home, inside the fence; farLat 1,112 m, outside.
+	nearLat, farLat = homeLat + 0.001, homeLat + 0.01
+)
+
+func (h *house) book(t testing.TB) visit {
+	t.Helper()
+	return h.bookFor(t, sessions.NewID(), sessions.NewID())
+}
+
+func (h *house) bookFor(t testing.TB, trainer, student sessions.ID) visit {
+	t.Helper()
+	v := visit{
+		id: sessions.NewID(), trainerID: trainer, studentID: student,
+		trainer: h.token(t, trainer, sessions.Trainer), student: h.token(t, student, sessions.Student),
+		admin:            h.token(t, sessions.NewID(), sessions.Admin),
+		otherTrainer:     h.token(t, sessions.NewID(), sessions.Trainer),
+		otherStudent:     h.token(t, sessions.NewID(), sessions.Student),
+		trainerAsStudent: h.token(t, trainer, sessions.Student), studentAsTrainer: h.token(t, student, sessions.Trainer),
+	}
+	h.post(t, v.admin, base+"/admin/sessions", v.booking()).want(t, 201, "")
+	return v
+}
+
+func (v visit) booking() map[string]any {
+	return map[string]any{
+		"sessionId": v.id, "trainerId": v.trainerID, "studentId": v.studentID,
+		"studentHome": map[string]any{"latitude": homeLat, "longitude": homeLng},
+	}
+}
+
+func (v visit) path(verb string) string {
+	if verb == "" {
+		return base + "/admin/sessions/" + string(v.id)
+	}
+	return base + "/admin/sessions/" + string(v.id) + "/" + verb
+}
+
+func (v visit) live(query string) string { return livePath + "?sessionId=" + string(v.id) + query }
+
+func (v visit) fix(lat, lng float64) map[string]any {
+	return map[string]any{"sessionId": v.id, "latitude": lat, "longitude": lng}
+}
+
+func (h *house) token(t testing.TB, id sessions.ID, role sessions.Role) string {
+	t.Helper()
+	token, err := h.Token(sessions.Caller{ID: id, Role: role}, time.Hour)
+	require.NoError(t, err)
+	return token
+}
+
+// begun is a session whose journey has started.
+func (h *house) begun(t testing.TB) visit {
+	t.Helper()
+	v := h.book(t)
+	h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	return v
+}
+
+// atTheDoor is a session whose trainer is at the door.
+func (h *house) atTheDoor(t testing.TB) visit {
+	t.Helper()
+	v := h.begun(t)
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	return v
+}
+
+// arrive makes the trainer arrive and returns the OTP.
+func (h *house) arrive(t testing.TB, v visit) string {
+	t.Helper()
+	otp, _ := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data()["otp"].(string)
+	require.Len(t, otp, 4)
+	return otp
+}
+
+// wrong is four digits that are not otp.
+func wrong(otp string) map[string]string {
+	if otp == "0000" {
+		return map[string]string{"otp": "1111"}
+	}
+	return map[string]string{"otp": "0000"}
+}
+
+// metric is the sum of a series' values over the label pairs given, such as
+// `code="FORBIDDEN"`.
+func (h *house) metric(t testing.TB, name string, labels ...string) float64 {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.MetricsAddr().String()+"/metrics", nil)
+	require.NoError(t, err)
+	res, err := h.client.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	sum := 0.0
+	for line := range strings.Lines(string(text)) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if family, _, _ := strings.Cut(series, "{"); family != name || !containsAll(series, labels) {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		require.NoError(t, err)
+		sum += n
+	}
+	return sum
+}
+
+func containsAll(s string, parts []string) bool {
+	for _, p := range parts {
+		if !strings.Contains(s, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// handmade is a token put together by hand, to be wrong in ways that no
+// library would sign. A nil key leaves the signature empty.
+func handmade(t testing.TB, header, claims map[string]any, key []byte) string {
+	t.Helper()
+	encode := func(v any) string {
+		text, err := json.Marshal(v)
+		require.NoError(t, err)
+		return base64.RawURLEncoding.EncodeToString(text)
+	}
+	signed := encode(header) + "." + encode(claims)
+	if key == nil {
+		return signed + "."
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(signed))
+	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func jsonOf(v any) ([]byte, error) { return json.Marshal(v) }
