@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -52,7 +53,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 	if err != nil {
 		return err
 	}
-	seen := validator(c.GetHeader("If-None-Match"))
+	seen := validator(bytes.Join(c.Request.Header.PeekAll("If-None-Match"), []byte(",")))
 	if wait == 0 {
 		return a.readLive(ctx, c, ref, seen)
 	}
@@ -135,11 +136,14 @@ func waitOf(c *app.RequestContext) (time.Duration, error) {
 	if !ok {
 		return 0, nil
 	}
-	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil {
-		return 0, invalid("wait must be a whole number of seconds, 0 to 30")
+	n, err := strconv.ParseUint(text, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return maxWait, nil
+	case err != nil:
+		return 0, invalid("wait must be a whole number of seconds")
 	}
-	return min(time.Duration(n)*time.Second, maxWait), nil
+	return time.Duration(min(n, uint64(maxWait/time.Second))) * time.Second, nil
 }
 
 // etags is an If-None-Match; nil where there was none, which matches nothing.
@@ -169,7 +173,8 @@ func validator(header []byte) *etags {
 		if len(tag) < 2 || tag[0] != '"' || tag[len(tag)-1] != '"' {
 			continue
 		}
-		if v, err := strconv.ParseInt(string(tag[1:len(tag)-1]), 10, 64); err == nil {
+		text := string(tag[1 : len(tag)-1])
+		if v, err := strconv.ParseInt(text, 10, 64); err == nil && strconv.FormatInt(v, 10) == text {
 			tags.versions = append(tags.versions, v)
 		}
 	}
