@@ -1,0 +1,430 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/gateway/app"
+	"doorstep/scripts/spawn"
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+)
+
+// CONTRACT.md, "Live reads and the long poll", a test a sentence.
+
+// step moves the journey on by one fix, five seconds later.
+func (h *house) step(t testing.TB, v visit) answer {
+	t.Helper()
+	h.move(5 * time.Second)
+	return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+}
+
+func ifNoneMatch(tags string) edit { return header("If-None-Match", tags) }
+
+func TestLive_ETag_rises_with_every_change(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.book(t)
+		last := h.get(t, v.student, v.live("")).want(t, 200, "").version(t)
+		rises := func(what string) {
+			t.Helper()
+			now := h.get(t, v.student, v.live("")).want(t, 200, "").version(t)
+			assert.Greater(t, now, last, what)
+			last = now
+		}
+		// The clock stands still between some of these: one more than the last, then.
+		h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+		rises("start")
+		h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+		rises("the first fix")
+		h.step(t, v)
+		rises("a fix")
+		h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+		rises("stop")
+		h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+		rises("a start after a stop")
+		h.step(t, v)
+		rises("a fix of the second journey")
+		h.arrive(t, v)
+		rises("arrival")
+	})
+}
+
+func TestLive_ETag_stays_where_nothing_changes(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		tag := h.get(t, v.student, v.live("")).want(t, 200, "").etag()
+		unmoved := func(what string) {
+			t.Helper()
+			assert.Equal(t, tag, h.get(t, v.student, v.live("")).want(t, 200, "").etag(), what)
+		}
+		h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 429, sessions.RateLimited)
+		unmoved("too soon")
+		h.move(5 * time.Second)
+		old := v.fix(nearLat, homeLng)
+		old["recordedAt"] = h.Now().Add(-time.Minute)
+		h.post(t, v.trainer, updatesPath, old).want(t, 200, "")
+		unmoved("stale")
+		vague := v.fix(nearLat, homeLng)
+		vague["accuracy"] = 1000
+		h.post(t, v.trainer, updatesPath, vague).want(t, 201, "")
+		unmoved("vague")
+		h.move(5 * time.Second)
+		h.post(t, v.trainer, updatesPath, v.fix(homeLat+1, homeLng)).want(t, 400, sessions.ImplausibleJump)
+		unmoved("implausible")
+		h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 409, sessions.JourneyAlreadyStarted)
+		unmoved("a start that was refused")
+		h.get(t, v.trainer, v.live("")).want(t, 200, "")
+		unmoved("a read")
+	})
+}
+
+func TestLive_ETag_never_goes_back(t *testing.T) {
+	t.Parallel()
+	t.Run("when the hash has expired", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, embedded)
+		v := h.atTheDoor(t)
+		before := h.get(t, v.student, v.live("")).want(t, 200, "")
+		h.move(301 * time.Second)
+		after := h.get(t, v.student, v.live("")).want(t, 200, "")
+		assert.Greater(t, after.version(t), before.version(t))
+		assert.Equal(t, []any{true, nil}, []any{after.data()["isActive"], after.data()["location"]}, "active, but nobody knows where")
+	})
+	t.Run("when the store has lost its memory", func(t *testing.T) {
+		t.Parallel()
+		store := spawntest.Private(t, spawn.Valkey)
+		h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
+		running, ended, idle := h.atTheDoor(t), h.begun(t), h.book(t)
+		h.post(t, ended.trainer, ended.path("stop-journey"), nil).want(t, 200, "")
+		before := map[sessions.ID]int64{}
+		for _, v := range []visit{running, ended, idle} {
+			before[v.id] = h.get(t, v.student, v.live("")).want(t, 200, "").version(t)
+		}
+		h.move(time.Second)
+		valkey(t, store.URL(), "FLUSHALL")
+		for _, v := range []visit{running, ended, idle} {
+			after := h.get(t, v.student, v.live("")).want(t, 200, "")
+			assert.Greater(t, after.version(t), before[v.id])
+			assert.Equal(t, after.etag(), h.get(t, v.trainer, v.live("")).want(t, 200, "").etag(), "one version for every reader")
+			assert.Equal(t, v.id == running.id, after.data()["isActive"])
+		}
+	})
+	t.Run("when the gateway has started again", func(t *testing.T) {
+		t.Parallel()
+		var opts app.Options
+		h := open(t, servers, func(o *app.Options) { opts = *o })
+		v := h.atTheDoor(t)
+		before := h.get(t, v.student, v.live("")).want(t, 200, "")
+		require.NoError(t, h.Stop(t.Context()))
+		again := start(t, opts)
+		again.clock = h.clock
+		again.get(t, v.student, v.live(""), ifNoneMatch(before.etag())).want(t, 304, "")
+		assert.Greater(t, again.step(t, v).data()["seq"], float64(before.version(t)))
+	})
+}
+
+func TestLive_validator_without_wait_is_answered_at_once(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		n := h.get(t, v.student, v.live("")).want(t, 200, "").version(t)
+		for tags, status := range map[string]int{
+			fmt.Sprintf(`"%d"`, n):                   304,
+			fmt.Sprintf(`W/"%d"`, n):                 304, // If-None-Match compares weakly
+			fmt.Sprintf(`"1", W/"x" ,"%d"`, n):       304,
+			fmt.Sprintf(`"a,b","%d"`, n):             304,
+			`*`:                                      304,
+			` * `:                                    304,
+			fmt.Sprintf(`"%d"`, n-1):                 200,
+			fmt.Sprintf(`"%d"`, n+1):                 200,
+			fmt.Sprintf(`%d`, n):                     200, // no entity tag
+			fmt.Sprintf(`"%d`, n):                    200,
+			fmt.Sprintf(`"+%d"`, n):                  200,
+			fmt.Sprintf(`"0%d"`, n):                  200,
+			fmt.Sprintf(`w/"%d"`, n):                 200, // W/ is case-sensitive
+			`"99999999999999999999999"`:              200,
+			`""`:                                     200,
+			`nonsense`:                               200,
+			strings.Repeat(`"1",`, 1000):             200,
+			strings.Repeat(",", 4000):                200,
+			fmt.Sprintf(`"%d"`, n) + "\t, \"x\"":     304,
+			fmt.Sprintf(`"x", W/W/"%d"`, n):          200,
+			fmt.Sprintf(`"x", *, "%d"`, n-1):         200, // "*" is not of a list
+			"\"1\"\xff, " + fmt.Sprintf(`"%d"`, n):   304,
+			fmt.Sprintf(`"%d"`, n) + `, "`:           304,
+			`"` + strings.Repeat("1", 3000) + `", *`: 200,
+		} {
+			got := h.get(t, v.student, v.live(""), ifNoneMatch(tags)).want(t, status, "")
+			assert.Equal(t, n, got.version(t), "the version of now, in either answer")
+		}
+		two := h.get(t, v.student, v.live(""), func(r *http.Request) {
+			r.Header["If-None-Match"] = []string{`"1"`, fmt.Sprintf(`"%d"`, n)}
+		})
+		two.want(t, 304, "") // two lines are one list (RFC 9110, section 5.3)
+	})
+}
+
+func TestLive_wait_is_over_when_the_version_differs(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		for name, change := range map[string]func(v visit){
+			"update":  func(v visit) { h.step(t, v) },
+			"arrival": func(v visit) { h.arrive(t, v) },
+			"stop":    func(v visit) { h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "") },
+		} {
+			v := h.atTheDoor(t)
+			now := h.get(t, v.student, v.live("")).want(t, 200, "")
+			for validator, edits := range map[string][]edit{
+				"none": nil, "the version": {ifNoneMatch(now.etag())}, "any": {ifNoneMatch("*")},
+			} {
+				w := h.wait(t, v.student, v, "&wait=30", edits...)
+				if validator == "none" {
+					defer w.cancel()
+				}
+			}
+			w := h.wait(t, v.trainer, v, "&wait=30", ifNoneMatch(now.etag()))
+			change(v)
+			after := w.want(t, 200, "")
+			assert.Greater(t, after.version(t), now.version(t), name)
+			assert.Equal(t, name == "update", after.data()["isActive"], name)
+			assert.Equal(t, name == "update", after.data()["location"] != nil, name)
+			until(t, func() bool { return h.metric(t, "doorstep_waits_open") == 0 }, name+" wakes all, with and without a validator")
+		}
+		idle := h.book(t)
+		w := h.wait(t, idle.student, idle, "&wait=30")
+		h.post(t, idle.trainer, idle.path("start-journey"), nil).want(t, 201, "")
+		assert.Equal(t, true, w.want(t, 200, "").data()["isActive"], "start")
+	})
+}
+
+func TestLive_wait_with_another_version_is_no_wait(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		old := h.get(t, v.student, v.live("")).want(t, 200, "")
+		h.step(t, v)
+		now := h.get(t, v.student, v.live("&wait=30"), ifNoneMatch(old.etag())).want(t, 200, "")
+		assert.Greater(t, now.version(t), old.version(t))
+		h.get(t, v.student, v.live("&wait=30"), ifNoneMatch("nonsense")).want(t, 200, "") // a validator that is no version of ours
+		h.get(t, v.student, v.live("&wait=0"), ifNoneMatch(now.etag())).want(t, 304, "")
+		h.get(t, v.student, v.live("&wait=0")).want(t, 200, "")
+	})
+}
+
+func TestLive_wait_ends_as_304_when_its_time_is_up(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		tag := h.get(t, v.student, v.live("")).want(t, 200, "").etag()
+		var all sync.WaitGroup
+		for _, edits := range [][]edit{nil, {ifNoneMatch(tag)}, {ifNoneMatch("*")}} {
+			all.Go(func() {
+				began := time.Now()
+				got := h.get(t, v.student, v.live("&wait=1"), edits...)
+				assert.Equal(t, 304, got.status)
+				assert.Equal(t, tag, got.etag())
+				assert.GreaterOrEqual(t, time.Since(began), time.Second)
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestLive_wait_needs_no_journey(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.book(t)
+		before := h.get(t, v.student, v.live("")).want(t, 200, "")
+		assert.Equal(t, []any{false, nil, nil}, []any{before.data()["isActive"], before.data()["location"], before.data()["lastUpdate"]})
+		h.get(t, v.student, v.live("&wait=1"), ifNoneMatch(before.etag())).want(t, 304, "")
+	})
+}
+
+// Whoever waits, on whichever gateway, learns of the end.
+func TestLive_end_answers_every_waiter(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"stop-journey", "arrived"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			var opts app.Options
+			one := open(t, servers, func(o *app.Options) { opts = *o })
+			two := start(t, opts)
+			two.clock = one.clock
+			v := one.atTheDoor(t)
+			var waiters []waiting
+			for _, h := range []*house{one, two} {
+				for _, token := range []string{v.student, v.trainer, v.admin} {
+					waiters = append(waiters, h.wait(t, token, v, "&wait=30"))
+				}
+			}
+			one.post(t, v.trainer, v.path(verb), nil).want(t, 200, "")
+			for _, w := range waiters {
+				ended := w.want(t, 200, "").data()
+				assert.Equal(t, []any{false, nil}, []any{ended["isActive"], ended["location"]})
+			}
+		})
+	}
+}
+
+func TestLive_waiter_whose_client_has_gone_is_dropped(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b, func(o *app.Options) { o.MaxWaitsPerCaller = 2 })
+		v := h.atTheDoor(t)
+		for range 3 { // more than fit, were one not freed
+			one, two := h.wait(t, v.student, v, "&wait=30"), h.wait(t, v.student, v, "&wait=30")
+			one.cancel()
+			two.cancel()
+			until(t, func() bool { return h.metric(t, "doorstep_waits_open") == 0 }, "the waits are dropped")
+		}
+		until(t, func() bool { return h.metric(t, "doorstep_wait_duration_seconds_count", `outcome="left"`) == 6 }, "as left")
+		assert.Zero(t, h.metric(t, "doorstep_http_refusals_total"), "a client that leaves is no failure")
+	})
+}
+
+func TestLive_drain_answers_every_waiter(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		var waiters []waiting
+		for range 5 {
+			v := h.atTheDoor(t)
+			waiters = append(waiters, h.wait(t, v.student, v, "&wait=30"), h.wait(t, v.trainer, v, "&wait=30"))
+		}
+		began := time.Now()
+		require.NoError(t, h.Stop(t.Context()))
+		for _, w := range waiters {
+			w.want(t, 304, "")
+		}
+		assert.Less(t, time.Since(began), patience)
+		_, err := h.try(t.Context(), t, http.MethodGet, "", "/healthz", nil)
+		assert.Error(t, err, "nobody listens any more")
+	})
+}
+
+func TestLive_waits_are_limited(t *testing.T) {
+	t.Parallel()
+	t.Run("by caller", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, embedded)
+		v, other := h.begun(t), h.begun(t)
+		waiters := []waiting{}
+		for range 4 {
+			waiters = append(waiters, h.wait(t, v.student, v, "&wait=30"))
+		}
+		h.get(t, v.student, v.live("&wait=1")).want(t, 429, sessions.TooManyWaits)
+		h.wait(t, other.student, other, "&wait=30") // somebody else may
+		h.wait(t, v.trainer, v, "&wait=30")
+		assert.InDelta(t, 1, h.metric(t, "doorstep_http_refusals_total", `code="TOO_MANY_WAITS"`), 0)
+		waiters[0].cancel()
+		until(t, func() bool { return h.metric(t, "doorstep_waits_open") == 5 }, "one has left")
+		h.wait(t, v.student, v, "&wait=30") // and may be replaced
+	})
+	t.Run("altogether", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, embedded, func(o *app.Options) { o.MaxWaits = 2 })
+		v := h.begun(t)
+		h.wait(t, v.student, v, "&wait=30")
+		h.wait(t, v.trainer, v, "&wait=30")
+		h.get(t, v.admin, v.live("&wait=30")).want(t, 429, sessions.TooManyWaits)
+	})
+}
+
+// A student who polls with the version of the last answer sees the last of any
+// number of updates, whenever they come: a change between the read and the
+// wait would cost 30 s here, and fail.
+func TestLive_no_change_is_missed(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.begun(t)
+		seen := make(chan int64)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			defer close(seen)
+			tag := `"0"`
+			for ctx.Err() == nil {
+				a, err := h.try(ctx, t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag))
+				if err != nil || a.status != 200 {
+					return
+				}
+				tag = a.etag()
+				n, _ := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
+				select {
+				case seen <- n:
+				case <-ctx.Done():
+				}
+			}
+		}()
+		for range 150 {
+			seq := int64(h.step(t, v).data()["seq"].(float64))
+			for {
+				n, ok := <-seen
+				require.True(t, ok, "the poll ended")
+				if n >= seq {
+					break
+				}
+			}
+		}
+	})
+}
+
+// A wait that spans an outage is woken by the first change after it.
+func TestLive_wait_outlives_an_outage_of_the_store(t *testing.T) {
+	t.Parallel()
+	store := spawntest.Private(t, spawn.Valkey)
+	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
+	v := h.atTheDoor(t)
+	tag := h.get(t, v.student, v.live("")).want(t, 200, "").etag()
+	w := h.wait(t, v.student, v, "&wait=30", ifNoneMatch(tag))
+	require.NoError(t, store.Kill())
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 202, "")
+	h.move(time.Minute)
+	require.NoError(t, store.Restart(t.Context()))
+	until(t, func() bool {
+		h.move(5 * time.Second)
+		return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).status == 201
+	}, "updates are stored again")
+	assert.NotEqual(t, tag, w.want(t, 200, "").etag())
+}
+
+// A 304 ends where its head does: what comes next on the connection is the
+// next answer.
+func TestLive_304_leaves_the_connection_usable(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.atTheDoor(t)
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	request := "GET " + v.live("") + " HTTP/1.1\r\nHost: x\r\nAuthorization: bearer " + v.student + "\r\nIf-None-Match: *\r\n"
+	_, err = io.WriteString(conn, request+"\r\n"+request+"Connection: close\r\n\r\n")
+	require.NoError(t, err)
+	text, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Equal(t, 2, strings.Count(string(text), "HTTP/1.1 304 Not Modified\r\n"))
+	assert.Equal(t, 2, strings.Count(string(text), "\r\n\r\n"), "%s", text)
+	assert.True(t, strings.HasSuffix(string(text), "\r\n\r\n"), "%s", text)
+}
