@@ -1,7 +1,7 @@
 #!lua
 -- end: remove a journey's coordinates and leave the mark of an ended one, which
 -- refuses every update and every open of it that is still under way. The mark
--- holds no coordinate. Safe to repeat; never touches a newer journey.
+-- holds no coordinate, and no mode, which is how an ended journey is told. Safe to repeat; never touches a newer journey.
 --
 -- KEYS
 --   1  location:trainer:{<trainerId>}:session:<sessionId>   hash, the journey

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/valkey-io/valkey-go"
 
@@ -14,7 +16,7 @@ import (
 // latestFields are what a read needs. One HMGET is atomic, so it needs no
 // script.
 var latestFields = []string{
-	"ended", "seq", "arriving", "lat", "lng", "acc", "spd", "hdg", "ts", "fix", "home_lat", "home_lng",
+	"seq", "mode", "home", "arriving", "lat", "lng", "acc", "spd", "hdg", "ts", "rec", "pace", "paced", "odd",
 }
 
 // Latest keeps the contract of sessions.Live.
@@ -41,19 +43,13 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 		return sessions.Snapshot{}, nil
 	}
 	snap := sessions.Snapshot{
-		Known: true, Active: !f.has("ended"), Version: f.integer("seq"),
-		Arriving: f.text("arriving") == "1",
+		Known: true, Active: f.has("mode"), Version: f.integer("seq"), // the mark of an end has no mode
+		Arriving: f.text("arriving") == "1", ReanchoredAt: f.reanchored(),
 	}
 	if f.has("lat") {
-		at, home := f.point("lat", "lng"), f.point("home_lat", "home_lng")
-		snap.Location = &sessions.Location{
-			Fix: sessions.Fix{
-				Point: at, AccuracyM: f.float("acc"), SpeedKMH: f.optional("spd"), HeadingDeg: f.optional("hdg"),
-				RecordedAt: instant(f.integer("fix")),
-			},
-			At: instant(f.integer("ts")),
-		}
-		snap.DistanceM = sessions.RoundM(geo.DistanceM(at, home))
+		snap.Location = f.location()
+		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, f.home()))
+		snap.Pace = sessions.Pace{MMS: f.integer("pace"), OverMS: f.integer("paced")}
 	}
 	return snap, f.err
 }
@@ -105,10 +101,37 @@ func (f *fields) optional(name string) *float64 {
 	return &v
 }
 
-func (f *fields) point(lat, lng string) geo.Point {
-	p, err := geo.NewPoint(f.float(lat), f.float(lng))
-	f.keep(lat, err)
+func (f *fields) location() *sessions.Location {
+	at, err := geo.NewPoint(f.float("lat"), f.float("lng"))
+	f.keep("lat", err)
+	received, recorded := f.integer("ts"), f.integer("rec")
+	if recorded == 0 {
+		recorded = received
+	}
+	return &sessions.Location{
+		Fix: sessions.Fix{
+			Point: at, AccuracyM: f.float("acc"), SpeedKMH: f.optional("spd"), HeadingDeg: f.optional("hdg"),
+			RecordedAt: instant(recorded),
+		},
+		At: instant(received),
+	}
+}
+
+func (f *fields) home() geo.Point {
+	p, err := parsePlace(f.text("home"))
+	f.keep("home", err)
 	return p
+}
+
+// reanchored is the second number of update.lua's field "odd".
+func (f *fields) reanchored() time.Time {
+	odd := strings.Fields(f.text("odd"))
+	if len(odd) < 2 || odd[1] == "0" {
+		return time.Time{}
+	}
+	n, err := strconv.ParseInt(odd[1], 10, 64)
+	f.keep("odd", err)
+	return instant(n)
 }
 
 func (f *fields) keep(name string, err error) {

@@ -6,15 +6,23 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
 // Open keeps the contract of sessions.Live: open.lua.
 func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
+	fence, err := geo.Cover(j.Home, s.opts.Live.RadiusM)
+	if err != nil {
+		return false, fmt.Errorf("open: %w", err)
+	}
+	restored := "0"
+	if j.Restored {
+		restored = "1"
+	}
 	args := []string{
-		liveChannel(j.Ref), s.clock(), unixMS(j.StartedAt),
-		string(j.Home.AppendLat(nil)), string(j.Home.AppendLng(nil)), string(j.Mode),
-		milliseconds(s.opts.Live.JourneyTTL),
+		liveChannel(j.Ref), s.clock(), identity(j), place(j.Home), fence.String(), string(j.Mode),
+		milliseconds(s.opts.Live.JourneyTTL), restored,
 	}
 	res, err := s.call(ctx, "open", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.open.Exec(ctx, c, []string{journeyKey(j.Ref)}, args)

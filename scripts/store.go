@@ -43,7 +43,6 @@ type Store struct {
 	watch   *watcher
 
 	open, update, end, meta *valkey.Lua
-	rules                   rules
 }
 
 var _ sessions.Live = (*Store)(nil)
@@ -104,9 +103,8 @@ func New(opts Options) (*Store, error) {
 	}
 	s := &Store{
 		opts: opts, slots: make(chan struct{}, opts.MaxInFlight),
-		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(updateLua),
+		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(withSettings(updateLua, updateSettings(opts.Live))),
 		end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
-		rules: rulesOf(opts.Live),
 	}
 	s.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](s.breakerSettings())
 	s.watch = newWatcher(opts.URL, opts.Log)

@@ -2,31 +2,21 @@ package scripts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
-// rules are the settings that update.lua takes, printed once: ARGV 9 to 19.
-type rules []string
-
-func rulesOf(o sessions.LiveOptions) rules {
-	limits := decimal(o.MaxSpeedCarKMH) + "," + decimal(o.MaxSpeedBikeKMH) + "," + decimal(o.MaxSpeedWalkKMH)
-	return rules{
-		milliseconds(o.RateInterval), milliseconds(o.RateTolerance),
-		milliseconds(o.LocationTTL), milliseconds(o.JourneyTTL),
-		decimal(o.RadiusM), decimal(o.VagueM), limits, decimal(o.MaxJumpM), milliseconds(o.JumpWindow),
-		milliseconds(o.FutureTolerance), milliseconds(o.StaleAfter),
-	}
-}
-
 // Publish keeps the contract of sessions.Live: update.lua in one round trip.
 func (s *Store) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
-	args := append(s.fixArgs(ref, fix), s.rules...)
+	args := s.fixArgs(ref, fix)
 	res, err := s.call(ctx, "update", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.update.Exec(ctx, c, []string{journeyKey(ref)}, args)
 	})
@@ -37,60 +27,103 @@ func (s *Store) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix)
 	if err != nil {
 		return sessions.Receipt{}, fmt.Errorf("update reply: %w", err)
 	}
-	return receiptOf(reply)
+	return receiptOf(reply, fix.Point)
 }
 
-// fixArgs are ARGV 1 to 8.
+// fixArgs are the ARGV of update.lua.
 func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
-	args := make([]string, 0, 8+len(s.rules))
-	return append(args,
+	mock := "0"
+	if fix.Mock {
+		mock = "1"
+	}
+	return []string{
 		liveChannel(ref), s.clock(),
 		string(fix.Point.AppendLat(nil)), string(fix.Point.AppendLng(nil)),
-		tenths(fix.AccuracyM), tenthsOf(fix.SpeedKMH), tenthsOf(fix.HeadingDeg), unixMS(fix.RecordedAt))
+		tenths(fix.AccuracyM), tenthsOf(fix.SpeedKMH), tenthsOf(fix.HeadingDeg), unixMS(fix.RecordedAt),
+		mock, geo.CellOf(fix.Point),
+	}
 }
 
-// verdicts are update.lua's return codes, in order.
-var verdicts = [...]sessions.Verdict{
-	sessions.VerdictUnknown, sessions.VerdictEnded, sessions.VerdictTooSoon, sessions.VerdictStale,
-	sessions.VerdictVague, sessions.VerdictJump, sessions.VerdictSpeed, sessions.VerdictStored,
-}
+// The fields of update.lua's reply.
+const (
+	fieldCode = iota
+	fieldClock
+	fieldNext // or retry
+	fieldVersion
+	fieldTTL
+	fieldArriving
+	fieldFlags
+	fieldSuspicions
+	judgedFields
+	fieldMoved = iota - 1
+	fieldHome
+	storedFields
+)
 
 // receiptOf reads update.lua's reply. A reply of any other shape is a fault of
 // ours, never a panic.
-func receiptOf(reply []valkey.ValkeyMessage) (sessions.Receipt, error) {
-	n, err := integers(reply[:min(len(reply), 6)])
-	if err != nil || len(n) == 0 || n[0] < 0 || n[0] >= int64(len(verdicts)) {
+func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, error) {
+	n, err := integers(reply[:min(len(reply), fieldHome)])
+	if err != nil || len(n) == 0 || n[fieldCode] < 0 || n[fieldCode] > int64(sessions.VerdictStored) {
 		return sessions.Receipt{}, fmt.Errorf("update reply: code out of range in %d fields (%w)", len(reply), err)
 	}
-	r := sessions.Receipt{Verdict: verdicts[n[0]]}
+	r := sessions.Receipt{Verdict: sessions.Verdict(n[fieldCode])}
 	if want := replyLen(r.Verdict); len(reply) != want {
-		return sessions.Receipt{}, fmt.Errorf("update reply: %d fields for code %d, want %d", len(reply), n[0], want)
+		return sessions.Receipt{}, fmt.Errorf("update reply: %d fields for code %d, want %d", len(reply), n[fieldCode], want)
 	}
 	switch {
 	case r.Verdict <= sessions.VerdictEnded:
+		return r, nil
 	case r.Verdict == sessions.VerdictTooSoon:
-		r.At, r.RetryAfter = instant(n[1]), milli(n[2])
-	default:
-		r.At, r.NextUpdate, r.Version, r.TTL, r.Arriving = instant(n[1]), milli(n[2]), n[3], milli(n[4]), n[5] == 1
+		r.At, r.RetryAfter = instant(n[fieldClock]), milli(n[fieldNext])
+		return r, nil
 	}
+	r.At, r.NextUpdate, r.Version, r.TTL = instant(n[fieldClock]), milli(n[fieldNext]), n[fieldVersion], milli(n[fieldTTL])
+	r.Arriving, r.Flags = n[fieldArriving] == 1, geo.Flags(n[fieldFlags])
+	r.Suspicions = sessions.Suspicions(n[fieldSuspicions])
 	if r.Verdict == sessions.VerdictStored {
-		if r.DistanceM, err = reply[6].AsFloat64(); err != nil {
-			return sessions.Receipt{}, fmt.Errorf("update reply: distance: %w", err)
+		home, err := homeOf(reply[fieldHome])
+		if err != nil {
+			return sessions.Receipt{}, err
 		}
+		r.MovedM, r.DistanceM = float64(n[fieldMoved])/10, sessions.RoundM(geo.DistanceM(to, home))
 	}
 	return r, nil
 }
 
+func homeOf(m valkey.ValkeyMessage) (geo.Point, error) {
+	text, err := m.ToString()
+	if err != nil {
+		return geo.Point{}, fmt.Errorf("update reply: home: %w", err)
+	}
+	return parsePlace(text)
+}
+
+// parsePlace reads "lat lng".
+func parsePlace(text string) (geo.Point, error) {
+	lat, lng, _ := strings.Cut(text, " ")
+	y, err1 := strconv.ParseFloat(lat, 64)
+	x, err2 := strconv.ParseFloat(lng, 64)
+	p, err3 := geo.NewPoint(y, x)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return geo.Point{}, fmt.Errorf("place in the live store: %w", err)
+	}
+	return p, nil
+}
+
+// place writes "lat lng".
+func place(p geo.Point) string { return string(p.AppendLng(append(p.AppendLat(nil), ' '))) }
+
 func replyLen(v sessions.Verdict) int {
 	switch {
 	case v <= sessions.VerdictEnded:
-		return 1
+		return fieldCode + 1
 	case v == sessions.VerdictTooSoon:
-		return 3
+		return fieldNext + 1
 	case v == sessions.VerdictStored:
-		return 7
+		return storedFields
 	default:
-		return 6
+		return judgedFields
 	}
 }
 
@@ -109,9 +142,7 @@ func integers(reply []valkey.ValkeyMessage) ([]int64, error) {
 func instant(unixMS int64) time.Time { return time.UnixMilli(unixMS).UTC() }
 func milli(n int64) time.Duration    { return time.Duration(n) * time.Millisecond }
 
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-func decimal(f float64) string            { return strconv.FormatFloat(f, 'f', -1, 64) }
-func tenths(f float64) string             { return strconv.FormatFloat(f, 'f', 1, 64) }
+func tenths(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
 
 func tenthsOf(f *float64) string {
 	if f == nil {

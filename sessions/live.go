@@ -1,9 +1,12 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
+
+	"doorstep/geo"
 )
 
 // ErrUnavailable is the one fault of a live store: it did not answer in time,
@@ -53,7 +56,7 @@ type Live interface {
 // Verdict is what a live store did with a fix.
 type Verdict int
 
-// The verdicts, in the order in which they are decided.
+// The verdicts, in the order of update.lua's return codes.
 const (
 	// VerdictUnknown: the store knows no such journey of this trainer.
 	VerdictUnknown Verdict = iota
@@ -65,17 +68,23 @@ const (
 	VerdictStale
 	// VerdictVague: too inaccurate to store; counts against the rate.
 	VerdictVague
-	// VerdictJump: too far in too short a time; counts against the rate.
+	// VerdictJump: too far in too short a time; counts against the rate, and
+	// leaves what the judgement of the next fix needs.
 	VerdictJump
-	// VerdictSpeed: implies a speed over the mode's; counts against the rate.
+	// VerdictSpeed: over the mode's limit; as VerdictJump.
 	VerdictSpeed
+	// VerdictCeiling: over what the mode can do at all; as VerdictJump.
+	VerdictCeiling
 	// VerdictStored: the fix is the live location now.
 	VerdictStored
 )
 
 // String is the verdict's name in metrics.
 func (v Verdict) String() string {
-	names := [...]string{"unknown", "ended", "too_soon", "stale", "low_accuracy", "implausible_jump", "implausible_speed", "stored"}
+	names := [...]string{
+		"unknown", "ended", "too_soon", "stale", "low_accuracy",
+		"refused_jump", "refused_speed", "refused_ceiling", "stored",
+	}
 	if v < 0 || int(v) >= len(names) {
 		return "invalid"
 	}
@@ -83,16 +92,49 @@ func (v Verdict) String() string {
 }
 
 // Receipt is a store's answer to one fix. Fields past Verdict are set only
-// where the comment says so.
+// where the comment says so; "judged" is every verdict from Stale on.
 type Receipt struct {
 	Verdict    Verdict
-	At         time.Time     // every verdict from TooSoon on: the store's clock
+	At         time.Time     // judged, TooSoon: the store's clock
 	RetryAfter time.Duration // TooSoon: until the next fix may come
-	NextUpdate time.Duration // Stale, Vague, Stored: when the phone should come back
-	Version    int64         // Stored, Vague, Stale: the journey's version
-	TTL        time.Duration // Stored, Vague, Stale: what the journey's hash has left
+	NextUpdate time.Duration // judged: when the phone should come back
+	Version    int64         // judged: the journey's version
+	TTL        time.Duration // judged: what the journey's hash has left
+	Arriving   bool          // judged: the journey has reached the fence
+	Flags      geo.Flags     // judged: what is odd about this fix
+	Suspicions Suspicions    // judged: what was seen with this fix for the first time in its journey
+	MovedM     float64       // Stored: the way from the fix before
 	DistanceM  float64       // Stored: to the home
-	Arriving   bool          // Stale, Vague, Stored: a fix of this journey was inside the fence
+}
+
+// Suspicions is a set of what a journey can be suspected of: the flags of its
+// fixes, and the ways in which one was refused. Kept as the sum of its members.
+type Suspicions uint32
+
+// The refusals among the suspicions; the flags are geo's.
+const (
+	suspectSpeed   Suspicions = 512
+	suspectCeiling Suspicions = 1024
+	suspectJump    Suspicions = 2048
+)
+
+// Names lists the members by the name that an event's verdict has.
+func (s Suspicions) Names() []string {
+	var names []string
+	for _, f := range geo.AllFlags() {
+		if s&Suspicions(f) != 0 {
+			names = append(names, f.String())
+		}
+	}
+	for _, r := range []struct {
+		bit     Suspicions
+		verdict Verdict
+	}{{suspectSpeed, VerdictSpeed}, {suspectCeiling, VerdictCeiling}, {suspectJump, VerdictJump}} {
+		if s&r.bit != 0 {
+			names = append(names, r.verdict.String())
+		}
+	}
+	return names
 }
 
 // Location is a fix that was believed, and when. Its RecordedAt is the fix's
@@ -113,7 +155,15 @@ type Snapshot struct {
 	// DistanceM is from Location to the home; meaningless without Location.
 	DistanceM float64
 	Arriving  bool
+	// Pace is the smoothed speed that an ETA goes by.
+	Pace Pace
+	// ReanchoredAt is when the track last began anew; zero for never.
+	ReanchoredAt time.Time
 }
+
+// Pace is a journey's smoothed speed over ground, in mm/s, and how many ms of
+// journey it has seen, capped; see geo.ETA.
+type Pace struct{ MMS, OverMS int64 }
 
 // LiveOptions are the rules a live store applies. The zero value of a field
 // means its default. Both implementations take the same.
@@ -124,54 +174,72 @@ type LiveOptions struct {
 	JourneyTTL    time.Duration // 1 h, the longest journey
 	RadiusM       float64       // 150 m, the geofence around the home
 
-	MaxSpeedCarKMH  float64 // 120
-	MaxSpeedBikeKMH float64 // 30
-	MaxSpeedWalkKMH float64 // 15
-	MaxJumpM        float64 // 1000 m within JumpWindow
-	JumpWindow      time.Duration
-	VagueM          float64 // 200 m: an accuracy worse than that is not stored
-	FutureTolerance time.Duration
-	StaleAfter      time.Duration
+	StaleAfter time.Duration // 5 min: a fix recorded earlier is stale
+
+	LimitKMH   Speeds     // 120, 30, 15: see geo.Limits
+	CeilingKMH Speeds     // 200, 60, 30
+	Rules      geo.Limits // the rest of the limits, common to all modes
+}
+
+// Speeds is one speed a travel mode, km/h.
+type Speeds struct{ Car, Bike, Walk float64 }
+
+// Of is the speed of a mode.
+func (s Speeds) Of(m Mode) float64 {
+	switch m {
+	case Bike:
+		return s.Bike
+	case Walk:
+		return s.Walk
+	default:
+		return s.Car
+	}
+}
+
+// Limits are the limits of one mode.
+func (o LiveOptions) Limits(m Mode) geo.Limits {
+	l := o.Rules
+	l.LimitKMH, l.CeilingKMH = o.LimitKMH.Of(m), o.CeilingKMH.Of(m)
+	return l
 }
 
 // WithDefaults fills the zero fields.
 func (o LiveOptions) WithDefaults() LiveOptions {
-	setDuration(&o.RateInterval, 5*time.Second)
-	setDuration(&o.RateTolerance, time.Second)
-	setDuration(&o.LocationTTL, 300*time.Second)
-	setDuration(&o.JourneyTTL, time.Hour)
-	setDuration(&o.JumpWindow, 5*time.Second)
-	setDuration(&o.FutureTolerance, 2*time.Second)
-	setDuration(&o.StaleAfter, 5*time.Minute)
-	setFloat(&o.RadiusM, 150)
-	setFloat(&o.MaxSpeedCarKMH, 120)
-	setFloat(&o.MaxSpeedBikeKMH, 30)
-	setFloat(&o.MaxSpeedWalkKMH, 15)
-	setFloat(&o.MaxJumpM, 1000)
-	setFloat(&o.VagueM, 200)
+	o.RateInterval = cmp.Or(o.RateInterval, 5*time.Second)
+	o.RateTolerance = cmp.Or(o.RateTolerance, time.Second)
+	o.LocationTTL = cmp.Or(o.LocationTTL, 300*time.Second)
+	o.JourneyTTL = cmp.Or(o.JourneyTTL, time.Hour)
+	o.StaleAfter = cmp.Or(o.StaleAfter, 5*time.Minute)
+	o.RadiusM = cmp.Or(o.RadiusM, 150)
+	o.Rules = o.rulesOrDefault()
+	for _, m := range []struct {
+		mode           Mode
+		limit, ceiling *float64
+	}{
+		{Car, &o.LimitKMH.Car, &o.CeilingKMH.Car},
+		{Bike, &o.LimitKMH.Bike, &o.CeilingKMH.Bike},
+		{Walk, &o.LimitKMH.Walk, &o.CeilingKMH.Walk},
+	} {
+		usual := geo.DefaultLimits(m.mode)
+		*m.limit = cmp.Or(*m.limit, usual.LimitKMH)
+		*m.ceiling = cmp.Or(*m.ceiling, max(usual.CeilingKMH, *m.limit))
+	}
 	return o
 }
 
-// MaxSpeedKMH is the limit of one mode.
-func (o LiveOptions) MaxSpeedKMH(m Mode) float64 {
-	switch m {
-	case Bike:
-		return o.MaxSpeedBikeKMH
-	case Walk:
-		return o.MaxSpeedWalkKMH
-	default:
-		return o.MaxSpeedCarKMH
-	}
-}
-
-func setDuration(d *time.Duration, v time.Duration) {
-	if *d == 0 {
-		*d = v
-	}
-}
-
-func setFloat(f *float64, v float64) {
-	if *f == 0 {
-		*f = v
+func (o LiveOptions) rulesOrDefault() geo.Limits {
+	r, usual := o.Rules, geo.DefaultLimits(Car)
+	return geo.Limits{
+		DefaultAccuracyM: cmp.Or(r.DefaultAccuracyM, usual.DefaultAccuracyM),
+		MaxAccuracyM:     cmp.Or(r.MaxAccuracyM, usual.MaxAccuracyM),
+		VagueM:           cmp.Or(r.VagueM, usual.VagueM),
+		JumpM:            cmp.Or(r.JumpM, usual.JumpM),
+		JumpMS:           cmp.Or(r.JumpMS, usual.JumpMS),
+		BankMS:           cmp.Or(r.BankMS, usual.BankMS),
+		CatchUpMS:        cmp.Or(r.CatchUpMS, usual.CatchUpMS),
+		GraceMS:          cmp.Or(r.GraceMS, usual.GraceMS),
+		FutureMS:         cmp.Or(r.FutureMS, usual.FutureMS),
+		ClockSkewMS:      cmp.Or(r.ClockSkewMS, usual.ClockSkewMS),
+		Shadow:           r.Shadow,
 	}
 }

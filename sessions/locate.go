@@ -1,9 +1,12 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
+
+	"doorstep/geo"
 )
 
 // Update judges one fix of the caller's journey. One round trip to the live
@@ -58,6 +61,22 @@ type View struct {
 	Ref
 	Snapshot
 	Degraded bool
+
+	detour float64 // how much longer than the great circle the way is; 0: geo's
+}
+
+// ETASeconds is how long the rest of the way takes; nil where a number would be
+// a guess.
+func (v View) ETASeconds() *int64 {
+	if v.Location == nil || !v.Active {
+		return nil
+	}
+	eta, known := geo.ETA(v.DistanceM, v.Pace.MMS, v.Pace.OverMS, cmp.Or(v.detour, geo.DefaultDetour))
+	if !known {
+		return nil
+	}
+	seconds := int64(eta / time.Second)
+	return &seconds
 }
 
 // Ref finds where a session's journey lives, for a caller who may see it.
@@ -94,7 +113,7 @@ func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
 	case err != nil:
 		return View{}, err
 	}
-	return View{Ref: ref, Snapshot: snap}, nil
+	return View{Ref: ref, Snapshot: snap, detour: s.opts.Detour}, nil
 }
 
 func (s *Service) forgotten(ctx context.Context, ref Ref) (Snapshot, error) {

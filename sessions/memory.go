@@ -2,6 +2,8 @@ package sessions
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -28,20 +30,20 @@ type Memory struct {
 
 var _ Live = (*Memory)(nil)
 
-// track is one journey's hash: the fields of update.lua under their names.
+// track is one journey's hash.
 type track struct {
 	startedMS int64
 	ended     bool
 	home      geo.Point
+	fence     geo.Fence
 	mode      Mode
 	version   int64
 	expiresMS int64
 
 	tatMS      int64 // GCRA: when the next fix is due
-	last       *Fix
-	atMS       int64 // store's clock at acceptance
-	fixMS      int64 // the fix's own time: the phone's clock if sane, else atMS
-	distanceM  float64
+	judged     geo.Track
+	seen       Suspicions
+	last       Fix // as it is shown, once judged.Last is valid
 	isArriving bool
 }
 
@@ -73,10 +75,18 @@ func (m *Memory) Open(_ context.Context, j Journey) (bool, error) {
 	case old != nil && old.startedMS == started:
 		return !old.ended, nil
 	}
-	m.put(j.Ref, &track{
-		startedMS: started, home: j.Home, mode: j.Mode,
+	fence, err := geo.Cover(j.Home, m.opts.RadiusM)
+	if err != nil {
+		return false, fmt.Errorf("open: %w", err)
+	}
+	t := &track{
+		startedMS: started, home: j.Home, fence: fence, mode: j.Mode,
 		version: nextVersion(old, now), expiresMS: now + left,
-	})
+	}
+	if j.Restored {
+		t.judged = geo.Restored(now)
+	}
+	m.put(j.Ref, t)
 	return true, nil
 }
 
@@ -97,19 +107,11 @@ func (m *Memory) Publish(_ context.Context, ref Ref, fix Fix) (Receipt, error) {
 	if wait := tat - m.opts.RateTolerance.Milliseconds() - now; wait > 0 {
 		return Receipt{Verdict: VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
 	}
-	fixMS, stale := m.order(t, fix, now)
-	if stale {
+	if m.stale(t, fix, now) {
 		return m.receipt(VerdictStale, t, now, tat), nil
 	}
 	t.tatMS = max(tat, now) + m.opts.RateInterval.Milliseconds()
-	if fix.AccuracyM > m.opts.VagueM {
-		return m.receipt(VerdictVague, t, now, t.tatMS), nil
-	}
-	if v := m.plausible(t, fix, fixMS); v != VerdictStored {
-		return m.receipt(v, t, now, t.tatMS), nil
-	}
-	m.store(ref, t, fix, fixMS, now)
-	return m.receipt(VerdictStored, t, now, t.tatMS), nil
+	return m.judge(ref, t, fix, now), nil
 }
 
 // due is the GCRA's theoretical arrival time. One further ahead than the rate
@@ -122,62 +124,114 @@ func (m *Memory) due(t *track, now int64) int64 {
 	return t.tatMS
 }
 
-// order gives the fix its time and says whether it is older than the live one,
-// or the same. A phone's clock in the future by more than the tolerance is
-// wrong, so it is not used; a live fix from the future means that the store's
-// clock was set back, so it is no reason to refuse.
-func (m *Memory) order(t *track, fix Fix, now int64) (fixMS int64, stale bool) {
-	future := now + m.opts.FutureTolerance.Milliseconds()
-	fixMS = now
-	if !fix.RecordedAt.IsZero() {
-		recorded := fix.RecordedAt.UnixMilli()
-		if recorded < now-m.opts.StaleAfter.Milliseconds() {
-			return recorded, true
-		}
-		if recorded <= future {
-			fixMS = recorded
-		}
+// stale says whether the fix is older than the live one, or the same. A phone's
+// clock in the future by more than the tolerance is wrong, so it is not used; a
+// live fix from the future means that the store's clock was set back, so it is
+// no reason to refuse.
+func (m *Memory) stale(t *track, fix Fix, now int64) bool {
+	future := now + m.opts.Rules.FutureMS
+	fixMS := ownTime(unixMS(fix.RecordedAt), now, future)
+	if fixMS < now-m.opts.StaleAfter.Milliseconds() {
+		return true
 	}
-	return fixMS, t.last != nil && t.fixMS <= future && fixMS <= t.fixMS
+	last := t.judged.Last
+	if !last.Point.Valid() {
+		return false
+	}
+	lastMS := ownTime(last.RecordedMS, last.AtMS, math.MaxInt64)
+	return lastMS <= future && fixMS <= lastMS
 }
 
-// plausible is the review's rule less both accuracies.
-func (m *Memory) plausible(t *track, fix Fix, fixMS int64) Verdict {
-	if t.last == nil || fixMS <= t.fixMS {
-		return VerdictStored
+// ownTime is a fix's time: the phone's clock where that is sane, else ours.
+func ownTime(recordedMS, atMS, futureMS int64) int64 {
+	if recordedMS > 0 && recordedMS <= futureMS {
+		return recordedMS
 	}
-	moved := geo.DistanceM(t.last.Point, fix.Point) - t.last.AccuracyM - fix.AccuracyM
-	elapsed := fixMS - t.fixMS
-	if moved > m.opts.MaxJumpM && elapsed <= m.opts.JumpWindow.Milliseconds() {
-		return VerdictJump
-	}
-	// km/h = m/ms · 3600, without a division.
-	if moved*3600 > m.opts.MaxSpeedKMH(t.mode)*float64(elapsed) {
-		return VerdictSpeed
-	}
-	return VerdictStored
+	return atMS
 }
 
-func (m *Memory) store(ref Ref, t *track, fix Fix, fixMS, now int64) {
-	fix.RecordedAt, fix.Mock = at(fixMS), false
-	t.last, t.atMS, t.fixMS = &fix, now, fixMS
-	toHome := geo.DistanceM(fix.Point, t.home)
-	t.distanceM = RoundM(toHome)
-	t.isArriving = t.isArriving || toHome <= m.opts.RadiusM
+// judge is geo.Judge, and what follows from its ruling.
+func (m *Memory) judge(ref Ref, t *track, fix Fix, now int64) Receipt {
+	before := t.judged.Last
+	ruling, judged := geo.Judge(t.judged, fix.toGeo(), m.opts.Limits(t.mode), now)
+	t.judged = judged
+	verdict, suspicions := verdictOf(ruling)
+	fresh := suspicions &^ t.seen
+	t.seen |= suspicions
+	if verdict == VerdictStored {
+		m.store(ref, t, before, fix, ruling, now)
+	}
+	r := m.receipt(verdict, t, now, t.tatMS)
+	r.Flags, r.Suspicions = ruling.Flags, fresh
+	if verdict == VerdictStored {
+		r.DistanceM = RoundM(geo.DistanceM(fix.Point, t.home))
+		if before.Point.Valid() {
+			r.MovedM = RoundM(geo.DistanceM(before.Point, fix.Point))
+		}
+	}
+	return r
+}
+
+func verdictOf(r geo.Ruling) (Verdict, Suspicions) {
+	suspicions := Suspicions(r.Flags)
+	switch r.Verdict {
+	case geo.IgnoredLowAccuracy:
+		return VerdictVague, suspicions
+	case geo.RefusedJump:
+		return VerdictJump, suspicions | suspectJump
+	case geo.RefusedSpeed:
+		return VerdictSpeed, suspicions | suspectSpeed
+	case geo.RefusedCeiling:
+		return VerdictCeiling, suspicions | suspectCeiling
+	default:
+		return VerdictStored, suspicions
+	}
+}
+
+func (m *Memory) store(ref Ref, t *track, before geo.Sighting, fix Fix, ruling geo.Ruling, now int64) {
+	fix.RecordedAt, fix.Mock = at(ownTime(t.judged.Last.RecordedMS, now, math.MaxInt64)), false
+	t.last = fix.copied()
+	t.isArriving = t.isArriving || m.arrives(t, before.Point, fix.Point, ruling.Flags)
 	t.version = max(t.version+1, now)
 	t.expiresMS = min(now+m.opts.LocationTTL.Milliseconds(), t.startedMS+m.opts.JourneyTTL.Milliseconds())
 	m.wake(ref)
 }
 
+// copied shares nothing with f: neither a caller that goes on to use its fix
+// nor a reader can write into the store.
+func (f Fix) copied() Fix {
+	if f.SpeedKMH != nil {
+		f.SpeedKMH = new(*f.SpeedKMH)
+	}
+	if f.HeadingDeg != nil {
+		f.HeadingDeg = new(*f.HeadingDeg)
+	}
+	return f
+}
+
+// longLegM is the leg from which it is worth asking whether it passed the
+// fence between two fixes: 72 km/h at the usual 5 s.
+const longLegM = 100
+
+// arrives reports whether a fix reaches the fence: in a cell of its cover the
+// exact distance decides, and a long leg may have passed between two fixes.
+func (m *Memory) arrives(t *track, from, to geo.Point, flags geo.Flags) bool {
+	toHome := geo.DistanceM(to, t.home)
+	if t.fence.MayContain(geo.CellOf(to)) && toHome <= m.opts.RadiusM {
+		return true
+	}
+	if !from.Valid() || flags.Has(geo.FlagReanchored) {
+		return false
+	}
+	moved := RoundM(geo.DistanceM(from, to))
+	return moved > longLegM && moved > toHome-m.opts.RadiusM && geo.CrossesFence(from, to, t.home, m.opts.RadiusM)
+}
+
 func (m *Memory) receipt(v Verdict, t *track, now, tat int64) Receipt {
-	r := Receipt{
+	return Receipt{
 		Verdict: v, At: at(now), NextUpdate: millis(max(0, tat-now)),
 		Version: t.version, TTL: millis(t.expiresMS - now), Arriving: t.isArriving,
 	}
-	if v == VerdictStored {
-		r.DistanceM = t.distanceM
-	}
-	return r
 }
 
 // Latest keeps the contract of Live.
@@ -189,9 +243,13 @@ func (m *Memory) Latest(_ context.Context, ref Ref) (Snapshot, error) {
 		return Snapshot{}, nil
 	}
 	s := Snapshot{Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving}
-	if t.last != nil {
-		s.Location = &Location{Fix: *t.last, At: at(t.atMS)}
-		s.DistanceM = t.distanceM
+	if last := t.judged.Last; last.Point.Valid() {
+		s.Location = &Location{Fix: t.last.copied(), At: at(last.AtMS)}
+		s.DistanceM = RoundM(geo.DistanceM(last.Point, t.home))
+		s.Pace = Pace{MMS: t.judged.PaceMMS, OverMS: t.judged.PacedMS}
+	}
+	if t.judged.ReanchoredMS > 0 {
+		s.ReanchoredAt = at(t.judged.ReanchoredMS)
 	}
 	return s, nil
 }
@@ -213,11 +271,14 @@ func (m *Memory) End(_ context.Context, j Journey) error {
 }
 
 // startedMS is a journey's identity, 0 for one that never started.
-func startedMS(j Journey) int64 {
-	if j.StartedAt.IsZero() {
+func startedMS(j Journey) int64 { return unixMS(j.StartedAt) }
+
+// unixMS is t in ms, 0 for the zero time.
+func unixMS(t time.Time) int64 {
+	if t.IsZero() {
 		return 0
 	}
-	return j.StartedAt.UnixMilli()
+	return t.UnixMilli()
 }
 
 // Watch keeps the contract of Live.
@@ -262,11 +323,13 @@ func (m *Memory) SetMeta(_ context.Context, id ID, meta Meta) error {
 	return nil
 }
 
-// find is the journey's track unless it has expired; it does not remove it,
-// sweep does.
+// find is the journey's track unless it has expired. What has, goes: a clock
+// that is set back afterwards must not bring it back, as it could not in the
+// other store.
 func (m *Memory) find(ref Ref, now int64) *track {
 	t := m.journeys[ref]
 	if t == nil || t.expiresMS <= now {
+		delete(m.journeys, ref)
 		return nil
 	}
 	return t

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -33,6 +34,12 @@ type ServiceOptions struct {
 	RadiusM    float64
 	// FreshWithin is how old the live location may be for an arrival. 60 s.
 	FreshWithin time.Duration
+	// Detour is how much longer than the great circle a way is taken to be for
+	// an ETA. geo.DefaultDetour.
+	Detour float64
+	// ApproachFor is how long a track that began anew must go on plausibly
+	// before it can arrive. 60 s.
+	ApproachFor time.Duration
 	// RestoreEvery and RestoreBurst bound, per caller, how often a missing
 	// hash may cost a look into the repository. 1 s, 10.
 	RestoreEvery time.Duration
@@ -53,13 +60,12 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	if opts.OnEvents == nil {
 		opts.OnEvents = func() {}
 	}
-	setDuration(&opts.JourneyTTL, time.Hour)
-	setDuration(&opts.FreshWithin, time.Minute)
-	setDuration(&opts.RestoreEvery, time.Second)
-	setFloat(&opts.RadiusM, 150)
-	if opts.RestoreBurst == 0 {
-		opts.RestoreBurst = 10
-	}
+	opts.JourneyTTL = cmp.Or(opts.JourneyTTL, time.Hour)
+	opts.FreshWithin = cmp.Or(opts.FreshWithin, time.Minute)
+	opts.ApproachFor = cmp.Or(opts.ApproachFor, time.Minute)
+	opts.RestoreEvery = cmp.Or(opts.RestoreEvery, time.Second)
+	opts.RestoreBurst = cmp.Or(opts.RestoreBurst, 10)
+	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
 	return &Service{repo: repo, live: live, opts: opts, slow: newCallerLimit(opts.RestoreEvery, opts.RestoreBurst)}
 }
 
@@ -152,7 +158,8 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 
 // Arrive ends the journey at the door and makes the OTP; repeated, it gives
 // the same one. Errors: SessionNotFound, Forbidden, NoActiveJourney,
-// NoFreshLocation, NotWithinRadius, LiveStoreUnavailable, DatabaseUnavailable.
+// NoFreshLocation, NotWithinRadius, SuspiciousLocation, LiveStoreUnavailable,
+// DatabaseUnavailable.
 func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) {
 	session, err := s.repo.Session(ctx, id)
 	if err != nil {
@@ -197,6 +204,11 @@ func (s *Service) atTheDoor(ctx context.Context, session Session) error {
 			Code: NotWithinRadius, Message: "the last location is not at the student's home",
 			DistanceM: snap.DistanceM, RadiusM: s.opts.RadiusM,
 		}
+	case !snap.ReanchoredAt.IsZero() && snap.Location.At.Sub(snap.ReanchoredAt) < s.opts.ApproachFor:
+		return &Error{
+			Code: SuspiciousLocation, Message: "the track has just begun anew; go on sending locations and try again",
+			RetryAfter: s.opts.ApproachFor - snap.Location.At.Sub(snap.ReanchoredAt),
+		}
 	}
 	return nil
 }
@@ -240,21 +252,28 @@ func (s *Service) change(ctx context.Context, id ID, f func(*Session) ([]Event, 
 // stored. What fails here is only late: see Service.
 func (s *Service) settle(ctx context.Context, session Session) {
 	ctx = context.WithoutCancel(ctx)
-	err := errors.Join(s.restore(ctx, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
+	err := errors.Join(s.tell(ctx, session.Journey(), session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {
 		s.opts.Log.WarnContext(ctx, "live store not settled",
 			slog.String("session_id", string(session.ID)), slog.Any("error", err))
 	}
 }
 
-// restore writes into the live store what the repository says: a journey that
-// runs, or the mark of one that does not.
+// restore is tell for a live store that has lost the journey.
 func (s *Service) restore(ctx context.Context, session Session) error {
+	journey := session.Journey()
+	journey.Restored = true
+	return s.tell(ctx, journey, session)
+}
+
+// tell writes into the live store what the repository says: a journey that
+// runs, or the mark of one that does not.
+func (s *Service) tell(ctx context.Context, journey Journey, session Session) error {
 	if s.running(session) {
-		_, err := s.live.Open(ctx, session.Journey())
+		_, err := s.live.Open(ctx, journey)
 		return err
 	}
-	return s.live.End(ctx, session.Journey())
+	return s.live.End(ctx, journey)
 }
 
 // running is JourneyActive within the hour: past it a journey is only waiting

@@ -19,17 +19,14 @@ const (
 )
 
 // Mode is how the trainer travels; it decides which speeds are plausible.
-type Mode string
+type Mode = geo.Mode
 
 // The travel modes.
 const (
-	Car  Mode = "car"
-	Bike Mode = "bike"
-	Walk Mode = "walk"
+	Car  = geo.Car
+	Bike = geo.Bike
+	Walk = geo.Walk
 )
-
-// Valid reports whether m is one of the travel modes.
-func (m Mode) Valid() bool { return m == Car || m == Bike || m == Walk }
 
 // EndReason is why a journey ended.
 type EndReason string
@@ -99,6 +96,9 @@ type Journey struct {
 	Home      geo.Point
 	Mode      Mode
 	StartedAt time.Time
+	// Restored says that the live store had this journey and lost it: its next
+	// fix is believed as a first one is, but counts as a re-anchor.
+	Restored bool
 }
 
 // Meta is a session's parties: what a read must check before it reads.

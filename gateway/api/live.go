@@ -109,7 +109,7 @@ func answerLive(c *app.RequestContext, v sessions.View) error {
 		if at.AccuracyM > 0 {
 			body.Location.Accuracy = &at.AccuracyM
 		}
-		body.LastUpdate, body.DistanceM = timestamp(at.At), &v.DistanceM
+		body.LastUpdate, body.DistanceM, body.ETASeconds = timestamp(at.At), &v.DistanceM, v.ETASeconds()
 	}
 	validators(c, v)
 	return succeed(c, http.StatusOK, "Live location", body)

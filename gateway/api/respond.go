@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 	"unicode/utf8"
 
@@ -54,13 +55,23 @@ func writeJSON(c *app.RequestContext, status int, body any) {
 func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	began := time.Now()
 	c.Response.Header.Set(requestIDHeader, requestID(c))
+	panicked := true
+	defer func() { a.count(c, began, panicked) }() // the recover is further out
 	c.Next(ctx)
+	panicked = false
+}
+
+func (a *API) count(c *app.RequestContext, began time.Time, panicked bool) {
+	status := c.Response.StatusCode()
+	if panicked {
+		status = http.StatusInternalServerError
+	}
 	route := c.FullPath()
 	if route == "" {
 		route = "none"
 	}
 	code, _ := c.Value(codeKey).(sessions.Code)
-	a.deps.Metrics.Answered(route, method(c), c.Response.StatusCode(), string(code), time.Since(began))
+	a.deps.Metrics.Answered(route, method(c), status, string(code), time.Since(began))
 }
 
 // method is the request's, from a closed list: a label must not be the

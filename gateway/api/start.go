@@ -7,6 +7,7 @@ import (
 
 	"github.com/cloudwego/hertz/pkg/app"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -49,12 +50,11 @@ func (a *API) start(ctx context.Context, c *app.RequestContext, caller sessions.
 }
 
 func travelMode(m *sessions.Mode) (sessions.Mode, error) {
-	switch {
-	case m == nil:
+	if m == nil {
 		return "", nil
-	case !m.Valid():
-		return "", invalid("travelMode must be car, bike or walk")
-	default:
-		return *m, nil
 	}
+	if _, err := geo.ParseMode(string(*m)); err != nil || *m == "" {
+		return "", invalid("travelMode must be car, bike or walk")
+	}
+	return *m, nil
 }

@@ -127,7 +127,7 @@ func refusalOf(r sessions.Receipt) error {
 		return &sessions.Error{Code: sessions.RateLimited, Message: "too soon after the last update", RetryAfter: r.RetryAfter}
 	case sessions.VerdictJump:
 		return sessions.Refuse(sessions.ImplausibleJump, "too far from the last location for the time between")
-	case sessions.VerdictSpeed:
+	case sessions.VerdictSpeed, sessions.VerdictCeiling:
 		return sessions.Refuse(sessions.ImplausibleSpeed, "faster than the travel mode allows")
 	default:
 		return sessions.Refuse(sessions.NoActiveJourney, "no journey to this session is running")

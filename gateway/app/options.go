@@ -102,6 +102,6 @@ func loopback(addr string) bool {
 func (o Options) live() sessions.LiveOptions {
 	return sessions.LiveOptions{
 		RateInterval: o.RateInterval, RateTolerance: o.RateTolerance, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL,
-		RadiusM: o.ArrivalRadius, MaxSpeedCarKMH: o.MaxSpeedCar, MaxSpeedBikeKMH: o.MaxSpeedBike, MaxSpeedWalkKMH: o.MaxSpeedWalk,
+		RadiusM: o.ArrivalRadius, LimitKMH: sessions.Speeds{Car: o.MaxSpeedCar, Bike: o.MaxSpeedBike, Walk: o.MaxSpeedWalk},
 	}
 }
