@@ -38,7 +38,7 @@ func Judge(track Track, fix Fix, limits Limits, nowMS int64) (Ruling, Track) {
 		return Ruling{verdict, flags}, track.refuse(next, limits)
 	}
 	flags |= track.suspect(way, next, fix)
-	flags, track = track.follow(way, next, flags, limits)
+	flags, track = track.follow(next, flags, limits)
 	return Ruling{Accepted, flags}, track
 }
 
@@ -113,11 +113,13 @@ func (t Track) inGrace(next Sighting, limits Limits) bool {
 const rampMS = 8_000
 
 // paceExplains reports whether the journey's own pace leads to this speed: a
-// car at 110 may be at 130 five seconds on, one in traffic may not.
+// car at 110 may be at 130 five seconds on, one in traffic may not. The pace is
+// the smoothed one or that since the mark, whichever is higher.
 func (t Track) paceExplains(way leg, limits Limits) bool {
-	paceKMH := float64(t.PaceMMS) * 36 / 10_000
+	since := t.Mark.legTo(t.Last, limits)
+	paceKMH := max(float64(t.PaceMMS)*36/10_000, float64(since.distanceDM*360)/float64(since.ms))
 	gainKMH := (limits.CeilingKMH - limits.LimitKMH) * float64(way.ms) / rampMS
-	return t.PacedMS > 0 && !way.over(paceKMH+gainKMH)
+	return paceKMH > 0 && !way.over(paceKMH+gainKMH)
 }
 
 // thawed reports whether a position that had not moved by a centimetre caught
@@ -185,13 +187,12 @@ func (t Track) refuse(next Sighting, limits Limits) Track {
 
 // follow is the track after an acceptance, and its flags with those of the long
 // look back.
-func (t Track) follow(way leg, next Sighting, flags Flags, limits Limits) (Flags, Track) {
+func (t Track) follow(next Sighting, flags Flags, limits Limits) (Flags, Track) {
 	if flags.Has(FlagReanchored) {
 		t.Rival, t.Votes = t.Last, veteran
 		t.PaceMMS, t.PacedMS, t.StillMS, t.Mark = 0, 0, 0, next
 	} else {
 		t.dropRival(next)
-		t.keepPace(way)
 		flags |= t.passMark(next, limits)
 	}
 	if flags&(FlagReanchored|FlagSilence) != 0 {

@@ -265,7 +265,7 @@ func TestTrackText_round_trips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		track, _ := drawTrack(t, geo.DefaultLimits(drawMode(t)))
 		text := track.Text()
-		for _, field := range []string{text.Rival, text.Mark, text.Odd, text.Pace} {
+		for _, field := range []string{text.Rival, text.Mark, text.Odd, text.Pace, text.MarkMS} {
 			assert.Less(t, len(field), 64, field)
 		}
 		again, err := text.Track(track.Last)
@@ -276,7 +276,7 @@ func TestTrackText_round_trips(t *testing.T) {
 
 func TestTrackText_refuses(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []geo.TrackText{{Odd: "1 2"}, {Pace: "a b"}, {Mark: "950000000 0 0 0 0"}, {Rival: "1 0 0 0 0"}} {
+	for _, bad := range []geo.TrackText{{Odd: "1 2 3 4 5"}, {Pace: "a b"}, {Mark: "95.0000000 0.0000000 0 0"}, {Rival: "1 0.0000000"}, {Mark: "nowhere"}} {
 		_, err := bad.Track(geo.Sighting{})
 		assert.Error(t, err, bad)
 	}

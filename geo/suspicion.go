@@ -93,6 +93,7 @@ func (t *Track) passMark(next Sighting, limits Limits) Flags {
 	}
 	way := t.Mark.legTo(next, limits)
 	t.Mark = next
+	t.keepPace(way)
 	var flags Flags
 	if way.aheadMS > limits.CatchUpMS {
 		flags |= FlagClock

@@ -3,108 +3,123 @@ package geo
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 )
 
-// TrackText is a Track, less its Last, as four fields of the journey's hash:
-// integers with spaces between. Each stays under 64 bytes, past which Valkey
-// gives up the compact form of a hash, and is "" while there is nothing to
-// remember, so that an ordinary fix writes Pace alone, and Mark once a minute.
+// TrackText is a Track, less its Last, as fields of the journey's hash:
+// words with spaces between, degrees as the hash has them, all else integers.
+// Each stays under 64 bytes, past which Valkey gives up the compact form of a
+// hash, and is "" while there is nothing to remember. An ordinary fix writes none
+// of them; once a minute it writes Mark, MarkMS and Pace. The time of the mark
+// stands alone because every fix compares it, and nothing else of the mark.
 type TrackText struct {
-	Rival string // votes lat7 lng7 accuracy_dm at_ms recorded_ms
-	Mark  string // lat7 lng7 accuracy_dm at_ms recorded_ms
+	Rival string // votes lat lng accuracy_dm at_ms recorded_ms
+	Mark  string // lat lng accuracy_dm recorded_ms
 	Odd   string // fast_ms reanchored_ms still_ms mismatches
 	Pace  string // pace_mms paced_ms
+	// MarkMS is a plain number; "" = no mark.
+	MarkMS string
 }
 
 var errTrackText = errors.New("geo: malformed track text")
 
-// Text writes a track; lat7 and lng7 are degrees times 10^7, which is what a
-// Point holds exactly.
+// Text writes a track.
 func (t Track) Text() TrackText {
 	text := TrackText{
-		Odd:  ints(t.FastMS, t.ReanchoredMS, t.StillMS, t.Mismatches),
-		Pace: ints(t.PaceMMS, t.PacedMS),
+		Odd:    numbers(t.FastMS, t.ReanchoredMS, t.StillMS, t.Mismatches),
+		Pace:   numbers(t.PaceMMS, t.PacedMS),
+		MarkMS: numbers(t.Mark.AtMS),
 	}
-	if t.Votes > 0 {
-		text.Rival = ints(t.Votes) + " " + t.Rival.text()
+	if r := t.Rival; t.Votes > 0 {
+		text.Rival = numbers(t.Votes) + " " + r.Point.text() + " " + join(r.AccuracyDM, r.AtMS, r.RecordedMS)
 	}
-	if t.Mark.Point.Valid() {
-		text.Mark = t.Mark.text()
+	if m := t.Mark; m.Point.Valid() {
+		text.Mark = m.Point.text() + " " + join(m.AccuracyDM, m.RecordedMS)
 	}
 	return text
 }
 
-func (s Sighting) text() string {
-	return ints(int64(math.Round(s.Point.lat*1e7)), int64(math.Round(s.Point.lng*1e7)), s.AccuracyDM, s.AtMS, s.RecordedMS)
+func (p Point) text() string { return string(p.AppendLng(append(p.AppendLat(nil), ' '))) }
+
+// numbers joins integers with spaces; "" if all are 0.
+func numbers(values ...int64) string {
+	for _, v := range values {
+		if v != 0 {
+			return join(values...)
+		}
+	}
+	return ""
 }
 
-// ints joins numbers with spaces; "" if all are 0.
-func ints(values ...int64) string {
+func join(values ...int64) string {
 	var b []byte
-	some := false
-	for i, v := range values {
-		if i > 0 {
-			b = append(b, ' ')
-		}
-		b = strconv.AppendInt(b, v, 10)
-		some = some || v != 0
+	for _, v := range values {
+		b = append(strconv.AppendInt(b, v, 10), ' ')
 	}
-	if !some && len(values) != 5 { // five zeros are a sighting at 0,0
-		return ""
-	}
-	return string(b)
+	return string(b[:len(b)-1])
 }
 
 // Track reads what Text wrote; last, the live fix, has fields of its own.
 func (x TrackText) Track(last Sighting) (Track, error) {
 	t := Track{Last: last}
-	odd, err1 := parseInts(x.Odd, 4)
-	pace, err2 := parseInts(x.Pace, 2)
-	rival, err3 := parseInts(x.Rival, 6)
-	mark, err4 := parseInts(x.Mark, 5)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
-		return Track{}, err
-	}
-	t.FastMS, t.ReanchoredMS, t.StillMS, t.Mismatches = odd[0], odd[1], odd[2], odd[3]
-	t.PaceMMS, t.PacedMS = pace[0], pace[1]
-	var err error
+	odd, pace, markMS := words{text: x.Odd}, words{text: x.Pace}, words{text: x.MarkMS}
+	t.FastMS, t.ReanchoredMS, t.StillMS, t.Mismatches = odd.integer(), odd.integer(), odd.integer(), odd.integer()
+	t.PaceMMS, t.PacedMS = pace.integer(), pace.integer()
+	rival, mark := words{text: x.Rival}, words{text: x.Mark}
 	if x.Rival != "" {
-		t.Votes = rival[0]
-		t.Rival, err = sightingOf(rival[1:])
+		t.Votes = rival.integer()
+		t.Rival = Sighting{rival.point(), rival.integer(), rival.integer(), rival.integer()}
 	}
-	if x.Mark != "" && err == nil {
-		t.Mark, err = sightingOf(mark)
+	if x.Mark != "" {
+		t.Mark = Sighting{mark.point(), mark.integer(), markMS.integer(), mark.integer()}
 	}
-	if err != nil {
+	if err := errors.Join(odd.end(), pace.end(), markMS.end(), rival.end(), mark.end()); err != nil {
 		return Track{}, err
 	}
 	return t, nil
 }
 
-// parseInts reads exactly n numbers; "" is n zeros.
-func parseInts(text string, n int) ([]int64, error) {
-	values := make([]int64, n)
-	if text == "" {
-		return values, nil
-	}
-	words := strings.Split(text, " ")
-	if len(words) != n {
-		return nil, fmt.Errorf("%w: %d numbers, not %d", errTrackText, len(words), n)
-	}
-	for i, word := range words {
-		v, err := strconv.ParseInt(word, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("%w: a field that is no number", errTrackText)
-		}
-		values[i] = v
-	}
-	return values, nil
+// words takes a text apart and keeps the first error. The empty text is as many
+// zeros as are asked for.
+type words struct {
+	text string
+	err  error
 }
 
-func sightingOf(v []int64) (Sighting, error) {
-	p, err := NewPoint(float64(v[0])/1e7, float64(v[1])/1e7)
-	return Sighting{Point: p, AccuracyDM: v[2], AtMS: v[3], RecordedMS: v[4]}, err
+func (w *words) next() string {
+	word, rest, _ := strings.Cut(w.text, " ")
+	w.text = rest
+	return word
+}
+
+func (w *words) integer() int64 {
+	if w.text == "" && w.err == nil {
+		return 0
+	}
+	v, err := strconv.ParseInt(w.next(), 10, 64)
+	w.keep(err)
+	return v
+}
+
+func (w *words) point() Point {
+	lat, err1 := strconv.ParseFloat(w.next(), 64)
+	lng, err2 := strconv.ParseFloat(w.next(), 64)
+	p, err3 := NewPoint(lat, lng)
+	w.keep(errors.Join(err1, err2, err3))
+	return p
+}
+
+func (w *words) keep(err error) {
+	if w.err == nil && err != nil {
+		w.err = fmt.Errorf("%w: %w", errTrackText, err)
+	}
+}
+
+// end is the first error, or that something was left over.
+func (w *words) end() error {
+	if w.err == nil && w.text != "" {
+		return fmt.Errorf("%w: too many words", errTrackText)
+	}
+	return w.err
 }
