@@ -63,7 +63,7 @@ func New(opts Options) (*App, error) {
 	}
 	service := sessions.NewService(repo, live, sessions.ServiceOptions{
 		Now: opts.Now, Log: a.opts.Log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
-		FreshWithin: opts.ArrivalFreshness,
+		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, Detour: opts.Detour,
 	})
 	a.hub = hub.New(live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	handlers := api.New(api.Deps{

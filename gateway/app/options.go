@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -38,6 +40,15 @@ type Options struct {
 	MaxSpeedCar      float64       `default:"120" env:"DOORSTEP_MAX_SPEED_CAR" help:"Plausible speed by car, km/h."`
 	MaxSpeedBike     float64       `default:"30" env:"DOORSTEP_MAX_SPEED_BIKE" help:"Plausible speed by bike, km/h."`
 	MaxSpeedWalk     float64       `default:"15" env:"DOORSTEP_MAX_SPEED_WALK" help:"Plausible speed on foot, km/h."`
+	CeilingCar       float64       `default:"200" env:"DOORSTEP_CEILING_CAR" help:"What a car can do at all, km/h: over it a fix is refused until others agree."`
+	CeilingBike      float64       `default:"60" env:"DOORSTEP_CEILING_BIKE" help:"The same by bike, km/h."`
+	CeilingWalk      float64       `default:"30" env:"DOORSTEP_CEILING_WALK" help:"The same on foot, km/h."`
+	DefaultAccuracy  float64       `default:"25" env:"DOORSTEP_DEFAULT_ACCURACY" help:"Of a fix that does not say, metres."`
+	MaxAccuracy      float64       `default:"100" env:"DOORSTEP_MAX_ACCURACY" help:"How much doubt one fix may claim, metres."`
+	VagueAccuracy    float64       `default:"200" env:"DOORSTEP_VAGUE_ACCURACY" help:"A worse accuracy is answered, not stored; metres."`
+	Shadow           []string      `env:"DOORSTEP_SHADOW" enum:"low-accuracy,speed,ceiling" help:"Plausibility rules that only count and let pass: low-accuracy, speed, ceiling."`
+	ApproachFor      time.Duration `default:"60s" env:"DOORSTEP_APPROACH_FOR" help:"How long a track that began anew must go on before it can arrive."`
+	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"How much longer than the straight line a way is, for the ETA. 0: as measured."`
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
 	OTPInResponse bool          `default:"true" negatable:"" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too."`
@@ -80,6 +91,14 @@ func (o Options) validate() error {
 	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
 		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
 	}
+	for _, m := range []struct {
+		name           string
+		limit, ceiling float64
+	}{{"car", o.MaxSpeedCar, o.CeilingCar}, {"bike", o.MaxSpeedBike, o.CeilingBike}, {"walk", o.MaxSpeedWalk, o.CeilingWalk}} {
+		if m.limit < 0 || m.ceiling != 0 && m.ceiling < m.limit {
+			return fmt.Errorf("ceiling-%s: %v km/h is below max-speed-%s, %v", m.name, m.ceiling, m.name, m.limit)
+		}
+	}
 	if o.JWTSecret == "" && o.JWKSURL == "" && !o.Embedded() {
 		return errors.New("no key material for tokens: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL")
 	}
@@ -102,6 +121,16 @@ func loopback(addr string) bool {
 func (o Options) live() sessions.LiveOptions {
 	return sessions.LiveOptions{
 		RateInterval: o.RateInterval, RateTolerance: o.RateTolerance, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL,
-		RadiusM: o.ArrivalRadius, LimitKMH: sessions.Speeds{Car: o.MaxSpeedCar, Bike: o.MaxSpeedBike, Walk: o.MaxSpeedWalk},
+		RadiusM:    o.ArrivalRadius,
+		LimitKMH:   sessions.Speeds{Car: o.MaxSpeedCar, Bike: o.MaxSpeedBike, Walk: o.MaxSpeedWalk},
+		CeilingKMH: sessions.Speeds{Car: o.CeilingCar, Bike: o.CeilingBike, Walk: o.CeilingWalk},
+		Rules: geo.Limits{
+			DefaultAccuracyM: o.DefaultAccuracy, MaxAccuracyM: o.MaxAccuracy, VagueM: o.VagueAccuracy,
+			Shadow: geo.Shadow{
+				LowAccuracy: slices.Contains(o.Shadow, "low-accuracy"),
+				Speed:       slices.Contains(o.Shadow, "speed"),
+				Ceiling:     slices.Contains(o.Shadow, "ceiling"),
+			},
+		},
 	}
 }
