@@ -107,9 +107,15 @@ func addLine(p *plot.Plot, xys plotter.XYs, c color.Color, name string) error {
 // scales multiply both speeds of every mode, from far too strict to far too lax.
 func scales() []float64 { return []float64{0.1, 0.2, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4, 6, 10} }
 
+// rocEdge is where the picture ends: no rule that refuses one honest fix in
+// four is worth looking at.
+const rocEdge = 25
+
 // drawROC plots, for each scale, the share of honest fixes refused against the
 // share of teleports refused at their first fix. Teleports here are of 100 m to
-// 2 km: at 1 km and more there is nothing left to trade.
+// 2 km: at 1 km and more there is nothing left to trade. The dot is the
+// setting in use. A rule that is far too strict catches less, not more: it
+// sits on an old position, and the teleport may land beside it.
 func drawROC(path string, all []recording, progress io.Writer) error {
 	p := plot.New()
 	p.Title.Text = "teleports of 100 m to 2 km refused at once, against honest fixes refused"
@@ -119,20 +125,29 @@ func drawROC(path string, all []recording, progress io.Writer) error {
 		func(scale float64) engine { return &naive{expiryMS: locationTTLMS, scale: scale} },
 	} {
 		fmt.Fprintf(progress, "\r\033[KROC %d/2", i+1)
-		var curve plotter.XYs
+		var curve, inUse plotter.XYs
 		for _, scale := range scales() {
 			at, err := rocPoint(rule(scale), all)
 			if err != nil {
 				return err
 			}
 			curve = append(curve, at)
+			if scale == 1 && at.X <= rocEdge {
+				inUse = append(inUse, at)
+			}
 		}
+		dot, err := plotter.NewScatter(inUse)
+		if err != nil {
+			return err
+		}
+		dot.Radius = vg.Points(4)
+		p.Add(dot)
 		if err := addLine(p, curve, []color.Color{color.RGBA{G: 120, B: 60, A: 255}, color.RGBA{R: 200, A: 255}}[i], rule(1).name()); err != nil {
 			return err
 		}
 	}
 	fmt.Fprint(progress, "\r\033[K")
-	p.Legend.Left = false
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, rocEdge, 0, 100
 	return p.Save(plotWidth, plotHeight, path)
 }
 
