@@ -7,8 +7,8 @@ import (
 
 const (
 	// paceMS is the memory of the smoothed speed: long enough for a traffic
-	// light, short enough to notice a motorway. Tried on the recordings with
-	// 60, 180, 300 and 600 s; longer ones are worse at every look-out.
+	// light, short enough to notice a motorway. On the recordings 300 and
+	// 600 s were worse at most look-outs.
 	paceMS = 120_000
 	// guessMS of journey is what an estimate needs; before that it is a guess.
 	guessMS = 60_000
