@@ -1,0 +1,301 @@
+package livetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"doorstep/sessions"
+)
+
+// Histories plays random histories on the store and on sessions.Memory, its
+// executable specification: openings, fixes, ends, restarts, interleaved over
+// two trainers and two sessions, with clocks that step in both directions,
+// expiry and loss of memory. Every receipt and, after every step, every
+// snapshot must agree. A disagreement is shrunk to the shortest history that
+// shows it; history_test.go proves that wrong stores are found.
+func Histories(t *testing.T, open Open) {
+	t.Helper()
+	other := open(t, sessions.LiveOptions{})
+	rapid.Check(t, func(rt *rapid.T) {
+		h := histories.Draw(rt, "history")
+		found, err := diverge(t.Context(), Memory(t, sessions.LiveOptions{}), other, h)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if found != "" {
+			rt.Fatal(found)
+		}
+	})
+}
+
+// history is a random sequence of calls, as data: rapid shrinks it to the
+// shortest that still shows a disagreement.
+type history []step
+
+// step is one call, after a step of the clock. Everything in it is relative, so
+// that a shortened history is still a history.
+type step struct {
+	WaitMS           int64
+	Verb             string
+	Trainer, Session int // 0 or 1
+	Start            string
+	Restored         bool
+	Fix              fixDraw
+}
+
+// fixDraw is a fix relative to the home and the clock.
+type fixDraw struct {
+	Metres, AccuracyM float64
+	RecordedMS        int64
+	Clockless, Mock   bool
+	Again             bool // the last fix once more, as after a lost answer
+	SpeedKMH          *float64
+	HeadingDeg        *float64
+}
+
+// The choices lie on and beside every limit of the default rules; what comes
+// first is what rapid shrinks towards.
+var (
+	waits = rapid.SampledFrom([]int64{
+		5000, 0, 5000, 5000, 5000, 5000, 4000, 1, 3999, 4001, 6000, 10_000, 60_000, 500, 5000, 4500,
+		299_999, 300_000, 200_000, 1_800_000, 3_300_000, 3_600_000,
+		-1, -500, -1000, -2001, -5000, -6001, -60_000, -600_000,
+	})
+	verbs = rapid.SampledFrom([]string{
+		"publish", "open", "publish", "publish", "publish", "publish", "publish", "publish", "open", "end", "lose", "meta",
+	})
+	starts     = rapid.SampledFrom([]string{"last", "now", "last", "now", "older", "59min", "hour", "never"})
+	metres     = rapid.SampledFrom([]float64{300, 0, 100, 140, 149.5, 150.5, 160, 200, 250, 330, 400, 700, 1000, 1250, 2500})
+	accuracies = rapid.SampledFrom([]float64{0, 0, 0, 5, 30, 199.9, 200, 200.1, 500})
+	records    = rapid.SampledFrom([]int64{0, -1, -1000, -4999, -5000, -6000, 1999, 2000, 2001, 60_000, -299_999, -300_000, -300_001})
+	speeds     = rapid.SampledFrom([]*float64{nil, ptr(0), ptr(12.3), ptr(49.9)})
+	headings   = rapid.SampledFrom([]*float64{nil, ptr(0), ptr(359.9)})
+	steps      = rapid.Custom(func(t *rapid.T) step {
+		return step{
+			WaitMS: waits.Draw(t, "wait"), Verb: verbs.Draw(t, "verb"), Start: starts.Draw(t, "start"),
+			Restored: rapid.IntRange(0, 3).Draw(t, "restored") == 3,
+			Trainer:  rapid.IntRange(0, 1).Draw(t, "trainer"), Session: rapid.IntRange(0, 1).Draw(t, "session"),
+			Fix: fixDraw{
+				Metres: metres.Draw(t, "metres"), AccuracyM: accuracies.Draw(t, "accuracy"), RecordedMS: records.Draw(t, "recorded"),
+				Clockless: rapid.Bool().Draw(t, "clockless"), Mock: rapid.IntRange(0, 15).Draw(t, "mock") == 15, Again: rapid.IntRange(0, 7).Draw(t, "again") == 7,
+				SpeedKMH: speeds.Draw(t, "speed"), HeadingDeg: headings.Draw(t, "heading"),
+			},
+		}
+	})
+	histories = rapid.Map(rapid.SliceOfN(steps, 1, 60), func(s []step) history {
+		return append(history{{Verb: "open", Start: "now"}}, s...)
+	})
+)
+
+func (s step) String() string {
+	return fmt.Sprintf("%+dms %s trainer=%d session=%d start=%s restored=%v %+v", s.WaitMS, s.Verb, s.Trainer, s.Session, s.Start, s.Restored, s.Fix)
+}
+
+// player plays one history on several fixtures. They share no clock: each is
+// moved alike.
+type player struct {
+	stores   []Fixture
+	trainers [2]sessions.ID
+	sessions [2]sessions.ID
+	last     map[sessions.Ref]time.Time // the start that was last used
+	starts   map[time.Time]bool
+	lastFix  map[sessions.Ref]sessions.Fix
+}
+
+func newPlayer(stores ...Fixture) *player {
+	return &player{
+		stores:   stores,
+		trainers: [2]sessions.ID{sessions.NewID(), sessions.NewID()},
+		sessions: [2]sessions.ID{sessions.NewID(), sessions.NewID()},
+		last:     map[sessions.Ref]time.Time{}, starts: map[time.Time]bool{}, lastFix: map[sessions.Ref]sessions.Fix{},
+	}
+}
+
+func (p *player) now() time.Time { return p.stores[0].Clock.Now() }
+
+func (p *player) ref(s step) sessions.Ref {
+	return sessions.Ref{TrainerID: p.trainers[s.Trainer], SessionID: p.sessions[s.Session]}
+}
+
+func (p *player) refs() []sessions.Ref {
+	var refs []sessions.Ref
+	for _, trainer := range p.trainers {
+		for _, session := range p.sessions {
+			refs = append(refs, sessions.Ref{TrainerID: trainer, SessionID: session})
+		}
+	}
+	return refs
+}
+
+// advance moves every clock alike, and then reads everything: a server expires
+// a key on its own or when it is touched, and which of the two shows only when
+// the clock is set back in between.
+func (p *player) advance(ctx context.Context, d time.Duration) {
+	for _, f := range p.stores {
+		f.Clock.Advance(d)
+		for _, ref := range p.refs() {
+			_, _ = f.Live.Latest(ctx, ref)
+		}
+	}
+}
+
+// wait is the step's, stretched over the last second of any hour: a hash that
+// has less to live than a call takes is no test of anything.
+func (p *player) wait(s step) time.Duration {
+	wait := ms(s.WaitMS)
+	for range 2 { // stretched to the end of one, it may fall into the next
+		for start := range p.starts {
+			if left := start.Add(time.Hour).Sub(p.now().Add(wait)); left > 0 && left < time.Second {
+				wait += left
+			}
+		}
+	}
+	return wait
+}
+
+func (p *player) journey(s step) sessions.Journey {
+	ref := p.ref(s)
+	j := sessions.Journey{Ref: ref, Home: home, Mode: sessions.Car, StartedAt: p.startOf(s, ref), Restored: s.Restored}
+	if s.Session == 1 {
+		j.Mode = sessions.Walk
+	}
+	p.last[ref] = j.StartedAt
+	p.starts[j.StartedAt] = true
+	return j
+}
+
+func (p *player) startOf(s step, ref sessions.Ref) time.Time {
+	last, known := p.last[ref]
+	switch {
+	case s.Start == "last" && known:
+		return last
+	case s.Start == "older" && known && !last.IsZero():
+		return last.Add(-time.Second)
+	case s.Start == "59min":
+		return p.now().Add(-59 * time.Minute)
+	case s.Start == "hour":
+		return p.now().Add(-time.Hour)
+	case s.Start == "never":
+		return time.Time{}
+	default:
+		return p.now()
+	}
+}
+
+func (p *player) fix(s step) (sessions.Fix, error) {
+	ref := p.ref(s)
+	if last, known := p.lastFix[ref]; known && s.Fix.Again {
+		return last, nil
+	}
+	fix := sessions.Fix{
+		Point: north(s.Fix.Metres), AccuracyM: s.Fix.AccuracyM, SpeedKMH: s.Fix.SpeedKMH, HeadingDeg: s.Fix.HeadingDeg,
+		Mock: s.Fix.Mock, RecordedAt: p.now().Add(ms(s.Fix.RecordedMS)),
+	}
+	if s.Fix.Clockless {
+		fix.RecordedAt = time.Time{}
+	}
+	fix, err := sessions.NewFix(fix)
+	p.lastFix[ref] = fix
+	return fix, err
+}
+
+// diverge plays a history on the twin and on another store and returns the
+// first step at which they disagree; empty when they never do. Both clocks
+// start alike.
+func diverge(ctx context.Context, twin, other Fixture, h history) (string, error) {
+	other.Clock.Advance(twin.Clock.Now().Sub(other.Clock.Now()))
+	p := newPlayer(twin, other)
+	for i, s := range h {
+		said, err := p.play(ctx, s)
+		if err != nil {
+			return "", fmt.Errorf("step %d, %v: %w", i, s, err)
+		}
+		if said[0] != said[1] {
+			return fmt.Sprintf("step %d: %v\nmemory: %s\nother:  %s", i, s, said[0], said[1]), nil
+		}
+	}
+	return "", nil
+}
+
+// play runs one step on every store and returns what each said.
+func (p *player) play(ctx context.Context, s step) ([]string, error) {
+	p.advance(ctx, p.wait(s))
+	call, err := p.call(s)
+	if err != nil {
+		return nil, err
+	}
+	said := make([]string, len(p.stores))
+	for i, f := range p.stores {
+		answer, err := call(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		said[i] = answer + p.seen(ctx, f)
+	}
+	return said, nil
+}
+
+func (p *player) call(s step) (func(context.Context, Fixture) (string, error), error) {
+	ref := p.ref(s)
+	switch s.Verb {
+	case "open":
+		j := p.journey(s)
+		return func(ctx context.Context, f Fixture) (string, error) {
+			opened, err := f.Live.Open(ctx, j)
+			return fmt.Sprint("opened ", opened), err
+		}, nil
+	case "end":
+		j := p.journey(s)
+		return func(ctx context.Context, f Fixture) (string, error) { return "ended", f.Live.End(ctx, j) }, nil
+	case "publish":
+		fix, err := p.fix(s)
+		return func(ctx context.Context, f Fixture) (string, error) {
+			receipt, err := f.Live.Publish(ctx, ref, fix)
+			return fmt.Sprintf("%v %+v", receipt.Verdict, receipt), err
+		}, err
+	case "meta":
+		m := sessions.Meta{TrainerID: ref.TrainerID, StudentID: p.sessions[0]}
+		return func(ctx context.Context, f Fixture) (string, error) {
+			return "set", f.Live.SetMeta(ctx, ref.SessionID, m)
+		}, nil
+	default:
+		return func(_ context.Context, f Fixture) (string, error) { f.Forget(); return "lost", nil }, nil
+	}
+}
+
+// seen is everything a reader can see.
+func (p *player) seen(ctx context.Context, f Fixture) string {
+	var b strings.Builder
+	for _, ref := range p.refs() {
+		snap, err := f.Live.Latest(ctx, ref)
+		fmt.Fprintf(&b, "\n      %s %v", describe(snap), err)
+	}
+	for _, id := range p.sessions {
+		m, known, err := f.Live.Meta(ctx, id)
+		fmt.Fprintf(&b, "\n      %v %v %v", m, known, err)
+	}
+	return b.String()
+}
+
+// describe is a snapshot with what its pointers point to.
+func describe(s sessions.Snapshot) string {
+	text := fmt.Sprintf("known=%v active=%v version=%d arriving=%v pace=%v reanchored=%d",
+		s.Known, s.Active, s.Version, s.Arriving, s.Pace, s.ReanchoredAt.UnixMilli())
+	if at := s.Location; at != nil {
+		text += fmt.Sprintf(" at=%v recorded=%d accepted=%d accuracy=%v speed=%s heading=%s mock=%v distance=%v", at.Point,
+			at.RecordedAt.UnixMilli(), at.At.UnixMilli(), at.AccuracyM, said(at.SpeedKMH), said(at.HeadingDeg), at.Mock, s.DistanceM)
+	}
+	return text
+}
+
+func said(v *float64) string {
+	if v == nil {
+		return "unsaid"
+	}
+	return fmt.Sprint(*v)
+}

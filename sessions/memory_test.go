@@ -1,0 +1,61 @@
+package sessions_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+	"doorstep/sessions/livetest"
+)
+
+func TestMemory(t *testing.T) { livetest.Run(t, openMemory) }
+
+func BenchmarkMemory(b *testing.B) { livetest.Bench(b, openMemory) }
+
+// openMemory is livetest's own fixture with a way to look inside.
+func openMemory(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
+	t.Helper()
+	f := livetest.Memory(t, rules)
+	f.Kept = func(ref sessions.Ref) string { return livetest.MemoryOf(f).Kept(ref) }
+	return f
+}
+
+// What has expired must not stay in the process: it is dropped on the way of
+// a later write.
+func TestMemory_sweep(t *testing.T) {
+	t.Parallel()
+	clock := livetest.NewClock()
+	m := sessions.NewMemory(sessions.LiveOptions{}, clock.Now)
+	for range 100 {
+		open(t, m, clock.Now())
+		require.NoError(t, m.SetMeta(t.Context(), sessions.NewID(), sessions.Meta{}))
+	}
+	clock.Advance(time.Hour)
+	open(t, m, clock.Now())
+	journeys, metas, _ := m.Size()
+	require.Equal(t, 1, journeys)
+	require.Zero(t, metas)
+}
+
+func TestMemory_stop_leaves_nothing(t *testing.T) {
+	t.Parallel()
+	m := sessions.NewMemory(sessions.LiveOptions{}, time.Now)
+	stop, err := m.Watch(t.Context(), sessions.Ref{TrainerID: sessions.NewID()}, func() {})
+	require.NoError(t, err)
+	stop()
+	_, _, watched := m.Size()
+	require.Zero(t, watched)
+}
+
+func open(t *testing.T, m *sessions.Memory, started time.Time) {
+	t.Helper()
+	opened, err := m.Open(t.Context(), sessions.Journey{
+		Ref:  sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()},
+		Home: geo.MustPoint(1, 2), Mode: sessions.Walk, StartedAt: started,
+	})
+	require.NoError(t, err)
+	require.True(t, opened)
+}
