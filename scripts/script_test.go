@@ -1,0 +1,406 @@
+package scripts
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/valkey-io/valkey-go"
+
+	"doorstep/geo"
+	"doorstep/scripts/spawn/spawntest"
+)
+
+// script is a file, and the ARGV of an unremarkable call of it.
+type script struct {
+	source string
+	args   []string
+}
+
+const (
+	nowMS   = 1_773_480_413_589
+	startMS = nowMS - 600_000
+	ttlMS   = 1_000_000 // of a key that is there before
+	hourMS  = 3_600_000
+	any_    = "*" // whatever it is: another test's business
+)
+
+const trainer, student = "0b7b3ad8-1d2c-4b8f-9d3e-5f8a2c6e4b10", "7f1f7f2e-93d5-4c3c-8a51-0e2d9b6a1c42"
+
+func scriptsUnderTest() map[string]script {
+	now, start, fence := ms(nowMS), ms(startMS), fenceOf(home)
+	return map[string]script{
+		"open": {openLua, []string{"", now, start, place(home), fence, "car", ms(hourMS), "0"}},
+		"update": {updateLua, append([]string{
+			"", now, "12.9790452", "77.5929284", "10.0", "", "", "", "0",
+		}, geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)))},
+		"end":  {endLua, []string{"", now, start, "300000"}},
+		"meta": {metaLua, []string{trainer, student, "300000"}},
+	}
+}
+
+func ms(n int64) string { return strconv.FormatInt(n, 10) }
+
+func fenceOf(p geo.Point) string {
+	fence, err := geo.Cover(p, 150)
+	if err != nil {
+		panic(err)
+	}
+	return fence.String()
+}
+
+type hash map[string]string
+
+// with is the hash with these fields on top.
+func (h hash) with(fields hash) hash {
+	all := maps.Clone(h)
+	maps.Copy(all, fields)
+	return all
+}
+
+var (
+	opened = hash{"started": ms(startMS), "home": place(home), "fence": fenceOf(home), "mode": "car", "seq": ms(startMS)}
+	mark   = hash{"started": ms(startMS), "ended": "1", "seq": ms(startMS + 1)}
+	// moving is opened with a fix 300 m north of home, five seconds ago.
+	moving = opened.with(hash{
+		"lat": "12.9790452", "lng": "77.5929284", "acc": "10.0", "spd": "", "hdg": "", "ts": ms(nowMS - 5000), "rec": ms(nowMS - 6000),
+		"seq": ms(nowMS - 5000), "tat": ms(nowMS), "pace": "0", "paced": "0",
+		"mark": "12.9790452 77.5929284 100 " + ms(nowMS-5000) + " " + ms(nowMS-6000), "rival": "", "odd": "",
+	})
+)
+
+// row is one call of a script on a key in a known state. At least one for each
+// return code: header_test.go counts them.
+type row struct {
+	script, name string
+	before       hash           // nil: no key
+	args         map[int]string // by index, over the script's usual ones
+	reply        []any          // the code first; any_ for what does not matter here
+	after        hash           // the fields that changed; nil: nothing was written
+	gone         bool           // whatever was there before is not
+	ttl          int64          // PTTL after; 0: as before
+	told         string         // the message on the channel; empty: none
+}
+
+func rows() []row {
+	seq := func(n int64) string { return ms(n) }
+	judged := func(code int64) []any { return []any{code, nowMS, 5000, nowMS - 5000, 295_000, 0, any_, any_} }
+	return []row{
+		{script: "open", name: "past_its_hour", args: map[int]string{3: ms(nowMS - hourMS)}, reply: []any{0}},
+		{script: "open", name: "older", before: opened, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
+		{script: "open", name: "ended", before: mark, reply: []any{0}},
+		{script: "open", name: "older_than_the_ended", before: mark, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
+		{script: "open", name: "never_started", args: map[int]string{3: "0"}, reply: []any{0}},
+		{
+			script: "open", name: "new", reply: []any{1}, after: opened.with(hash{"seq": seq(nowMS)}),
+			ttl: hourMS - 600_000, told: seq(nowMS),
+		},
+		{
+			script: "open", name: "newer", before: moving, args: map[int]string{3: ms(startMS + 1)}, reply: []any{1}, gone: true,
+			after: opened.with(hash{"started": ms(startMS + 1), "seq": seq(nowMS)}), ttl: hourMS - 599_999, told: seq(nowMS),
+		},
+		{
+			script: "open", name: "newer_than_the_ended", before: mark.with(hash{"seq": seq(nowMS + 7)}), args: map[int]string{3: ms(startMS + 1)},
+			reply: []any{1}, gone: true, after: opened.with(hash{"started": ms(startMS + 1), "seq": seq(nowMS + 8)}),
+			ttl: hourMS - 599_999, told: seq(nowMS + 8),
+		},
+		{
+			script: "open", name: "restored", args: map[int]string{8: "1"}, reply: []any{1},
+			after: opened.with(hash{"seq": seq(nowMS), "odd": "0 " + ms(nowMS) + " 0 0"}), ttl: hourMS - 600_000, told: seq(nowMS),
+		},
+		{script: "open", name: "again", before: moving, reply: []any{2}},
+
+		{script: "end", name: "newer_known", before: moving, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
+		{script: "end", name: "again", before: mark, reply: []any{0}},
+		{script: "end", name: "never_started_under_a_running_one", before: moving, args: map[int]string{3: "0"}, reply: []any{0}},
+		{
+			script: "end", name: "running", before: moving, reply: []any{1}, gone: true,
+			after: mark.with(hash{"seq": seq(nowMS)}), ttl: 300_000, told: seq(nowMS),
+		},
+		{script: "end", name: "unknown", reply: []any{1}, after: mark.with(hash{"seq": seq(nowMS)}), ttl: 300_000, told: seq(nowMS)},
+		{
+			script: "end", name: "never_started", args: map[int]string{3: "0"}, reply: []any{1},
+			after: hash{"started": "0", "ended": "1", "seq": seq(nowMS)}, ttl: 300_000, told: seq(nowMS),
+		},
+		{
+			script: "end", name: "clock_set_back", before: moving.with(hash{"seq": seq(nowMS + 7)}), reply: []any{1}, gone: true,
+			after: mark.with(hash{"seq": seq(nowMS + 8)}), ttl: 300_000, told: seq(nowMS + 8),
+		},
+
+		{script: "update", name: "unknown", reply: []any{0}},
+		{script: "update", name: "ended", before: mark, reply: []any{1}},
+		{script: "update", name: "had_its_hour", before: moving.with(hash{"started": ms(nowMS - hourMS)}), reply: []any{1}},
+		{script: "update", name: "too_soon", before: moving.with(hash{"tat": ms(nowMS + 1001)}), reply: []any{2, nowMS, 1}},
+		{
+			script: "update", name: "stale/equal", before: moving, args: map[int]string{8: ms(nowMS - 6000)},
+			reply: []any{3, nowMS, 0, nowMS - 5000, 295_000, 0, 0, 0},
+		},
+		{
+			script: "update", name: "stale/too_old", before: opened, args: map[int]string{8: ms(nowMS - 300_001)},
+			reply: []any{3, nowMS, 0, startMS, 3_000_000, 0, 0, 0},
+		},
+		{
+			script: "update", name: "vague", before: moving, args: map[int]string{5: "200.1"},
+			reply: judged(4), after: hash{"tat": ms(nowMS + 5000)},
+		},
+		// What follows is the judgement's: here only that each code is reached.
+		{
+			script: "update", name: "jump", before: moving, args: map[int]string{3: "13.9790452"},
+			reply: judged(5), after: hash{"tat": ms(nowMS + 5000), "flags": any_, "rival": any_},
+		},
+		{
+			script: "update", name: "speed", before: moving, args: map[int]string{3: "12.9811000", 5: "0.0"},
+			reply: judged(6), after: hash{"tat": ms(nowMS + 5000), "flags": any_, "rival": any_},
+		},
+		{
+			script: "update", name: "ceiling", before: moving, args: map[int]string{3: "12.9840000"},
+			reply: judged(7), after: hash{"tat": ms(nowMS + 5000), "flags": any_, "rival": any_},
+		},
+		{
+			script: "update", name: "stored", before: moving, args: map[int]string{3: "12.9786000", 6: "36.0", 7: "180.0", 8: ms(nowMS - 1000)},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 0, 0, 0, 495, place(home)},
+			after: hash{
+				"lat": "12.9786000", "lng": "77.5929284", "acc": "10.0", "spd": "36.0", "hdg": "180.0", "ts": ms(nowMS), "rec": ms(nowMS - 1000),
+				"seq": seq(nowMS), "tat": ms(nowMS + 5000), "pace": any_, "paced": any_, "mark": any_,
+			},
+			ttl: 300_000, told: seq(nowMS),
+		},
+		{
+			script: "update", name: "stored/first_and_near_the_hour", before: opened.with(hash{"started": ms(nowMS - hourMS + 2000)}),
+			reply: []any{8, nowMS, 5000, nowMS, 2000, 0, 0, 0, 0, place(home)},
+			after: hash{
+				"lat": "12.9790452", "lng": "77.5929284", "acc": "10.0", "spd": "", "hdg": "", "ts": ms(nowMS), "rec": "0",
+				"seq": seq(nowMS), "tat": ms(nowMS + 5000), "pace": any_, "paced": any_, "mark": any_, "rival": "", "odd": "",
+			},
+			ttl: 2000, told: seq(nowMS),
+		},
+		{
+			script: "update", name: "stored/arriving", before: opened,
+			args:  map[int]string{3: "12.9763472", 10: geo.CellOf(home)},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 1, 0, 0, 0, place(home)},
+			after: hash{
+				"lat": "12.9763472", "lng": "77.5929284", "acc": "10.0", "spd": "", "hdg": "", "ts": ms(nowMS), "rec": "0", "arriving": "1",
+				"seq": seq(nowMS), "tat": ms(nowMS + 5000), "pace": any_, "paced": any_, "mark": any_, "rival": "", "odd": "",
+			},
+			ttl: 300_000, told: seq(nowMS),
+		},
+
+		{script: "meta", name: "new", reply: []any{1}, after: hash{"trainer": trainer, "student": student}, ttl: 300_000},
+		{
+			script: "meta", name: "again", before: hash{"trainer": student, "student": trainer}, reply: []any{1},
+			after: hash{"trainer": trainer, "student": student}, ttl: 300_000,
+		},
+	}
+}
+
+// TestScripts calls each script as the store does, by EVAL with one key, and
+// looks at everything it may touch: the reply, the hash, its life, the channel.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	spawntest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		b := newBench(t, url)
+		for _, r := range rows() {
+			t.Run(r.script+"/"+r.name, func(t *testing.T) { b.play(t, r) })
+		}
+	})
+}
+
+// bench is a place to call scripts at.
+type bench struct {
+	client valkey.Client
+	feed   valkey.DedicatedClient
+
+	mu   sync.Mutex
+	told map[string][]string
+}
+
+func newBench(t *testing.T, url string) *bench {
+	t.Helper()
+	b := &bench{client: rawClient(t, url), told: map[string][]string{}}
+	feed, release := b.client.Dedicate()
+	t.Cleanup(release)
+	feed.SetPubSubHooks(valkey.PubSubHooks{OnMessage: func(m valkey.PubSubMessage) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.told[m.Channel] = append(b.told[m.Channel], m.Message)
+	}})
+	b.feed = feed
+	return b
+}
+
+func (b *bench) play(t *testing.T, r row) {
+	t.Helper()
+	ref := newRef()
+	key, channel := journeyKey(ref), liveChannel(ref)
+	require.NoError(t, b.feed.Do(t.Context(), b.feed.B().Ssubscribe().Channel(channel).Build()).Error())
+	b.prepare(t, key, r.before)
+
+	reply, err := b.eval(t, key, channel, r)
+	require.NoError(t, err)
+	require.Len(t, reply, len(r.reply), "%v", reply)
+	for i, want := range r.reply {
+		if want != any_ {
+			assert.EqualValues(t, want, reply[i], "field %d of %v", i, reply)
+		}
+	}
+	b.requireHash(t, key, r)
+	b.requireLife(t, key, r)
+	b.requireTold(t, channel, r.told)
+}
+
+func (b *bench) prepare(t *testing.T, key string, before hash) {
+	t.Helper()
+	if before == nil {
+		return
+	}
+	words := []string{"HSET", key}
+	for name, value := range before {
+		words = append(words, name, value)
+	}
+	require.NoError(t, do(t, b.client, words...).Error())
+	require.NoError(t, do(t, b.client, "PEXPIRE", key, ms(ttlMS)).Error())
+}
+
+// eval gives integers as int64 and strings as they are.
+func (b *bench) eval(t *testing.T, key, channel string, r row) ([]any, error) {
+	t.Helper()
+	s := scriptsUnderTest()[r.script]
+	words := append([]string{"EVAL", s.source, "1", key}, s.args...)
+	if s.args[0] == "" {
+		words[4] = channel
+	}
+	for i, value := range r.args {
+		words[3+i] = value
+	}
+	reply, err := do(t, b.client, words...).ToAny()
+	if list, ok := reply.([]any); ok {
+		return list, err
+	}
+	return []any{reply}, err
+}
+
+func (b *bench) requireHash(t *testing.T, key string, r row) {
+	t.Helper()
+	want := hash{}
+	if !r.gone && r.before != nil {
+		want = r.before
+	}
+	want = want.with(r.after)
+	got, err := do(t, b.client, "HGETALL", key).AsStrMap()
+	require.NoError(t, err)
+	for name, value := range want {
+		if _, there := got[name]; there && value == any_ {
+			want[name] = got[name]
+		}
+	}
+	assert.Equal(t, map[string]string(want), got)
+}
+
+func (b *bench) requireLife(t *testing.T, key string, r row) {
+	t.Helper()
+	left, err := do(t, b.client, "PTTL", key).AsInt64()
+	require.NoError(t, err)
+	switch {
+	case r.before == nil && r.after == nil:
+		assert.EqualValues(t, -2, left, "no key")
+	case r.ttl == 0:
+		assert.InDelta(t, ttlMS, left, 1500)
+	default:
+		assert.InDelta(t, r.ttl, left, 1500)
+		assert.LessOrEqual(t, left, r.ttl)
+	}
+}
+
+// requireTold waits behind a message of its own, which comes after the script's.
+func (b *bench) requireTold(t *testing.T, channel, want string) {
+	t.Helper()
+	require.NoError(t, do(t, b.client, "SPUBLISH", channel, "barrier").Error())
+	var told []string
+	require.Eventually(t, func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		told = b.told[channel]
+		return len(told) > 0 && told[len(told)-1] == "barrier"
+	}, 10*time.Second, 100*time.Microsecond)
+	assert.Equal(t, strings.TrimSpace(want+" barrier"), strings.Join(told, " "))
+}
+
+// Without a clock argument a script asks the server.
+func TestScripts_server_clock(t *testing.T) {
+	t.Parallel()
+	spawntest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		s := connected(t, Options{URL: url})
+		j := journeyNow()
+		before := time.Now().UnixMilli()
+		opened, err := s.Open(t.Context(), j)
+		require.NoError(t, err)
+		require.True(t, opened)
+		first, err := s.Latest(t.Context(), j.Ref)
+		require.NoError(t, err)
+		receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+		require.NoError(t, err)
+		require.NoError(t, s.End(t.Context(), j))
+		last, err := s.Latest(t.Context(), j.Ref)
+		require.NoError(t, err)
+		after := time.Now().UnixMilli()
+
+		versions := []int64{before, first.Version, receipt.Version, last.Version, after + 2}
+		assert.IsNonDecreasing(t, versions)
+		assert.WithinRange(t, receipt.At, time.UnixMilli(before-1), time.UnixMilli(after+1))
+	})
+}
+
+// A journey's hash stays a listpack, the compact form, even at its fullest:
+// every field under 64 bytes, and all of it within the budget.
+func TestScripts_memory(t *testing.T) {
+	t.Parallel()
+	spawntest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		b := newBench(t, url)
+		sighting := "-89.1234567 -179.1234567 2000 " + ms(nowMS) + " " + ms(nowMS)
+		full := moving.with(hash{
+			"home": "-89.1234567 -179.1234567", "fence": widestFence(), "mode": "bike", "arriving": "1", "flags": "4095",
+			"lat": "-89.1234567", "lng": "-179.1234567", "acc": "200.0", "spd": "2000.0", "hdg": "359.9", "pace": "55555", "paced": "300000",
+			"mark": sighting, "rival": "3 " + sighting, "odd": strings.Join([]string{ms(nowMS), ms(nowMS), ms(nowMS), "3"}, " "),
+		})
+		for name, state := range map[string]hash{"opened": opened, "moving": moving, "full": full, "mark": mark} {
+			key := journeyKey(newRef())
+			b.prepare(t, key, state)
+			for field, value := range state {
+				assert.Less(t, len(value), 64, "%s: %s", field, value)
+			}
+			encoding, err := do(t, b.client, "OBJECT", "ENCODING", key).ToString()
+			require.NoError(t, err)
+			assert.Equal(t, "listpack", encoding, name)
+			bytes, err := do(t, b.client, "MEMORY", "USAGE", key, "SAMPLES", "0").AsInt64()
+			require.NoError(t, err)
+			t.Logf("%s: %d fields, %d bytes with the key", name, len(state), bytes)
+			assert.LessOrEqual(t, bytes, budget[name], name)
+		}
+	})
+}
+
+// budget in bytes, the key of 100 included, and some 40 more for what differs
+// between servers and allocators. A journey in its ordinary state is "moving".
+var budget = map[string]int64{"opened": 300, "moving": 510, "full": 710, "mark": 250}
+
+// widestFence is the longest that geo writes for a 150 m circle, over homes on
+// a grid.
+func widestFence() string {
+	widest := ""
+	for lat := -80.0; lat <= 80; lat += 1.37 {
+		for lng := -180.0; lng <= 180; lng += 13.7 {
+			if f := fenceOf(geo.MustPoint(lat, lng)); len(f) > len(widest) {
+				widest = f
+			}
+		}
+	}
+	return widest
+}
