@@ -7,7 +7,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,7 +76,7 @@ func TestCodes_are_distinct_and_in_capitals(t *testing.T) {
 		}
 		if of, isName := spec.Type.(*ast.Ident); isName && of.Name == "Code" {
 			value := spec.Values[0].(*ast.BasicLit).Value
-			require.Regexp(t, regexp.MustCompile(`^"[A-Z]+(_[A-Z]+)*"$`), value)
+			require.Regexp(t, `^"[A-Z]+(_[A-Z]+)*"$`, value)
 			require.False(t, seen[value], value)
 			seen[value] = true
 		}

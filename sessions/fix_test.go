@@ -26,11 +26,11 @@ func TestNewFix_refused(t *testing.T) {
 		"huge_accuracy":      {sessions.Fix{Point: park, AccuracyM: 100_000.1}, "accuracy"},
 		"accuracy_NaN":       {sessions.Fix{Point: park, AccuracyM: nan}, "accuracy"},
 		"accuracy_infinite":  {sessions.Fix{Point: park, AccuracyM: inf}, "accuracy"},
-		"negative_speed":     {sessions.Fix{Point: park, SpeedKMH: ptr(-1)}, "speed"},
-		"faster_than_flying": {sessions.Fix{Point: park, SpeedKMH: ptr(2000.1)}, "speed"},
+		"negative_speed":     {sessions.Fix{Point: park, SpeedKMH: new(-1.0)}, "speed"},
+		"faster_than_flying": {sessions.Fix{Point: park, SpeedKMH: new(2000.1)}, "speed"},
 		"speed_NaN":          {sessions.Fix{Point: park, SpeedKMH: &nan}, "speed"},
-		"negative_heading":   {sessions.Fix{Point: park, HeadingDeg: ptr(-0.1)}, "heading"},
-		"heading_over_360":   {sessions.Fix{Point: park, HeadingDeg: ptr(360.1)}, "heading"},
+		"negative_heading":   {sessions.Fix{Point: park, HeadingDeg: new(-0.1)}, "heading"},
+		"heading_over_360":   {sessions.Fix{Point: park, HeadingDeg: new(360.1)}, "heading"},
 		"heading_NaN":        {sessions.Fix{Point: park, HeadingDeg: &nan}, "heading"},
 		"last_century":       {sessions.Fix{Point: park, RecordedAt: time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)}, "recordedAt"},
 		"next_but_one":       {sessions.Fix{Point: park, RecordedAt: time.Date(2200, 1, 1, 0, 0, 0, 1, time.UTC)}, "recordedAt"},
@@ -48,13 +48,13 @@ func TestNewFix_refused(t *testing.T) {
 func TestNewFix_rounded(t *testing.T) {
 	t.Parallel()
 	given := sessions.Fix{
-		Point: park, AccuracyM: 4.96, SpeedKMH: ptr(25.34), HeadingDeg: ptr(89.95),
+		Point: park, AccuracyM: 4.96, SpeedKMH: new(25.34), HeadingDeg: new(89.95),
 		RecordedAt: noon.Add(1_999_999 * time.Nanosecond), Mock: true,
 	}
 	fix, err := sessions.NewFix(given)
 	require.NoError(t, err)
 	require.Equal(t, sessions.Fix{
-		Point: park, AccuracyM: 5, SpeedKMH: ptr(25.3), HeadingDeg: ptr(90),
+		Point: park, AccuracyM: 5, SpeedKMH: new(25.3), HeadingDeg: new(90.0),
 		RecordedAt: noon.Add(time.Millisecond), Mock: true,
 	}, fix)
 	require.InDelta(t, 25.34, *given.SpeedKMH, 0, "the caller's own value is left alone")
@@ -102,5 +102,3 @@ func TestNewFix_any(t *testing.T) {
 		}
 	})
 }
-
-func ptr(v float64) *float64 { return &v }

@@ -218,6 +218,43 @@ func TestFault_answer_to_the_commit_lost(t *testing.T) {
 	require.Len(t, events(t, b.url, s.ID), 2)
 }
 
+// The server's host has left the network without a word, and another took its
+// place. Nothing tells the pool that its connections are dead but their
+// silence, and nobody restarts the gateway.
+func TestFault_host_gone(t *testing.T) {
+	t.Parallel()
+	t.Run("while_connecting", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		wire := newProxy(t, b.url)
+		s := b.booked(t)
+		wire.leave()
+		repo, err := postgres.New(postgres.Options{
+			URL: wire.url, MaxConns: 1, CallTimeout: callTimeout, ConnectTimeout: callTimeout,
+		})
+		require.NoError(t, err)
+		t.Cleanup(repo.Close)
+		_, err = repo.Session(t.Context(), s.ID)
+		requireUnavailable(t, err)
+		wire.back()
+		bundle{Repository: repo}.heals(t, s.ID)
+	})
+	t.Run("with_connections_that_idle", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		wire := newProxy(t, b.url)
+		repo := open(t, postgres.Options{URL: wire.url, MaxConns: 8})
+		t.Cleanup(wire.drop) // else Close waits 15 s for each silent one to say goodbye
+		s := b.booked(t)
+		fill(t, bundle{Repository: repo, url: b.url}, s.ID, 3)
+		wire.leave()
+		wire.back()
+		<-time.After(1100 * time.Millisecond) // pgx looks only at what has idled for a second
+		_, err := repo.Session(t.Context(), s.ID)
+		require.NoError(t, err, "each silent one costs a ping, and the call still has time for a fresh one")
+	})
+}
+
 func TestRepository_Close_silent_server(t *testing.T) {
 	t.Parallel()
 	b, server := private(t, postgres.Options{CallTimeout: callTimeout, MaxConns: 4})

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -124,6 +125,20 @@ func TestRepository_Change(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, before, value[string](t, b.sql, row))
 	})
+	t.Run("a_refusal_keeps_its_connection", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		repo := open(t, postgres.Options{URL: b.url + "&application_name=this_test", MaxConns: 1})
+		s := b.booked(t)
+		const backends = `SELECT array_agg(pid::int) FROM pg_stat_activity WHERE application_name = 'this_test'`
+		before := value[[]int](t, b.sql, backends)
+		_, err := repo.Change(t.Context(), s.ID, func(*sessions.Session) ([]sessions.Event, error) {
+			return nil, sessions.Refuse(sessions.Forbidden, "no")
+		})
+		require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+		require.NoError(t, repo.Ping(t.Context()))
+		require.Equal(t, before, value[[]int](t, b.sql, backends))
+	})
 	t.Run("row_locked_elsewhere", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
@@ -161,9 +176,7 @@ func eventOnTheWire(t *testing.T) {
 	} {
 		want := map[string]any{"eventId": list[i]["event_id"]}
 		for _, from := range []map[string]any{parties, more} {
-			for k, v := range from {
-				want[k] = v
-			}
+			maps.Copy(want, from)
 		}
 		delete(want, "type")
 		require.Equal(t, more["type"], list[i]["type"])

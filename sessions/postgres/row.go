@@ -107,7 +107,10 @@ func homeJSON(p geo.Point) *string {
 // there or names none: one odd row of the house's must not take a student's
 // whole list away. A json.Number takes numbers in quotes, too.
 func parseHome(s *string) geo.Point {
-	var home struct{ Latitude, Longitude json.Number }
+	var home struct {
+		Latitude  json.Number `json:"latitude"`
+		Longitude json.Number `json:"longitude"`
+	}
 	if s == nil || json.Unmarshal([]byte(*s), &home) != nil {
 		return geo.Point{}
 	}

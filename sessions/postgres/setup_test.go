@@ -46,7 +46,7 @@ func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close(t.Context()) }) //nolint:usetesting // it ends without a goodbye, then
+	t.Cleanup(func() { _ = conn.Close(t.Context()) }) // which has ended: no goodbye
 	return conn
 }
 

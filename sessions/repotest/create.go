@@ -1,6 +1,7 @@
 package repotest
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
@@ -137,20 +138,17 @@ func latestFirst(t *testing.T, f Fixture) {
 		s.StudentID, s.ScheduledAt, s.CreatedAt = student, scheduled, created
 		return s
 	}
-	twins := []sessions.Session{book(now, now), book(now, now)}
-	slices.SortFunc(twins, func(a, b sessions.Session) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
 	want := []sessions.Session{
 		book(now.Add(time.Hour), now.Add(-time.Hour)),
-		book(now, now.Add(time.Minute)), twins[0], twins[1],
-		book(time.Time{}, now.Add(time.Hour)), book(time.Time{}, now),
+		book(now, now.Add(time.Minute)),
 	}
-	for _, i := range []int{4, 0, 3, 5, 2, 1} {
-		f.create(t, want[i])
+	for range 20 {
+		want = append(want, book(now, now))
+	}
+	slices.SortFunc(want[2:], func(a, b sessions.Session) int { return cmp.Compare(a.ID, b.ID) })
+	want = append(want, book(time.Time{}, now.Add(time.Hour)), book(time.Time{}, now))
+	for i := range want {
+		f.create(t, want[i*7%len(want)]) // all of them, as 7 and 24 have no divisor in common
 	}
 	list, err := f.Repo.OfStudent(t.Context(), student)
 	require.NoError(t, err)

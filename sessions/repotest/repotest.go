@@ -47,8 +47,12 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		name  string
 		tests map[string]func(*testing.T, Fixture)
 	}{
-		{"Create", createTests}, {"Session", sessionTests}, {"OfStudent", ofStudentTests},
-		{"Change", changeTests}, {"TrainerBusy", busyTests}, {"Race", raceTests},
+		{"Create", createTests},
+		{"Session", sessionTests},
+		{"OfStudent", ofStudentTests},
+		{"Change", changeTests},
+		{"TrainerBusy", busyTests},
+		{"Race", raceTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
@@ -121,15 +125,15 @@ func (f Fixture) arrive(t testing.TB, id sessions.ID, at time.Time) (sessions.Se
 }
 
 // verify stores the session whatever the answer, as the service does.
-func (f Fixture) verify(t testing.TB, id sessions.ID, otp string, at time.Time) (refused error, s sessions.Session) {
+func (f Fixture) verify(t testing.TB, id sessions.ID, otp string, at time.Time) (s sessions.Session, refused error) {
 	s, err := f.Repo.Change(t.Context(), id, func(s *sessions.Session) ([]sessions.Event, error) {
 		refused = s.Verify(otp, at)
 		return nil, nil
 	})
 	if err != nil {
-		return err, s
+		return s, err
 	}
-	return refused, s
+	return s, refused
 }
 
 func requireCode(t testing.TB, want sessions.Code, err error) {
