@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"doorstep/gateway/app"
@@ -17,6 +18,7 @@ import (
 // backend is the gateway of the demo and the store under it.
 type backend struct {
 	app     *app.App
+	http    *http.Client
 	server  *spawn.Server // nil: in memory
 	store   string        // which, for people
 	base    string        // http://host:port
@@ -25,12 +27,10 @@ type backend struct {
 
 // startBackend starts a private live store, where one is to be had, and a
 // gateway on a free loopback port, and returns when both answer.
-func startBackend(ctx context.Context, o Options, clock *Clock, log *journal) (*backend, error) {
-	b := &backend{}
-	url, err := b.startStore(ctx, o.Store)
-	if err != nil {
-		return nil, err
-	}
+func startBackend(ctx context.Context, o Options, clock *Clock, log *journal, client *http.Client) (*backend, error) {
+	b := &backend{http: client}
+	url := b.startStore(ctx, o.Store)
+	var err error
 	b.app, err = app.New(appOptions(o, url, clock, log))
 	if err == nil {
 		err = b.app.Start(ctx)
@@ -48,6 +48,11 @@ func startBackend(ctx context.Context, o Options, clock *Clock, log *journal) (*
 	return b, nil
 }
 
+const (
+	locationTTL    = 300 * time.Second
+	minLocationTTL = 100 * time.Millisecond
+)
+
 // appOptions: all that is not named here is the service's own default. The
 // code is left out of the answer to the trainer, so that it must come from the
 // student.
@@ -57,26 +62,33 @@ func appOptions(o Options, url string, clock *Clock, log *journal) app.Options {
 		Now: clock.Now, OTPInResponse: false,
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
+	if url != "" {
+		// A key expires on the store's own clock, which nobody can hurry.
+		opts.LocationTTL = max(clock.Real(locationTTL), minLocationTTL)
+	}
 	if o.Metrics {
 		opts.MetricsListen = "127.0.0.1:0"
 	}
 	return opts
 }
 
-func (b *backend) startStore(ctx context.Context, store string) (url string, err error) {
-	path, kind, ok := spawn.Find()
-	if store == "memory" || !ok {
-		b.store = "the live store in memory"
-		if !ok {
-			b.store += " (no valkey-server or redis-server on the PATH)"
-		}
-		return "", nil
+// startStore starts a private server, where one is to be had, and says what
+// became of it. Its url is empty in memory.
+func (b *backend) startStore(ctx context.Context, store string) (url string) {
+	if store == "memory" {
+		b.store = "in memory"
+		return ""
 	}
-	if b.server, err = spawn.Start(ctx, spawn.Options{Path: path}); err != nil {
-		return "", err
+	program, err := findServer(ctx)
+	if err == nil {
+		b.server, err = spawn.Start(ctx, spawn.Options{Path: program.path})
 	}
-	b.store = "a private " + kind.Program() + " on a unix socket"
-	return b.server.URL(), nil
+	if err != nil {
+		b.store = "in memory (" + strings.TrimPrefix(err.Error(), "spawn: ") + ")"
+		return ""
+	}
+	b.store = "a private " + program.name + " " + program.version + " on a unix socket"
+	return b.server.URL()
 }
 
 // readyIn bounds the wait for the gateway and its connection to the store.
@@ -103,7 +115,7 @@ func (b *backend) readiness(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := b.http.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -12,56 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"math"
 	"net/http"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
-	"doorstep/geo"
 	"doorstep/sessions"
 )
-
-// Options are the demo's settings; the tags are its flags.
-type Options struct {
-	Trace    []string `sep:"none" placeholder:"FILE" help:"Play a recording (CSV: unix_ms,lat,lng,...), a folder of them or a pattern; may be repeated. None: made-up drives."`
-	Journeys int      `default:"4" help:"How many drives to make up."`
-	Mode     string   `default:"" enum:",car,bike,walk" help:"Travel mode. Empty: by the recording's file name, or taking turns."`
-	Speed    float64  `default:"15" help:"How many times faster than life, 0.1 to 5000."`
-	Parallel int      `default:"100" help:"Journeys at once; the others wait."`
-	Seed     uint64   `default:"1" help:"Of the made-up drives; the same seed gives the same."`
-	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if there is one) or memory."`
-	Metrics  bool     `help:"Serve /metrics on a free port, and say where."`
-	Log      string   `placeholder:"FILE" help:"Write what happens, a line each: refused fixes with the reason, starts, arrivals."`
-
-	// Out is where it is shown: drawn on when it is a terminal, else written
-	// line by line. Nil: standard output.
-	Out io.Writer `kong:"-"`
-
-	lengthM float64 // of a made-up drive by car; tests make it short
-}
-
-func (o Options) validate() error {
-	switch {
-	case !(o.Speed >= 0.1 && o.Speed <= 5000):
-		return fmt.Errorf("speed: %v is not in [0.1, 5000]", o.Speed)
-	case o.Parallel < 1:
-		return fmt.Errorf("parallel: %d is under 1", o.Parallel)
-	case len(o.Trace) == 0 && (o.Journeys < 1 || o.Journeys > 10_000):
-		return fmt.Errorf("journeys: %d is not in [1, 10000]", o.Journeys)
-	}
-	return nil
-}
-
-func (o Options) playlist() (Playlist, error) {
-	if len(o.Trace) > 0 {
-		return Load(o.Trace, geo.Mode(o.Mode))
-	}
-	return Playlist{Plans: Generated(o.Seed, o.Journeys, geo.Mode(o.Mode), o.lengthM)}, nil
-}
 
 // ErrUnexplained says that the service gave an answer that it should not have.
 var ErrUnexplained = errors.New("demo: the service gave answers that nothing explains")
@@ -133,7 +92,8 @@ const farewell = 5 * time.Second
 
 func (d *demo) run(ctx context.Context) (err error) {
 	d.clock = NewClock(time.Now().Truncate(time.Millisecond), d.opts.Speed)
-	d.backend, err = startBackend(ctx, d.opts, d.clock, d.journal)
+	d.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2*d.opts.Parallel + 1, IdleConnTimeout: time.Minute}}
+	d.backend, err = startBackend(ctx, d.opts, d.clock, d.journal, d.http)
 	if err != nil {
 		return err
 	}
@@ -142,10 +102,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		defer cancel()
 		err = errors.Join(err, d.backend.stop(ctx))
 	}()
-	d.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2*d.opts.Parallel + 1, IdleConnTimeout: time.Minute}}
-	defer d.http.CloseIdleConnections()
+	defer d.http.CloseIdleConnections() // or the gateway would wait for them
 	for _, line := range d.about() {
-		d.journal.say("", "%s", line)
+		d.journal.sayf("", "%s", line)
 	}
 	began := time.Now()
 	if err := d.show(ctx, d.playAll); err != nil {
@@ -176,23 +135,30 @@ func (d *demo) frame() frame {
 
 // about says what is played, and on what.
 func (d *demo) about() []string {
-	what := fmt.Sprintf("%d made-up journeys (seed %d)", len(d.list.Plans), d.opts.Seed)
+	what := fmt.Sprintf("%s, made up (seed %d)", count(len(d.list.Plans), "journey"), d.opts.Seed)
 	if d.list.Recordings > 0 {
-		what = fmt.Sprintf("%d journeys from %d recordings", len(d.list.Plans), d.list.Recordings)
+		what = fmt.Sprintf("%s from %s", count(len(d.list.Plans), "journey"), count(d.list.Recordings, "recording"))
 		if d.list.Dropped > 0 {
-			what += fmt.Sprintf(" (%d stretches under a minute left out)", d.list.Dropped)
+			what += fmt.Sprintf(" (without %s under a minute)", count(d.list.Dropped, "part"))
 		}
 	}
-	lines := []string{fmt.Sprintf("%s at %gx, on %s", what, d.opts.Speed, d.backend.store), "gateway at " + d.backend.base}
+	lines := []string{fmt.Sprintf("%s, at %gx", what, d.opts.Speed), "live store: " + d.backend.store, "gateway: " + d.backend.base}
 	if d.backend.metrics != "" {
-		lines[1] += ", metrics at " + d.backend.metrics
+		lines = append(lines, "metrics: "+d.backend.metrics)
 	}
 	return lines
 }
 
+func count(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
+}
+
 // playAll plays every plan, so many at once, in their order.
 func (d *demo) playAll(ctx context.Context) error {
-	admin, err := d.client(sessions.Admin, sessions.NewID())
+	admin, err := d.newcomer(sessions.Admin, randomness(d.opts.Seed, math.MaxUint64))
 	if err != nil {
 		return err
 	}
@@ -222,39 +188,14 @@ func (d *demo) playAll(ctx context.Context) error {
 	return nil
 }
 
-// journey makes the i-th journey with its parties; their ids follow from the
-// seed.
-func (d *demo) journey(shared *stage, i int) (*journey, error) {
-	rng := rand.New(rand.NewPCG(d.opts.Seed, uint64(i)))
-	trainer, err := d.client(sessions.Trainer, newID(rng))
-	if err != nil {
-		return nil, err
+func (d *demo) begun() int {
+	n := 0
+	for _, l := range d.board.now() {
+		if l.State != Waiting {
+			n++
+		}
 	}
-	pupil, err := d.client(sessions.Student, newID(rng))
-	if err != nil {
-		return nil, err
-	}
-	j := &journey{stage: shared, plan: d.list.Plans[i], index: i, session: string(newID(rng)), sightings: newSightings()}
-	j.phone = &phone{client: trainer, journey: j, rng: rng}
-	j.student = &student{client: pupil, journey: j}
-	return j, nil
-}
-
-// tokenTTL outlasts any demo: tokens expire on the real clock.
-const tokenTTL = 24 * time.Hour
-
-func (d *demo) client(role sessions.Role, id sessions.ID) (*client, error) {
-	token, err := d.backend.app.Token(sessions.Caller{ID: id, Role: role}, tokenTTL)
-	return &client{base: d.backend.base, http: d.http, user: id, token: token}, err
-}
-
-func newID(rng *rand.Rand) sessions.ID {
-	var b [16]byte
-	for i := range b {
-		b[i] = byte(rng.Uint32())
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80 // version 4, RFC 9562
-	return sessions.ID(uuid.UUID(b).String())
+	return n
 }
 
 // conclude prints the summary and judges.
@@ -262,7 +203,7 @@ func (d *demo) conclude(ctx context.Context, took time.Duration) error {
 	totals := d.report.now()
 	text := "\n" + totals.summary(d.about(), took)
 	if ctx.Err() != nil {
-		text += "  interrupted\n"
+		text += fmt.Sprintf("  interrupted; %s not begun\n", count(len(d.list.Plans)-d.begun(), "journey"))
 	}
 	if totals.refused() > 0 && d.screen != nil && d.log == nil {
 		text += "  (--log FILE writes down each refused fix with the reason)\n"

@@ -24,8 +24,8 @@ const recentLines = 4
 
 func newJournal(to ...io.Writer) *journal { return &journal{began: time.Now(), to: to} }
 
-// say writes one line about one journey, or about all with an empty name.
-func (j *journal) say(name, format string, args ...any) {
+// sayf writes one line about one journey, or about all with an empty name.
+func (j *journal) sayf(name, format string, args ...any) {
 	line := fmt.Sprintf("%8.2fs  %s", time.Since(j.began).Seconds(), strings.TrimSpace(fmt.Sprintf("%-30s ", name)+fmt.Sprintf(format, args...)))
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -40,7 +40,7 @@ func (j *journal) say(name, format string, args ...any) {
 
 // Write takes the service's own log lines.
 func (j *journal) Write(text []byte) (int, error) {
-	j.say("service", "%s", strings.TrimSpace(string(text)))
+	j.sayf("service", "%s", strings.TrimSpace(string(text)))
 	return len(text), nil
 }
 

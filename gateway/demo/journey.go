@@ -28,12 +28,12 @@ type stage struct {
 	admin   *client
 }
 
-func (j *journey) line(f func(*Line))             { j.board.change(j.index, f) }
-func (j *journey) say(format string, args ...any) { j.journal.say(j.plan.Name, format, args...) }
+func (j *journey) line(f func(*Line))              { j.board.change(j.index, f) }
+func (j *journey) sayf(format string, args ...any) { j.journal.sayf(j.plan.Name, format, args...) }
 
 // odd notes an answer that nothing explains; the journey goes on.
 func (j *journey) odd(what string) {
-	j.say("UNEXPLAINED: %s", what)
+	j.sayf("UNEXPLAINED: %s", what)
 	j.report.unexplained(j.plan.Name + ": " + what)
 }
 
@@ -72,7 +72,7 @@ func (j *journey) play(ctx context.Context) (end State, note string, err error) 
 	end, note, err = j.travel(ctx)
 	if err != nil {
 		cancel()
-		<-told
+		<-told //nolint:errcheck // it has been told to let go, and says no more than that
 		return "", "", err
 	}
 	if err := j.heard(told, cancel); err != nil {
@@ -93,7 +93,7 @@ func (j *journey) heard(told <-chan error, cancel func()) error {
 		return err
 	case <-late.C:
 		cancel()
-		<-told
+		<-told //nolint:errcheck // as above
 		return fmt.Errorf("the student was not told of the end within %s", patience)
 	}
 }
@@ -122,7 +122,7 @@ func (j *journey) start(ctx context.Context) error {
 	j.phone.began = j.clock.Now()
 	j.line(func(l *Line) { l.State = OnTheWay })
 	j.report.count(func(t *totals) { t.started++ })
-	j.say("started by %s: %d fixes in %s", j.plan.Mode, len(j.plan.Fixes), j.plan.Length().Round(time.Second))
+	j.sayf("started by %s: %d fixes in %s", j.plan.Mode, len(j.plan.Fixes), j.plan.Length().Round(time.Second))
 	return nil
 }
 
@@ -144,12 +144,12 @@ func (j *journey) travel(ctx context.Context) (end State, note string, err error
 	case err != nil:
 		return "", "", err
 	case a.Status == http.StatusOK:
-		j.say("arrived")
+		j.sayf("arrived")
 		j.line(func(l *Line) { l.State = Arrived })
 		return Arrived, "", nil
 	}
 	why, explained := j.phone.doubts(a)
-	j.say("arrival refused, %s: %s", a.Code, why)
+	j.sayf("arrival refused, %s: %s", a.Code, why)
 	if !explained {
 		j.odd(unexpected{"arrived", a}.Error() + ", but " + why)
 	}
@@ -176,7 +176,7 @@ func (j *journey) verify(ctx context.Context) (State, error) {
 	if err != nil {
 		return "", err
 	}
-	j.say("verified by the student's code: the lesson begins")
+	j.sayf("verified by the student's code: the lesson begins")
 	return Verified, nil
 }
 
@@ -197,7 +197,7 @@ func (j *journey) insist(ctx context.Context, c *client, call, path string, body
 			return a, ctx.Err()
 		case err != nil:
 			j.report.count(func(t *totals) { t.failures++ })
-			j.say("no answer to %s, try %d: %v", call, try, err)
+			j.sayf("no answer to %s, try %d: %v", call, try, err)
 		default:
 			j.odd(unexpected{call, a}.Error())
 		}

@@ -72,12 +72,6 @@ func (b *board) change(i int, f func(*Line)) {
 	}
 }
 
-func (b *board) line(i int) Line {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lines[i]
-}
-
 // now is a copy of all lines.
 func (b *board) now() []Line {
 	b.mu.Lock()

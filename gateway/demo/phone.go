@@ -2,12 +2,9 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"strings"
 	"time"
 
 	"doorstep/geo"
@@ -22,7 +19,7 @@ type phone struct {
 	journey *journey
 	rng     *rand.Rand
 	began   time.Time // virtual; the fixes' first
-	next    time.Time // virtual; the service has asked not to come earlier
+	next    time.Time // virtual; the next fix is due, less early
 	last    *trace.Fix
 	lastAt  time.Time // virtual; last was stored
 }
@@ -146,7 +143,7 @@ func (p *phone) send(ctx context.Context, i, try int) (again time.Duration, err 
 			return 0, ctx.Err()
 		}
 		p.journey.report.count(func(t *totals) { t.failures++ })
-		p.journey.say("no answer to a fix, try %d: %v", try, err)
+		p.journey.sayf("no answer to a fix, try %d: %v", try, err)
 		return p.backOff(try), nil
 	}
 	return p.settle(a, i, try)
@@ -156,124 +153,6 @@ func (p *phone) send(ctx context.Context, i, try int) (again time.Duration, err 
 func (p *phone) backOff(try int) time.Duration {
 	d := min(time.Second<<min(try-1, 5), 30*time.Second)
 	return d/2 + time.Duration(p.rng.Int64N(int64(d)))
-}
-
-const (
-	labelStored   = "201 stored"
-	labelVague    = "201 ignored: low_accuracy"
-	labelStale    = "200 stale"
-	labelUnstored = "202 accepted, not stored"
-)
-
-// settle takes the service's answer to a fix.
-func (p *phone) settle(a answer, i, try int) (again time.Duration, err error) {
-	var r receipt
-	if a.Status < 300 && json.Unmarshal(a.Data, &r) != nil {
-		return 0, unexpected{"update", a}
-	}
-	p.next = p.comeBack(a, r)
-	switch {
-	case a.Status == http.StatusCreated && r.Ignored == "":
-		p.stored(i)
-	case a.Status == http.StatusCreated:
-		p.ignored(i)
-	case a.Status == http.StatusOK && r.Stale:
-		return 0, p.stale(a, i, try)
-	case a.Status == http.StatusAccepted:
-		p.counted(labelUnstored)
-		p.journey.say("fix not stored: the live store is away")
-		return time.Duration(r.NextUpdateMS) * time.Millisecond, nil
-	default:
-		return p.refused(a, i, try)
-	}
-	return 0, nil
-}
-
-// comeBack is when the next fix may come. A fix that was not believed counts
-// against the rate, but its answer does not say when.
-func (p *phone) comeBack(a answer, r receipt) time.Time {
-	in := cadence - early
-	switch {
-	case a.RetryMS > 0:
-		in = time.Duration(a.RetryMS) * time.Millisecond
-	case r.NextUpdateMS > 0:
-		in = time.Duration(r.NextUpdateMS)*time.Millisecond - early
-	}
-	return p.clock().Now().Add(in)
-}
-
-func (p *phone) counted(label string) {
-	p.journey.report.count(func(t *totals) { t.sent[label]++ })
-}
-
-func (p *phone) stored(i int) {
-	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
-	p.journey.report.count(func(t *totals) { t.sent[labelStored]++; t.stored++ })
-	p.journey.line(func(l *Line) { l.Stored++ })
-}
-
-func (p *phone) ignored(i int) {
-	p.counted(labelVague)
-	p.journey.line(func(l *Line) { l.Refused++ })
-	p.journey.say("fix ignored: its accuracy is %.0f m", p.fixes()[i].AccuracyM)
-}
-
-// stale is right for a fix whose first answer was lost, and for no other.
-func (p *phone) stale(a answer, i, try int) error {
-	p.counted(labelStale)
-	if try == 1 {
-		p.journey.odd(unexpected{"update", a}.Error() + " (stale, and sent for the first time)")
-		return nil
-	}
-	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
-	return nil
-}
-
-// refused takes a failure: told to wait, not believed, or in trouble.
-func (p *phone) refused(a answer, i, try int) (again time.Duration, err error) {
-	p.counted(a.label())
-	switch {
-	case a.Code == "RATE_LIMITED":
-		wait := max(time.Duration(a.RetryMS)*time.Millisecond, 50*time.Millisecond)
-		p.journey.say("fix too soon: sent again in %s", wait)
-		return wait, nil
-	case strings.HasPrefix(a.Code, "IMPLAUSIBLE_"):
-		p.disbelieved(a, i)
-		return 0, nil
-	case a.Status >= http.StatusInternalServerError:
-		p.journey.odd(unexpected{"update", a}.Error())
-		return p.backOff(try), nil
-	default:
-		return 0, unexpected{"update", a}
-	}
-}
-
-// disbelieved logs a refusal and what the phone can say for it: how fast it
-// would have had to travel since the last fix that was believed. At a speed
-// that its mode allows, the refusal is one that nothing explains.
-func (p *phone) disbelieved(a answer, i int) {
-	p.journey.line(func(l *Line) { l.Refused++ })
-	fix, mode := p.fixes()[i], p.journey.plan.Mode
-	if p.last == nil {
-		p.journey.odd(a.label() + " for the first fix of a journey")
-		return
-	}
-	away, took := geo.DistanceM(p.last.Point, fix.Point), span(*p.last, fix)
-	kmh := away / took.Seconds() * 3.6
-	limit := geo.DefaultLimits(mode).LimitKMH
-	what := fmt.Sprintf("%s: %.0f m in %s is %.0f km/h, and %s may do %.0f (%s)", a.Code, away, took, kmh, byMode(mode), limit, a.Message)
-	if kmh < limit {
-		p.journey.odd(what)
-		return
-	}
-	p.journey.say("fix refused, %s", what)
-}
-
-func byMode(m geo.Mode) string {
-	if m == geo.Walk {
-		return "a walk"
-	}
-	return "a " + string(m)
 }
 
 // fresh is how old the live location may be at an arrival.

@@ -72,8 +72,7 @@ func (f frame) render(columns, rows int, s style) []string {
 			foot = append(foot, s.paint(dim, fit("  "+strings.TrimSpace(line), columns, s)))
 		}
 	}
-	out := append(head, f.table(columns, rows-len(head)-len(foot), s)...)
-	out = append(out, foot...)
+	out := slices.Concat(head, f.table(columns, rows-len(head)-len(foot), s), foot)
 	return out[:min(len(out), max(rows, 1))]
 }
 
@@ -174,12 +173,12 @@ func (w widths) row(l Line, columns int, s style) string {
 	}
 	plain := fmt.Sprintf("%8s %7s  ", left, eta)
 	name := "  " + pad(fit(l.Name, w.name, s), w.name) + " "
-	tail := fmt.Sprintf(" %6d %7d %7s  %s", l.Stored, l.Refused, eye, l.Note)
+	tail := strings.TrimRight(fmt.Sprintf(" %6d %7d %7s  %s", l.Stored, l.Refused, eye, l.Note), " ")
 	used := utf8.RuneCountInString(name) + w.bar + 1 + utf8.RuneCountInString(plain) + 11
 	if used > columns {
 		return fit(name+pad("", w.bar)+" "+plain, columns, s)
 	}
-	return name + s.bar(l, w.bar) + " " + plain + s.paint(stateColour(l.State), pad(string(l.State), 11)) + strings.TrimRight(fit(tail, columns-used, s), " ")
+	return name + s.bar(l, w.bar) + " " + plain + s.paint(stateColour(l.State), pad(string(l.State), 11)) + fit(tail, columns-used, s)
 }
 
 func stateColour(st State) string {
@@ -211,7 +210,7 @@ func (l Line) done() float64 {
 
 func (l Line) eta() string {
 	switch {
-	case l.ETA <= 0:
+	case l.ETA <= 0 || l.ETA > time.Hour: // no journey takes longer: a guess from too little
 		return "-"
 	case l.Guess:
 		return "~" + clockFace(l.ETA)

@@ -75,71 +75,88 @@ func (t totals) fixes() int {
 func (t totals) refused() int {
 	n := 0
 	for label, k := range t.sent {
-		if strings.Contains(label, "IMPLAUSIBLE") || label == labelVague {
+		if strings.Contains(label, codeImplausible) || label == labelVague {
 			n += k
 		}
 	}
 	return n
 }
 
-// summary is the table at the end.
+// summary is the table at the end: name and value, and values without a name
+// that belong to the one above.
 func (t totals) summary(about []string, took time.Duration) string {
 	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
+	section := func(name string, values ...string) {
+		for _, v := range values {
+			fmt.Fprintf(&b, "  %-11s %s\n", name, v)
+			name = ""
+		}
 	}
-	for i, a := range about {
-		line([]string{"played", ""}[min(i, 1)], "%s", a)
-	}
-	line("took", "%s", took.Round(100*time.Millisecond))
-	line("journeys", "%s", t.endings())
-	line("fixes", "%s answered: %s stored, %s seen by the student%s", thousands(t.fixes()), thousands(t.stored), thousands(t.seen), t.besides())
-	for _, label := range byCount(t.sent) {
-		line("", "%9s  %s", thousands(t.sent[label]), label)
-	}
-	line("fix to eye", "p50 %s, p99 %s, longest %s", milliseconds(t.eye.quantile(.5)), milliseconds(t.eye.quantile(.99)), milliseconds(t.eye.max))
-	line("events", "%d TrainerJourneyStarted, %d TrainerJourneyEnded (%d arrived, %d cancelled)",
-		t.started, t.arrived()+t.ended[Stopped], t.arrived(), t.ended[Stopped])
-	if t.oddCount == 0 {
-		line("unexplained", "nothing")
-	}
-	for i, what := range t.odd {
-		line([]string{fmt.Sprintf("UNEXPLAINED"), ""}[min(i, 1)], "%s", what)
-	}
-	if more := t.oddCount - len(t.odd); more > 0 {
-		line("", "and %d more", more)
-	}
+	section("played", about...)
+	section("took", took.Round(100*time.Millisecond).String())
+	section("journeys", t.endings()...)
+	section("fixes", t.answers()...)
+	section("fix to eye", fmt.Sprintf("p50 %s, p99 %s, longest %s (%s of %s stored were seen)", milliseconds(t.eye.quantile(.5)),
+		milliseconds(t.eye.quantile(.99)), milliseconds(t.eye.max), thousands(t.seen), thousands(t.stored)))
+	section("events", fmt.Sprintf("%d TrainerJourneyStarted, %d TrainerJourneyEnded (%d arrived, %d cancelled)",
+		t.started, t.arrived()+t.ended[Stopped], t.arrived(), t.ended[Stopped]))
+	section("unexplained", t.oddities()...)
 	return b.String()
 }
 
 func (t totals) arrived() int { return t.ended[Arrived] + t.ended[Verified] }
 
 // endings says how the journeys ended, and why some did not arrive.
-func (t totals) endings() string {
-	var parts []string
-	for _, s := range []State{Verified, Arrived, Stopped, Interrupted, Failed} {
-		if n := t.ended[s]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+func (t totals) endings() []string {
+	var out []string
+	for _, s := range []State{Verified, Stopped, Interrupted, Failed} {
+		n := t.ended[s]
+		switch {
+		case n == 0:
+		case s == Stopped:
+			out = append(out, fmt.Sprintf("%d stopped, not let in at the door: %s", n, t.refusals()))
+		default:
+			out = append(out, fmt.Sprintf("%d %s", n, s))
 		}
 	}
-	for _, why := range byCount(t.why) {
-		parts = append(parts, fmt.Sprintf("%d x %s", t.why[why], why))
+	if len(out) == 0 {
+		return []string{"none ended"}
 	}
-	return cmp.Or(strings.Join(parts, ", "), "none")
+	return out
 }
 
-func (t totals) besides() string {
+func (t totals) refusals() string {
 	var parts []string
+	for _, code := range byCount(t.why) {
+		parts = append(parts, fmt.Sprintf("%d %s", t.why[code], code))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// answers is the answers to fixes, the most frequent first.
+func (t totals) answers() []string {
+	out := []string{thousands(t.fixes()) + " answered"}
 	if t.overtaken > 0 {
-		parts = append(parts, thousands(t.overtaken)+" never sent (a newer one was due)")
+		out[0] += ", " + thousands(t.overtaken) + " never sent (a newer one was due)"
+	}
+	for _, label := range byCount(t.sent) {
+		out = append(out, fmt.Sprintf("%9s  %s", thousands(t.sent[label]), label))
 	}
 	if t.failures > 0 {
-		parts = append(parts, thousands(t.failures)+" requests without an answer")
+		out = append(out, thousands(t.failures)+" requests without an answer")
 	}
-	if len(parts) == 0 {
-		return ""
+	return out
+}
+
+func (t totals) oddities() []string {
+	out := t.odd
+	if more := t.oddCount - len(t.odd); more > 0 {
+		out = append(out, fmt.Sprintf("and %d more", more))
 	}
-	return "; " + strings.Join(parts, "; ")
+	if len(out) == 0 {
+		return []string{"nothing"}
+	}
+	return out
 }
 
 // byCount is the keys, most frequent first.

@@ -21,8 +21,9 @@ type frame struct {
 // frame stays where it is.
 type screen struct {
 	terminal
-	style style
-	drawn int // lines of the last frame, which the cursor is under
+	style         style
+	drawn         int // lines of the last frame, which the cursor is under
+	columns, rows int
 }
 
 const frameEvery = 100 * time.Millisecond
@@ -57,9 +58,15 @@ func (s *screen) paint(f frame) {
 		columns, rows = 80, 24
 	}
 	lines := f.render(columns-1, rows-1, s.style) // the last column and row would wrap and scroll
-	s.put(redraw(s.drawn, lines))
-	s.drawn = len(lines)
+	text := redraw(s.drawn, lines)
+	if s.drawn > 0 && (columns != s.columns || rows != s.rows) {
+		text = clearWindow + redraw(0, lines) // the terminal has moved what was drawn, nobody knows where to
+	}
+	s.put(text)
+	s.drawn, s.columns, s.rows = len(lines), columns, rows
 }
+
+const clearWindow = "\x1b[H\x1b[2J"
 
 // redraw is what turns the last frame of so many lines into the next.
 func redraw(before int, lines []string) string {

@@ -73,7 +73,7 @@ func (s *student) follow(ctx context.Context) error {
 func (s *student) trouble(ctx context.Context, a answer, err error) error {
 	if err != nil {
 		s.journey.report.count(func(t *totals) { t.failures++ })
-		s.journey.say("no answer to a read: %v", err)
+		s.journey.sayf("no answer to a read: %v", err)
 	} else {
 		s.journey.odd(unexpected{"live", a}.Error())
 	}
@@ -107,8 +107,11 @@ func (s *student) locate(a answer, v view) {
 		if seen {
 			l.Eye = eye
 		}
-		if l.State == OnTheWay && left <= arrivalRadiusM {
+		switch near := left <= arrivalRadiusM; {
+		case l.State == OnTheWay && near:
 			l.State = Arriving
+		case l.State == Arriving && !near: // a way that begins, or passes, near the home
+			l.State = OnTheWay
 		}
 	})
 }

@@ -1,0 +1,50 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"doorstep/geo"
+)
+
+// Options are the demo's settings; the tags are its flags.
+type Options struct {
+	Trace    []string `sep:"none" placeholder:"FILE" help:"Play a recording (CSV: unix_ms,lat,lng,...), a folder of them or a pattern; may be repeated. None: made-up drives."`
+	More     []string `arg:"" optional:"" name:"recording" help:"More recordings, as a shell makes of --trace *.csv."`
+	Journeys int      `default:"4" help:"How many drives to make up."`
+	Mode     string   `default:"" enum:",car,bike,walk" help:"Travel mode. Empty: by the recording's file name, or taking turns."`
+	Speed    float64  `default:"15" help:"How many times faster than life, 0.1 to 5000."`
+	Parallel int      `default:"100" help:"Journeys at once; the others wait."`
+	Seed     uint64   `default:"1" help:"Of the made-up drives; the same seed gives the same."`
+	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if there is one) or memory."`
+	Metrics  bool     `help:"Serve /metrics on a free port, and say where."`
+	Log      string   `placeholder:"FILE" help:"Write what happens, a line each: refused fixes with the reason, starts, arrivals."`
+
+	// Out is where it is shown: drawn on when it is a terminal, else written
+	// line by line. Nil: standard output.
+	Out io.Writer `kong:"-"`
+
+	lengthM float64 // of a made-up drive by car; tests make it short
+}
+
+func (o Options) validate() error {
+	switch {
+	case !(o.Speed >= 0.1 && o.Speed <= 5000):
+		return fmt.Errorf("speed: %v is not in [0.1, 5000]", o.Speed)
+	case o.Parallel < 1:
+		return fmt.Errorf("parallel: %d is under 1", o.Parallel)
+	case len(o.recordings()) == 0 && (o.Journeys < 1 || o.Journeys > 10_000):
+		return fmt.Errorf("journeys: %d is not in [1, 10000]", o.Journeys)
+	}
+	return nil
+}
+
+func (o Options) recordings() []string { return slices.Concat(o.Trace, o.More) }
+
+func (o Options) playlist() (Playlist, error) {
+	if names := o.recordings(); len(names) > 0 {
+		return Load(names, geo.Mode(o.Mode))
+	}
+	return Playlist{Plans: Generated(o.Seed, o.Journeys, geo.Mode(o.Mode), o.lengthM)}, nil
+}

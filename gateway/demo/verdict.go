@@ -1,0 +1,133 @@
+package demo
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"doorstep/geo"
+)
+
+const (
+	labelStored   = "201 stored"
+	labelVague    = "201 ignored: low_accuracy"
+	labelStale    = "200 stale"
+	labelUnstored = "202 accepted, not stored"
+)
+
+// settle takes the service's answer to a fix.
+func (p *phone) settle(a answer, i, try int) (again time.Duration, err error) {
+	var r receipt
+	if a.Status < 300 && json.Unmarshal(a.Data, &r) != nil {
+		return 0, unexpected{"update", a}
+	}
+	p.comeBack(a, r)
+	switch {
+	case a.Status == http.StatusCreated && r.Ignored == "":
+		p.stored(i)
+	case a.Status == http.StatusCreated:
+		p.ignored(i)
+	case a.Status == http.StatusOK && r.Stale:
+		p.stale(a, i, try)
+	case a.Status == http.StatusAccepted:
+		p.counted(labelUnstored)
+		p.journey.sayf("fix not stored: the live store is away")
+		return time.Duration(r.NextUpdateMS) * time.Millisecond, nil
+	default:
+		return p.refused(a, i, try)
+	}
+	return 0, nil
+}
+
+// comeBack keeps when the next fix is due, as the service does: one cadence
+// after the last one was. A fix that was not believed counts against the rate
+// like any other, but its answer does not say when to come back.
+func (p *phone) comeBack(a answer, r receipt) {
+	now := p.clock().Now()
+	switch {
+	case a.RetryMS > 0:
+		p.next = now.Add(time.Duration(a.RetryMS) * time.Millisecond)
+	case r.NextUpdateMS > 0:
+		p.next = now.Add(time.Duration(r.NextUpdateMS)*time.Millisecond - early)
+	case strings.HasPrefix(a.Code, codeImplausible):
+		p.next = later(p.next.Add(early), now).Add(cadence - early)
+	}
+}
+
+// codeImplausible begins the code of every refusal of what a fix says.
+const codeImplausible = "IMPLAUSIBLE_"
+
+func (p *phone) counted(label string) {
+	p.journey.report.count(func(t *totals) { t.sent[label]++ })
+}
+
+func (p *phone) stored(i int) {
+	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
+	p.journey.report.count(func(t *totals) { t.sent[labelStored]++; t.stored++ })
+	p.journey.line(func(l *Line) { l.Stored++ })
+}
+
+func (p *phone) ignored(i int) {
+	p.counted(labelVague)
+	p.journey.line(func(l *Line) { l.Refused++ })
+	p.journey.sayf("fix ignored: its accuracy is %.0f m", p.fixes()[i].AccuracyM)
+}
+
+// stale is right for a fix whose first answer was lost, and for no other.
+func (p *phone) stale(a answer, i, try int) {
+	p.counted(labelStale)
+	if try == 1 {
+		p.journey.odd(unexpected{"update", a}.Error() + " (stale, and sent for the first time)")
+		return
+	}
+	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
+}
+
+// refused takes a failure: told to wait, not believed, or in trouble.
+func (p *phone) refused(a answer, i, try int) (again time.Duration, err error) {
+	p.counted(a.label())
+	switch {
+	case a.Code == "RATE_LIMITED":
+		wait := max(time.Duration(a.RetryMS)*time.Millisecond, 50*time.Millisecond)
+		p.journey.sayf("fix too soon: sent again in %s", wait)
+		return wait, nil
+	case strings.HasPrefix(a.Code, codeImplausible):
+		p.disbelieved(a, i)
+		return 0, nil
+	case a.Status >= http.StatusInternalServerError:
+		p.journey.odd(unexpected{"update", a}.Error())
+		return p.backOff(try), nil
+	default:
+		return 0, unexpected{"update", a}
+	}
+}
+
+// disbelieved logs a refusal and what the phone can say for it: how fast it
+// would have had to travel since the last fix that was believed. At a speed
+// that its mode allows, the refusal is one that nothing explains.
+func (p *phone) disbelieved(a answer, i int) {
+	p.journey.line(func(l *Line) { l.Refused++ })
+	fix, mode := p.fixes()[i], p.journey.plan.Mode
+	if p.last == nil {
+		p.journey.odd(a.label() + " for the first fix of a journey")
+		return
+	}
+	away, took := geo.DistanceM(p.last.Point, fix.Point), span(*p.last, fix)
+	kmh := away / took.Seconds() * 3.6
+	limit := geo.DefaultLimits(mode).LimitKMH
+	what := fmt.Sprintf("%s: %.0f m in %s is %.0f km/h, and %s may do %.0f (%s)", a.Code, away, took, kmh, byMode(mode), limit, a.Message)
+	if kmh < limit {
+		p.journey.odd(what)
+		return
+	}
+	p.journey.sayf("fix refused, %s", what)
+}
+
+func byMode(m geo.Mode) string {
+	if m == geo.Walk {
+		return "a walk"
+	}
+	return "a " + string(m)
+}
