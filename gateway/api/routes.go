@@ -63,6 +63,10 @@ func New(deps Deps) *API { return &API{deps: deps} }
 func (a *API) Register(h *server.Hertz) {
 	h.Use(a.observe)
 	for _, r := range a.routes() {
+	// A path has one spelling. By default Hertz decodes and cleans it first, so
+	// that ID%2Fstop-journey and x/../ID//stop-journey are calls that no rule of
+	// a proxy in front has seen.
+	h.GetOptions().UseRawPath = true
 		h.Handle(r.method, r.path, r.handler)
 	}
 	h.NoRoute(func(_ context.Context, c *app.RequestContext) { a.fail(c, errNoRoute) })
