@@ -8,6 +8,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
@@ -61,16 +63,34 @@ func New(deps Deps) *API { return &API{deps: deps} }
 
 // Register adds the routes: the contract's calls by number.
 func (a *API) Register(h *server.Hertz) {
-	h.Use(a.observe)
-	for _, r := range a.routes() {
 	// A path has one spelling. By default Hertz decodes and cleans it first, so
 	// that ID%2Fstop-journey and x/../ID//stop-journey are calls that no rule of
 	// a proxy in front has seen.
 	h.GetOptions().UseRawPath = true
+	h.Use(a.observe)
+	for _, r := range a.routes() {
 		h.Handle(r.method, r.path, r.handler)
 	}
 	h.NoRoute(func(_ context.Context, c *app.RequestContext) { a.fail(c, errNoRoute) })
-	h.NoMethod(func(_ context.Context, c *app.RequestContext) { a.fail(c, errNoMethod) })
+	h.NoMethod(func(_ context.Context, c *app.RequestContext) {
+		c.Header("Allow", a.allowed(string(c.Request.URI().PathOriginal()))) // a must of RFC 9110, section 15.5.6
+		a.fail(c, errNoMethod)
+	})
+}
+
+// allowed is the methods of a path that has some.
+func (a *API) allowed(path string) string {
+	var methods []string
+	for _, r := range a.routes() {
+		if matches(strings.Split(r.path, "/"), strings.Split(path, "/")) && !slices.Contains(methods, r.method) {
+			methods = append(methods, r.method)
+		}
+	}
+	return strings.Join(methods, ", ")
+}
+
+func matches(pattern, path []string) bool {
+	return slices.EqualFunc(pattern, path, func(p, s string) bool { return p == s || strings.HasPrefix(p, ":") })
 }
 
 type route struct {
