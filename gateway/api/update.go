@@ -90,7 +90,10 @@ func (b updateBody) fix() (sessions.Fix, error) {
 		fix.AccuracyM = *b.Accuracy
 	}
 	if b.RecordedAt != nil {
-		fix.RecordedAt = *b.RecordedAt
+		// Not left to NewFix: to it the year 1 is a phone that did not say.
+		if fix.RecordedAt, err = sessions.Instant("recordedAt", *b.RecordedAt); err != nil {
+			return sessions.Fix{}, err
+		}
 	}
 	fix.Mock = b.Mock != nil && *b.Mock
 	return sessions.NewFix(fix)
