@@ -216,7 +216,7 @@ func (h *house) post(t testing.TB, token, path string, body any, edits ...edit) 
 
 func (h *house) do(t testing.TB, method, token, path string, body []byte, edits ...edit) answer {
 	t.Helper()
-	a, err := h.try(t.Context(), t, method, token, path, body, edits...)
+	a, err := h.try(context.WithoutCancel(t.Context()), t, method, token, path, body, edits...)
 	require.NoError(t, err)
 	return a
 }
@@ -356,7 +356,7 @@ func wrong(otp string) map[string]string {
 // `code="FORBIDDEN"`.
 func (h *house) metric(t testing.TB, name string, labels ...string) float64 {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.MetricsAddr().String()+"/metrics", nil)
+	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, "http://"+h.MetricsAddr().String()+"/metrics", nil)
 	require.NoError(t, err)
 	res, err := h.client.Do(req)
 	require.NoError(t, err)
@@ -404,3 +404,5 @@ func handmade(t testing.TB, header, claims map[string]any, key []byte) string {
 }
 
 func jsonOf(v any) ([]byte, error) { return json.Marshal(v) }
+
+func jsonInto(text []byte, into any) error { return json.Unmarshal(text, into) }
