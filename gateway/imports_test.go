@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"scripts/spawn/child": {},
 
 	"sessions":          {"geo"},
-	"sessions/postgres": {"sessions", "geo"},
+	"sessions/postgres": {"sessions", "sessions/outbox", "geo"}, // it is the outbox's Store
 	"sessions/outbox":   {"sessions", "geo"},
 
 	"geo":       {},
@@ -58,6 +58,8 @@ var mayImport = map[string][]string{
 	"sessions/livetest":              {"sessions", "geo"},
 	"sessions/repotest":              {"sessions", "geo"},
 	"sessions/postgres/postgrestest": {"scripts/spawn/child"},
+	"sessions/outbox/outboxtest":     {"sessions", "sessions/outbox"},
+	"sessions/outbox/awstest":        {},
 }
 
 // homes says which of our packages may import an outside library directly.
@@ -65,7 +67,7 @@ var homes = map[string][]string{
 	"github.com/cloudwego":          {"gateway/api", "bench/..."},
 	"github.com/valkey-io":          {"scripts", "bench/..."},
 	"github.com/jackc":              {"sessions/postgres", "sessions/postgres/postgrestest"},
-	"github.com/aws":                {"sessions/outbox"},
+	"github.com/aws":                {"sessions/outbox", "sessions/outbox/awstest"},
 	"github.com/uber/h3-go":         {"geo"},
 	"github.com/prometheus":         {"metrics", "gateway/app"},
 	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "gateway/worker"},

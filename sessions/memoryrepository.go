@@ -16,7 +16,6 @@ const listLimit = 200
 type MemoryRepository struct {
 	mu       sync.Mutex
 	sessions map[ID]Session
-	events   []Event
 	onEvent  func(Event)
 }
 
@@ -24,7 +23,8 @@ var _ Repository = (*MemoryRepository)(nil)
 
 // NewMemoryRepository makes an empty one. onEvent, when not nil, is called
 // with each event after the change that raised it, in order, and under the
-// repository's lock: it must not block or call back.
+// repository's lock: it must not block or call back. The repository keeps no
+// event itself; outbox.Memory.Record does until it is published.
 func NewMemoryRepository(onEvent func(Event)) *MemoryRepository {
 	return &MemoryRepository{sessions: map[ID]Session{}, onEvent: onEvent}
 }
@@ -90,8 +90,10 @@ func (r *MemoryRepository) Change(_ context.Context, id ID, f func(*Session) ([]
 		return s, Refuse(TrainerBusy, "another journey of this trainer is running")
 	}
 	r.sessions[id] = changed
-	for _, e := range events {
-		r.record(e)
+	if r.onEvent != nil {
+		for _, e := range events {
+			r.onEvent(e)
+		}
 	}
 	return changed, nil
 }
@@ -122,18 +124,4 @@ func asBooked(changed, old Session) Session {
 	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
 	changed.ScheduledAt, changed.Home, changed.Mode, changed.CreatedAt = old.ScheduledAt, old.Home, old.Mode, old.CreatedAt
 	return changed
-}
-
-func (r *MemoryRepository) record(e Event) {
-	r.events = append(r.events, e)
-	if r.onEvent != nil {
-		r.onEvent(e)
-	}
-}
-
-// Events lists what has happened, oldest first.
-func (r *MemoryRepository) Events() []Event {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.events)
 }

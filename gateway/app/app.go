@@ -34,6 +34,7 @@ type App struct {
 	store    *scripts.Store // nil: embedded
 	verifier *auth.Verifier
 	database *postgres.Repository // nil: embedded
+	events   events
 	life     lifecycle
 
 	metricsAddr net.Addr
@@ -59,6 +60,9 @@ func New(opts Options) (*App, error) {
 	}
 	live, err := a.wireLive(m)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.wireEvents(metrics.NewOutbox(a.registry)); err != nil {
 		return nil, err
 	}
 	service := sessions.NewService(repo, live, sessions.ServiceOptions{
@@ -118,7 +122,7 @@ func (a *App) wireLive(m *metrics.Metrics) (sessions.Live, error) {
 
 func (a *App) wireRepository() (sessions.Repository, error) {
 	if a.opts.DatabaseURL == "" {
-		return sessions.NewMemoryRepository(nil), nil
+		return a.memoryRepository(), nil
 	}
 	repo, err := postgres.New(postgres.Options{URL: a.opts.DatabaseURL})
 	if err != nil {

@@ -67,6 +67,7 @@ func (a *App) start(ctx context.Context) error {
 	if a.store != nil {
 		a.background(ctx, "live store", a.store.Run)
 	}
+	a.startEvents(ctx)
 	if err := a.startMetrics(ctx); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ type Options struct {
 	ApproachFor      time.Duration `default:"60s" env:"DOORSTEP_APPROACH_FOR" help:"How long a track that began anew must go on before it can arrive."`
 	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"How much longer than the straight line a way is, for the ETA. 0: as measured."`
 
+	EventBus            string `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: consumers in this process."`
+	EventBridgeEndpoint string `name:"eventbridge-endpoint" env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL instead of the region's own endpoint."`
+
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
 	OTPInResponse bool          `default:"true" negatable:"" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too."`
 
@@ -81,8 +84,12 @@ func (o Options) validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"rate-interval", o.RateInterval}, {"rate-tolerance", o.RateTolerance}, {"location-ttl", o.LocationTTL},
-		{"journey-ttl", o.JourneyTTL}, {"valkey-timeout", o.ValkeyTimeout}, {"drain-timeout", o.DrainTimeout},
+		{"rate-interval", o.RateInterval},
+		{"rate-tolerance", o.RateTolerance},
+		{"location-ttl", o.LocationTTL},
+		{"journey-ttl", o.JourneyTTL},
+		{"valkey-timeout", o.ValkeyTimeout},
+		{"drain-timeout", o.DrainTimeout},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s: %s is negative", d.name, d.value)

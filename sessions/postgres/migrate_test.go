@@ -19,7 +19,7 @@ func TestMigrate(t *testing.T) {
 	t.Run("tells_progress_and_repeats", func(t *testing.T) {
 		t.Parallel()
 		url := postgrestest.New(t)
-		require.Equal(t, []string{"1 0001_sessions_and_outbox"}, migrated(t, url))
+		require.Equal(t, everyMigration(t), migrated(t, url))
 		require.Empty(t, migrated(t, url), "nothing is left to do")
 	})
 	t.Run("several_at_once", func(t *testing.T) {
@@ -43,7 +43,7 @@ func TestMigrate(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		require.Equal(t, 1, applied)
+		require.Equal(t, len(everyMigration(t)), applied)
 	})
 	t.Run("newer_database", func(t *testing.T) {
 		t.Parallel()
@@ -51,7 +51,7 @@ func TestMigrate(t *testing.T) {
 		b.exec(t, `INSERT INTO doorstep_migrations (version, name) VALUES (9999, '9999_from_the_future')`)
 		err := postgres.Migrate(t.Context(), b.url, nil)
 		require.ErrorIs(t, err, postgres.ErrNewerSchema)
-		require.ErrorContains(t, err, "it is at 9999, this binary knows 1")
+		require.ErrorContains(t, err, fmt.Sprintf("it is at 9999, this binary knows %d", len(everyMigration(t))))
 		require.NoError(t, b.CheckSchema(t.Context()), "but the binary before serves on: a roll-back needs it")
 	})
 	t.Run("fails_whole", func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestMigrate(t *testing.T) {
 		require.Zero(t, value[int](t, sql, `SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'outbox'`))
 		_, err = sql.Exec(t.Context(), `DROP TABLE outbox`)
 		require.NoError(t, err)
-		require.Len(t, migrated(t, url), 1)
+		require.Equal(t, everyMigration(t), migrated(t, url))
 	})
 	t.Run("no_server", func(t *testing.T) {
 		t.Parallel()
@@ -103,6 +103,18 @@ func TestMigrations_are_numbered_without_a_gap(t *testing.T) {
 		require.True(t, strings.HasPrefix(entry.Name(), fmt.Sprintf("%04d_", i+1)), entry.Name())
 		require.True(t, strings.HasSuffix(entry.Name(), ".sql"), entry.Name())
 	}
+}
+
+// everyMigration is what an empty database has applied to it, as migrated
+// tells it.
+func everyMigration(t testing.TB) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir("migrations")
+	require.NoError(t, err)
+	for i, entry := range entries {
+		all = append(all, fmt.Sprint(i+1, " ", strings.TrimSuffix(entry.Name(), ".sql")))
+	}
+	return all
 }
 
 func migrated(t testing.TB, url string) (applied []string) {

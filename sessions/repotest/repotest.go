@@ -7,6 +7,8 @@
 package repotest
 
 import (
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,14 +30,19 @@ type Fixture struct {
 
 // Memory is the fixture of a fresh sessions.MemoryRepository.
 func Memory(testing.TB) Fixture {
-	repo := sessions.NewMemoryRepository(nil)
-	return Fixture{Repo: repo, Events: func(_ testing.TB, id sessions.ID) (list []sessions.Event) {
-		for _, e := range repo.Events() {
-			if e.SessionID == id {
-				list = append(list, e)
-			}
-		}
-		return list
+	var (
+		mu     sync.Mutex
+		events = map[sessions.ID][]sessions.Event{}
+	)
+	repo := sessions.NewMemoryRepository(func(e sessions.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		events[e.SessionID] = append(events[e.SessionID], e)
+	})
+	return Fixture{Repo: repo, Events: func(_ testing.TB, id sessions.ID) []sessions.Event {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(events[id])
 	}}
 }
 

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"doorstep/sessions/postgres"
+)
+
+// outboxCommand is for the events that were given up.
+type outboxCommand struct {
+	List    outboxListCommand    `cmd:"" help:"List the dead letters: events that were given up, and why."`
+	Requeue outboxRequeueCommand `cmd:"" help:"Bring dead letters back to life."`
+}
+
+type outboxListCommand struct {
+	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
+	Limit       int    `default:"100" help:"How many at most, oldest first."`
+}
+
+// Run prints one line an event; nothing of what is in it.
+func (c *outboxListCommand) Run(ctx context.Context) error {
+	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, MaxConns: 1})
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	list, err := repo.DeadLetters(ctx, c.Limit)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SEQ\tTO\tTYPE\tSESSION\tATTEMPTS\tHAPPENED\tGIVEN UP\tREASON")
+	for _, d := range list {
+		to := d.Consumer
+		if to == "" {
+			to = "bus"
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", d.Seq, to, d.Type, d.SessionID, d.Attempts,
+			d.Since.Format(time.RFC3339), d.DeadAt.Format(time.RFC3339), d.Reason)
+	}
+	return w.Flush()
+}
+
+type outboxRequeueCommand struct {
+	DatabaseURL string  `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
+	All         bool    `help:"All of them."`
+	Seq         []int64 `arg:"" optional:"" help:"These, by their SEQ in the list."`
+}
+
+// Run says how many there were.
+func (c *outboxRequeueCommand) Run(ctx context.Context) error {
+	if c.All == (len(c.Seq) > 0) {
+		return errors.New("outbox requeue: say which, or --all")
+	}
+	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, MaxConns: 1})
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	n, err := repo.Requeue(ctx, c.All, c.Seq)
+	if err == nil {
+		fmt.Printf("%d requeued\n", n)
+	}
+	return err
+}

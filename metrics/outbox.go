@@ -1,0 +1,75 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Outbox is the series of the relays and of the queues' consumers. Their names
+// ("bus", "notify", …) are constants of the program.
+type Outbox struct {
+	published *prometheus.HistogramVec
+	failed    *prometheus.CounterVec
+	buried    *prometheus.CounterVec
+	waiting   *prometheus.GaugeVec
+	dead      *prometheus.GaugeVec
+	lag       *prometheus.GaugeVec
+	breaker   *prometheus.GaugeVec
+	consumed  *prometheus.HistogramVec
+}
+
+// delays covers an event's way to the bus: milliseconds when all is well, and
+// an outage of hours.
+var delays = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200}
+
+// NewOutbox registers the series on reg; it panics when one is there already.
+func NewOutbox(reg prometheus.Registerer) *Outbox {
+	m := &Outbox{
+		published: histogram("event_publish_delay_seconds", "From an event's happening to its being taken, by relay.", delays, "relay"),
+		failed:    counter("event_failures_total", "Attempts that failed, by relay and why (rejected, down, store).", "relay", "why"),
+		buried:    counter("events_buried_total", "New dead letters, by relay.", "relay"),
+		waiting:   gaugeVec("outbox_waiting", "Events that wait, by relay.", "relay"),
+		dead:      gaugeVec("outbox_dead_letters", "Dead letters, by relay.", "relay"),
+		lag:       gaugeVec("outbox_lag_seconds", "Age of the oldest event that waits, by relay.", "relay"),
+		breaker:   gaugeVec("event_bus_breaker_state", "1 for the state that the event bus's breaker is in.", "state"),
+		consumed: histogram("message_handling_duration_seconds",
+			"Handling of queue messages, by consumer and result (done, failed, malformed).", delays, "consumer", "result"),
+	}
+	reg.MustRegister(m.published, m.failed, m.buried, m.waiting, m.dead, m.lag, m.breaker, m.consumed)
+	return m
+}
+
+// EventPublished counts an event that was taken, and how long after it happened.
+func (m *Outbox) EventPublished(relay string, after time.Duration) {
+	m.published.WithLabelValues(relay).Observe(after.Seconds())
+}
+
+// EventFailed counts an attempt that failed.
+func (m *Outbox) EventFailed(relay, why string) { m.failed.WithLabelValues(relay, why).Inc() }
+
+// EventBuried counts a new dead letter.
+func (m *Outbox) EventBuried(relay string) { m.buried.WithLabelValues(relay).Inc() }
+
+// OutboxState sets the size of an outbox and the age of its oldest event.
+func (m *Outbox) OutboxState(relay string, waiting, dead int, lag time.Duration) {
+	m.waiting.WithLabelValues(relay).Set(float64(waiting))
+	m.dead.WithLabelValues(relay).Set(float64(dead))
+	m.lag.WithLabelValues(relay).Set(lag.Seconds())
+}
+
+// BusBreaker sets the breaker's state: closed, half-open or open.
+func (m *Outbox) BusBreaker(state string) {
+	for _, s := range []string{"closed", "half-open", "open"} {
+		v := 0.0
+		if s == state {
+			v = 1
+		}
+		m.breaker.WithLabelValues(s).Set(v)
+	}
+}
+
+// MessageHandled counts one queue message by what became of it.
+func (m *Outbox) MessageHandled(consumer, result string, took time.Duration) {
+	m.consumed.WithLabelValues(consumer, result).Observe(took.Seconds())
+}

@@ -1,0 +1,221 @@
+package outbox
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/smithy-go"
+	"github.com/sony/gobreaker/v2"
+)
+
+// Source is what the house's events say they come from; the rules ask for it.
+const Source = "admin-service"
+
+// EventBridge takes 10 entries a call and, as of 2025, 1 MB for all of them.
+// Ten of ours at their own limit stay under that.
+const (
+	maxEntries    = 10
+	maxEntryBytes = 64 << 10
+)
+
+// EventBridgeOptions are the settings of the bus. Zero means default.
+type EventBridgeOptions struct {
+	// Bus is the bus's name or ARN. Required.
+	Bus string
+	// Endpoint replaces the region's own, for a VPC endpoint or a test.
+	Endpoint string
+	// Timeout bounds one call, with the SDK's one retry in it. 5 s.
+	Timeout time.Duration
+	// BreakerTimeout is how long the breaker stays open. 5 s.
+	BreakerTimeout time.Duration
+	// OnBreaker hears of the breaker's states; it must not block.
+	OnBreaker func(state string)
+}
+
+// busName is EventBridge's own pattern. A name that is wrong must fail at the
+// start: it would be refused with every event.
+var busName = regexp.MustCompile(`^(arn:aws[a-z-]*:events:[a-z0-9-]+:\d{12}:event-bus/)?[/.\-_A-Za-z0-9]{1,256}$`)
+
+// EventBridge is the Publisher to AWS. Safe for concurrent use.
+type EventBridge struct {
+	opts    EventBridgeOptions
+	client  *eventbridge.Client
+	breaker *gobreaker.CircuitBreaker[*eventbridge.PutEventsOutput]
+}
+
+var _ Publisher = (*EventBridge)(nil)
+
+// NewEventBridge makes one with the region and the credentials of the SDK's own
+// variables and files. It reads those and calls nobody.
+func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
+	opts.Timeout = cmp.Or(opts.Timeout, 5*time.Second)
+	opts.BreakerTimeout = cmp.Or(opts.BreakerTimeout, 5*time.Second)
+	if !busName.MatchString(opts.Bus) {
+		return nil, fmt.Errorf("outbox: %q is not the name or ARN of an event bus", opts.Bus)
+	}
+	settings, err := awsSettings()
+	if err != nil {
+		return nil, err
+	}
+	b := &EventBridge{opts: opts}
+	b.client = eventbridge.NewFromConfig(settings, func(o *eventbridge.Options) {
+		if opts.Endpoint != "" {
+			o.BaseEndpoint = aws.String(opts.Endpoint)
+		}
+	})
+	b.breaker = gobreaker.NewCircuitBreaker[*eventbridge.PutEventsOutput](gobreaker.Settings{
+		Name: "eventbridge", MaxRequests: 1, Interval: 10 * time.Second, BucketPeriod: time.Second, Timeout: opts.BreakerTimeout,
+		// The relay stops at the first failure and probes with one batch, so
+		// failures come one by one; what is in flight with it makes five.
+		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 5 },
+		IsSuccessful: func(err error) bool { return err == nil || !isOutage(err) },
+		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if opts.OnBreaker != nil {
+				opts.OnBreaker(to.String())
+			}
+		},
+	})
+	if opts.OnBreaker != nil {
+		opts.OnBreaker(gobreaker.StateClosed.String())
+	}
+	return b, nil
+}
+
+// awsSettings are the SDK's own, but for the retries: the relay and the
+// visibility time-out are what retries here.
+func awsSettings() (aws.Config, error) {
+	settings, err := config.LoadDefaultConfig(context.Background(), config.WithRetryMaxAttempts(2))
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("outbox: AWS settings: %w", err)
+	}
+	if settings.Region == "" {
+		return aws.Config{}, errors.New("outbox: no AWS region: set AWS_REGION")
+	}
+	return settings, nil
+}
+
+// Publish keeps the contract of Publisher: one PutEvents for each ten rows.
+func (b *EventBridge) Publish(ctx context.Context, rows []Row) []error {
+	errs := make([]error, 0, len(rows))
+	for len(rows) > 0 {
+		n := min(len(rows), maxEntries)
+		errs = append(errs, b.publish(ctx, rows[:n])...)
+		rows = rows[n:]
+	}
+	return errs
+}
+
+// publish sends what is not too large, and puts each answer to its row.
+func (b *EventBridge) publish(ctx context.Context, rows []Row) []error {
+	errs := make([]error, len(rows))
+	var entries []types.PutEventsRequestEntry
+	var of []int // entry → row
+	for i, row := range rows {
+		detail := string(row.Event.Detail())
+		if size := entryBytes(string(row.Event.Type), detail); size > maxEntryBytes {
+			errs[i] = Permanent(fmt.Errorf("the event has %d bytes, %d are the limit", size, maxEntryBytes))
+			continue
+		}
+		entries, of = append(entries, types.PutEventsRequestEntry{
+			EventBusName: aws.String(b.opts.Bus), Source: aws.String(Source), DetailType: aws.String(string(row.Event.Type)),
+			Detail: aws.String(detail), Time: aws.Time(row.Event.At),
+		}), append(of, i)
+	}
+	if len(entries) > 0 {
+		for i, err := range b.put(ctx, entries) {
+			errs[of[i]] = err
+		}
+	}
+	return errs
+}
+
+// entryBytes is EventBridge's own sum: 14 for the time, and the texts.
+func entryBytes(detailType, detail string) int {
+	return 14 + len(Source) + len(detailType) + len(detail)
+}
+
+// put is one call, through the breaker. A refusal of the whole call for one
+// entry's sake is resolved by sending each alone.
+func (b *EventBridge) put(ctx context.Context, entries []types.PutEventsRequestEntry) []error {
+	call, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	answer, err := b.breaker.Execute(func() (*eventbridge.PutEventsOutput, error) {
+		return b.client.PutEvents(call, &eventbridge.PutEventsInput{Entries: entries})
+	})
+	switch {
+	case err == nil && len(answer.Entries) != len(entries):
+		err = Down(fmt.Errorf("the bus answered for %d of %d events", len(answer.Entries), len(entries)))
+	case err == nil:
+		return entryErrors(answer)
+	case isOutage(err):
+		err = Down(err)
+	case len(entries) > 1:
+		errs := make([]error, len(entries))
+		for i := range entries {
+			errs[i] = b.put(ctx, entries[i:i+1])[0]
+		}
+		return errs
+	default:
+		err = fmt.Errorf("refused: %s", codeOf(err))
+	}
+	errs := make([]error, len(entries))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// malformed are the codes by which EventBridge says that an entry will never be
+// taken.
+var malformed = map[string]bool{"MalformedDetail": true, "InvalidArgument": true}
+
+// refusals are the codes of a whole call that are about its entries. Any other
+// says that nothing can be published now: a network that is away, throttling,
+// a fault of the bus's, but also a key that has expired, a right that is
+// missing, a bus that was deleted. Those are for an operator to mend, and no
+// event may be lost until then.
+var refusals = map[string]bool{
+	"ValidationException": true, "InvalidParameterValue": true, "SerializationException": true,
+	"RequestEntityTooLargeException": true, "EntityTooLarge": true,
+}
+
+func isOutage(err error) bool { return err != nil && !refusals[codeOf(err)] }
+
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+// entryErrors reads an answer entry by entry: a call that succeeds may have
+// failed for some. Throttling is the bus's fault, not the entry's; an internal
+// failure is the bus's when nothing was taken, and beside entries that were
+// taken it is counted as the entry's, lest one be tried for ever.
+func entryErrors(answer *eventbridge.PutEventsOutput) []error {
+	errs := make([]error, len(answer.Entries))
+	someTaken := int(answer.FailedEntryCount) < len(answer.Entries)
+	for i, entry := range answer.Entries {
+		code := aws.ToString(entry.ErrorCode)
+		switch {
+		case code == "":
+		case malformed[code]:
+			errs[i] = Permanent(fmt.Errorf("refused: %s", code))
+		case (code == "InternalFailure" || code == "InternalException") && someTaken:
+			errs[i] = fmt.Errorf("refused: %s", code)
+		default:
+			errs[i] = Down(fmt.Errorf("not taken: %s", code))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,144 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/outboxtest"
+)
+
+// consumer is a Handler that does as it is told.
+type consumer struct {
+	mu     sync.Mutex
+	calls  int
+	done   []sessions.Event
+	answer func(sessions.Event) error
+}
+
+func (c *consumer) Handle(_ context.Context, e sessions.Event) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls++
+	if c.answer != nil {
+		if err := c.answer(e); err != nil {
+			return err
+		}
+	}
+	c.done = append(c.done, e)
+	return nil
+}
+
+// house wires the embedded default: outbox, bus, an inbox and a relay each.
+func house(t *testing.T, consumers ...*consumer) relaying {
+	t.Helper()
+	var inboxes []outbox.Inbox
+	for _, c := range consumers {
+		in := outbox.NewMemory(nil)
+		inboxes = append(inboxes, in)
+		r, err := outbox.NewRelay(in, outbox.NewHandling(c), outbox.RelayOptions{MaxAttempts: 3})
+		require.NoError(t, err)
+		go func() { _ = r.Run(t.Context()) }()
+	}
+	m := outbox.NewMemory(nil)
+	r, err := outbox.NewRelay(m, outbox.NewInProcess(inboxes...), outbox.RelayOptions{})
+	require.NoError(t, err)
+	go func() { _ = r.Run(t.Context()) }()
+	return relaying{Relay: r, Memory: m}
+}
+
+func TestInProcess(t *testing.T) {
+	t.Parallel()
+	t.Run("one_that_fails_holds_up_nobody", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			well := &consumer{}
+			ill := &consumer{answer: func(sessions.Event) error { return errors.New("no") }}
+			mad := &consumer{answer: func(sessions.Event) error { panic("ouch") }}
+			h := house(t, ill, well, mad)
+			events := outboxtest.Events(25)
+			for _, e := range events {
+				h.record(e, outboxtest.Event(e.SessionID, 9000))
+			}
+			h.Nudge()
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			require.Len(t, well.done, 50)
+			require.Equal(t, 50, well.calls, "and none repeats for another's failure")
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			require.Equal(t, 150, ill.calls, "three attempts each, then buried")
+			require.Equal(t, 150, mad.calls)
+			require.Equal(t, 50, well.calls)
+		})
+	})
+	t.Run("what_a_consumer_depends_on_is_away", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			away := true
+			c := &consumer{answer: func(sessions.Event) error {
+				if away {
+					return outbox.Down(errors.New("503"))
+				}
+				return nil
+			}}
+			h := house(t, c)
+			h.record(outboxtest.Events(25)...)
+			time.Sleep(time.Hour)
+			c.mu.Lock()
+			away = false
+			c.mu.Unlock()
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			require.Len(t, c.done, 25)
+		})
+	})
+	t.Run("without_consumers_events_end", func(t *testing.T) {
+		t.Parallel()
+		require.Equal(t, make([]error, 2), outbox.NewInProcess().Publish(t.Context(), make([]outbox.Row, 2)))
+	})
+	t.Run("inbox_away", func(t *testing.T) {
+		t.Parallel()
+		errs := outbox.NewInProcess(broken{}).Publish(t.Context(), make([]outbox.Row, 2))
+		require.Len(t, errs, 2)
+		for _, err := range errs {
+			require.True(t, outbox.IsDown(err))
+		}
+	})
+}
+
+type broken struct{}
+
+func (broken) Add(context.Context, []outbox.Row) error { return errors.New("away") }
+
+func TestMemoryOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		once := outbox.NewMemoryOnce(0, nil)
+		id, n := sessions.NewID(), 0
+		do := func(context.Context) error { n++; return nil }
+		require.Error(t, once.Once(t.Context(), "notify", id, func(context.Context) error { return errors.New("no") }))
+		require.NoError(t, once.Once(t.Context(), "notify", id, func(ctx context.Context) error {
+			require.ErrorIs(t, once.Once(ctx, "notify", id, do), outbox.ErrInProgress)
+			return do(ctx)
+		}))
+		require.NoError(t, once.Once(t.Context(), "notify", id, do))
+		require.Equal(t, 1, n)
+		time.Sleep(61 * time.Minute)
+		require.NoError(t, once.Once(t.Context(), "notify", id, do))
+		require.Equal(t, 1, n, "remembered for the window at least")
+		for range 3 {
+			time.Sleep(time.Hour)
+			require.NoError(t, once.Once(t.Context(), "notify", sessions.NewID(), do))
+		}
+		require.NoError(t, once.Once(t.Context(), "notify", id, do))
+		require.Equal(t, 5, n, "and not for ever")
+	})
+}

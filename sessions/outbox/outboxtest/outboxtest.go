@@ -1,0 +1,302 @@
+// Package outboxtest holds any outbox.Store to its contract: each clause of
+// that comment is a test here.
+//
+//	func TestStore(t *testing.T) { outboxtest.Run(t, open) }
+package outboxtest
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+	"doorstep/sessions/outbox"
+)
+
+// Fixture is an empty store under test, and the way events come into it.
+type Fixture struct {
+	Store outbox.Store
+	// Record stores what has just happened, in order.
+	Record func(t testing.TB, events ...sessions.Event)
+}
+
+// Event is the n-th thing that happened to a session. One n is one instant.
+func Event(session sessions.ID, n int) sessions.Event {
+	at := time.Date(2026, 3, 14, 12, 0, 0, n*1e6, time.UTC)
+	return sessions.Event{
+		ID: sessions.NewID(), Type: sessions.JourneyStarted, SessionID: session, TrainerID: sessions.NewID(),
+		StudentID: sessions.NewID(), At: at, JourneyStartedAt: at,
+	}
+}
+
+// Events is one event for each of n sessions.
+func Events(n int) []sessions.Event {
+	events := make([]sessions.Event, n)
+	for i := range events {
+		events[i] = Event(sessions.NewID(), i)
+	}
+	return events
+}
+
+// lease is longer than a test takes; short is one that runs out in it.
+const (
+	lease = time.Minute
+	short = 30 * time.Millisecond
+	soon  = 10 * time.Second
+)
+
+// Run is the contract suite. Each test opens its own fixture.
+func Run(t *testing.T, open func(t testing.TB) Fixture) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, Fixture){
+		"claim_takes_the_oldest_up_to_the_limit":    claimOldest,
+		"claim_takes_one_row_of_a_session":          claimOneOfSession,
+		"claim_holds_for_its_lease":                 claimLease,
+		"claim_is_exclusive_in_a_race":              claimRace,
+		"published_makes_way_for_the_next":          publishedMakesWay,
+		"published_holds_after_the_claim_ran_out":   publishedLate,
+		"retry_waits_and_counts":                    retryCounts,
+		"retry_holds_up_the_session":                retryHoldsUp,
+		"release_waits_and_does_not_count":          releaseDoesNotCount,
+		"bury_makes_way_and_is_counted":             buryMakesWay,
+		"what_is_done_stays_done":                   doneStaysDone,
+		"lag_counts_what_waits_claimed_or_not":      lagCounts,
+		"sweep_leaves_what_waits_and_what_is_fresh": sweepLeaves,
+		"event_comes_back_as_it_was":                eventIntact,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}
+
+func (f Fixture) claim(t testing.TB, limit int, d time.Duration) []outbox.Row {
+	t.Helper()
+	rows, err := f.Store.Claim(t.Context(), limit, d)
+	require.NoError(t, err)
+	for i := range rows {
+		require.NoError(t, rows[i].Unreadable)
+		require.True(t, i == 0 || rows[i-1].Seq < rows[i].Seq, "lowest first")
+	}
+	return rows
+}
+
+// claims waits for the next row to be due.
+func (f Fixture) claims(t testing.TB) outbox.Row {
+	t.Helper()
+	var rows []outbox.Row
+	require.Eventually(t, func() bool {
+		rows = f.claim(t, 1, lease)
+		return len(rows) == 1
+	}, soon, 2*time.Millisecond)
+	return rows[0]
+}
+
+func ids(rows []outbox.Row) []sessions.ID {
+	var list []sessions.ID
+	for _, row := range rows {
+		list = append(list, row.Event.ID)
+	}
+	return list
+}
+
+func seqs(rows []outbox.Row) []int64 {
+	list := make([]int64, len(rows))
+	for i, row := range rows {
+		list[i] = row.Seq
+	}
+	return list
+}
+
+func claimOldest(t *testing.T, f Fixture) {
+	require.Empty(t, f.claim(t, 10, lease), "of nothing")
+	events := Events(5)
+	f.Record(t, events...)
+	require.Equal(t, []sessions.ID{events[0].ID, events[1].ID, events[2].ID}, ids(f.claim(t, 3, lease)))
+	require.Equal(t, []sessions.ID{events[3].ID, events[4].ID}, ids(f.claim(t, 3, lease)))
+	require.Empty(t, f.claim(t, 3, lease))
+}
+
+func claimOneOfSession(t *testing.T, f Fixture) {
+	a, b := sessions.NewID(), sessions.NewID()
+	a1, a2, b1 := Event(a, 1), Event(a, 2), Event(b, 3)
+	f.Record(t, a1, a2, b1)
+	require.Equal(t, []sessions.ID{a1.ID, b1.ID}, ids(f.claim(t, 10, lease)))
+	require.Empty(t, f.claim(t, 10, lease), "a2 waits for a1, which is claimed")
+}
+
+func claimLease(t *testing.T, f Fixture) {
+	f.Record(t, Events(1)...)
+	first := f.claim(t, 1, short)
+	require.Len(t, first, 1)
+	require.Equal(t, 1, first[0].Attempts)
+	again := f.claims(t)
+	require.Equal(t, first[0].Event.ID, again.Event.ID)
+	require.Equal(t, 1, again.Attempts, "a claim that ran out says nothing about the event")
+}
+
+func claimRace(t *testing.T, f Fixture) {
+	const sessionsN, perSession, racers = 20, 3, 6
+	var all []sessions.Event
+	order := map[sessions.ID][]sessions.ID{}
+	for n := range perSession {
+		for s := range sessionsN {
+			if n == 0 {
+				all = append(all, Event(sessions.NewID(), n))
+			} else {
+				all = append(all, Event(all[s].SessionID, n))
+			}
+			e := all[len(all)-1]
+			order[e.SessionID] = append(order[e.SessionID], e.ID)
+		}
+	}
+	f.Record(t, all...)
+	var (
+		mu   sync.Mutex
+		got  = map[sessions.ID][]sessions.ID{}
+		left = len(all)
+		wg   sync.WaitGroup
+	)
+	for range racers {
+		wg.Go(func() {
+			for end := time.Now().Add(soon); time.Now().Before(end); {
+				rows, err := f.Store.Claim(t.Context(), 4, lease)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				for _, row := range rows { // "published" here: before the mark, as on a bus
+					got[row.Event.SessionID] = append(got[row.Event.SessionID], row.Event.ID)
+				}
+				left -= len(rows)
+				done := left <= 0
+				mu.Unlock()
+				if err := f.Store.Published(t.Context(), seqs(rows)); err != nil {
+					t.Error(err)
+				}
+				if done {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, order, got, "each once, and in order within its session")
+}
+
+func publishedMakesWay(t *testing.T, f Fixture) {
+	session := sessions.NewID()
+	one, two := Event(session, 1), Event(session, 2)
+	f.Record(t, one, two)
+	require.NoError(t, f.Store.Published(t.Context(), seqs(f.claim(t, 10, lease))))
+	require.Equal(t, []sessions.ID{two.ID}, ids(f.claim(t, 10, lease)))
+	require.NoError(t, f.Store.Published(t.Context(), nil), "of nothing")
+}
+
+func publishedLate(t *testing.T, f Fixture) {
+	f.Record(t, Events(1)...)
+	mine := f.claim(t, 1, short)
+	f.claims(t) // another relay's
+	require.NoError(t, f.Store.Published(t.Context(), seqs(mine)))
+	waiting, _, _, err := f.Store.Lag(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, waiting)
+}
+
+func retryCounts(t *testing.T, f Fixture) {
+	f.Record(t, Events(1)...)
+	row := f.claims(t)
+	require.NoError(t, f.Store.Retry(t.Context(), row.Seq, lease, "no"))
+	require.Empty(t, f.claim(t, 1, lease), "not due yet")
+	require.NoError(t, f.Store.Retry(t.Context(), row.Seq, short, "no"))
+	require.Equal(t, 3, f.claims(t).Attempts)
+}
+
+func retryHoldsUp(t *testing.T, f Fixture) {
+	session := sessions.NewID()
+	f.Record(t, Event(session, 1), Event(session, 2))
+	require.NoError(t, f.Store.Retry(t.Context(), f.claims(t).Seq, lease, "no"))
+	require.Empty(t, f.claim(t, 10, lease), "the second must not overtake the first")
+}
+
+func releaseDoesNotCount(t *testing.T, f Fixture) {
+	f.Record(t, Events(2)...)
+	rows := f.claim(t, 2, lease)
+	require.NoError(t, f.Store.Release(t.Context(), seqs(rows[:1]), 0))
+	require.NoError(t, f.Store.Release(t.Context(), seqs(rows[1:]), lease))
+	again := f.claims(t)
+	require.Equal(t, rows[0].Event.ID, again.Event.ID)
+	require.Equal(t, 1, again.Attempts)
+	require.Empty(t, f.claim(t, 2, lease), "the other is not due yet")
+}
+
+func buryMakesWay(t *testing.T, f Fixture) {
+	session := sessions.NewID()
+	one, two := Event(session, 1), Event(session, 2)
+	f.Record(t, one, two)
+	require.NoError(t, f.Store.Bury(t.Context(), f.claims(t).Seq, "poison"))
+	require.Equal(t, two.ID, f.claims(t).Event.ID)
+	waiting, _, dead, err := f.Store.Lag(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 1}, []int{waiting, dead})
+}
+
+func doneStaysDone(t *testing.T, f Fixture) {
+	f.Record(t, Events(2)...)
+	rows := f.claim(t, 2, lease)
+	require.NoError(t, f.Store.Published(t.Context(), seqs(rows[:1])))
+	require.NoError(t, f.Store.Bury(t.Context(), rows[1].Seq, "poison"))
+	for _, row := range rows { // a relay that is late
+		require.NoError(t, f.Store.Retry(t.Context(), row.Seq, 0, "late"))
+		require.NoError(t, f.Store.Release(t.Context(), []int64{row.Seq}, 0))
+		require.NoError(t, f.Store.Bury(t.Context(), row.Seq, "late"))
+	}
+	require.Empty(t, f.claim(t, 10, lease))
+	_, _, dead, err := f.Store.Lag(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, dead)
+}
+
+func lagCounts(t *testing.T, f Fixture) {
+	waiting, oldest, dead, err := f.Store.Lag(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []int{0, 0}, []int{waiting, dead})
+	require.True(t, oldest.IsZero())
+	f.Record(t, Events(3)...)
+	f.claim(t, 1, lease)
+	waiting, oldest, _, err = f.Store.Lag(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 3, waiting)
+	require.WithinDuration(t, time.Now(), oldest, soon)
+}
+
+func sweepLeaves(t *testing.T, f Fixture) {
+	f.Record(t, Events(3)...)
+	rows := f.claim(t, 2, lease)
+	require.NoError(t, f.Store.Published(t.Context(), seqs(rows)))
+	_, err := f.Store.Sweep(t.Context(), time.Hour, 10)
+	require.NoError(t, err)
+	for range 10 { // of none, of one, of one
+		n, err := f.Store.Sweep(t.Context(), -time.Second, 1)
+		require.NoError(t, err)
+		require.LessOrEqual(t, n, 1)
+	}
+	waiting, _, _, err := f.Store.Lag(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, waiting)
+}
+
+func eventIntact(t *testing.T, f Fixture) {
+	s := sessions.NewID()
+	started, ended, flagged := Event(s, 1), Event(sessions.NewID(), 2), Event(sessions.NewID(), 3)
+	ended.Type, ended.Reason, ended.At = sessions.JourneyEnded, sessions.EndTimeout, ended.At.Add(time.Hour)
+	flagged.Type, flagged.Verdict, flagged.Count = sessions.LocationSuspicious, "mock", 3
+	f.Record(t, started, ended, flagged)
+	for i, row := range f.claim(t, 10, lease) {
+		require.Equal(t, []sessions.Event{started, ended, flagged}[i], row.Event)
+	}
+}

@@ -1,0 +1,452 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/outboxtest"
+)
+
+// bus is a publisher that does as it is told. Its clock is the test's bubble's.
+type bus struct {
+	mu     sync.Mutex
+	calls  [][]outbox.Row
+	taken  []sessions.Event
+	times  []time.Time
+	answer func(row outbox.Row) error // nil: take it
+	takes  time.Duration
+}
+
+func (b *bus) Publish(ctx context.Context, rows []outbox.Row) []error {
+	select {
+	case <-time.After(b.delay()):
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, slices.Clone(rows))
+	errs := make([]error, len(rows))
+	for i, row := range rows {
+		switch {
+		case ctx.Err() != nil:
+			errs[i] = outbox.Down(ctx.Err())
+		case b.answer != nil:
+			errs[i] = b.answer(row)
+		}
+		if errs[i] == nil {
+			b.taken = append(b.taken, row.Event)
+			b.times = append(b.times, time.Now())
+		}
+	}
+	return errs
+}
+
+func (b *bus) delay() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.takes
+}
+
+func (b *bus) answers(f func(outbox.Row) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = f
+}
+
+func (b *bus) events() []sessions.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.taken)
+}
+
+// counts is Metrics that are read back.
+type counts struct {
+	mu                sync.Mutex
+	published, buried int
+	failed            map[string]int
+	waiting, dead     int
+	lag               time.Duration
+}
+
+func (c *counts) EventPublished(string, time.Duration) { c.mu.Lock(); c.published++; c.mu.Unlock() }
+func (c *counts) EventBuried(string)                   { c.mu.Lock(); c.buried++; c.mu.Unlock() }
+func (c *counts) EventFailed(_, why string) { c.mu.Lock(); c.failed[why]++; c.mu.Unlock() }
+
+func (c *counts) OutboxState(_ string, waiting, dead int, lag time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting, c.dead, c.lag = waiting, dead, lag
+}
+
+// relaying is a relay that runs in a bubble until the test's end or stop.
+type relaying struct {
+	*outbox.Relay
+	*outbox.Memory
+	bus  *bus
+	seen *counts
+	stop func() time.Duration // how long it took
+}
+
+func relay(t *testing.T, store outbox.Store, b *bus, opts outbox.RelayOptions) relaying {
+	t.Helper()
+	m := outbox.NewMemory(nil)
+	if store == nil {
+		store = m
+	}
+	seen := &counts{failed: map[string]int{}}
+	opts.Metrics = seen
+	r, err := outbox.NewRelay(store, b, opts)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.Run(ctx) }()
+	stop := func() time.Duration {
+		began := time.Now()
+		cancel()
+		<-done
+		return time.Since(began)
+	}
+	t.Cleanup(func() { stop() })
+	return relaying{r, m, b, seen, stop}
+}
+
+func (r relaying) record(events ...sessions.Event) {
+	for _, e := range events {
+		r.Record(e)
+	}
+}
+
+func TestRelay_timely(t *testing.T) {
+	t.Parallel()
+	t.Run("a_nudge_is_heard_at_once", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := relay(t, nil, &bus{}, outbox.RelayOptions{})
+			synctest.Wait()
+			began := time.Now()
+			r.record(outboxtest.Events(1)...)
+			r.Nudge()
+			synctest.Wait()
+			require.Len(t, r.bus.events(), 1)
+			require.Zero(t, time.Since(began))
+		})
+	})
+	t.Run("without_one_it_takes_less_than_a_second", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := relay(t, nil, &bus{}, outbox.RelayOptions{})
+			for range 200 {
+				synctest.Wait()
+				before := len(r.bus.events())
+				r.record(outboxtest.Events(1)...)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				require.Len(t, r.bus.events(), before+1)
+			}
+		})
+	})
+	t.Run("the_next_of_a_session_need_not_wait_for_a_look", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := relay(t, nil, &bus{}, outbox.RelayOptions{})
+			synctest.Wait()
+			session := sessions.NewID()
+			for n := range 30 {
+				r.record(outboxtest.Event(session, n))
+			}
+			began := time.Now()
+			r.Nudge()
+			synctest.Wait()
+			require.Len(t, r.bus.events(), 30)
+			require.Zero(t, time.Since(began))
+			require.True(t, slices.IsSortedFunc(r.bus.events(), func(a, b sessions.Event) int { return a.At.Compare(b.At) }))
+		})
+	})
+}
+
+func TestRelay_bounds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := relay(t, nil, &bus{takes: time.Second}, outbox.RelayOptions{InFlight: 3})
+		r.record(outboxtest.Events(100)...)
+		r.Nudge()
+		time.Sleep(time.Second + time.Millisecond)
+		require.Len(t, r.bus.events(), 30, "three batches of ten at a time")
+		for _, call := range r.bus.calls {
+			require.LessOrEqual(t, len(call), 10)
+		}
+	})
+}
+
+func TestRelay_partial_failure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		events := outboxtest.Events(10)
+		b := &bus{answer: func(row outbox.Row) error {
+			if row.Event.ID == events[3].ID && row.Attempts < 3 {
+				return errors.New("refused")
+			}
+			return nil
+		}}
+		r := relay(t, nil, b, outbox.RelayOptions{})
+		r.record(events...)
+		r.Nudge()
+		synctest.Wait()
+		require.Len(t, b.events(), 9, "the others are done")
+		time.Sleep(4 * time.Second) // 1 s + 2 s at most, and a look
+		synctest.Wait()
+		require.Len(t, b.events(), 10)
+		require.Equal(t, events[3], b.events()[9])
+		require.Equal(t, 2, r.seen.failed["rejected"])
+		require.Equal(t, 10, r.seen.published)
+	})
+}
+
+func TestRelay_poison(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		err      error
+		attempts int
+	}{
+		"after_its_attempts": {errors.New("refused"), 4},
+		"at_once_when_it_can_never_be_taken": {
+			fmt.Errorf("wrapped: %w", outbox.Permanent(errors.New("too large"))), 1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				session := sessions.NewID()
+				poison, next := outboxtest.Event(session, 1), outboxtest.Event(session, 2)
+				b := &bus{answer: func(r outbox.Row) error {
+					if r.Event.ID == poison.ID {
+						return row.err
+					}
+					return nil
+				}}
+				r := relay(t, nil, b, outbox.RelayOptions{MaxAttempts: 4})
+				r.record(poison, next)
+				r.Nudge()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				require.Equal(t, []sessions.Event{next}, b.events(), "it no longer holds up its session")
+				dead := r.Dead()
+				require.Len(t, dead, 1)
+				require.Equal(t, row.attempts, dead[0].Attempts)
+				require.Equal(t, row.err.Error(), dead[0].Reason)
+				require.Equal(t, 1, r.seen.buried)
+				require.Equal(t, 1, r.seen.dead)
+			})
+		})
+	}
+	t.Run("unreadable", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := outbox.NewMemory(nil)
+			r := relay(t, unreadable{m}, &bus{}, outbox.RelayOptions{})
+			m.Record(outboxtest.Events(1)[0])
+			r.Nudge()
+			synctest.Wait()
+			require.Empty(t, r.bus.calls)
+			require.Len(t, m.Dead(), 1)
+		})
+	})
+}
+
+type unreadable struct{ *outbox.Memory }
+
+func (u unreadable) Claim(ctx context.Context, limit int, lease time.Duration) ([]outbox.Row, error) {
+	rows, err := u.Memory.Claim(ctx, limit, lease)
+	for i := range rows {
+		rows[i].Unreadable = errors.New("schema version 9 is not known")
+	}
+	return rows, err
+}
+
+// A bus that is down for ever buries nothing, is asked ever more rarely, and
+// is found within DownCap when it is back.
+func TestRelay_bus_down(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const sessionsN = 500
+		down := func(outbox.Row) error { return outbox.Down(errors.New("no route")) }
+		b := &bus{answer: down}
+		r := relay(t, nil, b, outbox.RelayOptions{MaxAttempts: 2})
+		events := outboxtest.Events(sessionsN)
+		for _, e := range events {
+			r.record(e, outboxtest.Event(e.SessionID, 5000))
+			r.Nudge()
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Empty(t, r.Dead())
+		require.Empty(t, b.events())
+		require.Less(t, len(b.calls), 1000, "an hour of up to 15 s between two, 7.5 s on average")
+		require.Greater(t, len(b.calls), 250)
+		require.Equal(t, 2*sessionsN, r.seen.waiting)
+		require.InDelta(t, time.Hour, r.seen.lag, float64(time.Minute))
+
+		b.answers(nil)
+		time.Sleep(16 * time.Second)
+		synctest.Wait()
+		require.Len(t, b.events(), 2*sessionsN)
+		last := map[sessions.ID]time.Time{}
+		for _, e := range b.events() {
+			require.True(t, e.At.After(last[e.SessionID]))
+			last[e.SessionID] = e.At
+		}
+		for _, call := range b.calls {
+			for _, row := range call {
+				require.Equal(t, 1, row.Attempts, "an outage does not count")
+			}
+		}
+	})
+}
+
+// One throttled entry beside others that were taken is not an outage.
+func TestRelay_throttled_entry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		events := outboxtest.Events(10)
+		failing := true
+		b := &bus{}
+		b.answer = func(row outbox.Row) error {
+			if row.Event.ID == events[0].ID && failing {
+				failing = false
+				return outbox.Down(errors.New("ThrottlingException"))
+			}
+			return nil
+		}
+		r := relay(t, nil, b, outbox.RelayOptions{})
+		r.record(events...)
+		r.Nudge()
+		synctest.Wait()
+		require.Len(t, b.events(), 9)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Len(t, b.events(), 10)
+		require.Empty(t, r.seen.failed["rejected"])
+	})
+}
+
+func TestRelay_stop(t *testing.T) {
+	t.Parallel()
+	t.Run("what_is_in_flight_ends", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := relay(t, nil, &bus{takes: 2 * time.Second}, outbox.RelayOptions{})
+			r.record(outboxtest.Events(3)...)
+			r.Nudge()
+			time.Sleep(time.Second)
+			require.Equal(t, time.Second, r.stop())
+			require.Len(t, r.bus.events(), 3)
+			waiting, _, _, _ := r.Lag(t.Context())
+			require.Zero(t, waiting, "and is marked")
+		})
+	})
+	t.Run("what_takes_too_long_is_given_back", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := relay(t, nil, &bus{takes: 9 * time.Second}, outbox.RelayOptions{Drain: 3 * time.Second})
+			r.record(outboxtest.Events(3)...)
+			r.Nudge()
+			time.Sleep(time.Second)
+			require.Equal(t, 3*time.Second, r.stop())
+			rows, err := r.Claim(t.Context(), 10, time.Minute)
+			require.NoError(t, err)
+			require.Len(t, rows, 3, "for another relay, at once")
+			require.Equal(t, 1, rows[0].Attempts)
+		})
+	})
+}
+
+// flaky is a store that is away at times.
+type flaky struct {
+	*outbox.Memory
+	mu   sync.Mutex
+	away bool
+}
+
+func (f *flaky) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away {
+		return errors.New("away")
+	}
+	return nil
+}
+
+func (f *flaky) set(away bool) { f.mu.Lock(); f.away = away; f.mu.Unlock() }
+
+func (f *flaky) Claim(ctx context.Context, limit int, lease time.Duration) ([]outbox.Row, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return f.Memory.Claim(ctx, limit, lease)
+}
+
+func (f *flaky) Published(ctx context.Context, seqs []int64) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	return f.Memory.Published(ctx, seqs)
+}
+
+func TestRelay_store_away(t *testing.T) {
+	t.Parallel()
+	t.Run("shortly_after_a_publish_repeats_nothing", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &flaky{Memory: outbox.NewMemory(nil)}
+			r := relay(t, store, &bus{takes: time.Second}, outbox.RelayOptions{})
+			store.Record(outboxtest.Events(1)[0])
+			r.Nudge()
+			time.Sleep(500 * time.Millisecond)
+			store.set(true)
+			time.Sleep(5 * time.Second)
+			store.set(false)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			require.Len(t, r.bus.events(), 1, "the mark was tried until it could be made")
+		})
+	})
+	t.Run("for_longer_than_the_claim_repeats_the_event", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &flaky{Memory: outbox.NewMemory(nil)}
+			r := relay(t, store, &bus{takes: time.Second}, outbox.RelayOptions{})
+			store.Record(outboxtest.Events(1)[0])
+			r.Nudge()
+			time.Sleep(500 * time.Millisecond)
+			store.set(true)
+			time.Sleep(5 * time.Minute)
+			store.set(false)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			require.Len(t, r.bus.events(), 2)
+			require.Equal(t, r.bus.taken[0].ID, r.bus.taken[1].ID, "under the same id")
+			require.Positive(t, r.seen.failed["store"])
+		})
+	})
+}
+
+func TestNewRelay_refuses(t *testing.T) {
+	t.Parallel()
+	for field, opts := range map[string]outbox.RelayOptions{
+		"Batch": {Batch: 11}, "InFlight": {InFlight: -1}, "PollMin": {PollMin: time.Hour},
+		"Lease": {Lease: time.Second}, "MaxAttempts": {MaxAttempts: -1},
+	} {
+		_, err := outbox.NewRelay(outbox.NewMemory(nil), &bus{}, opts)
+		require.ErrorContains(t, err, field)
+	}
+}
