@@ -3,6 +3,7 @@ package scripts
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 // latestFields are what a read needs. One HMGET is atomic, so it needs no
 // script.
 var latestFields = []string{
-	"seq", "mode", "home", "arriving", "lat", "lng", "acc", "spd", "hdg", "ts", "rec", "pace", "paced", "odd",
+	"seq", "mode", "home", "arriving", "lat", "lng", "acc", "spd", "hdg", "ts", "rec", "pace", "odd",
 }
 
 // Latest keeps the contract of sessions.Live.
@@ -29,14 +30,18 @@ func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot
 	}
 	reply, err := res.ToArray()
 	if err != nil {
-		return sessions.Snapshot{}, fmt.Errorf("latest reply: %w", err)
+		return sessions.Snapshot{}, unreadable("latest", err)
 	}
-	return snapshotOf(reply)
+	snap, err := snapshotOf(reply)
+	if err != nil {
+		return sessions.Snapshot{}, unreadable("latest", err)
+	}
+	return snap, nil
 }
 
 func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 	if len(reply) != len(latestFields) {
-		return sessions.Snapshot{}, fmt.Errorf("latest reply: %d fields, want %d", len(reply), len(latestFields))
+		return sessions.Snapshot{}, fmt.Errorf("%d fields, want %d", len(reply), len(latestFields))
 	}
 	f := fields{reply: reply}
 	if !f.has("seq") {
@@ -49,7 +54,7 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 	if f.has("lat") {
 		snap.Location = f.location()
 		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, f.home()))
-		snap.Pace = sessions.Pace{MMS: f.integer("pace"), OverMS: f.integer("paced")}
+		snap.Pace = f.pace()
 	}
 	return snap, f.err
 }
@@ -89,6 +94,9 @@ func (f *fields) integer(name string) int64 {
 
 func (f *fields) float(name string) float64 {
 	v, err := strconv.ParseFloat(f.text(name), 64)
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		err = strconv.ErrRange // no JSON could hold it
+	}
 	f.keep(name, err)
 	return v
 }
@@ -125,17 +133,35 @@ func (f *fields) home() geo.Point {
 
 // reanchored is the second number of update.lua's field "odd".
 func (f *fields) reanchored() time.Time {
-	odd := strings.Fields(f.text("odd"))
-	if len(odd) < 2 || odd[1] == "0" {
-		return time.Time{}
+	if n := f.numbers("odd", 4); n[1] > 0 {
+		return instant(n[1])
 	}
-	n, err := strconv.ParseInt(odd[1], 10, 64)
-	f.keep("odd", err)
-	return instant(n)
+	return time.Time{}
+}
+
+func (f *fields) pace() sessions.Pace {
+	n := f.numbers("pace", 2)
+	return sessions.Pace{MMS: n[0], OverMS: n[1]}
+}
+
+// numbers reads n integers with spaces between; an empty field is n zeros.
+func (f *fields) numbers(name string, n int) []int64 {
+	values := make([]int64, n)
+	words := strings.Fields(f.text(name))
+	if len(words) != 0 && len(words) != n {
+		f.keep(name, fmt.Errorf("%d numbers, want %d", len(words), n))
+		return values
+	}
+	for i, word := range words {
+		v, err := strconv.ParseInt(word, 10, 64)
+		f.keep(name, err)
+		values[i] = v
+	}
+	return values
 }
 
 func (f *fields) keep(name string, err error) {
 	if err != nil && f.err == nil {
-		f.err = fmt.Errorf("latest reply: %s: %w", name, err)
+		f.err = fmt.Errorf("%s: %w", name, err)
 	}
 }

@@ -52,9 +52,9 @@ local lat, lng, accuracy, speed, heading = ARGV[3], ARGV[4], ARGV[5], ARGV[6], A
 local recorded, mock, cell = tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local floor, max, min = math.floor, math.max, math.min
 
-local h = redis.call('HMGET', key, 'started', 'mode', 'home', 'fence', 'seq', 'tat', 'arriving', 'flags',
-    'lat', 'lng', 'acc', 'ts', 'rec', 'pace', 'paced', 'mark', 'rival', 'odd')
-local started, mode = h[1], h[2]
+local h = redis.call('HMGET', key, 'started', 'mode', 'home', 'fence', 'seq', 'tat', 'arriving',
+    'lat', 'lng', 'acc', 'ts', 'rec', 'mark', 'mark_ts', 'rival', 'odd')
+local started, mode, home, fence = h[1], h[2], h[3], h[4]
 if not started then return {0} end
 if not mode then return {1} end -- the mark of an end has none
 
@@ -77,7 +77,7 @@ local seq, arriving = tonumber(h[5]), tonumber(h[7]) or 0
 
 -- Order: on the phone's clock where that is not in the future. A live fix from
 -- the future means that the store's clock was set back: no reason to refuse.
-local last_at, last_rec = tonumber(h[12]), tonumber(h[13]) or 0
+local last_at, last_rec = tonumber(h[11]), tonumber(h[12]) or 0
 local rec = 0
 if recorded and recorded <= now + FUTURE_MS then rec = recorded end
 local ttl = (last_at and min(last_at + LOCATION_TTL_MS, over_at) or over_at) - now
@@ -91,12 +91,11 @@ due = max(due, now) + RATE_MS
 -- The judgement ------------------------------------------------------------
 
 local FAST, REANCHORED, SILENCE, CLOCK, MISMATCH, FROZEN, REPEATED, MOCK, SHADOW = 1, 2, 4, 8, 16, 32, 64, 128, 256
-local REFUSED = {[5] = 2048, [6] = 512, [7] = 1024}
 local fast, reanchored, silent, mismatched, frozen, repeated, shadowed = false, false, false, false, false, false, false
 
 local acc = floor(accuracy * 10 + 0.5)
 local kmh = tonumber(speed)
-local odd_clock = rec > 0 and (now - rec > CLOCK_SKEW_MS or rec - now > CLOCK_SKEW_MS)
+local odd_clock = recorded and (now - recorded > CLOCK_SKEW_MS or recorded - now > CLOCK_SKEW_MS)
 
 local limit, ceiling = LIMIT_CAR, CEILING_CAR
 if mode == 'bike' then limit, ceiling = LIMIT_BIKE, CEILING_BIKE end
@@ -135,7 +134,7 @@ end
 
 -- remember keeps what was seen in this journey, and gives what is new in it.
 local function remember(bits)
-    local seen = tonumber(h[8]) or 0
+    local seen = tonumber(redis.call('HGET', key, 'flags')) or 0
     local fresh = bit.band(bits, bit.bnot(seen))
     if fresh ~= 0 then redis.call('HSET', key, 'flags', bit.bor(seen, bits)) end
     return fresh
@@ -144,7 +143,7 @@ end
 -- unstored ends a fix that is not believed: it counts against the rate.
 local function unstored(code)
     local flags = flags_now()
-    local suspicions = flags + (REFUSED[code] or 0)
+    local suspicions = flags + (code == 5 and 2048 or code == 6 and 512 or code == 7 and 1024 or 0)
     local fresh = suspicions ~= 0 and remember(suspicions) or 0
     redis.call('HSET', key, 'tat', due)
     return {code, now, due - now, seq, ttl, arriving, flags, fresh}
@@ -157,7 +156,7 @@ end
 
 -- The rest of the track: fast_ms reanchored_ms still_ms mismatches, and the
 -- rival's votes lat lng accuracy_dm at_ms recorded_ms. Both are mostly empty.
-local odd_text, rival_text = h[18] or '', h[17] or ''
+local odd_text, rival_text = h[16] or '', h[15] or ''
 local fast_at, anchored_at, still_at, mismatches = 0, 0, 0, 0
 if odd_text ~= '' then
     fast_at, anchored_at, still_at, mismatches = string.match(odd_text, '(%d+) (%d+) (%d+) (%d+)')
@@ -171,20 +170,30 @@ if rival_text ~= '' then
     votes, r_acc, r_at, r_rec = tonumber(votes), tonumber(r_acc), tonumber(r_at), tonumber(r_rec)
 end
 
-local pace, paced = tonumber(h[14]) or 0, tonumber(h[15]) or 0
-local mark_text = h[16] or ''
-local last_lat, last_lng = h[9], h[10]
-local sighting = lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. now .. ' ' .. rec
-local new_mark, new_rival = mark_text, rival_text
+local mark_text, mark_at = h[13] or '', tonumber(h[14]) or 0
+local last_lat, last_lng = h[8], h[9]
 local moved = 0
+local new_rival, new_mark, new_pace = rival_text, false, false
+
+-- from_mark is the leg from the mark, where the phone was up to a minute ago.
+local function from_mark(lat2, lng2, acc2, at2, rec2)
+    local m_lat, m_lng, m_acc, m_rec = string.match(mark_text, '(%S+) (%S+) (%d+) (%d+)')
+    return leg(m_lat, m_lng, tonumber(m_acc), mark_at, tonumber(m_rec), lat2, lng2, acc2, at2, rec2)
+end
+
+-- pace_so_far is the smoothed speed in mm/s, and how many ms it has seen.
+local function pace_so_far()
+    local pace, paced = string.match(redis.call('HGET', key, 'pace') or '', '(%d+) (%d+)')
+    return tonumber(pace) or 0, tonumber(paced) or 0
+end
 
 if not last_at then
-    new_mark = sighting
+    new_mark = true
     if anchored_at ~= 0 then
         reanchored, anchored_at = true, now
     end
 else
-    local last_acc = floor(h[11] * 10 + 0.5)
+    local last_acc = floor(h[10] * 10 + 0.5)
     local way, reach, ms, ahead = leg(last_lat, last_lng, last_acc, last_at, last_rec, lat, lng, acc, now, rec)
     moved = way
     if ahead > CATCH_UP_MS then odd_clock = true end
@@ -201,11 +210,14 @@ else
             local _, r_reach, r_ms = leg(r_lat, r_lng, r_acc, r_at, r_rec, lat, lng, acc, now, rec)
             rival_agrees = r_reach * 360 <= ceiling * r_ms
         end
-        local in_grace = fast_at > 0 and now - fast_at < GRACE_MS
-        local gain = (ceiling - limit) * ms / 8000
-        local explained = paced > 0 and reach * 360 <= (pace * 36 / 10000 + gain) * ms
+        local explained = under and fast_at > 0 and now - fast_at < GRACE_MS
+        if under and not explained then
+            local m_way, _, m_ms = from_mark(last_lat, last_lng, last_acc, last_at, last_rec)
+            local pace_kmh = max(pace_so_far() * 36 / 10000, m_way * 360 / m_ms)
+            explained = pace_kmh > 0 and reach * 360 <= (pace_kmh + (ceiling - limit) * ms / 8000) * ms
+        end
         local thawed_ms = max(ms, min(ms + max(0, last_at - still_at), BANK_MS))
-        if under and (in_grace or explained) then
+        if explained then
             fast, silent = true, ms >= 15000
         elseif still_at > 0 and not jump and reach * 360 <= limit * thawed_ms then
             silent = true
@@ -217,7 +229,8 @@ else
         elseif (under and SHADOW_SPEED) or (not under and SHADOW_CEILING) then
             shadowed = true
         else
-            redis.call('HSET', key, 'rival', (rival_agrees and votes + 1 or 1) .. ' ' .. sighting)
+            redis.call('HSET', key, 'rival', (rival_agrees and votes + 1 or 1) .. ' '
+                .. lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. now .. ' ' .. rec)
             return unstored(code)
         end
     end
@@ -232,7 +245,8 @@ else
     end
     if lat ~= last_lat or lng ~= last_lng then
         still_at = 0
-        repeated = way >= 50 and string.find(mark_text, lat .. ' ' .. lng .. ' ', 1, true) == 1
+        repeated = way >= 50 and string.sub(mark_text, 1, #lat) == lat
+            and string.sub(mark_text, 1, #lat + #lng + 2) == lat .. ' ' .. lng .. ' '
     else
         if still_at == 0 then still_at = last_at end
         frozen = now - still_at >= 100000 or (now - still_at >= 14000 and (kmh or 0) >= 10)
@@ -241,17 +255,14 @@ else
     -- The track that follows.
     if reanchored then
         new_rival = '3 ' .. last_lat .. ' ' .. last_lng .. ' ' .. last_acc .. ' ' .. last_at .. ' ' .. last_rec
-        pace, paced, still_at, new_mark = 0, 0, 0, sighting
+        still_at, new_mark, new_pace = 0, true, '0 0'
     else
         if votes > 0 and (votes < 3 or now - r_at > 120000) then new_rival = '' end
-        pace = floor((pace * paced + way * 100000) / (paced + ms))
-        paced = min(120000, paced + ms)
-        local m_at = tonumber(string.match(mark_text, ' (%d+) %d+$')) or now
-        if now - m_at >= 60000 then
-            local m_lat, m_lng, m_acc, m_rec = string.match(mark_text, '([%d.-]+) ([%d.-]+) (%d+) %d+ (%d+)')
-            local _, m_reach, m_ms, m_ahead =
-                leg(m_lat, m_lng, tonumber(m_acc), m_at, tonumber(m_rec), lat, lng, acc, now, rec)
-            new_mark = sighting
+        if now - mark_at >= 60000 then
+            local m_way, m_reach, m_ms, m_ahead = from_mark(lat, lng, acc, now, rec)
+            local pace, paced = pace_so_far()
+            new_mark = true
+            new_pace = floor((pace * paced + m_way * 100000) / (paced + m_ms)) .. ' ' .. min(120000, paced + m_ms)
             odd_clock = odd_clock or m_ahead > CATCH_UP_MS
             fast = fast or m_reach * 360 > limit * m_ms
             reanchored = reanchored or m_reach * 360 > ceiling * m_ms
@@ -263,9 +274,7 @@ end
 
 -- Arriving: in a cell of the home's cover, the exact distance decides; and a
 -- long leg may have passed the fence between two fixes.
-local home = h[3]
 if arriving == 0 then
-    local fence = h[4]
     local length = (string.find(fence, ',', 1, true) or #fence + 1) - 1
     local near = string.find(fence, string.sub(cell, 1, length), 1, true)
     if near or moved > 1000 then
@@ -305,15 +314,22 @@ ttl = min(LOCATION_TTL_MS, over_at - now)
 local flags = flags_now()
 local fresh = flags ~= 0 and remember(flags) or 0
 local new_odd = ''
-if fast_at + anchored_at + still_at + mismatches > 0 then
+if fast_at > 0 or anchored_at > 0 or still_at > 0 or mismatches > 0 then
     new_odd = fast_at .. ' ' .. anchored_at .. ' ' .. still_at .. ' ' .. mismatches
 end
 
+-- A number made a string once, and not by each call again: 4 % of the script,
+-- by BenchmarkUpdate_server.
+local now_text = string.format('%.0f', now)
+local seq_text = seq == now and now_text or string.format('%.0f', seq)
 redis.call('HSET', key, 'lat', lat, 'lng', lng, 'acc', accuracy, 'spd', speed, 'hdg', heading,
-    'ts', now, 'rec', rec, 'seq', seq, 'tat', due, 'pace', pace, 'paced', paced)
-if new_mark ~= mark_text or new_rival ~= rival_text or new_odd ~= odd_text then
-    redis.call('HSET', key, 'mark', new_mark, 'rival', new_rival, 'odd', new_odd)
+    'ts', now_text, 'rec', rec > 0 and ARGV[8] or '0', 'seq', seq_text, 'tat', due)
+if new_mark then
+    redis.call('HSET', key, 'mark', lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. rec, 'mark_ts', now)
 end
+if new_pace then redis.call('HSET', key, 'pace', new_pace) end
+if new_odd ~= odd_text then redis.call('HSET', key, 'odd', new_odd) end
+if new_rival ~= rival_text then redis.call('HSET', key, 'rival', new_rival) end
 redis.call('PEXPIRE', key, ttl)
-redis.call('SPUBLISH', channel, seq)
+redis.call('SPUBLISH', channel, seq_text)
 return {8, now, due - now, seq, ttl, arriving, flags, fresh, moved, home}

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -100,13 +101,16 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 		*id.into = parsed
 	}
 	e.StudentID, _ = ParseID(string(d.StudentID))
-	return e, e.parseTimes(d)
+	if err := e.parseTimes(d); err != nil {
+		return Event{}, err
+	}
+	return e, nil
 }
 
 func (e *Event) parseTimes(d detail) error {
 	var err error
 	if e.JourneyStartedAt, err = time.Parse(wireTime, d.StartTime); err != nil {
-		return fmt.Errorf("event startTime is not an instant")
+		return errors.New("event startTime is not an instant")
 	}
 	text := d.StartTime
 	switch e.Type {
@@ -114,15 +118,15 @@ func (e *Event) parseTimes(d detail) error {
 	case JourneyEnded:
 		text = d.EndTime
 		if e.Reason != EndArrived && e.Reason != EndCancelled && e.Reason != EndTimeout {
-			return fmt.Errorf("event reason is not known")
+			return errors.New("event reason is not known")
 		}
 	case LocationSuspicious:
 		text = d.At
 	default:
-		return fmt.Errorf("event type is not known")
+		return errors.New("event type is not known")
 	}
 	if e.At, err = time.Parse(wireTime, text); err != nil {
-		return fmt.Errorf("event time is not an instant")
+		return errors.New("event time is not an instant")
 	}
 	return nil
 }
