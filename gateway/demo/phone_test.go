@@ -1,0 +1,189 @@
+package demo
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/geo/trace"
+)
+
+// drive plays three fixes 100 m apart against scripted answers.
+func drive(t *testing.T, answers ...func(w http.ResponseWriter)) (*service, error) {
+	t.Helper()
+	s := setup(t, []trace.Fix{fix(0, 200), fix(5, 100), fix(10, 0)}, func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n < len(answers) {
+			answers[n](w)
+			return
+		}
+		reply(t, w, http.StatusCreated, storedBody)
+	})
+	return s, s.phone.drive(t.Context())
+}
+
+func TestPhone_drive(t *testing.T) {
+	t.Parallel()
+	say := func(status int, body string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) { reply(t, w, status, body) }
+	}
+	hangUp := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+	stored := say(http.StatusCreated, storedBody)
+	for name, c := range map[string]struct {
+		answers []func(http.ResponseWriter)
+		sent    map[string]int
+		odd     int
+		log     string
+	}{
+		"all stored": {nil, map[string]int{labelStored: 3}, 0, ""},
+		"too soon": {
+			[]func(http.ResponseWriter){stored, say(http.StatusTooManyRequests, `{"code":"RATE_LIMITED","retryAfterMs":400}`)},
+			map[string]int{labelStored: 3, "429 RATE_LIMITED": 1},
+			0, "sent again in 400ms",
+		},
+		"too vague": {
+			[]func(http.ResponseWriter){say(http.StatusCreated, `{"data":{"ignored":"low_accuracy","nextUpdateMs":5000}}`)},
+			map[string]int{labelStored: 2, labelVague: 1},
+			0, "accuracy is 5 m",
+		},
+		"a lost answer": {
+			[]func(http.ResponseWriter){stored, stored, hangUp, say(http.StatusOK, `{"data":{"stale":true,"nextUpdateMs":5000}}`)},
+			map[string]int{labelStored: 2, labelStale: 1},
+			0, "no answer to a fix",
+		},
+		"stale at first": {
+			[]func(http.ResponseWriter){say(http.StatusOK, `{"data":{"stale":true}}`)},
+			map[string]int{labelStored: 2, labelStale: 1},
+			1, "sent for the first time",
+		},
+		"the store away at the end": {
+			[]func(http.ResponseWriter){stored, stored, say(http.StatusAccepted, `{"data":{"stored":false,"nextUpdateMs":5000}}`)},
+			map[string]int{labelStored: 3, labelUnstored: 1},
+			0, "live store is away",
+		},
+		"a fault at the end": {
+			[]func(http.ResponseWriter){stored, stored, say(http.StatusInternalServerError, `{"code":"INTERNAL"}`)},
+			map[string]int{labelStored: 3, "500 INTERNAL": 1},
+			1, "UNEXPLAINED",
+		},
+		"the first not believed": {
+			[]func(http.ResponseWriter){say(http.StatusBadRequest, speedBody)},
+			map[string]int{labelStored: 2, "400 IMPLAUSIBLE_SPEED": 1},
+			1, "first fix of a journey",
+		},
+		"an honest one not believed": { // 100 m in 5 s is 72 km/h
+			[]func(http.ResponseWriter){stored, say(http.StatusBadRequest, speedBody)},
+			map[string]int{labelStored: 2, "400 IMPLAUSIBLE_SPEED": 1},
+			1, "72 km/h",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, err := drive(t, c.answers...)
+			require.NoError(t, err)
+			now := s.report.now()
+			assert.Equal(t, c.sent, now.sent)
+			assert.Equal(t, c.odd, now.oddCount, "%v", now.odd)
+			assert.Contains(t, s.said.String(), c.log)
+			assert.NotContains(t, s.said.String(), "52.0", "never a coordinate")
+		})
+	}
+}
+
+func TestPhone_drive_ends_at_an_answer_it_does_not_know(t *testing.T) {
+	t.Parallel()
+	_, err := drive(t, func(w http.ResponseWriter) {
+		reply(t, w, http.StatusNotFound, `{"code":"NO_ACTIVE_JOURNEY","message":"none"}`)
+	})
+	require.ErrorContains(t, err, "update answered 404 NO_ACTIVE_JOURNEY: none")
+}
+
+func TestPhone_drive_explains_a_refusal(t *testing.T) {
+	t.Parallel()
+	s := setup(t, []trace.Fix{fix(0, 2000), fix(5, 1000), fix(10, 0)}, func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 1 {
+			reply(t, w, http.StatusBadRequest, speedBody)
+			return
+		}
+		reply(t, w, http.StatusCreated, storedBody)
+	})
+	require.NoError(t, s.phone.drive(t.Context()))
+	assert.Zero(t, s.report.now().oddCount)
+	assert.Contains(t, s.said.String(), "IMPLAUSIBLE_SPEED: 1000 m in 5s is 720 km/h, and a car may do 120 (faster than the travel mode allows)")
+}
+
+func TestPhone_drive_sends_what_a_phone_knows(t *testing.T) {
+	t.Parallel()
+	bodies := make(chan update, 3)
+	first, second := fix(0, 200), fix(5, 100)
+	second.AccuracyM, second.SpeedKMH, second.HeadingDeg = 0, geo.Measured(0), geo.Measured(90)
+	s := setup(t, []trace.Fix{first, second}, func(_ int, w http.ResponseWriter, r *http.Request) {
+		var u update
+		assert.NoError(t, json.NewDecoder(r.Body).Decode(&u))
+		assert.Equal(t, "Bearer token", r.Header.Get("Authorization"))
+		bodies <- u
+		reply(t, w, http.StatusCreated, storedBody)
+	})
+	require.NoError(t, s.phone.drive(t.Context()))
+	one, two := <-bodies, <-bodies
+	assert.InDelta(t, 5, *one.Accuracy, 0)
+	assert.Nil(t, one.Speed, "the recording has none")
+	assert.Nil(t, two.Accuracy)
+	assert.Zero(t, *two.Speed)
+	assert.InDelta(t, 90, *two.Heading, 0)
+	assert.Equal(t, s.phone.began.Add(5*time.Second).UTC().Format(instantFormat), two.RecordedAt, "the virtual time of the fix")
+}
+
+func TestPhone_drive_skips_what_a_newer_fix_has_overtaken(t *testing.T) {
+	t.Parallel()
+	s := setup(t, every(5, 0, 50), func(_ int, w http.ResponseWriter, _ *http.Request) { reply(t, w, http.StatusCreated, storedBody) })
+	s.phone.began = s.clock.Now().Add(-time.Hour)
+	require.NoError(t, s.phone.drive(t.Context()))
+	now := s.report.now()
+	assert.Equal(t, 1, now.stored, "only the last")
+	assert.Equal(t, 10, now.overtaken)
+}
+
+func TestPhone_comeBack(t *testing.T) {
+	t.Parallel()
+	s := setup(t, every(5, 0, 5), nil)
+	in := func() time.Duration { return s.phone.next.Sub(s.clock.Now()).Round(500 * time.Millisecond) }
+	s.phone.comeBack(answer{Status: http.StatusCreated}, receipt{NextUpdateMS: 6000})
+	assert.Equal(t, 5500*time.Millisecond, in(), "half a second early")
+	s.phone.comeBack(answer{Status: http.StatusBadRequest, Code: "IMPLAUSIBLE_JUMP"}, receipt{})
+	assert.Equal(t, 10500*time.Millisecond, in(), "a refusal costs a cadence, from when this one was due")
+	s.phone.comeBack(answer{Status: http.StatusTooManyRequests, RetryMS: 700}, receipt{})
+	assert.InDelta(t, 700*time.Millisecond, s.phone.next.Sub(s.clock.Now()), float64(500*time.Millisecond), "as told")
+}
+
+func TestPhone_doubts(t *testing.T) {
+	t.Parallel()
+	far, near := fix(0, 400), fix(0, 20)
+	for name, c := range map[string]struct {
+		code      string
+		last      *trace.Fix
+		age       time.Duration
+		explained bool
+	}{
+		"far":              {"NOT_WITHIN_RADIUS", &far, 0, true},
+		"at the door":      {"NOT_WITHIN_RADIUS", &near, 0, false},
+		"old":              {"NO_FRESH_LOCATION", &near, 2 * time.Minute, true},
+		"fresh":            {"NO_FRESH_LOCATION", &near, time.Second, false},
+		"never believed":   {"NO_FRESH_LOCATION", nil, 0, true},
+		"none, yet far":    {"NOT_WITHIN_RADIUS", nil, 0, false},
+		"began anew":       {"SUSPICIOUS_LOCATION", &near, 0, true},
+		"some other thing": {"INVALID_REQUEST", &far, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t, every(5, 0, 5), nil)
+			s.phone.last, s.phone.lastAt = c.last, s.clock.Now().Add(-c.age)
+			why, explained := s.phone.doubts(answer{Code: c.code})
+			assert.Equal(t, c.explained, explained, why)
+		})
+	}
+}

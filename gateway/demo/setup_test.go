@@ -1,0 +1,63 @@
+package demo
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/geo/trace"
+)
+
+// fix is one second of a made-up recording: metres north of the home.
+func fix(second int, northM float64) trace.Fix {
+	return trace.Fix{Seq: second, Fix: geo.Fix{Point: geo.Offset(home, 0, northM), AccuracyM: 5, RecordedMS: int64(second) * 1000}}
+}
+
+var home = geo.MustPoint(52.09, 5.12)
+
+// service is a made-up service that answers what the test says.
+type service struct {
+	*journey
+	said  *strings.Builder // the journal
+	asked []string         // method and path of each request
+}
+
+// setup makes a journey whose service is answer, at a hundred times the speed.
+func setup(t *testing.T, fixes []trace.Fix, answer func(n int, w http.ResponseWriter, r *http.Request)) *service {
+	t.Helper()
+	s := &service{said: &strings.Builder{}}
+	n := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked = append(s.asked, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("If-None-Match"))
+		n++
+		answer(n-1, w, r) // it may hang up
+	}))
+	t.Cleanup(server.Close)
+	plan := Plan{Name: "test", Mode: geo.Car, Home: home, Fixes: fixes}
+	stage := &stage{clock: NewClock(time.Unix(1_700_000_000, 0), 100), board: newBoard([]Plan{plan}), report: newReport(), journal: newJournal(s.said)}
+	user := &client{base: server.URL, http: server.Client(), token: "token"}
+	stage.admin = user
+	s.journey = &journey{stage: stage, plan: plan, session: "s1", sightings: newSightings()}
+	s.phone = &phone{client: user, journey: s.journey, rng: rand.New(rand.NewPCG(1, 1)), began: stage.clock.Now()}
+	s.student = &student{client: user, journey: s.journey}
+	return s
+}
+
+// reply writes an envelope.
+func reply(t *testing.T, w http.ResponseWriter, status int, body string) {
+	t.Helper()
+	w.WriteHeader(status)
+	_, err := w.Write([]byte(body))
+	require.NoError(t, err)
+}
+
+const (
+	storedBody = `{"success":true,"data":{"nextUpdateMs":5000}}`
+	speedBody  = `{"success":false,"code":"IMPLAUSIBLE_SPEED","message":"faster than the travel mode allows"}`
+)
