@@ -18,8 +18,11 @@ func (s *Store) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, 
 		return sessions.Meta{}, false, err
 	}
 	reply, err := res.AsStrSlice()
-	if err != nil || len(reply) != 2 {
-		return sessions.Meta{}, false, fmt.Errorf("meta reply: %d fields (%w)", len(reply), err)
+	if err == nil && len(reply) != 2 {
+		err = fmt.Errorf("%d fields, want 2", len(reply))
+	}
+	if err != nil {
+		return sessions.Meta{}, false, unreadable("meta", err)
 	}
 	trainer, ok1 := sessions.ParseID(reply[0])
 	student, ok2 := sessions.ParseID(reply[1])

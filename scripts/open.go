@@ -32,7 +32,7 @@ func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	}
 	code, err := res.ToInt64()
 	if err != nil {
-		return false, fmt.Errorf("open reply: %w", err)
+		return false, unreadable("open", err)
 	}
 	return code != 0, nil
 }

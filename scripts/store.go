@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,8 @@ type Store struct {
 	breaker *gobreaker.CircuitBreaker[valkey.ValkeyResult]
 	slots   chan struct{}
 	watch   *watcher
+	demoted atomic.Bool   // the server behind the connection has become a replica
+	retired valkey.Client // replaced, and closed a probe later, when its last calls are over; probe's own
 
 	open, update, end, meta *valkey.Lua
 }
@@ -155,6 +158,7 @@ func (s *Store) Run(ctx context.Context) error {
 	go func() { defer close(watched); s.watch.run(ctx) }()
 	s.probe(ctx)
 	<-watched
+	s.closeRetired()
 	if c := s.client.Swap(nil); c != nil {
 		(*c).Close()
 	}
@@ -178,7 +182,8 @@ func (s *Store) probe(ctx context.Context) {
 }
 
 func (s *Store) ping(ctx context.Context) {
-	if s.client.Load() == nil {
+	s.closeRetired()
+	if s.client.Load() == nil || s.demoted.Swap(false) {
 		s.connect()
 		return
 	}
@@ -195,12 +200,21 @@ func (s *Store) connect() {
 	if err == nil {
 		var c valkey.Client
 		if c, err = valkey.NewClient(opt); err == nil {
-			s.client.Store(&c)
+			if old := s.client.Swap(&c); old != nil {
+				s.retired = *old
+			}
 			s.opts.Log.Info("live store connected")
 			return
 		}
 	}
 	s.opts.Log.Warn("live store not reached", slog.Any("error", err))
+}
+
+func (s *Store) closeRetired() {
+	if s.retired != nil {
+		s.retired.Close()
+		s.retired = nil
+	}
 }
 
 // Ready reports whether the store answers: connected, and the breaker closed.
@@ -213,25 +227,10 @@ var (
 	errTooMany      = errors.New("too many calls in flight")
 )
 
-// call runs one command under the bulkhead, the breaker and the deadline.
+// call runs one command, and tells the metrics.
 func (s *Store) call(ctx context.Context, verb string, f func(context.Context, valkey.Client) valkey.ValkeyResult) (valkey.ValkeyResult, error) {
-	client := s.client.Load()
-	if client == nil {
-		return valkey.ValkeyResult{}, unavailable(verb, errNotConnected)
-	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return valkey.ValkeyResult{}, unavailable(verb, errTooMany)
-	}
 	began := time.Now()
-	res, err := s.breaker.Execute(func() (valkey.ValkeyResult, error) {
-		ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-		defer cancel()
-		res := f(ctx, *client)
-		return res, faultOf(ctx, res)
-	})
+	res, err := s.guarded(ctx, f)
 	s.opts.Metrics.StoreCall(verb, time.Since(began), err)
 	if err != nil {
 		return res, s.fault(ctx, verb, err)
@@ -239,8 +238,32 @@ func (s *Store) call(ctx context.Context, verb string, f func(context.Context, v
 	return res, nil
 }
 
+// guarded runs one command under the bulkhead, the breaker and the deadline.
+func (s *Store) guarded(ctx context.Context, f func(context.Context, valkey.Client) valkey.ValkeyResult) (valkey.ValkeyResult, error) {
+	client := s.client.Load()
+	if client == nil {
+		return valkey.ValkeyResult{}, errNotConnected
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return valkey.ValkeyResult{}, errTooMany
+	}
+	return s.breaker.Execute(func() (valkey.ValkeyResult, error) {
+		ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+		defer cancel()
+		res := f(ctx, *client)
+		return res, s.faultOf(ctx, res)
+	})
+}
+
 // faultOf is nil for an answer. A nil reply is one.
-func faultOf(ctx context.Context, res valkey.ValkeyResult) error {
+//
+// A server that has become a replica answers pings and refuses writes for ever:
+// the one with the writes has another address by now, or will soon have, behind
+// the same name. So the next probe connects anew.
+func (s *Store) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
 	err := res.Error()
 	if err == nil || valkey.IsValkeyNil(err) {
 		return nil
@@ -250,6 +273,9 @@ func faultOf(ctx context.Context, res valkey.ValkeyResult) error {
 	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
 		return cause
 	}
+	if refused, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(refused.Error(), "READONLY") {
+		s.demoted.Store(true)
+	}
 	return err
 }
 
@@ -258,6 +284,12 @@ func (s *Store) fault(ctx context.Context, verb string, err error) error {
 		return fmt.Errorf("%s: %w", verb, ctx.Err())
 	}
 	return unavailable(verb, err)
+}
+
+// unreadable is a reply of a shape that no script of ours gives: somebody else
+// has written to the key. To a caller that is a store that cannot be had.
+func unreadable(verb string, err error) error {
+	return unavailable(verb, fmt.Errorf("reply: %w", err))
 }
 
 func unavailable(verb string, err error) error {
@@ -276,7 +308,7 @@ func (s *Store) clock() string {
 func (s *Store) Watch(ctx context.Context, ref sessions.Ref, wake func()) (func(), error) {
 	stop, err := s.watch.add(ctx, liveChannel(ref), wake)
 	if err != nil {
-		return nil, fmt.Errorf("watch: %w: %w", sessions.ErrUnavailable, err)
+		return nil, fmt.Errorf("watch: %w", err) // the context's
 	}
 	return stop, nil
 }

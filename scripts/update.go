@@ -25,9 +25,13 @@ func (s *Store) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix)
 	}
 	reply, err := res.ToArray()
 	if err != nil {
-		return sessions.Receipt{}, fmt.Errorf("update reply: %w", err)
+		return sessions.Receipt{}, unreadable("update", err)
 	}
-	return receiptOf(reply, fix.Point)
+	receipt, err := receiptOf(reply, fix.Point)
+	if err != nil {
+		return sessions.Receipt{}, unreadable("update", err)
+	}
+	return receipt, nil
 }
 
 // fixArgs are the ARGV of update.lua.
@@ -64,12 +68,15 @@ const (
 // ours, never a panic.
 func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, error) {
 	n, err := integers(reply[:min(len(reply), fieldHome)])
-	if err != nil || len(n) == 0 || n[fieldCode] < 0 || n[fieldCode] > int64(sessions.VerdictStored) {
-		return sessions.Receipt{}, fmt.Errorf("update reply: code out of range in %d fields (%w)", len(reply), err)
+	switch {
+	case err != nil:
+		return sessions.Receipt{}, err
+	case len(n) == 0, n[fieldCode] < 0, n[fieldCode] > int64(sessions.VerdictStored):
+		return sessions.Receipt{}, fmt.Errorf("no known code in %d fields", len(reply))
 	}
 	r := sessions.Receipt{Verdict: sessions.Verdict(n[fieldCode])}
 	if want := replyLen(r.Verdict); len(reply) != want {
-		return sessions.Receipt{}, fmt.Errorf("update reply: %d fields for code %d, want %d", len(reply), n[fieldCode], want)
+		return sessions.Receipt{}, fmt.Errorf("%d fields for code %d, want %d", len(reply), n[fieldCode], want)
 	}
 	switch {
 	case r.Verdict <= sessions.VerdictEnded:
@@ -94,7 +101,7 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 func homeOf(m valkey.ValkeyMessage) (geo.Point, error) {
 	text, err := m.ToString()
 	if err != nil {
-		return geo.Point{}, fmt.Errorf("update reply: home: %w", err)
+		return geo.Point{}, fmt.Errorf("home: %w", err)
 	}
 	return parsePlace(text)
 }
