@@ -22,6 +22,9 @@ import (
 type watcher struct {
 	url string
 	log *slog.Logger
+	// linger is how long a subscription that nobody watches stays, sweepEvery
+	// how often such are looked for.
+	linger, sweepEvery time.Duration
 
 	// turn lets subscribes overtake each other but not an unsubscribe, which
 	// would otherwise undo a subscribe sent before it.
@@ -41,14 +44,15 @@ type subscription struct {
 type entry struct{ wake func() }
 
 const (
-	linger          = 15 * time.Second // a subscription nobody watches stays that long
-	sweepEvery      = 5 * time.Second
 	subscribeWithin = 2 * time.Second
 	maxBackoff      = 2 * time.Second
 )
 
 func newWatcher(url string, log *slog.Logger) *watcher {
-	return &watcher{url: url, log: log, subs: map[string]*subscription{}}
+	return &watcher{
+		url: url, log: log, linger: 15 * time.Second, sweepEvery: 5 * time.Second,
+		subs: map[string]*subscription{},
+	}
 }
 
 // add registers wake and returns once the server has confirmed the
@@ -153,7 +157,7 @@ func (w *watcher) serve(ctx context.Context) error {
 		return err
 	}
 	defer w.drop()
-	sweep := time.NewTicker(sweepEvery)
+	sweep := time.NewTicker(w.sweepEvery)
 	defer sweep.Stop()
 	for {
 		select {
@@ -214,7 +218,7 @@ func (w *watcher) watched() []string {
 func (w *watcher) sweep(ctx context.Context, feed valkey.DedicatedClient) {
 	w.turn.Lock()
 	defer w.turn.Unlock()
-	if err := doAll(ctx, feed, w.forget(time.Now().Add(-linger)), func(c string) valkey.Completed {
+	if err := doAll(ctx, feed, w.forget(time.Now().Add(-w.linger)), func(c string) valkey.Completed {
 		return feed.B().Sunsubscribe().Channel(c).Build()
 	}); err != nil {
 		feed.Close()
