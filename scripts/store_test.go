@@ -1,0 +1,387 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/valkey-io/valkey-go"
+
+	"doorstep/scripts/spawn"
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+)
+
+const (
+	callTimeout = 100 * time.Millisecond
+	// slack is what a busy machine with the race detector may add to a time-out.
+	slack = 400 * time.Millisecond
+)
+
+// impatient is a breaker that probes after a tenth of a second.
+func impatient(s *Store) {
+	settings := s.breakerSettings()
+	settings.Timeout = 100 * time.Millisecond
+	s.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](settings)
+}
+
+func latest(ctx context.Context, s *Store) error {
+	_, err := s.Latest(ctx, newRef())
+	return err
+}
+
+// healed polls until three calls in a row are answered, which closes a breaker.
+func healed(t *testing.T, s *Store) {
+	t.Helper()
+	eventually(t, func() bool {
+		for range 3 {
+			if latest(t.Context(), s) != nil {
+				return false
+			}
+		}
+		return s.Ready()
+	})
+}
+
+// trip makes calls fail until the breaker opens.
+func trip(t *testing.T, s *Store) {
+	t.Helper()
+	eventually(t, func() bool {
+		atOnce(25, func() { _ = latest(t.Context(), s) })
+		return s.breaker.State() == gobreaker.StateOpen
+	})
+}
+
+func atOnce(n int, f func()) {
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(f)
+	}
+	wg.Wait()
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	_, err := New(Options{URL: "http://nowhere"})
+	require.ErrorContains(t, err, "live store url")
+	s, err := New(Options{URL: "redis://127.0.0.1:1"})
+	require.NoError(t, err, "it connects to nothing")
+	require.False(t, s.Ready())
+}
+
+func TestStore_down_at_start(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	require.NoError(t, server.Kill())
+	calls := &recorder{}
+	s := running(t, Options{URL: server.URL(), Metrics: calls})
+	for range 100 {
+		require.ErrorIs(t, latest(t.Context(), s), sessions.ErrUnavailable)
+	}
+	require.Less(t, calls.longest(), slack, "at once")
+	require.Equal(t, 100, calls.failed(), "and told")
+	require.False(t, s.Ready())
+	woken := make(chan struct{}, 1)
+	stop, err := s.Watch(t.Context(), newRef(), func() { woken <- struct{}{} })
+	require.NoError(t, err)
+	defer stop()
+
+	require.NoError(t, server.Restart(t.Context()))
+	healed(t, s)
+	<-woken // its waiters read again
+}
+
+func TestStore_killed_and_restarted(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s := connected(t, Options{URL: server.URL()}, impatient)
+	j := journeyNow()
+	_, err := s.Open(t.Context(), j)
+	require.NoError(t, err)
+
+	require.NoError(t, server.Kill())
+	require.ErrorIs(t, latest(t.Context(), s), sessions.ErrUnavailable)
+	require.NoError(t, server.Restart(t.Context()))
+	healed(t, s)
+	// Its memory and its scripts are gone; the next calls bring both back.
+	receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+	require.NoError(t, err)
+	require.Equal(t, sessions.VerdictUnknown, receipt.Verdict)
+	requireTakesFix(t, s, j)
+}
+
+func requireTakesFix(t *testing.T, s *Store, j sessions.Journey) {
+	t.Helper()
+	opened, err := s.Open(t.Context(), j)
+	require.NoError(t, err)
+	require.True(t, opened)
+	receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+	require.NoError(t, err)
+	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
+}
+
+func TestStore_lost_its_scripts(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s := connected(t, Options{URL: server.URL()})
+	requireTakesFix(t, s, journeyNow())
+	require.NoError(t, do(t, rawClient(t, server.URL()), "SCRIPT", "FLUSH").Error())
+	requireTakesFix(t, s, journeyNow())
+}
+
+func TestStore_lost_its_data(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s := connected(t, Options{URL: server.URL()})
+	j := journeyNow()
+	requireTakesFix(t, s, j)
+	require.NoError(t, do(t, rawClient(t, server.URL()), "FLUSHALL").Error())
+	snap, err := s.Latest(t.Context(), j.Ref)
+	require.NoError(t, err)
+	require.Equal(t, sessions.Snapshot{}, snap)
+	requireTakesFix(t, s, j)
+}
+
+// A stalled store costs each caller its time-out, soon nothing, and never a
+// goroutine that stays.
+func TestStore_stalled(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	calls := &recorder{}
+	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout, Metrics: calls}, impatient)
+	healed(t, s)
+
+	require.NoError(t, server.Pause())
+	atOnce(200, func() { assert.ErrorIs(t, latest(t.Context(), s), sessions.ErrUnavailable) })
+	require.Less(t, calls.longest(), callTimeout+slack, "by its own deadline")
+	trip(t, s)
+	require.Contains(t, calls.breaker(), "open")
+	require.False(t, s.Ready())
+
+	// Longer than the breaker's patience: what probes may wait, the rest not.
+	began, refused := time.Now(), 0
+	for time.Since(began) < 5*callTimeout {
+		if errors.Is(latest(t.Context(), s), gobreaker.ErrOpenState) {
+			refused++
+		}
+	}
+	require.Greater(t, refused, 100, "at once")
+
+	require.NoError(t, server.Resume())
+	healed(t, s)
+	require.Zero(t, inFlight(s))
+}
+
+func inFlight(s *Store) int { return len(s.slots) }
+
+// What timed out may happen later: that must be harmless. The same fix, sent
+// again after a lost answer, is stale and moves nothing.
+func TestStore_timed_out_write_happens_later(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	now := time.Now().Truncate(time.Millisecond)
+	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout, Now: func() time.Time { return now }}, impatient)
+	requireTakesFix(t, s, journeyNow()) // from here on the server has the script
+	j := journeyNow()
+	j.StartedAt = now
+	_, err := s.Open(t.Context(), j)
+	require.NoError(t, err)
+	fix := fixAt(home)
+	fix.RecordedAt = now
+
+	require.NoError(t, server.Pause())
+	_, err = s.Publish(t.Context(), j.Ref, fix)
+	require.ErrorIs(t, err, sessions.ErrUnavailable)
+	require.NoError(t, server.Resume())
+	var first sessions.Snapshot
+	eventually(t, func() bool {
+		first, err = s.Latest(t.Context(), j.Ref)
+		return err == nil && first.Location != nil
+	})
+	now = now.Add(5 * time.Second)
+	receipt, err := s.Publish(t.Context(), j.Ref, fix)
+	require.NoError(t, err)
+	require.Equal(t, sessions.VerdictStale, receipt.Verdict)
+	second, err := s.Latest(t.Context(), j.Ref)
+	require.NoError(t, err)
+	require.Equal(t, first, second)
+}
+
+// A caller that leaves says nothing about the store.
+func TestStore_caller_leaves(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s := connected(t, Options{URL: server.URL()})
+	require.NoError(t, server.Pause())
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	atOnce(100, func() {
+		err := latest(ctx, s)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.NotErrorIs(t, err, sessions.ErrUnavailable)
+	})
+	require.Zero(t, s.breaker.Counts().TotalFailures)
+	require.NoError(t, server.Resume())
+	healed(t, s)
+}
+
+func TestStore_bulkhead(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s := connected(t, Options{URL: server.URL(), MaxInFlight: 2})
+	require.NoError(t, server.Pause())
+	var waiting sync.WaitGroup
+	for range 2 {
+		waiting.Go(func() { assert.NoError(t, latest(t.Context(), s)) })
+	}
+	eventually(t, func() bool { return inFlight(s) == 2 })
+	for range 100 {
+		err := latest(t.Context(), s)
+		require.ErrorIs(t, err, sessions.ErrUnavailable)
+		require.ErrorIs(t, err, errTooMany)
+	}
+	require.Zero(t, s.breaker.Counts().TotalFailures, "a full house is no fault of the store")
+	require.NoError(t, server.Resume())
+	waiting.Wait()
+	require.NoError(t, latest(t.Context(), s))
+}
+
+// After a failover the server behind an open connection may be a replica. It
+// answers pings; only a new connection can reach the new primary.
+func TestStore_demoted_server(t *testing.T) {
+	t.Parallel()
+	spawnEach(t, func(t *testing.T, server *spawn.Server) {
+		s := connected(t, Options{URL: server.URL()}, impatient)
+		raw := rawClient(t, server.URL())
+		before := connectionsOf(t, raw)
+		require.NoError(t, do(t, raw, "REPLICAOF", "127.0.0.1", "1").Error())
+		_, err := s.Open(t.Context(), journeyNow())
+		require.ErrorIs(t, err, sessions.ErrUnavailable)
+		require.ErrorContains(t, err, "READONLY")
+		eventually(t, func() bool {
+			return slices.ContainsFunc(connectionsOf(t, raw), func(id int64) bool { return !slices.Contains(before, id) })
+		})
+		require.NoError(t, do(t, raw, "REPLICAOF", "NO", "ONE").Error())
+		healed(t, s)
+		requireTakesFix(t, s, journeyNow())
+	})
+}
+
+// A store that is full takes no journey, but must let one be ended: the
+// coordinates go, whatever else.
+func TestStore_full(t *testing.T) {
+	t.Parallel()
+	spawnEach(t, func(t *testing.T, server *spawn.Server) {
+		s := connected(t, Options{URL: server.URL()})
+		j := journeyNow()
+		requireTakesFix(t, s, j)
+		require.NoError(t, do(t, rawClient(t, server.URL()), "CONFIG", "SET", "maxmemory", "1").Error())
+		_, err := s.Open(t.Context(), journeyNow())
+		require.ErrorIs(t, err, sessions.ErrUnavailable)
+		require.NoError(t, s.End(t.Context(), j))
+		snap, err := s.Latest(t.Context(), j.Ref)
+		require.NoError(t, err)
+		require.False(t, snap.Active)
+		require.Nil(t, snap.Location)
+	})
+}
+
+// A key of another type, written by somebody else, fails its own calls only.
+func TestStore_foreign_key(t *testing.T) {
+	t.Parallel()
+	spawntest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		s := connected(t, Options{URL: url})
+		j := journeyNow()
+		raw := rawClient(t, url)
+		for _, key := range []string{journeyKey(j.Ref), metaKey(j.SessionID)} {
+			require.NoError(t, do(t, raw, "SET", key, "theirs").Error())
+		}
+		for verb, call := range map[string]func() error{
+			"open":     func() error { _, err := s.Open(t.Context(), j); return err },
+			"publish":  func() error { _, err := s.Publish(t.Context(), j.Ref, fixAt(home)); return err },
+			"latest":   func() error { _, err := s.Latest(t.Context(), j.Ref); return err },
+			"end":      func() error { return s.End(t.Context(), j) },
+			"meta":     func() error { _, _, err := s.Meta(t.Context(), j.SessionID); return err },
+			"set_meta": func() error { return s.SetMeta(t.Context(), j.SessionID, sessions.Meta{}) },
+		} {
+			require.ErrorIs(t, call(), sessions.ErrUnavailable, verb)
+		}
+		requireTakesFix(t, s, journeyNow())
+	})
+}
+
+// connectionsOf lists the ids of a store's connections.
+func connectionsOf(t *testing.T, raw valkey.Client) []int64 {
+	t.Helper()
+	list, err := do(t, raw, "CLIENT", "LIST").ToString()
+	require.NoError(t, err)
+	var ids []int64
+	for _, line := range strings.Split(list, "\n") {
+		var id int64
+		if _, err := fmt.Sscanf(line, "id=%d", &id); err == nil && strings.Contains(line, "name=doorstep") {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// spawnEach runs a test on a private server of each kind.
+func spawnEach(t *testing.T, test func(*testing.T, *spawn.Server)) {
+	t.Helper()
+	for _, kind := range spawn.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			test(t, spawntest.Private(t, kind))
+		})
+	}
+}
+
+// recorder is a Metrics that remembers.
+type recorder struct {
+	mu     sync.Mutex
+	took   []time.Duration
+	errs   int
+	states []string
+}
+
+func (r *recorder) StoreCall(_ string, took time.Duration, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.took = append(r.took, took)
+	if err != nil {
+		r.errs++
+	}
+}
+
+func (r *recorder) StoreBreaker(state string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.states = append(r.states, state)
+}
+
+func (r *recorder) longest() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Max(r.took)
+}
+
+func (r *recorder) failed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.errs
+}
+
+func (r *recorder) breaker() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.states)
+}
