@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,22 @@ type watcher struct {
 
 	mu   sync.Mutex
 	subs map[string]*subscription
-	feed valkey.DedicatedClient // nil while the connection is away
+	feed *feed // nil while the connection is away
+}
+
+// feed is one connection. Whoever finds it useless gives it up, and run closes
+// it and starts afresh: closing one to a stalled server takes a second, which
+// is not the finder's to wait.
+type feed struct {
+	valkey.DedicatedClient
+	useless chan error
+}
+
+func (f *feed) giveUp(why error) {
+	select {
+	case f.useless <- why:
+	default: // given up already
+	}
 }
 
 type subscription struct {
@@ -62,12 +78,12 @@ func (w *watcher) add(ctx context.Context, channel string, wake func()) (func(),
 	w.turn.RLock()
 	defer w.turn.RUnlock()
 	e := &entry{wake: wake}
-	sub, feed, first := w.register(channel, e)
+	sub, f, first := w.register(channel, e)
 	stop := func() { w.remove(channel, e) }
 	if first {
 		defer close(sub.confirmed)
-		if feed != nil {
-			w.subscribe(ctx, feed, channel)
+		if f != nil {
+			f.subscribe(ctx, channel)
 		}
 		return stop, nil
 	}
@@ -80,7 +96,7 @@ func (w *watcher) add(ctx context.Context, channel string, wake func()) (func(),
 	}
 }
 
-func (w *watcher) register(channel string, e *entry) (sub *subscription, feed valkey.DedicatedClient, first bool) {
+func (w *watcher) register(channel string, e *entry) (sub *subscription, f *feed, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sub = w.subs[channel]
@@ -94,12 +110,12 @@ func (w *watcher) register(channel string, e *entry) (sub *subscription, feed va
 }
 
 // subscribe is not cancelled by the caller's leaving: others may be waiting on
-// the same confirmation. A failure closes the feed, and run starts afresh.
-func (w *watcher) subscribe(ctx context.Context, feed valkey.DedicatedClient, channel string) {
+// the same confirmation.
+func (f *feed) subscribe(ctx context.Context, channel string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), subscribeWithin)
 	defer cancel()
-	if err := feed.Do(ctx, feed.B().Ssubscribe().Channel(channel).Build()).Error(); err != nil {
-		feed.Close()
+	if err := f.Do(ctx, f.B().Ssubscribe().Channel(channel).Build()).Error(); err != nil {
+		f.giveUp(err)
 	}
 }
 
@@ -145,15 +161,14 @@ func (w *watcher) serve(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	feed, release := client.Dedicate()
+	dedicated, release := client.Dedicate()
 	defer release()
-
-	gone := make(chan struct{}, 1)
-	broken := feed.SetPubSubHooks(valkey.PubSubHooks{
+	f := &feed{DedicatedClient: dedicated, useless: make(chan error, 1)}
+	broken := f.SetPubSubHooks(valkey.PubSubHooks{
 		OnMessage:      func(m valkey.PubSubMessage) { w.wake(m.Channel) },
-		OnSubscription: func(s valkey.PubSubSubscription) { w.unasked(s, gone) },
+		OnSubscription: func(s valkey.PubSubSubscription) { w.unasked(s, f) },
 	})
-	if err := w.adopt(ctx, feed); err != nil {
+	if err := w.adopt(ctx, f); err != nil {
 		return err
 	}
 	defer w.drop()
@@ -165,10 +180,12 @@ func (w *watcher) serve(ctx context.Context) error {
 			return ctx.Err()
 		case err := <-broken:
 			return errors.Join(errLost, err)
-		case <-gone:
-			return errMoved
+		case err := <-f.useless:
+			return err
 		case <-sweep.C:
-			w.sweep(ctx, feed)
+			if err := w.sweep(ctx, f); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -180,17 +197,17 @@ var (
 
 // adopt subscribes a new connection to all that is watched, makes it the feed,
 // and wakes everybody. New channels that come meanwhile wait for their turn.
-func (w *watcher) adopt(ctx context.Context, feed valkey.DedicatedClient) error {
+func (w *watcher) adopt(ctx context.Context, f *feed) error {
 	w.turn.Lock()
 	defer w.turn.Unlock()
 	channels := w.watched()
-	if err := doAll(ctx, feed, channels, func(c string) valkey.Completed {
-		return feed.B().Ssubscribe().Channel(c).Build()
+	if err := f.all(ctx, channels, func(c string) valkey.Completed {
+		return f.B().Ssubscribe().Channel(c).Build()
 	}); err != nil {
 		return err
 	}
 	w.mu.Lock()
-	w.feed = feed
+	w.feed = f
 	w.mu.Unlock()
 	for _, c := range channels {
 		w.wake(c)
@@ -215,14 +232,12 @@ func (w *watcher) watched() []string {
 }
 
 // sweep unsubscribes from what nobody has watched for a while.
-func (w *watcher) sweep(ctx context.Context, feed valkey.DedicatedClient) {
+func (w *watcher) sweep(ctx context.Context, f *feed) error {
 	w.turn.Lock()
 	defer w.turn.Unlock()
-	if err := doAll(ctx, feed, w.forget(time.Now().Add(-w.linger)), func(c string) valkey.Completed {
-		return feed.B().Sunsubscribe().Channel(c).Build()
-	}); err != nil {
-		feed.Close()
-	}
+	return f.all(ctx, w.forget(time.Now().Add(-w.linger)), func(c string) valkey.Completed {
+		return f.B().Sunsubscribe().Channel(c).Build()
+	})
 }
 
 // forget drops the subscriptions that have been idle since before and names
@@ -252,7 +267,7 @@ func (w *watcher) wake(channel string) {
 
 // unasked notices that the server ended a subscription that is still wanted, as
 // a cluster does when it moves the slot.
-func (w *watcher) unasked(s valkey.PubSubSubscription, gone chan<- struct{}) {
+func (w *watcher) unasked(s valkey.PubSubSubscription, f *feed) {
 	if s.Kind != "sunsubscribe" {
 		return
 	}
@@ -260,34 +275,28 @@ func (w *watcher) unasked(s valkey.PubSubSubscription, gone chan<- struct{}) {
 	_, wanted := w.subs[s.Channel]
 	w.mu.Unlock()
 	if wanted {
-		select {
-		case gone <- struct{}{}:
-		default:
-		}
+		f.giveUp(errMoved)
 	}
 }
 
-// doAll pipelines one command a channel, in batches that a deadline can cover.
-func doAll(ctx context.Context, feed valkey.DedicatedClient, channels []string, command func(string) valkey.Completed) error {
-	const batch = 1000
-	for len(channels) > 0 {
-		n := min(batch, len(channels))
-		commands := make([]valkey.Completed, n)
-		for i, c := range channels[:n] {
+// all pipelines one command a channel, in batches that a deadline can cover.
+func (f *feed) all(ctx context.Context, channels []string, command func(string) valkey.Completed) error {
+	for batch := range slices.Chunk(channels, 1000) {
+		commands := make([]valkey.Completed, len(batch))
+		for i, c := range batch {
 			commands[i] = command(c)
 		}
-		if err := doBatch(ctx, feed, commands); err != nil {
+		if err := f.batch(ctx, commands); err != nil {
 			return err
 		}
-		channels = channels[n:]
 	}
 	return nil
 }
 
-func doBatch(ctx context.Context, feed valkey.DedicatedClient, commands []valkey.Completed) error {
+func (f *feed) batch(ctx context.Context, commands []valkey.Completed) error {
 	ctx, cancel := context.WithTimeout(ctx, subscribeWithin)
 	defer cancel()
-	for _, res := range feed.DoMulti(ctx, commands...) {
+	for _, res := range f.DoMulti(ctx, commands...) {
 		if err := res.Error(); err != nil {
 			return err
 		}
