@@ -1,0 +1,78 @@
+package scripts
+
+import (
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/scripts/flowbuffer"
+	"doorstep/scripts/spawn/spawntest"
+)
+
+// TestQueue: a program that imports scripts uses the flow buffer, unless its
+// operator says otherwise. valkey-go reads its environment once, before main,
+// so each case is a process of its own.
+func TestQueue(t *testing.T) {
+	if os.Getenv("DOORSTEP_TEST_QUEUE") != "" {
+		t.Log("queue " + queueInUse(t))
+		return
+	}
+	t.Parallel()
+	for environment, want := range map[string]string{"": "flowBuffer", flowbuffer.Env + "=flowbuffer": "flowBuffer", flowbuffer.Env + "=ring": "ring"} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestQueue$", "-test.v")
+		cmd.Env = []string{"DOORSTEP_TEST_QUEUE=1", "PATH=" + os.Getenv("PATH")}
+		if environment != "" {
+			cmd.Env = append(cmd.Env, environment)
+		}
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		assert.Contains(t, string(out), "queue *valkey."+want+"\n", "with %q", environment)
+	}
+}
+
+// queueInUse looks for what a connected client really has: its first pointer
+// to a type with that name.
+func queueInUse(t *testing.T) string {
+	t.Helper()
+	s := connected(t, Options{URL: spawntest.Valkey(t)})
+	require.NoError(t, latest(t.Context(), s))
+	found := typesIn(reflect.ValueOf(*s.client.Load()), 0, map[uintptr]bool{})
+	found = slices.DeleteFunc(found, func(name string) bool { return name != "*valkey.ring" && name != "*valkey.flowBuffer" })
+	return strings.Join(slices.Compact(found), " ")
+}
+
+func typesIn(v reflect.Value, depth int, seen map[uintptr]bool) []string {
+	if depth > 12 || !v.IsValid() {
+		return nil
+	}
+	switch v.Kind() {
+	case reflect.Interface:
+		return typesIn(v.Elem(), depth+1, seen)
+	case reflect.Pointer:
+		if v.IsNil() || seen[v.Pointer()] || !strings.Contains(v.Type().String(), "valkey.") {
+			return nil
+		}
+		seen[v.Pointer()] = true
+		return append([]string{v.Type().String()}, typesIn(v.Elem(), depth+1, seen)...)
+	case reflect.Slice, reflect.Array:
+		var found []string
+		for i := range v.Len() {
+			found = append(found, typesIn(v.Index(i), depth+1, seen)...)
+		}
+		return found
+	case reflect.Struct:
+		var found []string
+		for i := range v.NumField() {
+			found = append(found, typesIn(v.Field(i), depth+1, seen)...)
+		}
+		return found
+	default:
+		return nil
+	}
+}
