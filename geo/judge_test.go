@@ -260,28 +260,6 @@ func TestJudge_refuses_or_flags_every_teleport(t *testing.T) {
 	})
 }
 
-func TestTrackText_round_trips(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		track, _ := drawTrack(t, geo.DefaultLimits(drawMode(t)))
-		text := track.Text()
-		for _, field := range []string{text.Rival, text.Mark, text.Odd, text.Pace, text.MarkMS} {
-			assert.Less(t, len(field), 64, field)
-		}
-		again, err := text.Track(track.Last)
-		require.NoError(t, err)
-		assert.Equal(t, track, again)
-	})
-}
-
-func TestTrackText_refuses(t *testing.T) {
-	t.Parallel()
-	for _, bad := range []geo.TrackText{{Odd: "1 2 3 4 5"}, {Pace: "a b"}, {Mark: "95.0000000 0.0000000 0 0"}, {Rival: "1 0.0000000"}, {Mark: "nowhere"}} {
-		_, err := bad.Track(geo.Sighting{})
-		assert.Error(t, err, bad)
-	}
-}
-
 func BenchmarkJudge(b *testing.B) {
 	limits, track := geo.DefaultLimits(geo.Car), geo.Track{}
 	here, there := geo.MustPoint(52, 5), geo.MustPoint(52.0005, 5)

@@ -31,6 +31,19 @@
 --      from the last fix, decimetres) and home ("lat lng")
 -- COMPLEXITY O(1)
 --
+-- The hash, every field under 64 bytes so that it stays a listpack:
+--   started mode home fence         the journey, by open.lua
+--   seq tat arriving flags          version, when the next fix is due, at the
+--                                   fence already, suspicions so far
+--   lat lng acc spd hdg ts rec      the live location; ts is the store's clock
+--                                   at acceptance, rec the phone's or 0
+--   mark mark_ts                    lat lng accuracy_dm recorded_ms, and when:
+--                                   where the phone was up to a minute ago
+--   pace                            mm/s, and over how many ms: the ETA's speed
+--   odd                             fast_ms reanchored_ms still_ms mismatches
+--   rival                           votes lat lng accuracy_dm at_ms recorded_ms:
+--                                   the story that refused fixes tell
+--
 -- From "the judgement" on this is geo.Judge, line for line: change both or
 -- neither. A differential test plays random histories on the two.
 

@@ -59,7 +59,16 @@ func lab(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l := laboratory{recordings, []engine{&judge{expiryMS: locationTTLMS}, &naive{expiryMS: locationTTLMS}}, stderr}
+	var ours engine = &judge{expiryMS: locationTTLMS}
+	inStore, stop, err := startScript(stderr)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if inStore != nil {
+		ours = inStore
+	}
+	l := laboratory{recordings, []engine{ours, &naive{expiryMS: locationTTLMS}}, stderr}
 	found, err := l.run()
 	if err != nil {
 		return err
