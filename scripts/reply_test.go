@@ -1,0 +1,138 @@
+package scripts
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/valkey-io/valkey-go"
+
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+)
+
+// garbage are replies that no script of ours gives, as JSON; null is a nil.
+var garbage = []string{
+	`[]`, `[null]`, `["x"]`, `[-1]`, `[9]`, `[99999999]`, `[0, 1]`, `[1, 2, 3]`, `[2]`, `[2, 1]`, `[2, "x", 3]`, `[2, null, 3]`, `[[2], 1, 2]`,
+	`[3, 1, 2, 3, 4, 5]`, `[4, 1, 2, 3, 4, 5, 6, 7, 8]`, `[8]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8]`,
+	`[8, 1, 2, 3, 4, 5, 6, 7, 8, 9]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, null]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, ""]`,
+	`[8, 1, 2, 3, 4, 5, 6, 7, 8, "nan nan"]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, "91.0 0.0"]`, `[8, 1, 2, 3, 4, 5, 6, 7, "x", "1.0 2.0"]`,
+}
+
+func TestReceiptOf_garbage(t *testing.T) {
+	t.Parallel()
+	c := rawClient(t, spawntest.Valkey(t))
+	for _, text := range garbage {
+		_, err := receiptOf(replyOf(t, c, text), home)
+		assert.Error(t, err, text)
+	}
+	receipt, err := receiptOf(replyOf(t, c, `[8, 1, 2, 3, 4, 1, 6, 7, 80, "1.0 2.0"]`), home)
+	require.NoError(t, err)
+	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
+	require.True(t, receipt.Arriving)
+	require.InDelta(t, 8, receipt.MovedM, 0)
+}
+
+// replyOf has a real server send it: no reply is put together by hand.
+func replyOf(t testing.TB, c valkey.Client, text string) []valkey.ValkeyMessage {
+	t.Helper()
+	const script = `local r = cjson.decode(ARGV[1])
+for i, v in ipairs(r) do if v == cjson.null then r[i] = false end end
+return r`
+	reply, err := do(t, c, "EVAL", script, "0", text).ToArray()
+	if err != nil {
+		t.Skip("no reply of that: " + text)
+	}
+	return reply
+}
+
+// Whatever a server sends is a receipt that can be shown, or an error.
+func FuzzReceiptOf(f *testing.F) {
+	for _, text := range garbage {
+		f.Add(text)
+	}
+	c := rawClient(f, spawntest.Valkey(f))
+	f.Fuzz(func(t *testing.T, text string) {
+		if !json.Valid([]byte(text)) || text == "" || text[0] != '[' {
+			t.Skip()
+		}
+		receipt, err := receiptOf(replyOf(t, c, text), home)
+		if err != nil {
+			return
+		}
+		assert.NotEqual(t, "invalid", receipt.Verdict.String())
+		assert.False(t, math.IsNaN(receipt.DistanceM) || math.IsNaN(receipt.MovedM))
+		requireJSON(t, receipt)
+	})
+}
+
+// Whatever somebody has written into a hash is a snapshot that can be shown,
+// or an error.
+func FuzzSnapshotOf(f *testing.F) {
+	for _, value := range []string{"", "x", "nan", "inf", "-1", "1e999", "9223372036854775808", "12.9763472 77.5929284", "1 2 3 4", "0x1p4"} {
+		for i := range latestFields {
+			f.Add(uint8(i), value)
+		}
+	}
+	url := spawntest.Valkey(f)
+	c, s := rawClient(f, url), connected(f, Options{URL: url})
+	f.Fuzz(func(t *testing.T, field uint8, value string) {
+		ref := newRef()
+		j := journeyNow()
+		j.Ref = ref
+		requireTakesFix(t, s, j)
+		name := latestFields[int(field)%len(latestFields)]
+		require.NoError(t, do(t, c, "HSET", journeyKey(ref), name, value).Error())
+		snap, err := s.Latest(t.Context(), ref)
+		if err != nil {
+			require.ErrorIs(t, err, sessions.ErrUnavailable)
+			return
+		}
+		requireJSON(t, snap)
+		// And the script, which reads the same fields, gives a receipt or is
+		// refused by itself.
+		if _, err := s.Publish(t.Context(), ref, fixAt(home)); err != nil {
+			require.ErrorIs(t, err, sessions.ErrUnavailable)
+		}
+	})
+}
+
+func requireJSON(t *testing.T, v any) {
+	t.Helper()
+	_, err := json.Marshal(v)
+	require.NoError(t, err)
+}
+
+// Each field of a hash, spoilt in turn: the journey's own calls fail or do not,
+// and no other's do.
+func TestLatest_spoilt(t *testing.T) {
+	t.Parallel()
+	spawntest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		s, c := connected(t, Options{URL: url}), rawClient(t, url)
+		for _, spoilt := range []struct{ field, value string }{
+			{"seq", "x"},
+			{"home", "x"},
+			{"lat", "nan"},
+			{"lat", "91"},
+			{"lng", ""},
+			{"acc", "inf"},
+			{"spd", "nan"},
+			{"hdg", "x"},
+			{"ts", ""},
+			{"ts", "1.5"},
+			{"rec", "x"},
+		} {
+			j := journeyNow()
+			requireTakesFix(t, s, j)
+			require.NoError(t, do(t, c, "HSET", journeyKey(j.Ref), spoilt.field, spoilt.value).Error())
+			_, err := s.Latest(t.Context(), j.Ref)
+			assert.ErrorIs(t, err, sessions.ErrUnavailable, "%v", spoilt)
+			assert.NoError(t, s.End(t.Context(), j))
+			_, err = s.Latest(t.Context(), j.Ref)
+			assert.NoError(t, err, "the end cleans up after anybody")
+		}
+	})
+}
