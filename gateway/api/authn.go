@@ -25,11 +25,23 @@ func (a *API) authenticated(h handler) app.HandlerFunc {
 		} else {
 			err = a.unauthenticated(c, err)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			left(c)
+		default:
 			a.fail(c, err)
 		}
 	}
 }
+
+// statusLeft is nginx's number for a caller who hung up before the answer.
+const statusLeft = 499
+
+// left ends a request whose caller has gone, and whose calls were cancelled for
+// it: no fault of ours, and not to be counted and logged as one. Nobody reads
+// the answer.
+func left(c *app.RequestContext) { c.Data(statusLeft, jsonType, []byte("{}")) }
 
 // bearer is the token of the Authorization header; the scheme's case does not
 // matter (RFC 9110, section 11.1).
