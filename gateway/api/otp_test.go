@@ -1,0 +1,109 @@
+package api_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"doorstep/gateway/app"
+	"doorstep/sessions"
+)
+
+func TestOTP_tries(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		otp := h.arrive(t, v)
+		right := map[string]string{"otp": otp}
+		for left := 4.0; left >= 1; left-- {
+			refused := h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+			assert.InDelta(t, left, refused.fields["attemptsLeft"], 0)
+		}
+		assert.Equal(t, otp, h.arrive(t, v), "arriving again gives the same code, and no more tries")
+		locked := h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 429, sessions.OTPLocked)
+		assert.Equal(t, "600", locked.header.Get("Retry-After"))
+		h.move(59500 * time.Millisecond)
+		locked = h.post(t, v.trainer, v.path("verify-otp"), right).want(t, 429, sessions.OTPLocked)
+		assert.Equal(t, "541", locked.header.Get("Retry-After"), "rounded up")
+		assert.InDelta(t, 540_500, locked.fields["retryAfterMs"], 0)
+		assert.Equal(t, "pending_verification", h.get(t, v.student, v.path("")).want(t, 200, "").data()["status"])
+	})
+}
+
+func TestOTP_expiry(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		otp := h.arrive(t, v)
+		arrivedAt := h.get(t, v.trainer, v.path("")).want(t, 200, "").data()["arrivedAt"]
+		h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+		h.move(10*time.Minute - time.Millisecond)
+		h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+		h.move(time.Millisecond)
+		h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 410, sessions.OTPExpired)
+
+		again := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data()
+		assert.Equal(t, arrivedAt, again["arrivedAt"], "a new code, not a new arrival")
+		renewed := again["otp"].(string)
+		refused := h.post(t, v.trainer, v.path("verify-otp"), wrong(renewed)).want(t, 400, sessions.OTPWrong)
+		assert.InDelta(t, 4, refused.fields["attemptsLeft"], 0, "a new code has its own tries")
+		if otp != renewed { // one time in 10,000 they are the same
+			h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 400, sessions.OTPWrong)
+		}
+		h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": renewed}).want(t, 200, "")
+	})
+}
+
+func TestOTP_is_the_students(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b, func(o *app.Options) { o.OTPInResponse = false })
+		v := h.atTheDoor(t)
+		arrived := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data()
+		assert.NotContains(t, arrived, "otp", "hidden")
+		seen := h.get(t, v.student, v.path("")).want(t, 200, "").data()
+		otp, _ := seen["otp"].(string)
+		assert.Regexp(t, `^[0-9]{4}$`, otp)
+		assert.NotNil(t, seen["otpExpiresAt"])
+		for _, a := range []answer{
+			h.get(t, v.trainer, v.path("")).want(t, 200, ""),
+			h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, ""),
+			h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 400, sessions.NotScheduled),
+			h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong),
+			h.get(t, v.trainer, v.live("")).want(t, 200, ""),
+		} {
+			assert.NotContains(t, string(a.body), `"`+otp+`"`, "the trainer never sees it")
+			assert.NotContains(t, string(a.body), `"otp`)
+		}
+		h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 200, "")
+		assert.NotContains(t, h.get(t, v.student, v.path("")).want(t, 200, "").data(), "otp", "used up")
+	})
+}
+
+// What a gateway writes tells nobody where anybody is, nor a token.
+func TestLog_tells_no_place_and_no_token(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	h := open(t, servers, func(o *app.Options) {
+		o.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	v := h.atTheDoor(t)
+	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)) // too soon
+	h.post(t, v.trainer, updatesPath, `{"latitude":12.93,"longitude":77.62,`).want(t, 400, sessions.InvalidRequest)
+	h.get(t, v.trainer+"x", v.live("")).want(t, 401, sessions.Unauthenticated)
+	h.do(t, http.MethodDelete, v.trainer, "/x?latitude=12.93", nil).want(t, 404, sessions.RouteNotFound)
+	h.move(time.Hour)
+	h.post(t, v.trainer, v.path("arrived"), nil)
+	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+	text := []byte(log.String())
+	assert.NotEmpty(t, text)
+	for _, secret := range []string{"12.93", "77.62", v.trainer[:60], v.student[len(v.student)-20:]} {
+		assert.False(t, bytes.Contains(text, []byte(secret)), "%q", secret)
+	}
+}
