@@ -91,8 +91,11 @@ func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, ti
 	defer h.leave(caller)
 	began := time.Now()
 	h.opts.Metrics.Waiting(1)
+	defer h.opts.Metrics.Waiting(-1)
 	outcome, err := h.wait(ctx, ref, timeout, read)
-	h.opts.Metrics.Waiting(-1)
+	if err != nil && ctx.Err() != nil {
+		outcome, err = Left, nil // whatever failed, failed for that
+	}
 	h.opts.Metrics.Waited(string(outcome), time.Since(began))
 	return outcome, err
 }
