@@ -17,6 +17,7 @@ type MemoryRepository struct {
 	mu       sync.Mutex
 	sessions map[ID]Session
 	onEvent  func(Event)
+	memoryRecords
 }
 
 var _ Repository = (*MemoryRepository)(nil)
@@ -26,7 +27,7 @@ var _ Repository = (*MemoryRepository)(nil)
 // repository's lock: it must not block or call back. The repository keeps no
 // event itself; outbox.Memory.Record does until it is published.
 func NewMemoryRepository(onEvent func(Event)) *MemoryRepository {
-	return &MemoryRepository{sessions: map[ID]Session{}, onEvent: onEvent}
+	return &MemoryRepository{sessions: map[ID]Session{}, onEvent: onEvent, memoryRecords: newMemoryRecords()}
 }
 
 // Create keeps the contract of Repository.

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"time"
 )
 
 // Repository is the contract of the store of record. MemoryRepository here and
@@ -26,6 +27,27 @@ type Repository interface {
 	// it is, with the session as it stood. SessionNotFound; TrainerBusy when
 	// the trainer's other journey is still running.
 	Change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
+
+	// Record stores an event that changes nothing, in the order of its
+	// session's others. It reports false, and stores nothing, for one whose id
+	// has been recorded. SessionNotFound.
+	Record(ctx context.Context, e Event) (first bool, err error)
+
+	// Running lists up to limit sessions whose journey is running and was
+	// started at or before an instant, the longest running first.
+	Running(ctx context.Context, startedBy time.Time, limit int) ([]Session, error)
+
+	// Review locks the session, calls f once with it, and stores the review
+	// that f returns together with the trainer's rating, which it moves, in
+	// one transaction. When f fails nothing is stored and the error comes
+	// back as it is. SessionNotFound; AlreadyReviewed.
+	Review(ctx context.Context, id ID, f func(Session) (Review, error)) (Rating, error)
+
+	// Rating is what a trainer's reviews add up to; zero without any.
+	Rating(ctx context.Context, trainerID ID) (Rating, error)
+
+	PushTokens
+	Analytics
 }
 
 // SameBooking reports whether two sessions were booked alike: what Create

@@ -47,6 +47,8 @@ type ServiceOptions struct {
 	// OnEvents is called after a commit that raised events: a hint to the
 	// outbox's relay. It must not block.
 	OnEvents func()
+	// Tally counts what becomes of fixes; nil: nobody does.
+	Tally *Tally
 }
 
 // NewService wires a service. It does no I/O.
@@ -248,10 +250,22 @@ func (s *Service) change(ctx context.Context, id ID, f func(*Session) ([]Event, 
 	return session, err
 }
 
+// record is Repository.Record, as change is Change.
+func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
+	first, err = s.repo.Record(context.WithoutCancel(ctx), e)
+	if first {
+		s.opts.OnEvents()
+	}
+	return first, err
+}
+
 // settle brings the live store to agree with a session that has just been
 // stored. What fails here is only late: see Service.
 func (s *Service) settle(ctx context.Context, session Session) {
 	ctx = context.WithoutCancel(ctx)
+	if !session.JourneyActive() {
+		s.opts.Tally.ended()
+	}
 	err := errors.Join(s.tell(ctx, session.Journey(), session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {
 		s.opts.Log.WarnContext(ctx, "live store not settled",

@@ -78,6 +78,26 @@ func (s *Session) Verify(otp string, now time.Time) error {
 	return nil
 }
 
+// Complete ends the lesson.
+func (s *Session) Complete(now time.Time) error {
+	if s.Status != InProgress {
+		return Refuse(NotInProgress, "the session is "+string(s.Status)+", not in progress")
+	}
+	s.Status, s.CompletedAt = Completed, after(now, s.StartedAt)
+	return nil
+}
+
+// TimeOut ends a journey that has had its hour, ttl, as of that hour: when the
+// house was down then, the record says the same as if it had not been. On any
+// other session it does nothing, so any number of gateways may try.
+func (s *Session) TimeOut(ttl time.Duration, now time.Time) []Event {
+	hour := s.JourneyStartedAt.Add(ttl)
+	if !s.JourneyActive() || now.Before(hour) {
+		return nil
+	}
+	return s.end(EndTimeout, hour)
+}
+
 // hasOTP asks for the code besides its time: the house may have left a session
 // waiting without one, and the empty code must open nothing.
 func (s *Session) hasOTP(now time.Time) bool { return s.OTP != "" && now.Before(s.OTPExpiresAt) }

@@ -1,0 +1,192 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"doorstep/sessions"
+)
+
+const (
+	recordColumns = `session_id::text, started_at, trainer_id::text, student_id::text, ended_at, reason, distance_m::float8,
+		fixes_accepted, fixes_refused, fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, fix_to_eye_ms`
+	selectRecord = `SELECT ` + recordColumns + ` FROM journey_analytics WHERE session_id = $1 AND started_at = $2`
+
+	// No row comes back from either for what had been noted before.
+	noteStart = `INSERT INTO journey_analytics AS j (session_id, started_at, trainer_id, student_id) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (session_id, started_at) DO UPDATE SET trainer_id = excluded.trainer_id, student_id = excluded.student_id
+			WHERE j.trainer_id IS NULL
+		RETURNING ` + recordColumns
+	noteEnd = `INSERT INTO journey_analytics AS j (session_id, started_at, trainer_id, student_id, ended_at, reason)
+			VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (session_id, started_at) DO UPDATE SET trainer_id = excluded.trainer_id, student_id = excluded.student_id,
+				ended_at = excluded.ended_at, reason = excluded.reason
+			WHERE j.ended_at IS NULL
+		RETURNING ` + recordColumns
+
+	// Ids and instants come through Go, which knows the types that the house's
+	// table may have.
+	selectLatestJourneys = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = ANY($1) AND journey_started_at IS NOT NULL`
+
+	addTally = `INSERT INTO journey_analytics AS j (session_id, started_at, distance_m, fixes_accepted, fixes_refused,
+			fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, fix_to_eye_ms)
+		VALUES ($1, $2, $3::float8, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (session_id, started_at) DO UPDATE SET distance_m = j.distance_m + excluded.distance_m,
+			fixes_accepted = j.fixes_accepted + excluded.fixes_accepted, fixes_refused = j.fixes_refused + excluded.fixes_refused,
+			fixes_stale = j.fixes_stale + excluded.fixes_stale, fixes_vague = j.fixes_vague + excluded.fixes_vague,
+			fixes_too_soon = j.fixes_too_soon + excluded.fixes_too_soon, fixes_flagged = j.fixes_flagged + excluded.fixes_flagged,
+			heard_at = greatest(j.heard_at, excluded.heard_at),
+			fix_to_eye_ms = (SELECT array_agg(u.a + u.b ORDER BY u.i)
+				FROM unnest(j.fix_to_eye_ms, excluded.fix_to_eye_ms) WITH ORDINALITY AS u (a, b, i))`
+
+	selectHeard = `SELECT session_id::text, started_at, heard_at FROM journey_analytics
+		WHERE session_id = ANY($1) AND heard_at IS NOT NULL`
+)
+
+// RecordJourney keeps the contract of sessions.Analytics. One round trip, two
+// for what had been noted before.
+func (r *Repository) RecordJourney(ctx context.Context, e sessions.Event) (record sessions.JourneyRecord, first bool, err error) {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return record, false, unavailable("record journey", err)
+	}
+	defer done()
+	session, started := string(e.SessionID), millisecond(e.JourneyStartedAt)
+	err = pgx.ErrNoRows
+	switch e.Type {
+	case sessions.JourneyStarted:
+		record, err = scanRecord(conn.QueryRow(ctx, noteStart, session, started, id(e.TrainerID), id(e.StudentID)))
+	case sessions.JourneyEnded:
+		record, err = scanRecord(conn.QueryRow(ctx, noteEnd, session, started, id(e.TrainerID), id(e.StudentID),
+			millisecond(e.At), string(e.Reason)))
+	}
+	if err == nil {
+		return record, true, nil
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		record, err = scanRecord(conn.QueryRow(ctx, selectRecord, session, started))
+	}
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return sessions.JourneyRecord{}, false, unavailable("record journey", err)
+	}
+	return record, false, nil
+}
+
+// AddTallies keeps the contract of sessions.Analytics. Two round trips; the
+// second is one transaction, which takes the rows in one order for everybody.
+func (r *Repository) AddTallies(ctx context.Context, list []sessions.Tallied) error {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return unavailable("add tallies", err)
+	}
+	defer done()
+	ids := make([]string, len(list))
+	for i, t := range list {
+		ids[i] = string(t.SessionID)
+	}
+	rows, err := conn.Query(ctx, selectLatestJourneys, ids)
+	if err != nil {
+		return unavailable("look journeys up", err)
+	}
+	latest := map[sessions.Ref]time.Time{}
+	var s sessions.Session
+	for rows.Next() {
+		if s, err = scan(rows); err != nil {
+			break
+		}
+		latest[s.Journey().Ref] = s.JourneyStartedAt
+	}
+	rows.Close()
+	if err := cmp.Or(err, rows.Err()); err != nil {
+		return unavailable("look journeys up", err)
+	}
+	batch := tallyBatch(list, latest)
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return unavailable("add tallies", err)
+	}
+	return nil
+}
+
+func tallyBatch(list []sessions.Tallied, latest map[sessions.Ref]time.Time) *pgx.Batch {
+	list = slices.SortedFunc(slices.Values(list), func(a, b sessions.Tallied) int { return cmp.Compare(a.SessionID, b.SessionID) })
+	batch := &pgx.Batch{}
+	for _, t := range list {
+		if started, ok := latest[t.Ref]; ok {
+			batch.Queue(addTally, string(t.SessionID), started, t.DistanceM, t.Accepted, t.Refused,
+				t.Stale, t.Vague, t.TooSoon, t.Flagged, instant(t.HeardAt), t.FixToEye[:])
+		}
+	}
+	return batch
+}
+
+// JourneyRecord keeps the contract of sessions.Analytics. One round trip.
+func (r *Repository) JourneyRecord(ctx context.Context, key sessions.JourneyKey) (sessions.JourneyRecord, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	record, err := scanRecord(r.pool.QueryRow(ctx, selectRecord, string(key.SessionID), millisecond(key.StartedAt)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.JourneyRecord{}, false, nil
+	case err != nil:
+		return sessions.JourneyRecord{}, false, unavailable("read journey record", err)
+	}
+	return record, true, nil
+}
+
+// HeardAt keeps the contract of sessions.Analytics. One round trip.
+func (r *Repository) HeardAt(ctx context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	ids, wanted := make([]string, len(keys)), map[sessions.JourneyKey]bool{}
+	for i, key := range keys {
+		ids[i], wanted[key] = string(key.SessionID), true
+	}
+	rows, err := r.pool.Query(ctx, selectHeard, ids)
+	if err != nil {
+		return nil, unavailable("look up who was heard", err)
+	}
+	heard := map[sessions.JourneyKey]time.Time{}
+	var (
+		key sessions.JourneyKey
+		at  time.Time
+	)
+	_, err = pgx.ForEachRow(rows, []any{&key.SessionID, &key.StartedAt, &at}, func() error {
+		if key.StartedAt = millisecond(key.StartedAt); wanted[key] {
+			heard[key] = millisecond(at)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("look up who was heard", err)
+	}
+	return heard, nil
+}
+
+func scanRecord(row pgx.Row) (r sessions.JourneyRecord, err error) {
+	var (
+		session, trainer, student, reason *string
+		ended, heard                      *time.Time
+		counts                            []int64
+	)
+	err = row.Scan(&session, &r.StartedAt, &trainer, &student, &ended, &reason, &r.DistanceM, &r.Accepted,
+		&r.Refused, &r.Stale, &r.Vague, &r.TooSoon, &r.Flagged, &heard, &counts)
+	if err != nil {
+		return sessions.JourneyRecord{}, err
+	}
+	r.SessionID, r.TrainerID, r.StudentID = parseID(session), parseID(trainer), parseID(student)
+	r.StartedAt, r.EndedAt, r.HeardAt = millisecond(r.StartedAt), utc(ended), utc(heard)
+	r.Reason = sessions.EndReason(text(reason))
+	copy(r.FixToEye[:], counts)
+	return r, nil
+}
+
+// id is a uuid column, null for nobody: the house may have left a party out.
+func id(of sessions.ID) *string { return word(of) }

@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"doorstep/sessions"
+)
+
+const (
+	// One user's registrations wait for each other, or two at once would each
+	// leave ten besides themselves.
+	lockDevices = `SELECT pg_advisory_xact_lock(hashtextextended('push_tokens ' || $1, 0))`
+	putDevice   = `INSERT INTO push_tokens (token, user_id, platform, language, registered_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (token) DO UPDATE SET user_id = excluded.user_id, platform = excluded.platform,
+			language = excluded.language, registered_at = excluded.registered_at`
+	// The one just registered stays, whatever the clock says of the others.
+	// One that is locked is just being registered by somebody else, and gone
+	// from here; waiting for it could be a circle.
+	dropOldDevices = `DELETE FROM push_tokens WHERE token IN (
+		SELECT token FROM push_tokens WHERE user_id = $1
+		ORDER BY (token = $2) DESC, registered_at DESC, token OFFSET 10 FOR UPDATE SKIP LOCKED)`
+	dropDevice      = `DELETE FROM push_tokens WHERE token = $2 AND user_id = $1`
+	selectDevicesOf = `SELECT token, user_id::text, platform, language, registered_at FROM push_tokens
+		WHERE user_id = $1 ORDER BY registered_at DESC, token COLLATE "C"`
+)
+
+// PutPushToken keeps the contract of sessions.PushTokens. One round trip, one
+// transaction.
+func (r *Repository) PutPushToken(ctx context.Context, t sessions.PushToken) error {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return unavailable("store push token", err)
+	}
+	defer done()
+	batch := &pgx.Batch{}
+	batch.Queue(lockDevices, string(t.UserID))
+	batch.Queue(putDevice, t.Token, string(t.UserID), string(t.Platform), t.Language, millisecond(t.RegisteredAt))
+	batch.Queue(dropOldDevices, string(t.UserID), t.Token)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return unavailable("store push token", err)
+	}
+	return nil
+}
+
+// DeletePushToken keeps the contract of sessions.PushTokens. One round trip.
+func (r *Repository) DeletePushToken(ctx context.Context, userID sessions.ID, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	if _, err := r.pool.Exec(ctx, dropDevice, string(userID), token); err != nil {
+		return unavailable("delete push token", err)
+	}
+	return nil
+}
+
+// PushTokensOf keeps the contract of sessions.PushTokens. One round trip.
+func (r *Repository) PushTokensOf(ctx context.Context, userID sessions.ID) ([]sessions.PushToken, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	rows, err := r.pool.Query(ctx, selectDevicesOf, string(userID))
+	if err != nil {
+		return nil, unavailable("list push tokens", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t sessions.PushToken, err error) {
+		err = row.Scan(&t.Token, &t.UserID, &t.Platform, &t.Language, &t.RegisteredAt)
+		t.RegisteredAt = millisecond(t.RegisteredAt)
+		return t, err
+	})
+	if err != nil {
+		return nil, unavailable("list push tokens", err)
+	}
+	return list, nil
+}

@@ -1,0 +1,84 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"doorstep/sessions"
+)
+
+const (
+	// No row comes back when the session has a review.
+	insertReview = `INSERT INTO session_reviews (session_id, trainer_id, student_id, stars, comment, reviewed_at)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (session_id) DO NOTHING RETURNING true`
+	moveRating = `INSERT INTO trainer_ratings AS r (trainer_id, stars_sum, reviews) VALUES ($1, $2, 1)
+		ON CONFLICT (trainer_id) DO UPDATE SET stars_sum = r.stars_sum + excluded.stars_sum, reviews = r.reviews + 1
+		RETURNING stars_sum, reviews`
+	selectRating = `SELECT stars_sum, reviews FROM trainer_ratings WHERE trainer_id = $1`
+)
+
+// Review keeps the contract of sessions.Repository. The session's row is locked
+// for all of it, the trainer's rating for the last two of five round trips. A
+// commit whose answer is lost is found by the next try: AlreadyReviewed.
+func (r *Repository) Review(
+	ctx context.Context, id sessions.ID, f func(sessions.Session) (sessions.Review, error),
+) (sessions.Rating, error) {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return sessions.Rating{}, unavailable("review session", err)
+	}
+	defer done()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return sessions.Rating{}, unavailable("begin", err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	session, err := scan(tx.QueryRow(ctx, lockSession, string(id)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.Rating{}, notFound()
+	case err != nil:
+		return sessions.Rating{}, unavailable("lock session", err)
+	}
+	review, err := f(session)
+	if err != nil {
+		return sessions.Rating{}, err
+	}
+	rating, err := storeReview(ctx, tx, review)
+	if err != nil {
+		return sessions.Rating{}, err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return sessions.Rating{}, unavailable("commit review", err)
+	}
+	return rating, nil
+}
+
+func storeReview(ctx context.Context, tx pgx.Tx, v sessions.Review) (rating sessions.Rating, err error) {
+	var stored bool
+	err = tx.QueryRow(ctx, insertReview, string(v.SessionID), string(v.TrainerID), string(v.StudentID),
+		v.Stars, v.Comment, millisecond(v.At)).Scan(&stored)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return rating, sessions.Refuse(sessions.AlreadyReviewed, "the session has been reviewed already")
+	case err != nil:
+		return rating, unavailable("store review", err)
+	}
+	if err := tx.QueryRow(ctx, moveRating, string(v.TrainerID), v.Stars).Scan(&rating.Sum, &rating.Count); err != nil {
+		return rating, unavailable("move rating", err)
+	}
+	return rating, nil
+}
+
+// Rating keeps the contract of sessions.Repository. One round trip.
+func (r *Repository) Rating(ctx context.Context, trainerID sessions.ID) (rating sessions.Rating, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	err = r.pool.QueryRow(ctx, selectRating, string(trainerID)).Scan(&rating.Sum, &rating.Count)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return sessions.Rating{}, unavailable("read rating", err)
+	}
+	return rating, nil
+}

@@ -1,0 +1,107 @@
+package repotest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+)
+
+// suspicion is an event that changes nothing.
+func suspicion(s sessions.Session, verdict string) sessions.Event {
+	return sessions.Event{
+		ID: sessions.SuspicionID(s.ID, s.JourneyStartedAt, verdict), Type: sessions.LocationSuspicious,
+		SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, At: now,
+		JourneyStartedAt: s.JourneyStartedAt, Verdict: verdict, Count: 1,
+	}
+}
+
+var recordTests = map[string]func(*testing.T, Fixture){
+	"once_an_id": func(t *testing.T, f Fixture) {
+		s := f.started(t)
+		e := suspicion(s, "mock")
+		for i := range 3 {
+			first, err := f.Repo.Record(t.Context(), e)
+			require.NoError(t, err)
+			require.Equal(t, i == 0, first)
+		}
+		other, err := f.Repo.Record(t.Context(), suspicion(s, "silent"))
+		require.NoError(t, err)
+		require.True(t, other)
+		require.Equal(t, []sessions.Event{e, suspicion(s, "silent")}, f.Events(t, s.ID)[1:])
+		require.Equal(t, s, f.read(t, s.ID), "it changes nothing")
+	},
+	"in_order_with_the_session's_others": func(t *testing.T, f Fixture) {
+		s := f.started(t)
+		_, err := f.Repo.Record(t.Context(), suspicion(s, "mock"))
+		require.NoError(t, err)
+		_, err = f.stop(t, s.ID, now.Add(time.Minute))
+		require.NoError(t, err)
+		events := f.Events(t, s.ID)
+		require.Len(t, events, 3)
+		require.Equal(t, sessions.LocationSuspicious, events[1].Type)
+	},
+	"unknown_session": func(t *testing.T, f Fixture) {
+		_, err := f.Repo.Record(t.Context(), suspicion(booking(), "mock"))
+		requireCode(t, sessions.SessionNotFound, err)
+	},
+	"race": func(t *testing.T, f Fixture) {
+		s := f.started(t)
+		var firsts counter
+		together(func(int) {
+			first, err := f.Repo.Record(t.Context(), suspicion(s, "silent"))
+			if err != nil {
+				t.Error(err)
+			}
+			if first {
+				firsts.add("first")
+			}
+		})
+		require.Equal(t, map[string]int{"first": 1}, firsts.counts)
+		require.Len(t, f.Events(t, s.ID), 2)
+	},
+}
+
+// started is a fresh session with a running journey since now.
+func (f Fixture) started(t testing.TB) sessions.Session {
+	t.Helper()
+	return f.startedAt(t, now)
+}
+
+func (f Fixture) startedAt(t testing.TB, at time.Time) sessions.Session {
+	t.Helper()
+	s, err := f.start(t, f.create(t, booking()).ID, at)
+	require.NoError(t, err)
+	return s
+}
+
+// long is earlier than any other test of the suite starts a journey, and the
+// further ahead the longer a test goes on: what it lists is its own.
+var long = now.AddDate(-10, 0, 0)
+
+var runningTests = map[string]func(*testing.T, Fixture){
+	"the_longest_running_first": func(t *testing.T, f Fixture) {
+		at := long
+		third, first, second := f.startedAt(t, at.Add(2*time.Millisecond)), f.startedAt(t, at), f.startedAt(t, at.Add(time.Millisecond))
+		stopped := f.startedAt(t, at)
+		_, err := f.stop(t, stopped.ID, now)
+		require.NoError(t, err)
+		f.create(t, booking())
+		f.startedAt(t, at.Add(time.Hour))
+
+		list, err := f.Repo.Running(t.Context(), at.Add(time.Minute), 10)
+		require.NoError(t, err)
+		require.Equal(t, []sessions.Session{first, second, third}, list)
+		list, err = f.Repo.Running(t.Context(), at.Add(time.Minute), 2)
+		require.NoError(t, err)
+		require.Equal(t, []sessions.Session{first, second}, list)
+		list, err = f.Repo.Running(t.Context(), at, 10)
+		require.NoError(t, err)
+		require.Equal(t, []sessions.Session{first}, list, "the instant itself counts")
+		list, err = f.Repo.Running(t.Context(), at.Add(-time.Millisecond), 10)
+		require.NoError(t, err)
+		require.Empty(t, list)
+	},
+}

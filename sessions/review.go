@@ -1,0 +1,75 @@
+package sessions
+
+import (
+	"context"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// maxComment bounds a review's comment, in characters.
+const maxComment = 2000
+
+// Review is what a student says of a completed session. A session has one.
+type Review struct {
+	SessionID ID
+	TrainerID ID
+	StudentID ID
+	Stars     int    // 1 to 5
+	Comment   string // may be empty
+	At        time.Time
+}
+
+// Rating is what a trainer's reviews add up to: a sum and a count, so that it
+// moves without reading the reviews.
+type Rating struct{ Sum, Count int64 }
+
+// Average is the mean of the stars, 0 without any.
+func (r Rating) Average() float64 {
+	if r.Count == 0 {
+		return 0
+	}
+	return float64(r.Sum) / float64(r.Count)
+}
+
+// Review stores what the session's student says of it, and answers with the
+// trainer's rating as it is then. Errors: InvalidRequest, SessionNotFound,
+// Forbidden, NotCompleted, AlreadyReviewed, DatabaseUnavailable.
+func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, comment string) (Review, Rating, error) {
+	if err := checkReview(stars, comment); err != nil {
+		return Review{}, Rating{}, err
+	}
+	var review Review
+	// What has begun is done, as with every change.
+	rating, err := s.repo.Review(context.WithoutCancel(ctx), id, func(session Session) (Review, error) {
+		if c.Role != Student || c.ID != session.StudentID {
+			return Review{}, Refuse(Forbidden, "only the session's student may review it")
+		}
+		if session.Status != Completed {
+			return Review{}, Refuse(NotCompleted, "the session is "+string(session.Status)+", not completed")
+		}
+		review = Review{
+			SessionID: id, TrainerID: session.TrainerID, StudentID: session.StudentID,
+			Stars: stars, Comment: comment, At: ms(s.opts.Now()),
+		}
+		return review, nil
+	})
+	if err != nil {
+		return Review{}, Rating{}, err
+	}
+	return review, rating, nil
+}
+
+func checkReview(stars int, comment string) error {
+	switch {
+	case stars < 1 || stars > 5:
+		return Refuse(InvalidRequest, "rating must be a whole number of 1 to 5")
+	case !utf8.ValidString(comment) || strings.ContainsRune(comment, 0):
+		return Refuse(InvalidRequest, "comment must be text") // PostgreSQL's cannot hold the zero character
+	case utf8.RuneCountInString(comment) > maxComment:
+		return Refuse(InvalidRequest, "comment must be at most 2000 characters")
+	}
+	return nil
+}
+
+var errReviewed = Refuse(AlreadyReviewed, "the session has been reviewed already")

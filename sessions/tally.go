@@ -1,0 +1,193 @@
+package sessions
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Tally counts what becomes of fixes, journey by journey, in this process, and
+// brings the counts to the repository in batches: so nothing is written on an
+// update's way. A nil Tally counts nothing. Safe for concurrent use.
+//
+// A count is lost with the process that had not said it yet, at most ten
+// seconds' worth; and counted twice when the answer to a commit is lost. It is
+// there to look back by, not to bill by.
+type Tally struct {
+	repo Analytics
+	opts TallyOptions
+
+	mu       sync.Mutex
+	journeys map[Ref]Counts
+
+	nudge chan struct{}
+}
+
+// TallyOptions are the settings of a Tally. Zero means default.
+type TallyOptions struct {
+	Every time.Duration // 10 s between two flushes
+	// Limit is how many journeys are counted at once; those over it are not.
+	// 50,000: about 15 MB.
+	Limit   int
+	Log     *slog.Logger
+	Metrics TallyMetrics
+}
+
+// TallyMetrics is told of what the tally does.
+type TallyMetrics interface {
+	// FixSeen is one fix that a student has seen, so long after it was stored.
+	FixSeen(after time.Duration)
+	// Tallied is one flush of so many journeys.
+	Tallied(journeys int, err error)
+	// TallyDropped is one fix that was not counted.
+	TallyDropped()
+}
+
+// flushRows is how many journeys go in one call: 500 upserts take some 20 ms.
+const flushRows = 500
+
+// lastFlush bounds the flush at the end.
+const lastFlush = 3 * time.Second
+
+// NewTally makes one. Run does the work.
+func NewTally(repo Analytics, opts TallyOptions) *Tally {
+	opts.Every = cmp.Or(opts.Every, 10*time.Second)
+	opts.Limit = cmp.Or(opts.Limit, 50_000)
+	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	if opts.Metrics == nil {
+		opts.Metrics = noTallyMetrics{}
+	}
+	return &Tally{repo: repo, opts: opts, journeys: map[Ref]Counts{}, nudge: make(chan struct{}, 1)}
+}
+
+// Run flushes until ctx ends, and then once more.
+func (t *Tally) Run(ctx context.Context) error {
+	ticker := time.NewTicker(t.opts.Every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-t.nudge:
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
+			defer cancel()
+			return t.Flush(last)
+		}
+		_ = t.Flush(ctx) // told of; what could not be written is tried again
+	}
+}
+
+// Flush writes what has been counted. What cannot be written is kept.
+func (t *Tally) Flush(ctx context.Context) error {
+	list := t.take()
+	for from := 0; from < len(list); from += flushRows {
+		batch := list[from:min(from+flushRows, len(list))]
+		err := t.repo.AddTallies(ctx, batch)
+		t.opts.Metrics.Tallied(len(batch), err)
+		if err != nil {
+			t.opts.Log.WarnContext(ctx, "journey tallies not written", slog.Int("journeys", len(list)-from), slog.Any("error", err))
+			t.giveBack(list[from:])
+			return err
+		}
+	}
+	return nil
+}
+
+// count notes what became of a fix.
+func (t *Tally) count(ref Ref, r Receipt, now time.Time) {
+	c := Counts{HeardAt: ms(now)}
+	switch r.Verdict {
+	case VerdictStored:
+		c.Accepted, c.DistanceM = 1, r.MovedM
+	case VerdictJump, VerdictSpeed, VerdictCeiling:
+		c.Refused = 1
+	case VerdictStale:
+		c.Stale = 1
+	case VerdictVague:
+		c.Vague = 1
+	case VerdictTooSoon:
+		c.TooSoon = 1
+	case VerdictUnknown, VerdictEnded:
+		return
+	}
+	if r.Flags != 0 {
+		c.Flagged = 1
+	}
+	t.add(ref, c)
+}
+
+// heard notes that a phone has spoken, though nobody could say what became of
+// it: a live store that is down must not make every phone look silent.
+func (t *Tally) heard(ref Ref, now time.Time) { t.add(ref, Counts{HeardAt: ms(now)}) }
+
+// seen notes that a student has been shown a location.
+func (t *Tally) seen(ref Ref, after time.Duration) {
+	if t == nil {
+		return
+	}
+	t.opts.Metrics.FixSeen(max(0, after))
+	var c Counts
+	c.FixToEye.Count(after)
+	t.add(ref, c)
+}
+
+// ended asks for a flush soon: what is known of a journey should be whole when
+// its end is told.
+func (t *Tally) ended() {
+	if t == nil {
+		return
+	}
+	select {
+	case t.nudge <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Tally) add(ref Ref, c Counts) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	before, known := t.journeys[ref]
+	full := !known && len(t.journeys) >= t.opts.Limit
+	if !full {
+		t.journeys[ref] = before.add(c)
+	}
+	t.mu.Unlock()
+	if full {
+		t.opts.Metrics.TallyDropped()
+	}
+}
+
+func (t *Tally) take() []Tallied {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]Tallied, 0, len(t.journeys))
+	for ref, c := range t.journeys {
+		list = append(list, Tallied{ref, c})
+	}
+	t.journeys = map[Ref]Counts{}
+	return list
+}
+
+func (t *Tally) giveBack(list []Tallied) {
+	for _, one := range list {
+		t.add(one.Ref, one.Counts)
+	}
+}
+
+// Seen notes that c was shown a location: of a student's long poll that has
+// been answered with a new one.
+func (s *Service) Seen(c Caller, v View) {
+	if c.Role == Student && v.Active && v.Location != nil {
+		s.opts.Tally.seen(v.Ref, s.opts.Now().Sub(v.Location.At))
+	}
+}
+
+type noTallyMetrics struct{}
+
+func (noTallyMetrics) FixSeen(time.Duration) {}
+func (noTallyMetrics) Tallied(int, error)    {}
+func (noTallyMetrics) TallyDropped()         {}
