@@ -308,6 +308,7 @@ func (m *Memory) Meta(_ context.Context, id ID) (Meta, bool, error) {
 	defer m.mu.Unlock()
 	e, ok := m.metas[id]
 	if !ok || e.expiresMS <= m.clock() {
+		delete(m.metas, id) // for good, as in find
 		return Meta{}, false, nil
 	}
 	return e.meta, true, nil
