@@ -121,6 +121,15 @@ var metaTests = map[string]func(*testing.T, journey){
 		_, known = j.meta(t)
 		require.False(t, known)
 	},
+	"gone_stays_gone": func(t *testing.T, j journey) {
+		require.NoError(t, j.Live.SetMeta(t.Context(), j.SessionID, sessions.Meta{TrainerID: j.TrainerID, StudentID: sessions.NewID()}))
+		j.Clock.Advance(300 * time.Second)
+		_, known := j.meta(t)
+		require.False(t, known)
+		j.Clock.Advance(-10 * time.Second)
+		_, known = j.meta(t)
+		require.False(t, known)
+	},
 	"apart_from_the_journey": func(t *testing.T, j journey) {
 		j.begun(t)
 		_, known := j.meta(t)

@@ -141,6 +141,9 @@ func (p *player) advance(ctx context.Context, d time.Duration) {
 		for _, ref := range p.refs() {
 			_, _ = f.Live.Latest(ctx, ref)
 		}
+		for _, id := range p.sessions {
+			_, _, _ = f.Live.Meta(ctx, id)
+		}
 	}
 }
 
