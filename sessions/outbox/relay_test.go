@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -69,6 +70,12 @@ func (b *bus) events() []sessions.Event {
 	return slices.Clone(b.taken)
 }
 
+func (b *bus) made() [][]outbox.Row {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.calls)
+}
+
 // counts is Metrics that are read back.
 type counts struct {
 	mu                sync.Mutex
@@ -78,9 +85,19 @@ type counts struct {
 	lag               time.Duration
 }
 
+// read is the counts so far.
+func (r relaying) read() *counts {
+	r.seen.mu.Lock()
+	defer r.seen.mu.Unlock()
+	return &counts{
+		published: r.seen.published, buried: r.seen.buried, failed: maps.Clone(r.seen.failed),
+		waiting: r.seen.waiting, dead: r.seen.dead, lag: r.seen.lag,
+	}
+}
+
 func (c *counts) EventPublished(string, time.Duration) { c.mu.Lock(); c.published++; c.mu.Unlock() }
 func (c *counts) EventBuried(string)                   { c.mu.Lock(); c.buried++; c.mu.Unlock() }
-func (c *counts) EventFailed(_, why string) { c.mu.Lock(); c.failed[why]++; c.mu.Unlock() }
+func (c *counts) EventFailed(_, why string)            { c.mu.Lock(); c.failed[why]++; c.mu.Unlock() }
 
 func (c *counts) OutboxState(_ string, waiting, dead int, lag time.Duration) {
 	c.mu.Lock()
@@ -181,8 +198,9 @@ func TestRelay_bounds(t *testing.T) {
 		r.record(outboxtest.Events(100)...)
 		r.Nudge()
 		time.Sleep(time.Second + time.Millisecond)
+		synctest.Wait()
 		require.Len(t, r.bus.events(), 30, "three batches of ten at a time")
-		for _, call := range r.bus.calls {
+		for _, call := range r.bus.made() {
 			require.LessOrEqual(t, len(call), 10)
 		}
 	})
@@ -207,8 +225,8 @@ func TestRelay_partial_failure(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, b.events(), 10)
 		require.Equal(t, events[3], b.events()[9])
-		require.Equal(t, 2, r.seen.failed["rejected"])
-		require.Equal(t, 10, r.seen.published)
+		require.Equal(t, 2, r.read().failed["rejected"])
+		require.Equal(t, 10, r.read().published)
 	})
 }
 
@@ -244,8 +262,8 @@ func TestRelay_poison(t *testing.T) {
 				require.Len(t, dead, 1)
 				require.Equal(t, row.attempts, dead[0].Attempts)
 				require.Equal(t, row.err.Error(), dead[0].Reason)
-				require.Equal(t, 1, r.seen.buried)
-				require.Equal(t, 1, r.seen.dead)
+				require.Equal(t, 1, r.read().buried)
+				require.Equal(t, 1, r.read().dead)
 			})
 		})
 	}
@@ -257,7 +275,7 @@ func TestRelay_poison(t *testing.T) {
 			m.Record(outboxtest.Events(1)[0])
 			r.Nudge()
 			synctest.Wait()
-			require.Empty(t, r.bus.calls)
+			require.Empty(t, r.bus.made())
 			require.Len(t, m.Dead(), 1)
 		})
 	})
@@ -291,10 +309,10 @@ func TestRelay_bus_down(t *testing.T) {
 		synctest.Wait()
 		require.Empty(t, r.Dead())
 		require.Empty(t, b.events())
-		require.Less(t, len(b.calls), 1000, "an hour of up to 15 s between two, 7.5 s on average")
-		require.Greater(t, len(b.calls), 250)
-		require.Equal(t, 2*sessionsN, r.seen.waiting)
-		require.InDelta(t, time.Hour, r.seen.lag, float64(time.Minute))
+		require.Less(t, len(b.made()), 1000, "an hour of up to 15 s between two, 7.5 s on average")
+		require.Greater(t, len(b.made()), 250)
+		require.Equal(t, 2*sessionsN, r.read().waiting)
+		require.InDelta(t, time.Hour, r.read().lag, float64(time.Minute))
 
 		b.answers(nil)
 		time.Sleep(16 * time.Second)
@@ -305,7 +323,7 @@ func TestRelay_bus_down(t *testing.T) {
 			require.True(t, e.At.After(last[e.SessionID]))
 			last[e.SessionID] = e.At
 		}
-		for _, call := range b.calls {
+		for _, call := range b.made() {
 			for _, row := range call {
 				require.Equal(t, 1, row.Attempts, "an outage does not count")
 			}
@@ -335,7 +353,7 @@ func TestRelay_throttled_entry(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		require.Len(t, b.events(), 10)
-		require.Empty(t, r.seen.failed["rejected"])
+		require.Empty(t, r.read().failed["rejected"])
 	})
 }
 
@@ -434,8 +452,8 @@ func TestRelay_store_away(t *testing.T) {
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			require.Len(t, r.bus.events(), 2)
-			require.Equal(t, r.bus.taken[0].ID, r.bus.taken[1].ID, "under the same id")
-			require.Positive(t, r.seen.failed["store"])
+			require.Equal(t, r.bus.events()[0].ID, r.bus.events()[1].ID, "under the same id")
+			require.Positive(t, r.read().failed["store"])
 		})
 	})
 }

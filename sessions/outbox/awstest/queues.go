@@ -1,0 +1,260 @@
+package awstest
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // SQS's own checksum
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"path"
+	"strconv"
+	"time"
+)
+
+// queue is a standard queue. Its fields are under the server's lock.
+type queue struct {
+	url         string
+	visibility  time.Duration
+	maxReceives int    // 0: no redrive
+	dead        *queue // where to
+	messages    []*Message
+	arrived     chan struct{} // closed, and made anew, at each message
+}
+
+// Message is a message as it lies in a queue.
+type Message struct {
+	ID, Body   string
+	Attributes map[string]Attribute
+	Receives   int
+	// VisibleAt is when a receive may have it again.
+	VisibleAt time.Time
+	Sent      time.Time
+	receipt   string
+}
+
+// Attribute is a message attribute of type String.
+type Attribute struct{ DataType, StringValue string }
+
+// Queue makes a queue and its dead-letter queue, name + "-dlq", to which a
+// message goes that was received maxReceives times. Its URL is returned.
+func (s *Server) Queue(name string, visibility time.Duration, maxReceives int) (url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dead := s.queue(name+"-dlq", visibility)
+	q := s.queue(name, visibility)
+	q.maxReceives, q.dead = maxReceives, dead
+	return q.url
+}
+
+func (s *Server) queue(name string, visibility time.Duration) *queue {
+	if s.queues[name] == nil {
+		s.queues[name] = &queue{url: s.URL() + "/" + account + "/" + name, visibility: visibility, arrived: make(chan struct{})}
+	}
+	return s.queues[name]
+}
+
+// Messages lists what lies in a queue, in hand or not.
+func (s *Server) Messages(name string) []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []Message
+	for _, m := range s.queues[name].messages {
+		list = append(list, *m)
+	}
+	return list
+}
+
+// Send puts a body of one's own into a queue.
+func (s *Server) Send(name, body string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queues[name].send(body, nil)
+}
+
+func (q *queue) send(body string, attributes map[string]Attribute) *Message {
+	m := &Message{ID: rand.Text(), Body: body, Attributes: attributes, VisibleAt: now(), Sent: now()}
+	q.messages = append(q.messages, m)
+	close(q.arrived)
+	q.arrived = make(chan struct{})
+	return m
+}
+
+// find is the queue of a URL.
+func (s *Server) find(url string) (*queue, error) {
+	q := s.queues[path.Base(url)]
+	if q == nil || q.url != url {
+		return nil, refuse("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.")
+	}
+	return q, nil
+}
+
+type createQueue struct {
+	QueueName  string
+	Attributes map[string]string
+}
+
+func (s *Server) createQueue(in createQueue) (any, error) {
+	seconds, err := strconv.Atoi(in.Attributes["VisibilityTimeout"])
+	if err != nil {
+		seconds = 30
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return map[string]string{"QueueUrl": s.queue(in.QueueName, time.Duration(seconds)*time.Second).url}, nil
+}
+
+func (s *Server) getQueueURL(in createQueue) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[in.QueueName]
+	if q == nil {
+		return nil, refuse("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.")
+	}
+	return map[string]string{"QueueUrl": q.url}, nil
+}
+
+type sendMessage struct {
+	QueueUrl, MessageBody string //nolint:revive,staticcheck // AWS's names
+	MessageAttributes     map[string]Attribute
+}
+
+func (s *Server) sendMessage(in sendMessage) (any, error) {
+	if len(in.MessageBody) == 0 || len(in.MessageBody) > 1<<20 {
+		return nil, refuse("InvalidParameterValue", "a message of %d bytes", len(in.MessageBody))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, err := s.find(in.QueueUrl)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"MessageId": q.send(in.MessageBody, in.MessageAttributes).ID, "MD5OfMessageBody": sum(in.MessageBody)}, nil
+}
+
+type receive struct {
+	QueueUrl            string //nolint:revive,staticcheck // AWS's name
+	MaxNumberOfMessages int
+	WaitTimeSeconds     int
+	VisibilityTimeout   *int
+}
+
+// receiveMessage is a long poll: it answers as soon as there is a message, and
+// looks ten times a second at those whose time-out ends.
+func (s *Server) receiveMessage(ctx context.Context, in receive) (any, error) {
+	if in.MaxNumberOfMessages < 0 || in.MaxNumberOfMessages > 10 || in.WaitTimeSeconds < 0 || in.WaitTimeSeconds > 20 {
+		return nil, refuse("InvalidParameterValue", "MaxNumberOfMessages %d, WaitTimeSeconds %d", in.MaxNumberOfMessages, in.WaitTimeSeconds)
+	}
+	deadline := time.After(time.Duration(in.WaitTimeSeconds) * time.Second)
+	for {
+		s.mu.Lock()
+		q, err := s.find(in.QueueUrl)
+		if err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
+		messages, arrived := q.receive(max(1, in.MaxNumberOfMessages), in.VisibilityTimeout), q.arrived
+		s.mu.Unlock()
+		if len(messages) > 0 {
+			return map[string]any{"Messages": messages}, nil
+		}
+		select {
+		case <-arrived:
+		case <-time.After(100 * time.Millisecond):
+		case <-deadline:
+			return map[string]any{}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+type received struct {
+	MessageId, ReceiptHandle, Body, MD5OfBody string //nolint:revive,staticcheck // AWS's names
+	Attributes                                map[string]string
+	MessageAttributes                         map[string]Attribute `json:",omitempty"`
+}
+
+func (q *queue) receive(limit int, visibility *int) []received {
+	hidden := q.visibility
+	if visibility != nil {
+		hidden = time.Duration(*visibility) * time.Second
+	}
+	var list []received
+	kept := q.messages[:0]
+	for _, m := range q.messages {
+		switch {
+		case len(list) == limit || m.VisibleAt.After(now()):
+		case q.maxReceives > 0 && m.Receives >= q.maxReceives:
+			q.dead.send(m.Body, m.Attributes).Receives = m.Receives
+			continue
+		default:
+			m.Receives++
+			m.VisibleAt, m.receipt = now().Add(hidden), rand.Text()
+			list = append(list, received{m.ID, m.receipt, m.Body, sum(m.Body), map[string]string{
+				"ApproximateReceiveCount": strconv.Itoa(m.Receives), "SentTimestamp": strconv.FormatInt(m.Sent.UnixMilli(), 10),
+			}, m.Attributes})
+		}
+		kept = append(kept, m)
+	}
+	q.messages = kept
+	return list
+}
+
+type withReceipt struct {
+	QueueUrl, ReceiptHandle string //nolint:revive,staticcheck // AWS's names
+	VisibilityTimeout       int
+}
+
+// deleteMessage takes any receipt that a message has had last; a stale one
+// deletes nothing and is no error, as with SQS.
+func (s *Server) deleteMessage(in withReceipt) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, err := s.find(in.QueueUrl)
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range q.messages {
+		if m.receipt == in.ReceiptHandle {
+			q.messages = append(q.messages[:i:i], q.messages[i+1:]...)
+			break
+		}
+	}
+	return struct{}{}, nil
+}
+
+func (s *Server) changeVisibility(in withReceipt) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, err := s.find(in.QueueUrl)
+	if err != nil {
+		return nil, err
+	}
+	if in.VisibilityTimeout < 0 || in.VisibilityTimeout > 43200 {
+		return nil, refuse("InvalidParameterValue", "VisibilityTimeout %d", in.VisibilityTimeout)
+	}
+	for _, m := range q.messages {
+		if m.receipt == in.ReceiptHandle && m.VisibleAt.After(now()) {
+			m.VisibleAt = now().Add(time.Duration(in.VisibilityTimeout) * time.Second)
+			return struct{}{}, nil
+		}
+	}
+	return nil, refuse("com.amazonaws.sqs#MessageNotInflight", "The message referred to isn't in flight.")
+}
+
+func sum(body string) string {
+	hash := md5.Sum([]byte(body)) //nolint:gosec // SQS's own checksum
+	return hex.EncodeToString(hash[:])
+}
+
+// Detail is the detail of a message in EventBridge's envelope, and its type.
+func (m Message) Detail() (detailType string, detail []byte) {
+	var e struct {
+		DetailType string          `json:"detail-type"`
+		Detail     json.RawMessage `json:"detail"`
+	}
+	if json.Unmarshal([]byte(m.Body), &e) != nil {
+		return "", nil
+	}
+	return e.DetailType, e.Detail
+}

@@ -1,0 +1,279 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/awstest"
+	"doorstep/sessions/outbox/outboxtest"
+)
+
+const queue = "journey-events-queue"
+
+// consuming is a queue behind a bus, and a consumer of it that runs.
+type consuming struct {
+	*awstest.Server
+	bus  *outbox.EventBridge
+	stop func() time.Duration
+}
+
+func consume(t *testing.T, h outbox.Handler, opts outbox.ConsumerOptions) consuming {
+	t.Helper()
+	bus, s := eventBridge(t, outbox.EventBridgeOptions{})
+	s.Queue(queue, time.Minute, 4)
+	s.Rule(applicationEvents, "admin-service", queue, "TrainerJourneyStarted")
+	opts.Name, opts.Queue, opts.Endpoint = "notify", queue, s.URL()
+	if opts.RetryBase == 0 {
+		opts.RetryBase = time.Nanosecond // a whole second on the wire is the least but 0
+	}
+	opts.RetryCap = time.Second
+	c, err := outbox.NewConsumer(opts, h)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = c.Run(ctx) }()
+	stop := func() time.Duration {
+		began := time.Now()
+		cancel()
+		<-done
+		return time.Since(began)
+	}
+	t.Cleanup(func() { stop() })
+	return consuming{s, bus, stop}
+}
+
+func (c consuming) publish(t *testing.T, events ...sessions.Event) {
+	t.Helper()
+	for _, err := range c.bus.Publish(t.Context(), rows(events...)) {
+		require.NoError(t, err)
+	}
+}
+
+func (c consuming) drained(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(c.Messages(queue)) == 0 }, 20*time.Second, 5*time.Millisecond)
+}
+
+// gate is a handler that works until it is told.
+type gate struct {
+	begun chan sessions.Event
+	open  chan struct{}
+	cut   atomic.Int32
+}
+
+func newGate() *gate { return &gate{begun: make(chan sessions.Event, 100), open: make(chan struct{})} }
+
+func (g *gate) Handle(ctx context.Context, e sessions.Event) error {
+	g.begun <- e
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		g.cut.Add(1)
+		return ctx.Err()
+	}
+}
+
+func TestConsumer(t *testing.T) {
+	t.Parallel()
+	t.Run("handles_and_deletes", func(t *testing.T) {
+		t.Parallel()
+		h := &consumer{}
+		c := consume(t, h, outbox.ConsumerOptions{})
+		events := outboxtest.Events(25)
+		c.publish(t, events...)
+		c.drained(t)
+		require.ElementsMatch(t, events, h.done)
+		require.Empty(t, c.Messages(queue+"-dlq"))
+	})
+	t.Run("failure_comes_again", func(t *testing.T) {
+		t.Parallel()
+		failed := map[sessions.ID]bool{}
+		h := &consumer{answer: func(e sessions.Event) error {
+			if !failed[e.ID] {
+				failed[e.ID] = true
+				return errors.New("not now")
+			}
+			return nil
+		}}
+		c := consume(t, h, outbox.ConsumerOptions{})
+		c.publish(t, outboxtest.Events(3)...)
+		c.drained(t)
+		calls, done := h.count()
+		require.Equal(t, []int{6, 3}, []int{calls, done})
+	})
+	t.Run("poison_goes_by_the_redrive", func(t *testing.T) {
+		t.Parallel()
+		h := &consumer{answer: func(sessions.Event) error { panic("ouch") }}
+		c := consume(t, h, outbox.ConsumerOptions{})
+		c.publish(t, outboxtest.Events(1)...)
+		c.drained(t)
+		calls, _ := h.count()
+		require.Equal(t, 4, calls, "maxReceiveCount")
+		require.Len(t, c.Messages(queue+"-dlq"), 1)
+	})
+	t.Run("permanent_failure_goes_at_once_with_its_reason", func(t *testing.T) {
+		t.Parallel()
+		h := &consumer{answer: func(sessions.Event) error { return outbox.Permanent(errors.New("no such student")) }}
+		c := consume(t, h, outbox.ConsumerOptions{DeadLetters: queue + "-dlq"})
+		c.publish(t, outboxtest.Events(1)...)
+		c.drained(t)
+		calls, _ := h.count()
+		require.Equal(t, 1, calls)
+		require.Equal(t, "no such student", c.Messages(queue + "-dlq")[0].Attributes["Reason"].StringValue)
+	})
+	t.Run("malformed_goes_at_once_with_its_reason_and_stops_nothing", func(t *testing.T) {
+		t.Parallel()
+		h := &consumer{}
+		c := consume(t, h, outbox.ConsumerOptions{DeadLetters: queue + "-dlq"})
+		wrong := map[string]string{
+			`not json`: "the message is not EventBridge's JSON",
+			`{}`:       "the message is not from EventBridge",
+			`{"detail-type": "TrainerJourneyStarted", "detail": {"schemaVersion": 1, "eventId": "secret"}}`: "event eventId is not a UUID",
+			`{"detail-type": "TrainerJourneyStarted", "detail": {"schemaVersion": 2}}`:                      "event schema version 2 is not known",
+		}
+		for body := range wrong {
+			c.Send(queue, body)
+		}
+		c.publish(t, outboxtest.Events(5)...)
+		c.drained(t)
+		_, done := h.count()
+		require.Equal(t, 5, done)
+		dead := c.Messages(queue + "-dlq")
+		require.Len(t, dead, len(wrong))
+		for _, m := range dead {
+			require.Equal(t, wrong[m.Body], m.Attributes["Reason"].StringValue)
+			require.Equal(t, "notify", m.Attributes["Consumer"].StringValue)
+		}
+	})
+	t.Run("malformed_without_a_queue_for_it_goes_by_the_redrive", func(t *testing.T) {
+		t.Parallel()
+		c := consume(t, &consumer{}, outbox.ConsumerOptions{})
+		c.Send(queue, "not json")
+		c.drained(t)
+		require.Len(t, c.Messages(queue+"-dlq"), 1)
+	})
+	t.Run("long_work_stays_hidden", func(t *testing.T) {
+		t.Parallel()
+		g := newGate()
+		c := consume(t, g, outbox.ConsumerOptions{Visibility: 2 * time.Second})
+		c.publish(t, outboxtest.Events(1)...)
+		<-g.begun
+		<-time.After(3500 * time.Millisecond)
+		require.GreaterOrEqual(t, c.Calls("ChangeMessageVisibility"), 3)
+		close(g.open)
+		c.drained(t)
+		require.Empty(t, g.begun, "nobody else had it")
+	})
+	t.Run("no_more_in_hand_than_hands", func(t *testing.T) {
+		t.Parallel()
+		g := newGate()
+		c := consume(t, g, outbox.ConsumerOptions{Concurrency: 3})
+		c.publish(t, outboxtest.Events(9)...)
+		for range 3 {
+			<-g.begun
+		}
+		<-time.After(100 * time.Millisecond)
+		require.Empty(t, g.begun)
+		hidden := 0
+		for _, m := range c.Messages(queue) {
+			if m.Receives > 0 {
+				hidden++
+			}
+		}
+		require.Equal(t, 3, hidden, "the others are there for other workers")
+		close(g.open)
+		c.drained(t)
+	})
+}
+
+func TestConsumer_stop(t *testing.T) {
+	t.Parallel()
+	t.Run("from_a_long_poll_at_once", func(t *testing.T) {
+		t.Parallel()
+		c := consume(t, &consumer{}, outbox.ConsumerOptions{})
+		require.Eventually(t, func() bool { return c.Calls("ReceiveMessage") > 0 }, 10*time.Second, time.Millisecond)
+		require.Less(t, c.stop(), 2*time.Second)
+	})
+	t.Run("what_is_in_hand_ends", func(t *testing.T) {
+		t.Parallel()
+		g := newGate()
+		c := consume(t, g, outbox.ConsumerOptions{})
+		c.publish(t, outboxtest.Events(1)...)
+		<-g.begun
+		go func() {
+			<-time.After(200 * time.Millisecond)
+			close(g.open)
+		}()
+		c.stop()
+		require.Empty(t, c.Messages(queue), "and is deleted")
+	})
+	t.Run("what_takes_too_long_is_given_back", func(t *testing.T) {
+		t.Parallel()
+		g := newGate()
+		c := consume(t, g, outbox.ConsumerOptions{Drain: 100 * time.Millisecond})
+		c.publish(t, outboxtest.Events(1)...)
+		<-g.begun
+		require.Less(t, c.stop(), 5*time.Second)
+		require.EqualValues(t, 1, g.cut.Load())
+		require.WithinDuration(t, time.Now(), c.Messages(queue)[0].VisibleAt, 2*time.Second, "for another worker, at once")
+	})
+}
+
+func TestConsumer_queue_away(t *testing.T) {
+	t.Parallel()
+	h := &consumer{}
+	c := consume(t, h, outbox.ConsumerOptions{CallTimeout: 300 * time.Millisecond})
+	for _, fault := range []awstest.Fault{awstest.Drop, awstest.Internal, awstest.Deny, awstest.Throttle} {
+		c.Fail(fault)
+		<-time.After(100 * time.Millisecond)
+	}
+	c.Fail(awstest.None)
+	c.publish(t, outboxtest.Events(3)...)
+	c.drained(t)
+	_, done := h.count()
+	require.GreaterOrEqual(t, done, 3)
+}
+
+// The delete was lost: the event comes again, and Once keeps its effect one.
+func TestConsumer_repeat_has_one_effect(t *testing.T) {
+	t.Parallel()
+	once, effects, calls := outbox.NewMemoryOnce(0, nil), atomic.Int32{}, atomic.Int32{}
+	first := make(chan func(), 1)
+	c := consume(t, handlerFunc(func(ctx context.Context, e sessions.Event) error {
+		if calls.Add(1) == 1 {
+			(<-first)()
+		}
+		return once.Once(ctx, "notify", e.ID, func(context.Context) error { effects.Add(1); return nil })
+	}), outbox.ConsumerOptions{Visibility: 2 * time.Second, CallTimeout: time.Second})
+	c.publish(t, outboxtest.Events(1)...)
+	first <- func() {
+		c.Fail(awstest.Drop) // the delete, and its repeat by the SDK
+		time.AfterFunc(1500*time.Millisecond, func() { c.Fail(awstest.None) })
+	}
+	c.drained(t)
+	require.EqualValues(t, 2, calls.Load())
+	require.EqualValues(t, 1, effects.Load())
+}
+
+type handlerFunc func(context.Context, sessions.Event) error
+
+func (f handlerFunc) Handle(ctx context.Context, e sessions.Event) error { return f(ctx, e) }
+
+func TestNewConsumer_refuses(t *testing.T) {
+	t.Parallel()
+	for field, opts := range map[string]outbox.ConsumerOptions{
+		"Name": {Queue: "q"}, "Queue": {Name: "n"}, "Concurrency": {Name: "n", Queue: "q", Concurrency: -1},
+		"Wait": {Name: "n", Queue: "q", Wait: time.Minute}, "Visibility": {Name: "n", Queue: "q", Visibility: time.Second},
+	} {
+		_, err := outbox.NewConsumer(opts, &consumer{})
+		require.ErrorContains(t, err, field)
+	}
+}
