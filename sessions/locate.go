@@ -36,6 +36,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 		return Receipt{}, errNoJourney
 	}
 	s.opts.Tally.count(ref, receipt, s.opts.Now())
+	s.suspect(id, receipt)
 	return receipt, nil
 }
 

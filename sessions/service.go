@@ -23,6 +23,8 @@ type Service struct {
 	live Live
 	opts ServiceOptions
 	slow *callerLimit
+
+	sighted chan sighted // suspicions on their way to Report
 }
 
 // ServiceOptions are the service's settings. Zero means default.
@@ -68,7 +70,9 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.RestoreEvery = cmp.Or(opts.RestoreEvery, time.Second)
 	opts.RestoreBurst = cmp.Or(opts.RestoreBurst, 10)
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
-	return &Service{repo: repo, live: live, opts: opts, slow: newCallerLimit(opts.RestoreEvery, opts.RestoreBurst)}
+	return &Service{repo: repo, live: live, opts: opts, slow: newCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
+		sighted: make(chan sighted, suspicionQueue),
+	}
 }
 
 // Booking is what the booking side of the house says of a new session.
