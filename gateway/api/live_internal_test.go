@@ -1,0 +1,58 @@
+package api
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"doorstep/sessions"
+)
+
+func TestWaitOf(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]time.Duration{
+		"": 0, "wait=0": 0, "wait=1": time.Second, "wait=30": 30 * time.Second, "wait=007": 7 * time.Second,
+		"wait=31": maxWait, "wait=999": maxWait, "wait=4294967297": maxWait, "wait=18446744073709551615": maxWait,
+		"wait=18446744073709551616": maxWait, "wait=" + strings.Repeat("9", 1000): maxWait,
+		"wait=abc": -1, "wait=-1": -1, "wait=": -1, "wait": -1, "wait=1e3": -1, "wait=%2B1": -1, "wait=1.0": -1, "wait=0x1": -1, "wait=1_0": -1,
+	} {
+		c := app.NewContext(0)
+		c.Request.SetRequestURI("/?" + query)
+		got, err := waitOf(c)
+		if want < 0 {
+			assert.Equal(t, sessions.InvalidRequest, sessions.CodeOf(err), query)
+			continue
+		}
+		assert.NoError(t, err, query)
+		assert.Equal(t, want, got, query)
+	}
+}
+
+// A list that holds the version matches, whatever else is in it and however it
+// is spaced; one that does not, doesn't.
+func TestValidator(t *testing.T) {
+	t.Parallel()
+	assert.Nil(t, validator(nil))
+	assert.Nil(t, validator([]byte(" \t")))
+	assert.False(t, (*etags)(nil).match(0), "no validator matches nothing")
+	rapid.Check(t, func(t *rapid.T) {
+		version := rapid.Int64Range(1, 1<<53).Draw(t, "version")
+		others := rapid.SliceOf(rapid.StringMatching(`(W/)?"[!#-+\-./:-~]{0,9}"`)).Draw(t, "others") // no digits, no comma
+		space := rapid.SampledFrom([]string{"", " ", "\t "})
+		list := strings.Join(others, space.Draw(t, "space")+","+space.Draw(t, "space"))
+		assert.False(t, validator([]byte(list)).match(version), list)
+		c := app.NewContext(0)
+		validators(c, sessions.View{Snapshot: sessions.Snapshot{Version: version}})
+		tag := c.Response.Header.Get("ETag")
+		for _, mine := range []string{tag, "W/" + tag} {
+			assert.True(t, validator([]byte(mine)).match(version), mine)
+			assert.True(t, validator([]byte(list+" , "+mine)).match(version), list)
+			assert.True(t, validator([]byte(mine+","+list)).match(version), list)
+			assert.False(t, validator([]byte(mine)).match(version+1), mine)
+		}
+	})
+}
