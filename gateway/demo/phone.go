@@ -22,6 +22,7 @@ type phone struct {
 	next    time.Time // virtual; the next fix is due, less early
 	last    *trace.Fix
 	lastAt  time.Time // virtual; last was stored
+	doubted int       // fixes that were not believed or ignored
 }
 
 // early is how much before the time it was told the phone comes: half of the
@@ -164,14 +165,17 @@ func (p *phone) doubts(a answer) (why string, explained bool) {
 		return "no fix was believed", a.Code == "NO_FRESH_LOCATION"
 	}
 	away, age := geo.DistanceM(p.last.Point, p.journey.plan.Home), p.clock().Now().Sub(p.lastAt)
-	why = fmt.Sprintf("the last fix that was believed is %s old and %.0f m from the home", age.Round(time.Second), away)
+	why = fmt.Sprintf("the last fix that was believed is %s old and %.0f m from the home; %d were not believed or ignored",
+		age.Round(time.Second), away, p.doubted)
 	switch a.Code {
 	case "NOT_WITHIN_RADIUS":
 		return why, away > arrivalRadiusM-1
 	case "NO_FRESH_LOCATION":
 		return why, age > fresh-time.Second
 	case "SUSPICIOUS_LOCATION":
-		return why + "; the track began anew just before", true
+		// What began the track anew is for the service to know: fixes that
+		// agreed against it, a silence, or a receiver that stood still.
+		return why, true
 	default:
 		return why, false
 	}

@@ -82,82 +82,88 @@ func TestPhone_drive(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s, err := drive(t, c.answers...)
-			require.NoError(t, err)
-			now := s.report.now()
-			assert.Equal(t, c.sent, now.sent)
-			assert.Equal(t, c.odd, now.oddCount, "%v", now.odd)
-			assert.Contains(t, s.said.String(), c.log)
-			assert.NotContains(t, s.said.String(), "52.0", "never a coordinate")
+			bubble(t, func(t *testing.T) {
+				s, err := drive(t, c.answers...)
+				require.NoError(t, err)
+				now := s.report.now()
+				assert.Equal(t, c.sent, now.sent)
+				assert.Equal(t, c.odd, now.oddCount, "%v", now.odd)
+				assert.Contains(t, s.said.String(), c.log)
+				assert.NotContains(t, s.said.String(), "52.0", "never a coordinate")
+			})
 		})
 	}
 }
 
 func TestPhone_drive_ends_at_an_answer_it_does_not_know(t *testing.T) {
-	t.Parallel()
-	_, err := drive(t, func(w http.ResponseWriter) {
-		reply(t, w, http.StatusNotFound, `{"code":"NO_ACTIVE_JOURNEY","message":"none"}`)
+	bubble(t, func(t *testing.T) {
+		_, err := drive(t, func(w http.ResponseWriter) {
+			reply(t, w, http.StatusNotFound, `{"code":"NO_ACTIVE_JOURNEY","message":"none"}`)
+		})
+		require.ErrorContains(t, err, "update answered 404 NO_ACTIVE_JOURNEY: none")
 	})
-	require.ErrorContains(t, err, "update answered 404 NO_ACTIVE_JOURNEY: none")
 }
 
 func TestPhone_drive_explains_a_refusal(t *testing.T) {
-	t.Parallel()
-	s := setup(t, []trace.Fix{fix(0, 2000), fix(5, 1000), fix(10, 0)}, func(n int, w http.ResponseWriter, _ *http.Request) {
-		if n == 1 {
-			reply(t, w, http.StatusBadRequest, speedBody)
-			return
-		}
-		reply(t, w, http.StatusCreated, storedBody)
+	bubble(t, func(t *testing.T) {
+		s := setup(t, []trace.Fix{fix(0, 2000), fix(5, 1000), fix(10, 0)}, func(n int, w http.ResponseWriter, _ *http.Request) {
+			if n == 1 {
+				reply(t, w, http.StatusBadRequest, speedBody)
+				return
+			}
+			reply(t, w, http.StatusCreated, storedBody)
+		})
+		require.NoError(t, s.phone.drive(t.Context()))
+		assert.Zero(t, s.report.now().oddCount)
+		assert.Contains(t, s.said.String(), "IMPLAUSIBLE_SPEED: 1000 m in 5s is 720 km/h, and a car may do 120 (faster than the travel mode allows)")
 	})
-	require.NoError(t, s.phone.drive(t.Context()))
-	assert.Zero(t, s.report.now().oddCount)
-	assert.Contains(t, s.said.String(), "IMPLAUSIBLE_SPEED: 1000 m in 5s is 720 km/h, and a car may do 120 (faster than the travel mode allows)")
 }
 
 func TestPhone_drive_sends_what_a_phone_knows(t *testing.T) {
-	t.Parallel()
-	bodies := make(chan update, 3)
-	first, second := fix(0, 200), fix(5, 100)
-	second.AccuracyM, second.SpeedKMH, second.HeadingDeg = 0, geo.Measured(0), geo.Measured(90)
-	s := setup(t, []trace.Fix{first, second}, func(_ int, w http.ResponseWriter, r *http.Request) {
-		var u update
-		assert.NoError(t, json.NewDecoder(r.Body).Decode(&u))
-		assert.Equal(t, "Bearer token", r.Header.Get("Authorization"))
-		bodies <- u
-		reply(t, w, http.StatusCreated, storedBody)
+	bubble(t, func(t *testing.T) {
+		bodies := make(chan update, 3)
+		first, second := fix(0, 200), fix(5, 100)
+		second.AccuracyM, second.SpeedKMH, second.HeadingDeg = 0, geo.Measured(0), geo.Measured(90)
+		s := setup(t, []trace.Fix{first, second}, func(_ int, w http.ResponseWriter, r *http.Request) {
+			var u update
+			assert.NoError(t, json.NewDecoder(r.Body).Decode(&u))
+			assert.Equal(t, "Bearer token", r.Header.Get("Authorization"))
+			bodies <- u
+			reply(t, w, http.StatusCreated, storedBody)
+		})
+		require.NoError(t, s.phone.drive(t.Context()))
+		one, two := <-bodies, <-bodies
+		assert.InDelta(t, 5, *one.Accuracy, 0)
+		assert.Nil(t, one.Speed, "the recording has none")
+		assert.Nil(t, two.Accuracy)
+		assert.Zero(t, *two.Speed)
+		assert.InDelta(t, 90, *two.Heading, 0)
+		assert.Equal(t, s.phone.began.Add(5*time.Second).UTC().Format(instantFormat), two.RecordedAt, "the virtual time of the fix")
 	})
-	require.NoError(t, s.phone.drive(t.Context()))
-	one, two := <-bodies, <-bodies
-	assert.InDelta(t, 5, *one.Accuracy, 0)
-	assert.Nil(t, one.Speed, "the recording has none")
-	assert.Nil(t, two.Accuracy)
-	assert.Zero(t, *two.Speed)
-	assert.InDelta(t, 90, *two.Heading, 0)
-	assert.Equal(t, s.phone.began.Add(5*time.Second).UTC().Format(instantFormat), two.RecordedAt, "the virtual time of the fix")
 }
 
 func TestPhone_drive_skips_what_a_newer_fix_has_overtaken(t *testing.T) {
-	t.Parallel()
-	s := setup(t, every(5, 0, 50), func(_ int, w http.ResponseWriter, _ *http.Request) { reply(t, w, http.StatusCreated, storedBody) })
-	s.phone.began = s.clock.Now().Add(-time.Hour)
-	require.NoError(t, s.phone.drive(t.Context()))
-	now := s.report.now()
-	assert.Equal(t, 1, now.stored, "only the last")
-	assert.Equal(t, 10, now.overtaken)
+	bubble(t, func(t *testing.T) {
+		s := setup(t, every(5, 0, 50), func(_ int, w http.ResponseWriter, _ *http.Request) { reply(t, w, http.StatusCreated, storedBody) })
+		s.phone.began = s.clock.Now().Add(-time.Hour)
+		require.NoError(t, s.phone.drive(t.Context()))
+		now := s.report.now()
+		assert.Equal(t, 1, now.stored, "only the last")
+		assert.Equal(t, 10, now.overtaken)
+	})
 }
 
 func TestPhone_comeBack(t *testing.T) {
-	t.Parallel()
-	s := setup(t, every(5, 0, 5), nil)
-	in := func() time.Duration { return s.phone.next.Sub(s.clock.Now()).Round(500 * time.Millisecond) }
-	s.phone.comeBack(answer{Status: http.StatusCreated}, receipt{NextUpdateMS: 6000})
-	assert.Equal(t, 5500*time.Millisecond, in(), "half a second early")
-	s.phone.comeBack(answer{Status: http.StatusBadRequest, Code: "IMPLAUSIBLE_JUMP"}, receipt{})
-	assert.Equal(t, 10500*time.Millisecond, in(), "a refusal costs a cadence, from when this one was due")
-	s.phone.comeBack(answer{Status: http.StatusTooManyRequests, RetryMS: 700}, receipt{})
-	assert.InDelta(t, 700*time.Millisecond, s.phone.next.Sub(s.clock.Now()), float64(500*time.Millisecond), "as told")
+	bubble(t, func(t *testing.T) {
+		s := setup(t, every(5, 0, 5), nil)
+		in := func() time.Duration { return s.phone.next.Sub(s.clock.Now()) }
+		s.phone.comeBack(answer{Status: http.StatusCreated}, receipt{NextUpdateMS: 6000})
+		assert.Equal(t, 5500*time.Millisecond, in(), "half a second early")
+		s.phone.comeBack(answer{Status: http.StatusBadRequest, Code: "IMPLAUSIBLE_JUMP"}, receipt{})
+		assert.Equal(t, 10500*time.Millisecond, in(), "a refusal costs a cadence, from when this one was due")
+		s.phone.comeBack(answer{Status: http.StatusTooManyRequests, RetryMS: 700}, receipt{})
+		assert.Equal(t, 700*time.Millisecond, in(), "as told")
+	})
 }
 
 func TestPhone_doubts(t *testing.T) {
@@ -179,11 +185,12 @@ func TestPhone_doubts(t *testing.T) {
 		"some other thing": {"INVALID_REQUEST", &far, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := setup(t, every(5, 0, 5), nil)
-			s.phone.last, s.phone.lastAt = c.last, s.clock.Now().Add(-c.age)
-			why, explained := s.phone.doubts(answer{Code: c.code})
-			assert.Equal(t, c.explained, explained, why)
+			bubble(t, func(t *testing.T) {
+				s := setup(t, every(5, 0, 5), nil)
+				s.phone.last, s.phone.lastAt = c.last, s.clock.Now().Add(-c.age)
+				why, explained := s.phone.doubts(answer{Code: c.code})
+				assert.Equal(t, c.explained, explained, why)
+			})
 		})
 	}
 }

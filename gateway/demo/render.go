@@ -3,7 +3,6 @@ package demo
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -224,7 +223,7 @@ func (s style) bar(l Line, width int) string {
 	if inner < 1 {
 		return pad("", width)
 	}
-	full := int(math.Round(l.done() * float64(inner)))
+	full := int(l.done() * float64(inner)) // rounded down: only what has arrived is full
 	text := strings.Repeat(s.full, full)
 	if full > 0 && full < inner {
 		text = strings.Repeat(s.full, full-1) + s.tip

@@ -41,7 +41,7 @@ func TestFrame_render(t *testing.T) {
 
   journey way                                left     ETA  state       stored refused     eye
   car-1   [===============>............]   1.2 km   ~3:10  on the way      34       2  1.3 ms
-  bike-2  [==========================>.]     94 m    0:20  arriving        80       0   14 ms
+  bike-2  [=========================>..]     94 m    0:20  arriving        80       0   14 ms
   car-3   [============================]        -       -  verified       114       0  0.9 ms  code 0042
   walk-4  [=============>..............]        -       -  stopped          3      60       -  NOT_WITHIN_RADIUS
   walk-5  [............................]        -       -  waiting          0       0       -
@@ -58,7 +58,7 @@ func TestFrame_render_narrow(t *testing.T) {
   live store: in memory
 
   journey way          left     ETA  state       stored refused     eye
-  car-1   [===>..]   1.2 km   ~3:10  on the way      34       2  1.3 ms
+  car-1   [==>...]   1.2 km   ~3:10  on the way      34       2  1.3 ms
   and 4 more: 1 under way, 1 waiting, 2 done
 
   1:02:05 of virtual time   fixes: 1 234 stored, 7 refused   fix to eye: p50 1~`

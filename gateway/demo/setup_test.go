@@ -1,11 +1,13 @@
 package demo
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -21,32 +23,50 @@ func fix(second int, northM float64) trace.Fix {
 
 var home = geo.MustPoint(52.09, 5.12)
 
-// service is a made-up service that answers what the test says.
+// service is a made-up service that answers what the test says. There is no
+// network under it: in a synctest bubble time is exact.
 type service struct {
 	*journey
-	said  *strings.Builder // the journal
-	asked []string         // method and path of each request
+	said   *strings.Builder // the journal
+	asked  []string         // method, path and If-None-Match of each request
+	answer func(n int, w http.ResponseWriter, r *http.Request)
 }
 
-// setup makes a journey whose service is answer, at a hundred times the speed.
+// RoundTrip answers in place.
+func (s *service) RoundTrip(r *http.Request) (res *http.Response, err error) {
+	s.asked = append(s.asked, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("If-None-Match"))
+	defer func() {
+		if recover() != nil {
+			err = errHungUp
+		}
+	}()
+	w := httptest.NewRecorder()
+	s.answer(len(s.asked)-1, w, r)
+	return w.Result(), nil
+}
+
+var errHungUp = errors.New("hung up")
+
+// setup makes a journey whose service is answer. Call it in a bubble: its clock
+// is ten times as fast as the bubble's.
 func setup(t *testing.T, fixes []trace.Fix, answer func(n int, w http.ResponseWriter, r *http.Request)) *service {
 	t.Helper()
-	s := &service{said: &strings.Builder{}}
-	n := 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.asked = append(s.asked, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("If-None-Match"))
-		n++
-		answer(n-1, w, r) // it may hang up
-	}))
-	t.Cleanup(server.Close)
+	s := &service{said: &strings.Builder{}, answer: answer}
 	plan := Plan{Name: "test", Mode: geo.Car, Home: home, Fixes: fixes}
-	stage := &stage{clock: NewClock(time.Unix(1_700_000_000, 0), 100), board: newBoard([]Plan{plan}), report: newReport(), journal: newJournal(s.said)}
-	user := &client{base: server.URL, http: server.Client(), token: "token"}
+	stage := &stage{clock: NewClock(time.Unix(1_700_000_000, 0), 10), board: newBoard([]Plan{plan}), report: newReport(), journal: newJournal(s.said)}
+	user := &client{base: "http://service", http: &http.Client{Transport: s}, token: "token"}
 	stage.admin = user
 	s.journey = &journey{stage: stage, plan: plan, session: "s1", sightings: newSightings()}
 	s.phone = &phone{client: user, journey: s.journey, rng: rand.New(rand.NewPCG(1, 1)), began: stage.clock.Now()}
 	s.student = &student{client: user, journey: s.journey}
 	return s
+}
+
+// bubble is a parallel test in a bubble of its own.
+func bubble(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, test)
 }
 
 // reply writes an envelope.

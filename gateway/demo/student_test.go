@@ -11,62 +11,65 @@ import (
 )
 
 func TestStudent_follow(t *testing.T) {
-	t.Parallel()
-	recorded := time.Date(2026, 1, 1, 8, 0, 5, 0, time.UTC)
-	located := func(left float64, eta string) string {
-		return fmt.Sprintf(`{"data":{"isActive":true,"location":{"timestamp":%q},"distanceMeters":%v,"etaSeconds":%s}}`,
-			recorded.Format(instantFormat), left, eta)
-	}
-	s := setup(t, every(5, 0, 5), func(n int, w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
-		switch n {
-		case 0:
-			reply(t, w, http.StatusOK, `{"data":{"isActive":true,"location":null}}`)
-		case 1:
-			w.WriteHeader(http.StatusNotModified)
-		case 2:
-			reply(t, w, http.StatusOK, located(1200, "90"))
-		case 3:
-			reply(t, w, http.StatusTooManyRequests, `{"code":"TOO_MANY_WAITS"}`)
-		case 4:
-			reply(t, w, http.StatusOK, located(100, "null"))
-		default:
-			reply(t, w, http.StatusOK, `{"data":{"isActive":false,"location":null}}`)
+	bubble(t, func(t *testing.T) {
+		recorded := time.Date(2026, 1, 1, 8, 0, 5, 0, time.UTC)
+		located := func(left float64, eta string) string {
+			return fmt.Sprintf(`{"data":{"isActive":true,"location":{"timestamp":%q},"distanceMeters":%v,"etaSeconds":%s}}`,
+				recorded.Format(instantFormat), left, eta)
 		}
-	})
-	s.line(func(l *Line) { l.State = OnTheWay })
-	s.sightings.sent(recorded, time.Now())
-	require.NoError(t, s.student.follow(t.Context()))
+		s := setup(t, every(5, 0, 5), func(n int, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
+			time.Sleep(time.Millisecond)
+			switch n {
+			case 0:
+				reply(t, w, http.StatusOK, `{"data":{"isActive":true,"location":null}}`)
+			case 1:
+				w.WriteHeader(http.StatusNotModified)
+			case 2:
+				reply(t, w, http.StatusOK, located(1200, "90"))
+			case 3:
+				reply(t, w, http.StatusTooManyRequests, `{"code":"TOO_MANY_WAITS"}`)
+			case 4:
+				reply(t, w, http.StatusOK, located(100, "null"))
+			default:
+				reply(t, w, http.StatusOK, `{"data":{"isActive":false,"location":null}}`)
+			}
+		})
+		s.line(func(l *Line) { l.State = OnTheWay })
+		s.sightings.sent(recorded, time.Now())
+		require.NoError(t, s.student.follow(t.Context()))
 
-	path := "GET /api/v1/admin/location-tracking/journey/live?sessionId=s1&wait="
-	assert.Equal(t, []string{path + "0 ", path + `25 "0"`, path + `25 "0"`, path + `25 "2"`, path + `25 "2"`, path + `25 "4"`}, s.asked)
-	now := s.report.now()
-	assert.Equal(t, 1, now.seen, "one fix, seen once")
-	assert.Equal(t, 1, now.oddCount, "the refused read")
-	line := s.board.now()[0]
-	assert.Equal(t, Arriving, line.State)
-	assert.InDelta(t, 100, line.LeftM, 0)
-	assert.InDelta(t, 1200, line.FromM, 0)
-	assert.True(t, line.Guess, "the service gave no ETA the second time")
-	assert.Positive(t, line.Eye)
+		path := "GET /api/v1/admin/location-tracking/journey/live?sessionId=s1&wait="
+		assert.Equal(t, []string{path + "0 ", path + `25 "0"`, path + `25 "0"`, path + `25 "2"`, path + `25 "2"`, path + `25 "4"`}, s.asked)
+		now := s.report.now()
+		assert.Equal(t, 1, now.seen, "one fix, seen once")
+		assert.Equal(t, 1, now.oddCount, "the refused read")
+		line := s.board.now()[0]
+		assert.Equal(t, Arriving, line.State)
+		assert.InDelta(t, 100, line.LeftM, 0)
+		assert.InDelta(t, 1200, line.FromM, 0)
+		assert.True(t, line.Guess, "the service gave no ETA the second time")
+		assert.Equal(t, 3*time.Millisecond, line.Eye, "seen in the third answer")
+	})
 }
 
 func TestStudent_eta(t *testing.T) {
-	t.Parallel()
-	s := setup(t, every(5, 0, 5), nil)
-	began := time.Unix(1_700_000_000, 0)
-	s.student.first = &sighted{at: began, leftM: 3000}
-	at := func(left float64) view { return view{DistanceM: &left} }
+	bubble(t, func(t *testing.T) {
+		s := setup(t, every(5, 0, 5), nil)
+		began := time.Unix(1_700_000_000, 0)
+		s.student.first = &sighted{at: began, leftM: 3000}
+		at := func(left float64) view { return view{DistanceM: &left} }
 
-	eta, guess := s.student.eta(at(2000), began.Add(time.Minute))
-	assert.Equal(t, 2*time.Minute, eta, "a kilometre a minute")
-	assert.True(t, guess)
-	eta, _ = s.student.eta(at(2990), began.Add(time.Minute))
-	assert.Zero(t, eta, "too early to tell")
-	said := 42.0
-	eta, guess = s.student.eta(view{DistanceM: &said, ETASeconds: &said}, began)
-	assert.Equal(t, 42*time.Second, eta)
-	assert.False(t, guess)
+		eta, guess := s.student.eta(at(2000), began.Add(time.Minute))
+		assert.Equal(t, 2*time.Minute, eta, "a kilometre a minute")
+		assert.True(t, guess)
+		eta, _ = s.student.eta(at(2990), began.Add(time.Minute))
+		assert.Zero(t, eta, "too early to tell")
+		said := 42.0
+		eta, guess = s.student.eta(view{DistanceM: &said, ETASeconds: &said}, began)
+		assert.Equal(t, 42*time.Second, eta)
+		assert.False(t, guess)
+	})
 }
 
 func TestStudent_code(t *testing.T) {
@@ -82,13 +85,14 @@ func TestStudent_code(t *testing.T) {
 		"not an object": {http.StatusOK, `[1]`, "", "data"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := setup(t, every(5, 0, 5), func(_ int, w http.ResponseWriter, _ *http.Request) { reply(t, w, c.status, c.body) })
-			code, err := s.student.code(t.Context())
-			assert.Equal(t, c.want, code)
-			if c.err != "" {
-				require.ErrorContains(t, err, c.err)
-			}
+			bubble(t, func(t *testing.T) {
+				s := setup(t, every(5, 0, 5), func(_ int, w http.ResponseWriter, _ *http.Request) { reply(t, w, c.status, c.body) })
+				code, err := s.student.code(t.Context())
+				assert.Equal(t, c.want, code)
+				if c.err != "" {
+					require.ErrorContains(t, err, c.err)
+				}
+			})
 		})
 	}
 }

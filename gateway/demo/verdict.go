@@ -71,8 +71,13 @@ func (p *phone) stored(i int) {
 
 func (p *phone) ignored(i int) {
 	p.counted(labelVague)
-	p.journey.line(func(l *Line) { l.Refused++ })
+	p.doubt()
 	p.journey.sayf("fix ignored: its accuracy is %.0f m", p.fixes()[i].AccuracyM)
+}
+
+func (p *phone) doubt() {
+	p.doubted++
+	p.journey.line(func(l *Line) { l.Refused++ })
 }
 
 // stale is right for a fix whose first answer was lost, and for no other.
@@ -108,7 +113,7 @@ func (p *phone) refused(a answer, i, try int) (again time.Duration, err error) {
 // would have had to travel since the last fix that was believed. At a speed
 // that its mode allows, the refusal is one that nothing explains.
 func (p *phone) disbelieved(a answer, i int) {
-	p.journey.line(func(l *Line) { l.Refused++ })
+	p.doubt()
 	fix, mode := p.fixes()[i], p.journey.plan.Mode
 	if p.last == nil {
 		p.journey.odd(a.label() + " for the first fix of a journey")
