@@ -62,7 +62,8 @@ local SHADOW_LOW_ACCURACY, SHADOW_SPEED, SHADOW_CEILING = false, false, false
 local key = KEYS[1]
 local channel, clock = ARGV[1], ARGV[2]
 local lat, lng, accuracy, speed, heading = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local recorded, mock, cell = tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local recorded_text, mock, cell = ARGV[8], ARGV[9], ARGV[10]
+local recorded = tonumber(recorded_text)
 local floor, max, min = math.floor, math.max, math.min
 
 local h = redis.call('HMGET', key, 'started', 'mode', 'home', 'fence', 'seq', 'tat', 'arriving',
@@ -336,7 +337,7 @@ end
 local now_text = string.format('%.0f', now)
 local seq_text = seq == now and now_text or string.format('%.0f', seq)
 redis.call('HSET', key, 'lat', lat, 'lng', lng, 'acc', accuracy, 'spd', speed, 'hdg', heading,
-    'ts', now_text, 'rec', rec > 0 and ARGV[8] or '0', 'seq', seq_text, 'tat', due)
+    'ts', now_text, 'rec', rec > 0 and recorded_text or '0', 'seq', seq_text, 'tat', due)
 if new_mark then
     redis.call('HSET', key, 'mark', lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. rec, 'mark_ts', now)
 end
