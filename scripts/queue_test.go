@@ -68,8 +68,8 @@ func typesIn(v reflect.Value, depth int, seen map[uintptr]bool) []string {
 		return found
 	case reflect.Struct:
 		var found []string
-		for i := range v.NumField() {
-			found = append(found, typesIn(v.Field(i), depth+1, seen)...)
+		for _, field := range v.Fields() {
+			found = append(found, typesIn(field, depth+1, seen)...)
 		}
 		return found
 	default:

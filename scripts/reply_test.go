@@ -39,7 +39,7 @@ func TestReceiptOf_garbage(t *testing.T) {
 func replyOf(t testing.TB, c valkey.Client, text string) []valkey.ValkeyMessage {
 	t.Helper()
 	const script = `local r = cjson.decode(ARGV[1])
-for i, v in ipairs(r) do if v == cjson.null then r[i] = false end end
+for i, v in ipairs(r) do r[i] = v ~= cjson.null and v end
 return r`
 	reply, err := do(t, c, "EVAL", script, "0", text).ToArray()
 	if err != nil {

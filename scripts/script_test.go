@@ -96,7 +96,6 @@ type row struct {
 }
 
 func rows() []row {
-	seq := func(n int64) string { return ms(n) }
 	judged := func(code int64) []any { return []any{code, nowMS, 5000, nowMS - 5000, 295_000, 0, any_, any_} }
 	return []row{
 		{script: "open", name: "past_its_hour", args: map[int]string{3: ms(nowMS - hourMS)}, reply: []any{0}},
@@ -105,21 +104,21 @@ func rows() []row {
 		{script: "open", name: "older_than_the_ended", before: mark, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
 		{script: "open", name: "never_started", args: map[int]string{3: "0"}, reply: []any{0}},
 		{
-			script: "open", name: "new", reply: []any{1}, after: opened.with(hash{"seq": seq(nowMS)}),
-			ttl: hourMS - 600_000, told: seq(nowMS),
+			script: "open", name: "new", reply: []any{1}, after: opened.with(hash{"seq": ms(nowMS)}),
+			ttl: hourMS - 600_000, told: ms(nowMS),
 		},
 		{
 			script: "open", name: "newer", before: moving, args: map[int]string{3: ms(startMS + 1)}, reply: []any{1}, gone: true,
-			after: opened.with(hash{"started": ms(startMS + 1), "seq": seq(nowMS)}), ttl: hourMS - 599_999, told: seq(nowMS),
+			after: opened.with(hash{"started": ms(startMS + 1), "seq": ms(nowMS)}), ttl: hourMS - 599_999, told: ms(nowMS),
 		},
 		{
-			script: "open", name: "newer_than_the_ended", before: mark.with(hash{"seq": seq(nowMS + 7)}), args: map[int]string{3: ms(startMS + 1)},
-			reply: []any{1}, gone: true, after: opened.with(hash{"started": ms(startMS + 1), "seq": seq(nowMS + 8)}),
-			ttl: hourMS - 599_999, told: seq(nowMS + 8),
+			script: "open", name: "newer_than_the_ended", before: mark.with(hash{"seq": ms(nowMS + 7)}), args: map[int]string{3: ms(startMS + 1)},
+			reply: []any{1}, gone: true, after: opened.with(hash{"started": ms(startMS + 1), "seq": ms(nowMS + 8)}),
+			ttl: hourMS - 599_999, told: ms(nowMS + 8),
 		},
 		{
 			script: "open", name: "restored", args: map[int]string{8: "1"}, reply: []any{1},
-			after: opened.with(hash{"seq": seq(nowMS)}), ttl: hourMS - 600_000, told: seq(nowMS),
+			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
 		},
 		{script: "open", name: "again", before: moving, reply: []any{2}},
 
@@ -128,16 +127,16 @@ func rows() []row {
 		{script: "end", name: "never_started_under_a_running_one", before: moving, args: map[int]string{3: "0"}, reply: []any{0}},
 		{
 			script: "end", name: "running", before: moving, reply: []any{1}, gone: true,
-			after: mark.with(hash{"seq": seq(nowMS)}), ttl: 300_000, told: seq(nowMS),
+			after: mark.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS),
 		},
-		{script: "end", name: "unknown", reply: []any{1}, after: mark.with(hash{"seq": seq(nowMS)}), ttl: 300_000, told: seq(nowMS)},
+		{script: "end", name: "unknown", reply: []any{1}, after: mark.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS)},
 		{
 			script: "end", name: "never_started", args: map[int]string{3: "0"}, reply: []any{1},
-			after: hash{"started": "0", "ended": "1", "seq": seq(nowMS)}, ttl: 300_000, told: seq(nowMS),
+			after: hash{"started": "0", "ended": "1", "seq": ms(nowMS)}, ttl: 300_000, told: ms(nowMS),
 		},
 		{
-			script: "end", name: "clock_set_back", before: moving.with(hash{"seq": seq(nowMS + 7)}), reply: []any{1}, gone: true,
-			after: mark.with(hash{"seq": seq(nowMS + 8)}), ttl: 300_000, told: seq(nowMS + 8),
+			script: "end", name: "clock_set_back", before: moving.with(hash{"seq": ms(nowMS + 7)}), reply: []any{1}, gone: true,
+			after: mark.with(hash{"seq": ms(nowMS + 8)}), ttl: 300_000, told: ms(nowMS + 8),
 		},
 
 		{script: "update", name: "unknown", reply: []any{0}},
@@ -174,18 +173,18 @@ func rows() []row {
 			reply: []any{8, nowMS, 5000, nowMS, 300_000, 0, 0, 0, 495, place(home)},
 			after: hash{
 				"lat": "12.9786000", "lng": "77.5929284", "acc": "10.0", "spd": "36.0", "hdg": "180.0", "ts": ms(nowMS), "rec": ms(nowMS - 1000),
-				"seq": seq(nowMS), "tat": ms(nowMS + 5000),
+				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: seq(nowMS),
+			ttl: 300_000, told: ms(nowMS),
 		},
 		{
 			script: "update", name: "stored/first_and_near_the_hour", before: opened.with(hash{"started": ms(nowMS - hourMS + 2000)}),
 			reply: []any{8, nowMS, 5000, nowMS, 2000, 0, 0, 0, 0, place(home)},
 			after: hash{
 				"lat": "12.9790452", "lng": "77.5929284", "acc": "10.0", "spd": "", "hdg": "", "ts": ms(nowMS), "rec": "0",
-				"seq": seq(nowMS), "tat": ms(nowMS + 5000),
+				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 2000, told: seq(nowMS),
+			ttl: 2000, told: ms(nowMS),
 		},
 		{
 			script: "update", name: "stored/arriving", before: opened,
@@ -193,9 +192,9 @@ func rows() []row {
 			reply: []any{8, nowMS, 5000, nowMS, 300_000, 1, 0, 0, 0, place(home)},
 			after: hash{
 				"lat": "12.9763472", "lng": "77.5929284", "acc": "10.0", "spd": "", "hdg": "", "ts": ms(nowMS), "rec": "0", "arriving": "1",
-				"seq": seq(nowMS), "tat": ms(nowMS + 5000),
+				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: seq(nowMS),
+			ttl: 300_000, told: ms(nowMS),
 		},
 
 		{script: "meta", name: "new", reply: []any{1}, after: hash{"trainer": trainer, "student": student}, ttl: 300_000},

@@ -325,7 +325,7 @@ func connectionsOf(t *testing.T, raw valkey.Client) []int64 {
 	list, err := do(t, raw, "CLIENT", "LIST").ToString()
 	require.NoError(t, err)
 	var ids []int64
-	for _, line := range strings.Split(list, "\n") {
+	for line := range strings.SplitSeq(list, "\n") {
 		var id int64
 		if _, err := fmt.Sscanf(line, "id=%d", &id); err == nil && strings.Contains(line, "name=doorstep") {
 			ids = append(ids, id)

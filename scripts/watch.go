@@ -145,7 +145,7 @@ func (w *watcher) run(ctx context.Context) {
 		if time.Since(began) > maxBackoff {
 			backoff = 50 * time.Millisecond
 		}
-		pause(ctx, backoff/2+rand.N(backoff/2))
+		pause(ctx, backoff/2+rand.N(backoff/2)) //nolint:gosec // jitter, no secret
 		backoff = min(2*backoff, maxBackoff)
 	}
 }

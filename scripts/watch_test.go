@@ -273,7 +273,7 @@ func TestWatch_many_channels(t *testing.T) {
 	for i := range all {
 		all[i] = watch(t, s, newRef())
 	}
-	require.EqualValues(t, channels, channelCount(t, raw))
+	require.Equal(t, channels, channelCount(t, raw))
 	killSubscriber(t, raw)
 	for _, w := range all {
 		w.requireWoken(t, 1)

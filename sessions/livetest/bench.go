@@ -27,7 +27,7 @@ func Bench(b *testing.B, open Open) {
 }
 
 func benchStored(b *testing.B, j journey) {
-	fix := sessions.Fix{Point: north(1000), AccuracyM: 12, SpeedKMH: ptr(30), HeadingDeg: ptr(180)}
+	fix := sessions.Fix{Point: north(1000), AccuracyM: 12, SpeedKMH: new(30.0), HeadingDeg: new(180.0)}
 	for b.Loop() {
 		j.Clock.Advance(5 * time.Second)
 		j.bench(b, fix, sessions.VerdictStored)

@@ -73,8 +73,8 @@ var (
 	metres     = rapid.SampledFrom([]float64{300, 0, 100, 140, 149.5, 150.5, 160, 200, 250, 330, 400, 700, 1000, 1250, 2500})
 	accuracies = rapid.SampledFrom([]float64{0, 0, 0, 5, 30, 199.9, 200, 200.1, 500})
 	records    = rapid.SampledFrom([]int64{0, -1, -1000, -4999, -5000, -6000, 1999, 2000, 2001, 60_000, -299_999, -300_000, -300_001})
-	speeds     = rapid.SampledFrom([]*float64{nil, ptr(0), ptr(12.3), ptr(49.9)})
-	headings   = rapid.SampledFrom([]*float64{nil, ptr(0), ptr(359.9)})
+	speeds     = rapid.SampledFrom([]*float64{nil, new(0.0), new(12.3), new(49.9)})
+	headings   = rapid.SampledFrom([]*float64{nil, new(0.0), new(359.9)})
 	steps      = rapid.Custom(func(t *rapid.T) step {
 		return step{
 			WaitMS: waits.Draw(t, "wait"), Verb: verbs.Draw(t, "verb"), Start: starts.Draw(t, "start"),

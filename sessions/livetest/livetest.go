@@ -178,5 +178,3 @@ func (j journey) requireVerdict(t testing.TB, want sessions.Verdict, fix session
 }
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
-
-func ptr(v float64) *float64 { return &v }

@@ -98,7 +98,7 @@ var latestTests = map[string]func(*testing.T, journey){
 		j.begun(t)
 		at := j.Clock.Now()
 		fix := sessions.Fix{
-			Point: north(1234.5), AccuracyM: 12.3, SpeedKMH: ptr(25.3), HeadingDeg: ptr(359.9),
+			Point: north(1234.5), AccuracyM: 12.3, SpeedKMH: new(25.3), HeadingDeg: new(359.9),
 			RecordedAt: at.Add(-1234 * time.Millisecond), Mock: true,
 		}
 		receipt := j.requireVerdict(t, sessions.VerdictStored, fix)
@@ -116,14 +116,14 @@ var latestTests = map[string]func(*testing.T, journey){
 	},
 	"only_the_last_fix": func(t *testing.T, j journey) {
 		j.begun(t)
-		j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(300), AccuracyM: 9, SpeedKMH: ptr(1), HeadingDeg: ptr(2)})
+		j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(300), AccuracyM: 9, SpeedKMH: new(1.0), HeadingDeg: new(2.0)})
 		j.Clock.Advance(5 * time.Second)
 		j.stored(t, 310)
 		require.Equal(t, sessions.Fix{Point: north(310), RecordedAt: j.Clock.Now()}, j.latest(t).Location.Fix)
 	},
 	"safe_to_keep": func(t *testing.T, j journey) {
 		j.begun(t)
-		fix := sessions.Fix{Point: north(300), SpeedKMH: ptr(20), HeadingDeg: ptr(90)}
+		fix := sessions.Fix{Point: north(300), SpeedKMH: new(20.0), HeadingDeg: new(90.0)}
 		_, err := j.Live.Publish(t.Context(), j.Ref, fix)
 		require.NoError(t, err)
 		*fix.SpeedKMH = 1 // the caller's own again
