@@ -106,7 +106,7 @@ func (s *Server) close() error {
 
 func (s *Server) initialize() error {
 	// Others may pass through, the owner and root's clients among them.
-	if err := os.Chmod(s.dir.Path(), 0o711); err != nil { //nolint:gosec // see above; what is in it has modes of its own
+	if err := os.Chmod(s.dir.Path(), 0o711); err != nil {
 		return err
 	}
 	if path := filepath.Join(s.socketDir(), socketFile); len(path) > maxSocketPath {

@@ -19,7 +19,7 @@ const (
 func tempDir() string {
 	var fs syscall.Statfs_t
 	if os.Getenv("TMPDIR") == "" && syscall.Statfs(memoryDir, &fs) == nil &&
-		fs.Type == tmpfsMagic && fs.Bavail*uint64(fs.Bsize) >= roomBytes { //nolint:gosec // G115: a block's size is positive
+		fs.Type == tmpfsMagic && fs.Bavail*uint64(fs.Bsize) >= roomBytes {
 		return memoryDir
 	}
 	return os.TempDir()
