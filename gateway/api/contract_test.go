@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudwego/hertz/pkg/app/server"
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -428,8 +427,7 @@ func (panics) Unauthenticated(string)                                  {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {
 	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
-	s, err := api.NewServer(api.ServerOptions{Addr: "127.0.0.1:0", Refuse: handlers.Refuse},
-		func(h *server.Hertz, _ <-chan struct{}) { handlers.Register(h) })
+	s, err := api.NewServer(api.ServerOptions{Addr: "127.0.0.1:0", Refuse: handlers.Refuse}, handlers.Register)
 	require.NoError(t, err)
 	require.NoError(t, s.Listen(t.Context()))
 	done := make(chan error, 1)

@@ -11,7 +11,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/cloudwego/hertz/pkg/app/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -78,7 +77,7 @@ func New(opts Options) (*App, error) {
 		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP,
 		Refuse: handlers.Refuse, Events: m, Logger: a.opts.Log,
-	}, func(h *server.Hertz, _ <-chan struct{}) { handlers.Register(h) })
+	}, handlers.Register)
 	if err != nil {
 		return nil, err
 	}
