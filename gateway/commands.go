@@ -81,6 +81,8 @@ type tokenCommand struct {
 	JWTSecret   string        `required:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
 	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"iss of the token."`
 	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"aud of the token."`
+	JWTSubject  string        `name:"jwt-subject-claim" default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
+	JWTRole     string        `name:"jwt-role-claim" default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds the role."`
 	Role        sessions.Role `required:"" enum:"trainer,student,admin" help:"trainer, student or admin."`
 	Subject     string        `required:"" help:"The user's id, a UUID."`
 	TTL         time.Duration `default:"1h" help:"How long the token is valid."`
@@ -94,6 +96,7 @@ func (t *tokenCommand) Run() error {
 	}
 	token, err := auth.Options{
 		Secret: []byte(t.JWTSecret), Issuer: t.JWTIssuer, Audience: t.JWTAudience,
+		SubjectClaim: t.JWTSubject, RoleClaim: t.JWTRole,
 	}.Mint(sessions.Caller{ID: id, Role: t.Role}, t.TTL)
 	if err == nil {
 		fmt.Println(token)
