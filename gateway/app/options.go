@@ -54,7 +54,7 @@ type Options struct {
 	EventBridgeEndpoint string `name:"eventbridge-endpoint" env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL instead of the region's own endpoint."`
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
-	OTPInResponse bool          `default:"true" negatable:"" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too."`
+	OTPInResponse bool          `default:"true" negatable:"" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too: the default."`
 
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Open connections; newcomers over it are closed."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address; 0: none (a load balancer is one address)."`
