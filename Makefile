@@ -9,11 +9,16 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TIMEOUT  ?= 10m
 FUZZTIME ?= 10s
 
+# Of make chaos-events.
+JOURNEYS        ?= 1000
+OUTAGE_JOURNEYS ?= 10000
+SEED            ?= 1
+
 .DEFAULT_GOAL := help
-.PHONY: help test lint fuzz bench build run demo image lab install clean
+.PHONY: help test lint fuzz bench build run demo chaos-events image lab install clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  With PKG=./geo/... test and bench look at less; ARGS='--speed 60' goes to run, demo and lab."
 
 test: install ## Run all tests with the race detector, on real servers (installs what is missing)
@@ -36,6 +41,10 @@ run: ## Run the service, embedded: no database, no live store, loopback only
 
 demo: ## Watch journeys from start to arrival in the terminal
 	$(GO) run ./gateway demo $(ARGS)
+
+chaos-events: install ## Kill everything on an event's way and check that each arrives (JOURNEYS=1000 OUTAGE_JOURNEYS=10000 SEED=1)
+	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout 30m -v ./bench/chaosevents -run 'TestCheck$$|TestKills|TestOutage' \
+		-args -journeys=$(JOURNEYS) -outage-journeys=$(OUTAGE_JOURNEYS) -outage=36s -seed=$(SEED)
 
 image: ## Build the container image doorstep:VERSION
 	docker build --build-arg VERSION=$(VERSION) --tag doorstep:$(VERSION) .
