@@ -61,8 +61,9 @@ type Metrics interface {
 // New makes the handlers. Register puts them on a server.
 func New(deps Deps) *API { return &API{deps: deps} }
 
-// Register adds the routes: the contract's calls by number.
-func (a *API) Register(h *server.Hertz) {
+// Register adds the routes: the contract's calls by number. It is NewServer's
+// hook; who waits is told of a drain by the hub.
+func (a *API) Register(h *server.Hertz, _ <-chan struct{}) {
 	// A path has one spelling. By default Hertz decodes and cleans it first, so
 	// that ID%2Fstop-journey and x/../ID//stop-journey are calls that no rule of
 	// a proxy in front has seen.
