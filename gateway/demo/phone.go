@@ -18,11 +18,19 @@ type phone struct {
 	*client
 	journey *journey
 	rng     *rand.Rand
-	began   time.Time // virtual; the fixes' first
-	next    time.Time // virtual; the next fix is due, less early
-	last    *trace.Fix
-	lastAt  time.Time // virtual; last was stored
-	doubted int       // fixes that were not believed or ignored
+	began   time.Time  // virtual; the fixes' first
+	next    time.Time  // virtual; the next fix is due, less early
+	sentAt  time.Time  // virtual; of the last try
+	known   []believed // the last fix that was stored, and later ones that may have been
+	doubted int        // fixes that were not believed or ignored
+}
+
+// believed is a fix that the service holds, or may hold: an answer that was lost,
+// or a 202, leaves that open.
+type believed struct {
+	fix trace.Fix
+	by  time.Time // virtual; it was there by then
+	may bool
 }
 
 // early is how much before the time it was told the phone comes: half of the
@@ -137,6 +145,7 @@ type receipt struct {
 // sent another time; 0 when it is settled.
 func (p *phone) send(ctx context.Context, i, try int) (again time.Duration, err error) {
 	fix, at := p.fixes()[i], p.due(i)
+	p.sentAt = p.clock().Now()
 	p.journey.sightings.sent(at, time.Now())
 	a, err := p.post(ctx, "/admin/location-tracking/journey/updates", updateOf(p.journey.session, fix, at))
 	if err != nil {
@@ -144,6 +153,7 @@ func (p *phone) send(ctx context.Context, i, try int) (again time.Duration, err 
 			return 0, ctx.Err()
 		}
 		p.journey.report.count(func(t *totals) { t.failures++ })
+		p.unsure(i)
 		p.journey.sayf("no answer to a fix, try %d: %v", try, err)
 		return p.backOff(try), nil
 	}
@@ -161,10 +171,11 @@ const fresh = time.Minute
 
 // doubts explains a refused arrival from what the phone knows was believed.
 func (p *phone) doubts(a answer) (why string, explained bool) {
-	if p.last == nil {
+	if len(p.known) == 0 {
 		return "no fix was believed", a.Code == "NO_FRESH_LOCATION"
 	}
-	away, age := geo.DistanceM(p.last.Point, p.journey.plan.Home), p.clock().Now().Sub(p.lastAt)
+	last := p.known[len(p.known)-1]
+	away, age := geo.DistanceM(last.fix.Point, p.journey.plan.Home), p.clock().Now().Sub(last.by)
 	why = fmt.Sprintf("the last fix that was believed is %s old and %.0f m from the home; %d were not believed or ignored",
 		age.Round(time.Second), away, p.doubted)
 	switch a.Code {

@@ -119,6 +119,47 @@ func TestPhone_drive_explains_a_refusal(t *testing.T) {
 	})
 }
 
+// A fix that waits long for the network leaves the service little time between
+// it and the next: a refusal then is the rule's, which must not let a phone pay
+// for a jump by back-dating.
+func TestPhone_drive_explains_a_refusal_after_a_late_fix(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := setup(t, every(5, 0, 100), func(n int, w http.ResponseWriter, _ *http.Request) {
+			switch n {
+			case 0:
+				time.Sleep(8500 * time.Millisecond) // 85 s of virtual time
+				reply(t, w, http.StatusCreated, storedBody)
+			case 1:
+				reply(t, w, http.StatusBadRequest, speedBody)
+			default:
+				reply(t, w, http.StatusCreated, storedBody)
+			}
+		})
+		s.plan.Fixes[17].Point = geo.Offset(home, 90, 2000) // the one that is due when the answer comes
+		require.NoError(t, s.phone.drive(t.Context()))
+		assert.Zero(t, s.report.now().oddCount, "%v", s.report.now().odd)
+		assert.Contains(t, s.said.String(), "m in 15s, for the fix before came late, is 4")
+	})
+}
+
+func TestPhone_drive_explains_a_refusal_after_a_lost_answer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := setup(t, []trace.Fix{fix(0, 0), fix(5, 1000), fix(10, 0)}, func(n int, w http.ResponseWriter, _ *http.Request) {
+			switch n {
+			case 1:
+				reply(t, w, http.StatusAccepted, `{"data":{"stored":false,"nextUpdateMs":5000}}`) // but it was
+			case 2:
+				reply(t, w, http.StatusBadRequest, speedBody)
+			default:
+				reply(t, w, http.StatusCreated, storedBody)
+			}
+		})
+		require.NoError(t, s.phone.drive(t.Context()))
+		assert.Zero(t, s.report.now().oddCount, "%v", s.report.now().odd)
+		assert.Contains(t, s.said.String(), "is 720 km/h from a fix that may have been stored")
+	})
+}
+
 func TestPhone_drive_sends_what_a_phone_knows(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		bodies := make(chan update, 3)
@@ -187,7 +228,9 @@ func TestPhone_doubts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				s := setup(t, every(5, 0, 5), nil)
-				s.phone.last, s.phone.lastAt = c.last, s.clock.Now().Add(-c.age)
+				if c.last != nil {
+					s.phone.known = []believed{{fix: *c.last, by: s.clock.Now().Add(-c.age)}}
+				}
 				why, explained := s.phone.doubts(answer{Code: c.code})
 				assert.Equal(t, c.explained, explained, why)
 			})

@@ -96,7 +96,7 @@ func (t totals) summary(about []string, took time.Duration) string {
 	section("took", took.Round(100*time.Millisecond).String())
 	section("journeys", t.endings()...)
 	section("fixes", t.answers()...)
-	section("fix to eye", fmt.Sprintf("p50 %s, p99 %s, longest %s (%s of %s stored were seen)", milliseconds(t.eye.quantile(.5)),
+	section("fix to eye", fmt.Sprintf("p50 %s, p99 %s, longest %s (%s seen, %s answered as stored)", milliseconds(t.eye.quantile(.5)),
 		milliseconds(t.eye.quantile(.99)), milliseconds(t.eye.max), thousands(t.seen), thousands(t.stored)))
 	section("events", fmt.Sprintf("%d TrainerJourneyStarted, %d TrainerJourneyEnded (%d arrived, %d cancelled)",
 		t.started, t.arrived()+t.ended[Stopped], t.arrived(), t.ended[Stopped]))

@@ -30,7 +30,7 @@ func TestTotals_summary(t *testing.T) {
                   1 200  400 IMPLAUSIBLE_SPEED
                       7  201 ignored: low_accuracy
               3 requests without an answer
-  fix to eye  p50 1.2 ms, p99 41 ms, longest 41 ms (41 230 of 41 234 stored were seen)
+  fix to eye  p50 1.2 ms, p99 41 ms, longest 41 ms (41 230 seen, 41 234 answered as stored)
   events      9 TrainerJourneyStarted, 8 TrainerJourneyEnded (5 arrived, 3 cancelled)
   unexplained nothing
 `

@@ -33,6 +33,7 @@ func (p *phone) settle(a answer, i, try int) (again time.Duration, err error) {
 		p.stale(a, i, try)
 	case a.Status == http.StatusAccepted:
 		p.counted(labelUnstored)
+		p.unsure(i)
 		p.journey.sayf("fix not stored: the live store is away")
 		return time.Duration(r.NextUpdateMS) * time.Millisecond, nil
 	default:
@@ -64,7 +65,7 @@ func (p *phone) counted(label string) {
 }
 
 func (p *phone) stored(i int) {
-	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
+	p.sure(i)
 	p.journey.report.count(func(t *totals) { t.sent[labelStored]++; t.stored++ })
 	p.journey.line(func(l *Line) { l.Stored++ })
 }
@@ -87,7 +88,14 @@ func (p *phone) stale(a answer, i, try int) {
 		p.journey.odd(unexpected{"update", a}.Error() + " (stale, and sent for the first time)")
 		return
 	}
-	p.last, p.lastAt = &p.fixes()[i], p.clock().Now()
+	p.sure(i)
+}
+
+// sure and unsure keep what the service holds.
+func (p *phone) sure(i int) { p.known = []believed{{fix: p.fixes()[i], by: p.clock().Now()}} }
+
+func (p *phone) unsure(i int) {
+	p.known = append(p.known, believed{fix: p.fixes()[i], by: p.clock().Now(), may: true})
 }
 
 // refused takes a failure: told to wait, not believed, or in trouble.
@@ -102,6 +110,7 @@ func (p *phone) refused(a answer, i, try int) (again time.Duration, err error) {
 		p.disbelieved(a, i)
 		return 0, nil
 	case a.Status >= http.StatusInternalServerError:
+		p.unsure(i)
 		p.journey.odd(unexpected{"update", a}.Error())
 		return p.backOff(try), nil
 	default:
@@ -114,20 +123,56 @@ func (p *phone) refused(a answer, i, try int) (again time.Duration, err error) {
 // that its mode allows, the refusal is one that nothing explains.
 func (p *phone) disbelieved(a answer, i int) {
 	p.doubt()
-	fix, mode := p.fixes()[i], p.journey.plan.Mode
-	if p.last == nil {
+	if len(p.known) == 0 {
 		p.journey.odd(a.label() + " for the first fix of a journey")
 		return
 	}
-	away, took := geo.DistanceM(p.last.Point, fix.Point), span(*p.last, fix)
-	kmh := away / took.Seconds() * 3.6
-	limit := geo.DefaultLimits(mode).LimitKMH
-	what := fmt.Sprintf("%s: %.0f m in %s is %.0f km/h, and %s may do %.0f (%s)", a.Code, away, took, kmh, byMode(mode), limit, a.Message)
-	if kmh < limit {
+	way := p.fastest(i)
+	limit := geo.DefaultLimits(p.journey.plan.Mode).LimitKMH
+	what := fmt.Sprintf("%s: %s, and %s may do %.0f (%s)", a.Code, way, byMode(p.journey.plan.Mode), limit, a.Message)
+	if way.kmh() < limit {
 		p.journey.odd(what)
 		return
 	}
 	p.journey.sayf("fix refused, %s", what)
+}
+
+// leg is the way from a believed fix to a refused one, as the service may see
+// it: by the phone's clock, but no more than the service's own and a little.
+type leg struct {
+	m        float64
+	took     time.Duration // by the phone's clock
+	seen     time.Duration // what the service can have counted, at least
+	doubtful bool          // whether the first fix was stored is not known
+}
+
+func (l leg) kmh() float64 { return l.m / min(l.took, l.seen).Seconds() * 3.6 }
+
+func (l leg) String() string {
+	text := fmt.Sprintf("%.0f m in %s is %.0f km/h", l.m, l.took, l.kmh())
+	if l.seen < l.took {
+		text = fmt.Sprintf("%.0f m in %s, for the fix before came late, is %.0f km/h", l.m, l.seen.Round(time.Second), l.kmh())
+	}
+	if l.doubtful {
+		text += " from a fix that may have been stored"
+	}
+	return text
+}
+
+// fastest is the leg to fix i that explains a refusal best.
+func (p *phone) fastest(i int) leg {
+	var out leg
+	catchUp := time.Duration(geo.DefaultLimits(p.journey.plan.Mode).CatchUpMS) * time.Millisecond
+	for n, from := range p.known {
+		l := leg{
+			m: geo.DistanceM(from.fix.Point, p.fixes()[i].Point), took: span(from.fix, p.fixes()[i]),
+			seen: max(0, p.sentAt.Sub(from.by)) + catchUp, doubtful: from.may,
+		}
+		if n == 0 || l.kmh() > out.kmh() {
+			out = l
+		}
+	}
+	return out
 }
 
 func byMode(m geo.Mode) string {
