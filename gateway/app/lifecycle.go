@@ -81,6 +81,7 @@ func (a *App) start(ctx context.Context) error {
 		return errors.Join(err, <-served)
 	})
 	a.life.onStop("waits", func(context.Context) error { a.hub.Drain(); return nil })
+	a.life.onStop("delay", func(ctx context.Context) error { pause(ctx, a.opts.DrainDelay); return nil })
 	a.opts.Log.InfoContext(ctx, "serving", slog.String("addr", a.server.Addr().String()))
 	return nil
 }
@@ -160,10 +161,7 @@ func (a *App) MetricsAddr() net.Addr { return a.metricsAddr }
 // reverse order of their start. Bounded by ctx, whose end cuts what is left.
 // Idempotent; the second call returns at once.
 func (a *App) Stop(ctx context.Context) error {
-	first := !a.life.drained.Swap(true)
-	if first && a.opts.DrainDelay > 0 {
-		pause(ctx, a.opts.DrainDelay)
-	}
+	a.life.drained.Store(true)
 	var errs []error
 	for _, s := range a.life.take() {
 		if err := s.stop(ctx); err != nil {

@@ -116,6 +116,9 @@ func (o Options) validate() error {
 }
 
 func loopback(addr string) bool {
+	if addr == "" {
+		return true // the default is one
+	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return false
