@@ -43,8 +43,11 @@ func (s *serveCommand) Run(ctx context.Context) error {
 	return drain(a, s.DrainTimeout)
 }
 
+// stopper is an app.App or an app.Worker.
+type stopper interface{ Stop(ctx context.Context) error }
+
 // drain stops a within limit, or at once at a second signal.
-func drain(a *app.App, limit time.Duration) error {
+func drain(a stopper, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	again, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)

@@ -22,6 +22,7 @@ type cli struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to this binary's."`
 	Token   tokenCommand   `cmd:"" help:"Print a token for the configured secret."`
 	Health  healthCommand  `cmd:"" help:"Exit 0 when a gateway answers on its address."`
+	Worker  workerCommand  `cmd:"" help:"Consume the events from their queues: pushes, clean-up, analytics."`
 	Outbox  outboxCommand  `cmd:"" help:"List and requeue the events that were given up."`
 
 	Version kong.VersionFlag `help:"Print the version."`

@@ -36,6 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			for name, part := range map[string]func(*testing.T, *house){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
 				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify,
+				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
 				t.Run(name+"/"+string(b), func(t *testing.T) {
@@ -459,6 +460,11 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.post(t, v.trainer, v.path("verify-otp"), wrong("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, v.path("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, base+"/students/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, v.trainer, v.path("complete"), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, v.student, v.reviewPath(), `{"rating":5}`).want(t, 503, sessions.DatabaseUnavailable)
+	device := []byte(`{"token":"a","platform":"web"}`)
+	h.do(t, http.MethodPut, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodDelete, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
 	booking := cold.booking()
 	booking["sessionId"] = sessions.NewID()
 	h.post(t, v.admin, base+"/admin/sessions", booking).want(t, 503, sessions.DatabaseUnavailable)

@@ -93,6 +93,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	case err != nil:
 		return err
 	case outcome == hub.Changed:
+		a.deps.Sessions.Seen(caller, view)
 		return answerLive(c, view)
 	default:
 		return notModified(c, view)

@@ -39,7 +39,8 @@ func status(code sessions.Code) int {
 		return http.StatusMethodNotAllowed
 	case sessions.RequestTimeout:
 		return http.StatusRequestTimeout
-	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification:
+	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
+		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone
@@ -77,11 +78,12 @@ type failure struct {
 func (a *API) fail(c *app.RequestContext, err error) {
 	var e *sessions.Error
 	switch {
+	case errors.As(err, &e):
 	case errors.Is(err, hub.ErrTooMany):
 		e = &sessions.Error{Code: sessions.TooManyWaits, Message: "too many waits are open", RetryAfter: time.Second}
 	case errors.Is(err, sessions.ErrUnavailable):
 		e = &sessions.Error{Code: sessions.LiveStoreUnavailable, Message: "the live store is unavailable", RetryAfter: time.Second}
-	case !errors.As(err, &e):
+	default:
 		e = sessions.Fault(sessions.Internal, "internal error", err)
 	}
 	a.logFault(c, e, err)

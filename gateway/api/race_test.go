@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -187,7 +188,12 @@ func (h *house) knowsWhere(t testing.TB, store string) bool {
 	}
 	memory := reflect.ValueOf(h.App).Elem().FieldByName("hub").Elem().FieldByName("source")
 	require.True(t, memory.IsValid())
-	return holds(memory, 0)
+	// The clean-up may be at it just now: under the store's own lock, then.
+	memory = memory.Elem().Elem()
+	mu := (*sync.Mutex)(unsafe.Pointer(memory.FieldByName("mu").UnsafeAddr()))
+	mu.Lock()
+	defer mu.Unlock()
+	return holds(memory.FieldByName("journeys"), 0)
 }
 
 // holds searches a value for a latitude of these tests, in degrees or as an

@@ -100,7 +100,7 @@ type route struct {
 }
 
 func (a *API) routes() []route {
-	const get, post = http.MethodGet, http.MethodPost
+	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []route{
 		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},  // 1
 		{post, base + "/admin/location-tracking/journey/updates", a.authenticated(a.update)}, // 2
@@ -111,6 +111,10 @@ func (a *API) routes() []route {
 		{get, base + "/admin/sessions/:sessionId", a.authenticated(a.readSession)},           // 7
 		{get, base + "/students/me/sessions", a.authenticated(a.listSessions)},               // 7
 		{post, base + "/admin/sessions/:sessionId/verify-otp", a.authenticated(a.verifyOTP)}, // 8
+		{post, base + "/admin/sessions/:sessionId/complete", a.authenticated(a.complete)},    // 9
+		{post, base + "/students/sessions/:sessionId/review", a.authenticated(a.review)},     // 10
+		{put, base + "/me/push-tokens", a.authenticated(a.putPushToken)},                     // 11
+		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                  // 11
 		{get, "/healthz", a.healthz}, // 12
 		{get, "/readyz", a.readyz},   // 12
 		{get, "/openapi.yaml", a.openAPI},

@@ -5,6 +5,7 @@ package app
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,8 @@ type App struct {
 	verifier *auth.Verifier
 	database *postgres.Repository // nil: embedded
 	events   events
+	after    aftermath
+	report   func(context.Context) error // suspicions, to the outbox
 	life     lifecycle
 
 	metricsAddr net.Addr
@@ -61,13 +64,20 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	journeys := metrics.NewJourneys(a.registry)
+	if err := a.wireConsumers(repo, live, journeys); err != nil {
+		return nil, err
+	}
 	if err := a.wireEvents(metrics.NewOutbox(a.registry)); err != nil {
 		return nil, err
 	}
 	service := sessions.NewService(repo, live, sessions.ServiceOptions{
 		Now: opts.Now, Log: a.opts.Log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, Detour: opts.Detour,
+		OnEvents: a.events.relay.Nudge, Tally: a.after.tally,
 	})
+	a.wireSweeper(service, journeys)
+	a.report = service.Report
 	a.hub = hub.New(live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: a.hub, Tokens: a.verifier, Ready: a.ready, HideOTP: !opts.OTPInResponse,

@@ -63,11 +63,13 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.startDatabase(ctx); err != nil {
 		return err
 	}
+	a.background(ctx, "suspicions", a.report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	if a.store != nil {
 		a.background(ctx, "live store", a.store.Run)
 	}
 	a.startEvents(ctx)
+	a.startAftermath(ctx)
 	if err := a.startMetrics(ctx); err != nil {
 		return err
 	}

@@ -53,6 +53,10 @@ type Options struct {
 	EventBus            string `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: consumers in this process."`
 	EventBridgeEndpoint string `name:"eventbridge-endpoint" env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL instead of the region's own endpoint."`
 
+	FCMCredentials []byte        `name:"fcm-credentials" type:"filecontent" placeholder:"FILE" env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
+	FCMEndpoint    string        `name:"fcm-endpoint" env:"DOORSTEP_FCM_ENDPOINT" help:"URL instead of Google's own, for tests."`
+	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"After how long without any fix a journey is reported as silent. 0: never."`
+
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
 	OTPInResponse bool          `default:"true" negatable:"" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too: the default."`
 
@@ -90,6 +94,7 @@ func (o Options) validate() error {
 		{"journey-ttl", o.JourneyTTL},
 		{"valkey-timeout", o.ValkeyTimeout},
 		{"drain-timeout", o.DrainTimeout},
+		{"silence-report", o.SilenceReport},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s: %s is negative", d.name, d.value)

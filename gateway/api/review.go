@@ -1,0 +1,55 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/cloudwego/hertz/pkg/app"
+
+	"doorstep/sessions"
+)
+
+type reviewBody struct {
+	SessionID     sessions.ID `json:"sessionId"`
+	Rating        int         `json:"rating"`
+	Comment       string      `json:"comment,omitempty"`
+	ReviewedAt    *string     `json:"reviewedAt"`
+	TrainerRating ratingBody  `json:"trainerRating"`
+}
+
+// ratingBody is what a trainer's reviews add up to.
+type ratingBody struct {
+	Average float64 `json:"average"`
+	Count   int64   `json:"count"`
+}
+
+// review takes what the student says of the lesson. The rating is a whole
+// number: 4.5 is refused by the decoder.
+func (a *API) review(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		Rating  *int    `json:"rating"`
+		Comment *string `json:"comment"`
+	}
+	if err := decode(c, &body); err != nil {
+		return err
+	}
+	if body.Rating == nil {
+		return invalid("rating is required")
+	}
+	comment := ""
+	if body.Comment != nil {
+		comment = *body.Comment
+	}
+	review, rating, err := a.deps.Sessions.Review(ctx, caller, id, *body.Rating, comment)
+	if err != nil {
+		return err
+	}
+	return succeed(c, http.StatusCreated, "Thank you for the review", reviewBody{
+		SessionID: id, Rating: review.Stars, Comment: review.Comment, ReviewedAt: timestamp(review.At),
+		TrainerRating: ratingBody{rating.Average(), rating.Count},
+	})
+}

@@ -1,0 +1,106 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Journeys is the series of what happens to journeys besides requests: how they
+// end, who is told of it, and what sweeps and tallies find.
+type Journeys struct {
+	started    prometheus.Counter
+	took       *prometheus.HistogramVec
+	distance   *prometheus.HistogramVec
+	suspicious *prometheus.CounterVec
+	pushes     *prometheus.CounterVec
+	pusher     *prometheus.GaugeVec
+	timedOut   prometheus.Counter
+	silent     prometheus.Counter
+	sweeps     *prometheus.CounterVec
+	fixToEye   prometheus.Histogram
+	tallies    *prometheus.CounterVec
+	dropped    prometheus.Counter
+}
+
+var (
+	// journeyTimes covers a way round the corner and the longest there can be.
+	journeyTimes = []float64{60, 180, 300, 600, 900, 1200, 1800, 2700, 3600}
+	// journeyWays covers 100 m to 100 km.
+	journeyWays = []float64{100, 300, 1000, 3000, 5000, 10_000, 20_000, 50_000, 100_000}
+)
+
+// NewJourneys registers the series on reg; it panics when one is there already.
+func NewJourneys(reg prometheus.Registerer) *Journeys {
+	count := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	}
+	m := &Journeys{
+		started:    count("journeys_started_total", "Journeys whose start the analytics have noted."),
+		took:       histogram("journey_duration_seconds", "How long journeys took, by the reason of their end.", journeyTimes, "reason"),
+		distance:   histogram("journey_distance_meters", "How far journeys went, by the reason of their end.", journeyWays, "reason"),
+		suspicious: counter("journeys_suspicious_total", "Suspicions raised, by verdict; one a journey and verdict.", "verdict"),
+		pushes: counter("pushes_total", "Pushes by kind and outcome (sent, no_device, late, unregistered, unavailable, failed).",
+			"kind", "outcome"),
+		pusher:   gaugeVec("push_breaker_state", "1 for the state that the push service's breaker is in.", "state"),
+		timedOut: count("journeys_timed_out_total", "Journeys that this process has timed out."),
+		silent:   count("journeys_silent_total", "Silences that this process was the first to report."),
+		sweeps:   counter("journey_sweeps_total", "Sweeps for overdue and silent journeys, by result (ok or error).", "result"),
+		fixToEye: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "fix_to_eye_seconds", Buckets: fast,
+			Help: "From a fix's being stored to a student's waiting poll being answered with it.",
+		}),
+		tallies: counter("journey_tallies_total", "Journeys whose counts were written, by result (ok or error).", "result"),
+		dropped: count("journey_tallies_dropped_total", "Fixes that were not counted because too many journeys are."),
+	}
+	reg.MustRegister(m.started, m.took, m.distance, m.suspicious, m.pushes, m.pusher, m.timedOut, m.silent, m.sweeps,
+		m.fixToEye, m.tallies, m.dropped)
+	m.PushBreaker("closed")
+	return m
+}
+
+// JourneyStarted counts a journey that has begun.
+func (m *Journeys) JourneyStarted() { m.started.Inc() }
+
+// JourneyEnded counts a journey that has ended.
+func (m *Journeys) JourneyEnded(reason string, took time.Duration, distanceM float64) {
+	m.took.WithLabelValues(reason).Observe(took.Seconds())
+	m.distance.WithLabelValues(reason).Observe(distanceM)
+}
+
+// JourneySuspicious counts a suspicion.
+func (m *Journeys) JourneySuspicious(verdict string) { m.suspicious.WithLabelValues(verdict).Inc() }
+
+// Pushed counts what became of one push.
+func (m *Journeys) Pushed(kind, outcome string) { m.pushes.WithLabelValues(kind, outcome).Inc() }
+
+// PushBreaker sets the breaker's state: closed, half-open or open.
+func (m *Journeys) PushBreaker(state string) {
+	for _, s := range []string{"closed", "half-open", "open"} {
+		v := 0.0
+		if s == state {
+			v = 1
+		}
+		m.pusher.WithLabelValues(s).Set(v)
+	}
+}
+
+// JourneyTimedOut counts a journey that this process has ended at its hour.
+func (m *Journeys) JourneyTimedOut() { m.timedOut.Inc() }
+
+// JourneySilent counts a silence that this process has reported.
+func (m *Journeys) JourneySilent() { m.silent.Inc() }
+
+// Swept counts a sweep.
+func (m *Journeys) Swept(err error) { m.sweeps.WithLabelValues(result(err == nil)).Inc() }
+
+// FixSeen counts a fix that a student was shown, so long after it was stored.
+func (m *Journeys) FixSeen(after time.Duration) { m.fixToEye.Observe(after.Seconds()) }
+
+// Tallied counts a flush of so many journeys' counts.
+func (m *Journeys) Tallied(journeys int, err error) {
+	m.tallies.WithLabelValues(result(err == nil)).Add(float64(journeys))
+}
+
+// TallyDropped counts a fix that was not counted.
+func (m *Journeys) TallyDropped() { m.dropped.Inc() }
