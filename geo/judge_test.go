@@ -66,9 +66,15 @@ func TestJudge(t *testing.T) {
 			{0, 0, nil, ok, 0}, {5, 150, nil, ok, 0}, {10, 300, nil, ok, 0}, {15, 490, nil, ok, geo.FlagFast},
 		}},
 		"grace ends after five quiet minutes": {geo.Car, []step{
-			{0, 0, nil, ok, 0}, {5, 200, nil, speed, 0}, {10, 400, nil, ok, geo.FlagFast},
-			{100, 420, nil, ok, 0}, {200, 440, nil, ok, 0}, {305, 460, nil, ok, 0},
-			{309, 640, nil, ok, geo.FlagFast}, {605, 660, nil, ok, 0}, {610, 900, nil, speed, 0},
+			{0, 0, nil, ok, 0},
+			{5, 200, nil, speed, 0},
+			{10, 400, nil, ok, geo.FlagFast},
+			{100, 420, nil, ok, 0},
+			{200, 440, nil, ok, 0},
+			{305, 460, nil, ok, 0},
+			{309, 640, nil, ok, geo.FlagFast},
+			{605, 660, nil, ok, 0},
+			{610, 900, nil, speed, 0},
 		}},
 		"a spike": {geo.Car, []step{{0, 0, nil, ok, 0}, {5, 500, nil, ceiling, 0}, {10, 20, nil, ok, 0}, {15, 500, nil, ceiling, 0}}},
 		"a jump, and the way back in": {geo.Car, []step{
@@ -81,8 +87,12 @@ func TestJudge(t *testing.T) {
 			{0, 0, nil, ok, 0}, {30, 50_000, nil, jump, 0}, {60, 50_050, nil, ok, geo.FlagReanchored},
 		}},
 		"a glitch that was believed gives way at once": {geo.Car, []step{
-			{0, 0, nil, ok, 0}, {5, 5000, nil, jump, 0}, {10, 5000, nil, jump, 0}, {15, 5001, nil, ok, geo.FlagReanchored},
-			{20, 80, nil, ok, geo.FlagReanchored}, {25, 120, nil, ok, 0},
+			{0, 0, nil, ok, 0},
+			{5, 5000, nil, jump, 0},
+			{10, 5000, nil, jump, 0},
+			{15, 5001, nil, ok, geo.FlagReanchored},
+			{20, 80, nil, ok, geo.FlagReanchored},
+			{25, 120, nil, ok, 0},
 		}},
 		"silence buys no more than two minutes unmarked": {geo.Car, []step{
 			{0, 0, nil, ok, 0}, {240, 3900, nil, ok, 0}, {480, 8500, nil, ok, geo.FlagSilence},

@@ -70,7 +70,8 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.RestoreEvery = cmp.Or(opts.RestoreEvery, time.Second)
 	opts.RestoreBurst = cmp.Or(opts.RestoreBurst, 10)
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
-	return &Service{repo: repo, live: live, opts: opts, slow: newCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
+	return &Service{
+		repo: repo, live: live, opts: opts, slow: newCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
 		sighted: make(chan sighted, suspicionQueue),
 	}
 }
