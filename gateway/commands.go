@@ -44,7 +44,9 @@ func (s *serveCommand) Run(ctx context.Context) error {
 }
 
 // stopper is an app.App or an app.Worker.
-type stopper interface{ Stop(ctx context.Context) error }
+type stopper interface {
+	Stop(ctx context.Context) error
+}
 
 // drain stops a within limit, or at once at a second signal.
 func drain(a stopper, limit time.Duration) error {
