@@ -167,7 +167,7 @@ func (w *world) drained(t *testing.T, within time.Duration) {
 		if waiting, _, _, err = w.repo.Outbox().Lag(t.Context()); err != nil {
 			continue
 		}
-		messages = len(w.aws.Messages(notify)) + len(w.aws.Messages(analytics))
+		messages = w.aws.Waiting(notify) + w.aws.Waiting(analytics)
 		if waiting+messages == 0 {
 			return
 		}
@@ -443,10 +443,14 @@ func TestKills(t *testing.T) {
 	h.Journeys, h.Fatal = plan, k.fatal
 	found := Check(h)
 	report := [][2]any{
-		{"journeys", len(h.Journeys)}, {"events written", len(h.Written)},
-		{"arrivals on the bus", len(h.Bus)}, {"  of them repeats, under the same id", h.Repeats()},
-		{"pushes", len(h.Pushes)}, {"  of them repeats, after a kill between push and mark", len(h.Pushes) - len(h.Written)},
-		{"analytics rows", len(h.Rows)}, {"dead letters", h.Dead},
+		{"journeys", len(h.Journeys)},
+		{"events written", len(h.Written)},
+		{"arrivals on the bus", len(h.Bus)},
+		{"  of them repeats, under the same id", h.Repeats()},
+		{"pushes", len(h.Pushes)},
+		{"  of them repeats, after a kill between push and mark", len(h.Pushes) - len(h.Written)},
+		{"analytics rows", len(h.Rows)},
+		{"dead letters", h.Dead},
 	}
 	for _, step := range slices.Concat(gatewaySteps, workerSteps, []string{"at random"}) {
 		report = append(report, [2]any{"killed: " + step, k.died[step]})
@@ -556,11 +560,19 @@ func TestOutage(t *testing.T) {
 	counting.Unlock()
 	found := Check(h)
 	table("the bus down for a simulated hour", [][2]any{
-		{"journeys", len(plan)}, {"events waiting when it came back", 2 * *outageJourneys}, {"the hour took", lasted.Round(time.Millisecond)},
-		{"calls to the bus meanwhile, by two relays", asked}, {"until the outbox was empty", drained.Round(time.Millisecond)},
+		{"journeys", len(plan)},
+		{"events waiting when it came back", 2 * *outageJourneys},
+		{"the hour took", lasted.Round(time.Millisecond)},
+		{"calls to the bus meanwhile, by two relays", asked},
+		{"until the outbox was empty", drained.Round(time.Millisecond)},
 		{"events a second", int(float64(2**outageJourneys) / drained.Seconds())},
-		{"arrivals on the bus", len(h.Bus)}, {"  of them repeats", h.Repeats()}, {"pushes", len(h.Pushes)}, {"analytics effects", len(h.Rows)},
-		{"dead letters", h.Dead}, {"in all", time.Since(began).Round(time.Second)}, {"violations", len(found)},
+		{"arrivals on the bus", len(h.Bus)},
+		{"  of them repeats", h.Repeats()},
+		{"pushes", len(h.Pushes)},
+		{"analytics effects", len(h.Rows)},
+		{"dead letters", h.Dead},
+		{"in all", time.Since(began).Round(time.Second)},
+		{"violations", len(found)},
 	})
 	require.Empty(t, found)
 }

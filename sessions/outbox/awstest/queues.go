@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"path"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -18,7 +19,9 @@ type queue struct {
 	maxReceives int    // 0: no redrive
 	dead        *queue // where to
 	messages    []*Message
-	arrived     chan struct{} // closed, and made anew, at each message
+	gone        int                 // how many of them are deleted
+	inHand      map[string]*Message // by the receipt that each had last
+	arrived     chan struct{}       // closed, and made anew, at each message
 }
 
 // Message is a message as it lies in a queue.
@@ -30,6 +33,7 @@ type Message struct {
 	VisibleAt time.Time
 	Sent      time.Time
 	receipt   string
+	gone      bool
 }
 
 // Attribute is a message attribute of type String.
@@ -48,7 +52,10 @@ func (s *Server) Queue(name string, visibility time.Duration, maxReceives int) (
 
 func (s *Server) queue(name string, visibility time.Duration) *queue {
 	if s.queues[name] == nil {
-		s.queues[name] = &queue{url: s.URL() + "/" + account + "/" + name, visibility: visibility, arrived: make(chan struct{})}
+		s.queues[name] = &queue{
+			url: s.URL() + "/" + account + "/" + name, visibility: visibility,
+			inHand: map[string]*Message{}, arrived: make(chan struct{}),
+		}
 	}
 	return s.queues[name]
 }
@@ -59,9 +66,18 @@ func (s *Server) Messages(name string) []Message {
 	defer s.mu.Unlock()
 	var list []Message
 	for _, m := range s.queues[name].messages {
-		list = append(list, *m)
+		if !m.gone {
+			list = append(list, *m)
+		}
 	}
 	return list
+}
+
+// Waiting is how many messages lie in a queue, in hand or not.
+func (s *Server) Waiting(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queues[name].messages) - s.queues[name].gone
 }
 
 // Send puts a body of one's own into a queue.
@@ -180,24 +196,43 @@ func (q *queue) receive(limit int, visibility *int) []received {
 		hidden = time.Duration(*visibility) * time.Second
 	}
 	var list []received
-	kept := q.messages[:0]
 	for _, m := range q.messages {
 		switch {
-		case len(list) == limit || m.VisibleAt.After(now()):
+		case m.gone || m.VisibleAt.After(now()):
+			continue
 		case q.maxReceives > 0 && m.Receives >= q.maxReceives:
 			q.dead.send(m.Body, m.Attributes).Receives = m.Receives
+			q.remove(m)
 			continue
-		default:
-			m.Receives++
-			m.VisibleAt, m.receipt = now().Add(hidden), rand.Text()
-			list = append(list, received{m.ID, m.receipt, m.Body, sum(m.Body), map[string]string{
-				"ApproximateReceiveCount": strconv.Itoa(m.Receives), "SentTimestamp": strconv.FormatInt(m.Sent.UnixMilli(), 10),
-			}, m.Attributes})
 		}
-		kept = append(kept, m)
+		m.Receives++
+		delete(q.inHand, m.receipt)
+		m.VisibleAt, m.receipt = now().Add(hidden), rand.Text()
+		q.inHand[m.receipt] = m
+		list = append(list, received{m.ID, m.receipt, m.Body, sum(m.Body), map[string]string{
+			"ApproximateReceiveCount": strconv.Itoa(m.Receives), "SentTimestamp": strconv.FormatInt(m.Sent.UnixMilli(), 10),
+		}, m.Attributes})
+		if len(list) == limit {
+			break
+		}
 	}
-	q.messages = kept
+	q.compact()
 	return list
+}
+
+func (q *queue) remove(m *Message) {
+	delete(q.inHand, m.receipt)
+	m.gone = true
+	q.gone++
+}
+
+// compact forgets what is deleted, once that is half of all: a queue may hold
+// tens of thousands.
+func (q *queue) compact() {
+	if q.gone > 64 && q.gone > len(q.messages)/2 {
+		q.messages = slices.DeleteFunc(q.messages, func(m *Message) bool { return m.gone })
+		q.gone = 0
+	}
 }
 
 type withReceipt struct {
@@ -214,11 +249,8 @@ func (s *Server) deleteMessage(in withReceipt) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, m := range q.messages {
-		if m.receipt == in.ReceiptHandle {
-			q.messages = append(q.messages[:i:i], q.messages[i+1:]...)
-			break
-		}
+	if m := q.inHand[in.ReceiptHandle]; m != nil {
+		q.remove(m)
 	}
 	return struct{}{}, nil
 }
@@ -233,11 +265,9 @@ func (s *Server) changeVisibility(in withReceipt) (any, error) {
 	if in.VisibilityTimeout < 0 || in.VisibilityTimeout > 43200 {
 		return nil, refuse("InvalidParameterValue", "VisibilityTimeout %d", in.VisibilityTimeout)
 	}
-	for _, m := range q.messages {
-		if m.receipt == in.ReceiptHandle && m.VisibleAt.After(now()) {
-			m.VisibleAt = now().Add(time.Duration(in.VisibilityTimeout) * time.Second)
-			return struct{}{}, nil
-		}
+	if m := q.inHand[in.ReceiptHandle]; m != nil && m.VisibleAt.After(now()) {
+		m.VisibleAt = now().Add(time.Duration(in.VisibilityTimeout) * time.Second)
+		return struct{}{}, nil
 	}
 	return nil, refuse("com.amazonaws.sqs#MessageNotInflight", "The message referred to isn't in flight.")
 }
