@@ -229,6 +229,7 @@ func TestStore_caller_leaves(t *testing.T) {
 		assert.NotErrorIs(t, err, sessions.ErrUnavailable)
 	})
 	require.Zero(t, s.breaker.Counts().TotalFailures)
+	require.Equal(t, gobreaker.StateClosed, s.breaker.State())
 	require.NoError(t, server.Resume())
 	healed(t, s)
 }
