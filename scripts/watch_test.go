@@ -122,6 +122,7 @@ func testComeBack(t *testing.T, url string, raw valkey.Client) {
 	s := connected(t, Options{URL: url}, patient)
 	ref := newRef()
 	watch(t, s, ref).stop()
+	require.NoError(t, s.watch.sweep(t.Context(), s.watch.current()))
 	require.EqualValues(t, 1, subscribers(t, raw, ref), "it stays for the next poll")
 	again := watch(t, s, ref)
 	again.tell(t, raw)
