@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,14 +76,9 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 	if opts.OnBreaker == nil {
 		opts.OnBreaker = func(string) {}
 	}
-	var account struct {
-		ProjectID string `json:"project_id"`
-	}
-	if err := json.Unmarshal(opts.Credentials, &account); err != nil {
-		return nil, errors.New("fcm: the credentials are not a JSON object") // whose text is secret
-	}
-	if account.ProjectID == "" {
-		return nil, errors.New("fcm: the credentials name no project_id")
+	project, err := projectOf(opts.Credentials)
+	if err != nil {
+		return nil, err
 	}
 	clientOptions := []option.ClientOption{
 		option.WithAuthCredentialsJSON(option.ServiceAccount, opts.Credentials),
@@ -97,7 +94,7 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fcm: %w", err)
 	}
-	f := &FCM{messages: service.Projects.Messages, parent: "projects/" + account.ProjectID, opts: opts}
+	f := &FCM{messages: service.Projects.Messages, parent: "projects/" + project, opts: opts}
 	f.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: "fcm", Interval: 10 * time.Second, BucketPeriod: time.Second, Timeout: 5 * time.Second, MaxRequests: 3,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests },
@@ -107,6 +104,30 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 		OnStateChange: func(_ string, _, to gobreaker.State) { opts.OnBreaker(to.String()) },
 	})
 	return f, nil
+}
+
+// projectOf is the project of a service account's file, whose key it looks at:
+// the client would only do that at the first push. No error tells of the file's
+// text, which is secret.
+func projectOf(credentials []byte) (string, error) {
+	var account struct {
+		ProjectID  string `json:"project_id"`
+		PrivateKey string `json:"private_key"`
+	}
+	if err := json.Unmarshal(credentials, &account); err != nil {
+		return "", errors.New("fcm: the credentials are not a JSON object")
+	}
+	if account.ProjectID == "" {
+		return "", errors.New("fcm: the credentials name no project_id")
+	}
+	block, _ := pem.Decode([]byte(account.PrivateKey))
+	if block == nil {
+		return "", errors.New("fcm: the credentials' private_key is not PEM")
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		return "", errors.New("fcm: the credentials' private_key is not a PKCS #8 key")
+	}
+	return account.ProjectID, nil
 }
 
 // Push keeps the contract of Pusher.
