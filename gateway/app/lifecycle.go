@@ -146,7 +146,9 @@ func (a *App) startMetrics(ctx context.Context) error {
 	a.metricsAddr = listener.Addr()
 	a.life.onStop("metrics", func(ctx context.Context) error {
 		err := server.Shutdown(ctx)
-		<-served
+		if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
 		return err
 	})
 	return nil
