@@ -50,7 +50,7 @@ var built struct {
 func program(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "doorstep-gateway-"); built.err != nil {
+		if built.dir, built.err = os.MkdirTemp("", "doorstep-gateway-"); built.err != nil { //nolint:usetesting // it outlives the test that came first
 			return
 		}
 		built.path = filepath.Join(built.dir, "gateway")
@@ -186,8 +186,7 @@ func TestHelp_prints_every_setting_with_its_variable_and_default(t *testing.T) {
 	flags := 0
 	var each func(reflect.Type)
 	each = func(of reflect.Type) {
-		for i := range of.NumField() {
-			f := of.Field(i)
+		for f := range of.Fields() {
 			if f.Anonymous {
 				each(f.Type)
 				continue
@@ -214,7 +213,7 @@ func TestHelp_prints_every_setting_with_its_variable_and_default(t *testing.T) {
 	}
 	each(reflect.TypeFor[serveCommand]())
 	assert.Greater(t, flags, 20)
-	for _, name := range strings.Fields(
+	for name := range strings.FieldsSeq(
 		"LISTEN METRICS_LISTEN VALKEY_URL DATABASE_URL JWT_SECRET JWKS_URL JWT_ISSUER JWT_AUDIENCE RATE_INTERVAL RATE_TOLERANCE LOCATION_TTL " +
 			"JOURNEY_TTL ARRIVAL_RADIUS MAX_SPEED_CAR VALKEY_TIMEOUT OTP_IN_RESPONSE LOG_LEVEL LOG_FORMAT") {
 		assert.Contains(t, help, "($DOORSTEP_"+name+")", "CONTRACT.md, section 6")
@@ -344,8 +343,8 @@ func TestServe_ends_at_a_signal(t *testing.T) {
 			token, path := mint(t, "student", student), "/api/v1/admin/location-tracking/journey/live?sessionId="+string(id)
 			tag := s.call(t, "GET", path, token, "").Header.Get("ETag")
 			answered := make(chan *http.Response, 1)
-			go func() { answered <- s.call(t, "GET", path+"&wait=30", token, "") }()
-			time.Sleep(300 * time.Millisecond) // there is no telling from outside that it waits; if it does not yet, it is answered all the same
+			go func() { answered <- s.call(t, "GET", path+"&wait=30", token, "") }() //nolint:testifylint // a failure here only fails to send, and the receiver fails
+			time.Sleep(300 * time.Millisecond)                                       // there is no telling from outside that it waits; if it does not yet, it is answered all the same
 			require.NoError(t, s.Process.Signal(sig))
 			select {
 			case res := <-answered:
@@ -366,7 +365,7 @@ func TestServe_ends_at_once_at_a_second_signal(t *testing.T) {
 	s := serve(t, "DRAIN_DELAY=1h", "DRAIN_TIMEOUT=2h")
 	require.NoError(t, s.Process.Signal(syscall.SIGTERM))
 	deadline := time.Now().Add(patience)
-	for s.call(t, "GET", "/readyz", "", "").StatusCode != 503 {
+	for s.call(t, "GET", "/readyz", "", "").StatusCode != http.StatusServiceUnavailable {
 		require.True(t, time.Now().Before(deadline), "/readyz says that it drains")
 		time.Sleep(5 * time.Millisecond)
 	}

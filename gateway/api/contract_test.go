@@ -539,7 +539,7 @@ func (h *house) wait(t testing.TB, token string, v visit, query string, edits ..
 	w := waiting{answered: make(chan answer, 1), cancel: cancel}
 	t.Cleanup(cancel)
 	go func() {
-		a, err := h.try(ctx, t, http.MethodGet, token, v.live(query), nil, edits...)
+		a, err := h.try(ctx, t, http.MethodGet, token, v.live(query), nil, edits...) //nolint:testifylint // a failure here only fails to send, and the receiver fails
 		if err == nil {
 			w.answered <- a
 		}

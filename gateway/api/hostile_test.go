@@ -259,8 +259,7 @@ func TestHostile_duplicate_key_last_one_counts(t *testing.T) {
 	t.Parallel()
 	w := watch(t, embedded)
 	other := w.book(t)
-	body := strings.Replace(with(w.v, "mock", "false"), "{", "{", 1)
-	body = strings.TrimSuffix(body, "}") + `,"sessionId":"` + string(other.id) + `"}`
+	body := strings.TrimSuffix(with(w.v, "mock", "false"), "}") + `,"sessionId":"` + string(other.id) + `"}`
 	w.refuses(t, 403, sessions.Forbidden, func() answer { return w.post(t, w.v.trainer, updatesPath, body) })
 }
 

@@ -210,8 +210,8 @@ func holds(v reflect.Value, depth int) bool {
 	case reflect.Pointer, reflect.Interface:
 		return !v.IsNil() && holds(v.Elem(), depth+1)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if holds(v.Field(i), depth+1) {
+		for _, field := range v.Fields() {
+			if holds(field, depth+1) {
 				return true
 			}
 		}

@@ -101,7 +101,7 @@ func TestApp_leaves_nothing(t *testing.T) { //nolint:paralleltest // see above
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
-	real, unmigrated := onServers(t), postgrestest.New(t)
+	servers, unmigrated := onServers(t), postgrestest.New(t)
 	spawntest.Valkey(t)
 	for _, row := range []struct {
 		name  string
@@ -109,17 +109,17 @@ func TestApp_leaves_nothing(t *testing.T) { //nolint:paralleltest // see above
 		edit  []func(*app.Options)
 	}{
 		{"embedded", "", nil},
-		{"on servers", "", []func(*app.Options){real}},
+		{"on servers", "", []func(*app.Options){servers}},
 		{"without metrics", "", []func(*app.Options){func(o *app.Options) { o.MetricsListen = "" }}},
 		{"stores away", "", []func(*app.Options){func(o *app.Options) {
 			o.ValkeyURL, o.DatabaseURL = "unix:///nowhere/s", "postgres:///x?host=/nowhere&connect_timeout=1"
 		}}},
 		{"keys away", "", []func(*app.Options){func(o *app.Options) { o.JWKSURL = "http://127.0.0.1:1/" }}},
 		{"port taken", "listen", []func(*app.Options){func(o *app.Options) { o.Listen = taken.Addr().String() }}},
-		{"port taken, on servers", "listen", []func(*app.Options){real, func(o *app.Options) { o.Listen = taken.Addr().String() }}},
+		{"port taken, on servers", "listen", []func(*app.Options){servers, func(o *app.Options) { o.Listen = taken.Addr().String() }}},
 		{"port taken, and a delay to drain", "listen", []func(*app.Options){func(o *app.Options) { o.Listen, o.DrainDelay = taken.Addr().String(), time.Hour }}},
 		{"metrics port taken", "metrics listen", []func(*app.Options){func(o *app.Options) { o.MetricsListen = taken.Addr().String() }}},
-		{"old schema", "migrate", []func(*app.Options){real, func(o *app.Options) { o.DatabaseURL = unmigrated }}},
+		{"old schema", "migrate", []func(*app.Options){servers, func(o *app.Options) { o.DatabaseURL = unmigrated }}},
 	} {
 		t.Run(row.name, func(t *testing.T) { //nolint:paralleltest // as above
 			leaves(t, func() {
