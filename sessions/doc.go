@@ -12,6 +12,8 @@
 //	    └──────────────────┘
 //	     stop, time-out: the journey ends, the session stays and may be started again
 //
+//	A completed session may be reviewed, once, by its student.
+//
 //	cancelled: set by the booking side of the house; nothing starts from it.
 //
 // A journey is the travelling part. It has no status of its own: it runs while
