@@ -23,7 +23,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5" //nolint:depguard // it looks behind the outbox, which no code of the product does
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
@@ -181,13 +181,12 @@ type killing struct {
 	t      *testing.T
 	random *rand.Rand
 
-	mu      sync.Mutex
-	number  int
-	addrs   map[int]string // of the gateways that live
-	died    map[string]int // by how
-	fatal   map[int]bool
-	traps   map[bool]int // how many traps were set, of workers and of gateways
-	stopped bool
+	mu     sync.Mutex
+	number int
+	addrs  map[int]string // of the gateways that live
+	died   map[string]int // by how
+	fatal  map[int]bool
+	traps  map[bool]int // how many traps were set, of workers and of gateways
 }
 
 // start makes a process and waits until it says that it is there.

@@ -54,7 +54,7 @@ func Check(h History) []string {
 	c.bus()
 	c.effects()
 	if h.Dead > 0 {
-		c.wrong("%d dead letters", h.Dead)
+		c.wrongf("%d dead letters", h.Dead)
 	}
 	if len(c.found) > limit {
 		c.found = append(c.found[:limit], fmt.Sprintf("and %d more", len(c.found)-limit))
@@ -69,7 +69,7 @@ type checker struct {
 	found   []string
 }
 
-func (c *checker) wrong(format string, args ...any) {
+func (c *checker) wrongf(format string, args ...any) {
 	c.found = append(c.found, fmt.Sprintf(format, args...))
 }
 
@@ -79,7 +79,7 @@ func (c *checker) outbox() {
 	of := map[sessions.ID][]sessions.Event{}
 	for i, a := range c.Written {
 		if _, twice := c.written[a.Event.ID]; twice {
-			c.wrong("event %s is written twice", a.Event.ID)
+			c.wrongf("event %s is written twice", a.Event.ID)
 		}
 		c.written[a.Event.ID], c.seq[a.Event.ID] = a, i
 		of[a.Event.SessionID] = append(of[a.Event.SessionID], a.Event)
@@ -87,14 +87,14 @@ func (c *checker) outbox() {
 	for _, session := range slices.Sorted(maps.Keys(c.Journeys)) {
 		events := of[session]
 		if len(events) != c.Journeys[session] {
-			c.wrong("session %s: %d events written, its transitions make %d", session, len(events), c.Journeys[session])
+			c.wrongf("session %s: %d events written, its transitions make %d", session, len(events), c.Journeys[session])
 		}
 		for i, e := range events {
 			if want := []sessions.EventType{sessions.JourneyStarted, sessions.JourneyEnded}[i%2]; e.Type != want {
-				c.wrong("session %s: event %d is %s", session, i, e.Type)
+				c.wrongf("session %s: event %d is %s", session, i, e.Type)
 			}
 			if i > 0 && !e.At.After(events[i-1].At) {
-				c.wrong("session %s: event %d is not later than the one before", session, i)
+				c.wrongf("session %s: event %d is not later than the one before", session, i)
 			}
 		}
 	}
@@ -108,23 +108,23 @@ func (c *checker) bus() {
 		written, known := c.written[id]
 		switch {
 		case !known:
-			c.wrong("event %s is on the bus and was never written", id)
+			c.wrongf("event %s is on the bus and was never written", id)
 			continue
 		case a.Detail != written.Detail || a.Event.Type != written.Event.Type:
-			c.wrong("event %s differs from what was written", id)
+			c.wrongf("event %s differs from what was written", id)
 		}
 		if seen[id] {
 			continue
 		}
 		seen[id] = true
 		if before, ok := last[a.Event.SessionID]; ok && before > c.seq[id] {
-			c.wrong("session %s: event %s arrived out of order", a.Event.SessionID, id)
+			c.wrongf("session %s: event %s arrived out of order", a.Event.SessionID, id)
 		}
 		last[a.Event.SessionID] = c.seq[id]
 	}
 	for _, a := range c.Written {
 		if !seen[a.Event.ID] {
-			c.wrong("event %s of session %s was lost", a.Event.ID, a.Event.SessionID)
+			c.wrongf("event %s of session %s was lost", a.Event.ID, a.Event.SessionID)
 		}
 	}
 }
@@ -143,19 +143,19 @@ func (c *checker) effects() {
 	for _, a := range c.Written {
 		id := a.Event.ID
 		if n := pushes[id]; n < 1 || n > 1+excused[id] {
-			c.wrong("event %s was pushed %d times", id, n)
+			c.wrongf("event %s was pushed %d times", id, n)
 		}
 		if n := c.Rows[id]; n != 1 {
-			c.wrong("event %s has %d rows", id, n)
+			c.wrongf("event %s has %d rows", id, n)
 		}
 		delete(pushes, id)
 	}
 	for id := range pushes {
-		c.wrong("event %s was pushed and never written", id)
+		c.wrongf("event %s was pushed and never written", id)
 	}
 }
 
-// Repeats is how often the bus had an event that it had had already.
+// Repeats is how often the bus saw an event again.
 func (h History) Repeats() int {
 	distinct := map[sessions.ID]bool{}
 	for _, a := range h.Bus {

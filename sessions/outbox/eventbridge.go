@@ -93,6 +93,7 @@ func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
 // awsSettings are the SDK's own, but for the retries: the relay and the
 // visibility time-out are what retries here.
 func awsSettings() (aws.Config, error) {
+	// It reads variables and files and calls nobody: there is nothing to cancel.
 	settings, err := config.LoadDefaultConfig(context.Background(), config.WithRetryMaxAttempts(2))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("outbox: AWS settings: %w", err)
@@ -191,8 +192,7 @@ var refusals = map[string]bool{
 func isOutage(err error) bool { return err != nil && !refusals[codeOf(err)] }
 
 func codeOf(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()
 	}
 	return ""

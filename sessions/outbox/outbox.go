@@ -133,8 +133,7 @@ type classed struct {
 func (c *classed) Unwrap() error { return c.error }
 
 func classOf(err error) class {
-	var c *classed
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[*classed](err); ok {
 		return c.class
 	}
 	return rejected

@@ -3,7 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -198,7 +198,7 @@ const addDeliveries = `INSERT INTO outbox_deliveries (consumer, seq, event_id, s
 // the caller's.
 func (q *Queue) Add(ctx context.Context, rows []outbox.Row) error {
 	if q.consumer == "" {
-		return fmt.Errorf("postgres: Add is for inboxes")
+		return errors.New("postgres: Add is for inboxes")
 	}
 	n := len(rows)
 	seqs, ids, of, types, details := make([]int64, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)

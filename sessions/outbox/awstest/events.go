@@ -54,7 +54,7 @@ func (s *Server) Events() []Entry {
 type putEvents struct{ Entries []Entry }
 
 type putEntry struct {
-	EventId, ErrorCode, ErrorMessage string `json:",omitempty"` //nolint:revive,staticcheck // AWS's name
+	EventId, ErrorCode, ErrorMessage string `json:",omitempty"`
 }
 
 func (s *Server) putEvents(in putEvents) (any, error) {

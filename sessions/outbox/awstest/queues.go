@@ -2,7 +2,7 @@ package awstest
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // SQS's own checksum
+	"crypto/md5"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -130,7 +130,7 @@ func (s *Server) getQueueURL(in createQueue) (any, error) {
 }
 
 type sendMessage struct {
-	QueueUrl, MessageBody string //nolint:revive,staticcheck // AWS's names
+	QueueUrl, MessageBody string
 	MessageAttributes     map[string]Attribute
 }
 
@@ -148,7 +148,7 @@ func (s *Server) sendMessage(in sendMessage) (any, error) {
 }
 
 type receive struct {
-	QueueUrl            string //nolint:revive,staticcheck // AWS's name
+	QueueUrl            string
 	MaxNumberOfMessages int
 	WaitTimeSeconds     int
 	VisibilityTimeout   *int
@@ -185,7 +185,7 @@ func (s *Server) receiveMessage(ctx context.Context, in receive) (any, error) {
 }
 
 type received struct {
-	MessageId, ReceiptHandle, Body, MD5OfBody string //nolint:revive,staticcheck // AWS's names
+	MessageId, ReceiptHandle, Body, MD5OfBody string
 	Attributes                                map[string]string
 	MessageAttributes                         map[string]Attribute `json:",omitempty"`
 }
@@ -236,7 +236,7 @@ func (q *queue) compact() {
 }
 
 type withReceipt struct {
-	QueueUrl, ReceiptHandle string //nolint:revive,staticcheck // AWS's names
+	QueueUrl, ReceiptHandle string
 	VisibilityTimeout       int
 }
 
@@ -273,7 +273,7 @@ func (s *Server) changeVisibility(in withReceipt) (any, error) {
 }
 
 func sum(body string) string {
-	hash := md5.Sum([]byte(body)) //nolint:gosec // SQS's own checksum
+	hash := md5.Sum([]byte(body)) // SQS's own checksum
 	return hex.EncodeToString(hash[:])
 }
 

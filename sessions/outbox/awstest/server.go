@@ -17,7 +17,7 @@ import (
 const (
 	Region    = "eu-central-1"
 	AccessKey = "AKIDOORSTEPTEST"
-	SecretKey = "awstest/secret/key" //nolint:gosec // of nothing
+	SecretKey = "awstest/secret/key" // of nothing
 	account   = "000000000000"
 )
 
