@@ -90,10 +90,17 @@ func contractPushTokens(t *testing.T, h *house) {
 	}
 	put(v.student, map[string]any{"token": strings.Repeat("~", 1024), "platform": "web"}).want(t, 204, "")
 	for _, bad := range []map[string]any{
-		{}, {"token": "a"}, {"platform": "ios"}, {"token": "", "platform": "ios"}, {"token": "a b", "platform": "ios"},
-		{"token": "ö", "platform": "ios"}, {"token": strings.Repeat("a", 1025), "platform": "ios"},
-		{"token": "a", "platform": "palm"}, {"token": "a", "platform": "ios", "language": "e"},
-		{"token": "a", "platform": "ios", "language": "en_GB"}, {"token": "a", "platform": "ios", "language": strings.Repeat("a", 36)},
+		{},
+		{"token": "a"},
+		{"platform": "ios"},
+		{"token": "", "platform": "ios"},
+		{"token": "a b", "platform": "ios"},
+		{"token": "ö", "platform": "ios"},
+		{"token": strings.Repeat("a", 1025), "platform": "ios"},
+		{"token": "a", "platform": "palm"},
+		{"token": "a", "platform": "ios", "language": "e"},
+		{"token": "a", "platform": "ios", "language": "en_GB"},
+		{"token": "a", "platform": "ios", "language": strings.Repeat("a", 36)},
 	} {
 		put(v.student, bad).want(t, 400, sessions.InvalidRequest)
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"doorstep/sessions"
@@ -55,13 +56,8 @@ func (a *Analytics) Handle(ctx context.Context, e sessions.Event) error {
 // verdictLabel is the verdict from the closed list of suspicions: what is on
 // the bus is not ours to choose.
 func verdictLabel(verdict string) string {
-	if verdict == sessions.VerdictSilent {
+	if verdict == sessions.VerdictSilent || slices.Contains(sessions.Suspicions(1<<32-1).Names(), verdict) {
 		return verdict
-	}
-	for _, known := range sessions.Suspicions(1<<32 - 1).Names() {
-		if verdict == known {
-			return verdict
-		}
 	}
 	return "other"
 }

@@ -114,6 +114,9 @@ func NewNotify(repo Devices, once Once, push Pusher, opts NotifyOptions) *Notify
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if opts.Metrics == nil {
+		opts.Metrics = noPushMetrics{}
+	}
 	return &Notify{repo: repo, once: once, push: push, opts: opts}
 }
 
@@ -125,12 +128,12 @@ func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 		return nil
 	}
 	session, err := n.repo.Session(ctx, e.SessionID)
-	if err != nil && sessions.CodeOf(err) != sessions.SessionNotFound {
-		return err
-	}
-	if err != nil || !n.stillSo(session, e, kind) {
+	switch {
+	case sessions.CodeOf(err) == sessions.SessionNotFound, err == nil && !n.stillSo(session, e, kind):
 		n.opts.Metrics.Pushed(string(kind), outcomeLate)
 		return nil
+	case err != nil:
+		return err
 	}
 	devices, err := n.repo.PushTokensOf(ctx, session.StudentID)
 	if err != nil {
@@ -244,3 +247,7 @@ func worst(errs []error) error {
 	}
 	return nil
 }
+
+type noPushMetrics struct{}
+
+func (noPushMetrics) Pushed(string, string) {}

@@ -29,7 +29,6 @@ type house struct {
 	sessions.Repository
 	once outbox.Once
 
-	mu     sync.Mutex
 	raised []sessions.Event
 }
 

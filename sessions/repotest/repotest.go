@@ -60,8 +60,11 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		{"Change", changeTests},
 		{"TrainerBusy", busyTests},
 		{"Race", raceTests},
-		{"Record", recordTests}, {"Running", runningTests}, {"Review", reviewTests},
-		{"PushTokens", pushTokenTests}, {"Analytics", analyticsTests},
+		{"Record", recordTests},
+		{"Running", runningTests},
+		{"Review", reviewTests},
+		{"PushTokens", pushTokenTests},
+		{"Analytics", analyticsTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
