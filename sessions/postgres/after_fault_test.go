@@ -1,0 +1,75 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+	"doorstep/sessions/postgres"
+)
+
+// What comes after a journey fails as all else does: by its code, and with the
+// transaction undone.
+func TestRepository_after_the_journey_without_a_database(t *testing.T) {
+	t.Parallel()
+	repo, err := postgres.New(postgres.Options{URL: "postgres://nobody@127.0.0.1:1/none?connect_timeout=1"})
+	require.NoError(t, err)
+	t.Cleanup(repo.Close)
+	ctx := context.WithoutCancel(t.Context())
+	s := booking()
+	for name, call := range map[string]func() error{
+		"Record":          func() error { _, err := repo.Record(ctx, sessions.Event{SessionID: s.ID}); return err },
+		"Running":         func() error { _, err := repo.Running(ctx, noon, 1); return err },
+		"Review":          func() error { _, err := repo.Review(ctx, s.ID, nil); return err },
+		"Rating":          func() error { _, err := repo.Rating(ctx, s.TrainerID); return err },
+		"PutPushToken":    func() error { return repo.PutPushToken(ctx, sessions.PushToken{Token: "a", UserID: s.ID}) },
+		"DeletePushToken": func() error { return repo.DeletePushToken(ctx, s.ID, "a") },
+		"PushTokensOf":    func() error { _, err := repo.PushTokensOf(ctx, s.ID); return err },
+		"RecordJourney": func() error {
+			_, _, err := repo.RecordJourney(ctx, sessions.Event{Type: sessions.JourneyEnded, SessionID: s.ID})
+			return err
+		},
+		"AddTallies":    func() error { return repo.AddTallies(ctx, []sessions.Tallied{{Ref: s.Journey().Ref}}) },
+		"JourneyRecord": func() error { _, _, err := repo.JourneyRecord(ctx, sessions.JourneyKey{SessionID: s.ID}); return err },
+		"HeardAt":       func() error { _, err := repo.HeardAt(ctx, nil); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			requireUnavailable(t, call())
+		})
+	}
+}
+
+// The rating moves in the review's transaction, or not at all.
+func TestRepository_Review_is_whole(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	s := b.booked(t)
+	b.exec(t, `ALTER TABLE trainer_ratings ADD CONSTRAINT broken CHECK (reviews < 0)`)
+	review := func(sessions.Session) (sessions.Review, error) {
+		return sessions.Review{SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, Stars: 5, At: noon}, nil
+	}
+	_, err := b.Review(t.Context(), s.ID, review)
+	requireUnavailable(t, err)
+	require.Zero(t, value[int](t, b.sql, `SELECT count(*) FROM session_reviews`))
+	b.exec(t, `ALTER TABLE trainer_ratings DROP CONSTRAINT broken`)
+	rating, err := b.Review(t.Context(), s.ID, review)
+	require.NoError(t, err)
+	require.Equal(t, sessions.Rating{Sum: 5, Count: 1}, rating)
+}
+
+// The look for overdue journeys reads running ones only, in their order.
+func TestRepository_Running_uses_its_index(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `INSERT INTO tutoring_sessions (id, trainer_id, student_id, status, journey_started_at, journey_ended_at)
+		SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'scheduled', now(),
+			CASE WHEN n % 100 > 0 THEN now() + interval '1 s' END FROM generate_series(1, 20000) n`)
+	b.exec(t, `ANALYZE tutoring_sessions`)
+	plan := value[string](t, b.sql, `EXPLAIN (FORMAT JSON) SELECT id FROM tutoring_sessions
+		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND journey_started_at <= now() - interval '1 h'
+		ORDER BY journey_started_at, id LIMIT 200`)
+	require.Contains(t, plan, "tutoring_sessions_running_since")
+}
