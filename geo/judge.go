@@ -81,7 +81,7 @@ func (t Track) believe(way leg, next Sighting, limits Limits) Flags {
 	switch {
 	case fast && (t.inGrace(next, limits) || t.paceExplains(way, limits)):
 		return way.fastFlags()
-	case t.thawed(way, next, limits):
+	case t.thawed(way, limits):
 		return FlagSilence
 	case t.Votes == 0 || t.Rival.legTo(next, limits).over(limits.CeilingKMH):
 		return 0
@@ -125,7 +125,7 @@ func (t Track) paceExplains(way leg, limits Limits) bool {
 // thawed reports whether a position that had not moved by a centimetre caught
 // up: receivers repeat their last place until they have a new one, so the time
 // since it was new counts, as silence would, up to BankMS. A jump stays a jump.
-func (t Track) thawed(way leg, next Sighting, limits Limits) bool {
+func (t Track) thawed(way leg, limits Limits) bool {
 	if t.StillMS == 0 || way.refusal(limits) == RefusedJump {
 		return false
 	}

@@ -2,7 +2,6 @@ package scripts
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -154,6 +153,6 @@ func memoryOf(b *testing.B, c valkey.Client, key string) int64 {
 	require.NoError(b, err)
 	encoding, err := c.Do(context.Background(), c.B().ObjectEncoding().Key(key).Build()).ToString()
 	require.NoError(b, err)
-	require.Equal(b, "listpack", encoding, fmt.Sprintf("%s at %d bytes", key, n))
+	require.Equal(b, "listpack", encoding, "%s at %d bytes", key, n)
 	return n
 }

@@ -43,6 +43,7 @@ type Store struct {
 	slots   chan struct{}
 	watch   *watcher
 	demoted atomic.Bool   // the server behind the connection has become a replica
+	alive   atomic.Bool   // it answered the last probe
 	retired valkey.Client // replaced, and closed a probe later, when its last calls are over; probe's own
 
 	open, update, end, meta *valkey.Lua
@@ -190,7 +191,9 @@ func (s *Store) ping(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	c := *s.client.Load()
-	if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil && ctx.Err() == nil {
+	err := c.Do(ctx, c.B().Ping().Build()).Error()
+	s.alive.Store(err == nil)
+	if err != nil && ctx.Err() == nil {
 		s.opts.Log.DebugContext(ctx, "live store probe", slog.Any("error", err))
 	}
 }
@@ -203,6 +206,7 @@ func (s *Store) connect() {
 			if old := s.client.Swap(&c); old != nil {
 				s.retired = *old
 			}
+			s.alive.Store(true)
 			s.opts.Log.Info("live store connected")
 			return
 		}
@@ -217,9 +221,10 @@ func (s *Store) closeRetired() {
 	}
 }
 
-// Ready reports whether the store answers: connected, and the breaker closed.
+// Ready reports whether the store answers: it did so to the last probe, and the
+// breaker is not open. Half open counts: without traffic nothing would close it.
 func (s *Store) Ready() bool {
-	return s.client.Load() != nil && s.breaker.State() == gobreaker.StateClosed
+	return s.client.Load() != nil && s.alive.Load() && s.breaker.State() != gobreaker.StateOpen
 }
 
 var (

@@ -176,7 +176,7 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) 
 		return Session{}, errNotTrainer
 	}
 	if session.JourneyActive() {
-		if err := s.atTheDoor(ctx, session); err != nil {
+		if err := s.atTheDoor(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
 			return Session{}, err
 		}
 	}
@@ -194,6 +194,14 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) 
 	}
 	s.settle(ctx, session)
 	return session, nil
+}
+
+// arrivedMeanwhile reports whether the journey has ended since session was read:
+// another call of the same arrival was first, and has taken the location away.
+// The transition then decides.
+func (s *Service) arrivedMeanwhile(ctx context.Context, session Session) bool {
+	now, err := s.repo.Session(ctx, session.ID)
+	return err == nil && !now.JourneyActive() && now.JourneyStartedAt.Equal(session.JourneyStartedAt)
 }
 
 // atTheDoor checks the live location. It never fails open.

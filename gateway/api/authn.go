@@ -60,6 +60,10 @@ func (a *API) unauthenticated(c *app.RequestContext, err error) error {
 	if errors.Is(err, auth.ErrKeysUnavailable) {
 		return &sessions.Error{Code: sessions.KeysUnavailable, Message: "tokens cannot be verified just now", RetryAfter: keysRetry}
 	}
-	c.Header("WWW-Authenticate", `Bearer error="invalid_token"`)
+	challenge := `Bearer error="invalid_token"`
+	if errors.Is(err, auth.ErrMissing) {
+		challenge = "Bearer" // no token, no error: RFC 6750, section 3.1
+	}
+	c.Header("WWW-Authenticate", challenge)
 	return sessions.Fault(sessions.Unauthenticated, strings.TrimPrefix(err.Error(), "auth: "), err)
 }

@@ -129,10 +129,16 @@ func refusalOf(r sessions.Receipt) error {
 	case sessions.VerdictTooSoon:
 		return &sessions.Error{Code: sessions.RateLimited, Message: "too soon after the last update", RetryAfter: r.RetryAfter}
 	case sessions.VerdictJump:
-		return sessions.Refuse(sessions.ImplausibleJump, "too far from the last location for the time between")
+		return implausible(r, sessions.ImplausibleJump, "too far from the last location for the time between")
 	case sessions.VerdictSpeed, sessions.VerdictCeiling:
-		return sessions.Refuse(sessions.ImplausibleSpeed, "faster than the travel mode allows")
+		return implausible(r, sessions.ImplausibleSpeed, "faster than the travel mode allows")
 	default:
 		return sessions.Refuse(sessions.NoActiveJourney, "no journey to this session is running")
 	}
+}
+
+// implausible tells when the next fix may come: a refused one counts against
+// the rate, so a phone that waited its own five seconds could be too soon.
+func implausible(r sessions.Receipt, code sessions.Code, message string) error {
+	return &sessions.Error{Code: code, Message: message, RetryAfter: r.NextUpdate}
 }
