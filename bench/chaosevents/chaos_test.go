@@ -201,6 +201,10 @@ func (k *killing) start(l life) (*child.Process, string) {
 	cmd.Stdout = in
 	process, err := child.Start(cmd)
 	require.NoError(k.t, err)
+	go func() { // one that dies before its first word ends the wait for it
+		<-process.Done()
+		_ = in.Close()
+	}()
 	line, _ := bufio.NewReader(out).ReadString('\n')
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 	return process, strings.TrimSpace(strings.TrimPrefix(line, "addr="))

@@ -31,9 +31,8 @@ func consume(t *testing.T, h outbox.Handler, opts outbox.ConsumerOptions) consum
 	s.Rule(applicationEvents, "admin-service", queue, "TrainerJourneyStarted")
 	opts.Name, opts.Queue, opts.Endpoint = "notify", queue, s.URL()
 	if opts.RetryBase == 0 {
-		opts.RetryBase = time.Nanosecond // a whole second on the wire is the least but 0
+		opts.RetryBase, opts.RetryCap = time.Nanosecond, time.Second // a whole second on the wire is the least but 0
 	}
-	opts.RetryCap = time.Second
 	c, err := outbox.NewConsumer(opts, h)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -218,7 +217,7 @@ func TestConsumer_stop(t *testing.T) {
 	t.Run("what_takes_too_long_is_given_back", func(t *testing.T) {
 		t.Parallel()
 		g := newGate()
-		c := consume(t, g, outbox.ConsumerOptions{Drain: 100 * time.Millisecond})
+		c := consume(t, g, outbox.ConsumerOptions{Drain: 100 * time.Millisecond, RetryBase: time.Minute})
 		c.publish(t, outboxtest.Events(1)...)
 		<-g.begun
 		require.Less(t, c.stop(), 5*time.Second)
