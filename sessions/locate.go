@@ -10,9 +10,10 @@ import (
 )
 
 // Update judges one fix of the caller's journey. One round trip to the live
-// store, none to the repository; only when the store knows no such journey is
-// the repository asked, at a bounded rate per caller, to tell a stranger from a
-// store that has forgotten.
+// store, none to the repository; only when the store knows no such journey, or
+// an ended one, is the repository asked, at a bounded rate per caller: to tell a
+// stranger from a store that has forgotten, or that was away when the journey
+// was started again.
 //
 // Refusals of the fix are in the receipt. Errors: SessionNotFound, Forbidden,
 // NoActiveJourney, RateLimited, LiveStoreUnavailable, DatabaseUnavailable.
@@ -22,7 +23,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	}
 	ref := Ref{TrainerID: c.ID, SessionID: id}
 	receipt, err := s.live.Publish(ctx, ref, fix)
-	if err == nil && receipt.Verdict == VerdictUnknown {
+	if err == nil && receipt.Verdict <= VerdictEnded {
 		if err := s.restoreFor(ctx, c, id); err != nil {
 			return Receipt{}, err
 		}
