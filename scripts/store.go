@@ -125,11 +125,29 @@ func (s *Store) breakerSettings() gobreaker.Settings {
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
 		},
-		IsExcluded: func(err error) bool { return errors.Is(err, context.Canceled) },
+		IsSuccessful: answered,
+		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			s.opts.Metrics.StoreBreaker(to.String())
 		},
 	}
+}
+
+// answered reports whether a call says that the store is well. An error that the
+// server itself gives is an answer: a store that is full still removes and
+// reads, and must not be cut off from that. But not one that says that it cannot
+// serve at all just now.
+func answered(err error) bool {
+	said, ok := valkey.IsValkeyErr(err)
+	if err == nil || !ok {
+		return err == nil
+	}
+	for _, unwell := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"} {
+		if strings.HasPrefix(said.Error(), unwell) {
+			return false
+		}
+	}
+	return true
 }
 
 // clientOption is the settings that LIBRARIES measured: one connection that

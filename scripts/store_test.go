@@ -285,8 +285,10 @@ func TestStore_full(t *testing.T) {
 		j := journeyNow()
 		requireTakesFix(t, s, j)
 		require.NoError(t, do(t, rawClient(t, server.URL()), "CONFIG", "SET", "maxmemory", "1").Error())
-		_, err := s.Open(t.Context(), journeyNow())
-		require.ErrorIs(t, err, sessions.ErrUnavailable)
+		for range 30 { // as many as would open the breaker, were they faults
+			_, err := s.Open(t.Context(), journeyNow())
+			require.ErrorIs(t, err, sessions.ErrUnavailable)
+		}
 		require.NoError(t, s.End(t.Context(), j))
 		snap, err := s.Latest(t.Context(), j.Ref)
 		require.NoError(t, err)
@@ -385,4 +387,31 @@ func (r *recorder) breaker() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.states)
+}
+
+// On a cluster there are no wake-ups yet, and no panic either: the connection
+// that they need is one a node.
+func TestStore_cluster(t *testing.T) {
+	t.Parallel()
+	server := spawntest.PrivateWith(t, spawn.Valkey, spawn.Options{Cluster: true})
+	raw := rawClientOfNode(t, server.Addr())
+	require.NoError(t, do(t, raw, "CLUSTER", "ADDSLOTSRANGE", "0", "16383").Error())
+	s := running(t, Options{URL: "redis://" + server.Addr()})
+	eventually(t, s.Ready)
+	for range 3 {
+		j := journeyNow()
+		eventually(t, func() bool { opened, err := s.Open(t.Context(), j); return err == nil && opened })
+		stop, err := s.Watch(t.Context(), j.Ref, func() {})
+		require.NoError(t, err)
+		defer stop()
+		requireTakesFix(t, s, j)
+	}
+}
+
+func rawClientOfNode(t *testing.T, addr string) valkey.Client {
+	t.Helper()
+	c, err := valkey.NewClient(valkey.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
 }

@@ -161,6 +161,11 @@ func (w *watcher) serve(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
+	if client.Mode() == valkey.ClientModeCluster {
+		// A dedicated connection of a cluster panics at a second slot. Until
+		// there is one a node, waits there end by their own time.
+		return errCluster
+	}
 	dedicated, release := client.Dedicate()
 	defer release()
 	f := &feed{DedicatedClient: dedicated, useless: make(chan error, 1)}
@@ -193,6 +198,8 @@ func (w *watcher) serve(ctx context.Context) error {
 var (
 	errLost  = errors.New("connection lost")
 	errMoved = errors.New("unsubscribed by the server")
+	// errCluster is said once a maxBackoff, by run.
+	errCluster = errors.New("no wake-ups on a cluster yet: waits see a change when their time is up")
 )
 
 // adopt subscribes a new connection to all that is watched, makes it the feed,

@@ -31,7 +31,9 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	}
 	switch {
 	case err != nil:
-		s.opts.Tally.heard(ref, s.opts.Now())
+		if errors.Is(err, ErrUnavailable) {
+			s.opts.Tally.heard(ref, s.opts.Now())
+		}
 		return Receipt{}, liveDown(err)
 	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
 		return Receipt{}, errNoJourney

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 	"doorstep/sessions/repotest"
 )
@@ -20,7 +21,7 @@ func TestMemoryRepository_Change(t *testing.T) {
 		t.Parallel()
 		var told []sessions.Event
 		repo := sessions.NewMemoryRepository(func(e sessions.Event) { told = append(told, e) })
-		s := sessions.Session{ID: sessions.NewID(), TrainerID: sessions.NewID(), Status: sessions.Scheduled}
+		s := sessions.Session{ID: sessions.NewID(), TrainerID: sessions.NewID(), Status: sessions.Scheduled, Home: geo.MustPoint(52, 5)}
 		_, _, err := repo.Create(t.Context(), s)
 		require.NoError(t, err)
 		_, err = repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {

@@ -39,6 +39,9 @@ func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, commen
 	if err := checkReview(stars, comment); err != nil {
 		return Review{}, Rating{}, err
 	}
+	if c.Role != Student {
+		return Review{}, Rating{}, Refuse(Forbidden, "only the session's student may review it")
+	}
 	var review Review
 	// What has begun is done, as with every change.
 	rating, err := s.repo.Review(context.WithoutCancel(ctx), id, func(session Session) (Review, error) {

@@ -133,23 +133,39 @@ func (s *Service) OfStudent(ctx context.Context, c Caller) ([]Session, error) {
 // NotScheduled, JourneyAlreadyStarted (with the running journey), TrainerBusy,
 // DatabaseUnavailable.
 func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Session, error) {
+	if c.Role != Trainer {
+		return Session{}, errNotTrainer
+	}
+	var before time.Time // when the session's last journey ended
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
 		if !session.isTrainer(c) {
 			return nil, errNotTrainer
 		}
+		before = session.JourneyEndedAt
 		return session.Start(mode, s.opts.Now())
 	})
 	if err != nil {
 		return Session{}, err
 	}
-	s.settle(ctx, session)
+	journey := session.Journey()
+	// A stop and a start must not wash a refused jump to the door clean.
+	journey.Restored = !before.IsZero() && session.JourneyStartedAt.Sub(before) < washed
+	s.settle(ctx, session, journey)
 	return session, nil
 }
+
+// washed is how soon after the last one a journey to the same session counts as
+// its continuation: its first fix is then a re-anchor, which cannot arrive at
+// once.
+const washed = 10 * time.Minute
 
 // Stop ends the journey without an arrival. When it returns, no coordinate of
 // the journey is in a live store that could be reached. Errors:
 // SessionNotFound, Forbidden, NoActiveJourney, DatabaseUnavailable.
 func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
+	if c.Role != Trainer && c.Role != Admin {
+		return Session{}, errNotTrainer
+	}
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
 		if !session.isTrainer(c) && c.Role != Admin {
 			return nil, errNotTrainer
@@ -159,7 +175,7 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	s.settle(ctx, session)
+	s.settle(ctx, session, session.Journey())
 	return session, nil
 }
 
@@ -168,6 +184,9 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 // NoFreshLocation, NotWithinRadius, SuspiciousLocation, LiveStoreUnavailable,
 // DatabaseUnavailable.
 func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) {
+	if c.Role != Trainer {
+		return Session{}, errNotTrainer
+	}
 	session, err := s.repo.Session(ctx, id)
 	if err != nil {
 		return Session{}, err
@@ -192,7 +211,7 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) 
 	if err != nil {
 		return Session{}, err
 	}
-	s.settle(ctx, session)
+	s.settle(ctx, session, session.Journey())
 	return session, nil
 }
 
@@ -232,6 +251,9 @@ func (s *Service) atTheDoor(ctx context.Context, session Session) error {
 // SessionNotFound, Forbidden, NotPendingVerification, OTPWrong, OTPExpired,
 // OTPLocked, DatabaseUnavailable.
 func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Session, error) {
+	if c.Role != Trainer {
+		return Session{}, errNotTrainer
+	}
 	var refused error
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
 		if !session.isTrainer(c) {
@@ -274,12 +296,12 @@ func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 
 // settle brings the live store to agree with a session that has just been
 // stored. What fails here is only late: see Service.
-func (s *Service) settle(ctx context.Context, session Session) {
+func (s *Service) settle(ctx context.Context, session Session, journey Journey) {
 	ctx = context.WithoutCancel(ctx)
 	if !session.JourneyActive() {
 		s.opts.Tally.ended()
 	}
-	err := errors.Join(s.tell(ctx, session.Journey(), session), s.live.SetMeta(ctx, session.ID, session.Meta()))
+	err := errors.Join(s.tell(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {
 		s.opts.Log.WarnContext(ctx, "live store not settled",
 			slog.String("session_id", string(session.ID)), slog.Any("error", err))
@@ -297,8 +319,11 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 // runs, or the mark of one that does not.
 func (s *Service) tell(ctx context.Context, journey Journey, session Session) error {
 	if s.running(session) {
-		_, err := s.live.Open(ctx, journey)
-		return err
+		// Not opened: it has ended meanwhile, or has had its hour by the store's
+		// clock. Then there has to be a mark to read; End changes no other.
+		if opened, err := s.live.Open(ctx, journey); opened || err != nil {
+			return err
+		}
 	}
 	return s.live.End(ctx, journey)
 }

@@ -155,7 +155,7 @@ func (w *Sweeper) timeOutOne(ctx context.Context, id ID) error {
 	}
 	w.opts.Metrics.JourneyTimedOut()
 	w.opts.Log.InfoContext(ctx, "journey timed out", slog.String("session_id", string(id)))
-	s.settle(ctx, session)
+	s.settle(ctx, session, session.Journey())
 	return nil
 }
 

@@ -19,6 +19,9 @@ func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	case s.Status != Scheduled:
 		return nil, Refuse(NotScheduled, "the session is "+string(s.Status)+", not scheduled")
 	}
+	if !s.Home.Valid() { // a row of the house's own
+		return nil, Refuse(NotScheduled, "the session has no home to travel to")
+	}
 	s.JourneyMode = cmp.Or(mode, s.Mode)
 	s.JourneyStartedAt = after(now, s.JourneyEndedAt)
 	s.JourneyEndedAt, s.JourneyEndReason = time.Time{}, ""
@@ -44,7 +47,7 @@ func (s *Session) Arrive(now time.Time) ([]Event, error) {
 		}
 		return nil, s.issueOTP(now)
 	}
-	if !s.JourneyActive() {
+	if !s.JourneyActive() || s.Status != Scheduled { // the house may have cancelled it meanwhile
 		return nil, Refuse(NoActiveJourney, "no journey to this session is running")
 	}
 	if err := s.issueOTP(now); err != nil {

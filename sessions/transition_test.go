@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -53,7 +54,7 @@ var at = map[string]func() sessions.Session{
 func booked() sessions.Session {
 	return sessions.Session{
 		ID: sessions.NewID(), TrainerID: sessions.NewID(), StudentID: sessions.NewID(),
-		Status: sessions.Scheduled, Mode: sessions.Bike,
+		Status: sessions.Scheduled, Mode: sessions.Bike, Home: geo.MustPoint(52, 5),
 	}
 }
 

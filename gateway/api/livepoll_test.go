@@ -57,6 +57,11 @@ func TestLive_ETag_rises_with_every_change(t *testing.T) {
 		rises("a start after a stop")
 		h.step(t, v)
 		rises("a fix of the second journey")
+		h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.SuspiciousLocation) // a restart is no way to the door
+		for range 12 {
+			h.step(t, v)
+		}
+		rises("a minute more of them")
 		h.arrive(t, v)
 		rises("arrival")
 	})

@@ -145,7 +145,13 @@ func (a *App) startMetrics(ctx context.Context) error {
 	go func() { served <- server.Serve(listener) }()
 	a.metricsAddr = listener.Addr()
 	a.life.onStop("metrics", func(ctx context.Context) error {
-		err := server.Shutdown(ctx)
+		// A profile under way may take as long as it likes; the stop may not.
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		err := server.Shutdown(brief)
+		if err != nil {
+			err = server.Close()
+		}
 		if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
 			err = errors.Join(err, ended)
 		}

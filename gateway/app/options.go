@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"time"
@@ -102,6 +103,14 @@ func (o Options) validate() error {
 	}
 	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
 		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
+	}
+	for _, f := range []float64{
+		o.ArrivalRadius, o.MaxSpeedCar, o.MaxSpeedBike, o.MaxSpeedWalk, o.CeilingCar, o.CeilingBike, o.CeilingWalk,
+		o.DefaultAccuracy, o.MaxAccuracy, o.VagueAccuracy, o.Detour,
+	} {
+		if f < 0 || math.IsNaN(f) || math.IsInf(f, 0) {
+			return fmt.Errorf("a radius, speed, accuracy or detour is %v; it must be a number, 0 or more", f)
+		}
 	}
 	for _, m := range []struct {
 		name           string

@@ -192,7 +192,7 @@ func (f *FCM) answered(said *googleapi.Error) (time.Duration, error) {
 	code := codeOf(said)
 	short := fmt.Errorf("fcm answered %d %s", said.Code, code)
 	switch {
-	case code == "UNREGISTERED", said.Code == http.StatusNotFound:
+	case code == "UNREGISTERED": // a bare 404 is a wrong project or address, and no device's fault
 		return 0, fmt.Errorf("%w: %w", ErrNotRegistered, short)
 	case code == "INVALID_ARGUMENT" && blamesToken(said):
 		return 0, fmt.Errorf("%w: %w", ErrNotRegistered, short)
@@ -207,8 +207,10 @@ func (f *FCM) answered(said *googleapi.Error) (time.Duration, error) {
 	case said.Code == http.StatusUnauthorized && code != "THIRD_PARTY_AUTH_ERROR":
 		// A token that was taken back before its time; the next is fetched.
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, short)
+	case code == "SENDER_ID_MISMATCH", code == "THIRD_PARTY_AUTH_ERROR":
+		return 0, fmt.Errorf("%w: %w", ErrNotOurs, short)
 	default:
-		// SENDER_ID_MISMATCH, a message that FCM cannot read, a key that may
+		// A message that FCM cannot read, a key that may
 		// not send: no device's fault, and nothing that time mends.
 		return 0, short
 	}

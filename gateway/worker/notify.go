@@ -49,6 +49,10 @@ type Pusher interface {
 // ErrNotRegistered is a token that no device answers to any more.
 var ErrNotRegistered = errors.New("push token is not registered")
 
+// ErrNotOurs is a device that this sender cannot reach, whenever it tries: it is
+// registered with another, or its platform's key is missing.
+var ErrNotOurs = errors.New("push token belongs to another sender")
+
 // Notify tells the student how the journey goes. It pushes once an event and
 // device: what keeps the repeats off is Once, and where that cannot know (a
 // crash between the push and its mark), the device shows the second in the
@@ -220,6 +224,13 @@ func (n *Notify) toOne(ctx context.Context, to sessions.PushToken, p Push) error
 		err = n.repo.DeletePushToken(ctx, to.UserID, to.Token)
 	case errors.Is(err, ErrUnavailable):
 		outcome = outcomeUnavailable
+	case errors.Is(err, ErrNotOurs):
+		// Told to operations and not tried again: the student's other devices,
+		// and the code that comes next, must not wait for this one.
+		outcome = outcomeFailed
+		n.opts.Log.ErrorContext(ctx, "push cannot reach a device",
+			slog.String("platform", string(to.Platform)), slog.Any("error", err))
+		err = nil
 	case err != nil:
 		outcome = outcomeFailed
 		n.opts.Log.ErrorContext(ctx, "push failed", slog.String("kind", string(p.Kind)),

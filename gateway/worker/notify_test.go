@@ -228,6 +228,21 @@ func TestNotify_forgets_a_device_that_is_gone(t *testing.T) {
 	})
 }
 
+// A device that cannot be reached at all must not hold up the others, nor the
+// code that comes next: told, kept, and not tried again.
+func TestNotify_leaves_a_device_of_another_sender(t *testing.T) {
+	onBoth(t, func(t *testing.T, h *house) {
+		s := h.started(t)
+		h.device(t, s, string(s.ID), "en")
+		n, counted := h.notify(&pusher{fault: func(sessions.PushToken) error { return worker.ErrNotOurs }}, io.Discard)
+		require.NoError(t, n.Handle(t.Context(), h.last()))
+		left, err := h.PushTokensOf(t.Context(), s.StudentID)
+		require.NoError(t, err)
+		require.Len(t, left, 1)
+		require.Equal(t, map[string]int{"started failed": 1}, counted.all())
+	})
+}
+
 // A fault of ours is the event's own, so that it ends among the dead letters;
 // beside one that only asks to come again, too.
 func TestNotify_fault(t *testing.T) {

@@ -1,0 +1,119 @@
+package sessions_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// visit is a service on a clock of its own, and one booked session.
+type visit struct {
+	*sessions.Service
+	now     *time.Time
+	repo    *sessions.MemoryRepository
+	session sessions.Session
+	trainer sessions.Caller
+}
+
+func newVisit(t *testing.T) visit {
+	t.Helper()
+	now := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
+	clock := func() time.Time { return now }
+	repo := sessions.NewMemoryRepository(nil)
+	live := sessions.NewMemory(sessions.LiveOptions{}, clock)
+	v := visit{
+		Service: sessions.NewService(repo, live, sessions.ServiceOptions{Now: clock}), now: &now, repo: repo,
+		trainer: sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer},
+	}
+	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+	var err error
+	v.session, _, err = v.Create(t.Context(), admin, sessions.Booking{
+		TrainerID: v.trainer.ID, StudentID: sessions.NewID(), Home: geo.MustPoint(52, 5),
+	})
+	require.NoError(t, err)
+	return v
+}
+
+func (v visit) start(t *testing.T) {
+	t.Helper()
+	_, err := v.Start(t.Context(), v.trainer, v.session.ID, "")
+	require.NoError(t, err)
+}
+
+func (v visit) fix(t *testing.T, lat float64) sessions.Verdict {
+	t.Helper()
+	*v.now = v.now.Add(5 * time.Second)
+	r, err := v.Update(t.Context(), v.trainer, v.session.ID, sessions.Fix{Point: geo.MustPoint(lat, 5), AccuracyM: 5})
+	require.NoError(t, err)
+	return r.Verdict
+}
+
+func (v visit) arrive(t *testing.T) sessions.Code {
+	t.Helper()
+	_, err := v.Arrive(t.Context(), v.trainer, v.session.ID)
+	return sessions.CodeOf(err)
+}
+
+// A stop and a start do not wash a refused jump to the door clean.
+func TestService_Arrive_after_a_restart(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	v.start(t)
+	require.Equal(t, sessions.VerdictStored, v.fix(t, 52.5))
+	require.Equal(t, sessions.VerdictJump, v.fix(t, 52))
+	_, err := v.Stop(t.Context(), v.trainer, v.session.ID)
+	require.NoError(t, err)
+	v.start(t)
+	require.Equal(t, sessions.VerdictStored, v.fix(t, 52))
+	require.Equal(t, sessions.SuspiciousLocation, v.arrive(t))
+	for range 12 {
+		require.Equal(t, sessions.VerdictStored, v.fix(t, 52))
+	}
+	require.Equal(t, sessions.Code(""), v.arrive(t))
+}
+
+// The house may cancel a session while its journey runs: nothing starts then.
+func TestService_Arrive_at_a_cancelled_session(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	v.start(t)
+	require.Equal(t, sessions.VerdictStored, v.fix(t, 52))
+	_, err := v.repo.Change(t.Context(), v.session.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		s.Status = sessions.Cancelled
+		return nil, nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, sessions.NoActiveJourney, v.arrive(t))
+}
+
+// A wrong role hears the same of a session that is there and of one that is not.
+func TestService_wrong_role(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	student := sessions.Caller{ID: v.session.StudentID, Role: sessions.Student}
+	for _, id := range []sessions.ID{v.session.ID, sessions.NewID()} {
+		for name, call := range map[string]func() error{
+			"start":    func() error { _, err := v.Start(t.Context(), student, id, ""); return err },
+			"stop":     func() error { _, err := v.Stop(t.Context(), student, id); return err },
+			"arrive":   func() error { _, err := v.Arrive(t.Context(), student, id); return err },
+			"verify":   func() error { _, err := v.Verify(t.Context(), student, id, "0000"); return err },
+			"complete": func() error { _, err := v.Complete(t.Context(), student, id); return err },
+			"review":   func() error { _, _, err := v.Review(t.Context(), v.trainer, id, 5, ""); return err },
+		} {
+			require.Equal(t, sessions.Forbidden, sessions.CodeOf(call()), name)
+		}
+	}
+}
+
+// A row of the house's own may have no home: no journey can lead there.
+func TestSession_Start_without_a_home(t *testing.T) {
+	t.Parallel()
+	s := sessions.Session{Status: sessions.Scheduled}
+	_, err := s.Start("", time.Now())
+	require.Equal(t, sessions.NotScheduled, sessions.CodeOf(err))
+	require.False(t, s.JourneyActive())
+}
