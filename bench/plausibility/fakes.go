@@ -212,7 +212,7 @@ func clockShift(h host, rng *rand.Rand) (forgery, bool) {
 func backDated(h host, _ *rand.Rand) (forgery, bool) {
 	out := copyOf(h)
 	base := h.fixes[h.from].RecordedMS
-	for i := 0; i < h.from; i++ {
+	for i := range h.from {
 		out.fixes[i].RecordedMS -= 240_000
 	}
 	last := h.from
