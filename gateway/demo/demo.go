@@ -162,7 +162,7 @@ func (d *demo) playAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	shared := &stage{clock: d.clock, board: d.board, report: d.report, journal: d.journal, admin: admin}
+	shared := &stage{clock: d.clock, board: d.board, report: d.report, journal: d.journal, admin: admin, pushes: d.backend.pushes}
 	free := make(chan struct{}, d.opts.Parallel)
 	var playing sync.WaitGroup
 	defer playing.Wait()

@@ -26,6 +26,7 @@ type stage struct {
 	report  *report
 	journal *journal
 	admin   *client
+	pushes  func(session string) []string // nil: none are kept
 }
 
 func (j *journey) line(f func(*Line))              { j.board.change(j.index, f) }
@@ -81,6 +82,7 @@ func (j *journey) play(ctx context.Context) (end State, note string, err error) 
 	if end == Arrived {
 		end, err = j.verify(ctx)
 	}
+	j.tellPushes()
 	return end, note, err
 }
 

@@ -26,6 +26,7 @@ type totals struct {
 	eye       latencies
 	ended     map[State]int
 	started   int
+	pushed    int
 	why       map[string]int // of journeys that did not arrive
 	odd       []string       // answers that nothing explains, the first few
 	oddCount  int
@@ -100,6 +101,9 @@ func (t totals) summary(about []string, took time.Duration) string {
 		milliseconds(t.eye.quantile(.99)), milliseconds(t.eye.max), thousands(t.seen), thousands(t.stored)))
 	section("events", fmt.Sprintf("%d TrainerJourneyStarted, %d TrainerJourneyEnded (%d arrived, %d cancelled)",
 		t.started, t.arrived()+t.ended[Stopped], t.arrived(), t.ended[Stopped]))
+	if t.pushed > 0 {
+		section("pushes", fmt.Sprintf("%d to the students, shown and not sent: no push service is set", t.pushed))
+	}
 	section("unexplained", t.oddities()...)
 	return b.String()
 }
