@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 	"doorstep/sessions/postgres"
@@ -24,7 +25,7 @@ func buried(t *testing.T) (*postgres.Repository, []string, sessions.Session, out
 	require.NoError(t, err)
 	t.Cleanup(repo.Close)
 	s, _, err := repo.Create(t.Context(), sessions.Session{
-		ID: sessions.NewID(), TrainerID: sessions.NewID(), StudentID: sessions.NewID(), Status: sessions.Scheduled, Mode: sessions.Car,
+		ID: sessions.NewID(), TrainerID: sessions.NewID(), StudentID: sessions.NewID(), Status: sessions.Scheduled, Home: geo.MustPoint(52, 5), Mode: sessions.Car,
 	})
 	require.NoError(t, err)
 	_, err = repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", time.Now()) })
