@@ -17,6 +17,7 @@ type Metrics struct {
 	answers       *prometheus.HistogramVec
 	refusals      *prometheus.CounterVec
 	updates       *prometheus.CounterVec
+	flags         *prometheus.CounterVec
 	unauthentic   *prometheus.CounterVec
 	connsShed     *prometheus.CounterVec
 	refused       *prometheus.CounterVec
@@ -44,6 +45,7 @@ func New(reg prometheus.Registerer) *Metrics {
 			long, "route", "method", "status"),
 		refusals:    counter("http_refusals_total", "Refusals by code of the closed list.", "code"),
 		updates:     counter("updates_total", "Location updates by verdict.", "verdict"),
+		flags:       counter("fix_flags_total", "Oddities of fixes that were not refused for them, by flag.", "flag"),
 		unauthentic: counter("unauthenticated_total", "Tokens refused, by reason.", "reason"),
 		connsShed:   counter("connections_shed_total", "Connections closed on arrival, by reason.", "reason"),
 		refused:     counter("requests_malformed_total", "Requests refused before any handler, by status.", "status"),
@@ -56,7 +58,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
 		keys:          gauge("jwks_keys", "Signing keys in use."),
 	}
-	reg.MustRegister(m.answers, m.refusals, m.updates, m.unauthentic, m.connsShed, m.refused, m.panics,
+	reg.MustRegister(m.answers, m.refusals, m.updates, m.flags, m.unauthentic, m.connsShed, m.refused, m.panics,
 		m.waiting, m.waits, m.storeCalls, m.storeBreaker, m.keysRefreshed, m.keys)
 	m.StoreBreaker("closed")
 	return m
@@ -72,6 +74,9 @@ func (m *Metrics) Answered(route, method string, status int, code string, took t
 
 // Updated counts one location update by what became of it.
 func (m *Metrics) Updated(verdict string) { m.updates.WithLabelValues(verdict).Inc() }
+
+// Flagged counts one oddity of a fix that was not refused for it.
+func (m *Metrics) Flagged(flag string) { m.flags.WithLabelValues(flag).Inc() }
 
 // Unauthenticated counts one refused token.
 func (m *Metrics) Unauthenticated(reason string) { m.unauthentic.WithLabelValues(reason).Inc() }

@@ -424,6 +424,7 @@ type panics struct{}
 func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
 func (panics) Answered(string, string, int, string, time.Duration)     {}
 func (panics) Updated(string)                                          {}
+func (panics) Flagged(string)                                          {}
 func (panics) Unauthenticated(string)                                  {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {

@@ -55,6 +55,7 @@ var _ Tokens = (*auth.Verifier)(nil)
 type Metrics interface {
 	Answered(route, method string, status int, code string, took time.Duration)
 	Updated(verdict string)
+	Flagged(flag string) // a flag of geo's closed list
 	Unauthenticated(reason string)
 }
 

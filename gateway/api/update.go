@@ -61,6 +61,9 @@ func (a *API) update(ctx context.Context, c *app.RequestContext, caller sessions
 		return err
 	}
 	a.deps.Metrics.Updated(receipt.Verdict.String())
+	for _, flag := range sessions.Suspicions(receipt.Flags).Names() {
+		a.deps.Metrics.Flagged(flag)
+	}
 	return answerUpdate(c, id, receipt)
 }
 

@@ -1,0 +1,66 @@
+package metrics_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/metrics"
+)
+
+// Every method moves its own series, under its own labels: read back.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	m := metrics.New(reg)
+	m.Answered("/healthz", "GET", 200, "", time.Millisecond)
+	m.Answered("none", "other", 404, "ROUTE_NOT_FOUND", time.Millisecond)
+	m.Updated("stored")
+	m.Flagged("mock")
+	m.Unauthenticated("expired")
+	m.ConnShed("max_conns")
+	m.RequestRefused(431)
+	m.Panicked()
+	m.Waiting(1)
+	m.Waited("changed", time.Second)
+	m.StoreCall("update", time.Millisecond, nil)
+	m.StoreCall("update", time.Millisecond, errors.New("away"))
+	m.StoreBreaker("open")
+	m.KeysRefreshed(false, 3)
+	got := map[string]float64{}
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		for _, s := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range s.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			value := s.GetCounter().GetValue() + s.GetGauge().GetValue() + float64(s.GetHistogram().GetSampleCount())
+			got[name] = value
+		}
+	}
+	require.Equal(t, map[string]float64{
+		"doorstep_http_request_duration_seconds GET /healthz 200": 1,
+		"doorstep_http_request_duration_seconds other none 404":   1,
+		"doorstep_http_refusals_total ROUTE_NOT_FOUND":            1,
+		"doorstep_updates_total stored":                           1,
+		"doorstep_fix_flags_total mock":                           1,
+		"doorstep_unauthenticated_total expired":                  1,
+		"doorstep_connections_shed_total max_conns":               1,
+		"doorstep_requests_malformed_total 431":                   1,
+		"doorstep_panics_total":                                   1,
+		"doorstep_waits_open":                                     1,
+		"doorstep_wait_duration_seconds changed":                  1,
+		"doorstep_live_store_call_duration_seconds ok update":     1,
+		"doorstep_live_store_call_duration_seconds error update":  1,
+		"doorstep_live_store_breaker_state closed":                0,
+		"doorstep_live_store_breaker_state half-open":             0,
+		"doorstep_live_store_breaker_state open":                  1,
+		"doorstep_jwks_fetches_total error":                       1,
+		"doorstep_jwks_keys":                                      3,
+	}, got)
+}
