@@ -38,7 +38,11 @@ func (s *serveCommand) Run(ctx context.Context) error {
 	if err := a.Start(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-a.Failed():
+		s.Log.Error("the api has ended by itself")
+	}
 	s.Log.Info("draining", slog.Duration("at_most", s.DrainTimeout))
 	return drain(a, s.DrainTimeout)
 }

@@ -109,13 +109,24 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 // live store has forgotten is put back first, so that every reader and every
 // gateway sees the same version. Errors: SessionNotFound, DatabaseUnavailable.
 func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
+	view, err := s.Look(ctx, ref)
+	if err == nil && view.Degraded {
+		return s.degraded(ctx, ref)
+	}
+	return view, err
+}
+
+// Look is View for somebody who waits for a change. While the live store is
+// away there is none to be seen, so it answers Degraded and asks nobody else:
+// an outage must not turn every waiting student into a query.
+func (s *Service) Look(ctx context.Context, ref Ref) (View, error) {
 	snap, err := s.live.Latest(ctx, ref)
 	if err == nil && !snap.Known {
 		snap, err = s.forgotten(ctx, ref)
 	}
 	switch {
 	case errors.Is(err, ErrUnavailable):
-		return s.degraded(ctx, ref)
+		return View{Ref: ref, Degraded: true}, nil
 	case err != nil:
 		return View{}, err
 	}

@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -116,4 +117,40 @@ func TestSession_Start_without_a_home(t *testing.T) {
 	_, err := s.Start("", time.Now())
 	require.Equal(t, sessions.NotScheduled, sessions.CodeOf(err))
 	require.False(t, s.JourneyActive())
+}
+
+// gone is a live store that is away.
+type gone struct{ sessions.Live }
+
+func (gone) Latest(context.Context, sessions.Ref) (sessions.Snapshot, error) {
+	return sessions.Snapshot{}, sessions.ErrUnavailable
+}
+
+// asked counts who asks the repository.
+type asked struct {
+	sessions.Repository
+	times int
+}
+
+func (r *asked) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
+	r.times++
+	return r.Repository.Session(ctx, id)
+}
+
+// While the live store is away a waiting student costs the repository nothing,
+// and one who asks once gets its word.
+func TestService_Look_while_the_live_store_is_away(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	repo := &asked{Repository: v.repo}
+	service := sessions.NewService(repo, gone{}, sessions.ServiceOptions{})
+	ref := sessions.Ref{TrainerID: v.trainer.ID, SessionID: v.session.ID}
+	look, err := service.Look(t.Context(), ref)
+	require.NoError(t, err)
+	require.True(t, look.Degraded)
+	require.Zero(t, repo.times)
+	view, err := service.View(t.Context(), ref)
+	require.NoError(t, err)
+	require.True(t, view.Degraded)
+	require.Equal(t, 1, repo.times)
 }

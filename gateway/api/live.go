@@ -81,7 +81,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	var view sessions.View
 	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context) (bool, error) {
 		var err error
-		if view, err = a.deps.Sessions.View(ctx, ref); err != nil || view.Degraded {
+		if view, err = a.deps.Sessions.Look(ctx, ref); err != nil || view.Degraded {
 			return false, err
 		}
 		if seen == nil || seen.any {

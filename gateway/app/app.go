@@ -38,6 +38,7 @@ type App struct {
 	after    aftermath
 	report   func(context.Context) error // suspicions, to the outbox
 	life     lifecycle
+	failed   chan struct{}
 
 	metricsAddr net.Addr
 }

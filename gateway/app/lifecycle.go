@@ -77,7 +77,11 @@ func (a *App) start(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- a.server.Run(context.WithoutCancel(ctx)) }()
+	a.failed = make(chan struct{})
+	go func() {
+		served <- a.server.Run(context.WithoutCancel(ctx))
+		close(a.failed)
+	}()
 	a.life.onStop("http", func(ctx context.Context) error {
 		err := a.server.Drain(ctx)
 		return errors.Join(err, <-served)
@@ -159,6 +163,10 @@ func (a *App) startMetrics(ctx context.Context) error {
 	})
 	return nil
 }
+
+// Failed is closed when the API no longer listens, whatever for. Nothing comes
+// back by itself then: stop the process.
+func (a *App) Failed() <-chan struct{} { return a.failed }
 
 // Addr is where the API listens, from Start on.
 func (a *App) Addr() net.Addr { return a.server.Addr() }
