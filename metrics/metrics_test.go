@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,12 +36,12 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, err)
 	for _, f := range families {
 		for _, s := range f.GetMetric() {
-			name := f.GetName()
+			words := []string{f.GetName()}
 			for _, l := range s.GetLabel() {
-				name += " " + l.GetValue()
+				words = append(words, l.GetValue())
 			}
 			value := s.GetCounter().GetValue() + s.GetGauge().GetValue() + float64(s.GetHistogram().GetSampleCount())
-			got[name] = value
+			got[strings.Join(words, " ")] = value
 		}
 	}
 	require.Equal(t, map[string]float64{
