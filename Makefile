@@ -19,7 +19,8 @@ SEED            ?= 1
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  With PKG=./geo/... test and bench look at less; ARGS='--speed 60' goes to run, demo and lab."
+	@echo "  With PKG=./geo/... test and bench look at less. ARGS goes to run, demo and lab: make demo ARGS='--speed 60',"
+	@echo "  make run ARGS='--log-format text', make lab ARGS='-traces DIR'."
 
 test: install ## Run all tests with the race detector, on real servers (installs what is missing)
 	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -timeout $(TIMEOUT) $(PKG)
@@ -49,7 +50,7 @@ chaos-events: install ## Kill everything on an event's way and check that each a
 image: ## Build the container image doorstep:VERSION
 	docker build --build-arg VERSION=$(VERSION) --tag doorstep:$(VERSION) .
 
-lab: ## Measure the plausibility rules on recordings
+lab: ## Measure the plausibility rules on recordings (DOORSTEP_TRACES=folder of CSV files)
 	$(GO) run ./bench/plausibility $(ARGS)
 
 install: ## Install Valkey, Redis and PostgreSQL where they are missing (Debian, Ubuntu)

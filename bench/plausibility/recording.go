@@ -40,7 +40,7 @@ func load(dir string, force geo.Mode) ([]recording, error) {
 		return nil, fmt.Errorf("list recordings: %w", err)
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("list recordings: no .csv in the folder: %w", fs.ErrNotExist)
+		return nil, fmt.Errorf("no *.csv in %s: set DOORSTEP_TRACES or -traces: %w", dir, fs.ErrNotExist)
 	}
 	sort.Strings(paths)
 	var all []recording
