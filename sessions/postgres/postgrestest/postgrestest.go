@@ -86,6 +86,19 @@ func (s *Server) New(t testing.TB) string {
 	return s.dsn(name)
 }
 
+// Start starts a server for a program that is no test. Close it; it ends with
+// this process at the latest.
+func Start(ctx context.Context, settings ...string) (*Server, error) {
+	in, err := findInstallation()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, in, settings...)
+}
+
+// Close ends a server that Start started, and removes its folder.
+func (s *Server) Close() error { return s.close() }
+
 // find finds PostgreSQL, or ends the test.
 func find(t testing.TB) installation {
 	t.Helper()

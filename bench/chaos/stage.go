@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"doorstep/bench/rig"
+	"doorstep/scripts/spawn"
+	"doorstep/sessions/postgres/postgrestest"
+)
+
+// stage is what one scenario has started. All of it is gone when it closes.
+type stage struct {
+	program *rig.Program
+	short   bool
+	ends    []func() error
+}
+
+// onEnd has f run when the scenario is over, last first.
+func (s *stage) onEnd(f func() error) { s.ends = append(s.ends, f) }
+
+func (s *stage) close() error {
+	var errs []error
+	for _, end := range slices.Backward(s.ends) {
+		errs = append(errs, end())
+	}
+	s.ends = nil
+	return errors.Join(errs...)
+}
+
+// valkey starts a live store that listens on TCP, too, for a proxy to stand
+// before it.
+func (s *stage) valkey(ctx context.Context, args ...string) (*spawn.Server, error) {
+	server, err := spawn.Start(ctx, spawn.Options{TCP: true, Args: args})
+	if err == nil {
+		s.onEnd(server.Stop)
+	}
+	return server, err
+}
+
+// postgres starts a database and brings its schema up.
+func (s *stage) postgres(ctx context.Context, settings ...string) (*postgrestest.Server, error) {
+	server, err := postgrestest.Start(ctx, settings...)
+	if err != nil {
+		return nil, err
+	}
+	s.onEnd(server.Close)
+	return server, s.program.Run(ctx, []string{"DATABASE_URL=" + server.DSN()}, "migrate")
+}
+
+// gateway starts a gateway on those stores.
+func (s *stage) gateway(ctx context.Context, settings ...string) (*rig.Gateway, error) {
+	g, err := s.program.Start(ctx, settings...)
+	if err == nil {
+		s.onEnd(g.Kill)
+	}
+	return g, err
+}
+
+// pick is the short form's size, or the long one's.
+func pick[T any](s *stage, short, long T) T {
+	if s.short {
+		return short
+	}
+	return long
+}

@@ -1,0 +1,199 @@
+package rig
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"doorstep/scripts/spawn/child"
+)
+
+// readyIn bounds a start: two hundred times what an idle machine needs.
+const readyIn = 20 * time.Second
+
+// Gateway is a `gateway serve` process. Safe for concurrent use.
+type Gateway struct {
+	Listen     string // host:port of the API
+	MetricsURL string
+
+	process *child.Process
+	drained chan struct{} // its log is read to the end
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+// Start starts a gateway with these settings ("NAME=value", without the
+// prefix) and returns once /readyz says 200. Without LISTEN it takes a free
+// port; its metrics always do. It dies with this process at the latest.
+func (p *Program) Start(ctx context.Context, settings ...string) (*Gateway, error) {
+	g := &Gateway{drained: make(chan struct{})}
+	for _, s := range settings {
+		if addr, ok := strings.CutPrefix(s, "LISTEN="); ok {
+			g.Listen = addr
+		}
+	}
+	if g.Listen == "" {
+		addr, err := FreeAddr()
+		if err != nil {
+			return nil, err
+		}
+		g.Listen = addr
+		settings = append(settings, "LISTEN="+addr)
+	}
+	metrics, err := FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	g.MetricsURL = "http://" + metrics + "/metrics"
+	cmd := exec.Command(p.path, "serve") //nolint:gosec // our own binary
+	cmd.Env = environment(append(settings, "METRICS_LISTEN="+metrics))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, fmt.Errorf("rig: %w", err)
+	}
+	if g.process, err = child.Start(cmd); err != nil {
+		return nil, fmt.Errorf("rig: %w", err)
+	}
+	go g.read(stderr)
+	if err := g.awaitReady(ctx); err != nil {
+		return nil, errors.Join(err, g.Kill())
+	}
+	return g, nil
+}
+
+// FreeAddr is a loopback address whose port was free a moment ago.
+func FreeAddr() (string, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // closed at once
+	if err != nil {
+		return "", fmt.Errorf("rig: free port: %w", err)
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func (g *Gateway) read(stderr io.Reader) {
+	defer close(g.drained)
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		g.mu.Lock()
+		if g.log.Len() < 64<<20 {
+			fmt.Fprintln(&g.log, lines.Text())
+		}
+		g.mu.Unlock()
+	}
+}
+
+func (g *Gateway) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyIn)
+	defer cancel()
+	for {
+		if g.Ready(ctx) {
+			return nil
+		}
+		select {
+		case <-g.process.Done():
+			<-g.drained
+			return fmt.Errorf("rig: the gateway has ended: %w: %s", g.process.Err(), g.Log())
+		case <-ctx.Done():
+			return fmt.Errorf("rig: not ready: %w: %s", ctx.Err(), g.Log())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Ready asks /readyz.
+func (g *Gateway) Ready(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.URL()+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+// URL is the API's, without a path.
+func (g *Gateway) URL() string { return "http://" + g.Listen }
+
+// Log is what the gateway has logged so far.
+func (g *Gateway) Log() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.log.String()
+}
+
+// PID is the process's, for /proc.
+func (g *Gateway) PID() int { return g.process.OS().Pid }
+
+// Signal sends a signal: SIGTERM drains.
+func (g *Gateway) Signal(s os.Signal) error { return g.process.OS().Signal(s) }
+
+// Done is closed when the process has ended.
+func (g *Gateway) Done() <-chan struct{} { return g.process.Done() }
+
+// Err is how it ended; nil for exit code 0. Only after Done.
+func (g *Gateway) Err() error { return g.process.Err() }
+
+// Kill ends it with SIGKILL and waits for that.
+func (g *Gateway) Kill() error { return g.process.Kill() }
+
+// Stop drains it with SIGTERM and returns how it ended; when ctx ends first it
+// is killed.
+func (g *Gateway) Stop(ctx context.Context) error {
+	if err := g.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-g.Done():
+		return g.Err()
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), g.Kill())
+	}
+}
+
+// Metrics scrapes /metrics, as text.
+func (g *Gateway) Metrics(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.MetricsURL, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
+}
+
+// Metric is one series' value, written as in the text format: "name" or
+// `name{label="value"}` with the labels in the order of the alphabet. 0 where
+// there is none.
+func (g *Gateway) Metric(ctx context.Context, series string) (float64, error) {
+	text, err := g.Metrics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			var v float64
+			_, err := fmt.Sscan(value, &v)
+			return v, err
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,53 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Program is the gateway's binary, built for this run.
+type Program struct{ dir, path string }
+
+// Build builds the gateway of this module into a fresh folder. Remove it.
+func Build(ctx context.Context) (*Program, error) {
+	dir, err := os.MkdirTemp("", "doorstep-rig-")
+	if err != nil {
+		return nil, fmt.Errorf("rig: %w", err)
+	}
+	p := &Program{dir: dir, path: filepath.Join(dir, "gateway")}
+	build := exec.CommandContext(ctx, "go", "build", "-o", p.path, "doorstep/gateway") //nolint:gosec // a path of our own
+	if out, err := build.CombinedOutput(); err != nil {
+		p.Remove()
+		return nil, fmt.Errorf("rig: go build: %w: %s", err, out)
+	}
+	return p, nil
+}
+
+// Path is where the binary lies.
+func (p *Program) Path() string { return p.path }
+
+// Remove deletes the binary.
+func (p *Program) Remove() { _ = os.RemoveAll(p.dir) }
+
+// Run runs a command of the gateway to its end, such as "migrate".
+func (p *Program) Run(ctx context.Context, settings []string, args ...string) error {
+	cmd := exec.CommandContext(ctx, p.path, args...) //nolint:gosec // our own binary
+	cmd.Env = environment(settings)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("rig: gateway %v: %w: %s", args, err, out)
+	}
+	return nil
+}
+
+// environment holds the settings, "NAME=value" without the prefix. The caller's
+// own DOORSTEP_ variables do not reach the gateway.
+func environment(settings []string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "DOORSTEP_JWT_SECRET=" + Secret}
+	for _, s := range settings {
+		env = append(env, "DOORSTEP_"+s)
+	}
+	return env
+}

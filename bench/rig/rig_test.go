@@ -1,0 +1,71 @@
+package rig
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+func TestGateway(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	program, err := Build(ctx)
+	require.NoError(t, err)
+	defer program.Remove()
+	g, err := program.Start(ctx)
+	require.NoError(t, err)
+	admin, err := NewCaller(sessions.Admin, nil)
+	require.NoError(t, err)
+	home := geo.MustPoint(52, 5)
+	j, err := NewJourney(home, nil)
+	require.NoError(t, err)
+
+	assert.Equal(t, "201", j.Book(ctx, g.URL(), admin).Label())
+	assert.Equal(t, "201", j.Start(ctx, g.URL()).Label())
+	assert.Equal(t, "201", j.Update(ctx, g.URL(), geo.Offset(home, 0, 1000)).Label())
+	assert.Equal(t, "429 RATE_LIMITED", j.Update(ctx, g.URL(), geo.Offset(home, 0, 990)).Label())
+	live := j.Live(ctx, g.URL(), "", 0)
+	assert.Equal(t, http.StatusOK, live.Status)
+	assert.Equal(t, "304", j.Live(ctx, g.URL(), live.ETag, 1).Label())
+	assert.Equal(t, "400 NOT_WITHIN_RADIUS", j.Arrive(ctx, g.URL()).Label())
+	assert.Equal(t, "200", j.Stop(ctx, g.URL()).Label())
+	stored, err := g.Metric(ctx, `doorstep_updates_total{verdict="stored"}`)
+	require.NoError(t, err)
+	assert.InDelta(t, 1, stored, 0)
+
+	require.NoError(t, g.Stop(ctx), "exit code 0")
+	assert.Contains(t, g.Log(), "serving")
+	assert.Equal(t, "no answer", j.Stop(ctx, g.URL()).Label())
+}
+
+func TestProgram_Start_refused(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	program, err := Build(ctx)
+	require.NoError(t, err)
+	defer program.Remove()
+	_, err = program.Start(ctx, "NO_SUCH_SETTING=1")
+	assert.ErrorContains(t, err, "unknown settings: DOORSTEP_NO_SUCH_SETTING")
+}
+
+func TestUsageOf(t *testing.T) {
+	t.Parallel()
+	u, err := UsageOf(os.Getpid())
+	require.NoError(t, err)
+	assert.Greater(t, u.RSS, int64(1<<20))
+	assert.GreaterOrEqual(t, u.PeakRSS, u.RSS)
+	assert.Positive(t, u.Threads)
+	assert.Positive(t, u.FDs)
+	_, err = UsageOf(1 << 30)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
