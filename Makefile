@@ -53,7 +53,7 @@ image: ## Build the container image doorstep:VERSION
 lab: ## Measure the plausibility rules on recordings (DOORSTEP_TRACES=folder of CSV files)
 	$(GO) run ./bench/plausibility $(ARGS)
 
-install: ## Install Valkey, Redis, PostgreSQL and Prometheus where they are missing (Debian, Ubuntu)
+install: ## Install Valkey, Redis, PostgreSQL, HAProxy and Prometheus where they are missing (Debian, Ubuntu)
 	@.ci/install
 
 clean: ## Remove what the targets above have made

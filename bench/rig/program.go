@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // Program is the gateway's binary, built for this run.
@@ -42,12 +43,16 @@ func (p *Program) Run(ctx context.Context, settings []string, args ...string) er
 	return nil
 }
 
-// environment holds the settings, "NAME=value" without the prefix. The caller's
-// own DOORSTEP_ variables do not reach the gateway.
+// environment holds the settings, "NAME=value" without the prefix, or one of
+// the AWS SDK's own. The caller's DOORSTEP_ and AWS_ variables do not reach the
+// gateway.
 func environment(settings []string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "DOORSTEP_JWT_SECRET=" + Secret}
 	for _, s := range settings {
-		env = append(env, "DOORSTEP_"+s)
+		if !strings.HasPrefix(s, "AWS_") {
+			s = "DOORSTEP_" + s
+		}
+		env = append(env, s)
 	}
 	return env
 }
