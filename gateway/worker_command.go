@@ -15,7 +15,7 @@ type workerCommand struct {
 
 // Run consumes until a signal, then drains. A second signal ends it at once.
 func (w *workerCommand) Run(ctx context.Context) error {
-	w.Log = logger(w.LogFormat, w.LogLevel)
+	w.Log, w.Version = logger(w.LogFormat, w.LogLevel), version
 	worker, err := app.NewWorker(w.WorkerOptions)
 	if err != nil {
 		return err

@@ -14,59 +14,68 @@ import (
 
 // Metrics is every series of one process. Safe for concurrent use.
 type Metrics struct {
-	answers       *prometheus.HistogramVec
+	answers       *prometheus.CounterVec
+	took          *prometheus.HistogramVec
 	refusals      *prometheus.CounterVec
 	updates       *prometheus.CounterVec
 	flags         *prometheus.CounterVec
+	arrivals      *prometheus.CounterVec
 	unauthentic   *prometheus.CounterVec
 	connsShed     *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	panics        prometheus.Counter
 	waiting       prometheus.Gauge
 	waits         *prometheus.HistogramVec
-	storeCalls    *prometheus.HistogramVec
+	storeCalls    *prometheus.CounterVec
+	storeTook     *prometheus.HistogramVec
 	storeBreaker  *prometheus.GaugeVec
 	keysRefreshed *prometheus.CounterVec
 	keys          prometheus.Gauge
 }
 
-// fast covers calls from a tenth of a millisecond to five seconds; long, long
-// polls.
+// answer covers answers from half a millisecond to a long poll's 30 s; fast
+// covers calls from a tenth of a millisecond to five seconds; long, long polls.
 var (
-	fast = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
-	long = []float64{.01, .05, .1, .5, 1, 2, 5, 10, 15, 20, 25, 30, 35}
+	answer = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 35}
+	fast   = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	long   = []float64{.01, .05, .1, .5, 1, 2, 5, 10, 15, 20, 25, 30, 35}
 )
 
 // New registers every series on reg; it panics when one is there already,
 // which is a bug of the wiring.
 func New(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		answers: histogram("http_request_duration_seconds", "Time to answer, by route, method and status; long polls include their wait.",
-			long, "route", "method", "status"),
+		answers: counter("http_requests_total", "Answers, by route, method and status.", "route", "method", "status"),
+		took: histogram("http_request_duration_seconds", "Time to answer, by route and method; the reads that waited are a route of their own, which ends in ?wait.",
+			answer, "route", "method"),
 		refusals:    counter("http_refusals_total", "Refusals by code of the closed list.", "code"),
 		updates:     counter("updates_total", "Location updates by verdict.", "verdict"),
 		flags:       counter("fix_flags_total", "Oddities of fixes that were not refused for them, by flag.", "flag"),
+		arrivals:    counter("arrivals_total", "Requests to arrive, by outcome; a repeat of one that did is one more that did.", "outcome"),
 		unauthentic: counter("unauthenticated_total", "Tokens refused, by reason.", "reason"),
 		connsShed:   counter("connections_shed_total", "Connections closed on arrival, by reason.", "reason"),
 		refused:     counter("requests_malformed_total", "Requests refused before any handler, by status.", "status"),
 		panics:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught."}),
 		waiting:     gauge("waits_open", "Long polls that are waiting."),
 		waits:       histogram("wait_duration_seconds", "How long polls waited, by outcome.", long, "outcome"),
-		storeCalls: histogram("live_store_call_duration_seconds", "Calls to the live store, by verb and result (ok or error).",
-			fast, "verb", "result"),
+		storeCalls: counter("live_store_calls_total",
+			"Calls to the live store, by verb and result (ok, timeout, error, left; busy, breaker_open and not_connected were not sent).", "verb", "result"),
+		storeTook:     histogram("live_store_call_duration_seconds", "Round trips to the live store, script included, by verb.", fast, "verb"),
 		storeBreaker:  gaugeVec("live_store_breaker_state", "1 for the state that the live store's breaker is in.", "state"),
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
 		keys:          gauge("jwks_keys", "Signing keys in use."),
 	}
-	reg.MustRegister(m.answers, m.refusals, m.updates, m.flags, m.unauthentic, m.connsShed, m.refused, m.panics,
-		m.waiting, m.waits, m.storeCalls, m.storeBreaker, m.keysRefreshed, m.keys)
+	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.unauthentic, m.connsShed, m.refused, m.panics,
+		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.keysRefreshed, m.keys)
 	m.StoreBreaker("closed")
 	return m
 }
 
-// Answered counts one answer; code is empty for a success.
+// Answered counts one answer; code is empty for a success. A read that waited
+// has a route of its own: its half minute would drown every other latency.
 func (m *Metrics) Answered(route, method string, status int, code string, took time.Duration) {
-	m.answers.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+	m.answers.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
+	m.took.WithLabelValues(route, method).Observe(took.Seconds())
 	if code != "" {
 		m.refusals.WithLabelValues(code).Inc()
 	}
@@ -77,6 +86,9 @@ func (m *Metrics) Updated(verdict string) { m.updates.WithLabelValues(verdict).I
 
 // Flagged counts one oddity of a fix that was not refused for it.
 func (m *Metrics) Flagged(flag string) { m.flags.WithLabelValues(flag).Inc() }
+
+// Arrived counts one request to arrive.
+func (m *Metrics) Arrived(outcome string) { m.arrivals.WithLabelValues(outcome).Inc() }
 
 // Unauthenticated counts one refused token.
 func (m *Metrics) Unauthenticated(reason string) { m.unauthentic.WithLabelValues(reason).Inc() }
@@ -98,26 +110,33 @@ func (m *Metrics) Waited(outcome string, took time.Duration) {
 	m.waits.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-// StoreCall counts one call to the live store.
-func (m *Metrics) StoreCall(verb string, took time.Duration, err error) {
-	m.storeCalls.WithLabelValues(verb, result(err == nil)).Observe(took.Seconds())
+// StoreCall counts one call to the live store. How long it took is kept only of
+// those that were sent: a refusal's microsecond says nothing about the store.
+func (m *Metrics) StoreCall(verb, result string, took time.Duration) {
+	m.storeCalls.WithLabelValues(verb, result).Inc()
+	if result != "busy" && result != "breaker_open" && result != "not_connected" {
+		m.storeTook.WithLabelValues(verb).Observe(took.Seconds())
+	}
 }
 
 // StoreBreaker sets the breaker's state: closed, half-open or open.
-func (m *Metrics) StoreBreaker(state string) {
-	for _, s := range []string{"closed", "half-open", "open"} {
-		v := 0.0
-		if s == state {
-			v = 1
-		}
-		m.storeBreaker.WithLabelValues(s).Set(v)
-	}
-}
+func (m *Metrics) StoreBreaker(state string) { setState(m.storeBreaker, state) }
 
 // KeysRefreshed counts one fetch of the JWKS.
 func (m *Metrics) KeysRefreshed(ok bool, keys int) {
 	m.keysRefreshed.WithLabelValues(result(ok)).Inc()
 	m.keys.Set(float64(keys))
+}
+
+// setState sets the one state of a breaker that holds to 1 and the others to 0.
+func setState(breaker *prometheus.GaugeVec, state string) {
+	for _, s := range []string{"closed", "half-open", "open"} {
+		v := 0.0
+		if s == state {
+			v = 1
+		}
+		breaker.WithLabelValues(s).Set(v)
+	}
 }
 
 func result(ok bool) string {

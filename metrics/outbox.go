@@ -37,6 +37,7 @@ func NewOutbox(reg prometheus.Registerer) *Outbox {
 			"Handling of queue messages, by consumer and result (done, failed, malformed).", delays, "consumer", "result"),
 	}
 	reg.MustRegister(m.published, m.failed, m.buried, m.waiting, m.dead, m.lag, m.breaker, m.consumed)
+	m.BusBreaker("closed")
 	return m
 }
 
@@ -59,15 +60,7 @@ func (m *Outbox) OutboxState(relay string, waiting, dead int, lag time.Duration)
 }
 
 // BusBreaker sets the breaker's state: closed, half-open or open.
-func (m *Outbox) BusBreaker(state string) {
-	for _, s := range []string{"closed", "half-open", "open"} {
-		v := 0.0
-		if s == state {
-			v = 1
-		}
-		m.breaker.WithLabelValues(s).Set(v)
-	}
-}
+func (m *Outbox) BusBreaker(state string) { setState(m.breaker, state) }
 
 // MessageHandled counts one queue message by what became of it.
 func (m *Outbox) MessageHandled(consumer, result string, took time.Duration) {

@@ -18,7 +18,9 @@ type Journeys struct {
 	timedOut   prometheus.Counter
 	silent     prometheus.Counter
 	sweeps     *prometheus.CounterVec
-	fixToEye   prometheus.Histogram
+	fixToEye   *prometheus.HistogramVec
+	wakeUp     *prometheus.HistogramVec
+	etaError   *prometheus.HistogramVec
 	tallies    *prometheus.CounterVec
 	dropped    prometheus.Counter
 }
@@ -28,6 +30,11 @@ var (
 	journeyTimes = []float64{60, 180, 300, 600, 900, 1200, 1800, 2700, 3600}
 	// journeyWays covers 100 m to 100 km.
 	journeyWays = []float64{100, 300, 1000, 3000, 5000, 10_000, 20_000, 50_000, 100_000}
+	// eyes covers a wake-up, a phone that sends late, and one whose clock is up
+	// to a minute off.
+	eyes = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 3, 5, 10, 30, 60}
+	// etaErrors covers a good guess and one that is off by as much as it said.
+	etaErrors = []float64{5, 10, 15, 30, 45, 60, 90, 120, 180, 300, 600}
 )
 
 // NewJourneys registers the series on reg; it panics when one is there already.
@@ -46,15 +53,17 @@ func NewJourneys(reg prometheus.Registerer) *Journeys {
 		timedOut: count("journeys_timed_out_total", "Journeys that this process has timed out."),
 		silent:   count("journeys_silent_total", "Silences that this process was the first to report."),
 		sweeps:   counter("journey_sweeps_total", "Sweeps for overdue and silent journeys, by result (ok or error).", "result"),
-		fixToEye: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "fix_to_eye_seconds", Buckets: fast,
-			Help: "From a fix's being stored to a student's waiting poll being answered with it.",
-		}),
+		fixToEye: histogram("fix_to_eye_seconds",
+			"From a fix's being taken (clock: phone, where that is sane) or stored (clock: store) to a student's waiting poll being answered with it.", eyes, "clock"),
+		wakeUp: histogram("wake_up_seconds",
+			"From a fix's being stored to a student's waiting poll being answered with it: publish, wake and read.", fast),
+		etaError: histogram("eta_error_seconds",
+			"How far the ETA that a student saw four to five minutes out was off when the trainer reached the fence, by direction (early, late).", etaErrors, "direction"),
 		tallies: counter("journey_tallies_total", "Journeys whose counts were written, by result (ok or error).", "result"),
 		dropped: count("journey_tallies_dropped_total", "Fixes that were not counted because too many journeys are."),
 	}
 	reg.MustRegister(m.started, m.took, m.distance, m.suspicious, m.pushes, m.pusher, m.timedOut, m.silent, m.sweeps,
-		m.fixToEye, m.tallies, m.dropped)
+		m.fixToEye, m.wakeUp, m.etaError, m.tallies, m.dropped)
 	m.PushBreaker("closed")
 	return m
 }
@@ -75,15 +84,7 @@ func (m *Journeys) JourneySuspicious(verdict string) { m.suspicious.WithLabelVal
 func (m *Journeys) Pushed(kind, outcome string) { m.pushes.WithLabelValues(kind, outcome).Inc() }
 
 // PushBreaker sets the breaker's state: closed, half-open or open.
-func (m *Journeys) PushBreaker(state string) {
-	for _, s := range []string{"closed", "half-open", "open"} {
-		v := 0.0
-		if s == state {
-			v = 1
-		}
-		m.pusher.WithLabelValues(s).Set(v)
-	}
-}
+func (m *Journeys) PushBreaker(state string) { setState(m.pusher, state) }
 
 // JourneyTimedOut counts a journey that this process has ended at its hour.
 func (m *Journeys) JourneyTimedOut() { m.timedOut.Inc() }
@@ -94,8 +95,22 @@ func (m *Journeys) JourneySilent() { m.silent.Inc() }
 // Swept counts a sweep.
 func (m *Journeys) Swept(err error) { m.sweeps.WithLabelValues(result(err == nil)).Inc() }
 
-// FixSeen counts a fix that a student was shown, so long after it was stored.
-func (m *Journeys) FixSeen(after time.Duration) { m.fixToEye.Observe(after.Seconds()) }
+// FixSeen counts a fix that a student was shown: by which clock ("phone",
+// "store") it was taken how long before, and how long before it was stored.
+func (m *Journeys) FixSeen(clock string, sinceTaken, sinceStored time.Duration) {
+	m.fixToEye.WithLabelValues(clock).Observe(sinceTaken.Seconds())
+	m.wakeUp.WithLabelValues().Observe(sinceStored.Seconds())
+}
+
+// ETAOff counts an estimate that has come true: by how much later than shown
+// the trainer came; negative for sooner.
+func (m *Journeys) ETAOff(by time.Duration) {
+	if by < 0 {
+		m.etaError.WithLabelValues("early").Observe(-by.Seconds())
+		return
+	}
+	m.etaError.WithLabelValues("late").Observe(by.Seconds())
+}
 
 // Tallied counts a flush of so many journeys' counts.
 func (m *Journeys) Tallied(journeys int, err error) {

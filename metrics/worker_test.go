@@ -26,7 +26,10 @@ func TestJourneys(t *testing.T) {
 	m.JourneySilent()
 	m.Swept(nil)
 	m.Swept(errors.New("away"))
-	m.FixSeen(180 * time.Millisecond)
+	m.FixSeen("phone", 1180*time.Millisecond, 180*time.Millisecond)
+	m.ETAOff(-20 * time.Second)
+	m.ETAOff(0)
+	m.ETAOff(30 * time.Second)
 	m.Tallied(3, nil)
 	m.Tallied(2, errors.New("away"))
 	m.TallyDropped()
@@ -48,7 +51,8 @@ func TestJourneys(t *testing.T) {
 		"journeys_started_total ": 1, "journey_duration_seconds arrived": 1200, "journey_distance_meters arrived": 4200,
 		"journeys_suspicious_total silent": 1, "pushes_total arrived sent": 1, "push_breaker_state open": 1,
 		"push_breaker_state closed": 0, "push_breaker_state half-open": 0, "journeys_timed_out_total ": 1,
-		"journeys_silent_total ": 1, "journey_sweeps_total ok": 1, "journey_sweeps_total error": 1, "fix_to_eye_seconds ": 0.18,
+		"journeys_silent_total ": 1, "journey_sweeps_total ok": 1, "journey_sweeps_total error": 1, "fix_to_eye_seconds phone": 1.18,
+		"wake_up_seconds ": 0.18, "eta_error_seconds early": 20, "eta_error_seconds late": 30,
 		"journey_tallies_total ok": 3, "journey_tallies_total error": 2, "journey_tallies_dropped_total ": 1,
 	}, got)
 }

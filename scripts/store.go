@@ -70,8 +70,8 @@ type Options struct {
 
 // Metrics is told of every call and of the breaker.
 type Metrics interface {
-	// StoreCall: verb is a closed list, err nil for an answer of any verdict.
-	StoreCall(verb string, took time.Duration, err error)
+	// StoreCall: verb is one of Verbs, result one of Results.
+	StoreCall(verb, result string, took time.Duration)
 	// StoreBreaker: closed, half-open or open. Called under the breaker's
 	// lock: it must only set a gauge.
 	StoreBreaker(state string)
@@ -79,8 +79,8 @@ type Metrics interface {
 
 type noMetrics struct{}
 
-func (noMetrics) StoreCall(string, time.Duration, error) {}
-func (noMetrics) StoreBreaker(string)                    {}
+func (noMetrics) StoreCall(string, string, time.Duration) {}
+func (noMetrics) StoreBreaker(string)                     {}
 
 func (o Options) withDefaults() Options {
 	o.Live = o.Live.WithDefaults()
@@ -254,7 +254,7 @@ var (
 func (s *Store) call(ctx context.Context, verb string, f func(context.Context, valkey.Client) valkey.ValkeyResult) (valkey.ValkeyResult, error) {
 	began := time.Now()
 	res, err := s.guarded(ctx, f)
-	s.opts.Metrics.StoreCall(verb, time.Since(began), err)
+	s.opts.Metrics.StoreCall(verb, resultOf(err), time.Since(began))
 	if err != nil {
 		return res, s.fault(ctx, verb, err)
 	}

@@ -49,6 +49,19 @@ const (
 	Internal               Code = "INTERNAL"
 )
 
+// Codes is that list.
+func Codes() []Code {
+	return []Code{
+		InvalidRequest, Unauthenticated, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled,
+		JourneyAlreadyStarted, TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed,
+		ImplausibleJump, NotWithinRadius, NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired,
+		OTPLocked, NotPendingVerification, NotInProgress, NotCompleted, AlreadyReviewed,
+		LiveStoreUnavailable, DatabaseUnavailable, KeysUnavailable, Overloaded, TooManyWaits,
+		RouteNotFound, MethodNotAllowed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType,
+		HeadersTooLarge, Internal,
+	}
+}
+
 // Error is a refusal or a fault with its code, a message fit for the caller's
 // eyes, and what the code needs besides. Compare by code with errors.Is and a
 // bare &Error{Code: …}, or read it with CodeOf.

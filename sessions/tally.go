@@ -21,6 +21,7 @@ type Tally struct {
 
 	mu       sync.Mutex
 	journeys map[Ref]Counts
+	promised promises
 
 	nudge chan struct{}
 }
@@ -37,8 +38,12 @@ type TallyOptions struct {
 
 // TallyMetrics is told of what the tally does.
 type TallyMetrics interface {
-	// FixSeen is one fix that a student has seen, so long after it was stored.
-	FixSeen(after time.Duration)
+	// FixSeen is one fix that a student has seen: how long before it was taken,
+	// by which clock ("phone", "store"), and how long before it was stored.
+	FixSeen(clock string, sinceTaken, sinceStored time.Duration)
+	// ETAOff is by how much later than a student was shown the trainer reached
+	// the fence; negative for sooner.
+	ETAOff(by time.Duration)
 	// Tallied is one flush of so many journeys.
 	Tallied(journeys int, err error)
 	// TallyDropped is one fix that was not counted.
@@ -59,7 +64,10 @@ func NewTally(repo Analytics, opts TallyOptions) *Tally {
 	if opts.Metrics == nil {
 		opts.Metrics = noTallyMetrics{}
 	}
-	return &Tally{repo: repo, opts: opts, journeys: map[Ref]Counts{}, nudge: make(chan struct{}, 1)}
+	return &Tally{
+		repo: repo, opts: opts, journeys: map[Ref]Counts{}, nudge: make(chan struct{}, 1),
+		promised: promises{limit: opts.Limit, due: map[Ref]time.Time{}},
+	}
 }
 
 // Run flushes until ctx ends, and then once more.
@@ -123,15 +131,27 @@ func (t *Tally) count(ref Ref, r Receipt, now time.Time) {
 // it: a live store that is down must not make every phone look silent.
 func (t *Tally) heard(ref Ref, now time.Time) { t.add(ref, Counts{HeardAt: ms(now)}) }
 
+// sanePhone is how far a phone's clock may be from the store's to measure by:
+// beyond it a fix is flagged for its clock (geo.FlagClock).
+const sanePhone = time.Minute
+
 // seen notes that a student has been shown a location.
-func (t *Tally) seen(ref Ref, after time.Duration) {
+func (t *Tally) seen(v View, now time.Time) {
 	if t == nil {
 		return
 	}
-	t.opts.Metrics.FixSeen(max(0, after))
+	at := v.Location
+	after, taken, clock := now.Sub(at.At), at.At, "store"
+	if !at.RecordedAt.IsZero() && !at.RecordedAt.Equal(at.At) && at.At.Sub(at.RecordedAt).Abs() < sanePhone {
+		taken, clock = at.RecordedAt, "phone"
+	}
+	t.opts.Metrics.FixSeen(clock, max(0, now.Sub(taken)), max(0, after))
+	if by, came := t.promised.shown(v, now); came {
+		t.opts.Metrics.ETAOff(by)
+	}
 	var c Counts
 	c.FixToEye.Count(after)
-	t.add(ref, c)
+	t.add(v.Ref, c)
 }
 
 // ended asks for a flush soon: what is known of a journey should be whole when
@@ -183,12 +203,13 @@ func (t *Tally) giveBack(list []Tallied) {
 // been answered with a new one.
 func (s *Service) Seen(c Caller, v View) {
 	if c.Role == Student && v.Active && v.Location != nil {
-		s.opts.Tally.seen(v.Ref, s.opts.Now().Sub(v.Location.At))
+		s.opts.Tally.seen(v, s.opts.Now())
 	}
 }
 
 type noTallyMetrics struct{}
 
-func (noTallyMetrics) FixSeen(time.Duration) {}
-func (noTallyMetrics) Tallied(int, error)    {}
-func (noTallyMetrics) TallyDropped()         {}
+func (noTallyMetrics) FixSeen(string, time.Duration, time.Duration) {}
+func (noTallyMetrics) ETAOff(time.Duration)                         {}
+func (noTallyMetrics) Tallied(int, error)                           {}
+func (noTallyMetrics) TallyDropped()                                {}

@@ -23,7 +23,9 @@ type tallies struct {
 	mu      sync.Mutex
 	fault   error
 	flushed []int
-	seen    []time.Duration
+	seen    []time.Duration // since stored
+	taken   []string        // the clock, and since when
+	off     []time.Duration
 	dropped int
 }
 
@@ -39,10 +41,17 @@ func (r *tallies) AddTallies(ctx context.Context, list []sessions.Tallied) error
 
 func (r *tallies) breakWith(err error) { r.mu.Lock(); defer r.mu.Unlock(); r.fault = err }
 
-func (r *tallies) FixSeen(after time.Duration) {
+func (r *tallies) FixSeen(clock string, sinceTaken, sinceStored time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen = append(r.seen, after)
+	r.seen = append(r.seen, sinceStored)
+	r.taken = append(r.taken, clock+" "+sinceTaken.String())
+}
+
+func (r *tallies) ETAOff(by time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.off = append(r.off, by)
 }
 
 func (r *tallies) Tallied(n int, err error) {

@@ -22,6 +22,7 @@ func (a *API) arrived(ctx context.Context, c *app.RequestContext, caller session
 		return err
 	}
 	session, err := a.deps.Sessions.Arrive(ctx, caller, id)
+	a.deps.Metrics.Arrived(arrivalOutcome(err))
 	if err != nil {
 		return err
 	}

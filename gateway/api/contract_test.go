@@ -425,6 +425,7 @@ func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("
 func (panics) Answered(string, string, int, string, time.Duration)     {}
 func (panics) Updated(string)                                          {}
 func (panics) Flagged(string)                                          {}
+func (panics) Arrived(string)                                          {}
 func (panics) Unauthenticated(string)                                  {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {

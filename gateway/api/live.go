@@ -78,6 +78,7 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessions.Caller,
 	ref sessions.Ref, wait time.Duration, seen *etags,
 ) error {
+	c.Set(waitedKey, true)
 	var view sessions.View
 	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context) (bool, error) {
 		var err error
@@ -93,8 +94,9 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	case err != nil:
 		return err
 	case outcome == hub.Changed:
+		err = answerLive(c, view)
 		a.deps.Sessions.Seen(caller, view)
-		return answerLive(c, view)
+		return err
 	default:
 		return notModified(c, view)
 	}

@@ -28,6 +28,11 @@ func TestStatus_is_total_over_the_closed_list(t *testing.T) {
 		listed = append(listed, v.(string))
 	}
 	assert.ElementsMatch(t, named, listed, "the constants of sessions/errors.go and Code's enum in openapi.yaml")
+	var said []string
+	for _, c := range sessions.Codes() {
+		said = append(said, string(c))
+	}
+	assert.ElementsMatch(t, named, said, "the constants of sessions/errors.go and what Codes answers")
 	assert.ElementsMatch(t, named, mappedCodes(t), "the constants of sessions/errors.go and the cases of status()")
 	for _, code := range named {
 		s := status(sessions.Code(code))

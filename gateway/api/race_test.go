@@ -380,7 +380,7 @@ func TestClient_that_leaves_in_the_middle_is_no_fault(t *testing.T) {
 	for _, code := range []sessions.Code{sessions.Internal, sessions.LiveStoreUnavailable, sessions.DatabaseUnavailable} {
 		assert.Zero(t, h.metric(t, "doorstep_http_refusals_total", fmt.Sprintf("code=%q", code)), code)
 	}
-	assert.Zero(t, h.metric(t, "doorstep_http_request_duration_seconds_count", `status="500"`))
-	assert.Zero(t, h.metric(t, "doorstep_http_request_duration_seconds_count", `status="503"`))
+	assert.Zero(t, h.metric(t, "doorstep_http_requests_total", `status="500"`))
+	assert.Zero(t, h.metric(t, "doorstep_http_requests_total", `status="503"`))
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
 }

@@ -20,6 +20,7 @@ const (
 	requestIDHeader = "X-Request-Id"
 	requestIDKey    = "request_id"
 	codeKey         = "code"
+	waitedKey       = "waited"
 	jsonType        = "application/json; charset=utf-8"
 )
 
@@ -69,6 +70,9 @@ func (a *API) count(c *app.RequestContext, began time.Time, panicked bool) {
 	route := c.FullPath()
 	if route == "" {
 		route = "none"
+	}
+	if c.Value(waitedKey) != nil {
+		route += waited
 	}
 	code, _ := c.Value(codeKey).(sessions.Code)
 	a.deps.Metrics.Answered(route, method(c), status, string(code), time.Since(began))

@@ -55,7 +55,8 @@ var _ Tokens = (*auth.Verifier)(nil)
 type Metrics interface {
 	Answered(route, method string, status int, code string, took time.Duration)
 	Updated(verdict string)
-	Flagged(flag string) // a flag of geo's closed list
+	Flagged(flag string)    // a flag of geo's closed list
+	Arrived(outcome string) // one of ArrivalOutcomes
 	Unauthenticated(reason string)
 }
 

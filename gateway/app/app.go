@@ -53,6 +53,7 @@ func New(opts Options) (*App, error) {
 	a.opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(a.registry)
+	metrics.NewProcess(a.registry, opts.Version, func() bool { ready, _ := a.ready(); return ready })
 
 	if err := a.wireAuth(m); err != nil {
 		return nil, err
@@ -65,7 +66,9 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.observeStores(m)
 	journeys := metrics.NewJourneys(a.registry)
+	expectWays(journeys)
 	if err := a.wireConsumers(repo, live, journeys); err != nil {
 		return nil, err
 	}
@@ -84,6 +87,7 @@ func New(opts Options) (*App, error) {
 		Sessions: service, Hub: a.hub, Tokens: a.verifier, Ready: a.ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: cmp.Or(opts.RateInterval, 5*time.Second), Log: a.opts.Log, Metrics: m,
 	})
+	expectServed(m, handlers)
 	a.server, err = api.NewServer(api.ServerOptions{
 		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP,

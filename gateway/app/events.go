@@ -26,8 +26,9 @@ func (a *App) wireEvents(m *metrics.Outbox) error {
 	if err != nil {
 		return err
 	}
+	m.ExpectRelays(append(a.events.named, "bus")...)
 	a.events.relay, err = outbox.NewRelay(a.outboxStore(), bus, outbox.RelayOptions{
-		Log: a.opts.Log, Metrics: m,
+		Name: "bus", Log: a.opts.Log, Metrics: m,
 	})
 	return err
 }

@@ -71,6 +71,8 @@ type Options struct {
 	DrainTimeout      time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For all to be answered after SIGTERM."`
 	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Between /readyz turning 503 and the listener closing, within the drain timeout."`
 
+	// Version is the build's, for metrics.
+	Version string `kong:"-"`
 	// Now drives every rule and both in-process stores, and the scripts'
 	// clock when it is set. Nil: the wall clock, and the live store's own TIME.
 	Now func() time.Time `kong:"-"`

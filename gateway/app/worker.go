@@ -42,6 +42,8 @@ type WorkerOptions struct {
 	Pprof         bool          `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 	DrainTimeout  time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For what is in hand to end after SIGTERM."`
 
+	// Version is the build's, for metrics.
+	Version string `kong:"-"`
 	// Now is the handlers' clock. Nil: the wall clock.
 	Now func() time.Time `kong:"-"`
 	// Log is where the worker writes. Nil: nowhere.
@@ -70,11 +72,15 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := a.wireLive(metrics.New(a.registry))
+	m, journeys := metrics.New(a.registry), metrics.NewJourneys(a.registry)
+	metrics.NewProcess(a.registry, o.Version, nil)
+	live, err := a.wireLive(m)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.wireConsumers(repo, live, metrics.NewJourneys(a.registry)); err != nil {
+	a.observeStores(m)
+	expectWays(journeys)
+	if err := a.wireConsumers(repo, live, journeys); err != nil {
 		return nil, err
 	}
 	w := &Worker{app: a}
@@ -88,6 +94,7 @@ func (w *Worker) wireQueues(o WorkerOptions, m *metrics.Outbox) error {
 		analyticsConsumer: {o.QueueAnalytics, o.DeadLettersAnalytics},
 	}
 	for _, to := range w.app.consumers() {
+		m.ExpectConsumers(to.Name)
 		consumer, err := outbox.NewConsumer(outbox.ConsumerOptions{
 			Name: to.Name, Queue: queues[to.Name][0], DeadLetters: queues[to.Name][1], Endpoint: o.SQSEndpoint,
 			Drain: o.DrainTimeout * 3 / 5, Log: w.app.opts.Log, Metrics: m,

@@ -42,6 +42,9 @@ const (
 	Failed   Outcome = "failed"
 )
 
+// Outcomes is that list.
+func Outcomes() []Outcome { return []Outcome{Changed, TimedOut, Left, Drained, Failed} }
+
 // Options are the hub's limits. Zero means default.
 type Options struct {
 	PerCaller int // open waits a caller: 4

@@ -53,10 +53,15 @@ func (a *Analytics) Handle(ctx context.Context, e sessions.Event) error {
 	return nil
 }
 
+// SuspicionVerdicts is the closed list of JourneySuspicious.
+func SuspicionVerdicts() []string {
+	return append(sessions.Suspicions(1<<32-1).Names(), sessions.VerdictSilent, "other")
+}
+
 // verdictLabel is the verdict from the closed list of suspicions: what is on
 // the bus is not ours to choose.
 func verdictLabel(verdict string) string {
-	if verdict == sessions.VerdictSilent || slices.Contains(sessions.Suspicions(1<<32-1).Names(), verdict) {
+	if slices.Contains(SuspicionVerdicts(), verdict) {
 		return verdict
 	}
 	return "other"

@@ -107,6 +107,16 @@ const (
 	outcomeFailed       = "failed"
 )
 
+// PushKinds and PushOutcomes are the closed lists of NotifyOptions.Metrics.
+func PushKinds() []string {
+	return []string{string(Started), string(Arrived), string(Cancelled), string(TimedOut)}
+}
+
+// PushOutcomes: see PushKinds.
+func PushOutcomes() []string {
+	return []string{outcomeSent, outcomeNoDevice, outcomeLate, outcomeUnregistered, outcomeUnavailable, outcomeFailed}
+}
+
 // NotifyConsumer is Notify's name with Once.
 const NotifyConsumer = "notify"
 

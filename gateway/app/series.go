@@ -1,0 +1,56 @@
+package app
+
+import (
+	"doorstep/gateway/api"
+	"doorstep/gateway/auth"
+	"doorstep/gateway/hub"
+	"doorstep/gateway/worker"
+	"doorstep/geo"
+	"doorstep/metrics"
+	"doorstep/scripts"
+	"doorstep/sessions"
+)
+
+// Here the closed lists of the labels meet the metrics, which know none of them.
+
+func expectServed(m *metrics.Metrics, handlers *api.API) {
+	m.ExpectServed(metrics.Served{
+		Routes: handlers.Routes(), Codes: texts(sessions.Codes()), Verdicts: api.UpdateVerdicts(),
+		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Reasons: auth.Reasons(),
+		Shed: api.ShedReasons(), Waits: texts(hub.Outcomes()),
+	})
+}
+
+// observeStores registers what is read from the stores themselves.
+func (a *App) observeStores(m *metrics.Metrics) {
+	if a.store != nil {
+		m.ExpectStored(scripts.Verbs(), scripts.Results())
+		metrics.NewInFlight(a.registry, a.store.InFlight)
+	}
+	if a.database != nil {
+		metrics.NewPool(a.registry, func() metrics.PoolState { return metrics.PoolState(a.database.Pool()) })
+	}
+}
+
+func expectWays(m *metrics.Journeys) {
+	m.ExpectWays(metrics.Ways{
+		Ends:     texts([]sessions.EndReason{sessions.EndArrived, sessions.EndCancelled, sessions.EndTimeout}),
+		Verdicts: worker.SuspicionVerdicts(), Kinds: worker.PushKinds(), Outcomes: worker.PushOutcomes(),
+	})
+}
+
+func texts[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = string(v)
+	}
+	return out
+}
+
+func flagNames() []string {
+	var names []string
+	for _, f := range geo.AllFlags() {
+		names = append(names, f.String())
+	}
+	return names
+}

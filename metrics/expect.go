@@ -1,0 +1,88 @@
+package metrics
+
+// What is counted only when it happens has no series before, and a query over
+// no series has no answer: a panel stays empty, and a counter whose first value
+// is 1 has not risen. So the closed lists are said in advance, at zero.
+
+// Served is the closed lists of what a gateway serves.
+type Served struct {
+	Routes   [][2]string // method and pattern
+	Codes    []string    // of refusals
+	Verdicts []string    // of updates
+	Flags    []string    // of fixes
+	Arrivals []string    // outcomes
+	Reasons  []string    // why tokens are refused
+	Shed     []string    // why connections are
+	Waits    []string    // outcomes
+}
+
+// ExpectServed makes those series. Of a route's statuses these are the one of
+// success and the two that alerts look for.
+func (m *Metrics) ExpectServed(s Served) {
+	for _, route := range s.Routes {
+		for _, status := range []string{"200", "500", "503"} {
+			m.answers.WithLabelValues(route[1], route[0], status)
+		}
+		m.took.WithLabelValues(route[1], route[0])
+	}
+	each(s.Codes, func(v string) { m.refusals.WithLabelValues(v) })
+	each(s.Verdicts, func(v string) { m.updates.WithLabelValues(v) })
+	each(s.Flags, func(v string) { m.flags.WithLabelValues(v) })
+	each(s.Arrivals, func(v string) { m.arrivals.WithLabelValues(v) })
+	each(s.Reasons, func(v string) { m.unauthentic.WithLabelValues(v) })
+	each(s.Shed, func(v string) { m.connsShed.WithLabelValues(v) })
+	each(s.Waits, func(v string) { m.waits.WithLabelValues(v) })
+	each([]string{"ok", "error"}, func(v string) { m.keysRefreshed.WithLabelValues(v) })
+}
+
+// ExpectStored makes the series of the calls to the live store.
+func (m *Metrics) ExpectStored(verbs, results []string) {
+	for _, verb := range verbs {
+		each(results, func(v string) { m.storeCalls.WithLabelValues(verb, v) })
+		m.storeTook.WithLabelValues(verb)
+	}
+}
+
+// ExpectRelays makes the series of relays by their names.
+func (m *Outbox) ExpectRelays(relays ...string) {
+	for _, relay := range relays {
+		m.published.WithLabelValues(relay)
+		each([]string{"rejected", "down", "store"}, func(v string) { m.failed.WithLabelValues(relay, v) })
+		m.buried.WithLabelValues(relay)
+		m.OutboxState(relay, 0, 0, 0)
+	}
+}
+
+// ExpectConsumers makes the series of the queues' consumers by their names.
+func (m *Outbox) ExpectConsumers(consumers ...string) {
+	for _, consumer := range consumers {
+		each([]string{"done", "failed", "malformed"}, func(v string) { m.consumed.WithLabelValues(consumer, v) })
+	}
+}
+
+// Ways is the closed lists of what happens to journeys.
+type Ways struct {
+	Ends     []string // reasons
+	Verdicts []string // of suspicions
+	Kinds    []string // of pushes
+	Outcomes []string // of pushes
+}
+
+// ExpectWays makes those series.
+func (m *Journeys) ExpectWays(w Ways) {
+	each(w.Ends, func(v string) { m.took.WithLabelValues(v); m.distance.WithLabelValues(v) })
+	each(w.Verdicts, func(v string) { m.suspicious.WithLabelValues(v) })
+	for _, kind := range w.Kinds {
+		each(w.Outcomes, func(v string) { m.pushes.WithLabelValues(kind, v) })
+	}
+	each([]string{"ok", "error"}, func(v string) { m.sweeps.WithLabelValues(v); m.tallies.WithLabelValues(v) })
+	each([]string{"phone", "store"}, func(v string) { m.fixToEye.WithLabelValues(v) })
+	each([]string{"early", "late"}, func(v string) { m.etaError.WithLabelValues(v) })
+	m.wakeUp.WithLabelValues()
+}
+
+func each(values []string, do func(string)) {
+	for _, v := range values {
+		do(v)
+	}
+}

@@ -1,0 +1,97 @@
+package metrics
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// NewProcess registers what there is to say of a process itself: which build it
+// is, and whether it should get traffic. ready is asked at every scrape; nil for
+// a process that serves nobody.
+func NewProcess(reg prometheus.Registerer, version string, ready func() bool) {
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "1, with the version that runs.",
+		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
+	}, func() float64 { return 1 }))
+	if ready != nil {
+		reg.MustRegister(gaugeFunc("ready", "1 when /readyz says that this process should get traffic, else 0.", func() float64 {
+			if ready() {
+				return 1
+			}
+			return 0
+		}))
+	}
+}
+
+// NewInFlight registers how many calls to the live store are on their way, and
+// how many may be. read is asked at every scrape.
+func NewInFlight(reg prometheus.Registerer, read func() (calls, limit int)) {
+	reg.MustRegister(
+		gaugeFunc("live_store_calls_in_flight", "Calls to the live store that are on their way.", func() float64 {
+			calls, _ := read()
+			return float64(calls)
+		}),
+		gaugeFunc("live_store_calls_limit", "How many calls to the live store may be on their way; one more fails at once.", func() float64 {
+			_, limit := read()
+			return float64(limit)
+		}))
+}
+
+// PoolState is a pool of database connections at one moment. The counts are
+// since the process began.
+type PoolState struct {
+	InUse, Idle, Max int
+	Acquired         int64         // how often a connection was had
+	Waited           int64         // of those, how often none was free
+	Left             int64         // how often the caller gave up waiting
+	WaitedFor        time.Duration // in all
+}
+
+// NewPool registers a pool of database connections. read is asked at every
+// scrape, once.
+func NewPool(reg prometheus.Registerer, read func() PoolState) { reg.MustRegister(&pool{read}) }
+
+// pool is a collector, so that all its series are of the same moment.
+type pool struct{ read func() PoolState }
+
+var (
+	poolConns    = poolDesc("database_connections", "Connections to the database, by state (in_use, idle).", "state")
+	poolMax      = poolDesc("database_connections_max", "How many connections to the database there may be.")
+	poolAcquired = poolDesc("database_acquires_total", "Connections handed out, by how (free, waited) or not at all (left).", "how")
+	poolWaited   = poolDesc("database_acquire_wait_seconds_total", "Time that callers waited for a connection.")
+)
+
+func poolDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
+}
+
+// Describe keeps the contract of prometheus.Collector.
+func (p *pool) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{poolConns, poolMax, poolAcquired, poolWaited} {
+		to <- d
+	}
+}
+
+// Collect keeps the contract of prometheus.Collector.
+func (p *pool) Collect(to chan<- prometheus.Metric) {
+	s := p.read()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	gauge(poolConns, float64(s.InUse), "in_use")
+	gauge(poolConns, float64(s.Idle), "idle")
+	gauge(poolMax, float64(s.Max))
+	count(poolAcquired, float64(s.Acquired-s.Waited), "free")
+	count(poolAcquired, float64(s.Waited), "waited")
+	count(poolAcquired, float64(s.Left), "left")
+	count(poolWaited, s.WaitedFor.Seconds())
+}
+
+func gaugeFunc(name, help string, read func() float64) prometheus.GaugeFunc {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, read)
+}

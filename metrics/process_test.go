@@ -1,0 +1,98 @@
+package metrics_test
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/metrics"
+)
+
+func TestNewProcess(t *testing.T) {
+	t.Parallel()
+	reg, ready := prometheus.NewRegistry(), false
+	metrics.NewProcess(reg, "v1.2.3", func() bool { return ready })
+	build := "doorstep_build_info " + runtime.Version() + " v1.2.3"
+	require.Equal(t, map[string]float64{build: 1, "doorstep_ready": 0}, read(t, reg))
+	ready = true
+	require.Equal(t, map[string]float64{build: 1, "doorstep_ready": 1}, read(t, reg))
+	worker := prometheus.NewRegistry()
+	metrics.NewProcess(worker, "v1.2.3", nil)
+	require.Equal(t, map[string]float64{build: 1}, read(t, worker), "who serves nobody is not asked")
+}
+
+func TestNewInFlight(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	metrics.NewInFlight(reg, func() (int, int) { return 7, 4096 })
+	require.Equal(t, map[string]float64{"doorstep_live_store_calls_in_flight": 7, "doorstep_live_store_calls_limit": 4096}, read(t, reg))
+}
+
+func TestNewPool(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	metrics.NewPool(reg, func() metrics.PoolState {
+		return metrics.PoolState{InUse: 3, Idle: 2, Max: 10, Acquired: 100, Waited: 20, Left: 5, WaitedFor: 1500 * time.Millisecond}
+	})
+	require.Equal(t, map[string]float64{
+		"doorstep_database_connections in_use": 3, "doorstep_database_connections idle": 2, "doorstep_database_connections_max": 10,
+		"doorstep_database_acquires_total free": 80, "doorstep_database_acquires_total waited": 20,
+		"doorstep_database_acquires_total left": 5, "doorstep_database_acquire_wait_seconds_total": 1.5,
+	}, read(t, reg))
+}
+
+// What the closed lists say is there at once, at zero, and nothing else comes of
+// it: counting one of them makes no new series.
+func TestExpect(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	m, o, j := metrics.New(reg), metrics.NewOutbox(reg), metrics.NewJourneys(reg)
+	m.ExpectServed(metrics.Served{
+		Routes: [][2]string{{"GET", "/healthz"}}, Codes: []string{"INTERNAL"}, Verdicts: []string{"stored"}, Flags: []string{"mock"},
+		Arrivals: []string{"arrived"}, Reasons: []string{"expired"}, Shed: []string{"max_conns"}, Waits: []string{"changed"},
+	})
+	m.ExpectStored([]string{"update"}, []string{"ok"})
+	o.ExpectRelays("bus")
+	o.ExpectConsumers("notify")
+	j.ExpectWays(metrics.Ways{Ends: []string{"arrived"}, Verdicts: []string{"silent"}, Kinds: []string{"started"}, Outcomes: []string{"sent"}})
+	before := read(t, reg)
+	for name, v := range before {
+		if !strings.HasSuffix(name, "breaker_state closed") {
+			assert.Zero(t, v, name)
+		}
+	}
+	m.Answered("/healthz", "GET", 200, "INTERNAL", time.Millisecond)
+	m.Updated("stored")
+	m.Flagged("mock")
+	m.Arrived("arrived")
+	m.Unauthenticated("expired")
+	m.ConnShed("max_conns")
+	m.Waited("changed", time.Second)
+	m.KeysRefreshed(true, 1)
+	m.KeysRefreshed(false, 1)
+	m.StoreCall("update", "ok", time.Millisecond)
+	o.EventPublished("bus", time.Second)
+	for _, why := range []string{"rejected", "down", "store"} {
+		o.EventFailed("bus", why)
+	}
+	o.EventBuried("bus")
+	o.OutboxState("bus", 1, 1, time.Second)
+	for _, result := range []string{"done", "failed", "malformed"} {
+		o.MessageHandled("notify", result, time.Second)
+	}
+	j.JourneyEnded("arrived", time.Minute, 100)
+	j.JourneySuspicious("silent")
+	j.Pushed("started", "sent")
+	j.FixSeen("phone", time.Second, time.Second)
+	j.FixSeen("store", time.Second, time.Second)
+	j.ETAOff(time.Second)
+	j.ETAOff(-time.Second)
+	after := read(t, reg)
+	assert.Len(t, after, len(before), "no series is new")
+	assert.InDelta(t, 1, after["doorstep_http_requests_total GET /healthz 200"], 0)
+}

@@ -1,0 +1,40 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// Verbs is the closed list of what is asked of the live store, for Metrics.
+func Verbs() []string { return []string{"open", "update", "latest", "end", "meta", "set_meta"} }
+
+// Results is the closed list of how a call can end, for Metrics: "ok" is an
+// answer of any verdict, "left" a caller that went, and the last three were not
+// sent at all.
+func Results() []string {
+	return []string{"ok", "timeout", "error", "left", "busy", "breaker_open", "not_connected"}
+}
+
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, errTooMany):
+		return "busy"
+	case errors.Is(err, errNotConnected):
+		return "not_connected"
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		return "breaker_open"
+	case errors.Is(err, context.Canceled):
+		return "left"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	default:
+		return "error"
+	}
+}
+
+// InFlight is how many calls are on their way, and how many may be.
+func (s *Store) InFlight() (calls, limit int) { return len(s.slots), cap(s.slots) }
