@@ -107,12 +107,12 @@ const (
 	outcomeFailed       = "failed"
 )
 
-// PushKinds and PushOutcomes are the closed lists of NotifyOptions.Metrics.
+// PushKinds is one of the two closed lists of NotifyOptions.Metrics.
 func PushKinds() []string {
 	return []string{string(Started), string(Arrived), string(Cancelled), string(TimedOut)}
 }
 
-// PushOutcomes: see PushKinds.
+// PushOutcomes is the other of the two.
 func PushOutcomes() []string {
 	return []string{outcomeSent, outcomeNoDevice, outcomeLate, outcomeUnregistered, outcomeUnavailable, outcomeFailed}
 }
