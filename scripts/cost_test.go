@@ -28,7 +28,7 @@ func BenchmarkUpdate_server(b *testing.B) {
 	const journeys = 10_000
 	server := spawntest.Private(b, "valkey")
 	now := time.Date(2026, 3, 14, 9, 26, 53, 589e6, time.UTC)
-	opt, err := clientOption(server.URL())
+	opt, err := clientOption(Options{URL: server.URL()})
 	require.NoError(b, err)
 	client, err := valkey.NewClient(opt)
 	require.NoError(b, err)

@@ -11,7 +11,7 @@ import (
 // End keeps the contract of sessions.Live: end.lua.
 func (s *Store) End(ctx context.Context, j sessions.Journey) error {
 	args := []string{liveChannel(j.Ref), s.clock(), identity(j), milliseconds(s.opts.Live.LocationTTL)}
-	_, err := s.call(ctx, "end", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+	_, err := s.call(ctx, "end", journeyKey(j.Ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.end.Exec(ctx, c, []string{journeyKey(j.Ref)}, args)
 	})
 	return err

@@ -22,7 +22,7 @@ var latestFields = []string{
 
 // Latest keeps the contract of sessions.Live.
 func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
-	res, err := s.call(ctx, "latest", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+	res, err := s.call(ctx, "latest", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return c.Do(ctx, c.B().Hmget().Key(journeyKey(ref)).Field(latestFields...).Build())
 	})
 	if err != nil {

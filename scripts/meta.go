@@ -11,7 +11,7 @@ import (
 
 // Meta keeps the contract of sessions.Live.
 func (s *Store) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, error) {
-	res, err := s.call(ctx, "meta", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+	res, err := s.call(ctx, "meta", metaKey(id), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return c.Do(ctx, c.B().Hmget().Key(metaKey(id)).Field("trainer", "student").Build())
 	})
 	if err != nil {
@@ -35,7 +35,7 @@ func (s *Store) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, 
 // SetMeta keeps the contract of sessions.Live: meta.lua, since a hash written in
 // one command and given its expiry in another could be left without one.
 func (s *Store) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta) error {
-	_, err := s.call(ctx, "set_meta", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+	_, err := s.call(ctx, "set_meta", metaKey(id), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.meta.Exec(ctx, c, []string{metaKey(id)},
 			[]string{string(m.TrainerID), string(m.StudentID), milliseconds(s.opts.Live.LocationTTL)})
 	})

@@ -24,7 +24,7 @@ func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 		liveChannel(j.Ref), s.clock(), identity(j), place(j.Home), fence.String(), string(j.Mode),
 		milliseconds(s.opts.Live.JourneyTTL), restored,
 	}
-	res, err := s.call(ctx, "open", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+	res, err := s.call(ctx, "open", journeyKey(j.Ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.open.Exec(ctx, c, []string{journeyKey(j.Ref)}, args)
 	})
 	if err != nil {

@@ -42,7 +42,7 @@ func queueInUse(t *testing.T) string {
 	t.Helper()
 	s := connected(t, Options{URL: spawntest.Valkey(t)})
 	require.NoError(t, latest(t.Context(), s))
-	found := typesIn(reflect.ValueOf(*s.client.Load()), 0, map[uintptr]bool{})
+	found := typesIn(reflect.ValueOf(*s.nodes.at(0).client.Load()), 0, map[uintptr]bool{})
 	found = slices.DeleteFunc(found, func(name string) bool { return name != "*valkey.ring" && name != "*valkey.flowBuffer" })
 	return strings.Join(slices.Compact(found), " ")
 }

@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,10 +43,10 @@ func connected(t testing.TB, opts Options, prepare ...func(*Store)) *Store {
 	return s
 }
 
+// connected: every server's wake-ups have their connection.
 func (w *watcher) connected() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.feed != nil
+	feeds := w.nodes.inUse()
+	return len(feeds) > 0 && !slices.ContainsFunc(feeds, func(n *node) bool { return n.feed.link.Load() == nil })
 }
 
 // eventually polls until ok, which takes a millisecond or the test's patience.
@@ -57,7 +58,7 @@ func eventually(t testing.TB, ok func() bool) {
 // rawClient talks to the server beside the store: the test's own eyes and hands.
 func rawClient(t testing.TB, url string) valkey.Client {
 	t.Helper()
-	opt, err := clientOption(url)
+	opt, err := clientOption(Options{URL: url})
 	require.NoError(t, err)
 	opt.ClientName = "test"
 	c, err := valkey.NewClient(opt)

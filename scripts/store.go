@@ -2,16 +2,15 @@ package scripts
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
 	"github.com/valkey-io/valkey-go"
 
 	_ "doorstep/scripts/flowbuffer" // before valkey-go reads its environment
@@ -29,22 +28,20 @@ var (
 	metaLua string
 )
 
-// Store is sessions.Live on Valkey 8 or Redis 7 and later. Each call is one
-// round trip with a deadline of its own, behind a bulkhead and a breaker, so a
-// store that stalls costs a caller at most Options.Timeout and, soon, nothing.
+// Store is sessions.Live on Valkey 8 or Redis 7 and later: one server, the
+// primary that sentinels name, or a cluster. Each call is one round trip with a
+// deadline of its own, behind a bulkhead and the breaker of the server it goes
+// to, so a server that stalls costs a caller at most Options.Timeout and, soon,
+// nothing; and a cluster's other servers notice nothing of it.
 //
 // New connects to nothing; Run does, and keeps doing so: until it has, and
 // whenever the store is away, every call fails with sessions.ErrUnavailable at
 // once. Safe for concurrent use.
 type Store struct {
-	opts    Options
-	client  atomic.Pointer[valkey.Client]
-	breaker *gobreaker.CircuitBreaker[valkey.ValkeyResult]
-	slots   chan struct{}
-	watch   *watcher
-	demoted atomic.Bool   // the server behind the connection has become a replica
-	alive   atomic.Bool   // it answered the last probe
-	retired valkey.Client // replaced, and closed a probe later, when its last calls are over; probe's own
+	opts  Options
+	nodes *nodes
+	slots chan struct{} // the bulkhead
+	watch *watcher
 
 	open, update, end, meta *valkey.Lua
 }
@@ -53,9 +50,13 @@ var _ sessions.Live = (*Store)(nil)
 
 // Options are a store's settings. Zero means default.
 type Options struct {
-	// URL is unix:///path, redis://, valkey://, rediss:// or valkeys://, with
-	// ?addr=host:port for the other nodes of a cluster.
-	URL  string
+	// URL is unix:///path, redis://, valkey://, rediss:// or valkeys://. A
+	// cluster is told from a server by asking; ?addr=host:port names further
+	// nodes of it to begin with. ?master_set=name makes the hosts sentinels.
+	URL string
+	// CA is the PEM of the authority that signed the servers' certificates.
+	// Empty: the system's roots. All servers must answer to the URL's host name.
+	CA   []byte
 	Live sessions.LiveOptions
 	// Now drives the scripts' clock, for tests and replays. Nil: the store's
 	// own TIME, which is what production wants.
@@ -72,8 +73,8 @@ type Options struct {
 type Metrics interface {
 	// StoreCall: verb is one of Verbs, result one of Results.
 	StoreCall(verb, result string, took time.Duration)
-	// StoreBreaker: closed, half-open or open. Called under the breaker's
-	// lock: it must only set a gauge.
+	// StoreBreaker: closed, half-open or open, the worst of a cluster's. Called
+	// under a breaker's lock: it must only set a gauge.
 	StoreBreaker(state string)
 }
 
@@ -102,61 +103,28 @@ func (o Options) withDefaults() Options {
 // New checks the settings; it does no I/O.
 func New(opts Options) (*Store, error) {
 	opts = opts.withDefaults()
-	if _, err := clientOption(opts.URL); err != nil {
+	if _, err := clientOption(opts); err != nil {
 		return nil, err
 	}
 	s := &Store{
-		opts: opts, slots: make(chan struct{}, opts.MaxInFlight),
+		opts: opts, slots: make(chan struct{}, opts.MaxInFlight), nodes: newNodes(opts),
 		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(withSettings(updateLua, updateSettings(opts.Live))),
 		end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
 	}
-	s.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](s.breakerSettings())
-	s.watch = newWatcher(opts.URL, opts.Log)
+	s.watch = newWatcher(s.nodes, opts.Log)
 	return s, nil
-}
-
-// breakerSettings: a rolling ten seconds; half of at least twenty calls failed
-// opens it, two seconds later three probes in a row close it. What the store
-// refuses is an answer, and a caller that left says nothing about the store.
-func (s *Store) breakerSettings() gobreaker.Settings {
-	return gobreaker.Settings{
-		Name: "live-store", MaxRequests: 3, Timeout: 2 * time.Second,
-		Interval: 10 * time.Second, BucketPeriod: time.Second,
-		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
-		},
-		IsSuccessful: answered,
-		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
-		OnStateChange: func(_ string, _, to gobreaker.State) {
-			s.opts.Metrics.StoreBreaker(to.String())
-		},
-	}
-}
-
-// answered reports whether a call says that the store is well. An error that the
-// server itself gives is an answer: a store that is full still removes and
-// reads, and must not be cut off from that. But not one that says that it cannot
-// serve at all just now.
-func answered(err error) bool {
-	said, ok := valkey.IsValkeyErr(err)
-	if err == nil || !ok {
-		return err == nil
-	}
-	for _, unwell := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"} {
-		if strings.HasPrefix(said.Error(), unwell) {
-			return false
-		}
-	}
-	return true
 }
 
 // clientOption is the settings that LIBRARIES measured: one connection that
 // pipelines always, so that a caller's deadline never closes it; no retries of
 // its own, the breaker owns that; a second to notice a dead peer.
-func clientOption(url string) (valkey.ClientOption, error) {
-	opt, err := valkey.ParseURL(url)
+func clientOption(o Options) (valkey.ClientOption, error) {
+	opt, err := valkey.ParseURL(o.URL)
 	if err != nil {
 		return opt, fmt.Errorf("live store url: %w", err)
+	}
+	if err := trust(opt.TLSConfig, o.CA); err != nil {
+		return opt, err
 	}
 	opt.PipelineMultiplex = -1
 	opt.AlwaysPipelining = true
@@ -167,93 +135,50 @@ func clientOption(url string) (valkey.ClientOption, error) {
 	opt.Dialer.KeepAlive = time.Second
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
 	opt.ClientName = "doorstep"
+	// Sentinels are reached as the servers are, but take no user of theirs.
+	// Without the interval one missed announcement binds us to the old primary.
+	opt.Sentinel.Dialer, opt.Sentinel.TLSConfig = opt.Dialer, opt.TLSConfig
+	opt.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	return opt, nil
 }
 
-// Run connects, keeps the connection probed, and runs the watcher, until ctx
-// ends; then it closes them. Call it once.
-func (s *Store) Run(ctx context.Context) error {
-	watched := make(chan struct{})
-	go func() { defer close(watched); s.watch.run(ctx) }()
-	s.probe(ctx)
-	<-watched
-	s.closeRetired()
-	if c := s.client.Swap(nil); c != nil {
-		(*c).Close()
+// trust makes an authority of the caller's own the only one.
+func trust(config *tls.Config, ca []byte) error {
+	if len(ca) == 0 {
+		return nil
+	}
+	if config == nil {
+		return errors.New("live store ca: the url asks for no TLS: write rediss:// or valkeys://")
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(ca) {
+		return errors.New("live store ca: no certificate in it")
 	}
 	return nil
 }
 
-// probe is what reconnects: while the breaker is open no caller's short
-// deadline can spoil a dial, and this long one wins it. Without it a store
-// that takes longer to dial than a call may last never comes back.
-func (s *Store) probe(ctx context.Context) {
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		s.ping(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+// Run finds out what the URL leads to, keeps a connection to every server of it
+// that takes our calls, and the wake-ups, until ctx ends; then it closes them.
+// Call it once.
+func (s *Store) Run(ctx context.Context) error {
+	s.nodes.run(ctx, s.watch.feed)
+	return nil
 }
 
-func (s *Store) ping(ctx context.Context) {
-	s.closeRetired()
-	if s.client.Load() == nil || s.demoted.Swap(false) {
-		s.connect()
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	c := *s.client.Load()
-	err := c.Do(ctx, c.B().Ping().Build()).Error()
-	s.alive.Store(err == nil)
-	if err != nil && ctx.Err() == nil {
-		s.opts.Log.DebugContext(ctx, "live store probe", slog.Any("error", err))
-	}
-}
-
-func (s *Store) connect() {
-	opt, err := clientOption(s.opts.URL)
-	if err == nil {
-		var c valkey.Client
-		if c, err = valkey.NewClient(opt); err == nil {
-			if old := s.client.Swap(&c); old != nil {
-				s.retired = *old
-			}
-			s.alive.Store(true)
-			s.opts.Log.Info("live store connected")
-			return
-		}
-	}
-	s.opts.Log.Warn("live store not reached", slog.Any("error", err))
-}
-
-func (s *Store) closeRetired() {
-	if s.retired != nil {
-		s.retired.Close()
-		s.retired = nil
-	}
-}
-
-// Ready reports whether the store answers: it did so to the last probe, and the
-// breaker is not open. Half open counts: without traffic nothing would close it.
-func (s *Store) Ready() bool {
-	return s.client.Load() != nil && s.alive.Load() && s.breaker.State() != gobreaker.StateOpen
-}
+// Ready reports whether the store answers, all of it: every server did so to
+// its last probe, and no breaker is open. Half open counts: without traffic
+// nothing would close it.
+func (s *Store) Ready() bool { return s.nodes.ready() }
 
 var (
 	errNotConnected = errors.New("not connected yet")
 	errTooMany      = errors.New("too many calls in flight")
 )
 
-// call runs one command, and tells the metrics.
-func (s *Store) call(ctx context.Context, verb string, f func(context.Context, valkey.Client) valkey.ValkeyResult) (valkey.ValkeyResult, error) {
+// call runs one command on the server that holds key, and tells the metrics.
+func (s *Store) call(ctx context.Context, verb, key string, f exchange) (valkey.ValkeyResult, error) {
 	began := time.Now()
-	res, err := s.guarded(ctx, f)
+	res, err := s.guarded(ctx, key, f)
 	s.opts.Metrics.StoreCall(verb, resultOf(err), time.Since(began))
 	if err != nil {
 		return res, s.fault(ctx, verb, err)
@@ -261,10 +186,15 @@ func (s *Store) call(ctx context.Context, verb string, f func(context.Context, v
 	return res, nil
 }
 
-// guarded runs one command under the bulkhead, the breaker and the deadline.
-func (s *Store) guarded(ctx context.Context, f func(context.Context, valkey.Client) valkey.ValkeyResult) (valkey.ValkeyResult, error) {
-	client := s.client.Load()
-	if client == nil {
+// exchange is one round trip on a connection; what fails for a missing script is
+// sent once more with it.
+type exchange func(context.Context, valkey.Client) valkey.ValkeyResult
+
+// guarded runs one command under the bulkhead and the deadline, which the
+// redirections of a cluster share.
+func (s *Store) guarded(ctx context.Context, key string, f exchange) (valkey.ValkeyResult, error) {
+	n := s.nodes.of(key)
+	if n == nil {
 		return valkey.ValkeyResult{}, errNotConnected
 	}
 	select {
@@ -273,33 +203,22 @@ func (s *Store) guarded(ctx context.Context, f func(context.Context, valkey.Clie
 	default:
 		return valkey.ValkeyResult{}, errTooMany
 	}
-	return s.breaker.Execute(func() (valkey.ValkeyResult, error) {
-		ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-		defer cancel()
-		res := f(ctx, *client)
-		return res, s.faultOf(ctx, res)
-	})
-}
-
-// faultOf is nil for an answer. A nil reply is one.
-//
-// A server that has become a replica answers pings and refuses writes for ever:
-// the one with the writes has another address by now, or will soon have, behind
-// the same name. So the next probe connects anew.
-func (s *Store) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
-	err := res.Error()
-	if err == nil || valkey.IsValkeyNil(err) {
-		return nil
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	res, err := n.do(ctx, f)
+	for range maxRedirections {
+		to, asking, redirected := s.nodes.redirection(key, n, err)
+		if !redirected {
+			break
+		}
+		if asking {
+			res, err = to.do(ctx, func(ctx context.Context, c valkey.Client) valkey.ValkeyResult { return f(ctx, asker{c}) })
+		} else {
+			res, err = to.do(ctx, f)
+		}
+		n = to
 	}
-	// The caller's own cancellation must not count against the store; our
-	// deadline must.
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	if refused, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(refused.Error(), "READONLY") {
-		s.demoted.Store(true)
-	}
-	return err
+	return res, err
 }
 
 func (s *Store) fault(ctx context.Context, verb string, err error) error {

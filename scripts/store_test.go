@@ -27,10 +27,11 @@ const (
 )
 
 // impatient is a breaker that probes after a tenth of a second.
-func impatient(s *Store) {
-	settings := s.breakerSettings()
-	settings.Timeout = 100 * time.Millisecond
-	s.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](settings)
+func impatient(s *Store) { s.nodes.open = 100 * time.Millisecond }
+
+// breaker is the one server's.
+func (s *Store) breaker() *gobreaker.CircuitBreaker[valkey.ValkeyResult] {
+	return s.nodes.at(0).breaker
 }
 
 func latest(ctx context.Context, s *Store) error {
@@ -56,7 +57,7 @@ func trip(t *testing.T, s *Store) {
 	t.Helper()
 	eventually(t, func() bool {
 		atOnce(25, func() { _ = latest(t.Context(), s) })
-		return s.breaker.State() == gobreaker.StateOpen
+		return s.breaker().State() == gobreaker.StateOpen
 	})
 }
 
@@ -228,8 +229,8 @@ func TestStore_caller_leaves(t *testing.T) {
 		assert.ErrorIs(t, err, context.Canceled)
 		assert.NotErrorIs(t, err, sessions.ErrUnavailable)
 	})
-	require.Zero(t, s.breaker.Counts().TotalFailures)
-	require.Equal(t, gobreaker.StateClosed, s.breaker.State())
+	require.Zero(t, s.breaker().Counts().TotalFailures)
+	require.Equal(t, gobreaker.StateClosed, s.breaker().State())
 	require.NoError(t, server.Resume())
 	healed(t, s)
 }
@@ -249,7 +250,7 @@ func TestStore_bulkhead(t *testing.T) {
 		require.ErrorIs(t, err, sessions.ErrUnavailable)
 		require.ErrorIs(t, err, errTooMany)
 	}
-	require.Zero(t, s.breaker.Counts().TotalFailures, "a full house is no fault of the store")
+	require.Zero(t, s.breaker().Counts().TotalFailures, "a full house is no fault of the store")
 	require.NoError(t, server.Resume())
 	waiting.Wait()
 	require.NoError(t, latest(t.Context(), s))
@@ -387,31 +388,4 @@ func (r *recorder) breaker() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.states)
-}
-
-// On a cluster there are no wake-ups yet, and no panic either: the connection
-// that they need is one a node.
-func TestStore_cluster(t *testing.T) {
-	t.Parallel()
-	server := spawntest.PrivateWith(t, spawn.Valkey, spawn.Options{Cluster: true})
-	raw := rawClientOfNode(t, server.Addr())
-	require.NoError(t, do(t, raw, "CLUSTER", "ADDSLOTSRANGE", "0", "16383").Error())
-	s := running(t, Options{URL: "redis://" + server.Addr()})
-	eventually(t, s.Ready)
-	for range 3 {
-		j := journeyNow()
-		eventually(t, func() bool { opened, err := s.Open(t.Context(), j); return err == nil && opened })
-		stop, err := s.Watch(t.Context(), j.Ref, func() {})
-		require.NoError(t, err)
-		defer stop()
-		requireTakesFix(t, s, j)
-	}
-}
-
-func rawClientOfNode(t *testing.T, addr string) valkey.Client {
-	t.Helper()
-	c, err := valkey.NewClient(valkey.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true})
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
-	return c
 }

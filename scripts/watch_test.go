@@ -50,26 +50,31 @@ func (w watched) requireWoken(t testing.TB, atLeast int64) {
 	eventually(t, func() bool { return w.wakes.Load() >= atLeast })
 }
 
-// subscribers asks the server how many it has on a channel.
-func subscribers(t testing.TB, raw valkey.Client, ref sessions.Ref) int64 {
+// subscribers asks every server how many it has on a channel.
+func subscribers(t testing.TB, raw valkey.Client, ref sessions.Ref) (sum int64) {
 	t.Helper()
-	reply, err := do(t, raw, "PUBSUB", "SHARDNUMSUB", liveChannel(ref)).ToArray()
-	require.NoError(t, err)
-	n, err := reply[1].AsInt64()
-	require.NoError(t, err)
-	return n
+	for _, server := range raw.Nodes() {
+		reply, err := do(t, server, "PUBSUB", "SHARDNUMSUB", liveChannel(ref)).ToArray()
+		require.NoError(t, err)
+		n, err := reply[1].AsInt64()
+		require.NoError(t, err)
+		sum += n
+	}
+	return sum
+}
+
+var watchTests = map[string]func(*testing.T, string, valkey.Client){
+	"confirmed_before_it_returns":         testConfirmed,
+	"one_subscription_a_channel":          testShared,
+	"left_lazily":                         testLazily,
+	"left_and_come_back_to":               testComeBack,
+	"comes_and_goes":                      testChurn,
+	"a_caller_who_has_left_does_not_wait": testLeaver,
 }
 
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(*testing.T, string, valkey.Client){
-		"confirmed_before_it_returns":         testConfirmed,
-		"one_subscription_a_channel":          testShared,
-		"left_lazily":                         testLazily,
-		"left_and_come_back_to":               testComeBack,
-		"comes_and_goes":                      testChurn,
-		"a_caller_who_has_left_does_not_wait": testLeaver,
-	} {
+	for name, test := range watchTests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			spawntest.Each(t, func(t *testing.T, url string) {
@@ -122,7 +127,7 @@ func testComeBack(t *testing.T, url string, raw valkey.Client) {
 	s := connected(t, Options{URL: url}, patient)
 	ref := newRef()
 	watch(t, s, ref).stop()
-	require.NoError(t, s.watch.sweep(t.Context(), s.watch.current()))
+	s.watch.tidy(t, slotOf(liveChannel(ref)))
 	require.EqualValues(t, 1, subscribers(t, raw, ref), "it stays for the next poll")
 	again := watch(t, s, ref)
 	again.tell(t, raw)
@@ -150,10 +155,20 @@ func testChurn(t *testing.T, url string, raw valkey.Client) {
 	}
 }
 
-func (w *watcher) current() *feed {
+// current is the one server's connection.
+func (w *watcher) current() *link { return w.nodes.at(0).feed.link.Load() }
+
+func (w *watcher) watched() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.feed
+	return names(w.subs)
+}
+
+// tidy has the feed of a slot's server see to its channels, now.
+func (w *watcher) tidy(t testing.TB, slot uint16) {
+	t.Helper()
+	f := w.nodes.at(slot).feed
+	require.NoError(t, w.tend(t.Context(), f, f.link.Load()))
 }
 
 // The first on a channel subscribes for all; the others need not stay for it.
@@ -290,7 +305,7 @@ func TestWatch_many_channels(t *testing.T) {
 		w.requireWoken(t, 2)
 		w.stop()
 	}
-	require.NoError(t, s.watch.sweep(t.Context(), s.watch.current()))
+	s.watch.tidy(t, 0)
 	require.Zero(t, channelCount(t, raw))
 }
 

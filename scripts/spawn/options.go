@@ -24,6 +24,8 @@ type Options struct {
 	// TempDir is where the server's folder is made. Empty: os.TempDir(), or
 	// /tmp where that is too long for a socket's path.
 	TempDir string
+
+	watches string // a sentinel's task, in the words of its file
 }
 
 func (o Options) withDefaults() (Options, error) {

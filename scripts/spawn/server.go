@@ -157,7 +157,11 @@ func (s *Server) launch(ctx context.Context) error {
 	}
 	defer func() { _ = log.Close() }() // the child has its own copy
 
-	cmd := exec.Command(s.options.Path, s.args()...) // not CommandContext: ctx bounds the start, not the life
+	args, err := s.args()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(s.options.Path, args...) // not CommandContext: ctx bounds the start, not the life
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir.Path(), log, log
 	process, err := child.Start(cmd)
 	if err != nil {
@@ -173,9 +177,12 @@ func (s *Server) launch(ctx context.Context) error {
 	return nil
 }
 
-// args: no configuration file is read, so what is not here is the server's
-// own default.
-func (s *Server) args() []string {
+// args: no configuration file is read, except by a sentinel, so what is not
+// here is the server's own default.
+func (s *Server) args() ([]string, error) {
+	if s.options.watches != "" {
+		return s.sentinelArgs()
+	}
 	args := []string{
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
 		"--unixsocket", s.Socket(), "--unixsocketperm", "700",
@@ -184,7 +191,7 @@ func (s *Server) args() []string {
 	if s.options.Cluster {
 		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.busPort))
 	}
-	return append(args, s.options.Args...)
+	return append(args, s.options.Args...), nil
 }
 
 // awaitPong tries every 2 ms: a try costs microseconds on a unix socket.

@@ -1,0 +1,183 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"github.com/valkey-io/valkey-go"
+)
+
+// node is one server that takes our calls: the only one, a cluster's primary,
+// or whichever the sentinels name. It has a connection, a breaker before it and
+// a probe behind it of its own, so that a server that is away or stalls costs
+// the others of its cluster nothing.
+type node struct {
+	addr    string // host:port, a socket's path, or empty for the sentinels' choice
+	option  valkey.ClientOption
+	log     *slog.Logger
+	breaker *gobreaker.CircuitBreaker[valkey.ValkeyResult]
+	feed    *feed
+
+	client  atomic.Pointer[valkey.Client]
+	demoted atomic.Bool                     // the server behind the connection has become a replica
+	alive   atomic.Bool                     // it answered the last probe
+	state   atomic.Pointer[gobreaker.State] // the breaker's, readable under its lock
+	retired valkey.Client                   // replaced, and closed a probe later, when its last calls are over; probe's own
+
+	troubled func() // told of every call that got no answer
+}
+
+// breakerSettings: a rolling ten seconds; half of at least twenty calls failed
+// opens it, half a second later three probes in a row close it. That is as long
+// as the slowest usual dial, which only the probe's patience brings about, and
+// within the second that a failover may cost on top. What the store refuses is
+// an answer, and a caller that left says nothing about the store.
+func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreaker.Settings {
+	return gobreaker.Settings{
+		Name: "live-store", MaxRequests: 3, Timeout: open,
+		Interval: 10 * time.Second, BucketPeriod: time.Second,
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
+		},
+		IsSuccessful:  answered,
+		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(_ string, _, to gobreaker.State) { changed(to) },
+	}
+}
+
+// answered reports whether a call says that the store is well. An error that the
+// server itself gives is an answer: a store that is full still removes and
+// reads, and must not be cut off from that. But not one that says that it cannot
+// serve at all just now.
+func answered(err error) bool {
+	said, ok := valkey.IsValkeyErr(err)
+	if err == nil || !ok {
+		return err == nil
+	}
+	for _, unwell := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"} {
+		if strings.HasPrefix(said.Error(), unwell) {
+			return false
+		}
+	}
+	return true
+}
+
+// do runs one command under the breaker. ctx carries the call's deadline.
+func (n *node) do(ctx context.Context, f exchange) (valkey.ValkeyResult, error) {
+	client := n.client.Load()
+	if client == nil {
+		n.troubled()
+		return valkey.ValkeyResult{}, errNotConnected
+	}
+	res, err := n.breaker.Execute(func() (valkey.ValkeyResult, error) {
+		res := f(ctx, *client)
+		return res, n.faultOf(ctx, res)
+	})
+	if !answered(err) {
+		n.troubled()
+	}
+	return res, err
+}
+
+// faultOf is nil for an answer. A nil reply is one.
+//
+// A server that has become a replica answers pings and refuses writes for ever:
+// the one with the writes has another address by now, or will soon have, behind
+// the same name. So the next probe connects anew.
+func (n *node) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
+	err := res.Error()
+	if err == nil || valkey.IsValkeyNil(err) {
+		return nil
+	}
+	// The caller's own cancellation must not count against the store; our
+	// deadline must.
+	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if refused, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(refused.Error(), "READONLY") {
+		n.demoted.Store(true)
+	}
+	return err
+}
+
+// run keeps the connection until ctx ends.
+func (n *node) run(ctx context.Context) {
+	n.probe(ctx)
+	n.closeRetired()
+	if c := n.client.Swap(nil); c != nil {
+		(*c).Close()
+	}
+}
+
+// probe is what reconnects: while the breaker is open no caller's short
+// deadline can spoil a dial, and this long one wins it. Without it a store
+// that takes longer to dial than a call may last never comes back.
+func (n *node) probe(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		n.ping(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *node) ping(ctx context.Context) {
+	n.closeRetired()
+	if n.client.Load() == nil || n.demoted.Swap(false) {
+		n.connect()
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c := *n.client.Load()
+	err := c.Do(ctx, c.B().Ping().Build()).Error()
+	n.alive.Store(err == nil)
+	if err != nil && ctx.Err() == nil {
+		n.troubled()
+		n.log.DebugContext(ctx, "live store probe", slog.Any("error", err))
+	}
+}
+
+func (n *node) connect() {
+	c, err := valkey.NewClient(n.option)
+	if err != nil {
+		n.log.Warn("live store not reached", slog.Any("error", err))
+		return
+	}
+	if old := n.client.Swap(&c); old != nil {
+		n.retired = *old
+	}
+	n.alive.Store(true)
+	n.log.Info("live store connected")
+}
+
+func (n *node) closeRetired() {
+	if n.retired != nil {
+		n.retired.Close()
+		n.retired = nil
+	}
+}
+
+// ready reports whether the server answers. It must not be asked under the
+// breaker's lock.
+func (n *node) ready() bool {
+	return n.client.Load() != nil && n.alive.Load() && n.breaker.State() != gobreaker.StateOpen
+}
+
+// asker goes before a command that a cluster sends to a slot's next owner while
+// the slot is still on its way.
+type asker struct{ valkey.Client }
+
+// Do sends both as one: nothing of another caller's can come between.
+func (a asker) Do(ctx context.Context, cmd valkey.Completed) valkey.ValkeyResult {
+	return a.DoMulti(ctx, a.B().Asking().Build(), cmd)[1]
+}

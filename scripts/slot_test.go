@@ -1,0 +1,36 @@
+package scripts
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/scripts/spawn"
+	"doorstep/scripts/spawn/spawntest"
+)
+
+// A cluster's own opinion.
+func TestSlotOf(t *testing.T) {
+	t.Parallel()
+	server := spawntest.PrivateWith(t, spawn.Valkey, spawn.Options{Cluster: true})
+	keys := []string{"", "foo", "{}", "{}foo", "{foo", "foo}", "{foo}", "a{foo}b{bar}", "{{foo}}", "}{foo}", "123456789"}
+	for range 50 {
+		ref := newRef()
+		keys = append(keys, journeyKey(ref), liveChannel(ref), metaKey(ref.SessionID))
+		require.Equal(t, slotOf(journeyKey(ref)), slotOf(liveChannel(ref)))
+	}
+	for _, key := range keys {
+		want, err := server.Do(t.Context(), "CLUSTER", "KEYSLOT", key)
+		require.NoError(t, err)
+		require.Equal(t, want, strconv.Itoa(int(slotOf(key))), key)
+	}
+}
+
+func BenchmarkSlotOf(b *testing.B) {
+	key := journeyKey(newRef())
+	b.ReportAllocs()
+	for b.Loop() {
+		slotOf(key)
+	}
+}
