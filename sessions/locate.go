@@ -31,9 +31,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	}
 	switch {
 	case err != nil:
-		if errors.Is(err, ErrUnavailable) {
-			s.opts.Tally.heard(ref, s.opts.Now())
-		}
+		s.heard(ref, err)
 		return Receipt{}, liveDown(err)
 	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
 		return Receipt{}, errNoJourney
@@ -43,10 +41,48 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	return receipt, nil
 }
 
+// heard notes that a phone has spoken to a store that was away. Nobody can say
+// then whether there is such a journey, and made-up ids must not fill the tally:
+// so a caller is heard no more often than it may look up.
+func (s *Service) heard(ref Ref, err error) {
+	now := s.opts.Now()
+	if errors.Is(err, ErrUnavailable) && s.voices.Take(ref.TrainerID, now) == 0 {
+		s.opts.Tally.heard(ref, now)
+	}
+}
+
+// ErrLookups is the cause of RateLimited when a caller has asked too often for
+// sessions or journeys that are not there, or not theirs.
+var ErrLookups = errors.New("look-ups of one caller")
+
+// lookUp begins a look into the repository for a session that the live store
+// does not know. Nobody's ids may become a flood of those; admins, who may see
+// every session, are the house's own.
+func (s *Service) lookUp(c Caller) error {
+	if c.Role == Admin {
+		return nil
+	}
+	wait := s.slow.Take(c.ID, s.opts.Now())
+	if wait == 0 {
+		return nil
+	}
+	e := Fault(RateLimited, "too many requests for sessions that are not there or journeys that are not active", ErrLookups)
+	e.RetryAfter = wait
+	return e
+}
+
+// foundFor ends a look-up that was not for nothing, which is free: a live store
+// that forgets, or is away, must not make an honest caller wait.
+func (s *Service) foundFor(c Caller) {
+	if c.Role != Admin {
+		s.slow.GiveBack(c.ID)
+	}
+}
+
 // restoreFor puts a journey of this trainer back into the live store.
 func (s *Service) restoreFor(ctx context.Context, c Caller, id ID) error {
-	if wait := s.slow.take(c.ID, s.opts.Now()); wait > 0 {
-		return &Error{Code: RateLimited, Message: "too many updates for journeys that are not active", RetryAfter: wait}
+	if err := s.lookUp(c); err != nil {
+		return err
 	}
 	session, err := s.repo.Session(ctx, id)
 	switch {
@@ -85,24 +121,40 @@ func (v View) ETASeconds() *int64 {
 	return &seconds
 }
 
-// Ref finds where a session's journey lives, for a caller who may see it.
-// Errors: SessionNotFound, Forbidden, DatabaseUnavailable.
+// Ref finds where a session's journey lives, for a caller who may see it. One
+// round trip to the live store; a session that it does not know is asked of the
+// repository, at a bounded rate per caller where that was for nothing.
+// Errors: SessionNotFound, Forbidden, RateLimited, DatabaseUnavailable.
 func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known, err := s.live.Meta(ctx, id)
 	if err != nil || !known {
-		session, err := s.repo.Session(ctx, id)
-		if err != nil {
+		if meta, err = s.metaFor(ctx, c, id); err != nil {
 			return Ref{}, err
 		}
-		meta = session.Meta()
-		// Only a hint for the next read; a store that is down will be told
-		// then.
-		_ = s.live.SetMeta(ctx, id, meta)
 	}
 	if !meta.HasParty(c) {
 		return Ref{}, errNotParty
 	}
 	return Ref{TrainerID: meta.TrainerID, SessionID: id}, nil
+}
+
+// metaFor reads the parties of a session from the repository, and tells the
+// live store.
+func (s *Service) metaFor(ctx context.Context, c Caller, id ID) (Meta, error) {
+	if err := s.lookUp(c); err != nil {
+		return Meta{}, err
+	}
+	session, err := s.repo.Session(ctx, id)
+	// Who hangs up pays: a query cut short costs a connection, too.
+	if ctx.Err() == nil && (CodeOf(err) == DatabaseUnavailable || err == nil && session.HasParty(c)) {
+		s.foundFor(c)
+	}
+	if err != nil {
+		return Meta{}, err
+	}
+	// Only a hint for the next read; a store that is down will be told then.
+	_ = s.live.SetMeta(ctx, id, session.Meta())
+	return session.Meta(), nil
 }
 
 // View reads a journey through a Ref that Service.Ref gave. A journey that the

@@ -2,6 +2,7 @@ package sessions_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,4 +55,149 @@ func TestService_Update_started_again_while_the_live_store_was_away(t *testing.T
 	receipt, err := service.Update(ctx, trainer, s.ID, fix)
 	require.NoError(t, err)
 	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
+}
+
+// countedReads is a repository that counts the reads of one session.
+type countedReads struct {
+	sessions.Repository
+	reads atomic.Int64
+}
+
+func (r *countedReads) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
+	r.reads.Add(1)
+	return r.Repository.Session(ctx, id)
+}
+
+// away is a live store that cannot be asked.
+type away struct{ sessions.Live }
+
+func (away) Meta(context.Context, sessions.ID) (sessions.Meta, bool, error) {
+	return sessions.Meta{}, false, sessions.ErrUnavailable
+}
+
+func (away) SetMeta(context.Context, sessions.ID, sessions.Meta) error {
+	return sessions.ErrUnavailable
+}
+
+func (away) Publish(context.Context, sessions.Ref, sessions.Fix) (sessions.Receipt, error) {
+	return sessions.Receipt{}, sessions.ErrUnavailable
+}
+
+// lookups is a service whose reads of the repository are counted, on a clock
+// that is moved by hand.
+type lookups struct {
+	*sessions.Service
+	repo  *countedReads
+	tally *sessions.Tally
+	now   time.Time
+}
+
+func countLookups(t *testing.T, live func(sessions.Live) sessions.Live) *lookups {
+	t.Helper()
+	records := sessions.NewMemoryRepository(nil)
+	l := &lookups{now: time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)}
+	clock := func() time.Time { return l.now }
+	l.repo = &countedReads{Repository: records}
+	l.tally = sessions.NewTally(records, sessions.TallyOptions{})
+	l.Service = sessions.NewService(l.repo, live(sessions.NewMemory(sessions.LiveOptions{}, clock)), sessions.ServiceOptions{
+		Now: clock, Tally: l.tally, RestoreEvery: time.Second, RestoreBurst: 10,
+	})
+	return l
+}
+
+func asItIs(l sessions.Live) sessions.Live { return l }
+
+func TestService_lookups(t *testing.T) {
+	t.Parallel()
+	fix := sessions.Fix{Point: geo.MustPoint(52.01, 5), AccuracyM: 5}
+	flood := func(t *testing.T, l *lookups, c sessions.Caller, ask func(sessions.ID) error) {
+		t.Helper()
+		refused := 0
+		for range 1000 {
+			if err := ask(sessions.NewID()); sessions.CodeOf(err) == sessions.RateLimited {
+				require.ErrorIs(t, err, sessions.ErrLookups)
+				refused++
+			}
+		}
+		require.Equal(t, []any{990, int64(10)}, []any{refused, l.repo.reads.Load()}, "%s: ten reads for a thousand made-up ids", c.Role)
+		l.now = l.now.Add(3 * time.Second)
+		for range 1000 {
+			_ = ask(sessions.NewID())
+		}
+		require.EqualValues(t, 13, l.repo.reads.Load(), "and one a second from then on")
+	}
+	t.Run("of_made_up_ids_are_few/live_read", func(t *testing.T) {
+		t.Parallel()
+		for _, role := range []sessions.Role{sessions.Trainer, sessions.Student} {
+			l, c := countLookups(t, asItIs), sessions.Caller{ID: sessions.NewID(), Role: role}
+			flood(t, l, c, func(id sessions.ID) error { _, err := l.Ref(t.Context(), c, id); return err })
+		}
+	})
+	t.Run("of_made_up_ids_are_few/update", func(t *testing.T) {
+		t.Parallel()
+		l, c := countLookups(t, asItIs), sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
+		flood(t, l, c, func(id sessions.ID) error { _, err := l.Update(t.Context(), c, id, fix); return err })
+	})
+	t.Run("of_made_up_ids_are_few/live_store_away", func(t *testing.T) {
+		t.Parallel()
+		l, c := countLookups(t, func(l sessions.Live) sessions.Live { return away{l} }), sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+		flood(t, l, c, func(id sessions.ID) error { _, err := l.Ref(t.Context(), c, id); return err })
+	})
+	t.Run("of_others_leave_a_caller_alone", func(t *testing.T) {
+		t.Parallel()
+		l := countLookups(t, asItIs)
+		flooder, other := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}, sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+		for range 100 {
+			_, _ = l.Ref(t.Context(), flooder, sessions.NewID())
+		}
+		_, err := l.Ref(t.Context(), other, sessions.NewID())
+		require.Equal(t, sessions.SessionNotFound, sessions.CodeOf(err))
+	})
+	t.Run("that_find_something_are_free", func(t *testing.T) {
+		t.Parallel()
+		l := countLookups(t, func(l sessions.Live) sessions.Live { return away{l} }) // so each read is a look-up
+		admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+		student := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+		s, _, err := l.Create(t.Context(), admin, sessions.Booking{TrainerID: sessions.NewID(), StudentID: student.ID, Home: geo.MustPoint(52, 5)})
+		require.NoError(t, err)
+		for range 100 {
+			_, err := l.Ref(t.Context(), student, s.ID)
+			require.NoError(t, err)
+		}
+		stranger := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+		for range 10 {
+			_, err := l.Ref(t.Context(), stranger, s.ID)
+			require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+		}
+		_, err = l.Ref(t.Context(), stranger, s.ID)
+		require.Equal(t, sessions.RateLimited, sessions.CodeOf(err), "somebody else's session is nothing, too")
+	})
+	t.Run("of_admins_are_not_counted", func(t *testing.T) {
+		t.Parallel()
+		l, admin := countLookups(t, asItIs), sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+		for range 100 {
+			_, err := l.Ref(t.Context(), admin, sessions.NewID())
+			require.Equal(t, sessions.SessionNotFound, sessions.CodeOf(err))
+		}
+	})
+	t.Run("of_who_hangs_up_count", func(t *testing.T) {
+		t.Parallel()
+		l, c := countLookups(t, asItIs), sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 100 {
+			_, _ = l.Ref(gone, c, sessions.NewID())
+		}
+		require.EqualValues(t, 10, l.repo.reads.Load())
+	})
+	t.Run("bound_what_is_heard_while_the_live_store_is_away", func(t *testing.T) {
+		t.Parallel()
+		l, c := countLookups(t, func(l sessions.Live) sessions.Live { return away{l} }), sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
+		for range 1000 {
+			_, err := l.Update(t.Context(), c, sessions.NewID(), fix)
+			require.Equal(t, sessions.LiveStoreUnavailable, sessions.CodeOf(err), "the phone is answered all the same")
+		}
+		require.Equal(t, 10, l.tally.Journeys())
+		require.Zero(t, l.repo.reads.Load())
+	})
 }

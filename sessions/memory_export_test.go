@@ -22,3 +22,10 @@ func (m *Memory) Size() (journeys, metas, watched int) {
 	defer m.mu.Unlock()
 	return len(m.journeys), len(m.metas), len(m.watchers)
 }
+
+// Journeys is how many journeys the tally counts.
+func (t *Tally) Journeys() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.journeys)
+}

@@ -19,10 +19,11 @@ import (
 // stops no start and no stop; its hash is put right by the next call that
 // finds it, by the clean-up consumer, or by its own expiry.
 type Service struct {
-	repo Repository
-	live Live
-	opts ServiceOptions
-	slow *callerLimit
+	repo   Repository
+	live   Live
+	opts   ServiceOptions
+	slow   *CallerLimit // looks into the repository, see lookUp
+	voices *CallerLimit // see heard
 
 	sighted chan sighted // suspicions on their way to Report
 }
@@ -42,8 +43,9 @@ type ServiceOptions struct {
 	// ApproachFor is how long a track that began anew must go on plausibly
 	// before it can arrive. 60 s.
 	ApproachFor time.Duration
-	// RestoreEvery and RestoreBurst bound, per caller, how often a missing
-	// hash may cost a look into the repository. 1 s, 10.
+	// RestoreEvery and RestoreBurst bound, per caller, how often a session that
+	// the live store does not know may cost a look into the repository that
+	// finds nothing for the caller. 1 s, 10.
 	RestoreEvery time.Duration
 	RestoreBurst int
 	// OnEvents is called after a commit that raised events: a hint to the
@@ -71,7 +73,9 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.RestoreBurst = cmp.Or(opts.RestoreBurst, 10)
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
 	return &Service{
-		repo: repo, live: live, opts: opts, slow: newCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
+		repo: repo, live: live, opts: opts,
+		slow:    NewCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
+		voices:  NewCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
 		sighted: make(chan sighted, suspicionQueue),
 	}
 }
