@@ -22,6 +22,7 @@ type Metrics struct {
 	arrivals      *prometheus.CounterVec
 	unauthentic   *prometheus.CounterVec
 	connsShed     *prometheus.CounterVec
+	shed          *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	panics        prometheus.Counter
 	waiting       prometheus.Gauge
@@ -54,10 +55,12 @@ func New(reg prometheus.Registerer) *Metrics {
 		arrivals:    counter("arrivals_total", "Requests to arrive, by outcome; a repeat of one that did is one more that did.", "outcome"),
 		unauthentic: counter("unauthenticated_total", "Tokens refused, by reason.", "reason"),
 		connsShed:   counter("connections_shed_total", "Connections closed on arrival, by reason.", "reason"),
-		refused:     counter("requests_malformed_total", "Requests refused before any handler, by status.", "status"),
-		panics:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught."}),
-		waiting:     gauge("waits_open", "Long polls that are waiting."),
-		waits:       histogram("wait_duration_seconds", "How long polls waited, by outcome.", long, "outcome"),
+		shed: counter("requests_shed_total",
+			"Requests refused to keep the service for the rest, by reason (in_flight, waits, caller_rate, caller_waits, caller_lookups).", "reason"),
+		refused: counter("requests_malformed_total", "Requests refused before any handler, by status.", "status"),
+		panics:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught."}),
+		waiting: gauge("waits_open", "Long polls that are waiting."),
+		waits:   histogram("wait_duration_seconds", "How long polls waited, by outcome.", long, "outcome"),
 		storeCalls: counter("live_store_calls_total",
 			"Calls to the live store, by verb and result (ok, timeout, error, left; busy, breaker_open and not_connected were not sent).", "verb", "result"),
 		storeTook:     histogram("live_store_call_duration_seconds", "Round trips to the live store, script included, by verb.", fast, "verb"),
@@ -65,7 +68,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
 		keys:          gauge("jwks_keys", "Signing keys in use."),
 	}
-	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.unauthentic, m.connsShed, m.refused, m.panics,
+	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.unauthentic, m.connsShed, m.shed, m.refused, m.panics,
 		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.keysRefreshed, m.keys)
 	m.StoreBreaker("closed")
 	return m
@@ -95,6 +98,9 @@ func (m *Metrics) Unauthenticated(reason string) { m.unauthentic.WithLabelValues
 
 // ConnShed counts one connection that was closed on arrival.
 func (m *Metrics) ConnShed(why string) { m.connsShed.WithLabelValues(why).Inc() }
+
+// Shed counts one request that was refused to keep the service for the rest.
+func (m *Metrics) Shed(why string) { m.shed.WithLabelValues(why).Inc() }
 
 // RequestRefused counts one request that no handler saw.
 func (m *Metrics) RequestRefused(status int) { m.refused.WithLabelValues(strconv.Itoa(status)).Inc() }

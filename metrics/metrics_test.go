@@ -22,6 +22,8 @@ func TestMetrics(t *testing.T) {
 	m.Flagged("mock")
 	m.Unauthenticated("expired")
 	m.ConnShed("max_conns")
+	m.Shed("in_flight")
+	metrics.NewLoad(reg, func() int { return 7 }, func() int { return 9 })
 	m.RequestRefused(431)
 	m.Panicked()
 	m.Waiting(1)
@@ -44,6 +46,9 @@ func TestMetrics(t *testing.T) {
 		"doorstep_updates_total stored":                        1,
 		"doorstep_fix_flags_total mock":                        1,
 		"doorstep_unauthenticated_total expired":               1,
+		"doorstep_requests_shed_total in_flight":               1,
+		"doorstep_requests_in_flight":                          7,
+		"doorstep_connections_open":                            9,
 		"doorstep_connections_shed_total max_conns":            1,
 		"doorstep_requests_malformed_total 431":                1,
 		"doorstep_panics_total":                                1,

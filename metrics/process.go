@@ -39,6 +39,14 @@ func NewInFlight(reg prometheus.Registerer, read func() (calls, limit int)) {
 		}))
 }
 
+// NewLoad registers what the API is busy with: requests that are worked on, and
+// open connections. Both are asked at every scrape.
+func NewLoad(reg prometheus.Registerer, inFlight, conns func() int) {
+	reg.MustRegister(
+		gaugeFunc("requests_in_flight", "Requests being worked on; long polls that wait are not.", func() float64 { return float64(inFlight()) }),
+		gaugeFunc("connections_open", "Open connections: idle, waiting or working.", func() float64 { return float64(conns()) }))
+}
+
 // PoolState is a pool of database connections at one moment. The counts are
 // since the process began.
 type PoolState struct {

@@ -19,12 +19,7 @@ type handler func(ctx context.Context, c *app.RequestContext, caller sessions.Ca
 // fails open.
 func (a *API) authenticated(h handler) app.HandlerFunc {
 	return func(ctx context.Context, c *app.RequestContext) {
-		caller, err := a.deps.Tokens.Verify(ctx, bearer(c))
-		if err == nil {
-			err = h(ctx, c, caller)
-		} else {
-			err = a.unauthenticated(c, err)
-		}
+		err := a.admit(ctx, c, h)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
@@ -33,6 +28,23 @@ func (a *API) authenticated(h handler) app.HandlerFunc {
 			a.fail(c, err)
 		}
 	}
+}
+
+// admit runs h where there is room for one more request and the caller has not
+// had too many. The room is asked for first: verifying a token is work, too.
+func (a *API) admit(ctx context.Context, c *app.RequestContext, h handler) error {
+	if !a.work.begin() {
+		return errInFlight
+	}
+	defer a.work.end()
+	caller, err := a.deps.Tokens.Verify(ctx, bearer(c))
+	if err != nil {
+		return a.unauthenticated(c, err)
+	}
+	if err := a.paced(caller); err != nil {
+		return err
+	}
+	return h(ctx, c, caller)
 }
 
 // statusLeft is nginx's number for a caller who hung up before the answer.

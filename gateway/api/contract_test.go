@@ -51,6 +51,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/without a token": everyCallWithoutToken, "every call/too large": everyCallTooLarge,
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
+			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
 			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "too many waits": tooManyWaits,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -427,6 +428,7 @@ func (panics) Updated(string)                                          {}
 func (panics) Flagged(string)                                          {}
 func (panics) Arrived(string)                                          {}
 func (panics) Unauthenticated(string)                                  {}
+func (panics) Shed(string)                                             {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {
 	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
@@ -442,6 +444,46 @@ func everyCallBroken(t *testing.T, seen *coverage) {
 		if !c.open || c.op.OperationID == "readyz" {
 			h.do(t, c.method, "token", c.path, c.body).want(t, 500, sessions.Internal)
 		}
+	}
+}
+
+// A gateway that has room for no request is still healthy.
+func everyCallOverloaded(t *testing.T, seen *coverage) {
+	h := open(t, embedded, func(o *app.Options) { o.MaxInFlight = -1 })
+	h.seen = seen
+	n := 0.0
+	for _, c := range calls(t, sessions.NewID()) {
+		if c.open {
+			h.do(t, c.method, "", c.path, c.body).want(t, 200, "")
+			continue
+		}
+		refused := h.do(t, c.method, "", c.path, c.body).want(t, 503, sessions.Overloaded)
+		assert.Equal(t, "1", refused.header.Get("Retry-After"))
+		n++
+	}
+	assert.InDelta(t, n, h.metric(t, "doorstep_requests_shed_total", `reason="in_flight"`), 0)
+}
+
+// The second call of a caller who has one in a thousand seconds; admins have
+// as many as they like.
+func everyCallTooMany(t *testing.T, seen *coverage) {
+	h := open(t, embedded, func(o *app.Options) { o.CallerRate, o.CallerBurst = 0.001, 1 })
+	h.seen = seen
+	n := 0.0
+	for _, c := range calls(t, sessions.NewID()) {
+		if c.open {
+			continue
+		}
+		id := sessions.NewID()
+		h.get(t, h.token(t, id, sessions.Trainer), nowhere("")).want(t, 404, sessions.SessionNotFound)
+		refused := h.do(t, c.method, h.token(t, id, sessions.Student), c.path, c.body).want(t, 429, sessions.RateLimited)
+		assert.Equal(t, "1000", refused.header.Get("Retry-After"), "a caller is one in every role")
+		n++
+	}
+	assert.InDelta(t, n, h.metric(t, "doorstep_requests_shed_total", `reason="caller_rate"`), 0)
+	admin := h.token(t, sessions.NewID(), sessions.Admin)
+	for range 3 {
+		h.get(t, admin, nowhere("")).want(t, 404, sessions.SessionNotFound)
 	}
 }
 

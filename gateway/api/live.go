@@ -80,6 +80,8 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 ) error {
 	c.Set(waitedKey, true)
 	var view sessions.View
+	a.work.rest() // the hub has bounds of its own
+	defer a.work.resume()
 	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context) (bool, error) {
 		var err error
 		if view, err = a.deps.Sessions.Look(ctx, ref); err != nil || view.Degraded {

@@ -351,7 +351,10 @@ func TestLive_waits_are_limited(t *testing.T) {
 		v := h.begun(t)
 		h.wait(t, v.student, v, "&wait=30")
 		h.wait(t, v.trainer, v, "&wait=30")
-		h.get(t, v.admin, v.live("&wait=30")).want(t, 429, sessions.TooManyWaits)
+		full := h.get(t, v.admin, v.live("&wait=30")).want(t, 503, sessions.Overloaded) // no fault of the caller's
+		assert.Equal(t, "1", full.header.Get("Retry-After"))
+		assert.InDelta(t, 1, h.metric(t, "doorstep_requests_shed_total", `reason="waits"`), 0)
+		h.get(t, v.admin, v.live("")).want(t, 200, "") // a plain read needs no room among them
 	})
 }
 

@@ -80,11 +80,16 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	switch {
 	case errors.As(err, &e):
 	case errors.Is(err, hub.ErrTooMany):
-		e = &sessions.Error{Code: sessions.TooManyWaits, Message: "too many waits are open", RetryAfter: time.Second}
+		e = &sessions.Error{Code: sessions.TooManyWaits, Message: "too many waits are open", RetryAfter: shedRetry}
+	case errors.Is(err, hub.ErrFull), errors.Is(err, errInFlight):
+		e = &sessions.Error{Code: sessions.Overloaded, Message: "the gateway has more to do than it can", RetryAfter: shedRetry}
 	case errors.Is(err, sessions.ErrUnavailable):
 		e = &sessions.Error{Code: sessions.LiveStoreUnavailable, Message: "the live store is unavailable", RetryAfter: time.Second}
 	default:
 		e = sessions.Fault(sessions.Internal, "internal error", err)
+	}
+	if why := shed(err); why != "" {
+		a.deps.Metrics.Shed(why)
 	}
 	a.logFault(c, e, err)
 	c.Set(codeKey, e.Code)
@@ -115,13 +120,14 @@ func failureBody(c *app.RequestContext, e *sessions.Error) failure {
 }
 
 // logFault writes what a caller cannot mend: the server's faults. Refusals are
-// counted, not logged, or a stranger could fill the disk.
+// counted, not logged, or a stranger could fill the disk; and so is shedding,
+// for a line a request would be one more thing to do.
 func (a *API) logFault(c *app.RequestContext, e *sessions.Error, err error) {
 	level := slog.LevelDebug
 	switch {
 	case e.Code == sessions.Internal:
 		level = slog.LevelError
-	case status(e.Code) >= http.StatusInternalServerError:
+	case e.Code != sessions.Overloaded && status(e.Code) >= http.StatusInternalServerError:
 		level = slog.LevelWarn
 	}
 	a.deps.Log.LogAttrs(context.Background(), level, "request failed",

@@ -5,6 +5,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -24,7 +25,9 @@ const base = "/api/v1"
 
 // API is the handlers and what they need. Safe for concurrent use.
 type API struct {
-	deps Deps
+	deps    Deps
+	work    work
+	callers *sessions.CallerLimit // nil: no limit
 }
 
 // Deps are what the handlers call.
@@ -39,8 +42,18 @@ type Deps struct {
 	HideOTP bool
 	// RateInterval is what a phone is told when its fix could not be stored.
 	RateInterval time.Duration
-	Log          *slog.Logger
-	Metrics      Metrics
+	// MaxInFlight is how many requests are worked on at once, open waits apart;
+	// one more is shed. 4096: as many as the live store is asked at once. A
+	// negative number: none.
+	MaxInFlight int
+	// CallerRate and CallerBurst bound the requests of one caller, admins
+	// excepted: a second in the long run, 50, and at once, 100. A negative rate:
+	// no bound.
+	CallerRate  float64
+	CallerBurst int
+	Now         func() time.Time // the wall clock
+	Log         *slog.Logger
+	Metrics     Metrics
 }
 
 // Tokens turns a token into a caller: auth.Verifier.
@@ -58,10 +71,18 @@ type Metrics interface {
 	Flagged(flag string)    // a flag of geo's closed list
 	Arrived(outcome string) // one of ArrivalOutcomes
 	Unauthenticated(reason string)
+	Shed(why string) // one of the Shed constants of shed.go
 }
 
 // New makes the handlers. Register puts them on a server.
-func New(deps Deps) *API { return &API{deps: deps} }
+func New(deps Deps) *API {
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	a := &API{deps: deps, callers: newCallers(deps.CallerRate, deps.CallerBurst)}
+	a.work.limit = int64(cmp.Or(deps.MaxInFlight, 4096))
+	return a
+}
 
 // Register adds the routes: the contract's calls by number. It is NewServer's
 // hook; who waits is told of a drain by the hub.

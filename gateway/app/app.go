@@ -85,7 +85,9 @@ func New(opts Options) (*App, error) {
 	a.hub = hub.New(live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: a.hub, Tokens: a.verifier, Ready: a.ready, HideOTP: !opts.OTPInResponse,
-		RateInterval: cmp.Or(opts.RateInterval, 5*time.Second), Log: a.opts.Log, Metrics: m,
+		RateInterval: cmp.Or(opts.RateInterval, 5*time.Second),
+		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst,
+		Now: opts.Now, Log: a.opts.Log, Metrics: m,
 	})
 	expectServed(m, handlers)
 	a.server, err = api.NewServer(api.ServerOptions{
@@ -96,6 +98,7 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	metrics.NewLoad(a.registry, handlers.InFlight, a.server.Conns)
 	return a, nil
 }
 

@@ -63,8 +63,11 @@ type Options struct {
 
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Open connections; newcomers over it are closed."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address; 0: none (a load balancer is one address)."`
-	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Open long polls."`
-	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Open long polls of one caller."`
+	MaxInFlight       int           `default:"4096" env:"DOORSTEP_MAX_IN_FLIGHT" help:"Requests worked on at once, open long polls apart; more are answered 503 OVERLOADED."`
+	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second of one caller, admins excepted; more are answered 429. Negative: no limit."`
+	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests of one caller at once."`
+	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Open long polls; more are answered 503 OVERLOADED."`
+	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Open long polls of one caller; more are answered 429."`
 	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"For a whole request to arrive."`
 	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"For a response to leave."`
 	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Of a connection between requests; above the load balancer's."`
@@ -105,6 +108,9 @@ func (o Options) validate() error {
 	}
 	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
 		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
+	}
+	if math.IsNaN(o.CallerRate) || o.CallerBurst < 0 {
+		return fmt.Errorf("caller-rate, caller-burst: %v and %d are no rate", o.CallerRate, o.CallerBurst)
 	}
 	for _, f := range []float64{
 		o.ArrivalRadius, o.MaxSpeedCar, o.MaxSpeedBike, o.MaxSpeedWalk, o.CeilingCar, o.CeilingBike, o.CeilingWalk,

@@ -13,9 +13,13 @@ import (
 	"doorstep/sessions"
 )
 
-// ErrTooMany is returned when a caller, or the whole process, has as many waits
-// open as it may.
-var ErrTooMany = errors.New("too many waits")
+var (
+	// ErrTooMany is returned when a caller has as many waits open as it may.
+	ErrTooMany = errors.New("too many waits")
+	// ErrFull is returned when the whole process has, which is no one caller's
+	// fault.
+	ErrFull = errors.New("too many waits of all callers")
+)
 
 // Source is the part of the live store that the hub waits on: sessions.Live.
 type Source interface {
@@ -88,8 +92,8 @@ func New(source Source, opts Options) *Hub {
 func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, timeout time.Duration,
 	read func(context.Context) (changed bool, err error),
 ) (Outcome, error) {
-	if !h.enter(caller) {
-		return "", ErrTooMany
+	if err := h.enter(caller); err != nil {
+		return "", err
 	}
 	defer h.leave(caller)
 	began := time.Now()
@@ -156,25 +160,26 @@ func (h *Hub) Drain() { h.once.Do(func() { close(h.drain) }) }
 // Waiting is how many waits are open.
 func (h *Hub) Waiting() int { return int(h.total.Load()) }
 
-func (h *Hub) enter(caller sessions.ID) bool {
-	if h.total.Add(1) > int64(h.opts.Total) {
-		h.total.Add(-1)
-		return false
-	}
+// enter asks the caller's own limit first: who floods is told so, however full
+// it is.
+func (h *Hub) enter(caller sessions.ID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.waiting[caller] >= h.opts.PerCaller {
-		h.total.Add(-1)
-		return false
+		return ErrTooMany
 	}
+	if h.total.Load() >= int64(h.opts.Total) {
+		return ErrFull
+	}
+	h.total.Add(1)
 	h.waiting[caller]++
-	return true
+	return nil
 }
 
 func (h *Hub) leave(caller sessions.ID) {
-	h.total.Add(-1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.total.Add(-1)
 	if h.waiting[caller]--; h.waiting[caller] <= 0 {
 		delete(h.waiting, caller)
 	}

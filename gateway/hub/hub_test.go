@@ -314,10 +314,18 @@ func TestHub_limits(t *testing.T) {
 		inBubble(t, hub.Options{Total: 1}, func(t *testing.T, s *source, h *hub.Hub) {
 			done := started(t.Context(), h, s)
 			_, err := h.Wait(t.Context(), other, ref, wait, s.newerThan(0))
-			require.ErrorIs(t, err, hub.ErrTooMany)
+			require.ErrorIs(t, err, hub.ErrFull)
 			s.change(true)
 			<-done
 			require.NoError(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err)
+		})
+	})
+	t.Run("a_caller's_own_comes_first", func(t *testing.T) {
+		inBubble(t, hub.Options{Total: 1, PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
+			done := started(t.Context(), h, s)
+			require.ErrorIs(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err, hub.ErrTooMany, "who floods is told so")
+			s.change(true)
+			<-done
 		})
 	})
 	t.Run("after_a_failure", func(t *testing.T) {
