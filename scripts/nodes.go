@@ -300,7 +300,11 @@ func (ns *nodes) ask(ctx context.Context) (layout, error) {
 	//nolint:gosec // to spread the asking, no secret
 	rand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
 	for _, n := range alive {
-		if found, err := layoutOf(ctx, *n.client.Load(), n.addr); err == nil {
+		client := n.client.Load()
+		if client == nil {
+			continue // it ends just now
+		}
+		if found, err := layoutOf(ctx, *client, n.addr); err == nil {
 			return found, nil
 		}
 	}

@@ -82,10 +82,18 @@ func (w *Watched) URL() string {
 	return fmt.Sprintf("%s?addr=%s&addr=%s&master_set=%s", w.Sentinels[0].URL(), w.Sentinels[1].Addr(), w.Sentinels[2].Addr(), MasterSet)
 }
 
-// Successor waits until the replica has become the primary.
+// Successor waits until every sentinel names the replica as the primary. The one
+// that led the election does so up to a second after the replica's promotion,
+// the others when they hear of it, up to two seconds later.
 func (w *Watched) Successor(ctx context.Context) (*Server, error) {
 	next := w.Servers[1]
 	return next, until(ctx, "successor", func() bool {
+		for _, s := range w.Sentinels {
+			said, err := s.Do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MasterSet)
+			if err != nil || said != "127.0.0.1\n"+strconv.Itoa(next.port) {
+				return false
+			}
+		}
 		primary, err := next.Primary(ctx)
 		return err == nil && primary
 	})
