@@ -164,19 +164,28 @@ func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Sessio
 const washed = 10 * time.Minute
 
 // Stop ends the journey without an arrival. When it returns, no coordinate of
-// the journey is in a live store that could be reached. Errors:
-// SessionNotFound, Forbidden, NoActiveJourney, DatabaseUnavailable.
+// the journey is in a live store that could be reached; nor is it where the stop
+// is refused because the journey has ended already. Errors: SessionNotFound,
+// Forbidden, NoActiveJourney, DatabaseUnavailable.
 func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 	if c.Role != Trainer && c.Role != Admin {
 		return Session{}, errNotTrainer
 	}
+	var ended Session
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
 		if !session.isTrainer(c) && c.Role != Admin {
 			return nil, errNotTrainer
 		}
+		ended = *session
 		return session.Stop(EndCancelled, s.opts.Now())
 	})
 	if err != nil {
+		// Perhaps the repetition of a stop whose gateway died, or whose live
+		// store was away, before the students heard of it. The clean-up would
+		// tell them, but only once a dead relay's claim on the event is over.
+		if CodeOf(err) == NoActiveJourney && !ended.JourneyEndedAt.IsZero() {
+			s.settle(ctx, ended, ended.Journey())
+		}
 		return Session{}, err
 	}
 	s.settle(ctx, session, session.Journey())

@@ -154,3 +154,37 @@ func TestService_Look_while_the_live_store_is_away(t *testing.T) {
 	require.True(t, view.Degraded)
 	require.Equal(t, 1, repo.times)
 }
+
+// A stop whose gateway died between the two stores is healed by its repetition:
+// the live store ends the journey, too.
+func TestService_Stop_again(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	v.start(t)
+	require.Equal(t, sessions.VerdictStored, v.fix(t, 52.01))
+	_, err := v.repo.Change(t.Context(), v.session.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Stop(sessions.EndCancelled, *v.now)
+	})
+	require.NoError(t, err)
+	view, err := v.View(t.Context(), v.session.Journey().Ref)
+	require.NoError(t, err)
+	require.True(t, view.Active, "the live store has not heard of it")
+
+	_, err = v.Stop(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}, v.session.ID)
+	require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+	view, err = v.View(t.Context(), v.session.Journey().Ref)
+	require.NoError(t, err)
+	require.True(t, view.Active, "it is nobody else's to end")
+
+	_, err = v.Stop(t.Context(), v.trainer, v.session.ID)
+	require.Equal(t, sessions.NoActiveJourney, sessions.CodeOf(err))
+	view, err = v.View(t.Context(), v.session.Journey().Ref)
+	require.NoError(t, err)
+	require.False(t, view.Active)
+	require.Nil(t, view.Location)
+
+	v.start(t)
+	view, err = v.View(t.Context(), v.session.Journey().Ref)
+	require.NoError(t, err)
+	require.True(t, view.Active, "and a new journey is not touched by it")
+}
