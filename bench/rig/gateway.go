@@ -21,7 +21,8 @@ import (
 // readyIn bounds a start: two hundred times what an idle machine needs.
 const readyIn = 20 * time.Second
 
-// Gateway is a `gateway serve` process. Safe for concurrent use.
+// Gateway is a `gateway serve` process, or a `gateway worker`, which has no API.
+// Safe for concurrent use.
 type Gateway struct {
 	Listen     string // host:port of the API
 	MetricsURL string
@@ -51,25 +52,43 @@ func (p *Program) Start(ctx context.Context, settings ...string) (*Gateway, erro
 		g.Listen = addr
 		settings = append(settings, "LISTEN="+addr)
 	}
-	metrics, err := FreeAddr()
-	if err != nil {
+	if err := g.launch(p, "serve", settings); err != nil {
 		return nil, err
 	}
+	return g, g.await(ctx, g.Ready)
+}
+
+// StartWorker starts a `gateway worker` with these settings and returns once it
+// serves its metrics, which is all that it serves.
+func (p *Program) StartWorker(ctx context.Context, settings ...string) (*Gateway, error) {
+	g := &Gateway{drained: make(chan struct{})}
+	if err := g.launch(p, "worker", settings); err != nil {
+		return nil, err
+	}
+	return g, g.await(ctx, func(ctx context.Context) bool {
+		_, err := g.Metrics(ctx)
+		return err == nil
+	})
+}
+
+// launch starts the process, with its metrics on a free port.
+func (g *Gateway) launch(p *Program, command string, settings []string) error {
+	metrics, err := FreeAddr()
+	if err != nil {
+		return err
+	}
 	g.MetricsURL = "http://" + metrics + "/metrics"
-	cmd := exec.Command(p.path, "serve") //nolint:gosec // our own binary
+	cmd := exec.Command(p.path, command) //nolint:gosec,noctx // our own binary; it outlives the context of its start
 	cmd.Env = environment(append(settings, "METRICS_LISTEN="+metrics))
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
-		return nil, fmt.Errorf("rig: %w", err)
+		return fmt.Errorf("rig: %w", err)
 	}
 	if g.process, err = child.Start(cmd); err != nil {
-		return nil, fmt.Errorf("rig: %w", err)
+		return fmt.Errorf("rig: %w", err)
 	}
 	go g.read(stderr)
-	if err := g.awaitReady(ctx); err != nil {
-		return nil, errors.Join(err, g.Kill())
-	}
-	return g, nil
+	return nil
 }
 
 // FreeAddr is a loopback address whose port was free a moment ago.
@@ -94,19 +113,20 @@ func (g *Gateway) read(stderr io.Reader) {
 	}
 }
 
-func (g *Gateway) awaitReady(ctx context.Context) error {
+// await kills the process where it does not become ready.
+func (g *Gateway) await(ctx context.Context, ready func(context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, readyIn)
 	defer cancel()
 	for {
-		if g.Ready(ctx) {
+		if ready(ctx) {
 			return nil
 		}
 		select {
 		case <-g.process.Done():
 			<-g.drained
-			return fmt.Errorf("rig: the gateway has ended: %w: %s", g.process.Err(), g.Log())
+			return fmt.Errorf("rig: it has ended: %w: %s", g.process.Err(), g.Log())
 		case <-ctx.Done():
-			return fmt.Errorf("rig: not ready: %w: %s", ctx.Err(), g.Log())
+			return errors.Join(fmt.Errorf("rig: not ready: %w: %s", ctx.Err(), g.Log()), g.Kill())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
