@@ -14,8 +14,11 @@ JOURNEYS        ?= 1000
 OUTAGE_JOURNEYS ?= 10000
 SEED            ?= 1
 
+# Of make histories.
+SEEDS ?= 1000
+
 .DEFAULT_GOAL := help
-.PHONY: help test lint fuzz bench build run demo chaos-events image lab install clean
+.PHONY: help test lint fuzz bench build run demo chaos-events histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +49,9 @@ demo: ## Watch journeys from start to arrival in the terminal
 chaos-events: install ## Kill everything on an event's way and check that each arrives (JOURNEYS=1000 OUTAGE_JOURNEYS=10000 SEED=1)
 	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout 30m -v ./bench/chaosevents -run 'TestCheck$$|TestKills|TestOutage' \
 		-args -journeys=$(JOURNEYS) -outage-journeys=$(OUTAGE_JOURNEYS) -outage=36s -seed=$(SEED)
+
+histories: ## Play SEEDS days of journeys in virtual time and check every promise (SEEDS=1000)
+	$(GO) test -race -count=1 -timeout 60m -v ./bench/histories -run 'TestHistories$$' -args -seeds=$(SEEDS) -within=0
 
 image: ## Build the container image doorstep:VERSION
 	docker build --build-arg VERSION=$(VERSION) --tag doorstep:$(VERSION) .

@@ -1,0 +1,401 @@
+package histories
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// The patience of the checker, for what takes time by its nature.
+const (
+	// wakeWithin is how long a waiter may take to answer after a change, when
+	// nothing failed: the hops of the wake-up and of two reads.
+	wakeWithin = time.Second
+	// settleWithin is how long after an end the clean-up may need while both
+	// stores answer: some repeats, a few seconds apart.
+	settleWithin = time.Minute
+	// timeOutWithin is how long after its hour a journey's end may come: the
+	// sweepers look every few minutes.
+	timeOutWithin = 15 * time.Minute
+)
+
+// Check lists what is wrong with a history, in words; nothing when every
+// promise was kept.
+func Check(r Record) []string {
+	c := &checker{Record: r, changes: map[sessions.ID][]Change{}, journeys: map[sessions.ID][]journey{}}
+	for _, change := range r.Changes {
+		if change.Ref.SessionID != "" {
+			c.changes[change.Ref.SessionID] = append(c.changes[change.Ref.SessionID], change)
+		}
+	}
+	c.oneEndAStart()
+	c.oneJourneyATrainer()
+	c.answers()
+	c.versionsOnlyRise()
+	c.whatIsShown()
+	c.nothingAfterTheEnd()
+	c.ratesWereKept()
+	c.nobodyWaitsInVain()
+	return c.found
+}
+
+// findings bounds a broken run's list.
+const findings = 20
+
+type checker struct {
+	Record
+	changes  map[sessions.ID][]Change
+	journeys map[sessions.ID][]journey
+	found    []string
+}
+
+// journey is one journey as the outbox tells it.
+type journey struct {
+	trainer      sessions.ID
+	id           time.Time // its start, as the house names it
+	began, ended time.Time // when that was committed; ended is zero while it runs
+	reason       sessions.EndReason
+}
+
+func (c *checker) wrongf(format string, args ...any) {
+	if len(c.found) < findings {
+		c.found = append(c.found, fmt.Sprintf(format, args...))
+	}
+}
+
+// oneEndAStart: a session tells start, end, start, end …; each later than the
+// one before; and at the end of the day all have ended.
+func (c *checker) oneEndAStart() {
+	ids := map[sessions.ID]bool{}
+	last := map[sessions.ID]sessions.Event{}
+	for _, commit := range c.Commits {
+		e := commit.Event
+		if ids[e.ID] {
+			c.wrongf("event told twice: %s", commit)
+		}
+		ids[e.ID] = true
+		if e.Type != sessions.JourneyStarted && e.Type != sessions.JourneyEnded {
+			continue
+		}
+		before := last[e.SessionID]
+		list := c.journeys[e.SessionID]
+		switch {
+		case e.Type == before.Type, before.Type == "" && e.Type == sessions.JourneyEnded:
+			c.wrongf("not start, end, start, end: %s", commit)
+		case !e.At.After(before.At):
+			c.wrongf("not later than the one before: %s", commit)
+		case e.Type == sessions.JourneyStarted:
+			c.journeys[e.SessionID] = append(list, journey{trainer: e.TrainerID, id: e.JourneyStartedAt, began: commit.At})
+		case !e.JourneyStartedAt.Equal(list[len(list)-1].id):
+			c.wrongf("the end of another journey: %s", commit)
+		default:
+			list[len(list)-1].ended, list[len(list)-1].reason = commit.At, e.Reason
+		}
+		last[e.SessionID] = e
+	}
+	for id, list := range c.journeys {
+		for _, j := range list {
+			switch over := j.began.Add(time.Hour); {
+			case j.ended.IsZero():
+				c.wrongf("the journey of %.8s that began at %s never ended", id, clock(j.began))
+			case j.ended.After(c.available(over, timeOutWithin)):
+				c.wrongf("the journey of %.8s that began at %s ended at %s, long past its hour", id, clock(j.began), clock(j.ended))
+			}
+		}
+	}
+}
+
+// oneJourneyATrainer: in the order of their commits no two overlap.
+func (c *checker) oneJourneyATrainer() {
+	of := map[sessions.ID][]journey{}
+	for _, list := range c.journeys {
+		for _, j := range list {
+			of[j.trainer] = append(of[j.trainer], j)
+		}
+	}
+	for trainer, list := range of {
+		slices.SortFunc(list, func(a, b journey) int { return a.began.Compare(b.began) })
+		for i := 1; i < len(list); i++ {
+			if before := list[i-1].ended; before.IsZero() || before.After(list[i].began) {
+				c.wrongf("trainer %s has two journeys at %s", short(trainer), clock(list[i].began))
+			}
+		}
+	}
+}
+
+// answers: no phone is shown a server's fault for a location, nobody an
+// internal one; strangers are refused whatever is down; and what is answered
+// has happened.
+func (c *checker) answers() {
+	for _, call := range c.Calls {
+		meta := c.Sessions[call.Session]
+		switch {
+		case call.Code == sessions.Internal, call.Verb == Update && call.Status >= 500 && call.Status != sent499:
+			c.wrongf("a server's fault: %s", call)
+		case call.Status < 400 && call.Status != 202 && !party(call, meta): // 202: nothing was looked at, nothing told
+			c.wrongf("a stranger was let in: %s", call)
+		case call.Stored && !c.happened(call):
+			c.wrongf("answered as stored, and is not: %s", call)
+		case call.Verb == Start && call.Status == 201 && !c.committed(call, sessions.JourneyStarted),
+			call.Verb == Stop && call.Status == 200 && !c.committed(call, sessions.JourneyEnded):
+			c.wrongf("answered as done, and no event tells of it: %s", call)
+		}
+	}
+}
+
+// sent499 is the status of a call whose caller had gone.
+const sent499 = 499
+
+func party(call Call, meta sessions.Meta) bool {
+	switch call.Caller.Role {
+	case sessions.Admin:
+		return call.Verb == Live || call.Verb == Stop
+	case sessions.Trainer:
+		return call.Caller.ID == meta.TrainerID
+	default:
+		return call.Verb == Live && call.Caller.ID == meta.StudentID
+	}
+}
+
+func (c *checker) happened(call Call) bool {
+	list := c.changes[call.Session]
+	from, _ := slices.BinarySearchFunc(list, call.From, func(ch Change, at time.Time) int { return ch.At.Compare(at) })
+	for _, ch := range list[from:] {
+		if ch.At.After(call.To) {
+			break
+		}
+		if ch.Verdict == sessions.VerdictStored && ch.Fix == call.Fix && ch.Version == call.Version && ch.Ref.TrainerID == call.Caller.ID {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *checker) committed(call Call, what sessions.EventType) bool {
+	return slices.ContainsFunc(c.Commits, func(commit Commit) bool {
+		return commit.Event.Type == what && commit.Event.SessionID == call.Session &&
+			!commit.At.Before(call.From) && !commit.At.After(call.To)
+	})
+}
+
+// versionsOnlyRise: whoever asks after somebody was told of a version is told
+// of that or a later one, on whichever gateway. So it does for one reader.
+func (c *checker) versionsOnlyRise() {
+	type told struct {
+		at   time.Time
+		call Call
+	}
+	highest := map[sessions.ID]int64{}
+	answers, asked := []Call{}, []Call{}
+	for _, call := range c.Calls {
+		if call.Version != 0 {
+			answers, asked = append(answers, call), append(asked, call)
+		}
+	}
+	slices.SortFunc(answers, func(a, b Call) int { return a.To.Compare(b.To) })
+	slices.SortFunc(asked, func(a, b Call) int { return a.From.Compare(b.From) })
+	witness := map[sessions.ID]told{}
+	next := 0
+	for _, call := range asked {
+		for ; next < len(answers) && answers[next].To.Before(call.From); next++ {
+			if a := answers[next]; a.Version > highest[a.Session] {
+				highest[a.Session], witness[a.Session] = a.Version, told{a.To, a}
+			}
+		}
+		if call.Version < highest[call.Session] {
+			c.wrongf("the version went back: %s\n      after %s", call, witness[call.Session].call)
+		}
+	}
+}
+
+// whatIsShown: a version names one state, the one that a change left; and a
+// place that is shown was sent by that session's trainer for that session.
+func (c *checker) whatIsShown() {
+	sentFor := map[geo.Point]Call{}
+	states := map[sessions.ID]map[int64]Change{}
+	for _, call := range c.Calls {
+		if call.Verb == Update {
+			sentFor[call.Fix] = call
+		}
+	}
+	for id, list := range c.changes {
+		states[id] = map[int64]Change{}
+		for _, ch := range list {
+			if ch.Kind != Judged || ch.Verdict == sessions.VerdictStored {
+				states[id][ch.Version] = ch
+			}
+		}
+	}
+	for _, call := range c.Calls {
+		if call.Verb != Live || call.Status != 200 {
+			continue
+		}
+		state, known := states[call.Session][call.Version]
+		origin := sentFor[call.Location]
+		switch {
+		case call.Location.Valid() && (origin.Session != call.Session || origin.Caller.ID != c.Sessions[call.Session].TrainerID):
+			c.wrongf("a place that was not sent for this session: %s\n      but by %s", call, origin)
+		case call.Degraded && (call.Location.Valid() || call.Version != 0):
+			c.wrongf("degraded, and yet a place or a version: %s", call)
+		case call.Degraded:
+		case !known:
+			c.wrongf("a version that no change made: %s", call)
+		case call.Location != state.Fix || call.Active != (state.Kind != Ended):
+			c.wrongf("not what its version names: %s\n      %s", call, state)
+		}
+	}
+}
+
+// nothingAfterTheEnd: once the live store has been told of an end, and in any
+// case once there was time to tell it, no fix is stored and none is shown.
+func (c *checker) nothingAfterTheEnd() {
+	for id, list := range c.journeys {
+		for i, j := range list {
+			if j.ended.IsZero() {
+				continue
+			}
+			until := time.Unix(1<<40, 0)
+			if i+1 < len(list) {
+				until = list[i+1].began
+			}
+			c.nothingBetween(id, j, until)
+		}
+		for _, ch := range c.changes[id] {
+			if ch.Verdict == sessions.VerdictStored && ch.At.Before(list[0].began) {
+				c.wrongf("stored before the start: %s", ch)
+			}
+		}
+	}
+}
+
+func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
+	limit := c.available(j.ended, settleWithin)
+	if limit.Before(until) && c.holds(id, limit) {
+		c.wrongf("the live store still holds the journey of %.8s that ended at %s", id, clock(j.ended))
+	}
+	quiet := limit
+	if told, ok := c.told(id, j); ok && told.Before(quiet) {
+		quiet = told
+	}
+	for _, ch := range c.changes[id] {
+		if ch.Verdict == sessions.VerdictStored && ch.At.After(quiet) && ch.At.Before(until) {
+			c.wrongf("stored after the end of %s, of which the store knew at %s: %s", clock(j.ended), clock(quiet), ch)
+		}
+	}
+	for _, call := range c.Calls {
+		bound := quiet
+		if call.Degraded { // the repository's word, which knew at once
+			bound = j.ended
+		}
+		if call.Session == id && call.Verb == Live && call.Status == 200 && call.From.After(bound) && call.To.Before(until) &&
+			(call.Active || call.Location.Valid()) {
+			c.wrongf("shown after the end of %s, of which the store knew at %s: %s", clock(j.ended), clock(quiet), call)
+		}
+	}
+}
+
+// told is when the live store heard of a journey's end.
+func (c *checker) told(id sessions.ID, j journey) (time.Time, bool) {
+	for _, ch := range c.changes[id] {
+		if ch.Kind == Ended && !ch.Journey.Before(j.id) && !ch.At.Before(j.ended) {
+			return ch.At, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// holds reports whether the live store has a journey of the session at an
+// instant: what its changes up to then have left there. What has expired is
+// not followed: an end leaves its mark even then.
+func (c *checker) holds(id sessions.ID, at time.Time) bool {
+	held := false
+	for _, ch := range c.Changes {
+		switch {
+		case ch.At.After(at):
+			return held
+		case ch.Kind == Lost, ch.Ref.SessionID == id && ch.Kind == Ended:
+			held = false
+		case ch.Ref.SessionID == id && ch.Kind == Opened:
+			held = true
+		}
+	}
+	return held
+}
+
+// available is from plus so long, not counting the outages.
+func (c *checker) available(from time.Time, d time.Duration) time.Time {
+	until := from.Add(d)
+	for _, w := range slices.SortedFunc(slices.Values(c.Outages), func(a, b Window) int { return a.From.Compare(b.From) }) {
+		if w.From.Before(until) && w.To.After(from) {
+			until = until.Add(w.To.Sub(w.From))
+		}
+	}
+	return until
+}
+
+// ratesWereKept: the fixes that counted, on the store's clock, against a rate
+// limit of the checker's own.
+func (c *checker) ratesWereKept() {
+	rates := map[sessions.Ref]*rate{}
+	for _, ch := range c.Changes {
+		switch ch.Kind {
+		case Lost:
+			clear(rates)
+		case Opened, Ended:
+			delete(rates, ch.Ref)
+		case Stepped:
+			for _, r := range rates {
+				r.setBack(ch.StoreMS)
+			}
+		case Judged:
+			if rates[ch.Ref] == nil {
+				rates[ch.Ref] = &rate{}
+			}
+			if early := rates[ch.Ref].take(ch.StoreMS); early > 0 {
+				c.wrongf("over the rate by %d ms: %s", early, ch)
+			}
+		}
+	}
+}
+
+// nobodyWaitsInVain: a long poll that nothing failed ends soon after a change,
+// and one that ends without news had none to tell.
+func (c *checker) nobodyWaitsInVain() {
+	for _, call := range c.Calls {
+		if call.Verb != Live || call.Wait == 0 || call.Faulted || call.Version == 0 {
+			continue
+		}
+		settled := call.From.Add(wakeWithin) // by then it has surely registered and read
+		for _, ch := range c.changes[call.Session] {
+			if ch.Kind == Judged && ch.Verdict != sessions.VerdictStored || !ch.At.After(call.From.Add(-time.Hour)) {
+				continue
+			}
+			if ch.At.After(call.To) {
+				break
+			}
+			since := later(ch.At, settled)
+			isNews := ch.Version > call.Seen && (call.Seen != 0 || ch.At.After(settled))
+			switch {
+			case isNews && call.To.Sub(since) > wakeWithin && !c.away(since, call.To):
+				c.wrongf("waited on, %s after a change: %s\n      %s", call.To.Sub(since), call, ch)
+			case call.Version < ch.Version && ch.At.Before(call.From.Add(call.Wait)) && call.Status == 304:
+				c.wrongf("no news, though there was some: %s\n      %s", call, ch)
+			}
+		}
+	}
+}
+
+// later is the later of two instants.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (c *checker) away(from, to time.Time) bool {
+	return slices.ContainsFunc(c.Outages, func(w Window) bool { return w.From.Before(to) && w.To.After(from) })
+}

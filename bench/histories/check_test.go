@@ -1,0 +1,323 @@
+package histories
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// A checker that finds nothing is only worth something if it can find: each
+// row plants one violation into the record of a good day.
+func TestCheck_finds_what_is_planted(t *testing.T) {
+	t.Parallel()
+	good := play(t, 7)
+	require.Empty(t, Check(good))
+	for name, row := range map[string]struct {
+		spoil func(*Record)
+		want  string
+	}{
+		"version_back": {func(r *Record) { lastShown(r).Version = firstShown(r).Version - 1 }, "the version went back"},
+		"version_back_for_another_reader": {func(r *Record) {
+			c := *lastShown(r)
+			c.Caller, c.Version = sessions.Caller{ID: "b", Role: sessions.Admin}, firstShown(r).Version
+			c.From, c.To = c.To.Add(time.Minute), c.To.Add(2*time.Minute)
+			r.Calls = append(r.Calls, c)
+		}, "the version went back"},
+		"receipt_back": {func(r *Record) { lastStored(r).Version = firstShown(r).Version - 1 }, "the version went back"},
+		"stored_after_the_end": {func(r *Record) {
+			ch := *judged(r)
+			ch.At, ch.StoreMS, ch.Version = ch.At.Add(4*time.Hour), ch.StoreMS+4*3600_000, ch.Version+4*3600_000
+			r.Changes = append(r.Changes, ch)
+		}, "stored after the end"},
+		"shown_after_the_end": {func(r *Record) {
+			c := *lastShown(r)
+			c.From, c.To = c.From.Add(4*time.Hour), c.To.Add(4*time.Hour)
+			r.Calls = append(r.Calls, c)
+		}, "shown after the end"},
+		"active_while_degraded_after_the_end": {func(r *Record) {
+			c := *lastShown(r)
+			c.From, c.To = c.From.Add(4*time.Hour), c.To.Add(4*time.Hour)
+			c.Degraded, c.Version, c.Location = true, 0, geo.Point{}
+			r.Calls = append(r.Calls, c)
+		}, "shown after the end"},
+		"end_never_told_the_store": {func(r *Record) {
+			r.Changes = slices.DeleteFunc(r.Changes, func(ch Change) bool { return ch.Kind == Ended })
+		}, "still holds the journey"},
+		"stored_before_the_start": {func(r *Record) {
+			ch := *judged(r)
+			ch.At = ch.At.Add(-8 * time.Hour)
+			r.Changes = slices.Insert(r.Changes, 0, ch)
+		}, "stored before the start"},
+		"another_students_place": {func(r *Record) {
+			mine := lastShown(r)
+			for _, c := range r.Calls {
+				if c.Verb == Update && c.Session != mine.Session {
+					mine.Location = c.Fix
+				}
+			}
+		}, "not sent for this session"},
+		"a_place_nobody_sent": {func(r *Record) { lastShown(r).Location = geo.MustPoint(1, 1) }, "not sent for this session"},
+		"an_old_place":        {func(r *Record) { lastShown(r).Location = firstShown(r).Location }, "not what its version names"},
+		"inactive_too_early":  {func(r *Record) { lastShown(r).Active = false }, "not what its version names"},
+		"an_unknown_version":  {func(r *Record) { lastShown(r).Version++ }, "a version that no change made"},
+		"a_degraded_place":    {func(r *Record) { lastShown(r).Degraded = true }, "degraded, and yet"},
+		"a_stranger":          {func(r *Record) { lastShown(r).Caller.ID = "c" }, "a stranger was let in"},
+		"a_student_who_stops": {func(r *Record) { lastShown(r).Verb = Stop }, "a stranger was let in"},
+		"two_journeys": {func(r *Record) {
+			for i := range r.Commits { // all the day's journeys are one trainer's
+				r.Commits[i].Event.TrainerID = "d"
+			}
+			for i := range r.Commits {
+				if r.Commits[i].Event.Type == sessions.JourneyEnded {
+					r.Commits[i].At = r.Commits[i].At.Add(6 * time.Hour)
+				}
+			}
+		}, "has two journeys"},
+		"an_end_lost":     {func(r *Record) { dropCommit(r, sessions.JourneyEnded) }, "never ended"},
+		"a_start_lost":    {func(r *Record) { dropCommit(r, sessions.JourneyStarted) }, "not start, end"},
+		"an_event_twice":  {func(r *Record) { r.Commits = append(r.Commits, r.Commits[0]) }, "told twice"},
+		"an_end_too_late": {func(r *Record) { r.Commits[1].At = r.Commits[0].At.Add(90 * time.Minute) }, "long past its hour"},
+		"an_end_of_another": {func(r *Record) {
+			r.Commits[1].Event.JourneyStartedAt = r.Commits[1].Event.JourneyStartedAt.Add(1)
+		}, "the end of another"},
+		"a_start_untold": {func(r *Record) {
+			for i := range r.Commits {
+				r.Commits[i].At = r.Commits[i].At.Add(time.Second)
+			}
+		}, "no event tells of it"},
+		"a_fix_over_the_rate": {func(r *Record) {
+			ch := *judged(r)
+			ch.StoreMS += 3999
+			r.Changes = slices.Insert(r.Changes, slices.Index(r.Changes, *judged(r))+1, ch)
+		}, "over the rate"},
+		"a_fix_lost": {func(r *Record) {
+			i := slices.Index(r.Changes, *judged(r))
+			r.Changes = slices.Delete(r.Changes, i, i+1)
+		}, "answered as stored, and is not"},
+		"slept_through_a_fix": {func(r *Record) {
+			for i, c := range r.Calls {
+				if c.Verb == Live && c.Location.Valid() && c.Wait > 0 && c.Seen != 0 && !c.Faulted {
+					r.Calls[i].To = c.To.Add(3 * time.Second)
+				}
+			}
+		}, "after a change"},
+		"no_news_of_a_fix": {func(r *Record) {
+			c := lastShown(r)
+			c.Status, c.Version = 304, c.Seen
+		}, "though there was some"},
+		"a_phone_shown_a_fault": {func(r *Record) { lastStored(r).Status = 503 }, "a server's fault"},
+		"an_internal_error":     {func(r *Record) { lastShown(r).Code = sessions.Internal }, "a server's fault"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := good
+			r.Calls, r.Changes, r.Commits = slices.Clone(r.Calls), slices.Clone(r.Changes), slices.Clone(r.Commits)
+			row.spoil(&r)
+			assert.Contains(t, strings.Join(Check(r), "\n"), row.want)
+		})
+	}
+}
+
+// shown reports whether a call is one of the first session's that was shown a
+// place after a wait.
+func shown(r *Record) func(Call) bool {
+	id := r.Commits[0].Event.SessionID
+	return func(c Call) bool {
+		return c.Session == id && c.Location.Valid() && c.Wait > 0 && c.Seen != 0 && c.Status == 200 && !c.Faulted
+	}
+}
+
+func firstShown(r *Record) *Call { return &r.Calls[slices.IndexFunc(r.Calls, shown(r))] }
+
+func lastShown(r *Record) *Call { return last(r, shown(r)) }
+
+func lastStored(r *Record) *Call {
+	id := r.Commits[0].Event.SessionID
+	return last(r, func(c Call) bool { return c.Stored && c.Session == id })
+}
+
+func last(r *Record, is func(Call) bool) *Call {
+	for i, c := range slices.Backward(r.Calls) {
+		if is(c) {
+			return &r.Calls[i]
+		}
+	}
+	panic("histories: the day has none")
+}
+
+// judged is the first fix of the first session that an answer tells of.
+func judged(r *Record) *Change {
+	first := r.Calls[slices.IndexFunc(r.Calls, func(c Call) bool { return c.Stored && c.Session == r.Commits[0].Event.SessionID })]
+	return &r.Changes[slices.IndexFunc(r.Changes, func(ch Change) bool { return ch.Kind == Judged && ch.Fix == first.Fix })]
+}
+
+func dropCommit(r *Record, what sessions.EventType) {
+	i := slices.IndexFunc(r.Commits, func(c Commit) bool { return c.Event.Type == what })
+	r.Commits = slices.Delete(r.Commits, i, i+1)
+}
+
+// The days find what is wrong with a product: each row breaks it, and some day
+// of the first few must show it.
+func TestHistories_find(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		breaks edit
+		want   string
+	}{
+		"a_faster_rate": {func(w *world) {
+			w.live.fresh = func() sessions.Live {
+				return sessions.NewMemory(sessions.LiveOptions{RateTolerance: 2 * time.Second}, w.live.now)
+			}
+		}, "over the rate"},
+		"ends_forgotten":     {mutant(func(m sessions.Live) sessions.Live { return endForgotten{m} }), "shown after the end"},
+		"ends_without_mark":  {mutant(func(m sessions.Live) sessions.Live { return &endsUnmarked{m, map[sessions.Ref]sessions.Journey{}} }), "stored after the end"},
+		"wakes_lost":         {mutant(func(m sessions.Live) sessions.Live { return neverWakes{m} }), "after a change"},
+		"versions_counted":   {mutant(func(m sessions.Live) sessions.Live { return &counted{Live: m} }), "the version went back"},
+		"somebody_elses":     {mutant(func(m sessions.Live) sessions.Live { return &mixed{Live: m} }), "not sent for this session"},
+		"an_answer_too_soon": {mutant(func(m sessions.Live) sessions.Live { return &forgetful{Live: m} }), "not what its version names"},
+		"deaf_clean_up":      {func(w *world) { w.deaf = true }, "still holds the journey"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(20) {
+				found := strings.Join(Check(play(t, seed+1, row.breaks)), "\n")
+				if strings.Contains(found, row.want) {
+					return
+				}
+			}
+			assert.Fail(t, "no day has found it", "wanted: %s", row.want)
+		})
+	}
+}
+
+// mutant breaks the live store below the faults.
+func mutant(of func(sessions.Live) sessions.Live) edit {
+	return func(w *world) {
+		fresh := w.live.fresh
+		w.live.fresh = func() sessions.Live { return of(fresh()) }
+		w.live.under = w.live.fresh()
+	}
+}
+
+type endForgotten struct{ sessions.Live }
+
+func (endForgotten) End(context.Context, sessions.Journey) error { return nil }
+
+// endsUnmarked takes the coordinates away and leaves no mark that holds: what is
+// under way brings them back.
+type endsUnmarked struct {
+	sessions.Live
+	ended map[sessions.Ref]sessions.Journey
+}
+
+func (e *endsUnmarked) End(ctx context.Context, j sessions.Journey) error {
+	if j.Home.Valid() { // the clean-up knows of none
+		e.ended[j.Ref] = j
+	}
+	return e.Live.End(ctx, j)
+}
+
+func (e *endsUnmarked) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	if j, ended := e.ended[ref]; ended {
+		delete(e.ended, ref)
+		j.StartedAt = j.StartedAt.Add(time.Millisecond)
+		_, _ = e.Live.Open(ctx, j)
+	}
+	return e.Live.Publish(ctx, ref, fix)
+}
+
+type neverWakes struct{ sessions.Live }
+
+func (neverWakes) Watch(context.Context, sessions.Ref, func()) (func(), error) {
+	return func() {}, nil
+}
+
+// counted has versions that begin at 1 with each new memory.
+type counted struct {
+	sessions.Live
+	base int64
+}
+
+func (c *counted) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
+	snap, err := c.Live.Latest(ctx, ref)
+	if c.base == 0 && snap.Known {
+		c.base = snap.Version - 1
+	}
+	snap.Version -= c.base
+	return snap, err
+}
+
+func (c *counted) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	r, err := c.Live.Publish(ctx, ref, fix)
+	r.Version -= c.base
+	return r, err
+}
+
+// mixed answers now and then for the journey that was published last.
+type mixed struct {
+	sessions.Live
+	last sessions.Ref
+	n    int
+}
+
+func (m *mixed) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	m.last = ref
+	return m.Live.Publish(ctx, ref, fix)
+}
+
+func (m *mixed) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
+	if m.n++; m.n%50 == 0 && m.last.SessionID != "" {
+		ref = m.last
+	}
+	return m.Live.Latest(ctx, ref)
+}
+
+// forgetful answers a fix now and then without having done anything.
+type forgetful struct {
+	sessions.Live
+	n int
+}
+
+func (f *forgetful) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	if f.n++; f.n%40 == 0 {
+		snap, err := f.Live.Latest(ctx, ref)
+		return sessions.Receipt{Verdict: sessions.VerdictStored, Version: snap.Version}, err
+	}
+	return f.Live.Publish(ctx, ref, fix)
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		atMS  []int64
+		early []int64
+	}{
+		"punctual":             {[]int64{0, 5000, 10_000}, []int64{0, 0, 0}},
+		"within_the_tolerance": {[]int64{0, 4000, 9000, 14_000}, []int64{0, 0, 0, 0}},
+		"one_ms_too_early":     {[]int64{0, 3999}, []int64{0, 1}},
+		"tolerance_spent":      {[]int64{0, 4000, 8000}, []int64{0, 0, 1000}},
+		"no_credit_for_pauses": {[]int64{0, 60_000, 60_001}, []int64{0, 0, 3999}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var r rate
+			for i, at := range row.atMS {
+				assert.Equal(t, row.early[i], r.take(1e12+at), "fix %d", i)
+			}
+		})
+	}
+	var r rate
+	r.take(1_000_000)
+	r.setBack(900_000)
+	assert.Zero(t, r.take(900_000), "the clock went back by more than the rate can account for")
+	r.setBack(899_000)
+	assert.Equal(t, int64(5000), r.take(899_000), "by less, the wait stays")
+}

@@ -1,0 +1,169 @@
+package histories
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app/server"
+
+	"doorstep/gateway/api"
+	"doorstep/gateway/hub"
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// gateway is one of the two: the product's handlers, service, hub and sweeper,
+// on a clock of its own. It can be killed, and comes up again without a memory.
+type gateway struct {
+	world *world
+	n     int
+	skew  time.Duration
+	draw  *rand.Rand
+
+	mu     sync.Mutex
+	hertz  *server.Hertz   // nil while it is down
+	life   context.Context
+	kill   context.CancelFunc
+	served sync.WaitGroup
+}
+
+func (g *gateway) now() time.Time { return time.Now().Add(g.skew) }
+
+// up starts it.
+func (g *gateway) up(ctx context.Context) {
+	life, kill := context.WithCancel(ctx)
+	service := sessions.NewService(g.world.repo, g.world.live, sessions.ServiceOptions{Now: g.now})
+	handlers := api.New(api.Deps{
+		Sessions: service, Hub: hub.New(g.world.live, hub.Options{}), Tokens: tokens{}, RateInterval: 5 * time.Second,
+		Ready: func() (bool, map[string]string) { return true, nil }, Log: slog.New(slog.DiscardHandler), Metrics: unmeasured{},
+	})
+	hertz := server.New()
+	handlers.Register(hertz, nil)
+	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{Silence: -1})
+	sweeps := rand.New(rand.NewPCG(g.draw.Uint64(), 0))
+	reports := &request{draw: rand.New(rand.NewPCG(g.draw.Uint64(), 0))}
+	g.served.Go(func() { _ = service.Report(reports.in(life)) })
+	g.served.Go(func() {
+		for pause(life, time.Duration(60+sweeps.IntN(240))*time.Second+time.Duration(sweeps.IntN(1e9))) == nil {
+			_ = sweeper.Sweep((&request{draw: sweeps}).in(life)) // tried again
+		}
+	})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hertz, g.life, g.kill = hertz, life, kill
+}
+
+// down kills it: what it is at is cut short.
+func (g *gateway) down() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hertz = nil
+	g.kill()
+}
+
+// ask is one request; the rest of the Call is what came of it. False when
+// nobody listens.
+func (g *gateway) ask(ctx context.Context, r *request, call Call, body string) (Call, answer, bool) {
+	g.mu.Lock()
+	hertz, life := g.hertz, g.life
+	g.mu.Unlock()
+	if hertz == nil {
+		return call, answer{}, false
+	}
+	ctx, cancel := context.WithCancel(r.in(ctx))
+	defer cancel()
+	defer context.AfterFunc(life, cancel)()
+	c := hertz.NewContext()
+	method, path := route(call)
+	c.Request.SetMethod(method)
+	c.Request.SetRequestURI("http://gateway/api/v1" + path)
+	c.Request.Header.Set("Authorization", "Bearer "+string(call.Caller.Role)+":"+string(call.Caller.ID))
+	if call.Seen != 0 {
+		c.Request.Header.Set("If-None-Match", fmt.Sprintf("%q", strconv.FormatInt(call.Seen, 10)))
+	}
+	c.Request.SetBodyString(body)
+	call.Gateway, call.From = g.n, time.Now()
+	hertz.ServeHTTP(ctx, c)
+	call.To, call.Status, call.Faulted = time.Now(), c.Response.StatusCode(), r.faulted
+	var got answer
+	if text := c.Response.Body(); len(text) > 0 {
+		if err := json.Unmarshal(text, &got); err != nil {
+			panic("histories: an answer that is no JSON: " + err.Error())
+		}
+	}
+	call.read(got, c.Response.Header.Get("ETag"))
+	g.world.record.call(call)
+	return call, got, true
+}
+
+func route(c Call) (method, path string) {
+	switch c.Verb {
+	case Update:
+		return "POST", "/admin/location-tracking/journey/updates"
+	case Live:
+		return "GET", fmt.Sprintf("/admin/location-tracking/journey/live?sessionId=%s&wait=%d", c.Session, int(c.Wait/time.Second))
+	case Start:
+		return "POST", "/admin/sessions/" + string(c.Session) + "/start-journey"
+	case Stop:
+		return "POST", "/admin/sessions/" + string(c.Session) + "/stop-journey"
+	case Verify:
+		return "POST", "/admin/sessions/" + string(c.Session) + "/verify-otp"
+	default:
+		return "POST", "/admin/sessions/" + string(c.Session) + "/arrived"
+	}
+}
+
+// answer is what these tests look at in a body.
+type answer struct {
+	Code sessions.Code
+	Data struct {
+		Location *struct{ Latitude, Longitude float64 }
+		IsActive bool
+		Degraded bool
+		Seq      int64
+		Ignored  string
+		Stale    bool
+		Arriving bool
+		OTP      string
+	}
+}
+
+// read takes over what an answer says.
+func (c *Call) read(a answer, etag string) {
+	c.Code = a.Code
+	switch c.Verb {
+	case Live:
+		c.Version, _ = strconv.ParseInt(strings.Trim(etag, `"`), 10, 64)
+		c.Active, c.Degraded = a.Data.IsActive, a.Data.Degraded
+		if at := a.Data.Location; at != nil {
+			c.Location = geo.MustPoint(at.Latitude, at.Longitude)
+		}
+	case Update:
+		c.Version = a.Data.Seq
+		c.Stored = c.Status == 201 && a.Data.Ignored == "" && !a.Data.Stale
+	case Start, Arrived, Stop, Verify:
+	}
+}
+
+// tokens reads a caller out of a token that says who it is.
+type tokens struct{}
+
+func (tokens) Verify(_ context.Context, token string) (sessions.Caller, error) {
+	role, id, _ := strings.Cut(token, ":")
+	return sessions.Caller{ID: sessions.ID(id), Role: sessions.Role(role)}, nil
+}
+
+// unmeasured is no metrics.
+type unmeasured struct{}
+
+func (unmeasured) Answered(string, string, int, string, time.Duration) {}
+func (unmeasured) Updated(string)                                      {}
+func (unmeasured) Flagged(string)                                      {}
+func (unmeasured) Unauthenticated(string)                              {}

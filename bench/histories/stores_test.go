@@ -1,0 +1,360 @@
+package histories
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"doorstep/sessions"
+)
+
+// request is what a call carries with it through the product: where its faults
+// are drawn from, so that they are the same in a replay whatever else runs.
+type request struct {
+	draw    *rand.Rand
+	faulted bool
+}
+
+type requestKey struct{}
+
+func (r *request) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+func requestOf(ctx context.Context) *request {
+	r, ok := ctx.Value(requestKey{}).(*request)
+	if !ok {
+		panic("histories: a call to a store that nobody drew faults for")
+	}
+	return r
+}
+
+// valkeyTimeout is the gateway's own, after which a call has failed.
+const valkeyTimeout = 250 * time.Millisecond
+
+var errStore = errors.New("the store did not answer")
+
+// faults says when a store fails: always in its outages, and now and then.
+type faults struct {
+	outages []Window
+	often   float64 // of calls outside of them
+}
+
+func (f faults) away(now time.Time) bool {
+	for _, w := range f.outages {
+		if !now.Before(w.From) && now.Before(w.To) {
+			return true
+		}
+	}
+	return false
+}
+
+// fate is what becomes of one call to a store.
+type fate int
+
+const (
+	done      fate = iota
+	undone         // and the caller knows nothing
+	unheard        // done, and the caller knows nothing
+	overtaken      // done later, and the caller knows nothing
+)
+
+func (f faults) fate(r *request) fate {
+	switch {
+	case f.away(time.Now()):
+		return []fate{undone, undone, undone, overtaken}[r.draw.IntN(4)]
+	case r.draw.Float64() < f.often:
+		return []fate{undone, unheard, overtaken}[r.draw.IntN(3)]
+	default:
+		return done
+	}
+}
+
+// hop is the way to a store or back: a fraction of a millisecond, and a
+// hundred times that now and then.
+func hop(ctx context.Context, r *request) error {
+	d := time.Duration(50_000 + r.draw.IntN(400_000))
+	if r.draw.IntN(100) == 0 {
+		d, r.faulted = d*200, true
+	}
+	return pause(ctx, d)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// through sends one piece of work to a store and brings its answer back. Late
+// work is waited for by the world.
+func (f faults) through(ctx context.Context, late *sync.WaitGroup, work func()) error {
+	r := requestOf(ctx)
+	if err := hop(ctx, r); err != nil {
+		return err
+	}
+	fate := f.fate(r)
+	switch fate {
+	case done, unheard:
+		work()
+	case overtaken:
+		wait := time.Duration(r.draw.Int64N(int64(8 * time.Second)))
+		late.Go(func() { time.Sleep(wait); work() })
+	case undone:
+	}
+	if fate == done {
+		return hop(ctx, r)
+	}
+	r.faulted = true
+	if err := pause(ctx, time.Duration(r.draw.Int64N(int64(valkeyTimeout)))); err != nil {
+		return err
+	}
+	return errStore
+}
+
+// liveStore is a Live with faults, on a clock that steps, that writes down what
+// changes in it.
+type liveStore struct {
+	faults
+	record *recorder
+	late   *sync.WaitGroup
+
+	mu       sync.Mutex
+	under    sessions.Live
+	fresh    func() sessions.Live
+	offset   time.Duration
+	latest   time.Time // the latest that its clock has said
+	watchers map[*storeWatcher]struct{}
+}
+
+type storeWatcher struct {
+	ref  sessions.Ref
+	wake func()
+	stop func()
+	draw *rand.Rand
+}
+
+var _ sessions.Live = (*liveStore)(nil)
+
+// now is the store's clock.
+func (s *liveStore) now() time.Time {
+	now := time.Now().Add(s.offset)
+	s.latest = later(now, s.latest)
+	return now
+}
+
+// do runs one piece of work on the store below, if it gets there.
+func (s *liveStore) do(ctx context.Context, work func(under sessions.Live)) error {
+	err := s.through(ctx, s.late, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		work(s.under)
+	})
+	if errors.Is(err, errStore) {
+		return errors.Join(sessions.ErrUnavailable, err)
+	}
+	return err
+}
+
+func (s *liveStore) version(ref sessions.Ref) int64 {
+	snap, _ := s.under.Latest(context.Background(), ref)
+	return snap.Version
+}
+
+// Open reads what the work has left only when it was done in time: late work
+// goes on behind the caller's back. So do the other calls.
+func (s *liveStore) Open(ctx context.Context, j sessions.Journey) (bool, error) {
+	var opened bool
+	var refused error
+	err := s.do(ctx, func(under sessions.Live) {
+		before := s.version(j.Ref)
+		opened, refused = under.Open(context.Background(), j)
+		s.changed(Change{Kind: Opened, Ref: j.Ref, Journey: j.StartedAt}, before)
+	})
+	if err != nil {
+		return false, err
+	}
+	return opened, refused
+}
+
+func (s *liveStore) End(ctx context.Context, j sessions.Journey) error {
+	return s.do(ctx, func(under sessions.Live) {
+		before := s.version(j.Ref)
+		_ = under.End(context.Background(), j)
+		s.changed(Change{Kind: Ended, Ref: j.Ref, Journey: j.StartedAt}, before)
+	})
+}
+
+// changed writes a change down, unless there was none.
+func (s *liveStore) changed(ch Change, before int64) {
+	if ch.Version = s.version(ch.Ref); ch.Version != before {
+		ch.StoreMS = s.now().UnixMilli()
+		s.record.change(ch)
+	}
+}
+
+func (s *liveStore) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	var receipt sessions.Receipt
+	err := s.do(ctx, func(under sessions.Live) {
+		receipt, _ = under.Publish(context.Background(), ref, fix)
+		if receipt.Verdict > sessions.VerdictStale {
+			s.record.change(Change{
+				Kind: Judged, Ref: ref, Fix: fix.Point, Verdict: receipt.Verdict,
+				StoreMS: s.now().UnixMilli(), Version: s.version(ref),
+			})
+		}
+	})
+	if err != nil {
+		return sessions.Receipt{}, err
+	}
+	return receipt, nil
+}
+
+func (s *liveStore) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
+	var snap sessions.Snapshot
+	if err := s.do(ctx, func(under sessions.Live) { snap, _ = under.Latest(context.Background(), ref) }); err != nil {
+		return sessions.Snapshot{}, err
+	}
+	return snap, nil
+}
+
+func (s *liveStore) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, error) {
+	var meta sessions.Meta
+	var known bool
+	if err := s.do(ctx, func(under sessions.Live) { meta, known, _ = under.Meta(context.Background(), id) }); err != nil {
+		return sessions.Meta{}, false, err
+	}
+	return meta, known, nil
+}
+
+func (s *liveStore) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta) error {
+	return s.do(ctx, func(under sessions.Live) { _ = under.SetMeta(context.Background(), id, m) })
+}
+
+// Watch wakes a moment late. What happens in an outage wakes nobody, but its
+// end everybody: that is the contract.
+func (s *liveStore) Watch(ctx context.Context, ref sessions.Ref, wake func()) (func(), error) {
+	r := requestOf(ctx)
+	if err := hop(ctx, r); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := &storeWatcher{ref: ref, draw: rand.New(rand.NewPCG(r.draw.Uint64(), 0)), wake: wake}
+	s.watchers[w] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watchers, w)
+		w.stop()
+	}, s.attach(ctx, w)
+}
+
+func (s *liveStore) attach(ctx context.Context, w *storeWatcher) (err error) {
+	w.stop, err = s.under.Watch(ctx, w.ref, func() {
+		if !s.away(time.Now()) {
+			time.AfterFunc(time.Duration(w.draw.IntN(3_000_000)), w.wake)
+		}
+	})
+	return err
+}
+
+// lose is the store's restart, without its memory. The clock of the new one is
+// not behind: both at once is more than a version can stand, and the contract
+// does not promise it.
+func (s *liveStore) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if behind := s.latest.Sub(time.Now().Add(s.offset)); behind >= 0 {
+		s.offset += behind + time.Millisecond
+	}
+	s.under = s.fresh()
+	s.record.change(Change{Kind: Lost, StoreMS: s.now().UnixMilli()})
+	for w := range s.watchers {
+		_ = s.attach(context.Background(), w)
+	}
+	s.wakeAll()
+}
+
+// wakeAll is what happens when the connection is back.
+func (s *liveStore) wakeAll() {
+	for w := range s.watchers {
+		time.AfterFunc(time.Duration(w.draw.IntN(3_000_000)), w.wake)
+	}
+}
+
+// step sets the clock: off the true one by offset.
+func (s *liveStore) step(offset time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset = offset
+	s.record.change(Change{Kind: Stepped, StoreMS: s.now().UnixMilli()})
+}
+
+// repository is a MemoryRepository with faults.
+type repository struct {
+	*sessions.MemoryRepository
+	faults
+	late *sync.WaitGroup
+}
+
+func (r *repository) do(ctx context.Context, work func()) error {
+	err := r.through(ctx, r.late, work)
+	if errors.Is(err, errStore) {
+		return sessions.Fault(sessions.DatabaseUnavailable, "the database is away", err)
+	}
+	return err
+}
+
+func (r *repository) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
+	var found sessions.Session
+	var refused error
+	if err := r.do(ctx, func() { found, refused = r.MemoryRepository.Session(context.Background(), id) }); err != nil {
+		return sessions.Session{}, err
+	}
+	return found, refused
+}
+
+// Change is never overtaken: a transaction whose connection is lost is rolled
+// back, or was committed. f is the caller's and is called while it waits.
+func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	q := requestOf(ctx)
+	if err := hop(ctx, q); err != nil {
+		return sessions.Session{}, err
+	}
+	var s sessions.Session
+	var err error
+	fate := r.fate(q)
+	if fate == done || fate == unheard {
+		s, err = r.MemoryRepository.Change(context.Background(), id, f)
+	}
+	if fate == done {
+		return s, err
+	}
+	q.faulted = true
+	_ = pause(ctx, time.Duration(q.draw.Int64N(int64(2*time.Second))))
+	return sessions.Session{}, sessions.Fault(sessions.DatabaseUnavailable, "the database is away", errStore)
+}
+
+func (r *repository) Record(ctx context.Context, e sessions.Event) (bool, error) {
+	var first bool
+	var refused error
+	if err := r.do(ctx, func() { first, refused = r.MemoryRepository.Record(context.Background(), e) }); err != nil {
+		return false, err
+	}
+	return first, refused
+}
+
+func (r *repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+	if err := hop(ctx, requestOf(ctx)); err != nil || r.away(time.Now()) {
+		return nil, errors.Join(err, errStore)
+	}
+	return r.MemoryRepository.Running(context.Background(), startedBy, limit)
+}
