@@ -90,7 +90,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 		if seen == nil || seen.any {
 			seen = &etags{versions: []int64{view.Version}}
 		}
-		return !seen.match(view.Version), nil
+		return !seen.match(view.Version) && !seen.behind(view), nil
 	})
 	switch {
 	case err != nil:
@@ -159,6 +159,13 @@ type etags struct {
 
 func (e *etags) match(version int64) bool {
 	return e != nil && (e.any || slices.Contains(e.versions, version))
+}
+
+// behind reports a location older than one that the caller has seen: a live
+// store that fails over may lose its last moments, and a pin must not move back
+// for that. The next fix has a version past all of them.
+func (e *etags) behind(v sessions.View) bool {
+	return v.Location != nil && slices.ContainsFunc(e.versions, func(seen int64) bool { return seen > v.Version })
 }
 
 // validator reads If-None-Match (RFC 9110, section 13.1.2): "*" or a list of

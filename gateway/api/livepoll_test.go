@@ -185,6 +185,23 @@ func TestLive_validator_without_wait_is_answered_at_once(t *testing.T) {
 	})
 }
 
+// A store that failed over may have lost its last moments: who has seen them is
+// not shown an older place, but the next, or that the journey is over.
+func TestLive_wait_does_not_go_back(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		lost := ifNoneMatch(fmt.Sprintf(`"%d"`, h.get(t, v.student, v.live("")).want(t, 200, "").version(t)+1))
+		assert.Empty(t, h.get(t, v.student, v.live("&wait=1"), lost).want(t, 304, "").body)
+		h.step(t, v)
+		h.get(t, v.student, v.live("&wait=30"), lost).want(t, 200, "")
+		ahead := ifNoneMatch(fmt.Sprintf(`"%d"`, h.get(t, v.student, v.live("")).want(t, 200, "").version(t)+1000))
+		h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+		assert.Nil(t, h.get(t, v.student, v.live("&wait=30"), ahead).want(t, 200, "").data()["location"])
+	})
+}
+
 func TestLive_wait_is_over_when_the_version_differs(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, b backend) {
