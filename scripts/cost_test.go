@@ -68,7 +68,7 @@ func openMany(b *testing.B, s *Store, c valkey.Client, n int) []sessions.Ref {
 	for i := range refs {
 		refs[i] = sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()}
 		require.NoError(b, s.open.Exec(ctx, c, []string{journeyKey(refs[i])}, []string{
-			liveChannel(refs[i]), s.clock(), started, place(home), fence.String(), "car", "86400000", "0",
+			liveChannel(refs[i]), s.clock(), started, destination(sessions.Car, home), fence.String(), "86400000", "0",
 		}).Error())
 	}
 	s.opts.Live.JourneyTTL = 24 * time.Hour // as long as the benchmark likes

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- end: remove a journey's coordinates and leave the mark of an ended one, which
 -- refuses every update and every open of it that is still under way. The mark
--- holds no coordinate, and no mode, which is how an ended journey is told. Safe
+-- holds no coordinate, and no field `to`, which is how an ended journey is told. Safe
 -- to repeat; never touches a newer journey.
 --
 -- Allowed in a store that is full, as it only ever makes room: the coordinates

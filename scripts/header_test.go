@@ -101,14 +101,14 @@ func TestScripts_header(t *testing.T) {
 }
 
 // returned lists the codes in `return 1`, `return {1, …}`, `return x and 0 or 2`
-// and by way of update's refusals.
+// and those that update's variable code takes.
 func returned(body string) []int {
 	var codes []int
-	for _, statement := range regexp.MustCompile(`return (\{\d[^\n]*|\d|h\[2\] and [^\n]*|unstored\(\w+\))`).FindAllStringSubmatch(body, -1) {
+	for _, statement := range regexp.MustCompile(`return (\{\d[^\n]*|\d|h\[2\] and [^\n]*|\{code,)`).FindAllStringSubmatch(body, -1) {
 		switch text := statement[1]; {
 		case strings.Contains(text, " and "):
 			codes = append(codes, numbers(strings.Fields(text), regexp.MustCompile(`^(\d)$`))...)
-		case strings.Contains(text, "(code)"):
+		case strings.HasPrefix(text, "{code,"):
 			codes = append(codes, numbers(strings.Fields(assigned(body)), regexp.MustCompile(`^(\d)$`))...)
 		default:
 			codes = append(codes, numbers([]string{text}, regexp.MustCompile(`(\d)`))...)
@@ -118,7 +118,9 @@ func returned(body string) []int {
 	return slices.Compact(codes)
 }
 
-func assigned(body string) string { return regexp.MustCompile(`local code = [^\n]*`).FindString(body) }
+func assigned(body string) string {
+	return strings.Join(regexp.MustCompile(`(?:code|refusal) = \w[^\n]*`).FindAllString(body, -1), " ")
+}
 
 func rowsOf(name string) []int {
 	var codes []int

@@ -15,10 +15,8 @@ import (
 )
 
 // latestFields are what a read needs. One HMGET is atomic, so it needs no
-// script.
-var latestFields = []string{
-	"seq", "mode", "home", "arriving", "lat", "lng", "acc", "spd", "hdg", "ts", "rec", "pace", "odd",
-}
+// script. Their forms are in the header of update.lua.
+var latestFields = []string{"started", "to", "fence", "seq", "fix", "mark", "odd"}
 
 // Latest keeps the contract of sessions.Live.
 func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
@@ -39,129 +37,133 @@ func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot
 	return snap, nil
 }
 
+// The fields of latestFields.
+const (
+	hashStarted = iota
+	hashTo
+	hashFence
+	hashSeq
+	hashFix
+	hashMark
+	hashOdd
+	hashFields
+)
+
 func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
-	if len(reply) != len(latestFields) {
-		return sessions.Snapshot{}, fmt.Errorf("%d fields, want %d", len(reply), len(latestFields))
+	var text [hashFields]string
+	if len(reply) != hashFields {
+		return sessions.Snapshot{}, fmt.Errorf("%d fields, want %d", len(reply), hashFields)
 	}
-	f := fields{reply: reply}
-	if !f.has("seq") {
-		return sessions.Snapshot{}, nil
-	}
-	snap := sessions.Snapshot{
-		Known: true, Active: f.has("mode"), Version: f.integer("seq"), // the mark of an end has no mode
-		Arriving: f.text("arriving") == "1", ReanchoredAt: f.reanchored(),
-	}
-	if f.has("lat") {
-		snap.Location = f.location()
-		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, f.home()))
-		snap.Pace = f.pace()
-	}
-	return snap, f.err
-}
-
-// fields reads an HMGET reply by name and keeps the first error.
-type fields struct {
-	reply []valkey.ValkeyMessage
-	err   error
-}
-
-func (f *fields) message(name string) *valkey.ValkeyMessage {
-	for i, n := range latestFields {
-		if n == name {
-			return &f.reply[i]
+	for i := range reply {
+		var err error
+		if text[i], err = reply[i].ToString(); err != nil && !valkey.IsValkeyNil(err) {
+			return sessions.Snapshot{}, fmt.Errorf("%s: %w", latestFields[i], err)
 		}
 	}
-	return &valkey.ValkeyMessage{}
-}
-
-func (f *fields) has(name string) bool { return !f.message(name).IsNil() }
-
-func (f *fields) text(name string) string {
-	m := f.message(name)
-	if m.IsNil() {
-		return ""
+	if text[hashSeq] == "" {
+		return sessions.Snapshot{}, nil
 	}
-	s, err := m.ToString()
-	f.keep(name, err)
-	return s
+	p := parser{}
+	snap := sessions.Snapshot{Known: true, Version: p.integer(text[hashSeq])}
+	if text[hashTo] == "" {
+		return snap, p.err // the mark of an end
+	}
+	snap.Active, snap.Arriving = true, text[hashFence] == ""
+	snap.ReanchoredAt = p.reanchored(text[hashOdd])
+	if text[hashFix] != "" {
+		snap.Location = p.location(text[hashFix], p.integer(text[hashStarted]))
+		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, p.home(text[hashTo])))
+		snap.Pace = p.pace(text[hashMark])
+	}
+	return snap, p.err
 }
 
-func (f *fields) integer(name string) int64 {
-	n, err := strconv.ParseInt(f.text(name), 10, 64)
-	f.keep(name, err)
+// parser reads what the scripts wrote, and keeps the first error.
+type parser struct{ err error }
+
+func (p *parser) keep(err error) {
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+}
+
+func (p *parser) integer(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	p.keep(err)
 	return n
 }
 
-func (f *fields) float(name string) float64 {
-	v, err := strconv.ParseFloat(f.text(name), 64)
+func (p *parser) float(text string) float64 {
+	v, err := strconv.ParseFloat(text, 64)
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		err = strconv.ErrRange // no JSON could hold it
 	}
-	f.keep(name, err)
+	p.keep(err)
 	return v
 }
 
-func (f *fields) optional(name string) *float64 {
-	if f.text(name) == "" {
+func (p *parser) optional(text string) *float64 {
+	if text == unsaid {
 		return nil
 	}
-	v := f.float(name)
+	v := p.float(text)
 	return &v
 }
 
-func (f *fields) location() *sessions.Location {
-	at, err := geo.NewPoint(f.float("lat"), f.float("lng"))
-	f.keep("lat", err)
-	received, recorded := f.integer("ts"), f.integer("rec")
-	if recorded == 0 {
-		recorded = received
+// words splits text into exactly len(into) words.
+func (p *parser) words(text string, into []string) {
+	for i := range into {
+		into[i], text, _ = strings.Cut(text, " ")
+		if into[i] == "" {
+			p.keep(fmt.Errorf("%d words, want %d", i, len(into)))
+		}
+	}
+	if text != "" {
+		p.keep(fmt.Errorf("more than %d words", len(into)))
+	}
+}
+
+// location reads a field `fix`; started is what its times count from.
+func (p *parser) location(fix string, started int64) *sessions.Location {
+	var w [7]string
+	p.words(fix, w[:])
+	at, err := geo.NewPoint(p.float(w[0]), p.float(w[1]))
+	p.keep(err)
+	received := started + p.integer(w[5])
+	recorded := received
+	if w[6] != unsaid {
+		recorded = started + p.integer(w[6])
 	}
 	return &sessions.Location{
 		Fix: sessions.Fix{
-			Point: at, AccuracyM: f.float("acc"), SpeedKMH: f.optional("spd"), HeadingDeg: f.optional("hdg"),
+			Point: at, AccuracyM: p.float(w[2]), SpeedKMH: p.optional(w[3]), HeadingDeg: p.optional(w[4]),
 			RecordedAt: instant(recorded),
 		},
 		At: instant(received),
 	}
 }
 
-func (f *fields) home() geo.Point {
-	p, err := parsePlace(f.text("home"))
-	f.keep("home", err)
-	return p
+func (p *parser) home(to string) geo.Point {
+	home, err := homeOf(to, nil)
+	p.keep(err)
+	return home
 }
 
-// reanchored is the second number of update.lua's field "odd".
-func (f *fields) reanchored() time.Time {
-	if n := f.numbers("odd", 4); n[1] > 0 {
-		return instant(n[1])
+func (p *parser) pace(mark string) sessions.Pace {
+	var w [7]string
+	p.words(mark, w[:])
+	return sessions.Pace{MMS: p.integer(w[5]), OverMS: p.integer(w[6])}
+}
+
+// reanchored is the second number of a field `odd`, if there is one.
+func (p *parser) reanchored(odd string) time.Time {
+	if odd == "" {
+		return time.Time{}
+	}
+	var w [4]string
+	p.words(odd, w[:])
+	if ms := p.integer(w[1]); ms > 0 {
+		return instant(ms)
 	}
 	return time.Time{}
-}
-
-func (f *fields) pace() sessions.Pace {
-	n := f.numbers("pace", 2)
-	return sessions.Pace{MMS: n[0], OverMS: n[1]}
-}
-
-// numbers reads n integers with spaces between; an empty field is n zeros.
-func (f *fields) numbers(name string, n int) []int64 {
-	values := make([]int64, n)
-	words := strings.Fields(f.text(name))
-	if len(words) != 0 && len(words) != n {
-		f.keep(name, fmt.Errorf("%d numbers, want %d", len(words), n))
-		return values
-	}
-	for i, word := range words {
-		v, err := strconv.ParseInt(word, 10, 64)
-		f.keep(name, err)
-		values[i] = v
-	}
-	return values
-}
-
-func (f *fields) keep(name string, err error) {
-	if err != nil && f.err == nil {
-		f.err = fmt.Errorf("%s: %w", name, err)
-	}
 }

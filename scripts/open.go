@@ -21,7 +21,7 @@ func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 		restored = "1"
 	}
 	args := []string{
-		liveChannel(j.Ref), s.clock(), identity(j), place(j.Home), fence.String(), string(j.Mode),
+		liveChannel(j.Ref), s.clock(), identity(j), destination(j.Mode, j.Home), fence.String(),
 		milliseconds(s.opts.Live.JourneyTTL), restored,
 	}
 	res, err := s.call(ctx, "open", journeyKey(j.Ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {

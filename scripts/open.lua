@@ -9,11 +9,10 @@
 --   1  channel         location:live:{<trainerId>}:<sessionId>
 --   2  clock_ms        Unix ms; empty for the store's own TIME
 --   3  started_ms      the journey's identity
---   4  home            "lat lng", degrees, 7 decimals
+--   4  to              "mode lat lng": car, bike or walk, and the home, degrees
 --   5  fence           the home's cover, as geo.Fence writes it
---   6  mode            car, bike or walk
---   7  journey_ttl_ms
---   8  restored        1 when the store had this journey and lost it: the next
+--   6  journey_ttl_ms
+--   7  restored        1 when the store had this journey and lost it: the next
 --                      fix will count as a re-anchor
 -- RETURN
 --   0  ended, older than the one known, or past its hour; nothing written
@@ -22,7 +21,7 @@
 -- COMPLEXITY O(1)
 local key = KEYS[1]
 local channel, clock, started = ARGV[1], ARGV[2], ARGV[3]
-local home, fence, mode, journey_ttl, restored = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local to, fence, journey_ttl, restored = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
 
 local now = tonumber(clock)
 if not now then
@@ -39,7 +38,7 @@ if known == tonumber(started) then return h[2] and 0 or 2 end
 
 local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
-redis.call('HSET', key, 'started', started, 'home', home, 'fence', fence, 'mode', mode, 'seq', seq)
+redis.call('HSET', key, 'started', started, 'to', to, 'fence', fence, 'seq', seq)
 if restored == '1' then redis.call('HSET', key, 'odd', '0 ' .. now .. ' 0 0') end
 redis.call('PEXPIRE', key, left)
 redis.call('SPUBLISH', channel, seq)

@@ -60,14 +60,14 @@ const (
 	fieldSuspicions
 	judgedFields
 	fieldMoved = iota - 1
-	fieldHome
+	fieldTo
 	storedFields
 )
 
 // receiptOf reads update.lua's reply. A reply of any other shape is a fault of
 // ours, never a panic.
 func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, error) {
-	n, err := integers(reply[:min(len(reply), fieldHome)])
+	n, err := integers(reply[:min(len(reply), fieldTo)])
 	switch {
 	case err != nil:
 		return sessions.Receipt{}, err
@@ -89,7 +89,7 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	r.Arriving, r.Flags = n[fieldArriving] == 1, geo.Flags(n[fieldFlags])
 	r.Suspicions = sessions.Suspicions(n[fieldSuspicions])
 	if r.Verdict == sessions.VerdictStored {
-		home, err := homeOf(reply[fieldHome])
+		home, err := homeOf(reply[fieldTo].ToString())
 		if err != nil {
 			return sessions.Receipt{}, err
 		}
@@ -98,17 +98,13 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	return r, nil
 }
 
-func homeOf(m valkey.ValkeyMessage) (geo.Point, error) {
-	text, err := m.ToString()
+// homeOf is the place in a field `to`, "mode lat lng".
+func homeOf(to string, err error) (geo.Point, error) {
 	if err != nil {
-		return geo.Point{}, fmt.Errorf("home: %w", err)
+		return geo.Point{}, fmt.Errorf("to: %w", err)
 	}
-	return parsePlace(text)
-}
-
-// parsePlace reads "lat lng".
-func parsePlace(text string) (geo.Point, error) {
-	lat, lng, _ := strings.Cut(text, " ")
+	_, place, _ := strings.Cut(to, " ")
+	lat, lng, _ := strings.Cut(place, " ")
 	y, err1 := strconv.ParseFloat(lat, 64)
 	x, err2 := strconv.ParseFloat(lng, 64)
 	p, err3 := geo.NewPoint(y, x)
@@ -118,8 +114,10 @@ func parsePlace(text string) (geo.Point, error) {
 	return p, nil
 }
 
-// place writes "lat lng".
-func place(p geo.Point) string { return string(p.AppendLng(append(p.AppendLat(nil), ' '))) }
+// destination writes a field `to`.
+func destination(mode sessions.Mode, home geo.Point) string {
+	return string(home.AppendLng(append(home.AppendLat(append([]byte(mode), ' ')), ' ')))
+}
 
 func replyLen(v sessions.Verdict) int {
 	switch {
@@ -151,16 +149,19 @@ func milli(n int64) time.Duration    { return time.Duration(n) * time.Millisecon
 
 func tenths(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
 
+// unsaid stands for what the phone did not say.
+const unsaid = "-"
+
 func tenthsOf(f *float64) string {
 	if f == nil {
-		return ""
+		return unsaid
 	}
 	return tenths(*f)
 }
 
 func unixMS(t time.Time) string {
 	if t.IsZero() {
-		return ""
+		return unsaid
 	}
 	return strconv.FormatInt(t.UnixMilli(), 10)
 }

@@ -11,9 +11,9 @@
 --   3  lat             degrees, 7 decimals
 --   4  lng             degrees, 7 decimals
 --   5  accuracy        metres, 1 decimal; 0.0 when the phone did not say
---   6  speed           km/h, 1 decimal; empty when the phone did not say
---   7  heading         degrees, 1 decimal; empty when the phone did not say
---   8  recorded_ms     the phone's clock, Unix ms; empty when it did not say
+--   6  speed           km/h, 1 decimal; - when the phone did not say
+--   7  heading         degrees, 1 decimal; - when the phone did not say
+--   8  recorded_ms     the phone's clock, Unix ms; - when it did not say
 --   9  mock            1 when the phone says that the position is simulated
 --  10  cell            H3 cell of the fix, as geo.CellOf writes it
 -- RETURN {code, …}
@@ -28,21 +28,30 @@
 --  {8, …}                    stored
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1), flags of
 --      this fix, suspicions first seen with it; and for 8 also moved (the way
---      from the last fix, decimetres) and home ("lat lng")
+--      from the last fix, decimetres) and to ("mode lat lng", the home)
 -- COMPLEXITY O(1)
 --
--- The hash, every field under 64 bytes so that it stays a listpack:
---   started mode home fence         the journey, by open.lua
---   seq tat arriving flags          version, when the next fix is due, at the
---                                   fence already, suspicions so far
---   lat lng acc spd hdg ts rec      the live location; ts is the store's clock
---                                   at acceptance, rec the phone's or 0
---   mark mark_ts                    lat lng accuracy_dm recorded_ms, and when:
---                                   where the phone was up to a minute ago
---   pace                            mm/s, and over how many ms: the ETA's speed
---   odd                             fast_ms reanchored_ms still_ms mismatches
---   rival                           votes lat lng accuracy_dm at_ms recorded_ms:
---                                   the story that refused fixes tell
+-- The hash, every field under 64 bytes so that it stays a listpack. What is
+-- read and written together is one field, since a listpack is searched from its
+-- beginning for each; "ms" alone is since the start, which is half as long as
+-- Unix time; - is what the phone did not say.
+--   started  Unix ms                       by open.lua, as the next two
+--   to       mode lat lng                  how and where to; a mark has none
+--   fence    cells, as geo.Fence writes    gone once the phone has been inside
+--   seq      the version
+--   tat      Unix ms                       when the next fix is due
+--   fix      lat lng accuracy speed heading ms recorded_ms
+--                                          the live location; ms is the store's
+--                                          clock at acceptance
+--   mark     ms lat lng accuracy_dm recorded_ms pace paced_ms
+--                                          where the phone was up to a minute
+--                                          ago, and the ETA's speed: mm/s, and
+--                                          over how long
+--   flags    suspicions so far
+-- and mostly absent, both with Unix ms and 0 for never:
+--   odd      fast_ms reanchored_ms still_ms mismatches
+--   rival    votes lat lng accuracy_dm at_ms recorded_ms
+--                                          the story that refused fixes tell
 --
 -- From "the judgement" on this is geo.Judge, line for line: change both or
 -- neither. A differential test plays random histories on the two.
@@ -62,15 +71,13 @@ local SHADOW_LOW_ACCURACY, SHADOW_SPEED, SHADOW_CEILING = false, false, false
 local key = KEYS[1]
 local channel, clock = ARGV[1], ARGV[2]
 local lat, lng, accuracy, speed, heading = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local recorded_text, mock, cell = ARGV[8], ARGV[9], ARGV[10]
-local recorded = tonumber(recorded_text)
+local recorded, mock, cell = tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local floor, max, min = math.floor, math.max, math.min
 
-local h = redis.call('HMGET', key, 'started', 'mode', 'home', 'fence', 'seq', 'tat', 'arriving',
-    'lat', 'lng', 'acc', 'ts', 'rec', 'mark', 'mark_ts', 'rival', 'odd')
-local started, mode, home, fence = h[1], h[2], h[3], h[4]
+local h = redis.call('HMGET', key, 'started', 'to', 'fence', 'seq', 'tat', 'fix', 'mark', 'odd', 'rival')
+local started, to, fence = tonumber(h[1]), h[2], h[3]
 if not started then return {0} end
-if not mode then return {1} end -- the mark of an end has none
+if not to then return {1} end -- the mark of an end has none
 
 local now = tonumber(clock)
 if not now then
@@ -82,16 +89,22 @@ if now >= over_at then return {1} end
 
 -- Rate: a GCRA. A due time further ahead than the rate can put it means that
 -- the clock was set back: a phone is not made to wait for it to catch up.
-local due = tonumber(h[6]) or 0
+local due = tonumber(h[5]) or 0
 if due > now + RATE_MS + TOLERANCE_MS then due = now end
 local wait = due - TOLERANCE_MS - now
 if wait > 0 then return {2, now, wait} end
 
-local seq, arriving = tonumber(h[5]), tonumber(h[7]) or 0
+local seq, arriving = tonumber(h[4]), fence and 0 or 1
 
 -- Order: on the phone's clock where that is not in the future. A live fix from
 -- the future means that the store's clock was set back: no reason to refuse.
-local last_at, last_rec = tonumber(h[11]), tonumber(h[12]) or 0
+local last_lat, last_lng, last_acc, last_at, last_rec = nil, nil, 0, nil, 0
+if h[6] then
+    local acc, at, rec
+    last_lat, last_lng, acc, at, rec = string.match(h[6], '(%S+) (%S+) (%S+) %S+ %S+ (%S+) (%S+)')
+    last_acc, last_at = floor(acc * 10 + 0.5), started + at
+    last_rec = rec == '-' and 0 or started + rec
+end
 local rec = 0
 if recorded and recorded <= now + FUTURE_MS then rec = recorded end
 local ttl = (last_at and min(last_at + LOCATION_TTL_MS, over_at) or over_at) - now
@@ -104,130 +117,103 @@ due = max(due, now) + RATE_MS
 
 -- The judgement ------------------------------------------------------------
 
-local FAST, REANCHORED, SILENCE, CLOCK, MISMATCH, FROZEN, REPEATED, MOCK, SHADOW = 1, 2, 4, 8, 16, 32, 64, 128, 256
+local code = 8 -- until something speaks against it
 local fast, reanchored, silent, mismatched, frozen, repeated, shadowed = false, false, false, false, false, false, false
 
-local acc = floor(accuracy * 10 + 0.5)
-local kmh = tonumber(speed)
+local acc, kmh = floor(accuracy * 10 + 0.5), tonumber(speed)
 local odd_clock = recorded and (now - recorded > CLOCK_SKEW_MS or recorded - now > CLOCK_SKEW_MS)
 
 local limit, ceiling = LIMIT_CAR, CEILING_CAR
-if mode == 'bike' then limit, ceiling = LIMIT_BIKE, CEILING_BIKE end
-if mode == 'walk' then limit, ceiling = LIMIT_WALK, CEILING_WALK end
+local mode = string.sub(to, 1, 1)
+if mode == 'b' then limit, ceiling = LIMIT_BIKE, CEILING_BIKE end
+if mode == 'w' then limit, ceiling = LIMIT_WALK, CEILING_WALK end
+
+-- The two functions name globals and not the locals above: each local that a
+-- function refers to costs a call of the script as much as a command's argument.
 
 -- distance_m is geo.DistanceM: the haversine, on a sphere of 6371008.8 m.
-local rad = math.pi / 180
 local function distance_m(lat1, lng1, lat2, lng2)
+    local rad = 0.017453292519943295
     local s1 = math.sin((lat2 - lat1) * rad / 2)
     local s2 = math.sin((lng2 - lng1) * rad / 2)
     local a = s1 * s1 + math.cos(lat1 * rad) * math.cos(lat2 * rad) * s2 * s2
-    return 2 * 6371008.8 * math.asin(min(1, math.sqrt(a)))
+    return 2 * 6371008.8 * math.asin(math.min(1, math.sqrt(a)))
 end
 
 -- leg is the way from a sighting to this fix, or to another: how far in dm,
--- how much of that no accuracy explains, how long in ms, and by how much the
--- phone's clock outran ours.
-local function leg(lat1, lng1, acc1, at1, rec1, lat2, lng2, acc2, at2, rec2)
-    local way, ms, ahead = floor(distance_m(lat1, lng1, lat2, lng2) * 10 + 0.5), at2 - at1, 0
+-- how much of that the two doubts do not explain, how long in ms, and by how
+-- much the phone's clock outran ours.
+local function leg(lat1, lng1, doubt1, at1, rec1, lat2, lng2, doubt2, at2, rec2)
+    local way, ms, ahead = math.floor(distance_m(lat1, lng1, lat2, lng2) * 10 + 0.5), at2 - at1, 0
     if rec1 > 0 and rec2 > rec1 then
         local phone = rec2 - rec1
         ahead = phone - ms
-        ms = min(phone, ms + CATCH_UP_MS)
+        ms = math.min(phone, ms + CATCH_UP_MS)
     end
-    local doubt = (acc1 == 0 and DEFAULT_ACCURACY_DM or min(acc1, MAX_ACCURACY_DM))
-        + (acc2 == 0 and DEFAULT_ACCURACY_DM or min(acc2, MAX_ACCURACY_DM))
-    return way, max(0, way - doubt), max(ms, 1000), ahead
-end
-
--- flags_now is the flags so far as their sum.
-local function flags_now()
-    return (fast and FAST or 0) + (reanchored and REANCHORED or 0) + (silent and SILENCE or 0)
-        + (odd_clock and CLOCK or 0) + (mismatched and MISMATCH or 0) + (frozen and FROZEN or 0)
-        + (repeated and REPEATED or 0) + (mock == '1' and MOCK or 0) + (shadowed and SHADOW or 0)
-end
-
--- remember keeps what was seen in this journey, and gives what is new in it.
-local function remember(bits)
-    local seen = tonumber(redis.call('HGET', key, 'flags')) or 0
-    local fresh = bit.band(bits, bit.bnot(seen))
-    if fresh ~= 0 then redis.call('HSET', key, 'flags', bit.bor(seen, bits)) end
-    return fresh
-end
-
--- unstored ends a fix that is not believed: it counts against the rate.
-local function unstored(code)
-    local flags = flags_now()
-    local suspicions = flags + (code == 5 and 2048 or code == 6 and 512 or code == 7 and 1024 or 0)
-    local fresh = suspicions ~= 0 and remember(suspicions) or 0
-    redis.call('HSET', key, 'tat', due)
-    return {code, now, due - now, seq, ttl, arriving, flags, fresh}
+    return way, math.max(0, way - doubt1 - doubt2), math.max(ms, 1000), ahead
 end
 
 if acc > VAGUE_DM then
-    if not SHADOW_LOW_ACCURACY then return unstored(4) end
-    shadowed = true
+    if SHADOW_LOW_ACCURACY then shadowed = true else code = 4 end
 end
+local doubt = acc == 0 and DEFAULT_ACCURACY_DM or min(acc, MAX_ACCURACY_DM)
 
 -- The rest of the track: fast_ms reanchored_ms still_ms mismatches, and the
 -- rival's votes lat lng accuracy_dm at_ms recorded_ms. Both are mostly empty.
-local odd_text, rival_text = h[16] or '', h[15] or ''
+local odd_text, rival_text = h[8] or '', h[9] or ''
 local fast_at, anchored_at, still_at, mismatches = 0, 0, 0, 0
 if odd_text ~= '' then
     fast_at, anchored_at, still_at, mismatches = string.match(odd_text, '(%d+) (%d+) (%d+) (%d+)')
     fast_at, anchored_at, still_at, mismatches =
         tonumber(fast_at), tonumber(anchored_at), tonumber(still_at), tonumber(mismatches)
 end
-local votes, r_lat, r_lng, r_acc, r_at, r_rec = 0, nil, nil, 0, 0, 0
+local votes, r_lat, r_lng, r_doubt, r_at, r_rec = 0, nil, nil, 0, 0, 0
 if rival_text ~= '' then
-    votes, r_lat, r_lng, r_acc, r_at, r_rec =
+    votes, r_lat, r_lng, r_doubt, r_at, r_rec =
         string.match(rival_text, '(%d+) ([%d.-]+) ([%d.-]+) (%d+) (%d+) (%d+)')
-    votes, r_acc, r_at, r_rec = tonumber(votes), tonumber(r_acc), tonumber(r_at), tonumber(r_rec)
+    votes, r_doubt, r_at, r_rec = tonumber(votes), tonumber(r_doubt), tonumber(r_at), tonumber(r_rec)
+    r_doubt = r_doubt == 0 and DEFAULT_ACCURACY_DM or min(r_doubt, MAX_ACCURACY_DM)
 end
-
-local mark_text, mark_at = h[13] or '', tonumber(h[14]) or 0
-local last_lat, last_lng = h[8], h[9]
+local mark_text, m_lat, m_lng, m_doubt, m_rec = h[7], nil, nil, 0, 0
+local pace, paced = 0, 0 -- the smoothed speed in mm/s, and how many ms it has seen
 local moved = 0
-local new_rival, new_mark, new_pace = rival_text, false, false
+local new_rival, new_mark = rival_text, false
 
--- from_mark is the leg from the mark, where the phone was up to a minute ago.
-local function from_mark(lat2, lng2, acc2, at2, rec2)
-    local m_lat, m_lng, m_acc, m_rec = string.match(mark_text, '(%S+) (%S+) (%d+) (%d+)')
-    return leg(m_lat, m_lng, tonumber(m_acc), mark_at, tonumber(m_rec), lat2, lng2, acc2, at2, rec2)
-end
-
--- pace_so_far is the smoothed speed in mm/s, and how many ms it has seen.
-local function pace_so_far()
-    local pace, paced = string.match(redis.call('HGET', key, 'pace') or '', '(%d+) (%d+)')
-    return tonumber(pace) or 0, tonumber(paced) or 0
-end
-
-if not last_at then
+if code == 8 and not last_at then
     new_mark = true
     if anchored_at ~= 0 then
         reanchored, anchored_at = true, now
     end
-else
-    local last_acc = floor(h[10] * 10 + 0.5)
-    local way, reach, ms, ahead = leg(last_lat, last_lng, last_acc, last_at, last_rec, lat, lng, acc, now, rec)
+elseif code == 8 then
+    local last_doubt = last_acc == 0 and DEFAULT_ACCURACY_DM or min(last_acc, MAX_ACCURACY_DM)
+    local way, reach, ms, ahead = leg(last_lat, last_lng, last_doubt, last_at, last_rec, lat, lng, doubt, now, rec)
     moved = way
+    local mark_at = started + string.match(mark_text, '%S+')
+    local over, minute = reach * 360 > limit * ms, now - mark_at >= 60000
+    if over or minute then
+        m_lat, m_lng, m_doubt, m_rec, pace, paced = string.match(mark_text, ' (%S+) (%S+) (%d+) (%S+) (%d+) (%d+)')
+        m_doubt, m_rec = tonumber(m_doubt), m_rec == '-' and 0 or started + m_rec
+        m_doubt = m_doubt == 0 and DEFAULT_ACCURACY_DM or min(m_doubt, MAX_ACCURACY_DM)
+        pace, paced = tonumber(pace), tonumber(paced)
+    end
     if ahead > CATCH_UP_MS then odd_clock = true end
 
-    if reach * 360 <= limit * ms then
+    if not over then
         if ms > BANK_MS and reach * 360 > limit * BANK_MS then silent = true end
     else
         -- Over the limit: why it may be believed, or else how it is refused.
         local under = reach * 360 <= ceiling * ms
         local jump = not under and reach > JUMP_M * 10 and reach * 360 > JUMP_M * 3600 / JUMP_MS * ms
-        local code = under and 6 or jump and 5 or 7
+        local refusal = under and 6 or jump and 5 or 7
         local rival_agrees = false
         if votes > 0 then
-            local _, r_reach, r_ms = leg(r_lat, r_lng, r_acc, r_at, r_rec, lat, lng, acc, now, rec)
+            local _, r_reach, r_ms = leg(r_lat, r_lng, r_doubt, r_at, r_rec, lat, lng, doubt, now, rec)
             rival_agrees = r_reach * 360 <= ceiling * r_ms
         end
         local explained = under and fast_at > 0 and now - fast_at < GRACE_MS
         if under and not explained then
-            local m_way, _, m_ms = from_mark(last_lat, last_lng, last_acc, last_at, last_rec)
-            local pace_kmh = max(pace_so_far() * 36 / 10000, m_way * 360 / m_ms)
+            local m_way, _, m_ms = leg(m_lat, m_lng, m_doubt, mark_at, m_rec, last_lat, last_lng, last_doubt, last_at, last_rec)
+            local pace_kmh = max(pace * 36 / 10000, m_way * 360 / m_ms)
             explained = pace_kmh > 0 and reach * 360 <= (pace_kmh + (ceiling - limit) * ms / 8000) * ms
         end
         local thawed_ms = max(ms, min(ms + max(0, last_at - still_at), BANK_MS))
@@ -236,7 +222,7 @@ else
         elseif still_at > 0 and not jump and reach * 360 <= limit * thawed_ms then
             silent = true
         elseif rival_agrees and under and votes < 3 then
-            local _, b_reach, b_ms = leg(last_lat, last_lng, last_acc, last_at, last_rec, r_lat, r_lng, r_acc, r_at, r_rec)
+            local _, b_reach, b_ms = leg(last_lat, last_lng, last_doubt, last_at, last_rec, r_lat, r_lng, r_doubt, r_at, r_rec)
             if b_reach * 360 > ceiling * b_ms then reanchored = true else fast = true end
         elseif rival_agrees and (votes >= 2 or (votes == 1 and now - r_at >= 15000)) then
             reanchored = true
@@ -245,60 +231,83 @@ else
         else
             redis.call('HSET', key, 'rival', (rival_agrees and votes + 1 or 1) .. ' '
                 .. lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. now .. ' ' .. rec)
-            return unstored(code)
+            code = refusal
         end
     end
 
-    -- What is odd without refuting.
-    if kmh and ms <= 30000 and (reach * 360 > (2 * kmh + 20) * ms
-        or (kmh > 20 and (2 * way - reach) * 360 <= (kmh - 20) / 2 * ms)) then
-        mismatches = min(mismatches + 1, 3)
-        mismatched = mismatches == 3
-    else
-        mismatches = 0
-    end
-    if lat ~= last_lat or lng ~= last_lng then
-        still_at = 0
-        repeated = way >= 50 and string.sub(mark_text, 1, #lat) == lat
-            and string.sub(mark_text, 1, #lat + #lng + 2) == lat .. ' ' .. lng .. ' '
-    else
-        if still_at == 0 then still_at = last_at end
-        frozen = now - still_at >= 100000 or (now - still_at >= 14000 and (kmh or 0) >= 10)
-    end
-
-    -- The track that follows.
-    if reanchored then
-        new_rival = '3 ' .. last_lat .. ' ' .. last_lng .. ' ' .. last_acc .. ' ' .. last_at .. ' ' .. last_rec
-        still_at, new_mark, new_pace = 0, true, '0 0'
-    else
-        if votes > 0 and (votes < 3 or now - r_at > 120000) then new_rival = '' end
-        if now - mark_at >= 60000 then
-            local m_way, m_reach, m_ms, m_ahead = from_mark(lat, lng, acc, now, rec)
-            local pace, paced = pace_so_far()
-            new_mark = true
-            new_pace = floor((pace * paced + m_way * 100000) / (paced + m_ms)) .. ' ' .. min(120000, paced + m_ms)
-            odd_clock = odd_clock or m_ahead > CATCH_UP_MS
-            fast = fast or m_reach * 360 > limit * m_ms
-            reanchored = reanchored or m_reach * 360 > ceiling * m_ms
+    if code == 8 then
+        -- What is odd without refuting.
+        if kmh and ms <= 30000 and (reach * 360 > (2 * kmh + 20) * ms
+            or (kmh > 20 and (2 * way - reach) * 360 <= (kmh - 20) / 2 * ms)) then
+            mismatches = min(mismatches + 1, 3)
+            mismatched = mismatches == 3
+        else
+            mismatches = 0
         end
+        if lat ~= last_lat or lng ~= last_lng then
+            still_at = 0
+            repeated = way >= 50 and string.find(mark_text, ' ' .. lat .. ' ' .. lng .. ' ', 1, true) ~= nil
+        else
+            if still_at == 0 then still_at = last_at end
+            frozen = now - still_at >= 100000 or (now - still_at >= 14000 and (kmh or 0) >= 10)
+        end
+
+        -- The track that follows.
+        if reanchored then
+            new_rival = '3 ' .. last_lat .. ' ' .. last_lng .. ' ' .. last_acc .. ' ' .. last_at .. ' ' .. last_rec
+            still_at, new_mark, pace, paced = 0, true, 0, 0
+        else
+            if votes > 0 and (votes < 3 or now - r_at > 120000) then new_rival = '' end
+            if minute then
+                local m_way, m_reach, m_ms, m_ahead = leg(m_lat, m_lng, m_doubt, mark_at, m_rec, lat, lng, doubt, now, rec)
+                new_mark = true
+                pace, paced = floor((pace * paced + m_way * 100000) / (paced + m_ms)), min(120000, paced + m_ms)
+                odd_clock = odd_clock or m_ahead > CATCH_UP_MS
+                fast = fast or m_reach * 360 > limit * m_ms
+                reanchored = reanchored or m_reach * 360 > ceiling * m_ms
+            end
+        end
+        if reanchored or silent then anchored_at = now end
+        if fast then fast_at = now end
     end
-    if reanchored or silent then anchored_at = now end
-    if fast then fast_at = now end
+end
+
+local flags = (fast and 1 or 0) + (reanchored and 2 or 0) + (silent and 4 or 0) + (odd_clock and 8 or 0)
+    + (mismatched and 16 or 0) + (frozen and 32 or 0) + (repeated and 64 or 0) + (mock == '1' and 128 or 0)
+    + (shadowed and 256 or 0)
+
+-- What was seen in this journey is kept, and what is new in it is told.
+local suspicions, fresh = flags + (code == 5 and 2048 or code == 6 and 512 or code == 7 and 1024 or 0), 0
+if suspicions ~= 0 then
+    local seen = tonumber(redis.call('HGET', key, 'flags')) or 0
+    fresh = bit.band(suspicions, bit.bnot(seen))
+    if fresh ~= 0 then redis.call('HSET', key, 'flags', bit.bor(seen, suspicions)) end
+end
+
+if code ~= 8 then -- not believed: it counts against the rate
+    redis.call('HSET', key, 'tat', string.format('%d', due))
+    return {code, now, due - now, seq, ttl, arriving, flags, fresh}
 end
 
 -- Arriving: in a cell of the home's cover, the exact distance decides; and a
--- long leg may have passed the fence between two fixes.
+-- long leg may have passed the fence between two fixes. A fence is the cells'
+-- common beginning and then, behind a comma each, how they end.
 if arriving == 0 then
-    local length = (string.find(fence, ',', 1, true) or #fence + 1) - 1
-    local near = string.find(fence, string.sub(cell, 1, length), 1, true)
+    local comma = string.find(fence, ',', 1, true)
+    local near = string.sub(cell, 1, comma - 1) == string.sub(fence, 1, comma - 1)
+    if near then
+        local length = (string.find(fence, ',', comma + 1, true) or #fence + 1) - comma - 1
+        near = string.find(fence, ',' .. string.sub(cell, comma, comma + length - 1), comma, true)
+    end
     if near or moved > 1000 then
-        local home_lat, home_lng = string.match(home, '(%S+) (%S+)')
+        local home_lat, home_lng = string.match(to, ' (%S+) (%S+)')
         local to_home = distance_m(lat, lng, home_lat, home_lng)
         if near and to_home <= RADIUS_M then
             arriving = 1
         elseif moved > 1000 and not reanchored and moved / 10 > to_home - RADIUS_M then
             -- geo.CrossesFence: on a plane that touches the sphere at the home
             -- great circles are straight lines.
+            local rad = math.pi / 180
             local sin_h, cos_h = math.sin(home_lat * rad), math.cos(home_lat * rad)
             local function gnomonic(p_lat, p_lng)
                 local sin_p, cos_p = math.sin(p_lat * rad), math.cos(p_lat * rad)
@@ -318,32 +327,30 @@ if arriving == 0 then
             end
         end
     end
-    if arriving == 1 then redis.call('HSET', key, 'arriving', 1) end
+    if arriving == 1 then redis.call('HDEL', key, 'fence') end
 end
 
 -- The writes -----------------------------------------------------------------
 
 seq = max(seq + 1, now)
 ttl = min(LOCATION_TTL_MS, over_at - now)
-local flags = flags_now()
-local fresh = flags ~= 0 and remember(flags) or 0
 local new_odd = ''
 if fast_at > 0 or anchored_at > 0 or still_at > 0 or mismatches > 0 then
     new_odd = fast_at .. ' ' .. anchored_at .. ' ' .. still_at .. ' ' .. mismatches
 end
 
--- A number made a string once, and not by each call again: 4 % of the script,
--- by BenchmarkUpdate_server.
-local now_text = string.format('%.0f', now)
-local seq_text = seq == now and now_text or string.format('%.0f', seq)
-redis.call('HSET', key, 'lat', lat, 'lng', lng, 'acc', accuracy, 'spd', speed, 'hdg', heading,
-    'ts', now_text, 'rec', rec > 0 and recorded_text or '0', 'seq', seq_text, 'tat', due)
+-- Numbers are made strings here and not by each call again, which would do it
+-- at twice the price: 4 % of the script, by BenchmarkUpdate_server.
+local rec_text = rec > 0 and string.format('%d', rec - started) or '-'
+local seq_text = string.format('%d', seq)
+redis.call('HSET', key, 'seq', seq_text, 'tat', string.format('%d', due), 'fix',
+    string.format('%s %s %s %s %s %d %s', lat, lng, accuracy, speed, heading, now - started, rec_text))
 if new_mark then
-    redis.call('HSET', key, 'mark', lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. rec, 'mark_ts', now)
+    redis.call('HSET', key, 'mark',
+        string.format('%d %s %s %d %s %d %d', now - started, lat, lng, acc, rec_text, pace, paced))
 end
-if new_pace then redis.call('HSET', key, 'pace', new_pace) end
 if new_odd ~= odd_text then redis.call('HSET', key, 'odd', new_odd) end
 if new_rival ~= rival_text then redis.call('HSET', key, 'rival', new_rival) end
 redis.call('PEXPIRE', key, ttl)
 redis.call('SPUBLISH', channel, seq_text)
-return {8, now, due - now, seq, ttl, arriving, flags, fresh, moved, home}
+return {8, now, due - now, seq, ttl, arriving, flags, fresh, moved, to}
