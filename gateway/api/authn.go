@@ -41,6 +41,7 @@ func (a *API) admit(ctx context.Context, c *app.RequestContext, h handler) error
 	if err != nil {
 		return a.unauthenticated(c, err)
 	}
+	recordOf(c).role = caller.Role
 	if err := a.paced(caller); err != nil {
 		return err
 	}

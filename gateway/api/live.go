@@ -78,7 +78,7 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessions.Caller,
 	ref sessions.Ref, wait time.Duration, seen *etags,
 ) error {
-	c.Set(waitedKey, true)
+	recordOf(c).waited = true
 	var view sessions.View
 	a.work.rest() // the hub has bounds of its own
 	defer a.work.resume()

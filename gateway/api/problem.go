@@ -1,9 +1,7 @@
 package api
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -74,7 +72,7 @@ type failure struct {
 }
 
 // fail answers with a refusal. What has no code is a fault of ours: the caller
-// is told nothing of it, the log everything.
+// is told nothing of it, the log everything (see observe).
 func (a *API) fail(c *app.RequestContext, err error) {
 	var e *sessions.Error
 	switch {
@@ -91,8 +89,8 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	if why := shed(err); why != "" {
 		a.deps.Metrics.Shed(why)
 	}
-	a.logFault(c, e, err)
-	c.Set(codeKey, e.Code)
+	r := recordOf(c)
+	r.code, r.err = e.Code, err
 	if e.RetryAfter > 0 {
 		c.Header("Retry-After", strconv.Itoa(sessions.RetryIn(e.RetryAfter)))
 	}
@@ -100,7 +98,7 @@ func (a *API) fail(c *app.RequestContext, err error) {
 }
 
 func failureBody(c *app.RequestContext, e *sessions.Error) failure {
-	body := failure{Code: e.Code, Message: e.Message, RequestID: requestID(c)}
+	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id}
 	if e.RetryAfter > 0 {
 		n := int64(math.Ceil(float64(e.RetryAfter) / float64(time.Millisecond)))
 		body.RetryAfterMS = &n
@@ -117,22 +115,6 @@ func failureBody(c *app.RequestContext, e *sessions.Error) failure {
 		}
 	}
 	return body
-}
-
-// logFault writes what a caller cannot mend: the server's faults. Refusals are
-// counted, not logged, or a stranger could fill the disk; and so is shedding,
-// for a line a request would be one more thing to do.
-func (a *API) logFault(c *app.RequestContext, e *sessions.Error, err error) {
-	level := slog.LevelDebug
-	switch {
-	case e.Code == sessions.Internal:
-		level = slog.LevelError
-	case e.Code != sessions.Overloaded && status(e.Code) >= http.StatusInternalServerError:
-		level = slog.LevelWarn
-	}
-	a.deps.Log.LogAttrs(context.Background(), level, "request failed",
-		slog.String("request_id", requestID(c)), slog.String("route", c.FullPath()),
-		slog.String("code", string(e.Code)), slog.Any("error", err))
 }
 
 // Refuse is ServerOptions.Refuse: what the server answers where no handler
@@ -153,7 +135,8 @@ func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 	case http.StatusRequestHeaderFieldsTooLarge:
 		e = sessions.Refuse(sessions.HeadersTooLarge, "the headers are too large")
 	}
-	c.Set(codeKey, e.Code)
-	c.Response.Header.Set(requestIDHeader, requestID(c))
+	r := recordOf(c)
+	r.code = e.Code
+	c.Response.Header.Set(requestIDHeader, r.id)
 	writeJSON(c, status(e.Code), failureBody(c, e))
 }

@@ -2,27 +2,18 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"net/http"
 	"time"
 	"unicode/utf8"
 
 	"github.com/bytedance/sonic"
 	"github.com/cloudwego/hertz/pkg/app"
-	"github.com/google/uuid"
 
 	"doorstep/geo"
 	"doorstep/sessions"
 )
 
-const (
-	requestIDHeader = "X-Request-Id"
-	requestIDKey    = "request_id"
-	codeKey         = "code"
-	waitedKey       = "waited"
-	jsonType        = "application/json; charset=utf-8"
-)
+const jsonType = "application/json; charset=utf-8"
 
 // strict refuses what encoding/json refuses: sonic's default lets raw control
 // characters through. Like every JSON library it lets the last of two equal
@@ -50,72 +41,6 @@ func writeJSON(c *app.RequestContext, status int, body any) {
 		panic(fmt.Sprintf("encode %T: %v", body, err))
 	}
 	c.Data(status, jsonType, text)
-}
-
-// observe gives the request its id and counts the answer.
-func (a *API) observe(ctx context.Context, c *app.RequestContext) {
-	began := time.Now()
-	c.Response.Header.Set(requestIDHeader, requestID(c))
-	panicked := true
-	defer func() { a.count(c, began, panicked) }() // the recover is further out
-	c.Next(ctx)
-	panicked = false
-}
-
-func (a *API) count(c *app.RequestContext, began time.Time, panicked bool) {
-	status := c.Response.StatusCode()
-	if panicked {
-		status = http.StatusInternalServerError
-	}
-	route := c.FullPath()
-	if route == "" {
-		route = "none"
-	}
-	if c.Value(waitedKey) != nil {
-		route += waited
-	}
-	code, _ := c.Value(codeKey).(sessions.Code)
-	a.deps.Metrics.Answered(route, method(c), status, string(code), time.Since(began))
-}
-
-// method is the request's, from a closed list: a label must not be the
-// caller's to choose.
-func method(c *app.RequestContext) string {
-	switch m := string(c.Method()); m {
-	case "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH":
-		return m
-	default:
-		return "other"
-	}
-}
-
-// requestID is the caller's X-Request-Id where it is sane, else a new one; the
-// same for the whole request. Sane is 1 to 64 of letters, digits and -_.:
-// so that it can stand in a header and a log line as it is.
-func requestID(c *app.RequestContext) string {
-	if id, ok := c.Value(requestIDKey).(string); ok {
-		return id
-	}
-	id := string(c.GetHeader(requestIDHeader))
-	if !sane(id) {
-		id = uuid.NewString()
-	}
-	c.Set(requestIDKey, id)
-	return id
-}
-
-func sane(id string) bool {
-	if id == "" || len(id) > 64 {
-		return false
-	}
-	for _, r := range []byte(id) {
-		ok := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-			r == '-' || r == '_' || r == '.' || r == ':'
-		if !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // decode reads a JSON object. Unknown fields are ignored; an empty body is an

@@ -54,6 +54,9 @@ type Deps struct {
 	Now         func() time.Time // the wall clock
 	Log         *slog.Logger
 	Metrics     Metrics
+	// Trace begins a request's span; the function it returns ends it, with the
+	// answer's status and code. Nil: no traces.
+	Trace func(ctx context.Context, call Call) (context.Context, func(status int, code string))
 }
 
 // Tokens turns a token into a caller: auth.Verifier.
@@ -79,6 +82,7 @@ func New(deps Deps) *API {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
+	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
 	a := &API{deps: deps, callers: newCallers(deps.CallerRate, deps.CallerBurst)}
 	a.work.limit = int64(cmp.Or(deps.MaxInFlight, 4096))
 	return a

@@ -1,0 +1,93 @@
+package api_test
+
+import (
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/gateway/app"
+	"doorstep/sessions"
+)
+
+// logged opens a gateway whose lines can be read.
+func logged(t *testing.T, level slog.Level, b backend) (*house, *lockedBuffer) {
+	t.Helper()
+	log := new(lockedBuffer)
+	h := open(t, b, func(o *app.Options) {
+		o.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: level}))
+	})
+	return h, log
+}
+
+// lines are those of one request.
+func lines(t *testing.T, log *lockedBuffer, requestID string) (found []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(log.String()) {
+		var fields map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &fields), line)
+		if fields["request_id"] == requestID {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+// line is the one of a request, once it is written: which is after the answer
+// may have arrived.
+func line(t *testing.T, log *lockedBuffer, requestID string) map[string]any {
+	t.Helper()
+	until(t, func() bool { return len(lines(t, log, requestID)) > 0 }, "a line of "+requestID)
+	found := lines(t, log, requestID)
+	require.Len(t, found, 1)
+	return found[0]
+}
+
+func TestLog_one_line_a_request(t *testing.T) {
+	t.Parallel()
+	h, log := logged(t, slog.LevelDebug, embedded)
+	v := h.begun(t)
+	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), header("X-Request-Id", "stored")).want(t, 201, "")
+	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), header("X-Request-Id", "too-soon")).want(t, 429, sessions.RateLimited)
+	h.get(t, "no token", v.live(""), header("X-Request-Id", "stranger")).want(t, 401, sessions.Unauthenticated)
+	h.get(t, "", "/no/such/path", header("X-Request-Id", "nowhere")).want(t, 404, sessions.RouteNotFound)
+
+	got := line(t, log, "stored")
+	assert.IsType(t, 0.0, got["took_ms"])
+	assert.Positive(t, got["bytes"])
+	for _, name := range []string{"time", "took_ms", "bytes"} {
+		delete(got, name)
+	}
+	assert.Equal(t, map[string]any{
+		"level": "DEBUG", "msg": "request", "request_id": "stored", "route": updatesPath, "method": "POST",
+		"status": 201.0, "code": "", "role": "trainer",
+	}, got)
+
+	got = line(t, log, "too-soon")
+	assert.Equal(t, []any{"DEBUG", 429.0, "RATE_LIMITED", "trainer"}, []any{got["level"], got["status"], got["code"], got["role"]})
+	got = line(t, log, "stranger")
+	assert.Equal(t, []any{"DEBUG", 401.0, "UNAUTHENTICATED", ""}, []any{got["level"], got["status"], got["code"], got["role"]})
+	got = line(t, log, "nowhere")
+	assert.Equal(t, []any{"DEBUG", 404.0, "none"}, []any{got["level"], got["status"], got["route"]})
+}
+
+func TestLog_a_fault_is_a_warning_and_a_refusal_is_not(t *testing.T) {
+	t.Parallel()
+	log := new(lockedBuffer)
+	h := open(t, embedded, func(o *app.Options) {
+		o.Log = slog.New(slog.NewJSONHandler(log, nil))
+		o.DatabaseURL = "postgres://" + unusedAddress(t) + "/none"
+	})
+	token := h.token(t, sessions.NewID(), sessions.Admin)
+	path := base + "/admin/sessions/" + string(sessions.NewID())
+	h.get(t, "no token", path, header("X-Request-Id", "refused")).want(t, 401, sessions.Unauthenticated)
+	h.get(t, token, path, header("X-Request-Id", "failed")).want(t, 503, sessions.DatabaseUnavailable)
+
+	got := line(t, log, "failed")
+	assert.Equal(t, []any{"WARN", "request failed", "DATABASE_UNAVAILABLE"}, []any{got["level"], got["msg"], got["code"]})
+	assert.NotEmpty(t, got["error"])
+	assert.Empty(t, lines(t, log, "refused"), "at the default level")
+}
