@@ -1,0 +1,146 @@
+package drive
+
+import (
+	"container/heap"
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+// schedule is a heap of journeys by when their next fix is due.
+type schedule []*journey
+
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(a, b int) bool { return s[a].intended.Before(s[b].intended) }
+func (s schedule) Swap(a, b int)      { s[a], s[b] = s[b], s[a] }
+func (s *schedule) Push(x any)        { *s = append(*s, x.(*journey)) } //nolint:forcetypeassert // only journeys are pushed
+func (s *schedule) Pop() any {
+	last := (*s)[len(*s)-1]
+	*s = (*s)[:len(*s)-1]
+	return last
+}
+
+// pace sends each journey's fixes as they fall due, open loop: an answer that
+// is late makes the fixes behind it on this connection late, and their
+// latencies say so.
+func (p *play) pace(ctx context.Context, w *wire, mine schedule, at time.Time) {
+	for _, j := range mine {
+		j.due = at.Add(fraction(p.plan.Every))
+		j.intended = j.due.Add(fraction(p.plan.Jitter))
+	}
+	heap.Init(&mine)
+	for {
+		j := mine[0]
+		if j.intended.After(p.until) || !sleep(ctx, time.Until(j.intended)) {
+			return
+		}
+		if !j.ends.IsZero() && j.intended.After(j.ends) {
+			p.change(ctx, w, j)
+		}
+		_ = p.fix(ctx, w, j, j.intended, j.intended.After(p.from)) // counted
+		j.due = j.due.Add(p.plan.Every)
+		j.intended = j.due.Add(fraction(p.plan.Jitter))
+		heap.Fix(&mine, 0)
+	}
+}
+
+// change ends a leg, by its last fix and an arrival or by a stop, and begins
+// the next one.
+func (p *play) change(ctx context.Context, w *wire, j *journey) {
+	verb := "stop-journey"
+	if j.arrives {
+		verb = "arrived"
+	}
+	began := time.Now()
+	a, err := w.call(ctx, changeRequest(j, verb), callWithin)
+	p.count(ctx, verb, a, err)
+	if err == nil && a.status == http.StatusOK {
+		p.latencies[Ending].record(time.Since(began))
+	}
+	if err == nil && a.status != http.StatusOK && verb == "arrived" {
+		a, err = w.call(ctx, changeRequest(j, "stop-journey"), callWithin)
+		p.count(ctx, "stop-journey", a, err)
+	}
+	if err := p.begin(ctx, w, j, j.intended); err == nil {
+		j.underway()
+	}
+}
+
+// flood sends the fixes of its journeys in turns, each as soon as the one
+// before is answered.
+func (p *play) flood(ctx context.Context, w *wire, mine []*journey, at time.Time) {
+	sleep(ctx, time.Until(at))
+	for i := 0; ctx.Err() == nil; i++ {
+		now := time.Now()
+		if now.After(p.until) {
+			return
+		}
+		if err := p.fix(ctx, w, mine[i%len(mine)], now, now.After(p.from)); err != nil {
+			sleep(ctx, 10*time.Millisecond)
+		}
+	}
+}
+
+// once sends one fix for each journey, due at the same instant.
+func (p *play) once(ctx context.Context, w *wire, mine []*journey) {
+	if !sleep(ctx, time.Until(p.from)) {
+		return
+	}
+	for _, j := range mine {
+		_ = p.fix(ctx, w, j, p.from, true) // counted
+	}
+}
+
+// fix sends where the trainer is at the instant at which this was due.
+func (p *play) fix(ctx context.Context, w *wire, j *journey, intended time.Time, metered bool) error {
+	lat, lng := j.position(intended, p.plan.SpeedMPS)
+	setDegrees(j.update[j.lat:j.lat+len(latHere)], lat)
+	setDegrees(j.update[j.lng:j.lng+len(lngHere)], lng)
+	if j.send(lat, lng, intended, metered) {
+		p.unseen.Add(1)
+	}
+	left := time.Now()
+	a, err := w.call(ctx, j.update, callWithin)
+	now := time.Now()
+	if metered {
+		p.count(ctx, Update, a, err)
+	}
+	if err != nil || a.status != http.StatusCreated {
+		return err
+	}
+	j.answered(now)
+	if metered {
+		p.accepted.Add(1)
+		p.latencies[Update].record(now.Sub(intended))
+		p.latencies[Service].record(now.Sub(left))
+		p.latencies[Late].record(left.Sub(intended))
+	}
+	return nil
+}
+
+// sleep waits, and reports whether it was for all of d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// fraction is a uniform part of d.
+func fraction(d time.Duration) time.Duration {
+	return time.Duration(rand.Float64() * float64(d))
+}
+
+func exponential(mean time.Duration) time.Duration {
+	return time.Duration(rand.ExpFloat64() * float64(mean))
+}
+
+func lucky(share float64) bool { return rand.Float64() < share }

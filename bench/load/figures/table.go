@@ -1,0 +1,82 @@
+package figures
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"doorstep/bench/load/drive"
+)
+
+// Row writes one row of a Markdown table.
+func Row(w io.Writer, cells ...any) {
+	text := make([]string, len(cells))
+	for i, c := range cells {
+		text[i] = fmt.Sprint(c)
+	}
+	fmt.Fprintf(w, "| %s |\n", strings.Join(text, " | "))
+}
+
+// Head writes a table's head.
+func Head(w io.Writer, names ...string) {
+	fmt.Fprintf(w, "\n| %s |\n|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
+}
+
+// MS is a duration in milliseconds, two digits after the point.
+func MS(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond)) }
+
+// At is a quantile, in percent, of a histogram of microseconds.
+func At(h *drive.Histogram, percent float64) time.Duration {
+	if h == nil {
+		return 0
+	}
+	return time.Duration(h.ValueAtQuantile(percent)) * time.Microsecond
+}
+
+// Latencies writes a table of the histograms that hold anything.
+func Latencies(w io.Writer, all map[string]*drive.Histogram) {
+	Head(w, "latency, ms", "count", "p50", "p90", "p99", "p99.9", "max")
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if h := all[name]; h.TotalCount() > 0 {
+			Row(w, name, h.TotalCount(), MS(At(h, 50)), MS(At(h, 90)), MS(At(h, 99)), MS(At(h, 99.9)), MS(At(h, 100)))
+		}
+	}
+}
+
+// Tally writes how often each call was answered how.
+func Tally(w io.Writer, tally map[string]int64) {
+	Head(w, "call and answer", "count")
+	for _, label := range slices.Sorted(maps.Keys(tally)) {
+		Row(w, label, tally[label])
+	}
+}
+
+// Costs writes what each part took, and what that is for each of n updates.
+func Costs(w io.Writer, costs []Cost, n int64) {
+	Head(w, "part", "CPU, % of a core", "CPU per update, µs", "RSS, MB")
+	for _, c := range costs {
+		per := "–"
+		if n > 0 {
+			per = fmt.Sprintf("%.1f", float64(c.CPU.Microseconds())/float64(n))
+		}
+		Row(w, c.Name, fmt.Sprintf("%.1f", 100*c.Core), per, fmt.Sprintf("%.1f", float64(c.RSS)/(1<<20)))
+	}
+}
+
+// Machine names the processor, for the head of a report.
+func Machine() string {
+	model := runtime.GOARCH
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(text)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			model = strings.TrimSpace(value)
+			break
+		}
+	}
+	return fmt.Sprintf("%d cores, %s, %s, %s", runtime.NumCPU(), model, runtime.GOOS, runtime.Version())
+}

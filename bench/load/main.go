@@ -1,0 +1,126 @@
+// Command load plays journeys against gateways that it starts, on a Valkey and
+// a PostgreSQL that it starts, and prints one Markdown document of what it
+// measured, with plots. Its modes:
+//
+//	pace   journeys on their schedule, open loop, one student each
+//	flood  as many updates as are accepted, closed loop
+//	wake   many students wait; one change each at the same instant
+//	idle   what a waiting student costs in memory
+//	start  from the start of the process to its first 200
+//	flat   flood with 100, 1,000, 10,000 and 100,000 journeys: the cost of each update
+//
+// A process has at most some 20,000 connections here (RLIMIT_NOFILE), so 50,000
+// students take -gateways 3; the generator splits itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	"doorstep/bench/load/drive"
+	"doorstep/bench/rig"
+)
+
+func main() {
+	drive.Child()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := load(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	mode               string
+	journeys, students int
+	conns, gateways    int
+	every, jitter      time.Duration
+	life               time.Duration
+	arrivals           float64
+	warmup, duration   time.Duration
+	database           bool
+	out                string
+	profile            bool
+	program            *rig.Program
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.mode, "mode", "pace", "pace, flood, wake, idle, start or flat")
+	flags.IntVar(&o.journeys, "journeys", 1000, "journeys at the same time")
+	flags.IntVar(&o.students, "students", -1, "students, shared among the journeys; -1: one each (flood and flat: none)")
+	flags.IntVar(&o.conns, "conns", 64, "connections that the phones share, as behind a load balancer; 0: one each")
+	flags.IntVar(&o.gateways, "gateways", 1, "gateway processes")
+	flags.DurationVar(&o.every, "every", 5*time.Second, "pace: between two fixes of a journey")
+	flags.DurationVar(&o.jitter, "jitter", 300*time.Millisecond, "pace: a fix is due up to this much after its schedule")
+	flags.DurationVar(&o.life, "life", 20*time.Minute, "pace: mean length of a journey; 0: none ends")
+	flags.Float64Var(&o.arrivals, "arrivals", 0.8, "pace: share of the journeys that arrive; the others are stopped")
+	flags.DurationVar(&o.warmup, "warmup", 6*time.Second, "played, not measured; a pace needs more than -every")
+	flags.DurationVar(&o.duration, "duration", 10*time.Second, "measured")
+	flags.BoolVar(&o.database, "database", true, "sessions in PostgreSQL; false: in the gateway's memory")
+	flags.StringVar(&o.out, "out", "bench/out/load", "folder of the report and its plots; empty for none")
+	flags.BoolVar(&o.profile, "profile", false, "take a CPU profile of the first gateway while measuring, into -out")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if o.students < 0 {
+		o.students = o.journeys
+		if o.mode == "flood" || o.mode == "flat" {
+			o.students = 0
+		}
+	}
+	if !o.database && o.gateways > 1 {
+		return o, errors.New("several gateways share a database: -database")
+	}
+	return o, nil
+}
+
+func load(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if modes[o.mode] == nil {
+		return fmt.Errorf("no mode %q", o.mode)
+	}
+	program, err := rig.Build(ctx)
+	if err != nil {
+		return err
+	}
+	defer program.Remove()
+	o.program = program
+	return play(ctx, o, stdout, stderr)
+}
+
+// mode is one kind of run: it prints its report to out and how far it is to
+// progress.
+type mode func(ctx context.Context, o options, out, progress io.Writer) error
+
+var modes = map[string]mode{"pace": pace, "flood": flood, "wake": wake, "idle": idle, "start": start, "flat": flat}
+
+// play runs the mode, whose report goes to a file, too.
+func play(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	if o.out == "" {
+		return modes[o.mode](ctx, o, stdout, stderr)
+	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return err
+	}
+	file, err := os.Create(filepath.Join(o.out, o.mode+".md"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(modes[o.mode](ctx, o, io.MultiWriter(stdout, file), stderr), file.Close())
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"doorstep/bench/load/drive"
+	"doorstep/bench/load/figures"
+	"doorstep/bench/rig"
+	"doorstep/scripts/spawn"
+	"doorstep/sessions/postgres/postgrestest"
+)
+
+// stage is the servers of one run. All are gone when it closes.
+type stage struct {
+	gateways  []*rig.Gateway
+	processes figures.Processes
+	ends      []func() error
+}
+
+// raise starts a Valkey, a PostgreSQL where it is wanted, and the gateways.
+func raise(ctx context.Context, o options, settings ...string) (*stage, error) {
+	s := &stage{processes: figures.Processes{}}
+	if err := s.raise(ctx, o, settings); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *stage) raise(ctx context.Context, o options, settings []string) error {
+	valkey, err := spawn.Start(ctx, spawn.Options{TCP: true, Args: []string{"--maxclients", "1000"}})
+	if err != nil {
+		return err
+	}
+	s.ends = append(s.ends, valkey.Stop)
+	s.processes["valkey"] = []int{valkey.Process().Pid}
+	settings = append(settings, "VALKEY_URL="+valkey.URL(), "LOG_LEVEL=warn")
+	if o.profile {
+		settings = append(settings, "PPROF=true")
+	}
+	if o.database {
+		database, err := postgrestest.Start(ctx, "max_connections=200")
+		if err != nil {
+			return err
+		}
+		s.ends = append(s.ends, database.Close)
+		settings = append(settings, "DATABASE_URL="+database.DSN())
+		if err := o.program.Run(ctx, settings, "migrate"); err != nil {
+			return err
+		}
+	}
+	for range o.gateways {
+		g, err := o.program.Start(ctx, settings...)
+		if err != nil {
+			return err
+		}
+		s.gateways = append(s.gateways, g)
+		s.ends = append(s.ends, g.Kill)
+		s.processes["gateway"] = append(s.processes["gateway"], g.PID())
+	}
+	return nil
+}
+
+func (s *stage) close() error {
+	var errs []error
+	for _, end := range slices.Backward(s.ends) {
+		errs = append(errs, end())
+	}
+	s.ends = nil
+	return errors.Join(errs...)
+}
+
+// addresses are the gateways', host:port.
+func (s *stage) addresses() (addrs []string) {
+	for _, g := range s.gateways {
+		addrs = append(addrs, g.Listen)
+	}
+	return addrs
+}
+
+// measure plays a plan and returns what came of it and what it cost.
+func (s *stage) measure(ctx context.Context, o options, plan drive.Plan, progress io.Writer) (drive.Result, []figures.Cost, error) {
+	d, err := drive.Start(ctx, o.mode, plan, progress)
+	if err != nil {
+		return drive.Result{}, nil, errors.Join(err, s.complaints())
+	}
+	defer func() { _ = d.Close() }()
+	s.processes["generator"] = d.PIDs()
+	s.processes["postgresql"] = figures.Descendants(os.Getpid(), "postgres")
+	var before, after figures.Sample
+	var failed error
+	profiled := make(chan error, 1)
+	result, err := d.Play(ctx, func() {
+		before, failed = s.processes.Sample()
+		go func() { profiled <- s.profile(ctx, o) }()
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return result, nil, errors.Join(err, s.complaints())
+	}
+	after, err = s.processes.Sample()
+	return result, after.Since(before), errors.Join(err, <-profiled)
+}
+
+// complaints are what the gateways have logged, if anything.
+func (s *stage) complaints() error {
+	var lines []string
+	for _, g := range s.gateways {
+		all := strings.Split(strings.TrimSpace(g.Log()), "\n")
+		lines = append(lines, all[max(0, len(all)-5):]...)
+	}
+	return fmt.Errorf("the gateways' last words: %s", strings.Join(lines, "\n"))
+}
+
+// profile takes the first gateway's CPU profile for as long as is measured.
+func (s *stage) profile(ctx context.Context, o options) error {
+	if !o.profile || o.out == "" {
+		return nil
+	}
+	seconds := max(1, int(o.duration/time.Second))
+	url := strings.TrimSuffix(s.gateways[0].MetricsURL, "/metrics") + fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	file, err := os.Create(filepath.Join(o.out, o.mode+".prof"))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, res.Body)
+	return errors.Join(err, file.Close())
+}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"doorstep/bench/load/drive"
+)
+
+// wake lets students wait and then changes every journey at one instant. With
+// fewer journeys than students it is those of one journey who wake together.
+func wake(ctx context.Context, o options, out, progress io.Writer) error {
+	// One caller may hold few waits open; here a student stands for many.
+	s, err := raise(ctx, o, "MAX_WAITS_PER_CALLER=1000000", unlimited)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.close() }()
+	plan := drive.Plan{
+		Updates: s.addresses(), Watches: s.addresses(), Journeys: o.journeys, Conns: min(o.conns, o.journeys), Watchers: o.students,
+		Way: drive.Once, Eye: drive.LongPoll, SpeedMPS: cityMPS, Warmup: o.warmup, Duration: o.duration,
+	}
+	result, costs, err := s.measure(ctx, o, plan, progress)
+	if err != nil {
+		return err
+	}
+	report(out, o, plan, result, costs)
+	return draw(o, result)
+}
