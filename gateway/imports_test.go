@@ -66,7 +66,7 @@ var mayImport = map[string][]string{
 var homes = map[string][]string{
 	"github.com/cloudwego":          {"gateway/api", "bench/..."},
 	"github.com/valkey-io":          {"scripts", "bench/..."},
-	"github.com/jackc":              {"sessions/postgres", "sessions/postgres/postgrestest"},
+	"github.com/jackc":              {"sessions/postgres", "sessions/postgres/postgrestest", "bench/..."},
 	"github.com/aws":                {"sessions/outbox", "sessions/outbox/awstest"},
 	"github.com/uber/h3-go":         {"geo"},
 	"github.com/prometheus":         {"metrics", "gateway/app"},

@@ -30,6 +30,7 @@ type Metrics struct {
 	storeCalls    *prometheus.CounterVec
 	storeTook     *prometheus.HistogramVec
 	storeBreaker  *prometheus.GaugeVec
+	storeChanges  *prometheus.CounterVec
 	keysRefreshed *prometheus.CounterVec
 	keys          prometheus.Gauge
 }
@@ -65,12 +66,13 @@ func New(reg prometheus.Registerer) *Metrics {
 			"Calls to the live store, by verb and result (ok, timeout, error, left; busy, breaker_open and not_connected were not sent).", "verb", "result"),
 		storeTook:     histogram("live_store_call_duration_seconds", "Round trips to the live store, script included, by verb.", fast, "verb"),
 		storeBreaker:  gaugeVec("live_store_breaker_state", "1 for the state that the live store's breaker is in.", "state"),
+		storeChanges:  counter("live_store_breaker_changes_total", "Changes of the live store's breaker, by the state it went to.", "state"),
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
 		keys:          gauge("jwks_keys", "Signing keys in use."),
 	}
 	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.unauthentic, m.connsShed, m.shed, m.refused, m.panics,
-		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.keysRefreshed, m.keys)
-	m.StoreBreaker("closed")
+		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.storeChanges, m.keysRefreshed, m.keys)
+	setState(m.storeBreaker, "closed")
 	return m
 }
 
@@ -125,8 +127,12 @@ func (m *Metrics) StoreCall(verb, result string, took time.Duration) {
 	}
 }
 
-// StoreBreaker sets the breaker's state: closed, half-open or open.
-func (m *Metrics) StoreBreaker(state string) { setState(m.storeBreaker, state) }
+// StoreBreaker sets the breaker's state, closed, half-open or open, and counts
+// the change: half open lasts for milliseconds, which no scrape would see.
+func (m *Metrics) StoreBreaker(state string) {
+	m.storeChanges.WithLabelValues(state).Inc()
+	setState(m.storeBreaker, state)
+}
 
 // KeysRefreshed counts one fetch of the JWKS.
 func (m *Metrics) KeysRefreshed(ok bool, keys int) {

@@ -63,6 +63,7 @@ func TestMetrics(t *testing.T) {
 		"doorstep_live_store_breaker_state closed":             0,
 		"doorstep_live_store_breaker_state half-open":          0,
 		"doorstep_live_store_breaker_state open":               1,
+		"doorstep_live_store_breaker_changes_total open":       1,
 		"doorstep_jwks_fetches_total error":                    1,
 		"doorstep_jwks_keys":                                   3,
 	}, read(t, reg))

@@ -34,6 +34,6 @@ func TestRow_verdict(t *testing.T) {
 	assert.Equal(t, "as promised", r.verdict())
 	r.check(false, "%d of 3 were lost", 2)
 	assert.Equal(t, "BROKEN: 2 of 3 were lost", r.verdict())
-	_, err := playOne(context.Background(), scenario{play: func(context.Context, *stage) (row, error) { return r, nil }}, options{}, nil)
+	_, err := playOne(context.Background(), scenario{play: func(context.Context, *stage) (row, error) { return r, nil }}, &stage{})
 	assert.NoError(t, err)
 }

@@ -14,10 +14,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,12 +31,16 @@ import (
 type scenario struct {
 	name string // for -run: lower case, with dashes
 	play func(ctx context.Context, s *stage) (row, error)
+	// beside: the short form may play it beside others, because its verdict does
+	// not hang on what the machine does otherwise.
+	beside bool
 }
 
 // scenarios are all of them, in the table's order.
 func scenarios() []scenario {
 	return slices.Concat[[]scenario](
-	// each file adds its own here
+		// each file adds its own here
+		storeFaults(), networkFaults(), databaseFaults(),
 	)
 }
 
@@ -87,7 +94,7 @@ func main() {
 
 var errBroken = errors.New("a promise did not hold, see the table")
 
-// run plays the scenarios one after the other and prints the table.
+// run plays the scenarios and prints the table.
 func run(ctx context.Context, o options, out, progress io.Writer) error {
 	fmt.Fprintln(progress, "building the gateway")
 	program, err := rig.Build(ctx)
@@ -95,53 +102,102 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 		return err
 	}
 	defer program.Remove()
-	rows, err := playAll(ctx, o, program, progress)
+	shared := &commons{}
+	rows, err := playAll(ctx, o, program, shared, progress)
+	err = errors.Join(err, shared.close())
 	text := table(rows)
 	fmt.Fprint(out, text)
 	if o.out != "" {
-		err = errors.Join(err, os.WriteFile(o.out, []byte(text), 0o644)) //nolint:gosec // a report
+		err = errors.Join(err, write(o.out, text))
 	}
 	return err
 }
 
-func playAll(ctx context.Context, o options, program *rig.Program, progress io.Writer) (rows []row, err error) {
-	for _, sc := range scenarios() {
-		if !o.only.MatchString(sc.name) {
-			continue
-		}
-		fmt.Fprintf(progress, "%-28s ", sc.name)
-		began := time.Now()
-		r, failed := playOne(ctx, sc, o, program)
-		if failed != nil {
-			r.Fault = sc.name
-			r.check(false, "could not be played: %v", failed)
-		}
-		rows = append(rows, r)
-		fmt.Fprintf(progress, "%5.1f s  %s\n", time.Since(began).Seconds(), r.verdict())
-		if len(r.Fails) > 0 {
-			err = errBroken
-		}
-		if ctx.Err() != nil {
-			return rows, ctx.Err()
+func write(path, text string) error {
+	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(text), 0o600))
+}
+
+// atOnce is how many scenarios the short form plays beside each other: they
+// mostly wait.
+const atOnce = 4
+
+// playAll plays those that may be played beside others first.
+func playAll(ctx context.Context, o options, program *rig.Program, shared *commons, progress io.Writer) ([]row, error) {
+	list := slices.DeleteFunc(scenarios(), func(sc scenario) bool { return !o.only.MatchString(sc.name) })
+	rows := make([]row, len(list))
+	report := &reporter{to: progress}
+	one := func(i int) {
+		rows[i] = report.follow(ctx, list[i], &stage{program: program, commons: shared, short: o.short})
+	}
+	var beside sync.WaitGroup
+	slots := make(chan struct{}, pick(&stage{short: o.short}, atOnce, 1))
+	for i, sc := range list {
+		if sc.beside && ctx.Err() == nil {
+			slots <- struct{}{}
+			beside.Go(func() { defer func() { <-slots }(); one(i) })
 		}
 	}
-	return rows, err
+	beside.Wait()
+	for i, sc := range list {
+		if !sc.beside && ctx.Err() == nil {
+			one(i)
+		}
+	}
+	rows = slices.DeleteFunc(rows, func(r row) bool { return r.Fault == "" })
+	return rows, errors.Join(ctx.Err(), report.err)
 }
+
+// reporter says how each scenario went. Safe for concurrent use.
+type reporter struct {
+	mu  sync.Mutex
+	to  io.Writer
+	err error
+}
+
+func (rep *reporter) follow(ctx context.Context, sc scenario, s *stage) row {
+	began := time.Now()
+	r, failed := playOne(ctx, sc, s)
+	if failed != nil {
+		r.check(false, "could not be played: %v", failed)
+	}
+	if r.Fault == "" {
+		r.Fault = sc.name
+	}
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	fmt.Fprintf(rep.to, "%-24s %5.1f s  %s\n", sc.name, time.Since(began).Seconds(), r.verdict())
+	if len(r.Fails) > 0 {
+		rep.err = errBroken
+		fmt.Fprint(rep.to, tail(s.lastWords, 4000))
+	}
+	return r
+}
+
+func tail(text string, n int) string { return text[max(0, len(text)-n):] }
 
 // scenarioLimit bounds one scenario, whatever hangs.
 const scenarioLimit = 5 * time.Minute
 
-func playOne(ctx context.Context, sc scenario, o options, program *rig.Program) (r row, err error) {
+func playOne(ctx context.Context, sc scenario, s *stage) (r row, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scenarioLimit)
 	defer cancel()
-	s := &stage{program: program, short: o.short}
 	defer func() { err = errors.Join(err, s.close()) }()
 	return sc.play(ctx, s)
+}
+
+// commit names what was played, with a mark when there are changes besides.
+func commit() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output() //nolint:noctx // a moment
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // table is the result in Markdown.
 func table(rows []row) string {
 	var b strings.Builder
+	fmt.Fprintf(&b, "Commit %s.\n\n", commit())
 	b.WriteString("| fault | what callers saw | time to well | verdict |\n|---|---|---|---|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Fault, r.Saw, r.Well, r.verdict())

@@ -12,9 +12,11 @@ import (
 
 // stage is what one scenario has started. All of it is gone when it closes.
 type stage struct {
-	program *rig.Program
-	short   bool
-	ends    []func() error
+	program   *rig.Program
+	commons   *commons
+	short     bool
+	ends      []func() error
+	lastWords string // the gateway's log, of a scenario that did not hold
 }
 
 // onEnd has f run when the scenario is over, last first.

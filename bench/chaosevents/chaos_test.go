@@ -23,7 +23,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5" //nolint:depguard // it looks behind the outbox, which no code of the product does
+	"github.com/jackc/pgx/v5" // it looks behind the outbox, which no code of the product does
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool" //nolint:depguard // its row is a table of the test's own
+	"github.com/jackc/pgx/v5/pgxpool" // its row is a table of the test's own
 
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"

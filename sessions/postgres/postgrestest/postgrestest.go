@@ -87,7 +87,8 @@ func (s *Server) New(t testing.TB) string {
 }
 
 // Start starts a server for a program that is no test. Close it; it ends with
-// this process at the latest.
+// this process at the latest. With "listen_addresses=127.0.0.1" and "port=…" it
+// listens on TCP, too, for a proxy to stand before it.
 func Start(ctx context.Context, settings ...string) (*Server, error) {
 	in, err := findInstallation()
 	if err != nil {

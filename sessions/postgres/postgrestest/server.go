@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,7 +19,7 @@ import (
 
 const (
 	dirPrefix  = "doorstep-pg-"
-	socketFile = ".s.PGSQL.5432" // PostgreSQL's own name; the port is only a name here
+	socketFile = ".s.PGSQL.5432" // PostgreSQL's own name; without TCP the port is only a name
 	// maxSocketPath is what a unix socket's address holds on every system.
 	maxSocketPath = 103
 	readyIn       = 30 * time.Second // fifty times what an idle machine needs
@@ -38,6 +39,7 @@ type Server struct {
 	in       installation
 	dir      *child.Dir
 	settings []string
+	port     string // of the setting, which names the socket, too; empty: PostgreSQL's own
 
 	mu      sync.Mutex
 	process *child.Process
@@ -51,6 +53,11 @@ func start(ctx context.Context, in installation, with ...string) (*Server, error
 		return nil, fmt.Errorf("postgrestest: %w", err)
 	}
 	s := &Server{in: in, dir: dir, settings: append(append([]string{}, settings...), with...)}
+	for _, setting := range with {
+		if port, ok := strings.CutPrefix(setting, "port="); ok {
+			s.port = port
+		}
+	}
 	err = s.initialize()
 	if err == nil {
 		err = s.launch(ctx)
@@ -212,10 +219,11 @@ func (s *Server) execute(ctx context.Context, statement string) error {
 }
 
 func (s *Server) dsn(database string) string {
-	u := url.URL{
-		Scheme: "postgres", User: url.User("postgres"), Path: "/" + database,
-		RawQuery: url.Values{"host": {s.socketDir()}, "sslmode": {"disable"}}.Encode(),
+	query := url.Values{"host": {s.socketDir()}, "sslmode": {"disable"}}
+	if s.port != "" {
+		query.Set("port", s.port)
 	}
+	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/" + database, RawQuery: query.Encode()}
 	return u.String()
 }
 
