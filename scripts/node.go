@@ -3,6 +3,7 @@ package scripts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -32,8 +33,11 @@ type node struct {
 	troubled func() // told of every call that got no answer
 }
 
-// breakerSettings: a rolling ten seconds; half of at least twenty calls failed
-// opens it, half a second later three probes in a row close it. That is as long
+// breakerSettings: twenty failures in a row open it, and so does a rolling ten
+// seconds in which half of at least twenty calls failed. The row is for a store
+// that stalls: the good calls of the seconds before would else have it that as
+// many callers as there were wait in vain, for five seconds and more. Once open,
+// half a second later three probes in a row close it. That is as long
 // as the slowest usual dial, which only the probe's patience brings about, and
 // within the second that a failover may cost on top. What the store refuses is
 // an answer, and a caller that left says nothing about the store.
@@ -42,13 +46,20 @@ func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreake
 		Name: "live-store", MaxRequests: 3, Timeout: open,
 		Interval: 10 * time.Second, BucketPeriod: time.Second,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
+			return c.ConsecutiveFailures >= 20 || c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
 		},
 		IsSuccessful:  answered,
-		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errLeft) },
 		OnStateChange: func(_ string, _, to gobreaker.State) { changed(to) },
 	}
 }
+
+var (
+	// errLeft is of a caller that went, or had no more time of its own.
+	errLeft = errors.New("the caller has left")
+	// errOurDeadline ends a call that took longer than Options.Timeout.
+	errOurDeadline = fmt.Errorf("live store time-out: %w", context.DeadlineExceeded)
+)
 
 // answered reports whether a call says that the store is well. An error that the
 // server itself gives is an answer: a store that is full still removes and
@@ -94,10 +105,10 @@ func (n *node) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
 	if err == nil || valkey.IsValkeyNil(err) {
 		return nil
 	}
-	// The caller's own cancellation must not count against the store; our
+	// The caller's own going or deadline must not count against the store; our
 	// deadline must.
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-		return cause
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errOurDeadline) {
+		return fmt.Errorf("%w: %w", errLeft, cause)
 	}
 	if refused, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(refused.Error(), "READONLY") {
 		n.demoted.Store(true)

@@ -27,7 +27,7 @@ func resultOf(err error) string {
 		return "not_connected"
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
 		return "breaker_open"
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, errLeft):
 		return "left"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout"

@@ -203,7 +203,7 @@ func (s *Store) guarded(ctx context.Context, key string, f exchange) (valkey.Val
 	default:
 		return valkey.ValkeyResult{}, errTooMany
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Timeout, errOurDeadline)
 	defer cancel()
 	res, err := n.do(ctx, f)
 	for range maxRedirections {

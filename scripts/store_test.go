@@ -216,23 +216,56 @@ func TestStore_timed_out_write_happens_later(t *testing.T) {
 	require.Equal(t, first, second)
 }
 
-// A caller that leaves says nothing about the store.
+// A caller that leaves says nothing about the store, nor one whose own time is
+// up before ours.
 func TestStore_caller_leaves(t *testing.T) {
 	t.Parallel()
+	for name, leaving := range map[string]struct {
+		context func(context.Context) (context.Context, context.CancelFunc)
+		want    error
+	}{
+		"gone": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(20*time.Millisecond, cancel)
+			return ctx, cancel
+		}, context.Canceled},
+		"out_of_time": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 20*time.Millisecond)
+		}, context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := spawntest.Private(t, spawn.Valkey)
+			s := connected(t, Options{URL: server.URL(), Timeout: 10 * time.Second})
+			require.NoError(t, server.Pause())
+			ctx, cancel := leaving.context(t.Context())
+			defer cancel()
+			atOnce(100, func() {
+				err := latest(ctx, s)
+				assert.ErrorIs(t, err, leaving.want)
+				assert.NotErrorIs(t, err, sessions.ErrUnavailable)
+			})
+			require.Zero(t, s.breaker().Counts().TotalFailures)
+			require.Equal(t, gobreaker.StateClosed, s.breaker().State())
+			require.NoError(t, server.Resume())
+			healed(t, s)
+		})
+	}
+}
+
+// A store that stalls is given up at once, however well it was until then.
+func TestStore_breaker_opens_on_a_row(t *testing.T) {
+	t.Parallel()
 	server := spawntest.Private(t, spawn.Valkey)
-	s := connected(t, Options{URL: server.URL()})
+	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout})
+	for range 200 {
+		require.NoError(t, latest(t.Context(), s))
+	}
 	require.NoError(t, server.Pause())
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
-	atOnce(100, func() {
-		err := latest(ctx, s)
-		assert.ErrorIs(t, err, context.Canceled)
-		assert.NotErrorIs(t, err, sessions.ErrUnavailable)
-	})
-	require.Zero(t, s.breaker().Counts().TotalFailures)
+	atOnce(19, func() { assert.ErrorIs(t, latest(t.Context(), s), sessions.ErrUnavailable) })
 	require.Equal(t, gobreaker.StateClosed, s.breaker().State())
-	require.NoError(t, server.Resume())
-	healed(t, s)
+	require.ErrorIs(t, latest(t.Context(), s), sessions.ErrUnavailable)
+	require.Equal(t, gobreaker.StateOpen, s.breaker().State())
 }
 
 func TestStore_bulkhead(t *testing.T) {
