@@ -18,7 +18,7 @@ SEED            ?= 1
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fuzz bench build run demo chaos-events histories image lab install clean
+.PHONY: help test lint fuzz bench build run demo chaos chaos-events histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ run: ## Run the service, embedded: no database, no live store, loopback only
 
 demo: ## Watch journeys from start to arrival in the terminal
 	$(GO) run ./gateway demo $(ARGS)
+
+chaos: install ## Break one thing after another under a real gateway and print what callers saw (ARGS='-short -run store-')
+	$(GO) run ./bench/chaos -out bench/out/chaos.md $(ARGS)
 
 chaos-events: install ## Kill everything on an event's way and check that each arrives (JOURNEYS=1000 OUTAGE_JOURNEYS=10000 SEED=1)
 	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout 30m -v ./bench/chaosevents -run 'TestCheck$$|TestKills|TestOutage' \

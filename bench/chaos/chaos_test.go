@@ -3,15 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"doorstep/scripts/spawn"
 )
 
 // TestChaos_short plays every scenario in its short form.
 func TestChaos_short(t *testing.T) {
+	if _, _, ok := spawn.Find(); !ok && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
+		t.Skip("no live store on this machine: run .ci/install")
+	}
 	t.Parallel()
 	var out bytes.Buffer
 	err := run(t.Context(), options{short: true, only: regexp.MustCompile("")}, &out, testWriter{t})

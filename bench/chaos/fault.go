@@ -136,6 +136,7 @@ func (f fault) judge(r *row, rec *recorder) {
 	for _, seen := range rec.seen {
 		noise = max(noise, rec.worst(seen, health))
 	}
+	r.Saw += fmt.Sprintf("; /healthz took %s at the worst", round(noise))
 	prompt(r, rec.of(during, update), noise)
 	prompt(r, rec.of(after, update), noise)
 }
