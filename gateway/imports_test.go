@@ -110,7 +110,7 @@ func TestImports_finds(t *testing.T) {
 		"a_bench":                       {"gateway/app", []string{"doorstep/bench/load"}, nil, "gateway/app imports bench/load"},
 		"test_support":                  {"gateway/demo", []string{"doorstep/scripts/spawn/spawntest"}, nil, "gateway/demo imports scripts/spawn/spawntest"},
 		"a_package_without_a_row":       {"gateway/misc", nil, nil, "gateway/misc has no row"},
-		"outside_its_home":              {"gateway/app", []string{"github.com/jackc/pgx/v5/pgxpool"}, nil, "gateway/app imports github.com/jackc/pgx/v5/pgxpool, whose home is [sessions/postgres sessions/postgres/postgrestest]"},
+		"outside_its_home":              {"gateway/app", []string{"github.com/jackc/pgx/v5/pgxpool"}, nil, "gateway/app imports github.com/jackc/pgx/v5/pgxpool, whose home is [sessions/postgres sessions/postgres/postgrestest bench/...]"},
 		"below_its_home":                {"geo/trace", []string{"github.com/uber/h3-go/v4"}, nil, "geo/trace imports github.com/uber/h3-go/v4, whose home is [geo]"},
 		"testing_in_the_product":        {"sessions", []string{"testing"}, nil, "sessions imports testing, whose home is []"},
 		"a_test_module_in_the_binary":   {"gateway", nil, []string{"fmt", "pgregory.net/rapid"}, "gateway links pgregory.net/rapid"},

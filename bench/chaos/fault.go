@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"doorstep/bench/rig"
@@ -144,27 +145,40 @@ func (f fault) judge(r *row, rec *recorder) {
 // breaker checks that the live store's breaker has opened, has let few calls
 // through meanwhile, and is closed now.
 func (f fault) breaker(ctx context.Context, t *set, r *row, lasted time.Duration) error {
-	changes := map[string]float64{}
-	for _, state := range []string{"open", "half-open", "closed"} {
-		n, err := t.gateway.Metric(ctx, fmt.Sprintf(`doorstep_live_store_breaker_changes_total{state=%q}`, state))
-		if err != nil {
-			return err
-		}
-		changes[state] = n
-	}
-	closed, err := t.gateway.Metric(ctx, `doorstep_live_store_breaker_state{state="closed"}`)
+	text, err := t.gateway.Metrics(ctx)
 	if err != nil {
 		return err
 	}
-	r.check(closed == 1, "the live store's breaker is not closed in the end")
+	changed := func(to string) float64 {
+		return sum(text, "doorstep_live_store_breaker_changes_total", `state="`+to+`"`)
+	}
+	opened, probed, closed := changed("open"), changed("half-open"), changed("closed")
+	r.check(sum(text, "doorstep_live_store_breaker_state", `state="closed"`) == 1, "the live store's breaker is not closed in the end")
 	if !f.trips {
 		return nil
 	}
-	r.check(changes["open"] >= 1 && changes["half-open"] >= 1 && changes["closed"] >= 1, "the breaker's changes were %v", changes)
-	// It is half open every two seconds at most, with three calls in flight.
-	r.check(changes["half-open"] <= lasted.Seconds()/2+4, "the breaker was half open %v times", changes["half-open"])
-	r.Saw += fmt.Sprintf("; breaker open ×%v, half open ×%v, closed", changes["open"], changes["half-open"])
+	waited := sum(text, "doorstep_live_store_calls_total", `result="timeout"`)
+	r.check(opened >= 1 && probed >= 1 && closed >= 1, "the breaker opened %v times, was half open %v times, closed %v times", opened, probed, closed)
+	// It is half open every half second at most, and lets three calls through
+	// then. Twenty open it; a troupe has some ten more under way by that time.
+	r.check(probed <= 2*lasted.Seconds()+4, "the breaker was half open %v times in %s", probed, round(lasted))
+	r.check(waited <= 30*max(1, closed)+3*probed, "%v calls waited for the live store in vain", waited)
+	r.Saw += fmt.Sprintf("; breaker opened, half open ×%v, closed; %v calls waited in vain", probed, waited)
 	return nil
+}
+
+// sum adds up the series of a name that have a label.
+func sum(metrics, name, label string) (total float64) {
+	for line := range strings.Lines(metrics) {
+		var v float64
+		at := strings.LastIndexByte(line, ' ')
+		if strings.HasPrefix(line, name+"{") && strings.Contains(line, label) {
+			if _, err := fmt.Sscan(line[at+1:], &v); err == nil {
+				total += v
+			}
+		}
+	}
+	return total
 }
 
 func pause(ctx context.Context, d time.Duration) error {
