@@ -14,6 +14,8 @@ type Served struct {
 	Reasons  []string    // why tokens are refused
 	Shed     []string    // why connections are
 	Waits    []string    // outcomes
+
+	Malformed []string // statuses of requests that no handler saw
 }
 
 // ExpectServed makes those series. Of a route's statuses these are the one of
@@ -32,6 +34,7 @@ func (m *Metrics) ExpectServed(s Served) {
 	each(s.Reasons, func(v string) { m.unauthentic.WithLabelValues(v) })
 	each(s.Shed, func(v string) { m.connsShed.WithLabelValues(v) })
 	each(s.Waits, func(v string) { m.waits.WithLabelValues(v) })
+	each(s.Malformed, func(v string) { m.refused.WithLabelValues(v) })
 	each([]string{"ok", "error"}, func(v string) { m.keysRefreshed.WithLabelValues(v) })
 }
 

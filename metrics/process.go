@@ -65,13 +65,13 @@ func NewPool(reg prometheus.Registerer, read func() PoolState) { reg.MustRegiste
 type pool struct{ read func() PoolState }
 
 var (
-	poolConns    = poolDesc("database_connections", "Connections to the database, by state (in_use, idle).", "state")
-	poolMax      = poolDesc("database_connections_max", "How many connections to the database there may be.")
-	poolAcquired = poolDesc("database_acquires_total", "Connections handed out, by how (free, waited) or not at all (left).", "how")
-	poolWaited   = poolDesc("database_acquire_wait_seconds_total", "Time that callers waited for a connection.")
+	poolConns    = desc("database_connections", "Connections to the database, by state (in_use, idle).", "state")
+	poolMax      = desc("database_connections_max", "How many connections to the database there may be.")
+	poolAcquired = desc("database_acquires_total", "Connections handed out, by how (free, waited) or not at all (left).", "how")
+	poolWaited   = desc("database_acquire_wait_seconds_total", "Time that callers waited for a connection.")
 )
 
-func poolDesc(name, help string, labels ...string) *prometheus.Desc {
+func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
 }
 
@@ -102,4 +102,35 @@ func (p *pool) Collect(to chan<- prometheus.Metric) {
 
 func gaugeFunc(name, help string, read func() float64) prometheus.GaugeFunc {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, read)
+}
+
+// NewScripts registers what the live store's server says of its scripts: how
+// many it has run, and their time there, without the way. Every process says the
+// same of the same server: take the largest, not the sum. read is asked at every
+// scrape; where it does not know there is no series.
+func NewScripts(reg prometheus.Registerer, read func() (ran int64, took time.Duration, known bool)) {
+	reg.MustRegister(&scripts{read})
+}
+
+type scripts struct {
+	read func() (int64, time.Duration, bool)
+}
+
+var (
+	scriptsRan  = desc("live_store_scripts_total", "Scripts that the live store's server has run since it started; the same from every process.")
+	scriptsTook = desc("live_store_script_seconds_total", "Their time on the server, in all.")
+)
+
+// Describe keeps the contract of prometheus.Collector.
+func (s *scripts) Describe(to chan<- *prometheus.Desc) {
+	to <- scriptsRan
+	to <- scriptsTook
+}
+
+// Collect keeps the contract of prometheus.Collector.
+func (s *scripts) Collect(to chan<- prometheus.Metric) {
+	if ran, took, known := s.read(); known {
+		to <- prometheus.MustNewConstMetric(scriptsRan, prometheus.CounterValue, float64(ran))
+		to <- prometheus.MustNewConstMetric(scriptsTook, prometheus.CounterValue, took.Seconds())
+	}
 }

@@ -46,6 +46,15 @@ func TestNewPool(t *testing.T) {
 	}, read(t, reg))
 }
 
+func TestNewScripts(t *testing.T) {
+	t.Parallel()
+	reg, known := prometheus.NewRegistry(), false
+	metrics.NewScripts(reg, func() (int64, time.Duration, bool) { return 12, 3 * time.Second, known })
+	require.Empty(t, read(t, reg), "what is not known is not said")
+	known = true
+	require.Equal(t, map[string]float64{"doorstep_live_store_scripts_total": 12, "doorstep_live_store_script_seconds_total": 3}, read(t, reg))
+}
+
 // What the closed lists say is there at once, at zero, and nothing else comes of
 // it: counting one of them makes no new series.
 func TestExpect(t *testing.T) {

@@ -65,3 +65,8 @@ func arrivalOutcome(err error) string {
 
 // ShedReasons lists why a connection is closed on arrival.
 func ShedReasons() []string { return []string{ShedMaxConns, ShedMaxConnsPerIP, ShedAcceptError} }
+
+// MalformedStatuses lists how a request can be refused before any handler.
+func MalformedStatuses() []string {
+	return []string{"400", "408", "413", "431"}
+}

@@ -1,6 +1,9 @@
 package app
 
 import (
+	"context"
+	"time"
+
 	"doorstep/gateway/api"
 	"doorstep/gateway/auth"
 	"doorstep/gateway/hub"
@@ -18,6 +21,7 @@ func expectServed(m *metrics.Metrics, handlers *api.API) {
 		Routes: handlers.Routes(), Codes: texts(sessions.Codes()), Verdicts: api.UpdateVerdicts(),
 		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Reasons: auth.Reasons(),
 		Shed: api.ShedReasons(), Waits: texts(hub.Outcomes()),
+		Malformed: api.MalformedStatuses(),
 	})
 }
 
@@ -26,6 +30,11 @@ func (a *App) observeStores(m *metrics.Metrics) {
 	if a.store != nil {
 		m.ExpectStored(scripts.Verbs(), scripts.Results())
 		metrics.NewInFlight(a.registry, a.store.InFlight)
+		metrics.NewScripts(a.registry, func() (int64, time.Duration, bool) {
+			// A collector gets no context; the store bounds the call.
+			ran, took, err := a.store.ScriptTime(context.Background())
+			return ran, took, err == nil
+		})
 	}
 	if a.database != nil {
 		metrics.NewPool(a.registry, func() metrics.PoolState { return metrics.PoolState(a.database.Pool()) })
