@@ -51,6 +51,8 @@ var mayImport = map[string][]string{
 	"geo/trace": {"geo"},
 	"metrics":   {},
 
+	"metrics/dashboards": {}, // writes the JSON beside it
+
 	// Nothing of the product imports these, so they may look at all of it.
 	"bench/...": {"..."},
 	// Test support: packages named *test.

@@ -16,6 +16,7 @@ type Served struct {
 	Waits    []string    // outcomes
 
 	Malformed []string // statuses of requests that no handler saw
+	Refused   []string // why requests are refused for load
 }
 
 // ExpectServed makes those series. Of a route's statuses these are the one of
@@ -34,6 +35,7 @@ func (m *Metrics) ExpectServed(s Served) {
 	each(s.Reasons, func(v string) { m.unauthentic.WithLabelValues(v) })
 	each(s.Shed, func(v string) { m.connsShed.WithLabelValues(v) })
 	each(s.Waits, func(v string) { m.waits.WithLabelValues(v) })
+	each(s.Refused, func(v string) { m.shed.WithLabelValues(v) })
 	each(s.Malformed, func(v string) { m.refused.WithLabelValues(v) })
 	each([]string{"ok", "error"}, func(v string) { m.keysRefreshed.WithLabelValues(v) })
 }

@@ -104,9 +104,9 @@ func gaugeFunc(name, help string, read func() float64) prometheus.GaugeFunc {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, read)
 }
 
-// NewScripts registers what the live store's server says of its scripts: how
-// many it has run, and their time there, without the way. Every process says the
-// same of the same server: take the largest, not the sum. read is asked at every
+// NewScripts registers what the live store's servers say of their scripts: how
+// many they have run, and the time there, without the way. Every process says the
+// same of the same servers: take the largest, not the sum. read is asked at every
 // scrape; where it does not know there is no series.
 func NewScripts(reg prometheus.Registerer, read func() (ran int64, took time.Duration, known bool)) {
 	reg.MustRegister(&scripts{read})
@@ -117,8 +117,8 @@ type scripts struct {
 }
 
 var (
-	scriptsRan  = desc("live_store_scripts_total", "Scripts that the live store's server has run since it started; the same from every process.")
-	scriptsTook = desc("live_store_script_seconds_total", "Their time on the server, in all.")
+	scriptsRan  = desc("live_store_scripts_total", "Scripts that the live store's servers have run since they started; the same from every process.")
+	scriptsTook = desc("live_store_script_seconds_total", "Their time on the servers, in all.")
 )
 
 // Describe keeps the contract of prometheus.Collector.

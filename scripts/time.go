@@ -2,34 +2,36 @@ package scripts
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/valkey-io/valkey-go"
 )
 
-// ScriptTime asks the server how many scripts it has run since it started, and
-// how long they took in all: its own time, without the way there. Whoever else
-// runs scripts on it is counted, too. Errors where the server may not be asked
-// (INFO), and on a cluster, where each node would have to be. One round trip,
-// bounded by Options.Timeout; it is no call of a caller's and counts as none.
+// ScriptTime asks the servers how many scripts they have run since they started,
+// and how long those took in all: their own time, without the way there. Whoever
+// else runs scripts on them is counted, too. Errors where one is away or may not
+// be asked (INFO): a sum without it would look like a restart. One round trip a
+// server, together bounded by Options.Timeout; they are no call of a caller's
+// and count as none.
 func (s *Store) ScriptTime(ctx context.Context) (ran int64, took time.Duration, err error) {
-	client := s.client.Load()
-	switch {
-	case client == nil || !s.Ready():
-		return 0, 0, errNotConnected
-	case (*client).Mode() == valkey.ClientModeCluster:
-		return 0, 0, errors.New("not on a cluster")
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	info, err := (*client).Do(ctx, (*client).B().Info().Section("commandstats").Build()).ToString()
-	if err != nil {
-		return 0, 0, fmt.Errorf("script time: %w", err)
+	nodes := s.nodes.inUse()
+	if len(nodes) == 0 {
+		return 0, 0, errNotConnected
 	}
-	ran, took = scriptTime(info)
+	for _, n := range nodes {
+		client := n.client.Load()
+		if client == nil || !n.alive.Load() {
+			return 0, 0, errNotConnected
+		}
+		info, err := (*client).Do(ctx, (*client).B().Info().Section("commandstats").Build()).ToString()
+		if err != nil {
+			return 0, 0, fmt.Errorf("script time: %w", err)
+		}
+		count, us := scriptTime(info)
+		ran, took = ran+count, took+us
+	}
 	return ran, took, nil
 }
 

@@ -21,7 +21,7 @@ func expectServed(m *metrics.Metrics, handlers *api.API) {
 		Routes: handlers.Routes(), Codes: texts(sessions.Codes()), Verdicts: api.UpdateVerdicts(),
 		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Reasons: auth.Reasons(),
 		Shed: api.ShedReasons(), Waits: texts(hub.Outcomes()),
-		Malformed: api.MalformedStatuses(),
+		Malformed: api.MalformedStatuses(), Refused: api.ShedRequestReasons(),
 	})
 }
 
