@@ -72,7 +72,7 @@ var homes = map[string][]string{
 	"github.com/aws":                {"sessions/outbox", "sessions/outbox/awstest"},
 	"github.com/uber/h3-go":         {"geo"},
 	"github.com/prometheus":         {"metrics", "gateway/app"},
-	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "gateway/worker"},
+	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "sessions/postgres", "gateway/worker"},
 	"github.com/golang-jwt":         {"gateway/auth"},
 	"github.com/MicahParks":         {"gateway/auth"},
 	"google.golang.org/api":         {"gateway/worker"}, // FCM

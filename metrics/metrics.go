@@ -31,6 +31,7 @@ type Metrics struct {
 	storeTook     *prometheus.HistogramVec
 	storeBreaker  *prometheus.GaugeVec
 	storeChanges  *prometheus.CounterVec
+	dbBreaker     *prometheus.GaugeVec
 	keysRefreshed *prometheus.CounterVec
 	keys          prometheus.Gauge
 }
@@ -67,12 +68,14 @@ func New(reg prometheus.Registerer) *Metrics {
 		storeTook:     histogram("live_store_call_duration_seconds", "Round trips to the live store, script included, by verb.", fast, "verb"),
 		storeBreaker:  gaugeVec("live_store_breaker_state", "1 for the state that the live store's breaker is in.", "state"),
 		storeChanges:  counter("live_store_breaker_changes_total", "Changes of the live store's breaker, by the state it went to.", "state"),
+		dbBreaker:     gaugeVec("database_breaker_state", "1 for the state that the database's breaker is in.", "state"),
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
 		keys:          gauge("jwks_keys", "Signing keys in use."),
 	}
 	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.unauthentic, m.connsShed, m.shed, m.refused, m.panics,
-		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.storeChanges, m.keysRefreshed, m.keys)
+		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.storeChanges, m.dbBreaker, m.keysRefreshed, m.keys)
 	setState(m.storeBreaker, "closed")
+	setState(m.dbBreaker, "closed")
 	return m
 }
 
@@ -133,6 +136,9 @@ func (m *Metrics) StoreBreaker(state string) {
 	m.storeChanges.WithLabelValues(state).Inc()
 	setState(m.storeBreaker, state)
 }
+
+// DatabaseBreaker sets the breaker's state: closed, half-open or open.
+func (m *Metrics) DatabaseBreaker(state string) { setState(m.dbBreaker, state) }
 
 // KeysRefreshed counts one fetch of the JWKS.
 func (m *Metrics) KeysRefreshed(ok bool, keys int) {

@@ -516,6 +516,9 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.get(t, "", "/readyz").want(t, 200, "")
 
 	require.NoError(t, database.Restart(t.Context()))
+	until(t, func() bool {
+		return h.get(t, v.student, v.path("")).status == 200 && h.metric(t, "doorstep_database_breaker_state", `state="closed"`) == 1
+	}, "well again, a second after the breaker opened")
 	assert.Equal(t, "scheduled", h.get(t, v.student, v.path("")).want(t, 200, "").data()["status"], "nothing half done")
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
 	h.get(t, v.admin, visit{id: booking["sessionId"].(sessions.ID)}.path("")).want(t, 404, sessions.SessionNotFound)

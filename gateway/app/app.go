@@ -58,7 +58,7 @@ func New(opts Options) (*App, error) {
 	if err := a.wireAuth(m); err != nil {
 		return nil, err
 	}
-	repo, err := a.wireRepository()
+	repo, err := a.wireRepository(m)
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +137,11 @@ func (a *App) wireLive(m *metrics.Metrics) (sessions.Live, error) {
 	return store, err
 }
 
-func (a *App) wireRepository() (sessions.Repository, error) {
+func (a *App) wireRepository(m *metrics.Metrics) (sessions.Repository, error) {
 	if a.opts.DatabaseURL == "" {
 		return a.memoryRepository(), nil
 	}
-	repo, err := postgres.New(postgres.Options{URL: a.opts.DatabaseURL})
+	repo, err := postgres.New(postgres.Options{URL: a.opts.DatabaseURL, OnBreaker: m.DatabaseBreaker})
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}

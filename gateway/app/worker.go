@@ -68,11 +68,11 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		Log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 	}}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	repo, err := a.wireRepository()
+	m, journeys := metrics.New(a.registry), metrics.NewJourneys(a.registry)
+	repo, err := a.wireRepository(m)
 	if err != nil {
 		return nil, err
 	}
-	m, journeys := metrics.New(a.registry), metrics.NewJourneys(a.registry)
 	metrics.NewProcess(a.registry, o.Version, nil)
 	live, err := a.wireLive(m)
 	if err != nil {

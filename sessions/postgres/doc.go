@@ -22,6 +22,14 @@
 // NotPendingVerification. Only a wrong OTP can be counted twice, which is the
 // side to err on. A Create that happened finds its own booking.
 //
+// # Breaker
+//
+// All calls go through one breaker (breaker.go). Half of at least twenty calls
+// in ten seconds without an answer open it: then calls fail at once, and not
+// after their time-out, until three in a row have been answered; the first is
+// tried after a second. What the server refuses is an answer, and a caller that
+// left says nothing.
+//
 // # Time
 //
 // Each call has one time-out, Options.CallTimeout, for all it does: waiting for
@@ -35,7 +43,8 @@
 // Nothing has to be restarted. After a restart of the server each connection
 // that was used within the last second costs one refusal; what has idled longer
 // is looked at first. After a server that was stopped goes on, the next call is
-// answered (measured: 10 ms). A host that leaves the network without a word is
+// answered (measured: 10 ms), or where the breaker had opened the first one a
+// second after that. A host that leaves the network without a word is
 // the slow case: pgx gives each silent connection 15 s to say goodbye, and it
 // keeps its place in the pool so long, so a pool of nothing else is back after
 // 18 s (measured), and Close takes up to 15 s.

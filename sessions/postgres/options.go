@@ -40,6 +40,11 @@ type Options struct {
 	// jitter, so that a moved server is found. 30 min, 5 min.
 	MaxConnLifetime time.Duration
 	MaxConnIdleTime time.Duration
+
+	// OnBreaker is told the state of the breaker when it changes: closed,
+	// half-open or open. Called under the breaker's lock: it must only set a
+	// gauge. Nil: nobody is told.
+	OnBreaker func(state string)
 }
 
 func (o Options) withDefaults() Options {

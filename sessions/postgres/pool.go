@@ -14,7 +14,7 @@ type PoolState struct {
 
 // Pool reads the state of the pool; it asks nobody.
 func (r *Repository) Pool() PoolState {
-	s := r.pool.Stat()
+	s := r.pool.inner.Stat()
 	return PoolState{
 		InUse: int(s.AcquiredConns()), Idle: int(s.IdleConns()), Max: int(s.MaxConns()),
 		Acquired: s.AcquireCount(), Waited: s.EmptyAcquireCount(), Left: s.CanceledAcquireCount(),

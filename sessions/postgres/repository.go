@@ -17,7 +17,7 @@ const listLimit = 200
 // Repository is the sessions.Repository on PostgreSQL. Safe for concurrent use
 // by any number of goroutines and of gateways.
 type Repository struct {
-	pool        *pgxpool.Pool
+	pool        *guardedPool
 	callTimeout time.Duration
 }
 
@@ -34,7 +34,7 @@ func New(opts Options) (*Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Repository{pool: pool, callTimeout: opts.CallTimeout}, nil
+	return &Repository{pool: guard(pool, opts.OnBreaker), callTimeout: opts.CallTimeout}, nil
 }
 
 // Open is New for a process that must not serve without its database: it also
@@ -64,7 +64,7 @@ func (r *Repository) Ping(ctx context.Context) error {
 
 // Close ends the pool, and waits for the calls under way, each of which is
 // bounded by CallTimeout. It may be repeated.
-func (r *Repository) Close() { r.pool.Close() }
+func (r *Repository) Close() { r.pool.inner.Close() }
 
 // Create keeps the contract of sessions.Repository. Two round trips when the
 // id is known already, else one.
@@ -193,11 +193,11 @@ func write(
 func (r *Repository) acquire(ctx context.Context) (*pgxpool.Conn, context.Context, func(), error) {
 	deadline := time.Now().Add(r.callTimeout)
 	waiting, cancel := context.WithDeadline(ctx, deadline)
-	conn, err := r.pool.Acquire(waiting)
+	conn, release, err := r.pool.Acquire(waiting)
 	cancel()
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	call, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	return conn, call, func() { conn.Release(); cancel() }, nil
+	return conn, call, func() { release(); cancel() }, nil
 }
