@@ -1,0 +1,270 @@
+package privacy
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5" //nolint:depguard // as in house_test.go
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+)
+
+// homeColumn is the only place that may hold a place, and only a home: the
+// booking side of the house has put it there and owns it.
+const homeColumn = "database tutoring_sessions.student_home_location"
+
+// journey is one session whose places are all canaries.
+type journey struct {
+	house            *house
+	id               sessions.ID
+	trainer, student sessions.Caller
+	home             Canary
+	places           []Canary // all but the home
+	otp              string
+}
+
+// home is the n-th: far from each other, in digits that nothing else prints.
+func home(n int) Canary {
+	return Canary{fmt.Sprint("home ", n), 67.1357924 + 0.0412563*float64(n), -143.6824931 - 0.0523789*float64(n)}
+}
+
+// book makes the n-th journey of a house and starts it.
+func (h *house) book(t *testing.T, n int) *journey {
+	t.Helper()
+	j := &journey{
+		house: h, id: sessions.NewID(), home: home(n),
+		trainer: sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer},
+		student: sessions.Caller{ID: sessions.NewID(), Role: sessions.Student},
+	}
+	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+	booking := fmt.Sprintf(`{"sessionId":%q,"trainerId":%q,"studentId":%q,"studentHome":{"latitude":%.7f,"longitude":%.7f}}`,
+		j.id, j.trainer.ID, j.student.ID, j.home.Lat, j.home.Lng)
+	require.Equal(t, 201, h.ask(t, admin, "POST", "/admin/sessions", booking).status)
+	require.Equal(t, 204, h.ask(t, j.student, "PUT", "/me/push-tokens", fmt.Sprintf(`{"token":"device-%s","platform":"web"}`, j.id)).status)
+	require.Equal(t, 201, j.post(t, "start-journey", "").status)
+	return j
+}
+
+func (j *journey) post(t *testing.T, verb, body string) reply {
+	t.Helper()
+	return j.house.ask(t, j.trainer, "POST", "/admin/sessions/"+string(j.id)+"/"+verb, body)
+}
+
+// fix sends a place some metres north and east of the home, with more fields.
+func (j *journey) fix(t *testing.T, name string, north, east float64, more string) reply {
+	t.Helper()
+	at := j.place(name, north, east)
+	return j.house.ask(t, j.trainer, "POST", "/admin/location-tracking/journey/updates",
+		fmt.Sprintf(`{"sessionId":%q,"latitude":%.7f,"longitude":%.7f%s}`, j.id, at.Lat, at.Lng, more))
+}
+
+// place is a canary of this journey.
+func (j *journey) place(name string, north, east float64) Canary {
+	lat, lng := j.home.Lat+north/111_195, j.home.Lng+east/(111_195*math.Cos(j.home.Lat*math.Pi/180))
+	at := Canary{j.home.Name + "'s " + name, math.Round(lat*1e7) / 1e7, math.Round(lng*1e7) / 1e7}
+	j.places = append(j.places, at)
+	return at
+}
+
+func (j *journey) look(t *testing.T, want bool) {
+	t.Helper()
+	live := j.house.ask(t, j.student, "GET", "/admin/location-tracking/journey/live?sessionId="+string(j.id), "")
+	require.Equal(t, 200, live.status)
+	require.Equal(t, want, live.data["location"] != nil, "the student sees where")
+}
+
+// onTheWay sends fixes of every kind: believed, refused, ignored, malformed, of
+// a stranger. It ends with the trainer near the door.
+func (j *journey) onTheWay(t *testing.T) {
+	t.Helper()
+	require.Equal(t, 201, j.fix(t, "first fix", 61.3, 43.7, `,"speed":12.5,"heading":77`).status)
+	require.Equal(t, 400, j.fix(t, "refused jump", 5017, 4013, "").status)
+	require.Equal(t, 201, j.fix(t, "vague fix", -411, 377, `,"accuracy":900`).status)
+	past := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
+	require.Equal(t, 200, j.fix(t, "stale fix", 333, 222, `,"recordedAt":"`+past+`"`).status)
+	require.Equal(t, 400, j.fix(t, "malformed fix", 171, 191, `,"accuracy":-1`).status)
+	require.Equal(t, 400, j.fix(t, "unparsable fix", 181, 193, `,"accuracy":"none"`).status)
+	stranger := *j
+	stranger.trainer = sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
+	require.Equal(t, 403, stranger.fix(t, "stranger's fix", 151, 131, "").status)
+	j.places = stranger.places
+	at := j.place("place in a query", 91, 97)
+	require.Equal(t, 400, j.house.ask(t, j.student, "GET",
+		fmt.Sprintf("/admin/location-tracking/journey/live?sessionId=%.7f,%.7f", at.Lat, at.Lng), "").status)
+	require.Equal(t, 201, j.fix(t, "mock fix", 41.9, 31.1, `,"mock":true`).status)
+	j.look(t, true)
+}
+
+// canaries are all that must not be found, homes first.
+func canaries(journeys []*journey) (homes, places []Canary) {
+	for _, j := range journeys {
+		homes, places = append(homes, j.home), append(places, j.places...)
+	}
+	return homes, places
+}
+
+// leaks are the findings that are not allowed: homes where homes are kept.
+func leaks(all Streams, journeys []*journey) (found []Finding) {
+	homes, places := canaries(journeys)
+	for _, f := range Search(all, append(homes, places...)) {
+		if f.Stream != homeColumn || !strings.HasPrefix(f.Canary, "home") || strings.Contains(f.Canary, "'s") {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// nothingIsKnown searches the whole house one second after an end.
+func nothingIsKnown(t *testing.T, h *house, ended time.Time, journeys []*journey) {
+	t.Helper()
+	time.Sleep(time.Until(ended.Add(time.Second))) // the promise: after a second
+	all := h.everything(t)
+	assert.Empty(t, leaks(all, journeys))
+	for name, text := range all {
+		for _, token := range h.tokens {
+			signature := token[strings.LastIndexByte(token, '.'):]
+			assert.NotContains(t, string(text), signature, "a token is in %s", name)
+		}
+	}
+	for _, j := range journeys {
+		if j.otp == "" {
+			continue
+		}
+		for name, text := range all {
+			kept := strings.HasPrefix(name, "database") && !strings.Contains(name, "outbox") && !strings.Contains(name, "consumed")
+			if kept || name == "pushes" || strings.HasPrefix(name, "metrics") || strings.HasPrefix(name, "live store") {
+				continue // it is a code among numbers there, or has its place
+			}
+			assert.False(t, HasCode(text, j.otp), "the code is in %s", name)
+		}
+	}
+}
+
+func TestPrivacy(t *testing.T) {
+	t.Parallel()
+	for name, onTheBus := range map[string]bool{"consumers_in_process": false, "consumers_behind_the_bus": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forgets(t, open(t, onTheBus))
+		})
+	}
+}
+
+// forgets plays journeys of all ends, one after the other: the greps are for
+// all of them so far.
+func forgets(t *testing.T, h *house) {
+	t.Helper()
+	arrived := h.book(t, 1)
+	arrived.onTheWay(t)
+	requireKnown(t, h, arrived)
+	answer := arrived.post(t, "arrived", "")
+	ended := time.Now()
+	require.Equal(t, 200, answer.status, "%v", answer.data)
+	arrived.otp, _ = answer.data["otp"].(string)
+	require.Len(t, arrived.otp, 4)
+	arrived.look(t, false)
+	nothingIsKnown(t, h, ended, []*journey{arrived})
+	require.Equal(t, 200, arrived.post(t, "verify-otp", `{"otp":"`+arrived.otp+`"}`).status)
+
+	cancelled := h.book(t, 2)
+	cancelled.onTheWay(t)
+	require.Equal(t, 200, cancelled.post(t, "stop-journey", "").status)
+	ended = time.Now()
+	require.Equal(t, 404, cancelled.fix(t, "fix after the end", 77, 99, "").status)
+	cancelled.look(t, false)
+	nothingIsKnown(t, h, ended, []*journey{arrived, cancelled})
+
+	away := h.book(t, 3)
+	away.onTheWay(t)
+	ended = endedWhileAway(t, h, away)
+	nothingIsKnown(t, h, ended, []*journey{arrived, cancelled, away})
+
+	timedOut := h.book(t, 4)
+	timedOut.onTheWay(t)
+	requireKnown(t, h, timedOut)
+	ended = timeOut(t, h, timedOut)
+	all := []*journey{arrived, cancelled, away, timedOut}
+	nothingIsKnown(t, h, ended, all)
+	plantedIsFound(t, h, all)
+}
+
+// requireKnown proves the grep on the running house: while a journey lasts the
+// live store does know where.
+func requireKnown(t *testing.T, h *house, j *journey) {
+	t.Helper()
+	known := map[string]bool{}
+	for _, f := range leaks(h.everything(t), []*journey{j}) {
+		require.True(t, strings.HasPrefix(f.Stream, "live store"), "even now only there: %s", f)
+		known[strings.Fields(f.Stream)[2]+" "+f.Canary+" "+f.Form] = true
+	}
+	for _, place := range []string{j.home.Name, j.home.Name + "'s mock fix"} {
+		for _, where := range []string{"key", "snapshot"} {
+			require.True(t, known[where+" "+place+" digits"], "%s in the %s of the live store: %v", place, where, known)
+		}
+	}
+}
+
+// endedWhileAway ends a journey that the live store cannot be told of, and waits
+// for the clean-up to tell it. When that was.
+func endedWhileAway(t *testing.T, h *house, j *journey) time.Time {
+	t.Helper()
+	h.link.set(false)
+	require.Equal(t, 202, j.fix(t, "fix while away", 39, 27, "").status)
+	require.Equal(t, 200, j.post(t, "stop-journey", "").status)
+	knows := func() bool {
+		all := Streams{}
+		h.liveStore(t, all)
+		return len(leaks(all, []*journey{j})) > 0
+	}
+	require.True(t, knows(), "nobody could tell it")
+	h.link.set(true)
+	back := time.Now()
+	require.Eventually(t, func() bool { return !knows() }, patience, 20*time.Millisecond, "the clean-up tells it")
+	t.Logf("cleaned %s after the live store was back", time.Since(back).Round(time.Millisecond))
+	return time.Now()
+}
+
+// timeOut has the sweeper of another gateway, with a shorter hour, end a
+// journey; when it had ended.
+func timeOut(t *testing.T, h *house, j *journey) time.Time {
+	t.Helper()
+	o := h.options
+	o.JourneyTTL = time.Second
+	h.start(t, o)
+	require.Eventually(t, func() bool {
+		return h.ask(t, j.trainer, "GET", "/admin/sessions/"+string(j.id), "").data["journeyEndReason"] == "timeout"
+	}, patience, 20*time.Millisecond)
+	return time.Now()
+}
+
+// plantedIsFound plants a place in each thing that remembers, and finds it.
+func plantedIsFound(t *testing.T, h *house, journeys []*journey) {
+	t.Helper()
+	planted := journeys[0].places[0]
+	text := fmt.Sprintf("%.6f", planted.Lat)
+	h.logger().Debug("planted", "at", text)
+	_, err := h.store.Do(t.Context(), "HSET", "planted", "lat", text)
+	require.NoError(t, err)
+	h.sql(t, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `UPDATE outbox SET last_error = $1`, text)
+		if err == nil {
+			_, err = conn.Exec(ctx, `UPDATE tutoring_sessions SET trainer_start_location = jsonb_build_object('latitude', $1::numeric)`, text)
+		}
+		return err
+	})
+	found := map[string]bool{}
+	for _, f := range leaks(h.everything(t), journeys) {
+		found[f.Stream] = true
+	}
+	want := map[string]bool{
+		"logs": true, "live store key planted": true, "live store snapshot": true,
+		"database outbox.last_error": true, "database tutoring_sessions.trainer_start_location": true,
+	}
+	assert.Equal(t, want, found)
+}
