@@ -87,8 +87,8 @@ func (w *watcher) serve(ctx context.Context, f *feed) error {
 		return err
 	}
 	defer client.Close()
-	dedicated, release := client.Dedicate()
-	defer release()
+	dedicated, _ := client.Dedicate()
+	defer dedicated.Close() // not released: that would tidy it with commands that the store's user need not have
 	l := &link{DedicatedClient: dedicated, node: f.node, useless: make(chan error, 1)}
 	broken := l.SetPubSubHooks(valkey.PubSubHooks{
 		OnMessage: func(m valkey.PubSubMessage) { w.wake(m.Channel) },

@@ -135,6 +135,7 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	opt.Dialer.KeepAlive = time.Second
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
 	opt.ClientName = "doorstep"
+	opt.ClientSetInfo = valkey.DisableClientSetInfo // Redis 7.0 has no such command, and no ACL file can name it there
 	// Sentinels are reached as the servers are, but take no user of theirs.
 	// Without the interval one missed announcement binds us to the old primary.
 	opt.Sentinel.Dialer, opt.Sentinel.TLSConfig = opt.Dialer, opt.TLSConfig

@@ -68,12 +68,17 @@ type life struct {
 	serverMS int64 // PEXPIRETIME, by the server's
 }
 
-func virtualOn(url string) livetest.Open {
+func virtualOn(url string) livetest.Open { return virtualAs(Options{URL: url}, url) }
+
+// virtualAs is a store with these options, and hands that may do all at url.
+func virtualAs(opts Options, url string) livetest.Open {
 	return func(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 		t.Helper()
 		clock := livetest.NewClock()
+		opts := opts // each test's own
+		opts.Live, opts.Now = rules, clock.Now
 		v := &virtual{
-			Store: connected(t, Options{URL: url, Live: rules, Now: clock.Now}),
+			Store: connected(t, opts),
 			t:     t, raw: rawClient(t, url), clock: clock, lives: map[string]life{},
 		}
 		clock.OnMove(v.expire)

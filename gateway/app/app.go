@@ -130,7 +130,7 @@ func (a *App) wireLive(m *metrics.Metrics) (sessions.Live, error) {
 		return sessions.NewMemory(a.opts.live(), a.now()), nil
 	}
 	store, err := scripts.New(scripts.Options{
-		URL: a.opts.ValkeyURL, Live: a.opts.live(), Now: a.opts.Now, Timeout: a.opts.ValkeyTimeout,
+		URL: a.opts.ValkeyURL, CA: a.opts.ValkeyCA, Live: a.opts.live(), Now: a.opts.Now, Timeout: a.opts.ValkeyTimeout,
 		Log: a.opts.Log, Metrics: m,
 	})
 	a.store = store

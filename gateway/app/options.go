@@ -22,7 +22,8 @@ type Options struct {
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics; never a public one. Empty: none."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
-	ValkeyURL   string `env:"DOORSTEP_VALKEY_URL" help:"Live store: redis://, rediss://, valkey:// or unix:///path. Empty: in this process."`
+	ValkeyURL   string `env:"DOORSTEP_VALKEY_URL" help:"Live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. A cluster: any of its servers, more with ?addr=host:port&addr=…. Sentinels: theirs, with ?master_set=NAME. Empty: in this process."`
+	ValkeyCA    []byte `name:"valkey-ca" type:"filecontent" placeholder:"FILE" env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates, where that is one of your own. Empty: the system's roots."`
 	DatabaseURL string `env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://… Empty: in memory."`
 
 	JWTSecret   string `env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Fully embedded and empty: a random one."`

@@ -30,7 +30,8 @@ type WorkerOptions struct {
 	SQSEndpoint          string `name:"sqs-endpoint" env:"DOORSTEP_SQS_ENDPOINT" help:"URL instead of the region's own endpoint."`
 
 	DatabaseURL    string        `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
-	ValkeyURL      string        `required:"" env:"DOORSTEP_VALKEY_URL" help:"Live store: redis://, rediss://, valkey:// or unix:///path."`
+	ValkeyURL      string        `required:"" env:"DOORSTEP_VALKEY_URL" help:"Live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
+	ValkeyCA       []byte        `name:"valkey-ca" type:"filecontent" placeholder:"FILE" env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates. Empty: the system's roots."`
 	ValkeyTimeout  time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
 	LocationTTL    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"As the gateways have it."`
 	JourneyTTL     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"As the gateways have it."`
@@ -62,7 +63,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		return nil, errors.New("a worker needs the gateways' database and live store: set DOORSTEP_DATABASE_URL and DOORSTEP_VALKEY_URL")
 	}
 	a := &App{registry: prometheus.NewRegistry(), opts: Options{
-		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, ValkeyURL: o.ValkeyURL,
+		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, ValkeyURL: o.ValkeyURL, ValkeyCA: o.ValkeyCA,
 		ValkeyTimeout: o.ValkeyTimeout, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL, ArrivalRadius: o.ArrivalRadius,
 		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, Now: o.Now,
 		Log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),

@@ -15,6 +15,8 @@ type Options struct {
 	// Cluster starts a cluster node (and TCP, which the nodes need). It is
 	// alone and owns no slot until the caller gives it some.
 	Cluster bool
+	// TLS makes the port speak TLS and nothing else.
+	TLS *TLS
 	// Args are further settings as the server's command line takes them, such
 	// as "--maxmemory", "64mb". They come last, so they win.
 	Args []string
@@ -27,6 +29,10 @@ type Options struct {
 
 	watches string // a sentinel's task, in the words of its file
 }
+
+// TLS names the server's PEM files: its certificate and key, and the authority
+// that signed them. Clients need no certificate.
+type TLS struct{ Cert, Key, CA string }
 
 func (o Options) withDefaults() (Options, error) {
 	if o.Path == "" {
@@ -48,6 +54,6 @@ func (o Options) withDefaults() (Options, error) {
 			o.TempDir = "/tmp"
 		}
 	}
-	o.TCP = o.TCP || o.Cluster
+	o.TCP = o.TCP || o.Cluster || o.TLS != nil
 	return o, nil
 }

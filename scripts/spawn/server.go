@@ -84,12 +84,16 @@ func (s *Server) Addr() string {
 }
 
 // URL is the server's address as clients parse it: "redis://127.0.0.1:port"
-// with Options.TCP, else "unix:///path".
+// with Options.TCP, "rediss://…" with Options.TLS, else "unix:///path".
 func (s *Server) URL() string {
-	if s.port == 0 {
+	switch {
+	case s.port == 0:
 		return "unix://" + s.Socket()
+	case s.options.TLS != nil:
+		return "rediss://" + s.Addr()
+	default:
+		return "redis://" + s.Addr()
 	}
-	return "redis://" + s.Addr()
 }
 
 // Process is the server's present process, for signals: SIGSTOP stalls it,
@@ -187,6 +191,10 @@ func (s *Server) args() ([]string, error) {
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
 		"--unixsocket", s.Socket(), "--unixsocketperm", "700",
 		"--dir", s.dir.Path(), "--save", "", "--appendonly", "no", "--daemonize", "no",
+	}
+	if tls := s.options.TLS; tls != nil {
+		args = append(args, "--port", "0", "--tls-port", strconv.Itoa(s.port), "--tls-auth-clients", "no",
+			"--tls-cert-file", tls.Cert, "--tls-key-file", tls.Key, "--tls-ca-cert-file", tls.CA)
 	}
 	if s.options.Cluster {
 		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.busPort))
