@@ -285,7 +285,7 @@ func newHandlers(b *testing.B, url string) *handlers {
 	})
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: hub.New(h.store, hub.Options{Metrics: m}), Tokens: h.verifier,
-		RateInterval: 5 * time.Second, Log: log, Metrics: m,
+		RateInterval: 5 * time.Second, CallerRate: -1, Log: log, Metrics: m,
 	})
 	_, err = api.NewServer(api.ServerOptions{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: m, Logger: log},
 		func(s *server.Hertz, draining <-chan struct{}) {

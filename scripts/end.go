@@ -22,5 +22,5 @@ func identity(j sessions.Journey) string {
 	if j.StartedAt.IsZero() {
 		return "0"
 	}
-	return unixMS(j.StartedAt)
+	return integer(j.StartedAt.UnixMilli())
 }

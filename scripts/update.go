@@ -40,12 +40,36 @@ func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
 	if fix.Mock {
 		mock = "1"
 	}
-	return []string{
-		liveChannel(ref), s.clock(),
-		string(fix.Point.AppendLat(nil)), string(fix.Point.AppendLng(nil)),
-		tenths(fix.AccuracyM), tenthsOf(fix.SpeedKMH), tenthsOf(fix.HeadingDeg), unixMS(fix.RecordedAt),
-		mock, geo.CellOf(fix.Point),
+	w := words{text: make([]byte, 0, 96)}
+	w.end(fix.Point.AppendLat(w.text))
+	w.end(fix.Point.AppendLng(w.text))
+	w.end(appendTenths(w.text, fix.AccuracyM))
+	w.end(appendTenthsOf(w.text, fix.SpeedKMH))
+	w.end(appendTenthsOf(w.text, fix.HeadingDeg))
+	w.end(appendUnixMS(w.text, fix.RecordedAt))
+	text := string(w.text)
+	args := make([]string, 0, 10)
+	args = append(args, liveChannel(ref), s.clock())
+	begin := 0
+	for _, end := range w.ends {
+		args = append(args, text[begin:end])
+		begin = end
 	}
+	return append(args, mock, geo.CellOf(fix.Point))
+}
+
+// words are arguments written one behind the other, for one allocation instead
+// of one each.
+type words struct {
+	text []byte
+	ends [6]int
+	n    int
+}
+
+// end takes the text with one more word at its end.
+func (w *words) end(text []byte) {
+	w.text, w.ends[w.n] = text, len(text)
+	w.n++
 }
 
 // The fields of update.lua's reply.
@@ -147,21 +171,21 @@ func integers(reply []valkey.ValkeyMessage) ([]int64, error) {
 func instant(unixMS int64) time.Time { return time.UnixMilli(unixMS).UTC() }
 func milli(n int64) time.Duration    { return time.Duration(n) * time.Millisecond }
 
-func tenths(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
+func appendTenths(b []byte, f float64) []byte { return strconv.AppendFloat(b, f, 'f', 1, 64) }
 
 // unsaid stands for what the phone did not say.
 const unsaid = "-"
 
-func tenthsOf(f *float64) string {
+func appendTenthsOf(b []byte, f *float64) []byte {
 	if f == nil {
-		return unsaid
+		return append(b, unsaid...)
 	}
-	return tenths(*f)
+	return appendTenths(b, *f)
 }
 
-func unixMS(t time.Time) string {
+func appendUnixMS(b []byte, t time.Time) []byte {
 	if t.IsZero() {
-		return unsaid
+		return append(b, unsaid...)
 	}
-	return strconv.FormatInt(t.UnixMilli(), 10)
+	return strconv.AppendInt(b, t.UnixMilli(), 10)
 }

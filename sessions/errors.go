@@ -106,10 +106,11 @@ func (e *Error) Is(target error) bool {
 // CodeOf is the code of err, Internal for an error that has none, and "" for
 // nil.
 func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
 	var e *Error
 	switch {
-	case err == nil:
-		return ""
 	case errors.As(err, &e):
 		return e.Code
 	default:

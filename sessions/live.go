@@ -120,6 +120,9 @@ const (
 
 // Names lists the members by the name that an event's verdict has.
 func (s Suspicions) Names() []string {
+	if s == 0 {
+		return nil // nearly always, and once an update
+	}
 	var names []string
 	for _, f := range geo.AllFlags() {
 		if s&Suspicions(f) != 0 {

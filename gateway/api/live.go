@@ -18,26 +18,6 @@ import (
 // maxWait caps a long poll under the idle time-out of a usual load balancer.
 const maxWait = 30 * time.Second
 
-type liveBody struct {
-	SessionID  sessions.ID   `json:"sessionId"`
-	TrainerID  sessions.ID   `json:"trainerId"`
-	Location   *locationBody `json:"location"`
-	IsActive   bool          `json:"isActive"`
-	LastUpdate *string       `json:"lastUpdate"`
-	DistanceM  *float64      `json:"distanceMeters"`
-	ETASeconds *int64        `json:"etaSeconds"`
-	Degraded   bool          `json:"degraded,omitempty"`
-}
-
-type locationBody struct {
-	Latitude  float64  `json:"latitude"`
-	Longitude float64  `json:"longitude"`
-	Accuracy  *float64 `json:"accuracy,omitempty"`
-	Speed     *float64 `json:"speed,omitempty"`
-	Heading   *float64 `json:"heading,omitempty"`
-	Timestamp *string  `json:"timestamp"`
-}
-
 // live answers a read, at once or as soon as there is something new. ETags are
 // versions; see the contract's section on live reads.
 func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
@@ -105,19 +85,52 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 }
 
 func answerLive(c *app.RequestContext, v sessions.View) error {
-	body := liveBody{SessionID: v.SessionID, TrainerID: v.TrainerID, IsActive: v.Active, Degraded: v.Degraded}
-	if at := v.Location; at != nil {
-		body.Location = &locationBody{
-			Latitude: at.Point.Lat(), Longitude: at.Point.Lng(), Speed: at.SpeedKMH, Heading: at.HeadingDeg,
-			Timestamp: timestamp(at.RecordedAt),
-		}
-		if at.AccuracyM > 0 {
-			body.Location.Accuracy = &at.AccuracyM
-		}
-		body.LastUpdate, body.DistanceM, body.ETASeconds = timestamp(at.At), &v.DistanceM, v.ETASeconds()
-	}
 	validators(c, v)
-	return succeed(c, http.StatusOK, "Live location", body)
+	b := beginSuccess(c, http.StatusOK, "Live location")
+	b = appendID(b, "sessionId", v.SessionID)
+	b = appendID(b, "trainerId", v.TrainerID)
+	if v.Location == nil {
+		b = appendNull(b, "location")
+	} else {
+		b = appendLocation(append(appendName(b, "location"), '{'), v.Location)
+	}
+	b = appendBool(b, "isActive", v.Active)
+	if v.Location == nil {
+		b = append(b, `,"lastUpdate":null,"distanceMeters":null,"etaSeconds":null`...)
+	} else {
+		b = appendTime(b, "lastUpdate", v.Location.At)
+		b = appendFloat(b, "distanceMeters", v.DistanceM)
+		b = appendETA(b, v)
+	}
+	if v.Degraded {
+		b = append(b, `,"degraded":true`...)
+	}
+	endSuccess(c, b)
+	return nil
+}
+
+// appendLocation appends the fields of an object that has been opened, and
+// closes it. What the phone did not say is left out.
+func appendLocation(b []byte, at *sessions.Location) []byte {
+	b = appendFloat(b, "latitude", at.Point.Lat())
+	b = appendFloat(b, "longitude", at.Point.Lng())
+	if at.AccuracyM > 0 {
+		b = appendFloat(b, "accuracy", at.AccuracyM)
+	}
+	if at.SpeedKMH != nil {
+		b = appendFloat(b, "speed", *at.SpeedKMH)
+	}
+	if at.HeadingDeg != nil {
+		b = appendFloat(b, "heading", *at.HeadingDeg)
+	}
+	return append(appendTime(b, "timestamp", at.RecordedAt), '}')
+}
+
+func appendETA(b []byte, v sessions.View) []byte {
+	if eta := v.ETASeconds(); eta != nil {
+		return appendInt(b, "etaSeconds", *eta)
+	}
+	return appendNull(b, "etaSeconds")
 }
 
 func notModified(c *app.RequestContext, v sessions.View) error {

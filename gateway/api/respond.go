@@ -40,7 +40,9 @@ func writeJSON(c *app.RequestContext, status int, body any) {
 		// Every body is a struct of ours with finite numbers.
 		panic(fmt.Sprintf("encode %T: %v", body, err))
 	}
-	c.Data(status, jsonType, text)
+	c.SetStatusCode(status)
+	c.Response.Header.SetContentType(jsonType)
+	c.Response.SetBody(text)
 }
 
 // decode reads a JSON object. Unknown fields are ignored; an empty body is an
@@ -85,12 +87,14 @@ func parseID(field, text string) (sessions.ID, error) {
 	return id, nil
 }
 
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
 // timestamp is RFC 3339 UTC with milliseconds; nil for "not yet".
 func timestamp(t time.Time) *string {
 	if t.IsZero() {
 		return nil
 	}
-	s := t.UTC().Format("2006-01-02T15:04:05.000Z")
+	s := t.UTC().Format(timeLayout)
 	return &s
 }
 

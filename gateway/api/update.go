@@ -22,20 +22,6 @@ type updateBody struct {
 	Mock       *bool      `json:"mock"`
 }
 
-// receiptBody is the answer to a fix that was not refused. seq is the version
-// that a live read would show.
-type receiptBody struct {
-	SessionID    sessions.ID `json:"sessionId"`
-	Timestamp    *string     `json:"timestamp"`
-	TTL          int64       `json:"ttl"`
-	Seq          int64       `json:"seq"`
-	DistanceM    *float64    `json:"distanceMeters"`
-	Arriving     bool        `json:"arriving"`
-	NextUpdateMS int64       `json:"nextUpdateMs"`
-	Ignored      string      `json:"ignored,omitempty"`
-	Stale        bool        `json:"stale,omitempty"`
-}
-
 // unstoredBody is the answer while the live store is away.
 type unstoredBody struct {
 	SessionID    sessions.ID `json:"sessionId"`
@@ -108,23 +94,41 @@ func unavailable(err error) bool {
 }
 
 func answerUpdate(c *app.RequestContext, id sessions.ID, r sessions.Receipt) error {
-	body := receiptBody{
-		SessionID: id, Timestamp: timestamp(r.At), TTL: int64(r.TTL / time.Second), Seq: r.Version,
-		Arriving: r.Arriving, NextUpdateMS: r.NextUpdate.Milliseconds(),
-	}
 	switch r.Verdict {
 	case sessions.VerdictStored:
-		body.DistanceM = &r.DistanceM
-		return succeed(c, http.StatusCreated, "Location updated", body)
+		answerReceipt(c, http.StatusCreated, "Location updated", id, r)
 	case sessions.VerdictVague:
-		body.Ignored = "low_accuracy"
-		return succeed(c, http.StatusCreated, "Location too inaccurate to store", body)
+		answerReceipt(c, http.StatusCreated, "Location too inaccurate to store", id, r)
 	case sessions.VerdictStale:
-		body.Stale = true
-		return succeed(c, http.StatusOK, "Location is not newer than the live one", body)
+		answerReceipt(c, http.StatusOK, "Location is not newer than the live one", id, r)
 	default:
 		return refusalOf(r)
 	}
+	return nil
+}
+
+// answerReceipt answers a fix that was not refused. seq is the version that a
+// live read would show.
+func answerReceipt(c *app.RequestContext, status int, message string, id sessions.ID, r sessions.Receipt) {
+	b := beginSuccess(c, status, message)
+	b = appendID(b, "sessionId", id)
+	b = appendTime(b, "timestamp", r.At)
+	b = appendInt(b, "ttl", int64(r.TTL/time.Second))
+	b = appendInt(b, "seq", r.Version)
+	if r.Verdict == sessions.VerdictStored {
+		b = appendFloat(b, "distanceMeters", r.DistanceM)
+	} else {
+		b = appendNull(b, "distanceMeters")
+	}
+	b = appendBool(b, "arriving", r.Arriving)
+	b = appendInt(b, "nextUpdateMs", r.NextUpdate.Milliseconds())
+	if r.Verdict == sessions.VerdictVague {
+		b = append(b, `,"ignored":"low_accuracy"`...)
+	}
+	if r.Verdict == sessions.VerdictStale {
+		b = append(b, `,"stale":true`...)
+	}
+	endSuccess(c, b)
 }
 
 func refusalOf(r sessions.Receipt) error {
