@@ -87,11 +87,11 @@ func fenceText(cells []string) string {
 	for alike < len(first)-1 && first[alike] == last[alike] {
 		alike++
 	}
-	text := first[:alike]
-	for _, cell := range cells {
-		text += "," + cell[alike:]
+	ends := make([]string, len(cells))
+	for i, cell := range cells {
+		ends[i] = cell[alike:]
 	}
-	return text
+	return first[:alike] + "," + strings.Join(ends, ",")
 }
 
 // ringM is a safe lower bound of what one ring of cells adds to a disc at

@@ -19,13 +19,15 @@ import (
 func beginSuccess(c *app.RequestContext, status int, message string) []byte {
 	c.SetStatusCode(status)
 	c.Response.Header.SetContentType(jsonType)
-	b := append(c.Response.BodyBuffer().B[:0], `{"success":true,"message":"`...)
+	b := c.Response.BodyBuffer().B[:0]
+	b = append(b, `{"success":true,"message":"`...)
 	b = append(b, message...)
 	return append(b, `","data":{`...)
 }
 
 func endSuccess(c *app.RequestContext, b []byte) {
-	c.Response.BodyBuffer().B = append(b, '}', '}')
+	b = append(b, '}', '}')
+	c.Response.BodyBuffer().B = b
 }
 
 // appendID appends a field whose value is an id: a canonical UUID, which needs
