@@ -26,6 +26,7 @@ type troupe struct {
 	base     string
 	client   *http.Client
 	admin    *rig.Caller
+	devices  bool // students register a phone
 	recorder *recorder
 	travels  []*travel
 
@@ -59,9 +60,10 @@ type lesson struct {
 
 // The rate of the troupe, and what the gateway must be set to for it.
 const (
-	rate   = 200 * time.Millisecond
-	tick   = 300 * time.Millisecond
-	spares = 3 // sessions that wait for each step when a fault begins
+	rate     = 200 * time.Millisecond
+	tick     = 300 * time.Millisecond
+	departIn = 10 * time.Second
+	spares   = 3 // sessions that wait for each step when a fault begins
 )
 
 // troupeSettings make a gateway take the troupe's fixes 25 times as often as
@@ -71,7 +73,7 @@ func troupeSettings() []string {
 }
 
 // newTroupe makes callers with a session for every step.
-func newTroupe(ctx context.Context, base string, travels int) (*troupe, error) {
+func newTroupe(ctx context.Context, base string, travels int, devices bool) (*troupe, error) {
 	client := &http.Client{
 		Timeout:   15 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second},
@@ -80,7 +82,7 @@ func newTroupe(ctx context.Context, base string, travels int) (*troupe, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &troupe{base: base, client: client, admin: admin, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
+	t := &troupe{base: base, client: client, admin: admin, devices: devices, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
 	for _, pool := range []*chan *lesson{&t.unread, &t.booked, &t.running, &t.doors, &t.pending} {
 		*pool = make(chan *lesson, 1024) // more than an hour fills
 	}
@@ -104,12 +106,20 @@ func (t *troupe) depart(ctx context.Context) error {
 	travel := &travel{Journey: j, began: time.Now()}
 	t.travels = append(t.travels, travel)
 	for _, do := range []func() rig.Answer{
-		func() rig.Answer { return j.Book(ctx, t.base, t.admin) },
+		func() rig.Answer { return j.Book(ctx, t.base, t.admin) }, // its student has no phone
 		func() rig.Answer { return j.Start(ctx, t.base) },
-		func() rig.Answer { return j.Update(ctx, t.base, travel.at()) },
 	} {
 		if a := do(); a.Label() != "201" {
 			return fmt.Errorf("depart: %s: %w", a.Label(), a.Err)
+		}
+	}
+	// A gateway that has just begun to serve may have yet to reach its live store.
+	for deadline := time.Now().Add(departIn); j.Update(ctx, t.base, travel.at()).Label() != "201"; {
+		if time.Now().After(deadline) {
+			return errors.New("depart: no fix is stored")
+		}
+		if err := pause(ctx, rate); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -299,6 +309,9 @@ func (t *troupe) book(ctx context.Context) {
 	_, label := t.call(ctx, book, nil, func() rig.Answer { return j.Book(ctx, t.base, t.admin) })
 	if label != "201" {
 		return
+	}
+	if t.devices {
+		j.Student.Do(ctx, http.MethodPut, t.base, "/me/push-tokens", map[string]string{"token": "phone-of-" + string(j.Student.ID), "platform": "android"})
 	}
 	if l := (&lesson{Journey: j}); t.count(book, j.ID)%3 == 0 {
 		t.unread <- l

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"doorstep/sessions"
+	"doorstep/sessions/outbox"
 	"doorstep/sessions/outbox/awstest"
 )
 
@@ -37,7 +40,7 @@ func databaseFaults() []scenario {
 		f.sets = onOwnDatabase
 		list = append(list, f.scenario())
 	}
-	return append(list, busAway(awstest.Stall, "hangs").scenario(), busAway(awstest.Internal, "answers 500").scenario())
+	return append(list, busAway(awstest.Stall, "hang").scenario(), busAway(awstest.Internal, "fail").scenario(), pushAway().scenario())
 }
 
 // onOwnDatabase is a gateway on servers that are all its own.
@@ -99,20 +102,20 @@ func takeAll(ctx context.Context, dsn string) (held []*pgx.Conn, err error) {
 }
 
 // busAway: journeys do not notice, and the outbox drains.
-func busAway(how awstest.Fault, words string) fault {
+func busAway(how awstest.Fault, does string) fault {
 	return fault{
-		name: "bus-" + map[awstest.Fault]string{awstest.Stall: "hangs", awstest.Internal: "fails"}[how],
-		what: "EventBridge " + words, during: asEver(),
+		name: "bus-" + does, what: "EventBridge and SQS " + does, during: asEver(),
 		sets:   onBus,
 		breaks: func(_ context.Context, t *set) error { t.aws.Fail(how); return nil },
 		mends:  func(_ context.Context, t *set) error { t.aws.Fail(awstest.None); return nil },
-		checks: []func(context.Context, *set, *row) error{published},
+		checks: []func(context.Context, *set, *row) error{published, consumed},
 	}
 }
 
 const bus = "application-events"
 
-// onBus is a gateway whose events go to EventBridge's double.
+// onBus is a gateway whose events go to EventBridge's double, and a worker that
+// has them from SQS's.
 func onBus(ctx context.Context, s *stage) (t *set, err error) {
 	t = &set{stage: s, aws: awstest.Start()}
 	s.onEnd(func() error { t.aws.Close(); return nil })
@@ -123,8 +126,51 @@ func onBus(ctx context.Context, s *stage) (t *set, err error) {
 	if t.dsn, err = s.commons.database(ctx, s.program); err != nil {
 		return nil, err
 	}
+	if err := t.openWorker(ctx); err != nil {
+		return nil, err
+	}
 	settings := append(awstest.Env(), "EVENT_BUS="+bus, "EVENTBRIDGE_ENDPOINT="+t.aws.URL())
 	return t, t.open(ctx, t.store.URL(), t.dsn, settings...)
+}
+
+// queues of the worker's consumers, by the settings that name them.
+func queues() []string { return []string{"notify", "cleanup", "analytics"} }
+
+func (t *set) openWorker(ctx context.Context) error {
+	settings := append(awstest.Env(), "SQS_ENDPOINT="+t.aws.URL(), "DATABASE_URL="+t.dsn, "VALKEY_URL="+t.store.URL())
+	for _, name := range queues() {
+		url := t.aws.Queue(name, visibility, 100)
+		t.aws.Rule(bus, outbox.Source, name, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
+		settings = append(settings, "QUEUE_"+strings.ToUpper(name)+"="+url)
+	}
+	worker, err := t.stage.program.StartWorker(ctx, settings...)
+	if worker != nil {
+		t.stage.onEnd(worker.Kill)
+	}
+	return err
+}
+
+// visibility is after how long a message that was not dealt with comes again.
+const visibility = 2 * time.Second
+
+// consumed checks that the worker has dealt with every message.
+func consumed(ctx context.Context, t *set, r *row) error {
+	waiting := func() (n int) {
+		for _, name := range queues() {
+			n += t.aws.Waiting(name)
+		}
+		return n
+	}
+	for deadline := time.Now().Add(drainIn); waiting() > 0 && time.Now().Before(deadline); {
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	r.check(waiting() == 0, "%d messages still wait in queues", waiting())
+	for _, name := range queues() {
+		r.check(len(t.aws.Messages(name+"-dlq")) == 0, "%s has dead letters", name)
+	}
+	return nil
 }
 
 // published checks that every event has reached the bus.

@@ -24,6 +24,7 @@ type set struct {
 	toData   *proxy
 	aws      *awstest.Server // nil: consumers in the gateway
 	gateway  *rig.Gateway
+	devices  bool // students have phones to push to
 	troupe   *troupe
 }
 
@@ -57,7 +58,7 @@ func (f fault) play(ctx context.Context, s *stage) (r row, err error) {
 	if err != nil {
 		return r, err
 	}
-	if t.troupe, err = newTroupe(ctx, t.gateway.URL(), travels); err != nil {
+	if t.troupe, err = newTroupe(ctx, t.gateway.URL(), travels, t.devices); err != nil {
 		return r, err
 	}
 	atRest, err := t.leftovers(ctx)

@@ -50,12 +50,12 @@ func storeFaults() []scenario {
 		},
 		{
 			name: "store-loading", what: "live store killed, then loading its data (LOADING)", during: storeGone(), trips: true,
-			sets:   func(ctx context.Context, s *stage) (*set, error) { return onServers(ctx, s, loadsSlowly()...) },
+			sets:   func(ctx context.Context, s *stage) (*set, error) { return onServers(ctx, s, loadsSlowly()) },
 			breaks: reload, mends: func(context.Context, *set) error { return nil },
 		},
 	} {
 		if f.sets == nil {
-			f.sets = func(ctx context.Context, s *stage) (*set, error) { return onServers(ctx, s) }
+			f.sets = func(ctx context.Context, s *stage) (*set, error) { return onServers(ctx, s, nil) }
 		}
 		list = append(list, f.scenario())
 	}
@@ -63,8 +63,8 @@ func storeFaults() []scenario {
 }
 
 // onServers is a gateway on a live store of its own and on a database of its
-// own in the common server, with nothing between.
-func onServers(ctx context.Context, s *stage, args ...string) (t *set, err error) {
+// own in the common server, with nothing between. args are the store's.
+func onServers(ctx context.Context, s *stage, args []string, settings ...string) (t *set, err error) {
 	t = &set{stage: s}
 	if t.store, err = s.valkey(ctx, args...); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func onServers(ctx context.Context, s *stage, args ...string) (t *set, err error
 	if t.dsn, err = s.commons.database(ctx, s.program); err != nil {
 		return nil, err
 	}
-	return t, t.open(ctx, t.store.URL(), t.dsn)
+	return t, t.open(ctx, t.store.URL(), t.dsn, settings...)
 }
 
 // open starts the gateway.
@@ -118,7 +118,7 @@ func loadsSlowly() []string {
 // reload saves and starts the store again, which then loads what it saved; it
 // returns when that is done.
 func reload(ctx context.Context, t *set) error {
-	keys := pick(t.stage, 2500, 8000) // 1 ms each
+	keys := pick(t.stage, 2000, 5000) // 1 ms each
 	for _, words := range [][]string{{"DEBUG", "POPULATE", fmt.Sprint(keys), "ballast", "200"}, {"SAVE"}} {
 		if err := tell(ctx, t.store, words...); err != nil {
 			return err

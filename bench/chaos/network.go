@@ -18,6 +18,12 @@ func networkFaults() []scenario {
 			breaks: worsenStore(latency(100, 0)),
 		},
 		{
+			name: "store-scripts-late", what: "script cache lost, 160 ms more to the live store", during: slow,
+			breaks: func(ctx context.Context, t *set) error {
+				return errors.Join(t.toStore.worsen(latency(160, 0)), tell(ctx, t.store, "SCRIPT", "FLUSH"))
+			},
+		},
+		{
 			name: "store-late", what: "1 s more to the live store", during: storeGone(), trips: true,
 			breaks: worsenStore(latency(1000, 0)),
 		},

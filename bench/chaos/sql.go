@@ -116,11 +116,15 @@ func (t *set) consistent(ctx context.Context, r *row) error {
 // away is claimed again 30 s later, when the lease is over.
 const drainIn = 50 * time.Second
 
+// undelivered is what has yet to reach the bus, or a consumer in the gateway.
+const undelivered = `SELECT count(*) FILTER (WHERE published_at IS NULL), count(dead_at)
+	FROM (SELECT published_at, dead_at FROM outbox UNION ALL SELECT published_at, dead_at FROM outbox_deliveries) events`
+
 func drained(ctx context.Context, conn *pgx.Conn, r *row) error {
 	var waiting, dead int
 	began := time.Now()
 	for deadline := time.Now().Add(drainIn); time.Now().Before(deadline); {
-		err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE published_at IS NULL), count(dead_at) FROM outbox`).Scan(&waiting, &dead)
+		err := conn.QueryRow(ctx, undelivered).Scan(&waiting, &dead)
 		if err != nil {
 			return err
 		}
@@ -134,7 +138,7 @@ func drained(ctx context.Context, conn *pgx.Conn, r *row) error {
 	if took := time.Since(began); took > time.Second {
 		r.Well += fmt.Sprintf("; outbox drained %s later", round(took))
 	}
-	r.check(waiting == 0, "%d events still wait in the outbox", waiting)
+	r.check(waiting == 0, "%d events still wait in the outbox or for a consumer", waiting)
 	r.check(dead == 0, "%d events are dead letters", dead)
 	return nil
 }

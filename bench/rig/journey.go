@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"doorstep/geo"
 	"doorstep/sessions"
@@ -40,10 +41,12 @@ func (j *Journey) Start(ctx context.Context, base string) Answer {
 	return j.Trainer.Do(ctx, http.MethodPost, base, fmt.Sprintf("/admin/sessions/%s/start-journey", j.ID), nil)
 }
 
-// Update posts a fix.
+// Update posts a fix, with the phone's time, as phones are asked to: a store that
+// stalls may take it late.
 func (j *Journey) Update(ctx context.Context, base string, at geo.Point) Answer {
 	return j.Trainer.Do(ctx, http.MethodPost, base, "/admin/location-tracking/journey/updates", map[string]any{
 		"sessionId": j.ID, "latitude": at.Lat(), "longitude": at.Lng(), "accuracy": 8.5,
+		"recordedAt": time.Now().UTC(),
 	})
 }
 
