@@ -119,11 +119,11 @@ func newHouse(ctx context.Context, s *stage, waiters int, settings ...string) (*
 	if err != nil {
 		return nil, err
 	}
-	database, err := s.postgres(ctx)
+	database, err := s.commons.database(ctx, s.program)
 	if err != nil {
 		return nil, err
 	}
-	settings = append(settings, "VALKEY_URL="+live.URL(), "DATABASE_URL="+database.DSN(), "LOG_LEVEL=warn", "VALKEY_TIMEOUT=3s", "RATE_INTERVAL=100ms")
+	settings = append(settings, "VALKEY_URL="+live.URL(), "DATABASE_URL="+database, "LOG_LEVEL=warn", "VALKEY_TIMEOUT=3s", "RATE_INTERVAL=100ms")
 	h := &house{finish: make(chan struct{}), ends: map[string]int{}}
 	if h.gateway, err = s.gateway(ctx, settings...); err != nil {
 		return nil, err

@@ -50,13 +50,15 @@ type fleetPlan struct {
 	wait     int           // of a long poll, seconds
 	rounds   int           // a termination and a kill each
 	rest     time.Duration // between rounds
+	// hurry: what a killed relay had claimed is not waited for. Its lease is 30 s.
+	hurry bool
 }
 
 // playFleet has phones and students hop between three gateways, behind a plain
 // round-robin, while one is terminated and one killed, over and over.
 func playFleet(ctx context.Context, s *stage) (row, error) {
 	plan := pick(s,
-		fleetPlan{lanes: 30, fixes: 8, interval: 400 * time.Millisecond, stepM: 10, wait: 4, rounds: 2, rest: 500 * time.Millisecond},
+		fleetPlan{lanes: 30, fixes: 8, interval: 400 * time.Millisecond, stepM: 10, wait: 4, rounds: 2, rest: 500 * time.Millisecond, hurry: true},
 		fleetPlan{lanes: 1000, fixes: 15, interval: 2 * time.Second, stepM: 30, wait: 25, rounds: 24, rest: 2 * time.Second})
 	r := row{Fault: fmt.Sprintf("%d times: one of three gateways behind HAProxy terminated, one killed", plan.rounds), Well: "–"}
 	if _, err := findHAProxy(); err != nil && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
@@ -90,7 +92,9 @@ type fleet struct {
 	bus     *awstest.Server
 	queues  []string
 	worker  *rig.Gateway
-	truth   *postgres.Repository
+	// What PostgreSQL says, by the product's own reading.
+	database string
+	truth    *postgres.Repository
 
 	mu      sync.Mutex
 	mishaps []mishap
@@ -101,19 +105,19 @@ func newFleet(ctx context.Context, s *stage, plan fleetPlan) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	database, err := s.postgres(ctx)
+	database, err := s.commons.database(ctx, s.program)
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{plan: plan, bus: awstest.Start()}
+	f := &fleet{plan: plan, database: database, bus: awstest.Start()}
 	s.onEnd(func() error { f.bus.Close(); return nil })
 	f.bus.Bus(busFor)
-	stores := append(awstest.Env(), "VALKEY_URL="+live.URL(), "DATABASE_URL="+database.DSN(), "LOG_LEVEL=warn",
+	stores := append(awstest.Env(), "VALKEY_URL="+live.URL(), "DATABASE_URL="+database, "LOG_LEVEL=warn",
 		"VALKEY_TIMEOUT=3s") // a busy machine is not the fault that is played here
 	if err := f.startWorker(ctx, s, stores); err != nil {
 		return nil, err
 	}
-	if f.truth, err = postgres.New(postgres.Options{URL: database.DSN()}); err != nil {
+	if f.truth, err = postgres.New(postgres.Options{URL: database}); err != nil {
 		return nil, err
 	}
 	s.onEnd(func() error { f.truth.Close(); return nil })

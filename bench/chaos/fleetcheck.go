@@ -319,16 +319,26 @@ func (f *fleet) onBus() (got map[transition]int, repeats int) {
 	return got, repeats
 }
 
+// endLeases takes the claims from whoever has them. A relay that lives may
+// publish twice then, as it may at any time.
+const endLeases = "UPDATE outbox SET locked_until = NULL WHERE published_at IS NULL"
+
 // awaitOutbox returns when nothing waits in it any more; what a killed relay
 // had in hand waits for its lease.
 func (f *fleet) awaitOutbox(ctx context.Context, r *row) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseOver)
 	defer cancel()
+	hurry := time.Now().Add(time.Second)
 	for {
 		waiting, _, dead, err := f.truth.Outbox().Lag(ctx)
 		if err == nil && waiting == 0 {
 			r.check(dead == 0, "%d dead letters", dead)
 			return nil
+		}
+		if f.plan.hurry && time.Now().After(hurry) {
+			if err := execute(ctx, f.database, endLeases); err != nil {
+				return err
+			}
 		}
 		if pause(ctx, 50*time.Millisecond) != nil {
 			r.check(false, "%d events still wait after %s (%v)", waiting, leaseOver, err)
