@@ -165,11 +165,14 @@ func (w *world) commit(e sessions.Event) {
 }
 
 // goWrong draws what goes wrong with the house, most of it while somebody is on
-// the way. A third of the days are calm.
+// the way. A third of the days are calm, a sixth are terrible.
 func (w *world) goWrong() {
-	draw := w.stream("trouble")
-	if draw.IntN(3) == 0 {
+	draw, losses := w.stream("trouble"), 4
+	switch draw.IntN(6) {
+	case 0, 1:
 		return
+	case 2:
+		losses, w.live.often, w.repo.often = 60, 0.15, 0.05
 	}
 	during := func() time.Time {
 		return w.visits[draw.IntN(len(w.visits))].at.Add(between(draw, 0, 6*time.Minute))
@@ -192,7 +195,7 @@ func (w *world) goWrong() {
 			w.live.wakeAll()
 		})
 	}
-	for range draw.IntN(4) {
+	for range draw.IntN(losses) {
 		w.at(during(), w.live.lose)
 	}
 	for range draw.IntN(4) {
