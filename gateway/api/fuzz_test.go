@@ -69,3 +69,44 @@ func FuzzLive(f *testing.F) {
 		assert.Zero(t, h.metric(t, "doorstep_panics_total"))
 	})
 }
+
+// Whatever a target is spelled like, it reads what its own spelling names, or
+// nothing: a path has one spelling.
+func FuzzPath(f *testing.F) {
+	h := open(f, embedded)
+	v := h.atTheDoor(f)
+	at := v.path("")
+	paths := []string{"/healthz", "/readyz", "/openapi.yaml", livePath, base + "/students/me/sessions", at, base + "/admin/sessions/" + strings.ToUpper(string(v.id))}
+	for _, path := range paths {
+		f.Add(path)
+	}
+	for _, target := range []string{
+		v.live(""), at + "/", at + "%00", at + "//", at + "?x", at + "#x", at + ";x", "//healthz", "/./healthz", "/%68ealthz", "/x/../healthz", "/..%2fmetrics",
+		base + "/admin/sessions/../sessions/" + string(v.id), base + "/admin/sessions/%2e%2e", "http://elsewhere/healthz", "*", "/\xff", "/healthz\\", "/debug/pprof/",
+		strings.Replace(at, "sessions", "SESSIONS", 1), strings.Replace(at, "-", "%2d", 1),
+	} {
+		f.Add(target)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		if target == "" || strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+			t.Skip("it would be another request")
+		}
+		status, code := h.requestLine(t, v.student, "GET", target)
+		if status != 200 {
+			assert.Contains(t, []int{400, 403, 404, 405, 413, 431}, status, "%q", target)
+			assert.NotEmpty(t, code, "%q", target)
+			return
+		}
+		path, _, _ := strings.Cut(target, "#")
+		path, _, _ = strings.Cut(path, "?")
+		if _, rest, ok := strings.Cut(path, "://"); ok { // the absolute form, RFC 9112 3.2.2
+			if i := strings.IndexByte(rest, '/'); i >= 0 {
+				path = rest[i:]
+			}
+		}
+		assert.True(t, slices.ContainsFunc(paths, func(p string) bool {
+			return p == path || strings.EqualFold(p, path) && strings.HasPrefix(path, base+"/admin/sessions/") // an id has two cases
+		}), "%q was read", target)
+		assert.Zero(t, h.metric(t, "doorstep_panics_total"))
+	})
+}

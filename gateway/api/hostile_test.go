@@ -522,6 +522,7 @@ func TestHostile_paths(t *testing.T) {
 		{"POST", base + "/admin/sessions/" + id + "//stop-journey", 404, sessions.RouteNotFound},
 		{"POST", base + "/admin/sessions/" + id + "/stop-journey%00", 404, sessions.RouteNotFound},
 		{"POST", base + "/admin/sessions/" + id + "%00/stop-journey", 400, sessions.InvalidRequest},
+		{"POST", base + "/admin/sessions/" + strings.Replace(id, "-", "%2d", 1) + "/stop-journey", 400, sessions.InvalidRequest},
 		{"POST", base + "/admin/sessions/" + id + "/STOP-JOURNEY", 404, sessions.RouteNotFound},
 		{"POST", base + "/admin/sessions//stop-journey", 400, sessions.InvalidRequest},
 		{"POST", base + "/admin/sessions/stop-journey", 405, sessions.MethodNotAllowed},
@@ -589,11 +590,16 @@ func TestHostile_no_host(t *testing.T) {
 // line sends a request line as it is, with the trainer's token.
 func (w *watched) line(t *testing.T, method, target string) (status int, code string) {
 	t.Helper()
-	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", w.Addr().String())
+	return w.requestLine(t, w.v.trainer, method, target)
+}
+
+func (h *house) requestLine(t *testing.T, token, method, target string) (status int, code string) {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.Addr().String())
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-	_, err = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\nContent-Length: 0\r\n\r\n", method, target, w.v.trainer)
+	_, err = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\nContent-Length: 0\r\n\r\n", method, target, token)
 	require.NoError(t, err)
 	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method, URL: &url.URL{}})
 	require.NoError(t, err)

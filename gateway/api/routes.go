@@ -93,8 +93,8 @@ func New(deps Deps) *API {
 func (a *API) Register(h *server.Hertz, _ <-chan struct{}) {
 	// A path has one spelling. By default Hertz decodes and cleans it first, so
 	// that ID%2Fstop-journey and x/../ID//stop-journey are calls that no rule of
-	// a proxy in front has seen.
-	h.GetOptions().UseRawPath = true
+	// a proxy in front has seen; and an id in it is not decoded either.
+	h.GetOptions().UseRawPath, h.GetOptions().UnescapePathValues = true, false
 	h.Use(a.observe)
 	for _, r := range a.routes() {
 		h.Handle(r.method, r.path, r.handler)
