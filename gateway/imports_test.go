@@ -76,6 +76,7 @@ var homes = map[string][]string{
 	"github.com/golang-jwt":         {"gateway/auth"},
 	"github.com/MicahParks":         {"gateway/auth"},
 	"google.golang.org/api":         {"gateway/worker"}, // FCM
+	"go.opentelemetry.io":           {"gateway/app"},
 	"github.com/alecthomas/kong":    {"gateway"},
 	"gonum.org":                     {"bench/..."},
 	"github.com/HdrHistogram":       {"bench/..."},

@@ -67,6 +67,9 @@ type Options struct {
 	MaxInFlight int
 	Log         *slog.Logger
 	Metrics     Metrics
+	// Trace begins a span for a call, by its verb; the function it returns ends
+	// it. Nil: no traces.
+	Trace func(ctx context.Context, verb string) (context.Context, func(err error))
 }
 
 // Metrics is told of every call and of the breaker.
@@ -178,8 +181,12 @@ var (
 
 // call runs one command on the server that holds key, and tells the metrics.
 func (s *Store) call(ctx context.Context, verb, key string, f exchange) (valkey.ValkeyResult, error) {
-	began := time.Now()
+	began, end := time.Now(), func(error) {}
+	if s.opts.Trace != nil {
+		ctx, end = s.opts.Trace(ctx, verb)
+	}
 	res, err := s.guarded(ctx, key, f)
+	end(err)
 	s.opts.Metrics.StoreCall(verb, resultOf(err), time.Since(began))
 	if err != nil {
 		return res, s.fault(ctx, verb, err)

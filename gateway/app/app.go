@@ -40,6 +40,8 @@ type App struct {
 	life     lifecycle
 	failed   chan struct{}
 
+	traces *traces // nil: none
+
 	metricsAddr net.Addr
 }
 
@@ -51,6 +53,9 @@ func New(opts Options) (*App, error) {
 	}
 	a := &App{opts: opts, registry: prometheus.NewRegistry()}
 	a.opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	if err := a.wireTraces("doorstep"); err != nil {
+		return nil, err
+	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(a.registry)
 	metrics.NewProcess(a.registry, opts.Version, func() bool { ready, _ := a.ready(); return ready })
@@ -87,7 +92,7 @@ func New(opts Options) (*App, error) {
 		Sessions: service, Hub: a.hub, Tokens: a.verifier, Ready: a.ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: cmp.Or(opts.RateInterval, 5*time.Second),
 		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst,
-		Now: opts.Now, Log: a.opts.Log, Metrics: m,
+		Now: opts.Now, Log: a.opts.Log, Metrics: m, Trace: a.traces.requests(),
 	})
 	expectServed(m, handlers)
 	a.server, err = api.NewServer(api.ServerOptions{
@@ -131,7 +136,7 @@ func (a *App) wireLive(m *metrics.Metrics) (sessions.Live, error) {
 	}
 	store, err := scripts.New(scripts.Options{
 		URL: a.opts.ValkeyURL, CA: a.opts.ValkeyCA, Live: a.opts.live(), Now: a.opts.Now, Timeout: a.opts.ValkeyTimeout,
-		Log: a.opts.Log, Metrics: m,
+		Log: a.opts.Log, Metrics: m, Trace: a.traces.calls("valkey"),
 	})
 	a.store = store
 	return store, err
@@ -141,7 +146,7 @@ func (a *App) wireRepository(m *metrics.Metrics) (sessions.Repository, error) {
 	if a.opts.DatabaseURL == "" {
 		return a.memoryRepository(), nil
 	}
-	repo, err := postgres.New(postgres.Options{URL: a.opts.DatabaseURL, OnBreaker: m.DatabaseBreaker})
+	repo, err := postgres.New(postgres.Options{URL: a.opts.DatabaseURL, OnBreaker: m.DatabaseBreaker, Trace: a.traces.calls("postgresql")})
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}

@@ -53,6 +53,9 @@ func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *met
 		{Name: cleanUpConsumer, Handler: classing{worker.NewCleanUp(repo, live)}},
 		{Name: analyticsConsumer, Handler: classing{worker.NewAnalytics(repo, m)}},
 	}
+	for i, to := range a.after.handlers {
+		a.after.handlers[i] = a.traces.handled(to)
+	}
 	a.after.tally = sessions.NewTally(repo, sessions.TallyOptions{Log: a.opts.Log, Metrics: m})
 	return nil
 }

@@ -60,6 +60,9 @@ func (a *App) Start(ctx context.Context) error {
 }
 
 func (a *App) start(ctx context.Context) error {
+	if err := a.startTraces(ctx); err != nil {
+		return err
+	}
 	if err := a.startDatabase(ctx); err != nil {
 		return err
 	}

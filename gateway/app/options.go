@@ -76,7 +76,9 @@ type Options struct {
 	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Between /readyz turning 503 and the listener closing, within the drain timeout."`
 
 	// Version is the build's, for metrics.
-	Version string `kong:"-"`
+	Version        string `kong:"-"`
+	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"URL of an OTLP/HTTP receiver of traces, http://host:4318. Empty: no traces. Sampling and the rest are OpenTelemetry's own settings, OTEL_TRACES_SAMPLER and so on."`
+
 	// Now drives every rule and both in-process stores, and the scripts'
 	// clock when it is set. Nil: the wall clock, and the live store's own TIME.
 	Now func() time.Time `kong:"-"`

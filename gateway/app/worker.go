@@ -44,7 +44,9 @@ type WorkerOptions struct {
 	DrainTimeout  time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For what is in hand to end after SIGTERM."`
 
 	// Version is the build's, for metrics.
-	Version string `kong:"-"`
+	Version        string `kong:"-"`
+	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"As the gateways have it."`
+
 	// Now is the handlers' clock. Nil: the wall clock.
 	Now func() time.Time `kong:"-"`
 	// Log is where the worker writes. Nil: nowhere.
@@ -65,9 +67,12 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	a := &App{registry: prometheus.NewRegistry(), opts: Options{
 		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, ValkeyURL: o.ValkeyURL, ValkeyCA: o.ValkeyCA,
 		ValkeyTimeout: o.ValkeyTimeout, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL, ArrivalRadius: o.ArrivalRadius,
-		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, Now: o.Now,
+		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, Now: o.Now,
 		Log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 	}}
+	if err := a.wireTraces("doorstep-worker"); err != nil {
+		return nil, err
+	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m, journeys := metrics.New(a.registry), metrics.NewJourneys(a.registry)
 	repo, err := a.wireRepository(m)
@@ -113,7 +118,10 @@ func (w *Worker) wireQueues(o WorkerOptions, m *metrics.Outbox) error {
 // taken down again when a later part fails.
 func (w *Worker) Start(ctx context.Context) error {
 	a := w.app
-	err := a.startDatabase(ctx)
+	err := a.startTraces(ctx)
+	if err == nil {
+		err = a.startDatabase(ctx)
+	}
 	if err == nil {
 		a.background(ctx, "live store", a.store.Run)
 		a.startSweepingConsumed(ctx)

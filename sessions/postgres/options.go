@@ -45,6 +45,10 @@ type Options struct {
 	// half-open or open. Called under the breaker's lock: it must only set a
 	// gauge. Nil: nobody is told.
 	OnBreaker func(state string)
+
+	// Trace begins a span for a statement, a batch or a wait for a connection;
+	// the function it returns ends it. Nil: no traces.
+	Trace func(ctx context.Context, what string) (context.Context, func(err error))
 }
 
 func (o Options) withDefaults() Options {
@@ -97,6 +101,9 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	// time for a fresh connection.
 	config.PingTimeout = o.CallTimeout / 6
 	config.ConnConfig.ConnectTimeout = o.ConnectTimeout
+	if o.Trace != nil {
+		config.ConnConfig.Tracer = tracer{o.Trace}
+	}
 	parameters := config.ConnConfig.RuntimeParams
 	setDefault(parameters, "application_name", "doorstep")
 	setDefault(parameters, "statement_timeout", milliseconds(o.StatementTimeout))
