@@ -18,7 +18,7 @@ SEED            ?= 1
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fuzz bench build run demo chaos chaos-events histories image lab install clean
+.PHONY: help test lint fuzz bench bench-load bench-peers build run demo chaos chaos-events histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ fuzz: ## Fuzz every target for FUZZTIME (10s)
 
 bench: install ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PKG)
+
+bench-load: install ## Play 1,000 journeys and their students against a gateway (ARGS='-mode flood'; see -help)
+	$(GO) run ./bench/load $(ARGS)
+
+bench-peers: install ## Measure Doorstep beside the review's own design and the floor (installs Express by npm)
+	cd bench/peers/express && npm ci --silent
+	$(GO) run ./bench/peers $(ARGS)
 
 build: ## Build bin/gateway, as the image does (cgo: H3 is a C library)
 	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/gateway ./gateway

@@ -73,7 +73,7 @@ var homes = map[string][]string{
 	"github.com/uber/h3-go":         {"geo"},
 	"github.com/prometheus":         {"metrics", "gateway/app"},
 	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "sessions/postgres", "gateway/worker"},
-	"github.com/golang-jwt":         {"gateway/auth"},
+	"github.com/golang-jwt":         {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":         {"gateway/auth"},
 	"google.golang.org/api":         {"gateway/worker"}, // FCM
 	"go.opentelemetry.io":           {"gateway/app"},

@@ -88,25 +88,14 @@ func (s *stage) addresses() (addrs []string) {
 
 // measure plays a plan and returns what came of it and what it cost.
 func (s *stage) measure(ctx context.Context, o options, plan drive.Plan, progress io.Writer) (drive.Result, []figures.Cost, error) {
-	d, err := drive.Start(ctx, o.mode, plan, progress)
-	if err != nil {
-		return drive.Result{}, nil, errors.Join(err, s.complaints())
-	}
-	defer func() { _ = d.Close() }()
-	s.processes["generator"] = d.PIDs()
-	s.processes["postgresql"] = figures.Descendants(os.Getpid(), "postgres")
-	var before, after figures.Sample
-	var failed error
 	profiled := make(chan error, 1)
-	result, err := d.Play(ctx, func() {
-		before, failed = s.processes.Sample()
+	result, costs, err := figures.Measure(ctx, o.mode, plan, s.processes, progress, func() {
 		go func() { profiled <- s.profile(ctx, o) }()
 	})
-	if err = errors.Join(err, failed); err != nil {
+	if err != nil {
 		return result, nil, errors.Join(err, s.complaints())
 	}
-	after, err = s.processes.Sample()
-	return result, after.Since(before), errors.Join(err, <-profiled)
+	return result, costs, <-profiled
 }
 
 // complaints are what the gateways have logged, if anything.

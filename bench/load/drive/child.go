@@ -15,11 +15,11 @@ const childVariable = "DOORSTEP_BENCH_GENERATOR"
 
 // message is what a generator tells who started it, as a gob; one field is set.
 type message struct {
-	Setup  int64   // journeys begun, and students waiting
-	Ready  bool   
+	Setup  int64 // journeys begun, and students waiting
+	Ready  bool
 	Second *Second
-	Result *part  
-	Err    string 
+	Result *part
+	Err    string
 }
 
 // Second is one second of the measured time.

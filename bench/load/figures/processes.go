@@ -75,9 +75,9 @@ func CPU(costs []Cost, names ...string) (sum time.Duration) {
 	return sum
 }
 
-// Descendants are the processes below a given one whose program has this name,
-// such as PostgreSQL's, which are many. Those that come later are not among
-// them.
+// Descendants are the processes below a given one, and itself, whose program
+// has this name, such as PostgreSQL's, which are many; with no name all of them.
+// Those that come later are not among them.
 func Descendants(root int, program string) (pids []int) {
 	parents := map[int]int{}
 	names := map[int]string{}
@@ -99,7 +99,7 @@ func Descendants(root int, program string) (pids []int) {
 	}
 	for pid := range parents {
 		for up := pid; up > 1; up = parents[up] {
-			if up == root && names[pid] == program {
+			if up == root && (program == "" || names[pid] == program) {
 				pids = append(pids, pid)
 			}
 		}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"doorstep/bench/load/drive"
+	"doorstep/bench/load/figures"
+	"doorstep/bench/rig"
+	"doorstep/scripts/spawn/child"
+)
+
+// peer is one server that takes the same updates.
+type peer struct {
+	name  string
+	what  string
+	eye   drive.Eye // empty: nobody can look
+	begin func(ctx context.Context, valkeyURL string, rate time.Duration) (*served, error)
+}
+
+// served is a running peer.
+type served struct {
+	listen string
+	pid    int
+	stop   func() error
+}
+
+// pids are its processes of now.
+func (s *served) pids() []int { return figures.Descendants(s.pid, "") }
+
+const doorstep, reviewed, floor = "Doorstep", "(a) Express", "(c) floor"
+
+// peers are all that can be had here. What is left out is said to skipped.
+func (b *bench) peers(skipped func(why string)) []peer {
+	all := []peer{
+		{doorstep, "everything on; long poll", drive.LongPoll, b.doorstep},
+		{"(b) net/http", "the review's design in Go with go-redis; short polling", drive.Poll, b.program("gosimple")},
+		{floor, "Hertz, JSON, one HSET", "", b.program("floor")},
+	}
+	if why := b.withoutNode(); why != "" {
+		skipped(why)
+		return all
+	}
+	return append(all,
+		peer{reviewed, "the review's design, Express and ioredis, one process; short polling", drive.Poll, b.node("server.js", 1)},
+		peer{reviewed + " ×2", "the same, two workers by node's cluster", drive.Poll, b.node("server.js", 2)},
+		peer{"(d) WebSocket", "Express and ws, in memory, no checks; push", drive.Push, b.node("push.js", 1)})
+}
+
+// withoutNode says why the peers on node cannot run, if so.
+func (b *bench) withoutNode() string {
+	if _, err := exec.LookPath("node"); err != nil {
+		return "there is no node: peers (a) and (d) are left out"
+	}
+	if _, err := os.Stat(filepath.Join(b.nodeDir, "node_modules", "express")); err != nil {
+		return "npm has not installed their packages (make bench-peers does): peers (a) and (d) are left out"
+	}
+	return ""
+}
+
+func (b *bench) doorstep(ctx context.Context, valkeyURL string, rate time.Duration) (*served, error) {
+	settings := []string{"VALKEY_URL=" + valkeyURL, "LOG_LEVEL=warn", "RATE_INTERVAL=" + max(rate, time.Millisecond).String()}
+	if b.databaseURL != "" {
+		settings = append(settings, "DATABASE_URL="+b.databaseURL)
+	}
+	g, err := b.gateway.Start(ctx, settings...)
+	if err != nil {
+		return nil, err
+	}
+	return &served{listen: g.Listen, pid: g.PID(), stop: g.Kill}, nil
+}
+
+// program is a peer in Go.
+func (b *bench) program(name string) func(context.Context, string, time.Duration) (*served, error) {
+	return func(ctx context.Context, valkeyURL string, rate time.Duration) (*served, error) {
+		path := filepath.Join(b.dir, name)
+		if _, err := os.Stat(path); err != nil {
+			build := exec.CommandContext(ctx, "go", "build", "-o", path, "doorstep/bench/peers/"+name) //nolint:gosec // a path of our own
+			if out, err := build.CombinedOutput(); err != nil {
+				return nil, fmt.Errorf("go build: %w: %s", err, out)
+			}
+		}
+		return serve(ctx, exec.Command(path), valkeyURL, rate) //nolint:gosec,noctx // ours; stop ends it
+	}
+}
+
+// node is a peer in JavaScript.
+func (b *bench) node(script string, workers int) func(context.Context, string, time.Duration) (*served, error) {
+	return func(ctx context.Context, valkeyURL string, rate time.Duration) (*served, error) {
+		cmd := exec.Command("node", script) //nolint:gosec,noctx // ours; stop ends it
+		cmd.Dir = b.nodeDir
+		cmd.Env = []string{"NODE_ENV=production", fmt.Sprintf("WORKERS=%d", workers)}
+		return serve(ctx, cmd, valkeyURL, rate)
+	}
+}
+
+// readyIn bounds a start.
+const readyIn = 30 * time.Second
+
+// serve starts a peer and returns once it answers.
+func serve(ctx context.Context, cmd *exec.Cmd, valkeyURL string, rate time.Duration) (*served, error) {
+	listen, err := rig.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"), "HOME="+os.TempDir(), "LISTEN="+listen, "REDIS_URL="+valkeyURL,
+		"JWT_SECRET="+rig.Secret, fmt.Sprintf("RATE_MS=%d", rate.Milliseconds()))
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	process, err := child.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	s := &served{listen: listen, pid: process.OS().Pid, stop: process.Kill}
+	ctx, cancel := context.WithTimeout(ctx, readyIn)
+	defer cancel()
+	for !answers(ctx, listen) {
+		select {
+		case <-process.Done():
+			return nil, fmt.Errorf("it has ended: %w: %s", process.Err(), said.String())
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), process.Kill())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return s, nil
+}
+
+func answers(ctx context.Context, listen string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+}
