@@ -86,13 +86,45 @@ func (n *node) do(ctx context.Context, f exchange) (valkey.ValkeyResult, error) 
 		return valkey.ValkeyResult{}, errNotConnected
 	}
 	res, err := n.breaker.Execute(func() (valkey.ValkeyResult, error) {
-		res := f(ctx, *client)
-		return res, n.faultOf(ctx, res)
+		if n.well() {
+			res := f(ctx, *client)
+			return res, n.faultOf(ctx, res)
+		}
+		return n.patiently(ctx, *client, f)
 	})
 	if !answered(err) {
 		n.troubled()
 	}
 	return res, err
+}
+
+// well reports whether nothing speaks for a connection that has to be dialled
+// anew.
+func (n *node) well() bool { return n.alive.Load() && *n.state.Load() == gobreaker.StateClosed }
+
+// patiently runs a command for a caller who does not wait longer than ctx says.
+// The client waits for a dial that somebody else has begun without a look at
+// ctx (its mux, in _pipe): to a server that takes connections and says nothing
+// that is a second and more, measured. Only where one may be under way is a
+// goroutine spent on it; it ends with the dial, two seconds later at the latest.
+func (n *node) patiently(ctx context.Context, client valkey.Client, f exchange) (valkey.ValkeyResult, error) {
+	done := make(chan valkey.ValkeyResult, 1)
+	go func() { done <- f(ctx, client) }()
+	select {
+	case res := <-done:
+		return res, n.faultOf(ctx, res)
+	case <-ctx.Done():
+		return valkey.ValkeyResult{}, leftOr(ctx, context.DeadlineExceeded)
+	}
+}
+
+// leftOr is err, unless ctx has ended for a reason that is the caller's own: that
+// must not count against the store; our deadline must.
+func leftOr(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errOurDeadline) {
+		return fmt.Errorf("%w: %w", errLeft, cause)
+	}
+	return err
 }
 
 // faultOf is nil for an answer. A nil reply is one.
@@ -105,10 +137,8 @@ func (n *node) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
 	if err == nil || valkey.IsValkeyNil(err) {
 		return nil
 	}
-	// The caller's own going or deadline must not count against the store; our
-	// deadline must.
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errOurDeadline) {
-		return fmt.Errorf("%w: %w", errLeft, cause)
+	if err := leftOr(ctx, err); errors.Is(err, errLeft) {
+		return err
 	}
 	if refused, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(refused.Error(), "READONLY") {
 		n.demoted.Store(true)

@@ -181,6 +181,35 @@ func TestStore_stalled(t *testing.T) {
 	require.Zero(t, inFlight(s))
 }
 
+// When the client has given up a connection and dials anew, to a server that
+// takes the connection and says nothing, that is not the callers' wait.
+func TestStore_stalled_dial(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout}, impatient)
+	healed(t, s)
+	require.NoError(t, server.Pause())
+	var mu sync.Mutex
+	var longest time.Duration
+	began := time.Now()
+	atOnce(4, func() {
+		for time.Since(began) < 4*time.Second { // a second to give up, one a dial
+			asked := time.Now()
+			err := latest(t.Context(), s)
+			took := time.Since(asked)
+			assert.ErrorIs(t, err, sessions.ErrUnavailable)
+			mu.Lock()
+			longest = max(longest, took)
+			mu.Unlock()
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	require.Less(t, longest, callTimeout+slack)
+	require.NoError(t, server.Resume())
+	healed(t, s)
+	require.Zero(t, inFlight(s))
+}
+
 func inFlight(s *Store) int { return len(s.slots) }
 
 // What timed out may happen later: that must be harmless. The same fix, sent
