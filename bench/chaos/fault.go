@@ -130,14 +130,14 @@ func (t *set) awaitWell(ctx context.Context, r *row) {
 func (f fault) judge(r *row, rec *recorder) {
 	r.Saw = saw(rec.seen[during])
 	r.Fails = append(r.Fails, never(rec)...)
-	asEver().keep(r, rec.seen[before])
-	f.during.keep(r, rec.seen[during])
-	// Until all is well again it is as if it lasted.
-	f.during.and(promises{wait: {wokenLate, timedOut}}).keep(r, rec.seen[after])
 	var noise time.Duration
 	for _, seen := range rec.seen {
 		noise = max(noise, rec.worst(seen, health))
 	}
+	asEver().keep(r, rec.seen[before], noise)
+	f.during.keep(r, rec.seen[during], noise)
+	// Until all is well again it is as if it lasted.
+	f.during.and(promises{wait: {wokenLate, timedOut}}).keep(r, rec.seen[after], noise)
 	r.Saw += fmt.Sprintf("; /healthz took %s at the worst", round(noise))
 	prompt(r, rec.of(during, update), noise)
 	prompt(r, rec.of(after, update), noise)

@@ -201,7 +201,9 @@ func table(rows []row) string {
 	fmt.Fprintf(&b, "Commit %s.\n\n", commit())
 	b.WriteString("| fault | what callers saw | time to well | verdict |\n|---|---|---|---|\n")
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Fault, r.Saw, r.Well, r.verdict())
+		// An error may bring a server's whole log along.
+		verdict, _, _ := strings.Cut(r.verdict(), "\n")
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Fault, r.Saw, r.Well, verdict)
 	}
 	return b.String()
 }

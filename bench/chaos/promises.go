@@ -119,13 +119,22 @@ func failsOpen(k kind, label string) bool {
 }
 
 // keep notes every answer in a phase that was promised to nobody.
-func (p promises) keep(r *row, seen map[kind]*tally) {
+//
+// Where even /healthz, which asks no store, took longer than stalled, a store
+// cannot keep a time-out of 250 ms either: then one answer in twenty of a kind,
+// or two, may be the one of a store that is away.
+func (p promises) keep(r *row, seen map[kind]*tally, noise time.Duration) {
+	unlucky := storeGone().and(databaseAway()).and(promises{wait: {timedOutLate}})
 	for _, k := range slices.Sorted(maps.Keys(seen)) {
 		for _, label := range slices.Sorted(maps.Keys(seen[k].labels)) {
-			r.check(p.allows(k, label) || neutral(label), "%s got %s ×%d", k, label, seen[k].labels[label])
+			n := seen[k].labels[label]
+			forgiven := noise > stalled && unlucky.allows(k, label) && n <= max(2, seen[k].count()/20)
+			r.check(p.allows(k, label) || neutral(label) || forgiven, "%s got %s ×%d", k, label, n)
 		}
 	}
 }
+
+const stalled = 100 * time.Millisecond
 
 // prompt notes updates that were not answered in time. The rule is 300 ms; what
 // is added is the machine's doing and not the gateway's: what /healthz, which

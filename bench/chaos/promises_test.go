@@ -50,10 +50,26 @@ func TestPromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var r row
-			c.promises.keep(&r, seen(c.kind, c.label))
+			c.promises.keep(&r, seen(c.kind, c.label), 0)
 			assert.Equal(t, c.kept, len(r.Fails) == 0, r.verdict())
 		})
 	}
+}
+
+// A machine that stalls is forgiven a few time-outs, and nothing else.
+func TestPromises_keep_on_a_busy_machine(t *testing.T) {
+	t.Parallel()
+	for label, fails := range map[string]int{notStored: 0, "500 INTERNAL": 1, liveStoreGone: 1} {
+		var r row
+		asEver().keep(&r, map[kind]*tally{update: {labels: map[string]int{label: 2, "201": 30}}}, 2*stalled)
+		assert.Len(t, r.Fails, fails, label)
+	}
+	var r row
+	asEver().keep(&r, map[kind]*tally{update: {labels: map[string]int{notStored: 3, "201": 30}}}, 2*stalled)
+	assert.Len(t, r.Fails, 1, "too many")
+	r = row{}
+	asEver().keep(&r, map[kind]*tally{update: {labels: map[string]int{notStored: 1, "201": 30}}}, stalled)
+	assert.Len(t, r.Fails, 1, "without an excuse")
 }
 
 func TestNever(t *testing.T) {
