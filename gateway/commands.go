@@ -64,9 +64,9 @@ func drain(a stopper, limit time.Duration) error {
 func logger(format string, level slog.Level) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level}
 	if format == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, opts))
+		return slog.New(app.Sampled(slog.NewTextHandler(os.Stderr, opts)))
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+	return slog.New(app.Sampled(slog.NewJSONHandler(os.Stderr, opts)))
 }
 
 type migrateCommand struct {

@@ -73,9 +73,10 @@ type ended struct {
 // prefix; the test's own environment does not reach it.
 func gateway(t testing.TB, settings []string, args ...string) ended {
 	t.Helper()
+	path := program(t) // a build on a busy machine takes longer than any command may
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program(t), args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = environment(settings)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
