@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"metrics":   {},
 
 	"metrics/dashboards": {}, // writes the JSON beside it
+	"deploy":             {}, // files, and the tests that read them
 
 	// Nothing of the product imports these, so they may look at all of it.
 	"bench/...": {"..."},

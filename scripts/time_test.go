@@ -46,7 +46,7 @@ func TestStore_ScriptTime(t *testing.T) {
 		}
 		ran, took, err := s.ScriptTime(t.Context())
 		require.NoError(t, err)
-		require.EqualValues(t, before+3, ran)
+		require.Equal(t, before+3, ran)
 		require.Positive(t, took)
 		require.NoError(t, do(t, rawClient(t, server.URL()), "ACL", "SETUSER", "default", "-info").Error())
 		_, _, err = s.ScriptTime(t.Context())

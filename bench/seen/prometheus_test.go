@@ -36,19 +36,20 @@ func startPrometheus(t *testing.T, jobs map[string][]net.Addr, rules string) *pr
 	dir := t.TempDir()
 	rules, err = filepath.Abs(rules)
 	require.NoError(t, err)
-	config := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n", rules)
+	var config strings.Builder
+	fmt.Fprintf(&config, "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n", rules)
 	for job, addrs := range jobs {
 		var targets []string
 		for _, a := range addrs {
 			targets = append(targets, strconv.Quote(a.String()))
 		}
-		config += fmt.Sprintf("  - {job_name: %s, static_configs: [{targets: [%s]}]}\n", job, strings.Join(targets, ", "))
+		fmt.Fprintf(&config, "  - {job_name: %s, static_configs: [{targets: [%s]}]}\n", job, strings.Join(targets, ", "))
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config.String()), 0o600))
 	listen := freeAddr(t)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	require.NoError(t, err)
-	cmd := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"), //nolint:gosec // looked up by name
+	cmd := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+listen)
 	cmd.Stdout, cmd.Stderr = log, log
 	process, err := child.Start(cmd)

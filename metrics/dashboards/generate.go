@@ -63,9 +63,9 @@ func number(title, unit, help string, queries ...query) panel {
 	return p
 }
 
-// stack makes a panel of areas that add up.
-func stack(title, unit, help string, queries ...query) panel {
-	p := of(title, unit, help, queries...)
+// stack makes a panel of rates that add up, as areas.
+func stack(title, help string, queries ...query) panel {
+	p := of(title, "reqps", help, queries...)
 	p.stacked = true
 	return p
 }

@@ -9,7 +9,7 @@ func journeys() dashboard {
 				quantiles("doorstep_wake_up_seconds", "", "", "50", "95", "99")...),
 		},
 		{
-			stack("Updates by verdict", "reqps", "unavailable is answered 202 and lost; refused_… is implausible; refused was no business of the caller's.", perSecond("doorstep_updates_total", "", "verdict")),
+			stack("Updates by verdict", "unavailable is answered 202 and lost; refused_… is implausible; refused was no business of the caller's.", perSecond("doorstep_updates_total", "", "verdict")),
 			of("Oddities of fixes", "reqps", "Of fixes that were not refused for them.", perSecond("doorstep_fix_flags_total", "", "flag")),
 		},
 		{

@@ -4,7 +4,7 @@ func liveStore() dashboard {
 	return dashboard{"live-store", "Doorstep: live store", [][]panel{
 		{
 			breaker("Breaker", "doorstep_live_store_breaker_state"),
-			stack("Calls by verb", "reqps", "", perSecond("doorstep_live_store_calls_total", "", "verb")),
+			stack("Calls by verb", "", perSecond("doorstep_live_store_calls_total", "", "verb")),
 			of("Calls by result", "reqps", "busy, breaker_open and not_connected were not sent at all; left is a caller that went.", perSecond("doorstep_live_store_calls_total", "", "result")),
 		},
 		{

@@ -17,8 +17,8 @@ func service() dashboard {
 			}),
 		},
 		{
-			stack("Requests by route", "reqps", "", perSecond("doorstep_http_requests_total", "", "route")),
-			stack("Answers by status", "reqps", "499: the caller had gone.", perSecond("doorstep_http_requests_total", "", "status")),
+			stack("Requests by route", "", perSecond("doorstep_http_requests_total", "", "route")),
+			stack("Answers by status", "499: the caller had gone.", perSecond("doorstep_http_requests_total", "", "status")),
 		},
 		{
 			of("Time to answer", "s", "All routes, without the reads that wait.",
@@ -26,8 +26,8 @@ func service() dashboard {
 			of("Time to answer by route, p99", "s", "", quantiles("doorstep_http_request_duration_seconds", answered, "route", "99")...),
 		},
 		{
-			stack("Refusals by code", "reqps", "Most are normal: RATE_LIMITED, NOT_WITHIN_RADIUS. The runbook has what is not.", perSecond("doorstep_http_refusals_total", "", "code")),
-			stack("Tokens refused by reason", "reqps", "", perSecond("doorstep_unauthenticated_total", "", "reason")),
+			stack("Refusals by code", "Most are normal: RATE_LIMITED, NOT_WITHIN_RADIUS. The runbook has what is not.", perSecond("doorstep_http_refusals_total", "", "code")),
+			stack("Tokens refused by reason", "", perSecond("doorstep_unauthenticated_total", "", "reason")),
 		},
 		{
 			of("Waits that ended, by outcome", "reqps", "changed is what polls are for; timed_out is a journey that stands still.", perSecond("doorstep_wait_duration_seconds_count", "", "outcome")),
