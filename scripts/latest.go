@@ -93,6 +93,15 @@ func (p *parser) integer(text string) int64 {
 	return n
 }
 
+// instant is a time that RFC 3339 can write.
+func (p *parser) instant(unixMS int64) time.Time {
+	if !writable(unixMS) {
+		p.keep(strconv.ErrRange)
+		return time.Time{}
+	}
+	return instant(unixMS)
+}
+
 func (p *parser) float(text string) float64 {
 	v, err := strconv.ParseFloat(text, 64)
 	if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -129,17 +138,17 @@ func (p *parser) location(fix string, started int64) *sessions.Location {
 	p.words(fix, w[:])
 	at, err := geo.NewPoint(p.float(w[0]), p.float(w[1]))
 	p.keep(err)
-	received := started + p.integer(w[5])
+	received := p.instant(started + p.integer(w[5]))
 	recorded := received
 	if w[6] != unsaid {
-		recorded = started + p.integer(w[6])
+		recorded = p.instant(started + p.integer(w[6]))
 	}
 	return &sessions.Location{
 		Fix: sessions.Fix{
 			Point: at, AccuracyM: p.float(w[2]), SpeedKMH: p.optional(w[3]), HeadingDeg: p.optional(w[4]),
-			RecordedAt: instant(recorded),
+			RecordedAt: recorded,
 		},
-		At: instant(received),
+		At: received,
 	}
 }
 
@@ -162,8 +171,8 @@ func (p *parser) reanchored(odd string) time.Time {
 	}
 	var w [4]string
 	p.words(odd, w[:])
-	if ms := p.integer(w[1]); ms > 0 {
-		return instant(ms)
+	if ms := p.integer(w[1]); ms != 0 {
+		return p.instant(ms)
 	}
 	return time.Time{}
 }

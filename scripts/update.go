@@ -99,6 +99,9 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 		return sessions.Receipt{}, fmt.Errorf("no known code in %d fields", len(reply))
 	}
 	r := sessions.Receipt{Verdict: sessions.Verdict(n[fieldCode])}
+	if len(n) > fieldClock && !writable(n[fieldClock]) {
+		return sessions.Receipt{}, fmt.Errorf("no clock says %d", n[fieldClock])
+	}
 	if want := replyLen(r.Verdict); len(reply) != want {
 		return sessions.Receipt{}, fmt.Errorf("%d fields for code %d, want %d", len(reply), n[fieldCode], want)
 	}
@@ -167,6 +170,9 @@ func integers(reply []valkey.ValkeyMessage) ([]int64, error) {
 	}
 	return n, nil
 }
+
+// writable reports whether RFC 3339 can write an instant: the years 1970 to 9999.
+func writable(unixMS int64) bool { return 0 <= unixMS && unixMS < 253_402_300_800_000 }
 
 func instant(unixMS int64) time.Time { return time.UnixMilli(unixMS).UTC() }
 func milli(n int64) time.Duration    { return time.Duration(n) * time.Millisecond }
