@@ -1,0 +1,374 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"doorstep/bench/rig"
+	"doorstep/geo"
+)
+
+// overloadScenarios are callers who take more than their share, on an embedded
+// gateway: what is measured is the gateway, not its stores.
+func overloadScenarios() []scenario {
+	return []scenario{
+		{name: "slow-loris", play: slowLoris},
+		{name: "idle-connections", play: idleConnections},
+		{name: "flood-of-one-token", play: floodOfOneToken},
+		{name: "thousand-waits", play: thousandWaits},
+	}
+}
+
+// crowd is a gateway under an attack, and a witness: one trainer and one
+// student who came before it and go on as ever.
+type crowd struct {
+	*rig.Gateway
+	*rig.Journey
+	before rig.Usage
+	began  time.Time
+
+	mu    sync.Mutex
+	saw   map[string]int
+	worst time.Duration
+}
+
+func (s *stage) crowd(ctx context.Context, settings ...string) (*crowd, error) {
+	g, err := s.gateway(ctx, append(settings, "RATE_INTERVAL=100ms", "RATE_TOLERANCE=1s")...)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
+	j, err := rig.NewJourney(geo.MustPoint(52, 5), client)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := rig.NewCaller("admin", client)
+	if err != nil {
+		return nil, err
+	}
+	c := &crowd{Gateway: g, Journey: j, saw: map[string]int{}, began: time.Now()}
+	for _, a := range []rig.Answer{j.Book(ctx, g.URL(), admin), j.Start(ctx, g.URL())} {
+		if a.Label() != "201" {
+			return nil, fmt.Errorf("a journey for the witness: %s: %w", a.Label(), a.Err)
+		}
+	}
+	c.before, err = rig.UsageOf(g.PID())
+	return c, err
+}
+
+// during plays an attack while the witness goes on, and returns when both have
+// ended.
+func (c *crowd) during(ctx context.Context, attack func(ctx context.Context) error) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	var witness sync.WaitGroup
+	witness.Go(func() {
+		for ctx.Err() == nil {
+			at := geo.Offset(c.Home, 0, 20_000-10*time.Since(c.began).Seconds())
+			c.note(ctx, "update ", c.Update(ctx, c.URL(), at))
+			c.note(ctx, "read ", c.Live(ctx, c.URL(), "", 0))
+			_ = pause(ctx, 100*time.Millisecond)
+		}
+	})
+	err := attack(ctx)
+	end()
+	witness.Wait()
+	return err
+}
+
+func (c *crowd) note(ctx context.Context, what string, a rig.Answer) {
+	if ctx.Err() != nil {
+		return // cut by the end of the attack
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saw[what+a.Label()]++
+	c.worst = max(c.worst, a.Took)
+}
+
+// row is what the witness saw, the gateway's memory, and whether both are as
+// they should be; mayGrow is how many bytes the attack may cost.
+func (c *crowd) row(fault, attacker string, mayGrow int64) (row, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, err := rig.UsageOf(c.PID())
+	if err != nil {
+		return row{}, err
+	}
+	r := row{Fault: fault, Well: "at once", Saw: fmt.Sprintf("%s; a witness: %s, worst %d ms; RSS %d MB before, %d MB at most",
+		attacker, labels(c.saw), c.worst.Milliseconds(), c.before.RSS>>20, now.PeakRSS>>20)}
+	for label := range c.saw {
+		r.check(label == "update 201" || label == "read 200", "the witness saw %s", label)
+	}
+	r.check(c.saw["update 201"] > 0 && c.saw["read 200"] > 0, "the witness was not served")
+	r.check(c.worst < 5*time.Second, "the witness waited %s", c.worst)
+	r.check(now.PeakRSS-c.before.RSS < mayGrow, "memory grew by %d MB", (now.PeakRSS-c.before.RSS)>>20)
+	return r, nil
+}
+
+func labels(of map[string]int) string {
+	var parts []string
+	for _, label := range slices.Sorted(maps.Keys(of)) {
+		parts = append(parts, fmt.Sprintf("%d× %s", of[label], label))
+	}
+	return strings.Join(parts, ", ")
+}
+
+const (
+	perConn = 40 << 10 // bytes: twice what one was measured to take
+	ground  = 96 << 20 // what the witness and the collector may take besides
+)
+
+// slowLoris: requests that never end, a byte at a time.
+func slowLoris(ctx context.Context, s *stage) (row, error) {
+	n, limit := pick(s, 200, 2000), 2*time.Second
+	c, err := s.crowd(ctx, "READ_TIMEOUT="+limit.String())
+	if err != nil {
+		return row{}, err
+	}
+	var longest atomic.Int64
+	err = c.during(ctx, func(ctx context.Context) error {
+		return each(ctx, n, n, func(ctx context.Context, i int) error {
+			lived, err := drip(ctx, c.Listen, i)
+			for old := longest.Load(); int64(lived) > old && !longest.CompareAndSwap(old, int64(lived)); old = longest.Load() {
+				continue
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return row{}, err
+	}
+	refused, err := c.Metric(ctx, `doorstep_requests_malformed_total{status="408"}`)
+	if err != nil {
+		return row{}, err
+	}
+	r, err := c.row(fmt.Sprintf("%d requests that drip a byte in 200 ms", n),
+		fmt.Sprintf("attackers: %.0f× 408, cut after %.1f s at most", refused, time.Duration(longest.Load()).Seconds()), int64(n)*perConn+ground)
+	r.check(int(refused) == n, "%.0f of %d were answered 408", refused, n)
+	r.check(time.Duration(longest.Load()) < limit+10*time.Second, "one lived for %s", time.Duration(longest.Load()))
+	return r, err
+}
+
+// drip sends a request that never ends and says how long it was borne with.
+func drip(ctx context.Context, addr string, i int) (time.Duration, error) {
+	conn, err := dialFrom(ctx, addr, i)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	began := time.Now()
+	if _, err := io.WriteString(conn, "POST /api/v1/admin/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"); err != nil {
+		return 0, err
+	}
+	cut := make(chan struct{})
+	go func() { defer close(cut); _, _ = io.Copy(io.Discard, conn) }()
+	for {
+		select {
+		case <-cut:
+			return time.Since(began), nil
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+			_, _ = io.WriteString(conn, "x") // whether it is taken is the reader's to find out
+		}
+	}
+}
+
+// idleConnections: more than there may be, most of which stay and say nothing.
+func idleConnections(ctx context.Context, s *stage) (row, error) {
+	offered, limit := pick(s, 2000, 100_000), pick(s, 200, 10_000)
+	// A new connection that says nothing is cut after READ_TIMEOUT, 10 s; here
+	// they may stay, or there would never be as many.
+	c, err := s.crowd(ctx, fmt.Sprintf("MAX_CONNS=%d", limit), "READ_TIMEOUT=4m")
+	if err != nil {
+		return row{}, err
+	}
+	var held []net.Conn
+	defer func() {
+		for _, conn := range held {
+			_ = conn.Close()
+		}
+	}()
+	var turned atomic.Int64
+	var open, shed float64
+	err = c.during(ctx, func(ctx context.Context) error {
+		var mu sync.Mutex
+		fill := func(ctx context.Context, i int) error {
+			conn, err := dialFrom(ctx, c.Listen, i)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				held = append(held, conn)
+			}
+			return err
+		}
+		if err := each(ctx, limit, 64, fill); err != nil {
+			return err
+		}
+		err := each(ctx, offered-limit, 64, func(ctx context.Context, i int) error {
+			conn, err := dialFrom(ctx, c.Listen, i)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }()
+			_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+				turned.Add(1)
+			}
+			return nil
+		})
+		var failed error
+		open, failed = c.Metric(ctx, "doorstep_connections_open")
+		shed, err = 0, errors.Join(err, failed)
+		if err == nil {
+			shed, err = c.Metric(ctx, `doorstep_connections_shed_total{reason="max_conns"}`)
+		}
+		return err
+	})
+	if err != nil {
+		return row{}, err
+	}
+	r, err := c.row(fmt.Sprintf("%d idle connections offered, MAX_CONNS %d", offered, limit),
+		fmt.Sprintf("attackers: %.0f open, %.0f shed", open, shed), int64(limit)*perConn+ground)
+	r.check(int(open) <= limit, "%.0f were open", open)
+	r.check(int(shed) >= offered-limit, "%.0f were counted as shed", shed)
+	r.check(int(turned.Load()) == offered-limit, "%d of %d were turned away", turned.Load(), offered-limit)
+	return r, err
+}
+
+// floodOfOneToken: a student's app that runs wild.
+func floodOfOneToken(ctx context.Context, s *stage) (row, error) {
+	lasts := pick(s, 2*time.Second, 20*time.Second)
+	c, err := s.crowd(ctx)
+	if err != nil {
+		return row{}, err
+	}
+	flooder, err := rig.NewCaller("student", &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}})
+	if err != nil {
+		return row{}, err
+	}
+	got, began := newTally(), time.Now()
+	err = c.during(ctx, func(ctx context.Context) error {
+		return each(ctx, 16, 16, func(ctx context.Context, _ int) error {
+			for time.Since(began) < lasts && ctx.Err() == nil {
+				got.add(flooder.Do(ctx, http.MethodGet, c.URL(), "/students/me/sessions", nil))
+			}
+			return ctx.Err()
+		})
+	})
+	took := time.Since(began)
+	if err != nil {
+		return row{}, err
+	}
+	r, err := c.row(fmt.Sprintf("one token floods for %.0f s", took.Seconds()), "attacker: "+got.String(), ground)
+	r.check(float64(got.of["200"]) <= 100+50*took.Seconds()+1, "the flooder was served %d times", got.of["200"])
+	r.check(got.of["429 RATE_LIMITED"] > 0 && len(got.of) == 2, "the flooder was not only told to wait")
+	return r, err
+}
+
+// thousandWaits: one student opens a thousand long polls at once.
+func thousandWaits(ctx context.Context, s *stage) (row, error) {
+	const n = 1000
+	// Without a rate, so that it is the limit of waits that is seen at work.
+	c, err := s.crowd(ctx, "CALLER_RATE=-1")
+	if err != nil {
+		return row{}, err
+	}
+	other, err := rig.NewJourney(c.Home, &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: n}})
+	if err != nil {
+		return row{}, err
+	}
+	admin, err := rig.NewCaller("admin", nil)
+	if err != nil {
+		return row{}, err
+	}
+	for _, a := range []rig.Answer{other.Book(ctx, c.URL(), admin), other.Start(ctx, c.URL())} {
+		if a.Label() != "201" {
+			return row{}, fmt.Errorf("a journey to wait for: %s: %w", a.Label(), a.Err)
+		}
+	}
+	got := newTally()
+	err = c.during(ctx, func(ctx context.Context) error {
+		return each(ctx, n, n, func(ctx context.Context, _ int) error {
+			got.add(other.Live(ctx, c.URL(), "", 10))
+			return nil
+		})
+	})
+	if err != nil {
+		return row{}, err
+	}
+	r, err := c.row("one student opens 1,000 waits at once", "attacker: "+got.String(), int64(n)*perConn+ground)
+	r.check(got.of["304"] == 4 && got.of["429 TOO_MANY_WAITS"] == n-4, "not 4 waits and %d refusals", n-4)
+	return r, err
+}
+
+// attackerTally counts one attacker's answers by label. Safe for concurrent use.
+type attackerTally struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func newTally() *attackerTally { return &attackerTally{of: map[string]int{}} }
+
+func (a *attackerTally) add(answer rig.Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	label := answer.Label()
+	if strings.HasPrefix(label, "429") && answer.RetryAfter == "" {
+		label += withoutARetry
+	}
+	a.of[label]++
+}
+
+func (a *attackerTally) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return labels(a.of)
+}
+
+// each calls f for 0 to n-1, so many at once, and joins what fails; after a
+// failure no more are begun.
+func each(ctx context.Context, n, atOnce int, f func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	errs := make(chan error, atOnce)
+	for range atOnce {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if err := f(ctx, int(i)); err != nil {
+					errs <- err
+					cancel()
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+// dialFrom connects from one of two hundred loopback addresses: one has too few
+// ports for a hundred thousand connections.
+func dialFrom(ctx context.Context, addr string, i int) (net.Conn, error) {
+	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%200))}}
+	return d.DialContext(ctx, "tcp", addr)
+}
