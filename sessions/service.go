@@ -321,11 +321,24 @@ func (s *Service) settle(ctx context.Context, session Session, journey Journey) 
 	}
 }
 
-// restore is tell for a live store that has lost the journey.
+// restore is tell for a live store that has lost the journey. The journey may
+// have ended, and the store may have lost the mark of that, too, between the
+// read of session and now: so what was opened is looked up once more, and ended
+// if it should not have been.
 func (s *Service) restore(ctx context.Context, session Session) error {
 	journey := session.Journey()
 	journey.Restored = true
-	return s.tell(ctx, journey, session)
+	if err := s.tell(ctx, journey, session); err != nil || !s.running(session) {
+		return err
+	}
+	again, err := s.repo.Session(ctx, session.ID)
+	if err != nil {
+		return err
+	}
+	if s.running(again) && again.JourneyStartedAt.Equal(session.JourneyStartedAt) {
+		return nil
+	}
+	return s.live.End(ctx, journey)
 }
 
 // tell writes into the live store what the repository says: a journey that

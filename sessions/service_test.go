@@ -188,3 +188,41 @@ func TestService_Stop_again(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, view.Active, "and a new journey is not touched by it")
 }
+
+// ending is a repository whose first reader is told what was true just before
+// the journey ended: its stop, and a live store that has forgotten even that,
+// come between the read and what the reader does with it.
+type ending struct {
+	*sessions.MemoryRepository
+	stop func()
+}
+
+func (r *ending) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
+	before, err := r.MemoryRepository.Session(ctx, id)
+	if stop := r.stop; stop != nil {
+		r.stop = nil
+		stop()
+	}
+	return before, err
+}
+
+func TestService_Update_restores_nothing_that_ended_meanwhile(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	v.start(t)
+	repo := &ending{MemoryRepository: v.repo, stop: func() {
+		_, err := v.repo.Change(t.Context(), v.session.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+			return s.Stop(sessions.EndCancelled, *v.now)
+		})
+		require.NoError(t, err)
+	}}
+	clock := func() time.Time { return *v.now }
+	v.Service = sessions.NewService(repo, sessions.NewMemory(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock})
+
+	_, err := v.Update(t.Context(), v.trainer, v.session.ID, sessions.Fix{Point: geo.MustPoint(52.01, 5), AccuracyM: 5})
+	require.Equal(t, sessions.NoActiveJourney, sessions.CodeOf(err))
+	require.Nil(t, repo.stop)
+	view, err := v.View(t.Context(), v.session.Journey().Ref)
+	require.NoError(t, err)
+	require.False(t, view.Active)
+}
