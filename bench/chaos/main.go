@@ -41,7 +41,7 @@ func scenarios() []scenario {
 	return slices.Concat[[]scenario](
 		// each file adds its own here
 		storeFaults(), networkFaults(), databaseFaults(),
-		fleetScenarios(), drainScenarios(), overloadScenarios(),
+		fleetScenarios(), drainScenarios(), overloadScenarios(), clusterScenarios(),
 	)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -226,9 +227,22 @@ func (c *Cluster) Move(ctx context.Context, slot int, from, to *Server) error {
 	if err := migrate(ctx, n, from, to); err != nil {
 		return err
 	}
-	// First who gets it: the other way round nobody owns it in between.
-	for _, s := range []*Server{to, from} {
-		if _, err := s.Do(ctx, "CLUSTER", "SETSLOT", n, "NODE", target); err != nil {
+	return c.settle(ctx, n, target, to, from)
+}
+
+// settle makes a slot's new owner known. First to who gets it: the other way
+// round nobody owns it in between. And to the other primaries, as the servers'
+// own tool does: left to gossip, an old owner that has since got another slot
+// is believed again, for its epoch is the newer one.
+func (c *Cluster) settle(ctx context.Context, slot, owner string, to, from *Server) error {
+	told := []*Server{to, from}
+	for _, s := range c.Servers {
+		if primary, err := s.Primary(ctx); err == nil && primary && !slices.Contains(told, s) {
+			told = append(told, s)
+		}
+	}
+	for _, s := range told {
+		if _, err := s.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", owner); err != nil {
 			return err
 		}
 	}
