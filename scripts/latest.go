@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -82,6 +83,11 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 type parser struct{ err error }
 
 func (p *parser) keep(err error) {
+	// A strconv error quotes its input, which may be half a place, and what fails
+	// here is logged.
+	if quoting := (*strconv.NumError)(nil); errors.As(err, &quoting) {
+		err = quoting.Err
+	}
 	if err != nil && p.err == nil {
 		p.err = err
 	}
