@@ -188,3 +188,19 @@ func TestParseMishap(t *testing.T) {
 	_, ok = parseMishap("Server gateways/gateway1 is DOWN, reason: Layer4 connection problem")
 	assert.False(t, ok)
 }
+
+func TestTrip_excuse(t *testing.T) {
+	t.Parallel()
+	doubt := transition{"a", sessions.LocationSuspicious, "", "reanchored"}
+	for _, call := range []string{"start", "update"} {
+		tr := &trip{journey: &rig.Journey{ID: "a"}, healed: []healing{{call: call}}}
+		got := map[transition]int{doubt: 1, {"b", sessions.LocationSuspicious, "", "reanchored"}: 1, {"a", sessions.JourneyStarted, "", ""}: 1}
+		tr.excuse(got)
+		if call == "start" {
+			assert.Len(t, got, 2)
+			assert.NotContains(t, got, doubt)
+		} else {
+			assert.Len(t, got, 3)
+		}
+	}
+}

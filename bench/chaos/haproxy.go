@@ -22,7 +22,8 @@ import (
 var errNoHAProxy = errors.New("no haproxy on the PATH or in /usr/sbin: run .ci/install")
 
 // haproxyConfig is a plain round-robin. Nothing is sent twice: no retries, no
-// redispatch, so that every failure that a gateway causes reaches a caller. A
+// redispatch, so that every failure that a gateway causes reaches a caller; and
+// connections to the gateways are kept and used again, as an ALB does. A
 // balancer's own errors are JSON, to be told from a gateway's; whatever did not
 // go well is logged, and nothing else is.
 const haproxyConfig = `global
@@ -49,6 +50,7 @@ frontend public
   default_backend gateways
 backend gateways
   balance roundrobin
+  http-reuse always
   option httpchk GET /readyz
   default-server check inter 100ms fall 1 rise 1
 %s`

@@ -77,11 +77,12 @@ type look struct {
 
 // drive has every lane play trips until over is closed, and returns all.
 func (f *fleet) drive(ctx context.Context, over <-chan struct{}) []*trip {
+	// A connection a call: on a second one both HAProxy and net/http would keep
+	// quiet about a gateway's cut, and send a read again.
 	client := &http.Client{
 		Timeout:   time.Duration(f.plan.wait)*time.Second + healIn,
-		Transport: &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: 2 * f.plan.lanes, IdleConnTimeout: 30 * time.Second},
+		Transport: &http.Transport{DisableKeepAlives: true},
 	}
-	defer client.CloseIdleConnections()
 	var mu sync.Mutex
 	var trips []*trip
 	var lanes sync.WaitGroup
