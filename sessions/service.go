@@ -149,6 +149,7 @@ func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Sessio
 		return session.Start(mode, s.opts.Now())
 	})
 	if err != nil {
+		s.startedBefore(ctx, err)
 		return Session{}, err
 	}
 	journey := session.Journey()
@@ -157,6 +158,20 @@ func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Sessio
 	s.settle(ctx, session, journey)
 	return session, nil
 }
+
+// startedBefore heals what a gateway left behind that died between the two
+// stores: the trainer, who had no answer, starts again. Without it the first fix
+// would restore the journey, which counts as a re-anchor and cannot arrive for a
+// minute. A live store that knows the journey changes nothing. Only a young
+// journey: an older one has a track, and losing that must not go unnoticed.
+func (s *Service) startedBefore(ctx context.Context, err error) {
+	var e *Error
+	if errors.As(err, &e) && e.Code == JourneyAlreadyStarted && s.opts.Now().Sub(e.Journey.JourneyStartedAt) < startRepeats {
+		s.settle(ctx, *e.Journey, e.Journey.Journey())
+	}
+}
+
+const startRepeats = 30 * time.Second
 
 // washed is how soon after the last one a journey to the same session counts as
 // its continuation: its first fix is then a re-anchor, which cannot arrive at

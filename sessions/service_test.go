@@ -226,3 +226,33 @@ func TestService_Update_restores_nothing_that_ended_meanwhile(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, view.Active)
 }
+
+// A start whose gateway died between the two stores is healed by its
+// repetition: the journey is no restored one, which could not arrive at once.
+func TestService_Start_again(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		after time.Duration
+		want  sessions.Suspicions
+	}{
+		"soon":     {2 * time.Second, 0},
+		"too late": {40 * time.Second, sessions.Suspicions(geo.FlagReanchored)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVisit(t)
+			_, err := v.repo.Change(t.Context(), v.session.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+				return s.Start(sessions.Car, *v.now)
+			})
+			require.NoError(t, err)
+			*v.now = v.now.Add(c.after)
+			_, err = v.Start(t.Context(), v.trainer, v.session.ID, "")
+			require.Equal(t, sessions.JourneyAlreadyStarted, sessions.CodeOf(err))
+
+			r, err := v.Update(t.Context(), v.trainer, v.session.ID, sessions.Fix{Point: geo.MustPoint(52.01, 5), AccuracyM: 5})
+			require.NoError(t, err)
+			require.Equal(t, sessions.VerdictStored, r.Verdict)
+			require.Equal(t, c.want, r.Suspicions)
+		})
+	}
+}
