@@ -121,8 +121,10 @@ func newFleet(ctx context.Context, s *stage, plan fleetPlan) (*fleet, error) {
 		return nil, err
 	}
 	s.onEnd(func() error { f.truth.Close(); return nil })
-	settings := slices.Concat(stores, []string{"EVENT_BUS=" + busFor, "EVENTBRIDGE_ENDPOINT=" + f.bus.URL(),
-		"RATE_INTERVAL=" + plan.interval.String(), "RATE_TOLERANCE=" + (plan.interval / 4).String(), "DRAIN_DELAY=" + fleetDelay.String()})
+	settings := slices.Concat(stores, []string{
+		"EVENT_BUS=" + busFor, "EVENTBRIDGE_ENDPOINT=" + f.bus.URL(),
+		"RATE_INTERVAL=" + plan.interval.String(), "RATE_TOLERANCE=" + (plan.interval / 4).String(), "DRAIN_DELAY=" + fleetDelay.String(),
+	})
 	servers := make([][2]string, fleetSize)
 	for i := range fleetSize {
 		m := &member{name: fmt.Sprintf("gateway%d", i+1), program: s.program, settings: settings}

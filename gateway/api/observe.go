@@ -80,7 +80,7 @@ func (a *API) log(ctx context.Context, c *app.RequestContext, r *record, status 
 	if r.err != nil {
 		attrs = append(attrs, slog.Any("error", r.err))
 	}
-	a.deps.Log.LogAttrs(ctx, level, message, attrs...)
+	a.deps.Log.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // one of the two constants above
 }
 
 // record is what becomes known of a request on its way, for who tells of it.

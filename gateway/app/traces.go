@@ -123,10 +123,10 @@ func (t *traces) requests() func(context.Context, api.Call) (context.Context, fu
 		if call.Traceparent != "" {
 			ctx = w3c.Extract(ctx, propagation.MapCarrier{"traceparent": call.Traceparent, "tracestate": call.Tracestate})
 		}
-		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes( //nolint:spancheck // ended by the function returned
 			attribute.String("http.request.method", call.Method), attribute.String("http.route", call.Route),
 			attribute.String("doorstep.request_id", call.RequestID)))
-		return ctx, func(status int, code string) {
+		return ctx, func(status int, code string) { //nolint:spancheck // it ends the span
 			span.SetAttributes(attribute.Int("http.response.status_code", status))
 			if code != "" {
 				span.SetAttributes(attribute.String("error.type", code))
@@ -150,8 +150,8 @@ func (t *traces) calls(system string) func(context.Context, string) (context.Con
 		if !trace.SpanFromContext(ctx).IsRecording() {
 			return ctx, func(error) {}
 		}
-		ctx, span := t.tracer.Start(ctx, system+" "+what, trace.WithSpanKind(trace.SpanKindClient), about)
-		return ctx, func(err error) { ended(span, err) }
+		ctx, span := t.tracer.Start(ctx, system+" "+what, trace.WithSpanKind(trace.SpanKindClient), about) //nolint:spancheck // ended by the function returned
+		return ctx, func(err error) { ended(span, err) }                                                   //nolint:spancheck // it ends the span
 	}
 }
 
@@ -177,11 +177,11 @@ type traced struct {
 }
 
 func (h traced) Handle(ctx context.Context, e sessions.Event) error {
-	ctx, span := h.tracer.Start(ctx, "handle "+h.name, trace.WithSpanKind(trace.SpanKindConsumer),
+	ctx, span := h.tracer.Start(ctx, "handle "+h.name, trace.WithSpanKind(trace.SpanKindConsumer), //nolint:spancheck // by ended
 		trace.WithAttributes(attribute.String("doorstep.event_type", string(e.Type)), attribute.String("doorstep.event_id", string(e.ID))))
 	err := h.Handler.Handle(ctx, e)
 	ended(span, err)
-	return err
+	return err //nolint:spancheck // ended
 }
 
 // logger adds the trace's id to the lines that are written within one.
