@@ -13,8 +13,9 @@ import (
 // comes after a tenth of the usual gap still moves at a walk.
 const strollMPS = 1
 
-// unlimited lets the same journey be updated thousands of times a second.
-const unlimited = "RATE_INTERVAL=1ms"
+// unlimited lets one journey be updated, and one caller call, thousands of times
+// a second. The limits are at work all the same.
+var unlimited = []string{"RATE_INTERVAL=1ms", "CALLER_RATE=1000000", "CALLER_BURST=1000000"}
 
 // flood asks for as many updates as are accepted.
 func flood(ctx context.Context, o options, out, progress io.Writer) error {
@@ -27,7 +28,7 @@ func flood(ctx context.Context, o options, out, progress io.Writer) error {
 }
 
 func floodOnce(ctx context.Context, o options, progress io.Writer) (drive.Result, []figures.Cost, drive.Plan, error) {
-	s, err := raise(ctx, o, unlimited)
+	s, err := raise(ctx, o, unlimited...)
 	if err != nil {
 		return drive.Result{}, nil, drive.Plan{}, err
 	}

@@ -57,7 +57,7 @@ func TestLoad(t *testing.T) {
 	})
 	t.Run("wake", func(t *testing.T) {
 		out := run(t, program, "-mode", "wake", "-journeys", "2", "-students", "100", "-duration", "3s")
-		assert.Contains(t, out, "| fix to eye | 100 |", "each has seen its change")
+		assert.Contains(t, out, "100 of 100 students saw the change.")
 	})
 	t.Run("idle", func(t *testing.T) {
 		assert.Contains(t, run(t, program, "-mode", "idle", "-journeys", "50", "-duration", "1s"), "for each of 50 waiting students")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"doorstep/bench/load/drive"
@@ -11,7 +12,7 @@ import (
 // fewer journeys than students it is those of one journey who wake together.
 func wake(ctx context.Context, o options, out, progress io.Writer) error {
 	// One caller may hold few waits open; here a student stands for many.
-	s, err := raise(ctx, o, "MAX_WAITS_PER_CALLER=1000000", unlimited)
+	s, err := raise(ctx, o, append([]string{"MAX_WAITS_PER_CALLER=1000000"}, unlimited...)...)
 	if err != nil {
 		return err
 	}
@@ -25,5 +26,6 @@ func wake(ctx context.Context, o options, out, progress io.Writer) error {
 		return err
 	}
 	report(out, o, plan, result, costs)
+	fmt.Fprintf(out, "%d of %d students saw the change.\n", result.Latencies[drive.Sight].TotalCount(), o.students)
 	return draw(o, result)
 }

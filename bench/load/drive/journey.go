@@ -72,6 +72,15 @@ func (j *journey) embark(now, ends time.Time, arrives bool, speedMPS float64) {
 	j.update, j.lat, j.lng = updateRequest(j.session, j.trainerToken)
 }
 
+// depart moves the leg's beginning, and its end with it, to the first fix: the
+// others were still being set up.
+func (j *journey) depart(at time.Time) {
+	if !j.ends.IsZero() {
+		j.ends = j.ends.Add(at.Sub(j.began))
+	}
+	j.began = at
+}
+
 // underway tells students that the leg has begun.
 func (j *journey) underway() {
 	j.mu.Lock()

@@ -28,6 +28,7 @@ func (p *play) pace(ctx context.Context, w *wire, mine schedule, at time.Time) {
 	for _, j := range mine {
 		j.due = at.Add(fraction(p.plan.Every))
 		j.intended = j.due.Add(fraction(p.plan.Jitter))
+		j.depart(j.intended)
 	}
 	heap.Init(&mine)
 	for {

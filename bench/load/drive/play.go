@@ -179,13 +179,16 @@ func loopback(network byte, n int) net.IP {
 	return net.IPv4(127, network, byte(n>>8), byte(n))
 }
 
-// count notes an answer by its call and status. What the end of the run cut
+// count notes an answer by its call, status and code. What the end of the run cut
 // short is none.
 func (p *play) count(ctx context.Context, call string, a answer, err error) {
 	if err != nil && ctx.Err() != nil {
 		return
 	}
-	label := call + " " + fmt.Sprint(a.status)
+	label := fmt.Sprintf("%s %d", call, a.status)
+	if code := codeOf(a); code != "" {
+		label += " " + code
+	}
 	var timeout net.Error
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout():

@@ -3,6 +3,7 @@ package drive
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"strconv"
 
 	"doorstep/sessions"
@@ -100,3 +101,13 @@ func e7After(body []byte, name string) (e7 int64, ok bool) {
 
 // ended reports that a live read shows a journey that is over.
 func ended(body []byte) bool { return bytes.Contains(body, []byte(`"isActive":false`)) }
+
+// codeOf is what a refusal calls itself, if it does.
+func codeOf(a answer) string {
+	if a.status < http.StatusBadRequest {
+		return ""
+	}
+	_, rest, _ := bytes.Cut(a.body, []byte(`"code":"`))
+	code, _, _ := bytes.Cut(rest, []byte(`"`))
+	return string(code)
+}

@@ -42,6 +42,7 @@ func DrawLatencies(path, title string, lines []Line) error {
 	p.X.Label.Text, p.Y.Label.Text = "percentile", "ms"
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.X.Tick.Marker = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: 1, Label: "90"}, {Value: 2, Label: "99"}, {Value: 3, Label: "99.9"}, {Value: 4, Label: "99.99"}}
+	least, most := math.Inf(1), 0.0
 	for i, l := range lines {
 		if l.Histogram == nil || l.Histogram.TotalCount() == 0 {
 			continue
@@ -50,11 +51,16 @@ func DrawLatencies(path, title string, lines []Line) error {
 		for nines := 0.0; nines <= 4 && math.Pow(10, nines) <= float64(l.Histogram.TotalCount()); nines += 0.05 {
 			ms := float64(At(l.Histogram, 100*(1-math.Pow(10, -nines))).Microseconds()) / 1000
 			curve = append(curve, plotter.XY{X: nines, Y: max(ms, 0.001)})
+			least, most = min(least, max(ms, 0.001)), max(most, ms)
 		}
 		if err := add(p, l.Name, curve, i); err != nil {
 			return err
 		}
 	}
+	if most == 0 {
+		return nil // nothing was measured, and a logarithm needs something
+	}
+	p.Y.Min, p.Y.Max = least/1.5, most*1.5
 	p.Legend.Top, p.Legend.Left = true, true
 	return save(p, path)
 }
