@@ -34,6 +34,8 @@ const (
 	callWithin = 10 * time.Second
 	// clerks book and start journeys before the run.
 	clerks = 16
+	// tries bounds how often one journey is begun before the run.
+	tries = 5
 	// gates bounds how many students connect at a time.
 	gates = 64
 )
@@ -86,7 +88,11 @@ func (p *play) prepare(ctx context.Context) error {
 				}
 				j.watched = i < p.plan.Watchers
 				p.journeys[i] = j
-				if err := p.begin(ctx, w, j, time.Now()); err != nil {
+				err = p.begin(ctx, w, j, time.Now())
+				for try := 1; err != nil && try < tries && sleep(ctx, retry); try++ {
+					err = p.begin(ctx, w, j, time.Now()) // counted, and it is not what is measured
+				}
+				if err != nil {
 					return err
 				}
 				p.setup.Add(1)
