@@ -63,7 +63,8 @@ type Options struct {
 	Now func() time.Time
 	// Timeout of one call. 250 ms.
 	Timeout time.Duration
-	// MaxInFlight calls at once; one more fails at once. 4096.
+	// MaxInFlight calls at once; one more waits for a place, within its Timeout.
+	// 4096.
 	MaxInFlight int
 	Log         *slog.Logger
 	Metrics     Metrics
@@ -205,14 +206,14 @@ func (s *Store) guarded(ctx context.Context, key string, f exchange) (valkey.Val
 	if n == nil {
 		return valkey.ValkeyResult{}, errNotConnected
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Timeout, errOurDeadline)
+	defer cancel()
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
-	default:
-		return valkey.ValkeyResult{}, errTooMany
+	case <-ctx.Done():
+		return valkey.ValkeyResult{}, leftOr(ctx, errTooMany)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Timeout, errOurDeadline)
-	defer cancel()
 	res, err := n.do(ctx, f)
 	for range maxRedirections {
 		to, asking, redirected := s.nodes.redirection(key, n, err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"doorstep/geo"
@@ -193,7 +194,11 @@ func (s *Service) forgotten(ctx context.Context, ref Ref) (Snapshot, error) {
 	if err := s.restore(ctx, session); err != nil {
 		return Snapshot{}, err
 	}
-	return s.live.Latest(ctx, ref)
+	snap, err := s.live.Latest(ctx, ref)
+	if err == nil && !snap.Known { // forgotten again: a store that restarts and restarts
+		err = fmt.Errorf("%w: it forgets what it is told", ErrUnavailable)
+	}
+	return snap, err
 }
 
 func (s *Service) degraded(ctx context.Context, ref Ref) (View, error) {

@@ -256,3 +256,24 @@ func TestService_Start_again(t *testing.T) {
 		})
 	}
 }
+
+// forgetful is a live store that loses whatever it is told.
+type forgetful struct{ sessions.Live }
+
+func (forgetful) Latest(context.Context, sessions.Ref) (sessions.Snapshot, error) {
+	return sessions.Snapshot{}, nil
+}
+
+// What is not known is not told as the end of the journey.
+func TestService_View_of_a_store_that_forgets_at_once(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	v.start(t)
+	clock := func() time.Time { return *v.now }
+	live := forgetful{sessions.NewMemory(sessions.LiveOptions{}, clock)}
+	v.Service = sessions.NewService(v.repo, live, sessions.ServiceOptions{Now: clock})
+	view, err := v.View(t.Context(), v.session.Journey().Ref)
+	require.NoError(t, err)
+	require.True(t, view.Active)
+	require.True(t, view.Degraded)
+}

@@ -177,7 +177,7 @@ func TestHistories_find(t *testing.T) {
 				return sessions.NewMemory(sessions.LiveOptions{RateTolerance: 2 * time.Second}, w.live.now)
 			}
 		}, "over the rate"},
-		"ends_forgotten":     {mutant(func(m sessions.Live) sessions.Live { return endForgotten{m} }), "shown after the end"},
+		"ends_forgotten":     {mutant(func(m sessions.Live) sessions.Live { return endForgotten{m} }), "still holds the journey"},
 		"ends_without_mark":  {mutant(func(m sessions.Live) sessions.Live { return &endsUnmarked{m, map[sessions.Ref]sessions.Journey{}} }), "stored after the end"},
 		"wakes_lost":         {mutant(func(m sessions.Live) sessions.Live { return neverWakes{m} }), "after a change"},
 		"versions_counted":   {mutant(func(m sessions.Live) sessions.Live { return &counted{Live: m} }), "the version went back"},

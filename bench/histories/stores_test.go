@@ -131,6 +131,8 @@ type liveStore struct {
 	fresh    func() sessions.Live
 	offset   time.Duration
 	latest   time.Time // the latest that its clock has said
+	floor    time.Time // what latest and highest were when the memory was lost
+	highest  int64     // the highest version that it has given: ahead of a clock that was set back
 	watchers map[*storeWatcher]struct{}
 }
 
@@ -165,6 +167,7 @@ func (s *liveStore) do(ctx context.Context, work func(under sessions.Live)) erro
 
 func (s *liveStore) version(ref sessions.Ref) int64 {
 	snap, _ := s.under.Latest(context.Background(), ref)
+	s.highest = max(s.highest, snap.Version)
 	return snap.Version
 }
 
@@ -267,14 +270,13 @@ func (s *liveStore) attach(ctx context.Context, w *storeWatcher) (err error) {
 }
 
 // lose is the store's restart, without its memory. The clock of the new one is
-// not behind: both at once is more than a version can stand, and the contract
+// behind neither the old one's nor its versions: both at once is more than a version can stand, and the contract
 // does not promise it.
 func (s *liveStore) lose() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if behind := s.latest.Sub(time.Now().Add(s.offset)); behind >= 0 {
-		s.offset += behind + time.Millisecond
-	}
+	s.floor = later(s.latest, time.UnixMilli(s.highest))
+	s.offset = s.aboveFloor(s.offset)
 	s.under = s.fresh()
 	s.record.change(Change{Kind: Lost, StoreMS: s.now().UnixMilli()})
 	for w := range s.watchers {
@@ -290,11 +292,21 @@ func (s *liveStore) wakeAll() {
 	}
 }
 
-// step sets the clock: off the true one by offset.
+// aboveFloor is an offset with which the clock is past all that the store said
+// before it lost its memory.
+func (s *liveStore) aboveFloor(offset time.Duration) time.Duration {
+	if behind := s.floor.Sub(time.Now().Add(offset)); behind >= 0 {
+		return offset + behind + time.Millisecond
+	}
+	return offset
+}
+
+// step sets the clock: off the true one by offset. A clock that goes back just
+// after a loss is one that was behind at the loss, see lose.
 func (s *liveStore) step(offset time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.offset = offset
+	s.offset = s.aboveFloor(offset)
 	s.record.change(Change{Kind: Stepped, StoreMS: s.now().UnixMilli()})
 }
 

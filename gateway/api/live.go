@@ -64,8 +64,11 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	defer a.work.resume()
 	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context) (bool, error) {
 		var err error
-		if view, err = a.deps.Sessions.Look(ctx, ref); err != nil || view.Degraded {
+		if view, err = a.deps.Sessions.Look(ctx, ref); err != nil {
 			return false, err
+		}
+		if view.Degraded {
+			return false, hub.ErrUnread
 		}
 		if seen == nil || seen.any {
 			seen = &etags{versions: []int64{view.Version}}

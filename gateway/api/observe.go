@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
+	"github.com/google/uuid"
 
 	"doorstep/sessions"
 )
@@ -109,13 +109,14 @@ func recordOf(c *app.RequestContext) *record {
 	return r
 }
 
-// newRequestID is 128 random bits in hexadecimal. It need not be one that nobody
-// could guess, so it does not ask the kernel for randomness.
+// newRequestID is a random UUID (RFC 9562, version 4). It need not be one that
+// nobody could guess, so it does not ask the kernel for randomness.
 func newRequestID() string {
-	var raw [16]byte
-	binary.LittleEndian.PutUint64(raw[:8], rand.Uint64()) //nolint:gosec // no secret
-	binary.LittleEndian.PutUint64(raw[8:], rand.Uint64()) //nolint:gosec // no secret
-	return hex.EncodeToString(raw[:])
+	var id uuid.UUID
+	binary.LittleEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // no secret
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // no secret
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id.String()
 }
 
 // sane is 1 to 64 of letters, digits and -_.: so that an id can stand in a

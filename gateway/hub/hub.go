@@ -21,6 +21,10 @@ var (
 	ErrFull = errors.New("too many waits of all callers")
 )
 
+// ErrUnread is what a read says that could not find out: the hub reads again
+// soon, and does not leave it to a wake-up that may have been the last one.
+var ErrUnread = errors.New("not to be read just now")
+
 // Source is the part of the live store that the hub waits on: sessions.Live.
 type Source interface {
 	Watch(ctx context.Context, ref sessions.Ref, wake func()) (stop func(), err error)
@@ -63,6 +67,7 @@ type Hub struct {
 	total  atomic.Int64
 	drain  chan struct{}
 	once   sync.Once
+	spread atomic.Uint64 // of the retries
 
 	mu      sync.Mutex
 	waiting map[sessions.ID]int
@@ -85,7 +90,9 @@ func New(source Source, opts Options) *Hub {
 // Wait calls read until it reports a change, then returns Changed. It registers
 // first and reads then, so a change between the two is not missed; it reads
 // again at every wake-up, and once more when the time is up, so that even a
-// lost wake-up shows. It returns TimedOut after timeout, Left when ctx ends,
+// lost wake-up shows; and again soon after a read that said ErrUnread, at first
+// within 100 ms and at last every 4 s, and not all at once, since after an
+// outage a great many do. It returns TimedOut after timeout, Left when ctx ends,
 // Drained when the hub drains, and Failed with read's error.
 //
 // The cost is a map entry, a channel and a timer; no goroutine.
@@ -123,14 +130,23 @@ func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
 		return Failed, err
 	}
 	defer stop()
+	again := retry{spread: &h.spread}
+	defer again.stop()
 	for {
-		if changed, err := read(ctx); err != nil {
+		changed, err := read(ctx)
+		switch {
+		case errors.Is(err, ErrUnread):
+			again.soon()
+		case err != nil:
 			return Failed, err
-		} else if changed {
+		case changed:
 			return Changed, nil
+		default:
+			again.after = 0
 		}
 		select {
 		case <-wake:
+		case <-again.due():
 		case <-ctx.Done():
 			return Left, nil
 		case <-h.drain:
@@ -145,12 +161,51 @@ func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
 func last(ctx context.Context, outcome Outcome, read func(context.Context) (bool, error)) (Outcome, error) {
 	changed, err := read(ctx)
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, ErrUnread):
 		return Failed, err
 	case changed:
 		return Changed, nil
 	default:
 		return outcome, nil
+	}
+}
+
+// retry is when to read again after a read that could not find out. A zero
+// after is never.
+type retry struct {
+	timer  *time.Timer
+	after  time.Duration // up to; 0: never
+	spread *atomic.Uint64
+}
+
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 4 * time.Second
+)
+
+func (r *retry) soon() {
+	r.after = min(max(2*r.after, firstRetry), lastRetry)
+	// The fractional parts of the multiples of the golden ratio: of any number of
+	// waiters each has a moment of its own, evenly, and a test the same every time.
+	fraction := r.spread.Add(0x9e3779b97f4a7c15) >> 32
+	d := r.after/2 + r.after/2*time.Duration(fraction)>>32
+	if r.timer == nil {
+		r.timer = time.NewTimer(d)
+	} else {
+		r.timer.Reset(d)
+	}
+}
+
+func (r *retry) due() <-chan time.Time {
+	if r.after == 0 {
+		return nil
+	}
+	return r.timer.C
+}
+
+func (r *retry) stop() {
+	if r.timer != nil {
+		r.timer.Stop()
 	}
 }
 

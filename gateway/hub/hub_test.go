@@ -431,3 +431,50 @@ func BenchmarkHub_Wait(b *testing.B) {
 		}
 	}
 }
+
+// A read that could not find out is repeated, less and less often: the wake-up
+// that it was for may have been the last.
+func TestHub_Wait_reads_again_what_could_not_be_read(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		began, reads := time.Now(), 0
+		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
+			if reads++; reads < 4 {
+				return false, hub.ErrUnread
+			}
+			return true, nil
+		})
+		require.NoError(t, err)
+		assert.Equal(t, hub.Changed, outcome)
+		assert.Less(t, time.Since(began), 700*time.Millisecond, "100, 200 and 400 ms at most")
+		assert.GreaterOrEqual(t, time.Since(began), 350*time.Millisecond, "half of that at least")
+	})
+}
+
+func TestHub_Wait_asks_seldom_what_stays_unread(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		reads := 0
+		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
+			reads++
+			return false, hub.ErrUnread
+		})
+		require.NoError(t, err)
+		assert.Equal(t, hub.TimedOut, outcome)
+		assert.Less(t, reads, 25)
+	})
+}
+
+// Once it could be read there is nothing to repeat.
+func TestHub_Wait_reads_no_more_than_it_must(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		reads := 0
+		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
+			if reads++; reads == 1 {
+				return false, hub.ErrUnread
+			}
+			return false, nil
+		})
+		require.NoError(t, err)
+		assert.Equal(t, hub.TimedOut, outcome)
+		assert.Equal(t, 3, reads, "the first, its repetition, and the last")
+	})
+}
