@@ -134,6 +134,10 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	opt.AlwaysPipelining = true
 	opt.DisableCache = true
 	opt.DisableRetry = true
+	// Commands of many callers go out together, at most so much later; a single
+	// caller's at once. Under a flood of 64 connections that spares the gateway 15 %
+	// of its CPU and the store 10 %, by bench/load; 20 µs spared 2 %.
+	opt.MaxFlushDelay = 100 * time.Microsecond
 	opt.ConnWriteTimeout = time.Second
 	opt.Dialer.Timeout = time.Second
 	opt.Dialer.KeepAlive = time.Second

@@ -26,6 +26,7 @@ func main() {
 	}
 	// As scripts.clientOption has them.
 	opt.PipelineMultiplex, opt.AlwaysPipelining = -1, true
+	opt.MaxFlushDelay = 100 * time.Microsecond
 	opt.DisableCache, opt.DisableRetry = true, true
 	opt.ConnWriteTimeout = time.Second
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
