@@ -133,11 +133,8 @@ func (c *Cluster) untilEach(ctx context.Context, question string, wants ...strin
 // untilReplicated waits until every replica is in step, and every server knows
 // who is whose: a primary that dies earlier has no successor.
 func (c *Cluster) untilReplicated(ctx context.Context) error {
-	for _, s := range c.Servers[c.primaries:] {
-		if err := until(ctx, "replica", func() bool {
-			said, err := s.Do(ctx, "INFO", "replication")
-			return err == nil && strings.Contains(said, "master_link_status:up")
-		}); err != nil {
+	for i, s := range c.Servers[c.primaries:] {
+		if err := s.untilFollowing(ctx, c.Servers[i%c.primaries]); err != nil {
 			return err
 		}
 	}
@@ -163,7 +160,16 @@ func (c *Cluster) URL() string {
 
 // Owner is the server that has a slot, by the word of the first that answers.
 func (c *Cluster) Owner(ctx context.Context, slot int) (*Server, error) {
+	return c.ownerBut(ctx, slot, nil)
+}
+
+// ownerBut does not ask the server that is dead: one that stalls would keep the
+// question for five seconds.
+func (c *Cluster) ownerBut(ctx context.Context, slot int, dead *Server) (*Server, error) {
 	for _, asked := range c.Servers {
+		if asked == dead {
+			continue
+		}
 		said, err := asked.Do(ctx, "CLUSTER", "SLOTS")
 		if err != nil {
 			continue
@@ -198,7 +204,7 @@ func ownerIn(lines []string, slot int) (port string) {
 func (c *Cluster) Successor(ctx context.Context, dead *Server, slot int) (*Server, error) {
 	var next *Server
 	err := until(ctx, "successor", func() bool {
-		owner, err := c.Owner(ctx, slot)
+		owner, err := c.ownerBut(ctx, slot, dead)
 		if err != nil || owner == dead {
 			return false
 		}

@@ -38,6 +38,11 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := spawntest.Cluster(t, spawn.ClusterOptions{})
 	require.Len(t, c.Servers, 6)
+	for _, replica := range c.Servers[3:] {
+		said, err := replica.Do(t.Context(), "INFO", "replication")
+		require.NoError(t, err)
+		require.Regexp(t, `\nslave_repl_offset:[1-9]`, said, "not only a copy, but a write has arrived")
+	}
 	owner := func(slot int) *spawn.Server {
 		s, err := c.Owner(t.Context(), slot)
 		require.NoError(t, err)

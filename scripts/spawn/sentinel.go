@@ -46,10 +46,7 @@ func (w *Watched) start(ctx context.Context, path string, deadAfter time.Duratio
 	if _, err := replica.Do(ctx, "REPLICAOF", "127.0.0.1", strconv.Itoa(primary.port)); err != nil {
 		return err
 	}
-	if err := until(ctx, "replica", func() bool {
-		said, err := primary.Do(ctx, "INFO", "replication")
-		return err == nil && strings.Contains(said, "state=online")
-	}); err != nil {
+	if err := replica.untilFollowing(ctx, primary); err != nil {
 		return err
 	}
 	for i := range w.Sentinels {
