@@ -173,10 +173,13 @@ func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
 // away there is none to be seen, so it answers Degraded and asks nobody else:
 // an outage must not turn every waiting student into a query.
 func (s *Service) Look(ctx context.Context, ref Ref) (View, error) {
-	snap, err := s.live.Latest(ctx, ref)
-	if err == nil && !snap.Known {
-		snap, err = s.forgotten(ctx, ref)
-	}
+	snap, err := s.together.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
+		snap, err := s.live.Latest(ctx, ref)
+		if err == nil && !snap.Known {
+			return s.forgotten(ctx, ref)
+		}
+		return snap, err
+	})
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return View{Ref: ref, Degraded: true}, nil

@@ -25,6 +25,8 @@ type Service struct {
 	slow   *CallerLimit // looks into the repository, see lookUp
 	voices *CallerLimit // see heard
 
+	together together // the reads of Look
+
 	sighted chan sighted // suspicions on their way to Report
 }
 
