@@ -252,7 +252,26 @@ func (c *Cluster) settle(ctx context.Context, slot, owner string, to, from *Serv
 			return err
 		}
 	}
-	return nil
+	return until(ctx, "epoch", func() bool { return agreedOnEpoch(ctx, owner, told) })
+}
+
+// agreedOnEpoch: the servers know the epoch that the owner has by now. One that
+// does not, and is given a slot of that owner's next, takes no newer epoch for
+// itself; the owner's news, which still has the slot, then takes it back.
+func agreedOnEpoch(ctx context.Context, owner string, servers []*Server) bool {
+	var epochs []string
+	for _, s := range servers {
+		said, err := s.Do(ctx, "CLUSTER", "NODES")
+		if err != nil {
+			return false
+		}
+		for line := range strings.Lines(said) { // id address flags primary pinged ponged epoch …
+			if fields := strings.Fields(line); len(fields) > 6 && fields[0] == owner {
+				epochs = append(epochs, fields[6])
+			}
+		}
+	}
+	return len(epochs) == len(servers) && len(slices.Compact(epochs)) == 1
 }
 
 // migrate sends a slot's keys over until none is left.
