@@ -329,7 +329,7 @@ func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 func (s *Service) settle(ctx context.Context, session Session, journey Journey) {
 	ctx = context.WithoutCancel(ctx)
 	if !session.JourneyActive() {
-		s.opts.Tally.ended()
+		s.opts.Tally.ended(journey.Ref)
 	}
 	err := errors.Join(s.tell(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 // brings the counts to the repository in batches: so nothing is written on an
 // update's way. A nil Tally counts nothing. Safe for concurrent use.
 //
-// A count is lost with the process that had not said it yet, at most ten
-// seconds' worth; and counted twice when the answer to a commit is lost. It is
+// A count is lost with the process that had not said it yet, at most half
+// a minute's worth; and counted twice when the answer to a commit is lost. It is
 // there to look back by, not to bill by.
 type Tally struct {
 	repo Analytics
@@ -23,12 +23,12 @@ type Tally struct {
 	journeys map[Ref]Counts
 	promised promises
 
-	nudge chan struct{}
+	ending chan Ref // journeys whose counts are wanted soon
 }
 
 // TallyOptions are the settings of a Tally. Zero means default.
 type TallyOptions struct {
-	Every time.Duration // 10 s between two flushes
+	Every time.Duration // 30 s between two flushes
 	// Limit is how many journeys are counted at once; those over it are not.
 	// 50,000: about 15 MB.
 	Limit   int
@@ -58,14 +58,14 @@ const lastFlush = 3 * time.Second
 
 // NewTally makes one. Run does the work.
 func NewTally(repo Analytics, opts TallyOptions) *Tally {
-	opts.Every = cmp.Or(opts.Every, 10*time.Second)
+	opts.Every = cmp.Or(opts.Every, 30*time.Second)
 	opts.Limit = cmp.Or(opts.Limit, 50_000)
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	if opts.Metrics == nil {
 		opts.Metrics = noTallyMetrics{}
 	}
 	return &Tally{
-		repo: repo, opts: opts, journeys: map[Ref]Counts{}, nudge: make(chan struct{}, 1),
+		repo: repo, opts: opts, journeys: map[Ref]Counts{}, ending: make(chan Ref, flushRows),
 		promised: promises{limit: opts.Limit, due: map[Ref]time.Time{}},
 	}
 }
@@ -77,20 +77,22 @@ func (t *Tally) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ticker.C:
-		case <-t.nudge:
+			_ = t.Flush(ctx) // told of; what could not be written is tried again
+		case ref := <-t.ending:
+			_ = t.flush(ctx, t.takeEnding(ref)) // the same
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
 			defer cancel()
 			_ = t.Flush(last) // lost with a database that is away: no reason to call the stop a failure
 			return ctx.Err()
 		}
-		_ = t.Flush(ctx) // told of; what could not be written is tried again
 	}
 }
 
 // Flush writes what has been counted. What cannot be written is kept.
-func (t *Tally) Flush(ctx context.Context) error {
-	list := t.take()
+func (t *Tally) Flush(ctx context.Context) error { return t.flush(ctx, t.take()) }
+
+func (t *Tally) flush(ctx context.Context, list []Tallied) error {
 	for from := 0; from < len(list); from += flushRows {
 		batch := list[from:min(from+flushRows, len(list))]
 		err := t.repo.AddTallies(ctx, batch)
@@ -154,15 +156,35 @@ func (t *Tally) seen(v View, now time.Time) {
 	t.add(v.Ref, c)
 }
 
-// ended asks for a flush soon: what is known of a journey should be whole when
-// its end is told.
-func (t *Tally) ended() {
+// ended asks for a journey's counts to be written soon: what is known of it
+// should be whole when its end is told. Of that journey only: with ten thousand
+// under way one ends every tenth of a second.
+func (t *Tally) ended(ref Ref) {
 	if t == nil {
 		return
 	}
 	select {
-	case t.nudge <- struct{}{}:
-	default:
+	case t.ending <- ref:
+	default: // the next flush of all has it
+	}
+}
+
+// takeEnding takes the counts of a journey that has ended, and of whichever
+// have ended since.
+func (t *Tally) takeEnding(ref Ref) []Tallied {
+	var list []Tallied
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		if c, counted := t.journeys[ref]; counted {
+			list = append(list, Tallied{ref, c})
+			delete(t.journeys, ref)
+		}
+		select {
+		case ref = <-t.ending:
+		default:
+			return list
+		}
 	}
 }
 

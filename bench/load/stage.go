@@ -36,13 +36,11 @@ func raise(ctx context.Context, o options, settings ...string) (*stage, error) {
 }
 
 func (s *stage) raise(ctx context.Context, o options, settings []string) error {
-	valkey, err := spawn.Start(ctx, spawn.Options{TCP: true, Args: []string{"--maxclients", "1000"}})
+	url, err := s.raiseStore(ctx, o.shards)
 	if err != nil {
 		return err
 	}
-	s.ends = append(s.ends, valkey.Stop)
-	s.processes["valkey"] = []int{valkey.Process().Pid}
-	settings = append(settings, "VALKEY_URL="+valkey.URL(), "LOG_LEVEL=warn")
+	settings = append(settings, "VALKEY_URL="+url, "LOG_LEVEL=warn")
 	if o.profile {
 		settings = append(settings, "PPROF=true")
 	}
@@ -67,6 +65,32 @@ func (s *stage) raise(ctx context.Context, o options, settings []string) error {
 		s.processes["gateway"] = append(s.processes["gateway"], g.PID())
 	}
 	return nil
+}
+
+// raiseStore starts the live store. Each primary of a cluster has a line of its
+// own in the report, beside the line of all.
+func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err error) {
+	args := []string{"--maxclients", "1000"}
+	if shards < 2 {
+		server, err := spawn.Start(ctx, spawn.Options{TCP: true, Args: args})
+		if err != nil {
+			return "", err
+		}
+		s.ends = append(s.ends, server.Stop)
+		s.processes["valkey"] = []int{server.Process().Pid}
+		return server.URL(), nil
+	}
+	cluster, err := spawn.StartCluster(ctx, spawn.ClusterOptions{Primaries: shards, Replicas: -1, Args: args})
+	if err != nil {
+		return "", err
+	}
+	s.ends = append(s.ends, cluster.Stop)
+	for i, server := range cluster.Servers {
+		pid := server.Process().Pid
+		s.processes["valkey"] = append(s.processes["valkey"], pid)
+		s.processes[fmt.Sprintf("of that shard %d", i+1)] = []int{pid}
+	}
+	return cluster.URL(), nil
 }
 
 func (s *stage) close() error {

@@ -17,7 +17,8 @@ const slotCount = 16384
 // ClusterOptions says what cluster to start. Zero means default.
 type ClusterOptions struct {
 	Path string // the server's program: what Find finds
-	// Primaries share the slots evenly: 3. Each has as many Replicas: 1.
+	// Primaries share the slots evenly: 3. Each has as many Replicas: 1; negative:
+	// none.
 	Primaries, Replicas int
 	// NodeTimeout is the silence after which a server is taken for dead: 1 s.
 	// A replica is elected some hundred milliseconds later.
@@ -33,6 +34,7 @@ func (o ClusterOptions) withDefaults() ClusterOptions {
 	if o.Replicas == 0 {
 		o.Replicas = 1
 	}
+	o.Replicas = max(0, o.Replicas)
 	if o.NodeTimeout == 0 {
 		o.NodeTimeout = time.Second
 	}

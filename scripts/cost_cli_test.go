@@ -1,0 +1,101 @@
+package scripts
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/valkey-io/valkey-go"
+
+	"doorstep/geo"
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+)
+
+// BenchmarkUpdate_valkey_benchmark is BenchmarkUpdate_server by the server's own
+// tool: `valkey-benchmark -P 16` sends updates of 10,000 journeys, and HSETs of
+// seven fields, in turns. The tool can only vary numbers, so the journeys stroll,
+// the phones tell no time, and the rate is open; all else is on. The server's CPU
+// by INFO. It fails over the budget.
+func BenchmarkUpdate_valkey_benchmark(b *testing.B) {
+	program, err := exec.LookPath("valkey-benchmark")
+	if err != nil {
+		b.Skip("no valkey-benchmark on the PATH")
+	}
+	const journeys, calls = 10_000, 50_000
+	server := spawntest.Private(b, "valkey")
+	opt, err := clientOption(Options{URL: server.URL()})
+	require.NoError(b, err)
+	client, err := valkey.NewClient(opt)
+	require.NoError(b, err)
+	defer client.Close()
+	live := sessions.LiveOptions{RateInterval: time.Millisecond, RateTolerance: time.Hour}.WithDefaults()
+	s, err := New(Options{URL: server.URL(), Live: live})
+	require.NoError(b, err)
+	strollers(b, s, client, journeys)
+	sha := scriptLoad(b, client, withSettings(updateLua, updateSettings(live)))
+
+	run := func(command ...string) time.Duration {
+		args := append([]string{
+			"-s", server.Socket(), "-q", "-n", strconv.Itoa(calls), "-r", strconv.Itoa(journeys), "-P", "16", "-c", "16",
+		}, command...)
+		return serverCPU(b, client, func() {
+			out, err := exec.CommandContext(b.Context(), program, args...).CombinedOutput() //nolint:gosec // the server's own tool
+			require.NoError(b, err, "%s", out)
+		})
+	}
+	var update, plain time.Duration
+	turns := 0
+	for b.Loop() {
+		turns++
+		update += run("EVALSHA", sha, "1", "location:trainer:{__rand_int__}", "location:live:__rand_int__", "",
+			"52.10__rand_int__", "5.1012345", "8.5", "3.6", "260.0", "-", "0", geo.CellOf(geo.MustPoint(52.1, 5.1)))
+		plain += run("HSET", "plain:{__rand_int__}", "lat", "52.1012345", "lng", "5.1012345", "acc", "8.5", "spd", "50.4",
+			"hdg", "260.0", "ts", "1773480413589", "seq", "1773480413589")
+	}
+	requireStored(b, client, turns*calls)
+	n := float64(turns * calls)
+	ratio := float64(update) / float64(plain)
+	b.ReportMetric(float64(update.Microseconds())/n, "us/update")
+	b.ReportMetric(float64(plain.Microseconds())/n, "us/hset")
+	b.ReportMetric(ratio, "update/hset")
+	if turns > 3 && ratio > updateBudget {
+		b.Errorf("an update costs the store %.1f HSETs, budget %.1f", ratio, updateBudget)
+	}
+}
+
+// strollers opens the journeys whose keys the tool will make.
+func strollers(b *testing.B, s *Store, c valkey.Client, n int) {
+	b.Helper()
+	home := geo.MustPoint(52.2, 5.1)
+	fence, err := geo.Cover(home, 150)
+	require.NoError(b, err)
+	started := strconv.FormatInt(time.Now().UnixMilli(), 10)
+	for i := range n {
+		id := "00000000" + strconv.Itoa(10_000 + i)[1:]
+		require.NoError(b, s.open.Exec(b.Context(), c, []string{"location:trainer:{" + id + "}"}, []string{
+			"location:live:" + id, "", started, destination(sessions.Car, home), fence.String(), "3600000", "0",
+		}).Error())
+	}
+}
+
+// requireStored counts that nearly all updates were what they are counted for:
+// of two at the same millisecond the second is stale.
+func requireStored(b *testing.B, c valkey.Client, calls int) {
+	b.Helper()
+	stats, err := c.Do(b.Context(), c.B().Info().Section("commandstats").Build()).ToString()
+	require.NoError(b, err)
+	for line := range strings.Lines(stats) {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_spublish:calls="); ok {
+			published, _, _ := strings.Cut(rest, ",")
+			stored, err := strconv.Atoi(published)
+			require.NoError(b, err)
+			require.Greater(b, float64(stored), 0.95*float64(calls))
+			return
+		}
+	}
+	b.Fatal("nothing was published")
+}

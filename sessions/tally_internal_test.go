@@ -1,0 +1,50 @@
+package sessions
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// written is what a tally brings to the repository.
+type written struct {
+	Analytics
+	batches [][]Tallied
+}
+
+func (w *written) AddTallies(_ context.Context, list []Tallied) error {
+	w.batches = append(w.batches, list)
+	return nil
+}
+
+// The end of a journey has its own counts written, and nobody else's.
+func TestTally_ended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		repo := &written{}
+		tally := NewTally(repo, TallyOptions{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = tally.Run(ctx) }()
+		ends, goesOn := Ref{SessionID: NewID()}, Ref{SessionID: NewID()}
+		for _, ref := range []Ref{ends, goesOn} {
+			tally.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
+		}
+		tally.ended(ends)
+		tally.ended(Ref{SessionID: NewID()}) // never counted
+		synctest.Wait()
+		require.Len(t, repo.batches, 1)
+		require.Len(t, repo.batches[0], 1)
+		require.Equal(t, ends, repo.batches[0][0].Ref)
+
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Len(t, repo.batches, 2)
+		require.Equal(t, goesOn, repo.batches[1][0].Ref)
+		cancel()
+		<-done
+	})
+}
