@@ -2,6 +2,8 @@ package sessions
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,10 +14,19 @@ import (
 // written is what a tally brings to the repository.
 type written struct {
 	Analytics
+	mu      sync.Mutex
 	batches [][]Tallied
 }
 
+func (w *written) all() [][]Tallied {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.batches)
+}
+
 func (w *written) AddTallies(_ context.Context, list []Tallied) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.batches = append(w.batches, list)
 	return nil
 }
@@ -36,14 +47,14 @@ func TestTally_ended(t *testing.T) {
 		tally.ended(ends)
 		tally.ended(Ref{SessionID: NewID()}) // never counted
 		synctest.Wait()
-		require.Len(t, repo.batches, 1)
-		require.Len(t, repo.batches[0], 1)
-		require.Equal(t, ends, repo.batches[0][0].Ref)
+		require.Len(t, repo.all(), 1)
+		require.Len(t, repo.all()[0], 1)
+		require.Equal(t, ends, repo.all()[0][0].Ref)
 
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.Len(t, repo.batches, 2)
-		require.Equal(t, goesOn, repo.batches[1][0].Ref)
+		require.Len(t, repo.all(), 2)
+		require.Equal(t, goesOn, repo.all()[1][0].Ref)
 		cancel()
 		<-done
 	})

@@ -50,7 +50,7 @@ func (g *gateway) up(ctx context.Context) {
 	handlers.Register(hertz, nil)
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{Silence: -1})
 	sweeps := rand.New(rand.NewPCG(g.draw.Uint64(), 0))
-	reports := &request{draw: rand.New(rand.NewPCG(g.draw.Uint64(), 0))}
+	reports := newRequest(g.draw.Uint64())
 	g.served.Go(func() { _ = service.Report(reports.in(life)) })
 	g.served.Go(func() {
 		for pause(life, time.Duration(60+sweeps.IntN(240))*time.Second+time.Duration(sweeps.IntN(1e9))) == nil {
@@ -93,7 +93,7 @@ func (g *gateway) ask(ctx context.Context, r *request, call Call, body string) (
 	c.Request.SetBodyString(body)
 	call.Gateway, call.From = g.n, time.Now()
 	hertz.ServeHTTP(ctx, c)
-	call.To, call.Status, call.Faulted = time.Now(), c.Response.StatusCode(), r.faulted
+	call.To, call.Status, call.Faulted = time.Now(), c.Response.StatusCode(), r.faulted.Load()
 	var got answer
 	if text := c.Response.Body(); len(text) > 0 {
 		if err := json.Unmarshal(text, &got); err != nil {

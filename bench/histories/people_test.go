@@ -46,7 +46,7 @@ func (p *phone) prepare(call Call, body string) sending {
 	now := time.Now()
 	return sending{
 		call: call, body: body, gateway: p.world.gateway[p.to], patience: 8*time.Second + call.Wait,
-		r:     &request{draw: rand.New(rand.NewPCG(p.draw.Uint64(), 0))},
+		r:     newRequest(p.draw.Uint64()),
 		rough: now.After(p.bad.From) && now.Before(p.bad.To),
 	}
 }
@@ -83,7 +83,7 @@ func (w *world) send(s sending) (Call, answer, bool) {
 		return Call{}, answer{}, false
 	}
 	if twice {
-		again := &request{draw: rand.New(rand.NewPCG(draw.Uint64(), 0))}
+		again := newRequest(draw.Uint64())
 		wait := way()
 		w.late.Go(func() {
 			time.Sleep(wait)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"doorstep/sessions"
@@ -14,7 +15,25 @@ import (
 // are drawn from, so that they are the same in a replay whatever else runs.
 type request struct {
 	draw    *rand.Rand
-	faulted bool
+	faulted atomic.Bool
+}
+
+// newRequest draws from a seed. A read that others share goes on when its caller
+// has left, so a request is for several goroutines.
+func newRequest(seed uint64) *request {
+	return &request{draw: rand.New(&source{from: rand.NewPCG(seed, 0)})}
+}
+
+type source struct {
+	mu   sync.Mutex
+	from *rand.PCG
+}
+
+// Uint64 makes it a rand.Source.
+func (s *source) Uint64() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.from.Uint64()
 }
 
 type requestKey struct{}
@@ -77,7 +96,8 @@ func (f faults) fate(r *request) fate {
 func hop(ctx context.Context, r *request) error {
 	d := time.Duration(50_000 + r.draw.IntN(400_000))
 	if r.draw.IntN(100) == 0 {
-		d, r.faulted = d*200, true
+		d *= 200
+		r.faulted.Store(true)
 	}
 	return pause(ctx, d)
 }
@@ -112,7 +132,7 @@ func (f faults) through(ctx context.Context, late *sync.WaitGroup, work func()) 
 	if fate == done {
 		return hop(ctx, r)
 	}
-	r.faulted = true
+	r.faulted.Store(true)
 	if err := pause(ctx, time.Duration(r.draw.Int64N(int64(valkeyTimeout)))); err != nil {
 		return err
 	}
@@ -350,7 +370,7 @@ func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*session
 	if fate == done {
 		return s, err
 	}
-	q.faulted = true
+	q.faulted.Store(true)
 	_ = pause(ctx, time.Duration(q.draw.Int64N(int64(2*time.Second))))
 	return sessions.Session{}, sessions.Fault(sessions.DatabaseUnavailable, "the database is away", errStore)
 }
