@@ -45,7 +45,7 @@ func BenchmarkUpdate_valkey_benchmark(b *testing.B) {
 			"-s", server.Socket(), "-q", "-n", strconv.Itoa(calls), "-r", strconv.Itoa(journeys), "-P", "16", "-c", "16",
 		}, command...)
 		return serverCPU(b, client, func() {
-			out, err := exec.CommandContext(b.Context(), program, args...).CombinedOutput() //nolint:gosec // the server's own tool
+			out, err := exec.CommandContext(b.Context(), program, args...).CombinedOutput()
 			require.NoError(b, err, "%s", out)
 		})
 	}

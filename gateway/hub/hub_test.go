@@ -435,7 +435,7 @@ func BenchmarkHub_Wait(b *testing.B) {
 // A read that could not find out is repeated, less and less often: the wake-up
 // that it was for may have been the last.
 func TestHub_Wait_reads_again_what_could_not_be_read(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		began, reads := time.Now(), 0
 		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
 			if reads++; reads < 4 {
@@ -451,7 +451,7 @@ func TestHub_Wait_reads_again_what_could_not_be_read(t *testing.T) {
 }
 
 func TestHub_Wait_asks_seldom_what_stays_unread(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		reads := 0
 		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
 			reads++
@@ -465,7 +465,7 @@ func TestHub_Wait_asks_seldom_what_stays_unread(t *testing.T) {
 
 // Once it could be read there is nothing to repeat.
 func TestHub_Wait_reads_no_more_than_it_must(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		reads := 0
 		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
 			if reads++; reads == 1 {
