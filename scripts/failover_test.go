@@ -20,19 +20,25 @@ var shortCalls = Options{Live: brisk, Timeout: 500 * time.Millisecond}
 
 func onURL(o Options, url string) Options { o.URL = url; return o }
 
+// failOver has traffic on a cluster whose first primary is hurt, and returns once
+// that has a successor.
+func failOver(t *testing.T, hurt func(*spawn.Server) error) (tr *traffic, first *spawn.Server, took time.Duration) {
+	t.Helper()
+	cluster := spawntest.Cluster(t, spawn.ClusterOptions{})
+	s := connected(t, onURL(shortCalls, cluster.URL()))
+	tr, first = rush(t, s, 60), cluster.Servers[0]
+	require.NoError(t, hurt(first))
+	began := time.Now()
+	_, err := cluster.Successor(t.Context(), first, 0)
+	require.NoError(t, err)
+	return tr, first, time.Since(began)
+}
+
 // A primary dies: its journeys go on by themselves within a second of the
 // replica's promotion, the others' at no time stop.
 func TestCluster_primary_killed(t *testing.T) {
 	t.Parallel()
-	cluster := spawntest.Cluster(t, spawn.ClusterOptions{})
-	s := connected(t, onURL(shortCalls, cluster.URL()))
-	tr := rush(t, s, 60)
-	dead := cluster.Servers[0]
-	require.NoError(t, dead.Kill())
-	killed := time.Now()
-	_, err := cluster.Successor(t.Context(), dead, 0)
-	require.NoError(t, err)
-	failover := time.Since(killed)
+	tr, dead, failover := failOver(t, (*spawn.Server).Kill)
 	updates, waits := tr.untilFlow()
 	failed, refused, backwards := tr.sums()
 	t.Logf("failover %v, updates after %v more, waits after %v; %d updates unanswered, %d reads behind what was seen",
@@ -51,15 +57,7 @@ func TestCluster_primary_killed(t *testing.T) {
 // A primary hangs: what it owes costs its callers their time-out, no others.
 func TestCluster_primary_stalled(t *testing.T) {
 	t.Parallel()
-	cluster := spawntest.Cluster(t, spawn.ClusterOptions{})
-	s := connected(t, onURL(shortCalls, cluster.URL()))
-	tr := rush(t, s, 60)
-	stalled := cluster.Servers[0]
-	require.NoError(t, stalled.Pause())
-	began := time.Now()
-	_, err := cluster.Successor(t.Context(), stalled, 0)
-	require.NoError(t, err)
-	failover := time.Since(began)
+	tr, stalled, failover := failOver(t, (*spawn.Server).Pause)
 	updates, waits := tr.untilFlow()
 	t.Logf("failover %v, updates after %v more, waits after %v", failover.Round(time.Millisecond), updates, waits)
 	require.Less(t, waits, resumeWithin)

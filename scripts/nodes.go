@@ -26,8 +26,9 @@ import (
 // a second late; and wake-ups need to know the owner of a slot anyway. See
 // ADR 6.
 type nodes struct {
-	opts Options
-	open time.Duration // how long a breaker stays open
+	opts   Options
+	option valkey.ClientOption // of every connection, but for the address
+	open   time.Duration       // how long a breaker stays open
 
 	table  atomic.Pointer[table]
 	nudged chan struct{}
@@ -61,8 +62,10 @@ const (
 	forgetAfter = 8
 )
 
-func newNodes(opts Options) *nodes {
-	return &nodes{opts: opts, open: 500 * time.Millisecond, nudged: make(chan struct{}, 1), known: map[string]*member{}}
+func newNodes(opts Options, option valkey.ClientOption) *nodes {
+	return &nodes{
+		opts: opts, option: option, open: 500 * time.Millisecond, nudged: make(chan struct{}, 1), known: map[string]*member{},
+	}
 }
 
 // at is the owner of a slot, nil when there is none or it is not known yet.
@@ -146,8 +149,8 @@ func (ns *nodes) member(addr string) *node {
 }
 
 func (ns *nodes) node(addr string) *node {
-	option, _ := clientOption(ns.opts) // New has looked at it
-	if option.Sentinel.MasterSet == "" {
+	option := ns.option
+	if !ns.sentinels() {
 		option.InitAddress, option.ForceSingleClient = []string{addr}, true
 	}
 	n := &node{addr: addr, option: option, log: ns.opts.Log, troubled: ns.trouble}
@@ -255,7 +258,7 @@ func (ns *nodes) start(ctx context.Context, run func(context.Context, *node)) {
 
 // look finds out who owns what.
 func (ns *nodes) look(ctx context.Context) error {
-	if sentinels(ns.opts) {
+	if ns.sentinels() {
 		ns.adopt(layout{single: true, spans: []span{{}}}) // the sentinels choose the address
 		return nil
 	}
@@ -266,10 +269,7 @@ func (ns *nodes) look(ctx context.Context) error {
 	return err
 }
 
-func sentinels(o Options) bool {
-	option, _ := clientOption(o)
-	return option.Sentinel.MasterSet != ""
-}
+func (ns *nodes) sentinels() bool { return ns.option.Sentinel.MasterSet != "" }
 
 // adopt makes what was found the table.
 func (ns *nodes) adopt(found layout) {
@@ -308,14 +308,11 @@ func (ns *nodes) ask(ctx context.Context) (layout, error) {
 			return found, nil
 		}
 	}
-	option, err := clientOption(ns.opts)
-	if err != nil {
-		return layout{}, err
-	}
-	return ns.askSeeds(ctx, option)
+	return ns.askSeeds(ctx)
 }
 
-func (ns *nodes) askSeeds(ctx context.Context, option valkey.ClientOption) (found layout, err error) {
+func (ns *nodes) askSeeds(ctx context.Context) (found layout, err error) {
+	option := ns.option
 	ns.mu.Lock()
 	seeds := slices.Concat(option.InitAddress, ns.seeds)
 	ns.mu.Unlock()

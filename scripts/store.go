@@ -107,11 +107,12 @@ func (o Options) withDefaults() Options {
 // New checks the settings; it does no I/O.
 func New(opts Options) (*Store, error) {
 	opts = opts.withDefaults()
-	if _, err := clientOption(opts); err != nil {
+	option, err := clientOption(opts)
+	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		opts: opts, slots: make(chan struct{}, opts.MaxInFlight), nodes: newNodes(opts),
+		opts: opts, slots: make(chan struct{}, opts.MaxInFlight), nodes: newNodes(opts, option),
 		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(withSettings(updateLua, updateSettings(opts.Live))),
 		end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
 	}
