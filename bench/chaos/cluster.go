@@ -35,16 +35,20 @@ func (s *stage) cluster(ctx context.Context) (*spawn.Cluster, error) {
 	return c, err
 }
 
+// sharded is a convoy on a cluster, with the slot of each of its journeys.
+func (s *stage) sharded(ctx context.Context) (cluster *spawn.Cluster, c *convoy, slots []int, err error) {
+	if cluster, err = s.cluster(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	if c, err = newConvoy(ctx, s, cluster.URL()); err != nil {
+		return nil, nil, nil, err
+	}
+	slots, err = c.slots(ctx, cluster.Servers[0])
+	return cluster, c, slots, err
+}
+
 func playPrimaryKilled(ctx context.Context, s *stage) (r row, err error) {
-	cluster, err := s.cluster(ctx)
-	if err != nil {
-		return r, err
-	}
-	c, err := newConvoy(ctx, s, cluster.URL())
-	if err != nil {
-		return r, err
-	}
-	slots, err := c.slots(ctx, cluster.Servers[0])
+	cluster, c, slots, err := s.sharded(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -71,15 +75,7 @@ func playPrimaryKilled(ctx context.Context, s *stage) (r row, err error) {
 }
 
 func playSlotsMoved(ctx context.Context, s *stage) (r row, err error) {
-	cluster, err := s.cluster(ctx)
-	if err != nil {
-		return r, err
-	}
-	c, err := newConvoy(ctx, s, cluster.URL())
-	if err != nil {
-		return r, err
-	}
-	slots, err := c.slots(ctx, cluster.Servers[0])
+	cluster, c, slots, err := s.sharded(ctx)
 	if err != nil {
 		return r, err
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"slices"
 
 	"doorstep/bench/rig"
 	"doorstep/scripts/spawn"
@@ -15,21 +13,14 @@ type stage struct {
 	program   *rig.Program
 	commons   *commons
 	short     bool
-	ends      []func() error
+	ends      rig.Ends
 	lastWords string // the gateway's log, of a scenario that did not hold
 }
 
 // onEnd has f run when the scenario is over, last first.
-func (s *stage) onEnd(f func() error) { s.ends = append(s.ends, f) }
+func (s *stage) onEnd(f func() error) { s.ends.Add(f) }
 
-func (s *stage) close() error {
-	var errs []error
-	for _, end := range slices.Backward(s.ends) {
-		errs = append(errs, end())
-	}
-	s.ends = nil
-	return errors.Join(errs...)
-}
+func (s *stage) close() error { return s.ends.Close() }
 
 // valkey starts a live store that listens on TCP, too, for a proxy to stand
 // before it.

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"time"
 
@@ -28,16 +27,7 @@ import (
 	"doorstep/bench/rig"
 )
 
-func main() {
-	drive.Child()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := load(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "load:", err)
-		os.Exit(1)
-	}
-}
+func main() { drive.Main("load", load) }
 
 // options are the flags.
 type options struct {

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +21,7 @@ import (
 type stage struct {
 	gateways  []*rig.Gateway
 	processes figures.Processes
-	ends      []func() error
+	ends      rig.Ends
 }
 
 // raise starts a Valkey, a PostgreSQL where it is wanted, and the gateways.
@@ -49,7 +47,7 @@ func (s *stage) raise(ctx context.Context, o options, settings []string) error {
 		if err != nil {
 			return err
 		}
-		s.ends = append(s.ends, database.Close)
+		s.ends.Add(database.Close)
 		settings = append(settings, "DATABASE_URL="+database.DSN())
 		if err := o.program.Run(ctx, settings, "migrate"); err != nil {
 			return err
@@ -61,7 +59,7 @@ func (s *stage) raise(ctx context.Context, o options, settings []string) error {
 			return err
 		}
 		s.gateways = append(s.gateways, g)
-		s.ends = append(s.ends, g.Kill)
+		s.ends.Add(g.Kill)
 		s.processes["gateway"] = append(s.processes["gateway"], g.PID())
 	}
 	return nil
@@ -76,7 +74,7 @@ func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err err
 		if err != nil {
 			return "", err
 		}
-		s.ends = append(s.ends, server.Stop)
+		s.ends.Add(server.Stop)
 		s.processes["valkey"] = []int{server.Process().Pid}
 		return server.URL(), nil
 	}
@@ -84,7 +82,7 @@ func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err err
 	if err != nil {
 		return "", err
 	}
-	s.ends = append(s.ends, cluster.Stop)
+	s.ends.Add(cluster.Stop)
 	for i, server := range cluster.Servers {
 		pid := server.Process().Pid
 		s.processes["valkey"] = append(s.processes["valkey"], pid)
@@ -93,14 +91,7 @@ func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err err
 	return cluster.URL(), nil
 }
 
-func (s *stage) close() error {
-	var errs []error
-	for _, end := range slices.Backward(s.ends) {
-		errs = append(errs, end())
-	}
-	s.ends = nil
-	return errors.Join(errs...)
-}
+func (s *stage) close() error { return s.ends.Close() }
 
 // addresses are the gateways', host:port.
 func (s *stage) addresses() (addrs []string) {
@@ -139,11 +130,7 @@ func (s *stage) profile(ctx context.Context, o options) error {
 	}
 	seconds := max(1, int(o.duration/time.Second))
 	url := strings.TrimSuffix(s.gateways[0].MetricsURL, "/metrics") + fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := rig.Get(ctx, url)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"time"
 
@@ -22,16 +21,7 @@ import (
 	"doorstep/sessions/postgres/postgrestest"
 )
 
-func main() {
-	drive.Child()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := compare(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		os.Exit(1)
-	}
-}
+func main() { drive.Main("peers", compare) }
 
 // options are the flags.
 type options struct {

@@ -134,11 +134,7 @@ func (g *Gateway) await(ctx context.Context, ready func(context.Context) bool) e
 
 // Ready asks /readyz.
 func (g *Gateway) Ready(ctx context.Context) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.URL()+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := Get(ctx, g.URL()+"/readyz")
 	if err != nil {
 		return false
 	}
@@ -185,13 +181,18 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	}
 }
 
+// Get asks a URL without a token. The body is the caller's to close.
+func Get(ctx context.Context, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return http.DefaultClient.Do(req)
+}
+
 // Metrics scrapes /metrics, as text.
 func (g *Gateway) Metrics(ctx context.Context) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.MetricsURL, nil)
-	if err != nil {
-		return "", err
-	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := Get(ctx, g.MetricsURL)
 	if err != nil {
 		return "", err
 	}

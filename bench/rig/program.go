@@ -27,9 +27,6 @@ func Build(ctx context.Context) (*Program, error) {
 	return p, nil
 }
 
-// Path is where the binary lies.
-func (p *Program) Path() string { return p.path }
-
 // Remove deletes the binary.
 func (p *Program) Remove() { _ = os.RemoveAll(p.dir) }
 

@@ -14,13 +14,20 @@ import (
 	"doorstep/sessions"
 )
 
-func TestGateway(t *testing.T) {
-	t.Parallel()
+// built is the gateway, and a context that bounds the test; both end with it.
+func built(t *testing.T) (context.Context, *Program) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
 	program, err := Build(ctx)
 	require.NoError(t, err)
-	defer program.Remove()
+	t.Cleanup(program.Remove)
+	return ctx, program
+}
+
+func TestGateway(t *testing.T) {
+	t.Parallel()
+	ctx, program := built(t)
 	g, err := program.Start(ctx)
 	require.NoError(t, err)
 	admin, err := NewCaller(sessions.Admin, nil)
@@ -49,12 +56,8 @@ func TestGateway(t *testing.T) {
 
 func TestProgram_Start_refused(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	program, err := Build(ctx)
-	require.NoError(t, err)
-	defer program.Remove()
-	_, err = program.Start(ctx, "NO_SUCH_SETTING=1")
+	ctx, program := built(t)
+	_, err := program.Start(ctx, "NO_SUCH_SETTING=1")
 	assert.ErrorContains(t, err, "unknown settings: DOORSTEP_NO_SUCH_SETTING")
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/bench/rig"
 	"doorstep/scripts/spawn/child"
 )
 
@@ -118,11 +118,7 @@ func (p *prometheus) samples(t *testing.T, path string, args url.Values) []serie
 }
 
 func (p *prometheus) get(ctx context.Context, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/api/v1/"+path, nil)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := rig.Get(ctx, p.url+"/api/v1/"+path)
 	if err != nil {
 		return err
 	}
