@@ -27,6 +27,7 @@ type journey struct {
 	home             Canary
 	places           []Canary // all but the home
 	otp              string
+	answered         int64 // the last fix, Unix ms
 }
 
 // home is the n-th: far from each other, in digits that nothing else prints.
@@ -60,6 +61,11 @@ func (j *journey) post(t *testing.T, verb, body string) reply {
 func (j *journey) fix(t *testing.T, name string, north, east float64, more string) reply {
 	t.Helper()
 	at := j.place(name, north, east)
+	// Of two fixes in one millisecond of the store's clock the second is stale.
+	for time.Now().UnixMilli() <= j.answered {
+		time.Sleep(100 * time.Microsecond)
+	}
+	defer func() { j.answered = time.Now().UnixMilli() }()
 	return j.house.ask(t, j.trainer, "POST", "/admin/location-tracking/journey/updates",
 		fmt.Sprintf(`{"sessionId":%q,"latitude":%.7f,"longitude":%.7f%s}`, j.id, at.Lat, at.Lng, more))
 }
