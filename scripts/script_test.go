@@ -83,6 +83,15 @@ func fixText(said string, atMS, recordedMS int64) string {
 	return said + " " + ms(atMS-startMS) + " " + ms(recordedMS-startMS)
 }
 
+// message is what update.lua publishes: seq, started, arriving, and the fields
+// to, fix and mark.
+func message(seq, started int64, arriving, fix, mark string) string {
+	return strings.Join([]string{ms(seq), ms(started), arriving, destination(sessions.Car, home), fix, mark}, " ")
+}
+
+// movingMark is the mark that moving gets from its fix.
+const movingMark = "595000 12.9790452 77.5929284 100 594000 0 0"
+
 // told are the fields that this test speaks of. All others are the judgement's
 // memory, which geo.Judge specifies and other tests compare.
 var told = []string{"started", "ended", "to", "fence", "seq", "tat", "fix", "trainer", "student"}
@@ -181,7 +190,7 @@ func rows() []row {
 				"fix": fixText("12.9786000 77.5929284 10.0 36.0 180.0", nowMS, nowMS-1000),
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: ms(nowMS),
+			ttl: 300_000, told: message(nowMS, startMS, "0", fixText("12.9786000 77.5929284 10.0 36.0 180.0", nowMS, nowMS-1000), movingMark),
 		},
 		{
 			script: "update", name: "stored/first_and_near_the_hour", before: opened.with(hash{"started": ms(nowMS - hourMS + 2000)}),
@@ -190,7 +199,7 @@ func rows() []row {
 				"fix": "12.9790452 77.5929284 10.0 - - " + ms(hourMS-2000) + " -",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 2000, told: ms(nowMS),
+			ttl: 2000, told: message(nowMS, nowMS-hourMS+2000, "0", "12.9790452 77.5929284 10.0 - - 3598000 -", "3598000 12.9790452 77.5929284 100 - 0 0"),
 		},
 		{
 			script: "update", name: "stored/arriving", before: opened,
@@ -200,7 +209,7 @@ func rows() []row {
 				"fix": fixText("12.9763472 77.5929284 10.0 - -", nowMS, 0), "fence": "",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: ms(nowMS),
+			ttl: 300_000, told: message(nowMS, startMS, "1", fixText("12.9763472 77.5929284 10.0 - -", nowMS, 0), "600000 12.9763472 77.5929284 100 - 0 0"),
 		},
 
 		{script: "meta", name: "new", reply: []any{1}, after: hash{"trainer": trainer, "student": student}, ttl: 300_000},
@@ -280,7 +289,7 @@ func (b *bench) prepare(t *testing.T, key, channel string, state hash) hash {
 		reply, err := b.eval(t, key, channel, fix)
 		require.NoError(t, err)
 		require.EqualValues(t, 8, reply[0])
-		b.requireTold(t, channel, ms(nowMS-5000))
+		b.requireTold(t, channel, message(nowMS-5000, startMS, "0", state["fix"], movingMark))
 		b.forget(channel)
 	}
 	b.set(t, key, state)
@@ -362,6 +371,45 @@ func (b *bench) requireTold(t *testing.T, channel, want string) {
 		return len(heard) > 0 && heard[len(heard)-1] == "barrier"
 	}, 10*time.Second, 100*time.Microsecond)
 	assert.Equal(t, strings.TrimSpace(want+" barrier"), strings.Join(heard, " "))
+}
+
+// What a stored fix publishes is what a read of the hash would find, at every
+// step of a journey that passes marks, is thrown back on its track, and arrives.
+func TestScripts_message(t *testing.T) {
+	t.Parallel()
+	spawntest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		b := newBench(t, url)
+		ref := newRef()
+		key, channel := journeyKey(ref), liveChannel(ref)
+		require.NoError(t, b.feed.Do(t.Context(), b.feed.B().Ssubscribe().Channel(channel).Build()).Error())
+		b.set(t, key, opened)
+		marks, arrived := map[string]bool{}, false
+		for i := range int64(40) {
+			at := geo.Offset(home, 0, float64(max(0, 2000-60*i)))
+			if i > 20 && i < 25 {
+				at = geo.Offset(at, 90, 3000) // a rival's tale: refused twice, then the track
+			}
+			fix := row{script: "update", args: map[int]string{
+				2: ms(startMS + 5000*i), 3: string(at.AppendLat(nil)), 4: string(at.AppendLng(nil)), 10: geo.CellOf(at),
+			}}
+			reply, err := b.eval(t, key, channel, fix)
+			require.NoError(t, err)
+			want := ""
+			if reply[0] == int64(sessions.VerdictStored) {
+				h, err := do(t, b.client, "HGETALL", key).AsStrMap()
+				require.NoError(t, err)
+				arriving := ms(reply[5].(int64))
+				want = strings.Join([]string{h["seq"], h["started"], arriving, h["to"], h["fix"], h["mark"]}, " ")
+				require.Len(t, strings.Fields(want), 20)
+				marks[h["mark"]], arrived = true, arrived || arriving == "1"
+			}
+			b.requireTold(t, channel, want)
+			b.forget(channel)
+		}
+		require.Greater(t, len(marks), 3, "it has passed marks")
+		require.True(t, arrived)
+	})
 }
 
 func (b *bench) forget(channel string) {
