@@ -61,6 +61,11 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 			return sessions.Snapshot{}, fmt.Errorf("%s: %w", latestFields[i], err)
 		}
 	}
+	return journeyOf(&text)
+}
+
+// journeyOf reads the fields of latestFields; one that is not there is empty.
+func journeyOf(text *[hashFields]string) (sessions.Snapshot, error) {
 	if text[hashSeq] == "" {
 		return sessions.Snapshot{}, nil
 	}

@@ -13,9 +13,11 @@ import (
 // has just watched: a student's next poll comes within seconds, so leaving is
 // lazy.
 //
-// A publish carries nothing that is needed: whatever is lost while a channel
-// has no feed costs a wait, never data, and whoever waits on it is woken to
-// read again as soon as it has one.
+// A publish carries what a reader would read, which spares the read; but
+// nothing that is needed: whatever is lost while a channel has no feed costs a
+// wait, never data, and whoever waits on it is woken to read again as soon as
+// it has one. What was heard counts only while the connection it came by stands,
+// for on that nothing is lost in between.
 type watcher struct {
 	nodes *nodes
 	log   *slog.Logger
@@ -32,8 +34,12 @@ type subscription struct {
 	entries   map[*entry]struct{}
 	confirmed chan struct{} // closed when the server has confirmed, or could not
 	idleSince time.Time
-	on        *link // the connection that has it; nil: none
+	on        *link  // the connection that has it; nil: none
+	heard     *heard // the last message on that connection; nil: none that says enough
 }
+
+// leave forgets the connection, and what was heard on it.
+func (s *subscription) leave() { s.on, s.heard = nil, nil }
 
 type entry struct{ wake func() }
 
@@ -141,7 +147,7 @@ func (w *watcher) due(l *link, before time.Time) (lacking map[string]*subscripti
 		mine := w.nodes.at(sub.slot) == l.node
 		switch forgotten := len(sub.entries) == 0 && sub.idleSince.Before(before); {
 		case sub.on == l && (forgotten || !mine):
-			sub.on = nil
+			sub.leave()
 			idle = append(idle, channel)
 			if forgotten {
 				delete(w.subs, channel)
@@ -161,7 +167,7 @@ func (w *watcher) lost(l *link) {
 	defer w.mu.Unlock()
 	for _, sub := range w.subs {
 		if sub.on == l {
-			sub.on = nil
+			sub.leave()
 		}
 	}
 }
@@ -173,7 +179,7 @@ func (w *watcher) unasked(channel string, f *feed, l *link) {
 	sub := w.subs[channel]
 	taken := sub != nil && sub.on == l
 	if taken {
-		sub.on = nil
+		sub.leave()
 	}
 	w.mu.Unlock()
 	if taken {
@@ -182,12 +188,39 @@ func (w *watcher) unasked(channel string, f *feed, l *link) {
 	}
 }
 
+// hear takes a message: what it tells, and that it came.
+func (w *watcher) hear(l *link, channel, message string) {
+	h := hear(message)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sub := w.subs[channel]; sub != nil {
+		sub.heard = nil
+		if sub.on == l { // else it is not yet, or no more, the one whose messages count
+			sub.heard = h
+		}
+		sub.wake()
+	}
+}
+
 func (w *watcher) wake(channel string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if sub := w.subs[channel]; sub != nil {
-		for e := range sub.entries {
-			e.wake()
-		}
+		sub.wake()
+	}
+}
+
+func (w *watcher) heard(channel string) *heard {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sub := w.subs[channel]; sub != nil {
+		return sub.heard
+	}
+	return nil
+}
+
+func (s *subscription) wake() {
+	for e := range s.entries {
+		e.wake()
 	}
 }

@@ -34,6 +34,12 @@ type Live interface {
 	// nothing of it: not started, expired, or the store lost its memory.
 	Latest(ctx context.Context, ref Ref) (Snapshot, error)
 
+	// Heard is Latest without asking: what the last wake-up told, where it told
+	// all and nothing can have been missed since. It is as good as a read for
+	// whoever watches ref since before the call, and may be a message behind; it
+	// leaves out ReanchoredAt. False where a read is needed.
+	Heard(ref Ref) (Snapshot, bool)
+
 	// End removes the journey's coordinates, leaves a mark without any, and
 	// wakes the watchers. Repeating it changes nothing, and so does ending a
 	// journey older than the one known. With a journey that never started it
@@ -43,7 +49,7 @@ type Live interface {
 
 	// Watch calls wake, which must not block, after every change to ref from
 	// the moment Watch returns until stop is called; and also whenever changes
-	// may have been missed. A wake carries nothing: read again.
+	// may have been missed. A wake carries nothing: read again, or ask Heard.
 	Watch(ctx context.Context, ref Ref, wake func()) (stop func(), err error)
 
 	// Meta reads the parties of a session as last set; false when unknown.

@@ -122,16 +122,21 @@ func (v View) ETASeconds() *int64 {
 	return &seconds
 }
 
-// Ref finds where a session's journey lives, for a caller who may see it. One
-// round trip to the live store; a session that it does not know is asked of the
-// repository, at a bounded rate per caller where that was for nothing.
+// Ref finds where a session's journey lives, for a caller who may see it. No
+// round trip for a session that was asked for lately, else one to the live
+// store; a session that it does not know is asked of the repository, at a
+// bounded rate per caller where that was for nothing.
 // Errors: SessionNotFound, Forbidden, RateLimited, DatabaseUnavailable.
 func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
-	meta, known, err := s.live.Meta(ctx, id)
-	if err != nil || !known {
-		if meta, err = s.metaFor(ctx, c, id); err != nil {
-			return Ref{}, err
+	meta, known := s.parties.get(id, s.opts.Now())
+	if !known {
+		var err error
+		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known {
+			if meta, err = s.metaFor(ctx, c, id); err != nil {
+				return Ref{}, err
+			}
 		}
+		s.parties.put(id, meta, s.opts.Now())
 	}
 	if !meta.HasParty(c) {
 		return Ref{}, errNotParty
@@ -162,17 +167,25 @@ func (s *Service) metaFor(ctx context.Context, c Caller, id ID) (Meta, error) {
 // live store has forgotten is put back first, so that every reader and every
 // gateway sees the same version. Errors: SessionNotFound, DatabaseUnavailable.
 func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
-	view, err := s.Look(ctx, ref)
+	view, err := s.read(ctx, ref)
 	if err == nil && view.Degraded {
 		return s.degraded(ctx, ref)
 	}
 	return view, err
 }
 
-// Look is View for somebody who waits for a change. While the live store is
+// Look is View for somebody who watches for a change, and what the last one
+// told is enough for that: no round trip, as a rule. While the live store is
 // away there is none to be seen, so it answers Degraded and asks nobody else:
 // an outage must not turn every waiting student into a query.
 func (s *Service) Look(ctx context.Context, ref Ref) (View, error) {
+	if snap, ok := s.live.Heard(ref); ok {
+		return s.view(ref, snap), nil
+	}
+	return s.read(ctx, ref)
+}
+
+func (s *Service) read(ctx context.Context, ref Ref) (View, error) {
 	snap, err := s.together.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
 		snap, err := s.live.Latest(ctx, ref)
 		if err == nil && !snap.Known {
@@ -186,7 +199,11 @@ func (s *Service) Look(ctx context.Context, ref Ref) (View, error) {
 	case err != nil:
 		return View{}, err
 	}
-	return View{Ref: ref, Snapshot: snap, detour: s.opts.Detour}, nil
+	return s.view(ref, snap), nil
+}
+
+func (s *Service) view(ref Ref, snap Snapshot) View {
+	return View{Ref: ref, Snapshot: snap, detour: s.opts.Detour}
 }
 
 func (s *Service) forgotten(ctx context.Context, ref Ref) (Snapshot, error) {

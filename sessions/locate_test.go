@@ -158,19 +158,43 @@ func TestService_lookups(t *testing.T) {
 		l := countLookups(t, func(l sessions.Live) sessions.Live { return away{l} }) // so each read is a look-up
 		admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
 		student := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
-		s, _, err := l.Create(t.Context(), admin, sessions.Booking{TrainerID: sessions.NewID(), StudentID: student.ID, Home: geo.MustPoint(52, 5)})
-		require.NoError(t, err)
-		for range 100 {
-			_, err := l.Ref(t.Context(), student, s.ID)
+		booked := func() sessions.ID {
+			s, _, err := l.Create(t.Context(), admin, sessions.Booking{TrainerID: sessions.NewID(), StudentID: student.ID, Home: geo.MustPoint(52, 5)})
+			require.NoError(t, err)
+			return s.ID
+		}
+		known := booked()
+		for id := known; l.repo.reads.Load() < 100; id = booked() {
+			_, err := l.Ref(t.Context(), student, id)
 			require.NoError(t, err)
 		}
 		stranger := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
 		for range 10 {
-			_, err := l.Ref(t.Context(), stranger, s.ID)
+			_, err := l.Ref(t.Context(), stranger, booked())
 			require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
 		}
-		_, err = l.Ref(t.Context(), stranger, s.ID)
+		_, err := l.Ref(t.Context(), stranger, booked())
 		require.Equal(t, sessions.RateLimited, sessions.CodeOf(err), "somebody else's session is nothing, too")
+		_, err = l.Ref(t.Context(), stranger, known)
+		require.Equal(t, sessions.Forbidden, sessions.CodeOf(err), "whose that is need not be looked up")
+	})
+	t.Run("of_what_was_asked_for_lately_are_none", func(t *testing.T) {
+		t.Parallel()
+		l := countLookups(t, func(l sessions.Live) sessions.Live { return away{l} })
+		student := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+		s, _, err := l.Create(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin},
+			sessions.Booking{TrainerID: sessions.NewID(), StudentID: student.ID, Home: geo.MustPoint(52, 5)})
+		require.NoError(t, err)
+		for range 100 {
+			ref, err := l.Ref(t.Context(), student, s.ID)
+			require.NoError(t, err)
+			require.Equal(t, sessions.Ref{TrainerID: s.TrainerID, SessionID: s.ID}, ref)
+		}
+		require.EqualValues(t, 1, l.repo.reads.Load())
+		l.now = l.now.Add(5 * time.Minute)
+		_, err = l.Ref(t.Context(), student, s.ID)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, l.repo.reads.Load(), "not for ever")
 	})
 	t.Run("of_admins_are_not_counted", func(t *testing.T) {
 		t.Parallel()

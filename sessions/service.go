@@ -25,7 +25,8 @@ type Service struct {
 	slow   *CallerLimit // looks into the repository, see lookUp
 	voices *CallerLimit // see heard
 
-	together together // the reads of Look
+	parties  parties  // of the sessions that Ref was asked for lately
+	together together // the reads of Look and View
 
 	sighted chan sighted // suspicions on their way to Report
 }

@@ -59,6 +59,7 @@ func Run(t *testing.T, open Open) {
 		{"Latest", latestTests},
 		{"Version", versionTests},
 		{"Watch", watchTests},
+		{"Heard", heardTests},
 		{"Meta", metaTests},
 		{"Race", raceTests},
 	} {

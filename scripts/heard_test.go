@@ -1,0 +1,123 @@
+package scripts
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/scripts/spawn"
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+)
+
+// driven is a journey that is watched, with one fix, which has been heard.
+func driven(t *testing.T, s *Store) sessions.Ref {
+	t.Helper()
+	j := sessions.Journey{Ref: newRef(), Home: home, Mode: sessions.Car, StartedAt: time.Now()}
+	opened, err := s.Open(t.Context(), j)
+	require.NoError(t, err)
+	require.True(t, opened)
+	w := watch(t, s, j.Ref)
+	receipt, err := s.Publish(t.Context(), j.Ref, sessions.Fix{Point: geo.Offset(home, 0, 500)})
+	require.NoError(t, err)
+	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
+	w.requireWoken(t, 1)
+	return j.Ref
+}
+
+func TestStore_Heard(t *testing.T) {
+	t.Parallel()
+	t.Run("what_is_read", func(t *testing.T) {
+		t.Parallel()
+		spawntest.Each(t, func(t *testing.T, url string) {
+			t.Parallel()
+			s := connected(t, Options{URL: url})
+			ref := driven(t, s)
+			want, err := s.Latest(t.Context(), ref)
+			require.NoError(t, err)
+			got, ok := s.Heard(ref)
+			require.True(t, ok)
+			require.Equal(t, want, got)
+		})
+	})
+	t.Run("not_for_long", func(t *testing.T) {
+		t.Parallel()
+		s := connected(t, Options{URL: spawntest.Valkey(t)})
+		ref := driven(t, s)
+		s.watch.mu.Lock()
+		sub := s.watch.subs[liveChannel(ref)]
+		sub.heard = &heard{snap: sub.heard.snap, at: time.Now().Add(-heardFor)}
+		s.watch.mu.Unlock()
+		_, ok := s.Heard(ref)
+		require.False(t, ok)
+	})
+	t.Run("not_by_a_connection_that_is_lost", func(t *testing.T) {
+		t.Parallel()
+		server := spawntest.Private(t, spawn.Valkey)
+		s := connected(t, Options{URL: server.URL()}, patient)
+		ref := driven(t, s)
+		before := s.watch.current()
+		killSubscriber(t, rawClient(t, server.URL()))
+		eventually(t, func() bool { l := s.watch.current(); return l != nil && l != before })
+		_, ok := s.Heard(ref)
+		require.False(t, ok, "what came meanwhile was missed")
+
+		// A message of the old one's that comes late.
+		s.watch.hear(before, liveChannel(ref), messageOf("1773480413589"))
+		_, ok = s.Heard(ref)
+		require.False(t, ok)
+	})
+	t.Run("not_after_a_channel_was_left", func(t *testing.T) {
+		t.Parallel()
+		s := connected(t, Options{URL: spawntest.Valkey(t)}, hasty)
+		ref := driven(t, s)
+		s.watch.mu.Lock()
+		for e := range s.watch.subs[liveChannel(ref)].entries {
+			delete(s.watch.subs[liveChannel(ref)].entries, e)
+		}
+		s.watch.mu.Unlock()
+		eventually(t, func() bool { _, ok := s.Heard(ref); return !ok })
+	})
+}
+
+// messageOf is a message as update.lua publishes it.
+func messageOf(seq string) string {
+	return seq + " 1773480000000 0 car 12.9763472 77.5929284 12.9786000 77.5929284 10.0 36.0 180.0 413589 412589 " +
+		"360000 12.9790452 77.5929284 100 - 9800 60000"
+}
+
+func TestHear(t *testing.T) {
+	t.Parallel()
+	h := hear(messageOf("1773480413590"))
+	require.NotNil(t, h)
+	assert.Equal(t, int64(1773480413590), h.snap.Version)
+	assert.True(t, h.snap.Known && h.snap.Active)
+	assert.False(t, h.snap.Arriving)
+	assert.Equal(t, sessions.Pace{MMS: 9800, OverMS: 60000}, h.snap.Pace)
+	assert.Equal(t, time.UnixMilli(1773480413589).UTC(), h.snap.Location.At)
+	assert.InDelta(t, 250.5, h.snap.DistanceM, 0.1)
+
+	whole := messageOf("1")
+	for end := range strings.LastIndexByte(whole, ' ') + 2 { // the last word cut short is another number
+		assert.Nil(t, hear(whole[:end]), whole[:end])
+	}
+	for _, text := range []string{"", " ", "x", "1773480413590", whole + " 1", " " + whole, messageOf("x"), messageOf("")} {
+		assert.Nil(t, hear(text), text)
+	}
+}
+
+// Whatever somebody publishes is read, or is nothing; it never panics.
+func FuzzHear(f *testing.F) {
+	f.Add(messageOf("1773480413590"))
+	f.Add("1773480413590")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, text string) {
+		if h := hear(text); h != nil && (!h.snap.Known || !h.snap.Active || h.snap.Location == nil) {
+			t.Errorf("half a journey: %+v", h.snap)
+		}
+	})
+}
