@@ -50,26 +50,25 @@ func (p Point) Lng() float64 { return p.lng }
 
 // AppendLat appends the latitude with seven decimals, the form it has in the
 // live store.
-func (p Point) AppendLat(b []byte) []byte { return strconv.AppendFloat(b, p.lat, 'f', 7, 64) }
+func (p Point) AppendLat(b []byte) []byte { return append7(b, p.lat) }
 
 // AppendLng appends the longitude with seven decimals.
-func (p Point) AppendLng(b []byte) []byte { return strconv.AppendFloat(b, p.lng, 'f', 7, 64) }
+func (p Point) AppendLng(b []byte) []byte { return append7(b, p.lng) }
 
-// round7 goes through the decimal form and not through math.Round(x*1e7)/1e7,
-// which can differ from it by one unit in the last place of the float.
+// round7 is the float nearest to deg in seven decimals, which is also what that
+// text is read as: a quotient of two integers that a float holds is rounded once.
 func round7(deg float64) float64 {
-	if deg == 0 {
-		return 0 // and never -0, which prints as "-0.0000000"
+	return math.Round(deg*1e7)/1e7 + 0 // and never -0, which prints as "-0.0000000"
+}
+
+// append7 is strconv.AppendFloat(b, deg, 'f', 7, 64) of what round7 has made,
+// at a quarter of the price.
+func append7(b []byte, deg float64) []byte {
+	n := int64(math.Round(deg * 1e7))
+	if n < 0 {
+		b, n = append(b, '-'), -n
 	}
-	v := math.Round(deg*1e7) / 1e7
-	if v == 0 {
-		return 0
-	}
-	var buf [24]byte
-	s := strconv.AppendFloat(buf[:0], v, 'f', 7, 64)
-	f, err := strconv.ParseFloat(string(s), 64)
-	if err != nil {
-		return v
-	}
-	return f
+	b = strconv.AppendInt(b, n/1e7, 10)
+	decimals := strconv.AppendInt(append(b, '.'), 1e7+n%1e7, 10)
+	return append(decimals[:len(b)+1], decimals[len(b)+2:]...) // without the 1 that kept the zeros
 }
