@@ -59,6 +59,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	ref sessions.Ref, wait time.Duration, seen *etags,
 ) error {
 	recordOf(c).waited = true
+	lighten(c)
 	var view sessions.View
 	a.work.rest() // the hub has bounds of its own
 	defer a.work.resume()
@@ -84,6 +85,16 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 		return err
 	default:
 		return notModified(c, view)
+	}
+}
+
+// lighten gives back what a request keeps while it only waits, and that the
+// answer does not need: the 8 KB into which it was read. Hertz has copied the
+// request out of them, all but a body, and does the same itself before it
+// answers; what the caller has sent behind the request stays.
+func lighten(c *app.RequestContext) {
+	if len(c.Request.Body()) == 0 {
+		_ = c.GetReader().Release() // never an error, by its code
 	}
 }
 

@@ -453,3 +453,36 @@ func TestLive_304_leaves_the_connection_usable(t *testing.T) {
 	assert.Equal(t, 2, strings.Count(string(text), "\r\n\r\n"), "%s", text)
 	assert.True(t, strings.HasSuffix(string(text), "\r\n\r\n"), "%s", text)
 }
+
+// A request that waits gives back the buffer that it was read into, but not
+// what came behind it, nor a body that nobody asked for.
+func TestLive_wait_keeps_what_is_sent_behind_it(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{"no_body": "", "body": "never read"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t, embedded)
+			v := h.atTheDoor(t)
+			seen := h.get(t, v.student, v.live("")).etag()
+			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.Addr().String())
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+			request := func(wait, extra string) string {
+				return "GET " + v.live(wait) + " HTTP/1.1\r\nHost: x\r\nAuthorization: bearer " + v.student +
+					"\r\nIf-None-Match: " + seen + "\r\nX-Request-Id: " + extra + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
+			}
+			_, err = io.WriteString(conn, request("&wait=1", "first")+"\r\n"+body+request("&wait=1", "second")+"\r\n"+body+
+				request("", "third")+"Connection: close\r\n\r\n"+body)
+			require.NoError(t, err)
+			text, err := io.ReadAll(conn)
+			require.NoError(t, err)
+			require.Equal(t, 3, strings.Count(string(text), "HTTP/1.1 304 Not Modified\r\n"), "%s", text)
+			for _, id := range []string{"first", "second", "third"} {
+				_, rest, ok := strings.Cut(string(text), "X-Request-Id: "+id+"\r\n")
+				require.True(t, ok, "%s in order in %s", id, text)
+				text = []byte(rest)
+			}
+		})
+	}
+}
