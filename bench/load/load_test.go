@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/bench/load/drive"
+	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
 	"doorstep/scripts/spawn"
 )
@@ -36,6 +37,9 @@ func run(t *testing.T, program *rig.Program, args ...string) string {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
+	facts, err := figures.ReadFacts(o.out, o.mode)
+	require.NoError(t, err)
+	assert.NotEmpty(t, facts)
 	return out.String()
 }
 
@@ -49,6 +53,7 @@ func TestLoad(t *testing.T) {
 		out := run(t, program, "-journeys", "30", "-duration", "4s", "-every", "2s", "-life", "6s", "-conns", "4")
 		assert.Contains(t, out, "| update 201 |")
 		assert.Contains(t, out, "| fix to eye |")
+		assert.Contains(t, out, "The events of the starts were waited for")
 	})
 	t.Run("flood", func(t *testing.T) {
 		out := run(t, program, "-mode", "flood", "-journeys", "200", "-duration", "1s", "-conns", "8")
@@ -56,15 +61,49 @@ func TestLoad(t *testing.T) {
 		assert.Contains(t, out, "| update 201 |")
 	})
 	t.Run("wake", func(t *testing.T) {
-		out := run(t, program, "-mode", "wake", "-journeys", "2", "-students", "100", "-duration", "3s")
+		out := run(t, program, "-mode", "wake", "-journeys", "2", "-students", "100", "-duration", "3s", "-opened", "-gateways", "2")
 		assert.Contains(t, out, "100 of 100 students saw the change.")
 	})
 	t.Run("idle", func(t *testing.T) {
-		assert.Contains(t, run(t, program, "-mode", "idle", "-journeys", "50", "-duration", "1s"), "for each of 50 waiting students")
+		assert.Contains(t, run(t, program, "-mode", "idle", "-journeys", "50", "-duration", "1s", "-opened"), "for each of 50 waiting students")
 	})
 	t.Run("flat", func(t *testing.T) {
-		assert.Contains(t, run(t, program, "-mode", "flat", "-journeys", "100", "-duration", "1s"), "| 100 |")
+		out := run(t, program, "-mode", "flat", "-journeys", "200", "-duration", "1s", "-opened")
+		assert.Contains(t, out, "| 100 |")
+		assert.Contains(t, out, "From 100 to 200 journeys")
 	})
+	t.Run("held", func(t *testing.T) {
+		out := run(t, program, "-mode", "held", "-journeys", "50", "-duration", "1s", "-opened", "-conns", "4")
+		assert.Contains(t, out, "| 30 |")
+		assert.Contains(t, out, "| 50 |")
+	})
+}
+
+func TestClimb(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, []int{100}, climb(100))
+	assert.Equal(t, []int{100, 100_000, 1000, 10_000, 100, 100_000, 100, 100_000}, climb(100_000), "both ends before, between and after")
+}
+
+// One bad step of three does not make an end.
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	at := func(journeys int, us float64) step {
+		return step{journeys: journeys, gateway: us - 10, valkey: 10, failures: 1}
+	}
+	facts, bars := growth([]step{at(100, 50), at(1000, 55), at(200, 52), at(100, 90), at(1000, 20), at(100, 49), at(1000, 56)})
+	assert.InDelta(t, 10, facts["growth_percent"], 1e-9)
+	assert.InDelta(t, 7, facts[figures.Failures], 0)
+	assert.InDelta(t, 1000, facts["most_journeys"], 0)
+	require.Len(t, bars, 3)
+	assert.Equal(t, figures.Bar{Name: "1000", Value: 55, Least: 20, Most: 56}, bars[2])
+}
+
+func TestHolds(t *testing.T) {
+	t.Parallel()
+	assert.True(t, holds(figures.Facts{figures.UpdateP99MS: 100}))
+	assert.False(t, holds(figures.Facts{figures.UpdateP99MS: 100.1}))
+	assert.False(t, holds(figures.Facts{figures.Failures: 1}))
 }
 
 func TestParse(t *testing.T) {
@@ -77,5 +116,8 @@ func TestParse(t *testing.T) {
 	assert.Zero(t, o.students)
 	_, err = parse([]string{"-gateways", "2", "-database=false"}, io.Discard)
 	require.Error(t, err)
+	o, err = parse([]string{"-gateways", "2", "-database=false", "-opened"}, io.Discard)
+	require.NoError(t, err)
+	assert.Zero(t, o.life, "what was not booked cannot end")
 	require.ErrorContains(t, load(t.Context(), []string{"-mode", "x", "-out", ""}, io.Discard, io.Discard), `no mode "x"`)
 }

@@ -7,7 +7,8 @@
 //	wake   many students wait; one change each at the same instant
 //	idle   what a waiting student costs in memory
 //	start  from the start of the process to its first 200
-//	flat   flood with 100, 1,000, 10,000 and 100,000 journeys: the cost of each update
+//	flat   flood with 100 journeys, -journeys, and what lies between: the cost of each update
+//	held   pace with more and more journeys, to -journeys: the most that are held
 //
 // A process has at most some 20,000 connections here (RLIMIT_NOFILE), so 50,000
 // students take -gateways 3; the generator splits itself.
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"doorstep/bench/load/drive"
+	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
 )
 
@@ -39,7 +41,8 @@ type options struct {
 	life               time.Duration
 	arrivals           float64
 	warmup, duration   time.Duration
-	database           bool
+	database, opened   bool
+	gateway            string
 	out                string
 	profile            bool
 	program            *rig.Program
@@ -49,7 +52,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.mode, "mode", "pace", "pace, flood, wake, idle, start or flat")
+	flags.StringVar(&o.mode, "mode", "pace", "pace, flood, wake, idle, start, flat or held")
 	flags.IntVar(&o.journeys, "journeys", 1000, "journeys at the same time")
 	flags.IntVar(&o.students, "students", -1, "students, shared among the journeys; -1: one each (flood and flat: none)")
 	flags.IntVar(&o.conns, "conns", 64, "connections that the phones share, as behind a load balancer; 0: one each")
@@ -62,6 +65,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.warmup, "warmup", 6*time.Second, "played, not measured; a pace needs more than -every")
 	flags.DurationVar(&o.duration, "duration", 10*time.Second, "measured")
 	flags.BoolVar(&o.database, "database", true, "sessions in PostgreSQL; false: in the gateway's memory")
+	flags.BoolVar(&o.opened, "opened", false, "open the journeys in the live store itself, without booking and start: many, soon; none ends")
+	flags.StringVar(&o.gateway, "gateway", "", "binary of the gateway; empty: it is built")
 	flags.StringVar(&o.out, "out", "bench/out/load", "folder of the report and its plots; empty for none")
 	flags.BoolVar(&o.profile, "profile", false, "take a CPU profile of the first gateway while measuring, into -out")
 	if err := flags.Parse(args); err != nil {
@@ -73,8 +78,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			o.students = 0
 		}
 	}
-	if !o.database && o.gateways > 1 {
-		return o, errors.New("several gateways share a database: -database")
+	if o.opened {
+		o.life = 0
+	}
+	if !o.database && !o.opened && o.gateways > 1 {
+		return o, errors.New("several gateways share a database: -database, or -opened")
 	}
 	return o, nil
 }
@@ -87,7 +95,7 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if modes[o.mode] == nil {
 		return fmt.Errorf("no mode %q", o.mode)
 	}
-	program, err := rig.Build(ctx)
+	program, err := rig.Built(ctx, o.gateway)
 	if err != nil {
 		return err
 	}
@@ -97,15 +105,18 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // mode is one kind of run: it prints its report to out and how far it is to
-// progress.
-type mode func(ctx context.Context, o options, out, progress io.Writer) error
+// progress, and returns what a program may want to know of the report.
+type mode func(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error)
 
-var modes = map[string]mode{"pace": pace, "flood": flood, "wake": wake, "idle": idle, "start": start, "flat": flat}
+var modes = map[string]mode{
+	"pace": pace, "flood": flood, "wake": wake, "idle": idle, "start": start, "flat": flat, "held": held,
+}
 
-// play runs the mode, whose report goes to a file, too.
+// play runs the mode, whose report and facts go to files, too.
 func play(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if o.out == "" {
-		return modes[o.mode](ctx, o, stdout, stderr)
+		_, err := modes[o.mode](ctx, o, stdout, stderr)
+		return err
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
@@ -114,5 +125,9 @@ func play(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(modes[o.mode](ctx, o, io.MultiWriter(stdout, file), stderr), file.Close())
+	facts, err := modes[o.mode](ctx, o, io.MultiWriter(stdout, file), stderr)
+	if err == nil {
+		err = facts.Save(o.out, o.mode)
+	}
+	return errors.Join(err, file.Close())
 }

@@ -13,10 +13,10 @@ import (
 const cityMPS = 40 / 3.6
 
 // pace plays journeys as phones and students do.
-func pace(ctx context.Context, o options, out, progress io.Writer) error {
+func pace(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
 	s, err := raise(ctx, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = s.close() }()
 	plan := drive.Plan{
@@ -26,18 +26,18 @@ func pace(ctx context.Context, o options, out, progress io.Writer) error {
 	}
 	result, costs, err := s.measure(ctx, o, plan, progress)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	report(out, o, plan, result, costs)
-	return draw(o, result)
+	s.report(out, o, plan, result, costs)
+	return figures.FactsOf(result, costs), draw(o, result)
 }
 
 // report is the Markdown of one run.
-func report(out io.Writer, o options, plan drive.Plan, r drive.Result, costs []figures.Cost) {
+func (s *stage) report(out io.Writer, o options, plan drive.Plan, r drive.Result, costs []figures.Cost) {
 	fmt.Fprintf(out, "## %s: %d journeys, %d students, %d gateways, %v\n\n", o.mode, o.journeys, o.students, o.gateways, o.duration)
 	fmt.Fprintf(out, "%s. Generator (%d processes), gateways, Valkey and PostgreSQL share it. Phones share %d connections (0: one each), "+
-		"each student has one, all over many loopback addresses. Latencies count from the instant a fix was due.\n\n",
-		figures.Machine(), len(plan.Split()), o.conns)
+		"each student has one, all over many loopback addresses. Latencies count from the instant a fix was due. %s.\n\n",
+		figures.Machine(), len(plan.Split()), o.conns, s.settled)
 	fmt.Fprintf(out, "Accepted: %.1f updates/s. Failures: %d. Overtaken before a student saw them: %d.\n",
 		float64(r.Accepted)/o.duration.Seconds(), r.Failures(), r.Unseen)
 	figures.Latencies(out, r.Latencies)

@@ -22,6 +22,8 @@ type stage struct {
 	gateways  []*rig.Gateway
 	processes figures.Processes
 	ends      rig.Ends
+	store     string // the live store's URL
+	settled   string // how the events of the starts were waited for, in words
 }
 
 // raise starts a Valkey, a PostgreSQL where it is wanted, and the gateways.
@@ -38,6 +40,7 @@ func (s *stage) raise(ctx context.Context, o options, settings []string) error {
 	if err != nil {
 		return err
 	}
+	s.store = url
 	settings = append(settings, "VALKEY_URL="+url, "LOG_LEVEL=warn")
 	if o.profile {
 		settings = append(settings, "PPROF=true")
@@ -103,14 +106,36 @@ func (s *stage) addresses() (addrs []string) {
 
 // measure plays a plan and returns what came of it and what it cost.
 func (s *stage) measure(ctx context.Context, o options, plan drive.Plan, progress io.Writer) (drive.Result, []figures.Cost, error) {
+	if o.opened {
+		plan.Store = s.store
+	}
 	profiled := make(chan error, 1)
-	result, costs, err := figures.Measure(ctx, o.mode, plan, s.processes, progress, func() {
-		go func() { profiled <- s.profile(ctx, o) }()
+	result, costs, err := figures.Measure(ctx, o.mode, plan, s.processes, progress, figures.Moments{
+		SetUp: func(ctx context.Context) error { return s.settle(ctx, o, progress) },
+		Begun: func() { go func() { profiled <- s.profile(ctx, o) }() },
 	})
 	if err != nil {
 		return result, nil, errors.Join(err, s.complaints())
 	}
 	return result, costs, <-profiled
+}
+
+// settle waits until the events of the starts have been carried, so that what is
+// measured is not the thousands of starts just before.
+func (s *stage) settle(ctx context.Context, o options, progress io.Writer) error {
+	if o.opened {
+		s.settled = "Journeys were opened in the live store itself, without booking and start"
+		return nil
+	}
+	fmt.Fprintf(progress, "\r\033[K%s: waiting for the events of the starts to be carried", o.mode)
+	began := time.Now()
+	carried, err := rig.AwaitCarried(ctx, s.gateways...)
+	took := time.Since(began).Round(time.Second)
+	s.settled = fmt.Sprintf("The events of the starts were waited for, %v, before the play began", took)
+	if !carried {
+		s.settled = fmt.Sprintf("The events of the starts were still being carried %v after the last start, when the play began", took)
+	}
+	return err
 }
 
 // complaints are what the gateways have logged, if anything.

@@ -17,10 +17,10 @@ const starts = 9
 
 // start measures from the start of the process to the first 200 of /readyz,
 // which is asked every 5 ms, and the memory of a gateway that nobody calls.
-func start(ctx context.Context, o options, out, progress io.Writer) error {
+func start(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
 	valkey, err := spawn.Start(ctx, spawn.Options{TCP: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = valkey.Stop() }()
 	var took []time.Duration
@@ -30,17 +30,17 @@ func start(ctx context.Context, o options, out, progress io.Writer) error {
 		began := time.Now()
 		g, err := o.program.Start(ctx, "VALKEY_URL="+valkey.URL())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		took = append(took, time.Since(began))
 		time.Sleep(time.Second) // for it to be idle
 		u, err := rig.UsageOf(g.PID())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		rss = append(rss, u.RSS)
 		if err := g.Stop(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	fmt.Fprint(progress, "\r\033[K")
@@ -50,5 +50,5 @@ func start(ctx context.Context, o options, out, progress io.Writer) error {
 	figures.Head(out, "", "least", "median", "most")
 	figures.Row(out, "start to first 200, ms", figures.MS(took[0]), figures.MS(took[starts/2]), figures.MS(took[starts-1]))
 	figures.Row(out, "idle RSS, MB", fmt.Sprintf("%.1f", mb(rss[0])), fmt.Sprintf("%.1f", mb(rss[starts/2])), fmt.Sprintf("%.1f", mb(rss[starts-1])))
-	return nil
+	return figures.Facts{"start_ms": took[starts/2].Seconds() * 1000, "idle_rss_mb": mb(rss[starts/2])}, nil
 }

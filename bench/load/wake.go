@@ -6,15 +6,16 @@ import (
 	"io"
 
 	"doorstep/bench/load/drive"
+	"doorstep/bench/load/figures"
 )
 
 // wake lets students wait and then changes every journey at one instant. With
 // fewer journeys than students it is those of one journey who wake together.
-func wake(ctx context.Context, o options, out, progress io.Writer) error {
+func wake(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
 	// One caller may hold few waits open; here a student stands for many.
 	s, err := raise(ctx, o, append([]string{"MAX_WAITS_PER_CALLER=1000000"}, unlimited...)...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = s.close() }()
 	plan := drive.Plan{
@@ -23,9 +24,12 @@ func wake(ctx context.Context, o options, out, progress io.Writer) error {
 	}
 	result, costs, err := s.measure(ctx, o, plan, progress)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	report(out, o, plan, result, costs)
-	fmt.Fprintf(out, "%d of %d students saw the change.\n", result.Latencies[drive.Sight].TotalCount(), o.students)
-	return draw(o, result)
+	s.report(out, o, plan, result, costs)
+	saw := result.Latencies[drive.Sight].TotalCount()
+	fmt.Fprintf(out, "%d of %d students saw the change.\n", saw, o.students)
+	facts := figures.FactsOf(result, costs)
+	facts["students"], facts["students_who_saw"] = float64(o.students), float64(saw)
+	return facts, draw(o, result)
 }

@@ -169,7 +169,7 @@ func (b *bench) turn(ctx context.Context, what string, p peer, rate time.Duratio
 	defer func() { err = errors.Join(err, s.stop()) }()
 	plan.Updates, plan.Watches = []string{s.listen}, []string{s.listen}
 	servers := figures.Processes{"server": s.pids(), "valkey": {valkey.Process().Pid}}
-	t.result, t.costs, err = figures.Measure(ctx, what, plan, servers, b.progress, func() {})
+	t.result, t.costs, err = figures.Measure(ctx, what, plan, servers, b.progress, figures.Moments{})
 	t.took = plan.Duration
 	return t, err
 }

@@ -9,8 +9,17 @@ import (
 	"strings"
 )
 
-// Program is the gateway's binary, built for this run.
+// Program is the gateway's binary.
 type Program struct{ dir, path string }
+
+// Built is a binary that is there already; Remove leaves it. With no path it is
+// Build.
+func Built(ctx context.Context, path string) (*Program, error) {
+	if path == "" {
+		return Build(ctx)
+	}
+	return &Program{path: path}, nil
+}
 
 // Build builds the gateway of this module into a fresh folder. Remove it.
 func Build(ctx context.Context) (*Program, error) {
@@ -27,8 +36,12 @@ func Build(ctx context.Context) (*Program, error) {
 	return p, nil
 }
 
-// Remove deletes the binary.
-func (p *Program) Remove() { _ = os.RemoveAll(p.dir) }
+// Remove deletes what Build has built.
+func (p *Program) Remove() {
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir)
+	}
+}
 
 // Run runs a command of the gateway to its end, such as "migrate".
 func (p *Program) Run(ctx context.Context, settings []string, args ...string) error {

@@ -2,8 +2,11 @@ package rig
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -49,6 +52,13 @@ func TestGateway(t *testing.T) {
 	require.NoError(t, err)
 	assert.InDelta(t, 1, stored, 0)
 
+	carried, err := AwaitCarried(ctx, g)
+	require.NoError(t, err)
+	assert.True(t, carried)
+	taken, err := g.Metric(ctx, `doorstep_event_publish_delay_seconds_count{relay="bus"}`)
+	require.NoError(t, err)
+	assert.Positive(t, taken, "else there was nothing to wait for")
+
 	require.NoError(t, g.Stop(ctx), "exit code 0")
 	assert.Contains(t, g.Log(), "serving")
 	assert.Equal(t, "no answer", j.Stop(ctx, g.URL()).Label())
@@ -71,4 +81,45 @@ func TestUsageOf(t *testing.T) {
 	assert.Positive(t, u.FDs)
 	_, err = UsageOf(1 << 30)
 	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// A gateway whose events stay where they are is waited for until the context
+// ends, and no longer.
+func TestAwaitCarried_stuck(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(out, "doorstep_outbox_waiting{relay=\"bus\"} 1\n")
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+	}))
+	defer server.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	carried, err := AwaitCarried(ctx, &Gateway{MetricsURL: server.URL})
+	require.NoError(t, err)
+	assert.False(t, carried)
+	server.Close()
+	_, err = AwaitCarried(t.Context(), &Gateway{MetricsURL: server.URL})
+	require.Error(t, err, "there is nobody to ask")
+}
+
+func TestSum(t *testing.T) {
+	t.Parallel()
+	text := "# HELP a b\na{x=\"1 2\"} 1\na{x=\"3\"} 2.5\na_more 7\nb 9\na\n"
+	assert.InDelta(t, 3.5, sum(text, "a"), 0)
+	assert.InDelta(t, 9, sum(text, "b"), 0)
+	assert.Zero(t, sum(text, "c"))
+}
+
+func TestBuilt(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "gateway")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	p, err := Built(t.Context(), path)
+	require.NoError(t, err)
+	p.Remove()
+	assert.FileExists(t, path, "it is not ours to remove")
 }

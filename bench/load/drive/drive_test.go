@@ -35,6 +35,14 @@ func TestPlan_Split(t *testing.T) {
 	assert.Len(t, Plan{Journeys: 10, Conns: 1}.Split(), 1)
 }
 
+func TestPlan_validate(t *testing.T) {
+	t.Parallel()
+	p := Plan{Updates: []string{"a"}, Journeys: 1, Way: Pace, Every: time.Second, Store: "redis://a"}
+	require.NoError(t, p.validate())
+	p.Life = time.Minute
+	require.ErrorContains(t, p.validate(), "cannot end")
+}
+
 // trickle is a connection that gives a byte at a time.
 type trickle struct {
 	net.Conn

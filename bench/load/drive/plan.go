@@ -31,6 +31,12 @@ type Plan struct {
 	Updates []string // host:port that fixes and changes of a journey go to, in turns
 	Watches []string // host:port that students go to, in turns; may be the same
 
+	// Store is the URL of a live store in which journeys are opened straight, with
+	// no booking and no start, which take a gateway and its database fifty times as
+	// long: where the journeys must be many and their beginning is not what is
+	// measured. Empty: they are booked and started, as in life.
+	Store string
+
 	Journeys int // at the same time
 	First    int // number of the first one among all processes'
 	Conns    int // connections that the phones share, as behind a load balancer; 0: one each
@@ -54,6 +60,8 @@ func (p Plan) validate() error {
 		return errors.New("drive: a plan without addresses")
 	case p.Journeys <= 0:
 		return errors.New("drive: a plan without journeys")
+	case p.Store != "" && p.Life > 0:
+		return errors.New("drive: a journey that was not booked cannot end")
 	case p.Way == Pace && p.Every <= 0:
 		return errors.New("drive: a pace without a period")
 	case p.SpeedMPS < 0 || p.SpeedMPS > 33:

@@ -32,8 +32,9 @@ var names = []string{Update, Service, Late, Sight, SightOK, Starting, Ending, Bo
 
 const (
 	callWithin = 10 * time.Second
-	// clerks book and start journeys before the run.
-	clerks = 16
+	// clerks book and start journeys before the run; openers open them in the live
+	// store itself, in whose pipeline they share trips.
+	clerks, openers = 16, 256
 	// tries bounds how often one journey is begun before the run.
 	tries = 5
 	// gates bounds how many students connect at a time.
@@ -72,27 +73,41 @@ func newPlay(plan Plan) (*play, error) {
 	return p, err
 }
 
-// prepare books and starts every journey. The first fix is the run's: a phone's
-// schedule begins with it.
+// prepare begins every journey. The first fix is the run's: a phone's schedule
+// begins with it.
 func (p *play) prepare(ctx context.Context) error {
 	p.journeys = make([]*journey, p.plan.Journeys)
+	if p.plan.Store != "" {
+		return p.openAll(ctx)
+	}
+	return p.each(clerks, func(c int) (func(*journey) error, func()) {
+		w := p.phoneWire(c)
+		return func(j *journey) error {
+			err := p.begin(ctx, w, j, time.Now())
+			for try := 1; err != nil && try < tries && sleep(ctx, retry); try++ {
+				err = p.begin(ctx, w, j, time.Now()) // counted, and it is not what is measured
+			}
+			return err
+		}, w.close
+	})
+}
+
+// each makes every journey, shared among so many workers, and lets its worker
+// begin it. Worker c is made by hire, with how to dismiss it.
+func (p *play) each(workers int, hire func(c int) (begin func(*journey) error, dismiss func())) error {
 	var group errgroup.Group
-	for c := range clerks {
+	for c := range workers {
 		group.Go(func() error {
-			w := p.phoneWire(c)
-			defer w.close()
-			for i := c; i < len(p.journeys); i += clerks {
+			begin, dismiss := hire(c)
+			defer dismiss()
+			for i := c; i < len(p.journeys); i += workers {
 				j, err := newJourney(p.plan.First + i)
 				if err != nil {
 					return err
 				}
 				j.watched = i < p.plan.Watchers
 				p.journeys[i] = j
-				err = p.begin(ctx, w, j, time.Now())
-				for try := 1; err != nil && try < tries && sleep(ctx, retry); try++ {
-					err = p.begin(ctx, w, j, time.Now()) // counted, and it is not what is measured
-				}
-				if err != nil {
+				if err := begin(j); err != nil {
 					return err
 				}
 				p.setup.Add(1)

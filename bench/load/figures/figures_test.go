@@ -64,6 +64,13 @@ func TestLatencies(t *testing.T) {
 	assert.NotContains(t, out.String(), "never")
 }
 
+func TestNumber(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[float64]string{0: "0", 0.5: "0.5", 3.14159: "3.14", 99.94: "99.9", 314.159: "314", 31_415.9: "31,416", 1_234_567: "1,234,567"} {
+		assert.Equal(t, want, Number(v))
+	}
+}
+
 func TestDraw(t *testing.T) {
 	t.Parallel()
 	h := drive.NewHistogram()

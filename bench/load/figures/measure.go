@@ -10,10 +10,16 @@ import (
 	"doorstep/bench/load/drive"
 )
 
+// Moments are what Measure calls meanwhile; nil: nothing.
+type Moments struct {
+	SetUp func(ctx context.Context) error // every journey has begun and every student waits; the play begins after it
+	Begun func()                          // the measuring begins
+}
+
 // Measure plays a plan and returns what came of it and what each part took
 // meanwhile: the given processes, the generators, and the PostgreSQL that this
-// process has started. Begun is called as the measuring begins.
-func Measure(ctx context.Context, what string, plan drive.Plan, servers Processes, progress io.Writer, begun func()) (drive.Result, []Cost, error) {
+// process has started.
+func Measure(ctx context.Context, what string, plan drive.Plan, servers Processes, progress io.Writer, at Moments) (drive.Result, []Cost, error) {
 	d, err := drive.Start(ctx, what, plan, progress)
 	if err != nil {
 		return drive.Result{}, nil, err
@@ -24,11 +30,18 @@ func Measure(ctx context.Context, what string, plan drive.Plan, servers Processe
 		parts["postgresql"] = database
 	}
 	maps.Copy(parts, servers)
+	if at.SetUp != nil {
+		if err := at.SetUp(ctx); err != nil {
+			return drive.Result{}, nil, err
+		}
+	}
 	var before Sample
 	var failed error
 	result, err := d.Play(ctx, func() {
 		before, failed = parts.Sample()
-		begun()
+		if at.Begun != nil {
+			at.Begun()
+		}
 	})
 	if err = errors.Join(err, failed); err != nil {
 		return result, nil, err

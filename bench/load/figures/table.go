@@ -27,6 +27,19 @@ func Head(w io.Writer, names ...string) {
 	fmt.Fprintf(w, "\n| %s |\n|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
 }
 
+// Number writes a positive number as people read it: three digits at least, and
+// a comma between thousands. 3.14, 31.4, 314, 31,416.
+func Number(v float64) string {
+	if v < 100 {
+		return fmt.Sprintf("%.3g", v)
+	}
+	text := fmt.Sprintf("%.0f", v)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}
+
 // MS is a duration in milliseconds, two digits after the point.
 func MS(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond)) }
 
