@@ -86,29 +86,52 @@ func (f findings) write(w io.Writer, o options) {
 		figures.Row(w, r.peer.name, r.peer.what, between(r.spread(turn.rate)), between(r.spread(turn.perUpdate)),
 			between(r.spread(quantile(50))), between(r.spread(quantile(99))), between(r.spread(refused)))
 	}
-	f.targets(w)
+	f.writeRatios(w)
 	f.writePaced(w, o)
 }
 
 func between(least, median, most float64) string {
-	return fmt.Sprintf("%.4g (%.4g–%.4g)", median, least, most)
+	return fmt.Sprintf("%s (%s–%s)", figures.Number(median), figures.Number(least), figures.Number(most))
 }
 
-// targets are the ratios that were asked for.
-func (f findings) targets(w io.Writer) {
-	ours, express, least := f.find(doorstep), f.find(reviewed), f.find(floor)
-	figures.Head(w, "target", "measured", "")
-	verdict := func(name string, got float64, met bool) {
-		figures.Row(w, name, fmt.Sprintf("%.2f", got), map[bool]string{true: "pass", false: "MISS"}[met])
+// beside is Doorstep's median in another's, of the same turns.
+type beside struct {
+	key       string // in the facts' names
+	peer      *row
+	rate, cpu float64
+}
+
+// ratios are those of Doorstep and each peer; of Express the form that serves it
+// best.
+func (f findings) ratios() (all []beside) {
+	ours := f.find(doorstep)
+	for _, p := range []struct{ key, name string }{
+		{"express", reviewed}, {"go", inGo}, {"floor", floor}, {"scripted_floor", scripted},
+	} {
+		if peer := f.find(p.name); peer != nil {
+			all = append(all, beside{
+				key: p.key, peer: peer,
+				rate: ours.median(turn.rate) / peer.median(turn.rate), cpu: ours.median(turn.perUpdate) / peer.median(turn.perUpdate),
+			})
+		}
 	}
-	if express != nil {
-		got := ours.median(turn.rate) / express.median(turn.rate)
-		verdict("accepted updates/s, at least 7 times "+express.peer.name, got, got >= 7)
-		got = express.median(turn.perUpdate) / ours.median(turn.perUpdate)
-		verdict("CPU per accepted update, at most a sixth of "+express.peer.name+": times less", got, got >= 6)
+	return all
+}
+
+// facts are the ratios: updates_by_… and cpu_by_….
+func (f findings) facts() figures.Facts {
+	facts := figures.Facts{}
+	for _, b := range f.ratios() {
+		facts["updates_by_"+b.key], facts["cpu_by_"+b.key] = b.rate, b.cpu
 	}
-	got := ours.median(turn.rate) / least.median(turn.rate)
-	verdict("accepted updates/s, at least 0.85 of "+least.peer.name, got, got >= 0.85)
+	return facts
+}
+
+func (f findings) writeRatios(w io.Writer) {
+	figures.Head(w, "Doorstep's median", "accepted updates/s, times", "CPU per update, times")
+	for _, b := range f.ratios() {
+		figures.Row(w, "beside "+b.peer.peer.name, fmt.Sprintf("%.2f", b.rate), fmt.Sprintf("%.3f", b.cpu))
+	}
 }
 
 // writePaced is the table of the paced round.

@@ -32,6 +32,7 @@ type options struct {
 	pacedFor         time.Duration
 	database         bool
 	node, out        string
+	gatewayPath      string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -47,6 +48,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.pacedFor, "paced-for", 20*time.Second, "of the paced round; 0: none")
 	flags.BoolVar(&o.database, "database", true, "Doorstep's sessions in PostgreSQL; false: in its memory")
 	flags.StringVar(&o.node, "node", "bench/peers/express", "folder of the peers on node")
+	flags.StringVar(&o.gatewayPath, "gateway", "", "binary of the gateway; empty: it is built")
 	flags.StringVar(&o.out, "out", "bench/out/peers", "folder of the report and its plots; empty for none")
 	return o, flags.Parse(args)
 }
@@ -67,7 +69,7 @@ func compare(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 		return err
 	}
 	b := &bench{options: o, nodeDir: o.node, progress: stderr}
-	if b.gateway, err = rig.Build(ctx); err != nil {
+	if b.gateway, err = rig.Built(ctx, o.gatewayPath); err != nil {
 		return err
 	}
 	defer b.gateway.Remove()
@@ -107,7 +109,7 @@ func (f findings) publish(o options, stdout io.Writer) error {
 		return err
 	}
 	f.write(file, o)
-	return errors.Join(file.Close(), f.draw(o.out))
+	return errors.Join(file.Close(), f.facts().Save(o.out, "peers"), f.draw(o.out))
 }
 
 // turns plays all rounds.
@@ -169,7 +171,7 @@ func (b *bench) turn(ctx context.Context, what string, p peer, rate time.Duratio
 	defer func() { err = errors.Join(err, s.stop()) }()
 	plan.Updates, plan.Watches = []string{s.listen}, []string{s.listen}
 	servers := figures.Processes{"server": s.pids(), "valkey": {valkey.Process().Pid}}
-	t.result, t.costs, err = figures.Measure(ctx, what, plan, servers, b.progress, figures.Moments{})
+	t.result, t.costs, err = figures.Measure(ctx, what, plan, servers, b.progress, figures.Moments{SetUp: s.settle})
 	t.took = plan.Duration
 	return t, err
 }

@@ -30,19 +30,25 @@ type served struct {
 	listen string
 	pid    int
 	stop   func() error
+	settle func(ctx context.Context) error // after the starts, before the play; nil: at once
 }
 
 // pids are its processes of now.
 func (s *served) pids() []int { return figures.Descendants(s.pid, "") }
 
-const doorstep, reviewed, floor = "Doorstep", "(a) Express", "(c) floor"
+const doorstep, reviewed, inGo = "Doorstep", "(a) Express", "(b) net/http"
+
+// The floor, and what of the distance to it is the script's.
+const floor, scripted = "(c) floor", "(e) script's floor"
 
 // peers are all that can be had here. What is left out is said to skipped.
 func (b *bench) peers(skipped func(why string)) []peer {
 	all := []peer{
 		{doorstep, "everything on; long poll", drive.LongPoll, b.doorstep},
-		{"(b) net/http", "the review's design in Go with go-redis; short polling", drive.Poll, b.program("gosimple")},
-		{floor, "Hertz, JSON, one HSET", "", b.program("floor")},
+		{inGo, "the review's design in Go with go-redis; short polling", drive.Poll, b.program("gosimple", nil)},
+		// valkey-go's own queue, as before the script's store chose another for the whole program.
+		{floor, "Hertz, JSON, one HSET", "", b.program("floor", nil, "RUEIDIS_QUEUE_TYPE=ring")},
+		{scripted, "Hertz, JSON, update.lua through the same store; no token, no metrics", "", b.program("floor", []string{"script"})},
 	}
 	if why := b.withoutNode(); why != "" {
 		skipped(why)
@@ -77,11 +83,18 @@ func (b *bench) doorstep(ctx context.Context, valkeyURL string, rate time.Durati
 	if err != nil {
 		return nil, err
 	}
-	return &served{listen: g.Listen, pid: g.PID(), stop: g.Kill}, nil
+	settle := func(ctx context.Context) error {
+		carried, err := rig.AwaitCarried(ctx, g)
+		if err == nil && !carried {
+			fmt.Fprintln(b.progress, "Doorstep: events of the starts are still being carried")
+		}
+		return err
+	}
+	return &served{listen: g.Listen, pid: g.PID(), stop: g.Kill, settle: settle}, nil
 }
 
 // program is a peer in Go.
-func (b *bench) program(name string) func(context.Context, string, time.Duration) (*served, error) {
+func (b *bench) program(name string, args []string, env ...string) func(context.Context, string, time.Duration) (*served, error) {
 	return func(ctx context.Context, valkeyURL string, rate time.Duration) (*served, error) {
 		path := filepath.Join(b.dir, name)
 		if _, err := os.Stat(path); err != nil {
@@ -90,7 +103,9 @@ func (b *bench) program(name string) func(context.Context, string, time.Duration
 				return nil, fmt.Errorf("go build: %w: %s", err, out)
 			}
 		}
-		return serve(ctx, exec.Command(path), valkeyURL, rate) //nolint:gosec,noctx // ours; stop ends it
+		cmd := exec.Command(path, args...) //nolint:gosec,noctx // ours; stop ends it
+		cmd.Env = env
+		return serve(ctx, cmd, valkeyURL, rate)
 	}
 }
 

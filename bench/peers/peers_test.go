@@ -36,7 +36,7 @@ func TestCompare(t *testing.T) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
-	names := []string{doorstep, "(b) net/http", floor}
+	names := []string{doorstep, inGo, floor, scripted}
 	if why := (&bench{nodeDir: "express"}).withoutNode(); why == "" {
 		names = append(names, reviewed, reviewed+" ×2", "(d) WebSocket")
 	} else {
@@ -48,7 +48,7 @@ func TestCompare(t *testing.T) {
 		require.Len(t, rows, 2, "%s: a flood and a paced round\n%s", name, out.String())
 		assert.NotContains(t, rows[0], " 0 (0–0) | 0 (0–0) |", "no updates were accepted")
 		assert.NotContains(t, rows[1], " 0.0 % ", "no paced updates were accepted")
-		if name != floor {
+		if name != floor && name != scripted {
 			assert.NotContains(t, rows[1], " – ", "no student has seen a fix")
 		}
 	}
@@ -64,22 +64,24 @@ func rowsOf(report, name string) (rows []string) {
 	return rows
 }
 
-func TestFindings_targets(t *testing.T) {
+func TestFindings_facts(t *testing.T) {
 	t.Parallel()
 	flooded := func(name string, accepted int64, cpu time.Duration) *row {
 		return &row{peer: peer{name: name}, floods: []turn{{
 			result: drive.Result{Accepted: accepted}, took: time.Second, costs: []figures.Cost{{Name: "server", CPU: cpu}},
 		}}}
 	}
-	var out strings.Builder
-	findings{rows: []*row{
-		flooded(doorstep, 800, time.Second), flooded(floor, 900, time.Second),
+	f := findings{rows: []*row{
+		flooded(doorstep, 800, time.Second), flooded(floor, 1000, time.Second), flooded(scripted, 900, time.Second),
 		flooded(reviewed, 90, time.Second), flooded(reviewed+" ×2", 100, time.Second),
-	}}.targets(&out)
-	assert.Contains(t, out.String(), "7 times (a) Express ×2 | 8.00 | pass", "the better of the two")
-	assert.Contains(t, out.String(), "times less | 8.00 | pass")
-	assert.Contains(t, out.String(), "0.85 of (c) floor | 0.89 | pass")
-	out.Reset()
-	findings{rows: []*row{flooded(doorstep, 800, time.Second), flooded(floor, 1000, time.Second)}}.targets(&out)
-	assert.Contains(t, out.String(), "0.80 | MISS")
+	}}
+	facts := f.facts()
+	assert.InDelta(t, 8, facts["updates_by_express"], 1e-9, "the better of the two")
+	assert.InDelta(t, 1.0/8, facts["cpu_by_express"], 1e-9)
+	assert.InDelta(t, 0.8, facts["updates_by_floor"], 1e-9)
+	assert.InDelta(t, 8.0/9, facts["updates_by_scripted_floor"], 1e-9)
+	assert.NotContains(t, facts, "updates_by_go", "it did not run")
+	var out strings.Builder
+	f.writeRatios(&out)
+	assert.Contains(t, out.String(), "| beside (a) Express ×2 | 8.00 | 0.125 |")
 }
