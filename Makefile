@@ -18,11 +18,11 @@ SEED            ?= 1
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fuzz bench bench-load bench-peers bench-targets build run demo chaos chaos-events histories image lab install clean
+.PHONY: help test lint fuzz bench bench-load bench-peers build run demo chaos chaos-events histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  With PKG=./geo/... test and bench look at less. ARGS goes to run, demo and lab: make demo ARGS='--speed 60',"
+	@echo "  With PKG=./geo/... test looks at less. ARGS goes to run, demo, lab and all bench: make demo ARGS='--speed 60',"
 	@echo "  make run ARGS='--log-format text', make lab ARGS='-traces DIR'."
 
 test: install ## Run all tests with the race detector, on real servers (installs what is missing)
@@ -34,19 +34,9 @@ lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luac
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	FUZZTIME=$(FUZZTIME) .ci/fuzz
 
-bench: install ## Run the benchmarks, the peers and the loads of docs/performance.md; half an hour on a quiet machine
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PKG)
-	$(MAKE) --no-print-directory bench-peers bench-targets
-
-# RLIMIT_NOFILE may be 20,000: 50,000 students need three gateways.
-bench-targets: install ## Run the loads that the targets of docs/performance.md speak of; the reports go to bench/out
-	$(GO) run ./bench/load -mode start -out bench/out/start
-	$(GO) run ./bench/load -journeys 10000 -duration 60s -conns 256 -out bench/out/pace
-	$(GO) run ./bench/load -mode wake -journeys 50 -students 50000 -gateways 3 -warmup 5s -out bench/out/wake
-	$(GO) run ./bench/load -mode idle -journeys 12500 -students 50000 -gateways 3 -out bench/out/idle
-	$(GO) run ./bench/load -mode flat -journeys 100000 -database=false -duration 8s -out bench/out/flat
-	$(GO) run ./bench/load -journeys 50000 -students 0 -life 0 -conns 512 -duration 30s -out bench/out/held
-	$(GO) test -run '^$$' -bench Update_server -benchtime 20x ./scripts
+bench: install ## Judge every target of docs/performance.md in one run, into bench/out/targets; half an hour (ARGS='-run pace'; see -help)
+	cd bench/peers/express && npm ci --silent
+	$(GO) run ./bench/targets $(ARGS)
 
 bench-load: install ## Play 1,000 journeys and their students against a gateway (ARGS='-mode flood'; see -help)
 	$(GO) run ./bench/load $(ARGS)

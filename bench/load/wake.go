@@ -30,6 +30,6 @@ func wake(ctx context.Context, o options, out, progress io.Writer) (figures.Fact
 	saw := result.Latencies[drive.Sight].TotalCount()
 	fmt.Fprintf(out, "%d of %d students saw the change.\n", saw, o.students)
 	facts := figures.FactsOf(result, costs)
-	facts["students"], facts["students_who_saw"] = float64(o.students), float64(saw)
+	facts["students"], facts["students_who_missed"] = float64(o.students), float64(int64(o.students)-saw)
 	return facts, draw(o, result)
 }

@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -81,15 +82,21 @@ func Costs(w io.Writer, costs []Cost, n int64) {
 	}
 }
 
-// Machine names the processor, for the head of a report.
+// Machine names the processor and the memory, for the head of a report.
 func Machine() string {
-	model := runtime.GOARCH
-	text, _ := os.ReadFile("/proc/cpuinfo")
+	model := cmp.Or(proc("cpuinfo", "model name"), runtime.GOARCH)
+	var kB float64
+	_, _ = fmt.Sscan(proc("meminfo", "MemTotal"), &kB) // 0 GB where it is not told
+	return fmt.Sprintf("%d cores (%s), %.0f GB, %s, %s", runtime.NumCPU(), model, kB/(1<<20), runtime.GOOS, runtime.Version())
+}
+
+// proc is the first value of a name in a file of /proc; empty where there is none.
+func proc(file, name string) string {
+	text, _ := os.ReadFile("/proc/" + file) //nolint:gosec // two files
 	for line := range strings.Lines(string(text)) {
-		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-			model = strings.TrimSpace(value)
-			break
+		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
 		}
 	}
-	return fmt.Sprintf("%d cores, %s, %s, %s", runtime.NumCPU(), model, runtime.GOOS, runtime.Version())
+	return ""
 }

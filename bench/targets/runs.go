@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"doorstep/bench/load/figures"
+)
+
+// run is one program that is played, and its method in a sentence.
+type run struct {
+	name    string
+	how     string
+	program string // load, peers or go
+	args    []string
+	short   []string // come last, and so win
+	bound   time.Duration
+}
+
+// many is what journeys are begun with where there are too many of them for a
+// database to begin in a minute.
+var many = []string{"-opened", "-database=false"}
+
+// runs are all there are, the ones that a warm machine would spoil first. Their
+// bounds are three times what they take on two idle cores.
+var runs = []run{
+	{
+		name: "start", program: "load", bound: 2 * time.Minute,
+		how:  "nine gateways are started with a Valkey, one after the other; /readyz is asked each 5 ms; medians; RSS after a second without a call",
+		args: []string{"-mode", "start"},
+	},
+	{
+		name: "benchmarks", program: "go", bound: 8 * time.Minute,
+		how:   "every Go benchmark but the next two; those of the stages of a request fail over their budgets of time and allocations",
+		args:  []string{"test", "-run", "^$", "-bench", ".", "-skip", "^BenchmarkUpdate_", "-benchmem", "-benchtime", "500ms", "-timeout", "8m", "./..."},
+		short: []string{"-bench", "^BenchmarkStages_JSON$"},
+	},
+	{
+		name: "script", program: "go", bound: 5 * time.Minute,
+		how: "`BenchmarkUpdate_valkey_benchmark`: the server's CPU, by INFO, for updates of 10,000 journeys and for HSETs of seven fields, in turns, by " +
+			"`valkey-benchmark -P 16 -c 16`; `BenchmarkUpdate_server`: the same from one connection, and the memory of a journey's hash",
+		args:  []string{"test", "-run", "^$", "-bench", "^BenchmarkUpdate_", "-benchtime", "10x", "-timeout", "5m", "./scripts"},
+		short: []string{"-benchtime", "1x"},
+	},
+	{
+		name: "pace", program: "load", bound: 8 * time.Minute,
+		how:   "10,000 journeys, an update each 5 s with up to 300 ms of jitter, a waiting student each, arrivals and stops going on; open loop, 60 s, sessions in PostgreSQL",
+		args:  []string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-duration", "60s"},
+		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
+	},
+	{
+		name: "held", program: "load", bound: 6 * time.Minute,
+		how:   "as pace, 20 s each, with 30,000, 40,000 and 50,000 journeys, no students, and no ends",
+		args:  append([]string{"-mode", "held", "-journeys", "50000", "-conns", "512", "-duration", "20s"}, many...),
+		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
+	},
+	{
+		name: "wake", program: "load", bound: 4 * time.Minute,
+		how:   "50,000 students wait on three gateways for 50 journeys, each of which changes once, all at one instant: a change wakes a thousand",
+		args:  append([]string{"-mode", "wake", "-journeys", "50", "-students", "50000", "-gateways", "3", "-warmup", "5s"}, many...),
+		short: []string{"-journeys", "2", "-students", "20", "-gateways", "2"},
+	},
+	{
+		name: "wake-many", program: "load", bound: 4 * time.Minute,
+		how:   "as wake, with 12,500 journeys and four students each: as many updates at one instant as come in 6 s at the pace of a full machine",
+		args:  append([]string{"-mode", "wake", "-journeys", "12500", "-students", "50000", "-gateways", "3", "-warmup", "5s"}, many...),
+		short: []string{"-journeys", "10", "-students", "20", "-gateways", "2"},
+	},
+	{
+		name: "idle", program: "load", bound: 4 * time.Minute,
+		how:   "RSS of three gateways before and after 50,000 students have begun to wait, a connection each",
+		args:  append([]string{"-mode", "idle", "-journeys", "12500", "-students", "50000", "-gateways", "3"}, many...),
+		short: []string{"-journeys", "10", "-students", "20", "-gateways", "2"},
+	},
+	{
+		name: "flat", program: "load", bound: 8 * time.Minute,
+		how:   "floods of 64 connections, 8 s each, with 100 and with 100,000 journeys in turns, three times, and once with 1,000 and 10,000; medians",
+		args:  append([]string{"-mode", "flat", "-journeys", "100000", "-warmup", "8s", "-duration", "8s"}, many...),
+		short: []string{"-journeys", "100", "-conns", "4"},
+	},
+	{
+		name: "peers", program: "peers", bound: 15 * time.Minute,
+		how: "Doorstep and its peers, three floods of 8 s each in turns, a fresh Valkey a turn; then each once at the same pace",
+		// No student of a short run would live to see a paced fix.
+		short: []string{"-rounds", "1", "-journeys", "20", "-conns", "4", "-duration", "300ms", "-paced-for", "0", "-database=false"},
+	},
+}
+
+// shortly is what all loads and peers of a short run have.
+var shortly = []string{"-warmup", "200ms", "-duration", "500ms"}
+
+// played is a run that is over, however it went.
+type played struct {
+	run
+	facts figures.Facts // nil where it left none
+	dir   string        // of its report and plots
+	took  time.Duration
+	err   error
+}
+
+// stand is where runs are played.
+type stand struct {
+	root, bin, out string
+	short          bool
+	stderr         io.Writer
+}
+
+// play plays them in turn. One that fails does not keep the others from being
+// played; the end of ctx does.
+func (s stand) play(ctx context.Context, all []run) ([]played, error) {
+	var done []played
+	for i, r := range all {
+		fmt.Fprintf(s.stderr, "=== %d of %d, %s: %s\n", i+1, len(all), r.name, r.how)
+		p := s.one(ctx, r)
+		if ctx.Err() != nil {
+			return done, ctx.Err()
+		}
+		if p.err != nil {
+			fmt.Fprintf(s.stderr, "%s failed: %v\n", r.name, p.err)
+		}
+		done = append(done, p)
+	}
+	return done, nil
+}
+
+func (s stand) one(ctx context.Context, r run) played {
+	p := played{run: r, dir: filepath.Join(s.out, r.name)}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, r.bound)
+	defer cancel()
+	// What an earlier run has left must not be taken for this one's.
+	p.err = errors.Join(os.RemoveAll(p.dir), os.MkdirAll(p.dir, 0o755))
+	if p.err == nil {
+		p.err = s.exec(ctx, &p)
+	}
+	if ctx.Err() != nil {
+		p.err = fmt.Errorf("not within %v: %w", r.bound, p.err)
+	}
+	p.took = time.Since(began)
+	return p
+}
+
+// exec runs the program and reads its facts. Those of benchmarks count even when
+// one of them is over its budget.
+func (s stand) exec(ctx context.Context, p *played) error {
+	name, args := filepath.Join(s.bin, p.program), append([]string{}, p.args...)
+	if p.program == "go" {
+		name = "go"
+	} else {
+		args = append(args, "-gateway", filepath.Join(s.bin, "gateway"), "-out", p.dir)
+	}
+	if s.short {
+		if p.program != "go" {
+			args = append(args, shortly...)
+		}
+		args = append(args, p.short...)
+	}
+	output, err := os.Create(filepath.Join(p.dir, "output.txt"))
+	if err != nil {
+		return err
+	}
+	cmd := command(ctx, s.root, name, args...)
+	cmd.Env = append(os.Environ(), "DOORSTEP_REQUIRE_SERVERS=1") // a benchmark that is skipped is not a target that is met
+	cmd.Stdout, cmd.Stderr = output, s.stderr
+	failed := errors.Join(cmd.Run(), output.Close())
+	if p.program == "go" {
+		p.facts, err = benchmarked(output.Name())
+	} else if failed == nil {
+		p.facts, err = figures.ReadFacts(p.dir, p.report())
+	}
+	return errors.Join(failed, err)
+}
+
+// report is the name of the file that the program leaves.
+func (r run) report() string {
+	if len(r.args) > 1 && r.args[0] == "-mode" {
+		return r.args[1]
+	}
+	return r.program
+}
+
+// command is interrupted when ctx ends, and killed where that does not help.
+func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the programs above
+	cmd.Dir = dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	return cmd
+}
+
+// benchmarked reads the figures of `go test -bench`: "name unit" by "name unit",
+// without the number of processors.
+func benchmarked(path string) (figures.Facts, error) {
+	text, err := os.ReadFile(path) //nolint:gosec // a path of our own
+	if err != nil {
+		return nil, err
+	}
+	facts := figures.Facts{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
+			continue
+		}
+		name := strings.TrimPrefix(fields[0], "Benchmark")
+		if dash := strings.LastIndexByte(name, '-'); dash > 0 {
+			name = name[:dash]
+		}
+		for i := 2; i+1 < len(fields); i += 2 {
+			var v float64
+			if _, err := fmt.Sscan(fields[i], &v); err == nil {
+				facts[name+" "+fields[i+1]] = v
+			}
+		}
+	}
+	return facts, nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"doorstep/bench/load/figures"
+)
+
+// target is one line of the table: what was asked for, in words and as parts
+// that can be measured.
+type target struct {
+	measure, wanted string
+	parts           []part
+}
+
+// part is one figure of a target. With neither limit it is told and not judged.
+type part struct {
+	run, fact string
+	say       string // how the figure is written: a format of it
+	most      *float64
+	least     *float64
+}
+
+func atMost(limit float64, run, fact, say string) part {
+	return part{run: run, fact: fact, say: say, most: &limit}
+}
+
+func atLeast(limit float64, run, fact, say string) part {
+	return part{run: run, fact: fact, say: say, least: &limit}
+}
+
+func told(run, fact, say string) part { return part{run: run, fact: fact, say: say} }
+
+// none of these may there be.
+func none(run, fact, say string) part { return atMost(0, run, fact, say) }
+
+// targets are the issue's, in its order and by its numbers.
+var targets = []target{
+	{
+		"accepted updates a second, everything on: token, rate, plausible, fence, metrics, publish",
+		"≥ 7 × peer (a), the better of its forms; ≥ 0.85 × floor (c)",
+		[]part{
+			atLeast(7, "peers", "updates_by_express", "%.1f × (a)"),
+			atLeast(0.85, "peers", "updates_by_floor", "%.2f × (c)"),
+			told("peers", "updates_by_scripted_floor", "%.2f × (e), the floor that runs the same script"),
+		},
+	},
+	{
+		"CPU of gateway and Valkey an accepted update", "≤ 1/6 of peer (a), 0.167",
+		[]part{
+			atMost(1.0/6, "peers", "cpu_by_express", "%.3f of (a)"),
+			told("peers", "cpu_by_scripted_floor", "%.2f of (e)"),
+		},
+	},
+	{
+		"Valkey's CPU an accepted update script, by `valkey-benchmark`", "≤ 6 × one HSET of seven fields",
+		[]part{
+			atMost(6, "script", "Update_valkey_benchmark update/hset", "%.1f × from 16 connections"),
+			told("script", "Update_server update/hset", "%.1f × from one (`BenchmarkUpdate_server`)"),
+		},
+	},
+	{
+		"10,000 journeys at 5 s with 10,000 waiting students", "gateway ≤ 30 % of a core, no error, fix to eye p99 ≤ 25 ms",
+		[]part{
+			atMost(30, "pace", figures.GatewayCore, "gateway %.0f %% of a core"),
+			none("pace", figures.Failures, "%.0f errors"),
+			atMost(25, "pace", figures.SightP99MS, "fix to eye p99 %.1f ms"),
+			told("pace", figures.SightP50MS, "p50 %.1f ms"),
+		},
+	},
+	{
+		"most journeys held with update p99 ≤ 100 ms and no error, no students", "≥ 50,000",
+		[]part{
+			atLeast(50_000, "held", "held", "%.0f"),
+			told("held", "tried", "%.0f tried"),
+			told("held", figures.UpdateP99MS, "p99 %.1f ms"),
+			told("held", figures.GatewayCore, "gateway %.0f %% of a core"),
+		},
+	},
+	{
+		"memory of the process a waiting student, 50,000 waiting, connection included", "≤ 15 KB",
+		[]part{atMost(15, "idle", "waiting_student_kb", "%.1f KB")},
+	},
+	{
+		"mass wake of 50,000", "p99 ≤ 1 s",
+		[]part{
+			atMost(1000, "wake", figures.SightP99MS, "fix to eye p99 %.0f ms"),
+			none("wake", "students_who_missed", "%.0f did not see it"),
+			none("wake", figures.Failures, "%.0f errors"),
+			told("wake-many", figures.SightP99MS, "the harder one, 12,500 changes: p99 %.0f ms"),
+			told("wake-many", "students_who_missed", "%.0f did not see theirs"),
+		},
+	},
+	{
+		"Valkey's memory an active journey, its hash", "≤ 400 B, a listpack",
+		[]part{atMost(400, "script", "Update_server B/journey", "%.0f B, a listpack")}, // else there is no such figure
+	},
+	{
+		"start to the first 200; idle RSS", "≤ 100 ms; ≤ 40 MB",
+		[]part{atMost(100, "start", "start_ms", "%.0f ms"), atMost(40, "start", "idle_rss_mb", "%.1f MB")},
+	},
+	{
+		"flat: cost an update from 100 to 100,000 active journeys", "within 15 %",
+		[]part{
+			atMost(15, "flat", "growth_percent", "%+.0f %%"),
+			told("flat", "least_us", "%.1f µs"),
+			told("flat", "most_us", "then %.1f µs"),
+			none("flat", figures.Failures, "%.0f errors"),
+		},
+	},
+}
+
+// The verdicts.
+const (
+	met         = "met"
+	missed      = "**missed**"
+	notMeasured = "not measured"
+)
+
+// judge says what was measured and whether that is what was asked for. What of
+// several is missed is marked, so that the others can be seen to be met.
+func (t target) judge(facts map[string]figures.Facts) (measured, verdict string) {
+	var texts []string
+	verdict = met
+	for _, p := range t.parts {
+		v, known := facts[p.run][p.fact]
+		text := fmt.Sprintf(p.say, v)
+		switch {
+		case !known && p.judged():
+			text, verdict = p.run+": "+notMeasured, notMeasured
+		case !known:
+			continue
+		case p.misses(v):
+			text += " (missed)"
+			if verdict == met {
+				verdict = missed
+			}
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "; "), verdict
+}
+
+func (p part) judged() bool { return p.most != nil || p.least != nil }
+
+func (p part) misses(v float64) bool {
+	return p.most != nil && v > *p.most || p.least != nil && v < *p.least
+}
