@@ -60,14 +60,16 @@ func (l *CallerLimit) GiveBack(id ID) {
 	s.young[id] = s.of(id) - int64(l.every)
 }
 
-// shard goes by the last hex digit, which is random in every kind of UUID that
-// is not made up.
-func (l *CallerLimit) shard(id ID) *callerShard {
+func (l *CallerLimit) shard(id ID) *callerShard { return &l.shards[shardOf(id)] }
+
+// shardOf shares ids out among sixteen. It goes by the last hex digit, which is
+// random in every kind of UUID that is not made up.
+func shardOf(id ID) int {
 	if id == "" {
-		return &l.shards[0]
+		return 0
 	}
 	c := id[len(id)-1]
-	return &l.shards[(c&15+c>>6*9)%16]
+	return int((c&15 + c>>6*9) % 16)
 }
 
 // of moves the caller to the young, so that who asks is remembered.

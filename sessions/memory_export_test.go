@@ -24,8 +24,4 @@ func (m *Memory) Size() (journeys, metas, watched int) {
 }
 
 // Journeys is how many journeys the tally counts.
-func (t *Tally) Journeys() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.journeys)
-}
+func (t *Tally) Journeys() int { return int(t.counted.Load()) }

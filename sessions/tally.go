@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,18 +20,26 @@ type Tally struct {
 	repo Analytics
 	opts TallyOptions
 
-	mu       sync.Mutex
-	journeys map[Ref]Counts
+	// The journeys are shared out so that a flush is of a sixteenth: all at once
+	// they would keep the database, and whoever shares its machine, busy for
+	// seconds each half minute.
+	shards   [16]tallyShard
+	counted  atomic.Int64 // journeys in all of them
 	promised promises
 
 	ending chan Ref // journeys whose counts are wanted soon
 }
 
+type tallyShard struct {
+	mu       sync.Mutex
+	journeys map[Ref]*Counts
+}
+
 // TallyOptions are the settings of a Tally. Zero means default.
 type TallyOptions struct {
-	Every time.Duration // 30 s between two flushes
+	Every time.Duration // 30 s between two flushes of a journey's counts
 	// Limit is how many journeys are counted at once; those over it are not.
-	// 50,000: about 15 MB.
+	// 100,000: about 40 MB.
 	Limit   int
 	Log     *slog.Logger
 	Metrics TallyMetrics
@@ -50,7 +59,7 @@ type TallyMetrics interface {
 	TallyDropped()
 }
 
-// flushRows is how many journeys go in one call: 500 upserts take some 20 ms.
+// flushRows is how many journeys go in one call: 500 rows take some 15 ms.
 const flushRows = 500
 
 // lastFlush bounds the flush at the end.
@@ -59,25 +68,31 @@ const lastFlush = 3 * time.Second
 // NewTally makes one. Run does the work.
 func NewTally(repo Analytics, opts TallyOptions) *Tally {
 	opts.Every = cmp.Or(opts.Every, 30*time.Second)
-	opts.Limit = cmp.Or(opts.Limit, 50_000)
+	opts.Limit = cmp.Or(opts.Limit, 100_000)
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	if opts.Metrics == nil {
 		opts.Metrics = noTallyMetrics{}
 	}
-	return &Tally{
-		repo: repo, opts: opts, journeys: map[Ref]Counts{}, ending: make(chan Ref, flushRows),
+	t := &Tally{
+		repo: repo, opts: opts, ending: make(chan Ref, flushRows),
 		promised: promises{limit: opts.Limit, due: map[Ref]time.Time{}},
 	}
+	for i := range t.shards {
+		t.shards[i].journeys = map[Ref]*Counts{}
+	}
+	return t
 }
 
 // Run flushes until ctx ends, and then once more.
 func (t *Tally) Run(ctx context.Context) error {
-	ticker := time.NewTicker(t.opts.Every)
+	ticker := time.NewTicker(t.opts.Every / time.Duration(len(t.shards)))
 	defer ticker.Stop()
+	turn := 0
 	for {
 		select {
 		case <-ticker.C:
-			_ = t.Flush(ctx) // told of; what could not be written is tried again
+			_ = t.flush(ctx, t.take(turn)) // told of; what could not be written is tried again
+			turn = (turn + 1) % len(t.shards)
 		case ref := <-t.ending:
 			_ = t.flush(ctx, t.takeEnding(ref)) // the same
 		case <-ctx.Done():
@@ -90,7 +105,13 @@ func (t *Tally) Run(ctx context.Context) error {
 }
 
 // Flush writes what has been counted. What cannot be written is kept.
-func (t *Tally) Flush(ctx context.Context) error { return t.flush(ctx, t.take()) }
+func (t *Tally) Flush(ctx context.Context) error {
+	var all []Tallied
+	for i := range t.shards {
+		all = append(all, t.take(i)...)
+	}
+	return t.flush(ctx, all)
+}
 
 func (t *Tally) flush(ctx context.Context, list []Tallied) error {
 	for from := 0; from < len(list); from += flushRows {
@@ -173,12 +194,9 @@ func (t *Tally) ended(ref Ref) {
 // have ended since.
 func (t *Tally) takeEnding(ref Ref) []Tallied {
 	var list []Tallied
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for {
-		if c, counted := t.journeys[ref]; counted {
-			list = append(list, Tallied{ref, c})
-			delete(t.journeys, ref)
+		if c := t.takeOne(ref); c != nil {
+			list = append(list, Tallied{ref, *c})
 		}
 		select {
 		case ref = <-t.ending:
@@ -188,30 +206,56 @@ func (t *Tally) takeEnding(ref Ref) []Tallied {
 	}
 }
 
+// takeOne is nil for a journey that is not counted.
+func (t *Tally) takeOne(ref Ref) *Counts {
+	s := t.shard(ref)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.journeys[ref]
+	if c != nil {
+		delete(s.journeys, ref)
+		t.counted.Add(-1)
+	}
+	return c
+}
+
+func (t *Tally) shard(ref Ref) *tallyShard { return &t.shards[shardOf(ref.SessionID)] }
+
 func (t *Tally) add(ref Ref, c Counts) {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	before, known := t.journeys[ref]
-	full := !known && len(t.journeys) >= t.opts.Limit
-	if !full {
-		t.journeys[ref] = before.add(c)
-	}
-	t.mu.Unlock()
-	if full {
+	if t != nil && !t.shard(ref).add(ref, c, &t.counted, int64(t.opts.Limit)) {
 		t.opts.Metrics.TallyDropped()
 	}
 }
 
-func (t *Tally) take() []Tallied {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	list := make([]Tallied, 0, len(t.journeys))
-	for ref, c := range t.journeys {
-		list = append(list, Tallied{ref, c})
+// add reports false for a journey that there is no room for.
+func (s *tallyShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.journeys[ref]
+	if sum == nil {
+		if counted.Add(1) > limit {
+			counted.Add(-1)
+			return false
+		}
+		sum = &Counts{}
+		s.journeys[ref] = sum
 	}
-	t.journeys = map[Ref]Counts{}
+	*sum = sum.add(c)
+	return true
+}
+
+// take takes the counts of a shard.
+func (t *Tally) take(i int) []Tallied {
+	s := &t.shards[i]
+	s.mu.Lock()
+	journeys := s.journeys
+	s.journeys = map[Ref]*Counts{}
+	s.mu.Unlock()
+	t.counted.Add(-int64(len(journeys)))
+	list := make([]Tallied, 0, len(journeys))
+	for ref, c := range journeys {
+		list = append(list, Tallied{ref, *c})
+	}
 	return list
 }
 

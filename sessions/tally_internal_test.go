@@ -59,3 +59,41 @@ func TestTally_ended(t *testing.T) {
 		<-done
 	})
 }
+
+// Each journey's counts are written every half minute, whatever else is, and not
+// all at the same instant.
+func TestTally_flushes_in_turns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		repo := &written{}
+		tally := NewTally(repo, TallyOptions{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = tally.Run(ctx) }()
+		refs := make([]Ref, 500)
+		for i := range refs {
+			refs[i] = Ref{SessionID: NewID()}
+		}
+		for round := 1; round <= 3; round++ {
+			for _, ref := range refs {
+				tally.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
+			}
+			before := len(repo.all())
+			for range 30 { // ends come in between, and must not put anybody's turn off
+				time.Sleep(time.Second)
+				tally.ended(Ref{SessionID: NewID()})
+			}
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			var journeys int
+			for _, batch := range repo.all()[before:] {
+				journeys += len(batch)
+				require.Less(t, len(batch), 100)
+			}
+			require.Equal(t, len(refs), journeys)
+			require.Zero(t, tally.Journeys())
+		}
+		cancel()
+		<-done
+	})
+}
