@@ -8,7 +8,7 @@
 //	idle   what a waiting student costs in memory
 //	start  from the start of the process to its first 200
 //	flat   flood with 100 journeys, -journeys, and what lies between: the cost of each update
-//	held   pace with more and more journeys, to -journeys: the most that are held
+//	held   pace with fewer journeys than -journeys, as many, and more: the most that are held
 //
 // A process has at most some 20,000 connections here (RLIMIT_NOFILE), so 50,000
 // students take -gateways 3; the generator splits itself.

@@ -10,10 +10,9 @@ import (
 )
 
 // wake lets students wait and then changes every journey at one instant. With
-// fewer journeys than students it is those of one journey who wake together.
+// fewer journeys than students it is all who watch one that wake together.
 func wake(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
-	// One caller may hold few waits open; here a student stands for many.
-	s, err := raise(ctx, o, append([]string{"MAX_WAITS_PER_CALLER=1000000"}, unlimited...)...)
+	s, err := raise(ctx, o, unlimited...)
 	if err != nil {
 		return nil, err
 	}

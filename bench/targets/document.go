@@ -66,7 +66,7 @@ var pictures = []picture{
 	{"peers", "eyes.svg", "from a fix to the student's eye, at the same pace"},
 	{"pace", "pace-latency.svg", "10,000 journeys and students: latencies"},
 	{"pace", "pace-seconds.svg", "10,000 journeys and students, second by second"},
-	{"held", "pace-latency.svg", "the most journeys that were tried: latencies"},
+	{"held", "held-latency.svg", "the most journeys that were tried: latencies"},
 	{"wake", "wake-latency.svg", "50,000 students woken by 50 changes"},
 	{"wake-many", "wake-latency.svg", "50,000 students woken by 12,500 changes"},
 	{"flat", "flat.svg", "cost of an update by journeys under way"},

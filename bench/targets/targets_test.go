@@ -53,7 +53,11 @@ func TestMeasure(t *testing.T) {
 	assert.Contains(t, string(published), out.String())
 	assert.NotContains(t, string(published), "old\n")
 	assert.FileExists(t, filepath.Join(dir, "docs", "img", "peers-rates.svg"))
-	assert.FileExists(t, filepath.Join(dir, "out", "img", "flat-flat.svg"))
+	for _, p := range pictures {
+		if p.file != "eyes.svg" { // nothing of a moment's run would be in it
+			assert.FileExists(t, filepath.Join(dir, "out", "img", p.name()))
+		}
+	}
 }
 
 func TestTarget_judge(t *testing.T) {
@@ -158,6 +162,16 @@ func TestInsert(t *testing.T) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Equal(t, "a\n"+markBegin+"\nx\n\n"+markEnd+"c\n", string(text))
+}
+
+// make bench ARGS='-into docs/performance.md' finds its place there.
+func TestInsert_performance(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/performance.md")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "performance.md")
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+	require.NoError(t, insert(path, "x"))
 }
 
 func TestParse(t *testing.T) {

@@ -93,7 +93,7 @@ func (p *play) ready(ctx context.Context, out *gob.Encoder) error {
 	go func() {
 		err := p.prepare(ctx)
 		if err == nil {
-			p.watch(ctx)
+			err = p.watch(ctx)
 		}
 		prepared <- err
 	}()

@@ -40,7 +40,7 @@ type Plan struct {
 	Journeys int // at the same time
 	First    int // number of the first one among all processes'
 	Conns    int // connections that the phones share, as behind a load balancer; 0: one each
-	Watchers int // students; number i watches journey i modulo Journeys
+	Watchers int // number i watches journey i modulo Journeys: its student, and then admins
 
 	Way      Way
 	Eye      Eye

@@ -16,7 +16,7 @@ func (p *play) push(ctx context.Context, s *student) {
 	defer s.first()
 	session, _ := s.journey.leg()
 	request := fmt.Appendf(nil, "GET /live?sessionId=%s&token=%s HTTP/1.1\r\nHost: doorstep\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", session, s.journey.studentToken)
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", session, s.token)
 	p.gate <- struct{}{}
 	a, err := s.wire.call(ctx, request, callWithin)
 	<-p.gate
