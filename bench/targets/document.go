@@ -193,7 +193,7 @@ const (
 
 // insert puts the text between the marks of a file.
 func insert(path, text string) error {
-	whole, err := os.ReadFile(path) //nolint:gosec // the user's own
+	whole, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}

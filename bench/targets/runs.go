@@ -200,7 +200,7 @@ func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 // benchmarked reads the figures of `go test -bench`: "name unit" by "name unit",
 // without the number of processors.
 func benchmarked(path string) (figures.Facts, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // a path of our own
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -144,7 +144,7 @@ func TestStand_one(t *testing.T) {
 	assert.Nil(t, p.facts, "of an earlier run")
 	assert.NoFileExists(t, left)
 
-	require.NoError(t, os.WriteFile(filepath.Join(s.bin, "slow"), []byte("#!/bin/sh\nexec sleep 60\n"), 0o700)) //nolint:gosec // it is run
+	require.NoError(t, os.WriteFile(filepath.Join(s.bin, "slow"), []byte("#!/bin/sh\nexec sleep 60\n"), 0o700))
 	p = s.one(t.Context(), run{name: "y", program: "slow", bound: 50 * time.Millisecond})
 	require.ErrorContains(t, p.err, "not within 50ms")
 	assert.Less(t, p.took, 30*time.Second, "an interrupt ended it")

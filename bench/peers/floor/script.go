@@ -31,8 +31,11 @@ func script() (book func(context.Context, *booking) (int, error), put func(conte
 	book = func(ctx context.Context, b *booking) (int, error) {
 		id, ok := sessions.ParseID(b.SessionID)
 		home, err := geo.NewPoint(b.StudentHome.Latitude, b.StudentHome.Longitude)
-		if !ok || err != nil {
-			return http.StatusBadRequest, nil
+		if !ok {
+			err = errors.New("no session's id")
+		}
+		if err != nil {
+			return 0, err
 		}
 		opened, err := store.Open(ctx, sessions.Journey{
 			Ref: sessions.Ref{TrainerID: id, SessionID: id}, Home: home, Mode: sessions.Car, StartedAt: time.Now(),
@@ -45,7 +48,7 @@ func script() (book func(context.Context, *booking) (int, error), put func(conte
 	put = func(ctx context.Context, f *fix) (int, error) {
 		at, err := geo.NewPoint(f.Latitude, f.Longitude)
 		if err != nil {
-			return http.StatusBadRequest, nil
+			return 0, err
 		}
 		id := sessions.ID(f.SessionID)
 		receipt, err := store.Publish(ctx, sessions.Ref{TrainerID: id, SessionID: id},
