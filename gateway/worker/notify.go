@@ -16,7 +16,7 @@ import (
 // Kind is what a push is about.
 type Kind string
 
-// The kinds; texts.tmpl has the words.
+// The kinds; texts.txt has the words.
 const (
 	Started   Kind = "started"
 	Arrived   Kind = "arrived"

@@ -3,13 +3,25 @@ package worker
 import (
 	_ "embed"
 	"strings"
-	"text/template"
 )
 
-//go:embed texts.tmpl
+//go:embed texts.txt
 var textFile string
 
-var texts = template.Must(template.New("texts").Parse(textFile))
+// texts are by language/kind/part. No text/template: it calls methods by their
+// names, so the linker would keep every method of every type, and a binary half
+// as large again in memory; see docs/adr/0007.
+var texts = textsOf(textFile)
+
+func textsOf(file string) map[string]string {
+	all := map[string]string{}
+	for line := range strings.Lines(file) {
+		if key, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); ok && !strings.HasPrefix(line, "#") {
+			all[key] = text
+		}
+	}
+	return all
+}
 
 // fallback is the language that has every text.
 const fallback = "en"
@@ -24,7 +36,7 @@ func write(kind Kind, tag, otp string) (title, body string) {
 func languageOf(tag string) string {
 	tag = strings.ToLower(tag)
 	for tag != "" {
-		if texts.Lookup(tag+"/started/title") != nil {
+		if texts[tag+"/started/title"] != "" {
 			return tag
 		}
 		tag = tag[:max(0, strings.LastIndexByte(tag, '-'))]
@@ -32,9 +44,7 @@ func languageOf(tag string) string {
 	return fallback
 }
 
+// part is one text; a test asks for every one there is.
 func part(language string, kind Kind, part, otp string) string {
-	var b strings.Builder
-	// A test renders every one there is: this cannot fail.
-	_ = texts.ExecuteTemplate(&b, language+"/"+string(kind)+"/"+part, struct{ OTP string }{otp})
-	return b.String()
+	return strings.ReplaceAll(texts[language+"/"+string(kind)+"/"+part], "{otp}", otp)
 }
