@@ -9,12 +9,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"doorstep/gateway/app"
 	"doorstep/gateway/auth"
@@ -90,15 +86,15 @@ type tokenCommand struct {
 	JWTSecret   string        `required:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
 	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"iss of the token."`
 	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"aud of the token."`
-	JWTSubject  string        `name:"jwt-subject-claim" default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
-	JWTRole     string        `name:"jwt-role-claim" default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds the role."`
+	JWTSubject  string        `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
+	JWTRole     string        `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds the role."`
 	Role        sessions.Role `required:"" enum:"trainer,student,admin" help:"trainer, student or admin."`
 	Subject     string        `required:"" help:"The user's id, a UUID."`
 	TTL         time.Duration `default:"1h" help:"How long the token is valid."`
 }
 
 // Run prints the token and nothing else, for use in a shell's $().
-func (t *tokenCommand) Run() error {
+func (t *tokenCommand) Run(context.Context) error {
 	id, ok := sessions.ParseID(t.Subject)
 	if !ok {
 		return errors.New("subject must be a UUID")
@@ -143,32 +139,3 @@ func (h *healthCommand) Run(ctx context.Context) error {
 	}
 	return nil
 }
-
-// unknownSettings refuses a DOORSTEP_ variable that no command reads: a typo
-// would otherwise pass for the default.
-func unknownSettings(root *kong.Node, environ []string) error {
-	known := map[string]bool{}
-	_ = kong.Visit(root, func(n kong.Visitable, next kong.Next) error {
-		if f, ok := n.(*kong.Flag); ok {
-			for _, e := range f.Envs {
-				known[e] = true
-			}
-		}
-		return next(nil)
-	})
-	var unknown []string
-	for _, e := range environ {
-		name, _, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "DOORSTEP_") && !known[name] && !slices.Contains(testSettings, name) {
-			unknown = append(unknown, name)
-		}
-	}
-	if len(unknown) > 0 {
-		slices.Sort(unknown)
-		return fmt.Errorf("unknown settings: %s (gateway serve --help lists them)", strings.Join(unknown, ", "))
-	}
-	return nil
-}
-
-// testSettings are read by the tests, not by the program.
-var testSettings = []string{"DOORSTEP_REQUIRE_SERVERS", "DOORSTEP_LONG", "DOORSTEP_TRACES"}

@@ -54,7 +54,7 @@ func program(t testing.TB) string {
 			return
 		}
 		built.path = filepath.Join(built.dir, "gateway")
-		out, err := exec.CommandContext(context.Background(), "go", "build", "-o", built.path, ".").CombinedOutput()
+		out, err := exec.CommandContext(context.Background(), "go", "build", "-tags", "grpcnotrace", "-o", built.path, ".").CombinedOutput()
 		if err != nil {
 			built.err = fmt.Errorf("%w: %s", err, out)
 		}
@@ -192,7 +192,7 @@ func TestHelp_prints_every_setting_with_its_variable_and_default(t *testing.T) {
 				each(f.Type)
 				continue
 			}
-			if f.Tag.Get("kong") == "-" {
+			if f.Tag.Get("help") == "" { // no setting
 				continue
 			}
 			flags++
@@ -203,13 +203,12 @@ func TestHelp_prints_every_setting_with_its_variable_and_default(t *testing.T) {
 			switch {
 			case f.Type.Kind() == reflect.Bool && byDefault == "true":
 				assert.Contains(t, help, "--[no-]"+strings.TrimPrefix(flag, "--"), f.Name)
-				assert.Contains(t, strings.ToLower(f.Tag.Get("help")), "default", "kong does not print the default of a switch: %s", f.Name)
+				assert.Contains(t, strings.ToLower(f.Tag.Get("help")), "default", "the help does not print the default of a switch: %s", f.Name)
 			case byDefault == "":
 				assert.Contains(t, help, flag, f.Name)
 			default:
 				assert.True(t, strings.Contains(help, flag+"="+byDefault+" ") || strings.Contains(help, flag+`="`+byDefault+`" `), "%s and %s", flag, byDefault)
 			}
-			assert.NotEmpty(t, f.Tag.Get("help"), f.Name)
 		}
 	}
 	each(reflect.TypeFor[serveCommand]())

@@ -78,7 +78,6 @@ var homes = map[string][]string{
 	"github.com/MicahParks":         {"gateway/auth"},
 	"google.golang.org/api":         {"gateway/worker"}, // FCM
 	"go.opentelemetry.io":           {"gateway/app"},
-	"github.com/alecthomas/kong":    {"gateway"},
 	"gonum.org":                     {"bench/..."},
 	"github.com/HdrHistogram":       {"bench/..."},
 	"testing":                       {},

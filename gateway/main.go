@@ -1,58 +1,142 @@
 // Command gateway is Doorstep: a live-journey location gateway over plain HTTP.
-// README.md shows what it does; `gateway --help` lists every setting.
+// README.md shows what it does; `gateway --help` lists every command, and
+// `gateway serve --help` every setting.
 package main
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
-
-	"github.com/alecthomas/kong"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-// cli is the subcommands.
-type cli struct {
-	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the service (the default)."`
-	Demo    demoCommand    `cmd:"" help:"Play journeys through an embedded service, and watch them in the terminal."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to this binary's."`
-	Token   tokenCommand   `cmd:"" help:"Print a token for the configured secret."`
-	Health  healthCommand  `cmd:"" help:"Exit 0 when a gateway answers on its address."`
-	Worker  workerCommand  `cmd:"" help:"Consume the events from their queues: pushes, clean-up, analytics."`
-	Outbox  outboxCommand  `cmd:"" help:"List and requeue the events that were given up."`
+// prefix is of the variables that are ours.
+const prefix = "DOORSTEP_"
 
-	Version kong.VersionFlag `help:"Print the version."`
+// command is one of the program's: its settings are the fields of what runs it.
+type command struct {
+	name, help string
+	runner
+}
+
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+func commands() []command {
+	return []command{
+		{"serve", "Run the service (the default).", new(serveCommand)},
+		{"demo", "Play journeys through an embedded service, and watch them in the terminal.", new(demoCommand)},
+		{"migrate", "Bring the database's schema up to this binary's.", new(migrateCommand)},
+		{"token", "Print a token for the configured secret.", new(tokenCommand)},
+		{"health", "Exit 0 when a gateway answers on its address.", new(healthCommand)},
+		{"worker", "Consume the events from their queues: pushes, clean-up, analytics.", new(workerCommand)},
+		{"outbox list", "List the dead letters: events that were given up, and why.", new(outboxListCommand)},
+		{"outbox requeue", "Bring dead letters back to life.", new(outboxRequeueCommand)},
+	}
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	var c cli
-	parser, err := kong.New(&c, kong.Name("gateway"), kong.Vars{"version": version},
-		kong.Description("Doorstep: a live-journey location gateway. Every flag of serve is also an environment variable, and the other way round."),
-		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+	all := commands()
+	c, args, err := choose(all, args)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "gateway:", err)
-		return 2
+		return failed(2, err)
 	}
-	command, err := parser.Parse(args)
-	if err == nil {
-		err = unknownSettings(parser.Model.Node, os.Environ())
+	if c == nil {
+		usage(os.Stdout, all)
+		return 0
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "gateway:", err)
-		return 2
+	settings := settingsOf(c.runner)
+	switch {
+	case slices.Contains(args, "--version"):
+		fmt.Println(version)
+		return 0
+	case slices.Contains(args, "--help") || slices.Contains(args, "-h"):
+		c.usage(os.Stdout, settings)
+		return 0
+	}
+	if err := fill(settings, args, os.LookupEnv); err != nil {
+		return failed(2, err)
+	}
+	if err := unknownSettings(all, os.Environ()); err != nil {
+		return failed(2, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	command.BindTo(ctx, (*context.Context)(nil))
-	if err := command.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "gateway:", err)
-		return 1
+	if err := c.Run(ctx); err != nil {
+		return failed(1, err)
 	}
 	return 0
 }
+
+func failed(code int, err error) int {
+	fmt.Fprintln(os.Stderr, "gateway:", err)
+	return code
+}
+
+// choose is the command that args begin with, serve where they begin with a
+// flag of it, or none: then the commands are asked for.
+func choose(all []command, args []string) (*command, []string, error) {
+	if len(args) > 0 && (args[0] == "--help" || args[0] == "-h") {
+		return nil, nil, nil
+	}
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return &all[0], args, nil
+	}
+	for i, c := range all {
+		if words := strings.Fields(c.name); len(args) >= len(words) && slices.Equal(args[:len(words)], words) {
+			return &all[i], args[len(words):], nil
+		}
+	}
+	return nil, nil, fmt.Errorf("no command %q (gateway --help lists them)", args[0])
+}
+
+func usage(w io.Writer, all []command) {
+	fmt.Fprint(w, "Usage: gateway <command> [flags]\n\n"+
+		"Doorstep: a live-journey location gateway. Every flag of serve is also an environment variable, and the other way round.\n\nCommands:\n")
+	for _, c := range all {
+		fmt.Fprintf(w, "  %-16s%s\n", c.name, c.help)
+	}
+	fmt.Fprint(w, "\n\"gateway <command> --help\" says more of one, \"gateway --version\" which gateway this is.\n")
+}
+
+func (c *command) usage(w io.Writer, settings []*setting) {
+	fmt.Fprintf(w, "Usage: gateway %s [flags]\n\n%s\n\nFlags:\n", c.name, c.help)
+	for _, s := range settings {
+		s.help(w)
+	}
+}
+
+// unknownSettings refuses a variable of ours that no command reads: a typo would
+// otherwise pass for the default.
+func unknownSettings(all []command, environ []string) error {
+	known := slices.Clone(testSettings)
+	for _, c := range all {
+		for _, s := range settingsOf(c.runner) {
+			known = append(known, s.Tag.Get("env"))
+		}
+	}
+	var unknown []string
+	for _, e := range environ {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, prefix) && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return fmt.Errorf("unknown settings: %s (gateway serve --help lists them)", strings.Join(unknown, ", "))
+	}
+	return nil
+}
+
+// testSettings are read by the tests, not by the program.
+var testSettings = []string{prefix + "REQUIRE_SERVERS", prefix + "LONG", prefix + "TRACES"}

@@ -11,12 +11,6 @@ import (
 	"doorstep/sessions/postgres"
 )
 
-// outboxCommand is for the events that were given up.
-type outboxCommand struct {
-	List    outboxListCommand    `cmd:"" help:"List the dead letters: events that were given up, and why."`
-	Requeue outboxRequeueCommand `cmd:"" help:"Bring dead letters back to life."`
-}
-
 type outboxListCommand struct {
 	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
 	Limit       int    `default:"100" help:"How many at most, oldest first."`
@@ -49,7 +43,7 @@ func (c *outboxListCommand) Run(ctx context.Context) error {
 type outboxRequeueCommand struct {
 	DatabaseURL string  `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
 	All         bool    `help:"All of them."`
-	Seq         []int64 `arg:"" optional:"" help:"These, by their SEQ in the list."`
+	Seq         []int64 `arg:"" help:"These, by their SEQ in the list."`
 }
 
 // Run says how many there were.

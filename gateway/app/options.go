@@ -23,15 +23,15 @@ type Options struct {
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
 	ValkeyURL   string `env:"DOORSTEP_VALKEY_URL" help:"Live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. A cluster: any of its servers, more with ?addr=host:port&addr=…. Sentinels: theirs, with ?master_set=NAME. Empty: in this process."`
-	ValkeyCA    []byte `name:"valkey-ca" type:"filecontent" placeholder:"FILE" env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates, where that is one of your own. Empty: the system's roots."`
+	ValkeyCA    []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates, where that is one of your own. Empty: the system's roots."`
 	DatabaseURL string `env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://… Empty: in memory."`
 
 	JWTSecret   string `env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Fully embedded and empty: a random one."`
-	JWKSURL     string `name:"jwks-url" env:"DOORSTEP_JWKS_URL" help:"Keys of RS256, ES256 and EdDSA tokens."`
+	JWKSURL     string `env:"DOORSTEP_JWKS_URL" help:"Keys of RS256, ES256 and EdDSA tokens."`
 	JWTIssuer   string `env:"DOORSTEP_JWT_ISSUER" help:"Required iss of a token. Empty: any."`
 	JWTAudience string `env:"DOORSTEP_JWT_AUDIENCE" help:"Required aud of a token. Empty: any."`
-	JWTSubject  string `name:"jwt-subject-claim" default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
-	JWTRole     string `name:"jwt-role-claim" default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds trainer, student or admin."`
+	JWTSubject  string `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
+	JWTRole     string `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds trainer, student or admin."`
 
 	RateInterval     time.Duration `default:"5s" env:"DOORSTEP_RATE_INTERVAL" help:"Between two updates of one journey."`
 	RateTolerance    time.Duration `default:"1s" env:"DOORSTEP_RATE_TOLERANCE" help:"How much earlier an update may come (GCRA)."`
@@ -53,14 +53,14 @@ type Options struct {
 	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"How much longer than the straight line a way is, for the ETA. 0: as measured."`
 
 	EventBus            string `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: consumers in this process."`
-	EventBridgeEndpoint string `name:"eventbridge-endpoint" env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL instead of the region's own endpoint."`
+	EventBridgeEndpoint string `env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL instead of the region's own endpoint."`
 
-	FCMCredentials []byte        `name:"fcm-credentials" type:"filecontent" placeholder:"FILE" env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
-	FCMEndpoint    string        `name:"fcm-endpoint" env:"DOORSTEP_FCM_ENDPOINT" help:"URL instead of Google's own, for tests."`
+	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
+	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL instead of Google's own, for tests."`
 	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"After how long without any fix a journey is reported as silent. 0: never."`
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
-	OTPInResponse bool          `default:"true" negatable:"" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too: the default."`
+	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too: the default."`
 
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Open connections; newcomers over it are closed."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address; 0: none (a load balancer is one address)."`
@@ -76,16 +76,16 @@ type Options struct {
 	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Between /readyz turning 503 and the listener closing, within the drain timeout."`
 
 	// Version is the build's, for metrics.
-	Version        string `kong:"-"`
+	Version        string
 	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"URL of an OTLP/HTTP receiver of traces, http://host:4318. Empty: no traces. Sampling and the rest are OpenTelemetry's own settings, OTEL_TRACES_SAMPLER and so on."`
 
 	// Now drives every rule and both in-process stores, and the scripts'
 	// clock when it is set. Nil: the wall clock, and the live store's own TIME.
-	Now func() time.Time `kong:"-"`
+	Now func() time.Time
 	// Log is where the gateway writes. Nil: nowhere.
-	Log *slog.Logger `kong:"-"`
+	Log *slog.Logger
 	// Listener is used instead of Listen, for tests.
-	Listener net.Listener `kong:"-"`
+	Listener net.Listener
 }
 
 // Embedded reports whether the process needs nothing around it.

@@ -27,30 +27,30 @@ type WorkerOptions struct {
 	DeadLettersNotify    string `env:"DOORSTEP_DEAD_LETTERS_NOTIFY" help:"Queue for messages of the first that cannot be read. Empty: left to its own redrive."`
 	DeadLettersCleanup   string `env:"DOORSTEP_DEAD_LETTERS_CLEANUP" help:"The same for the second."`
 	DeadLettersAnalytics string `env:"DOORSTEP_DEAD_LETTERS_ANALYTICS" help:"The same for the third."`
-	SQSEndpoint          string `name:"sqs-endpoint" env:"DOORSTEP_SQS_ENDPOINT" help:"URL instead of the region's own endpoint."`
+	SQSEndpoint          string `env:"DOORSTEP_SQS_ENDPOINT" help:"URL instead of the region's own endpoint."`
 
 	DatabaseURL    string        `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
 	ValkeyURL      string        `required:"" env:"DOORSTEP_VALKEY_URL" help:"Live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
-	ValkeyCA       []byte        `name:"valkey-ca" type:"filecontent" placeholder:"FILE" env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates. Empty: the system's roots."`
+	ValkeyCA       []byte        `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates. Empty: the system's roots."`
 	ValkeyTimeout  time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
 	LocationTTL    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"As the gateways have it."`
 	JourneyTTL     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"As the gateways have it."`
 	ArrivalRadius  float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"As the gateways have it, metres."`
-	FCMCredentials []byte        `name:"fcm-credentials" type:"filecontent" placeholder:"FILE" env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
-	FCMEndpoint    string        `name:"fcm-endpoint" env:"DOORSTEP_FCM_ENDPOINT" help:"URL instead of Google's own, for tests."`
+	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
+	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL instead of Google's own, for tests."`
 
 	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics; never a public one. Empty: none."`
 	Pprof         bool          `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 	DrainTimeout  time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For what is in hand to end after SIGTERM."`
 
 	// Version is the build's, for metrics.
-	Version        string `kong:"-"`
+	Version        string
 	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"As the gateways have it."`
 
 	// Now is the handlers' clock. Nil: the wall clock.
-	Now func() time.Time `kong:"-"`
+	Now func() time.Time
 	// Log is where the worker writes. Nil: nowhere.
-	Log *slog.Logger `kong:"-"`
+	Log *slog.Logger
 }
 
 // Worker is one process of consumers: a gateway without its API.

@@ -10,8 +10,8 @@ import (
 
 // Options are the demo's settings; the tags are its flags.
 type Options struct {
-	Trace    []string `sep:"none" placeholder:"FILE" help:"Play a recording (CSV: unix_ms,lat,lng,...), a folder of them or a pattern; may be repeated. None: made-up drives."`
-	More     []string `arg:"" optional:"" name:"recording" help:"More recordings, as a shell makes of --trace *.csv."`
+	Trace    []string `sep:"none" help:"Play a recording (CSV: unix_ms,lat,lng,...), a folder of them or a pattern; may be repeated. None: made-up drives."`
+	More     []string `arg:"" help:"More recordings, as a shell makes of --trace *.csv."`
 	Journeys int      `default:"4" help:"How many drives to make up."`
 	Mode     string   `default:"" enum:",car,bike,walk" help:"Travel mode. Empty: by the recording's file name, or taking turns."`
 	Speed    float64  `default:"15" help:"How many times faster than life, 0.1 to 5000."`
@@ -19,11 +19,11 @@ type Options struct {
 	Seed     uint64   `default:"1" help:"Of the made-up drives; the same seed gives the same."`
 	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if there is one) or memory."`
 	Metrics  bool     `help:"Serve /metrics on a free port, and say where."`
-	Log      string   `placeholder:"FILE" help:"Write what happens, a line each: refused fixes with the reason, starts, arrivals."`
+	Log      string   `help:"Write what happens, a line each: refused fixes with the reason, starts, arrivals."`
 
 	// Out is where it is shown: drawn on when it is a terminal, else written
 	// line by line. Nil: standard output.
-	Out io.Writer `kong:"-"`
+	Out io.Writer
 
 	lengthM float64 // of a made-up drive by car; tests make it short
 }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/sessions"
+)
+
+type Embedded struct {
+	Listen string `default:"here" env:"DOORSTEP_LISTEN" help:"."`
+}
+
+type every struct {
+	Embedded
+	TTL    time.Duration `default:"1m" env:"DOORSTEP_TTL" help:"."`
+	Level  slog.Level    `default:"info" help:"."`
+	Role   sessions.Role `enum:"trainer,student" help:"."`
+	On     bool          `default:"true" env:"DOORSTEP_ON" help:"."`
+	Off    bool          `help:"."`
+	Count  int           `default:"3" help:"."`
+	Seed   uint64        `help:"."`
+	Share  float64       `help:"."`
+	Shadow []string      `enum:"a,b" env:"DOORSTEP_SHADOW" help:"."`
+	File   []byte        `env:"DOORSTEP_FILE" help:"."`
+	Trace  []string      `sep:"none" help:"."`
+	Seq    []int64       `arg:"" help:"."`
+	Own    string        // no setting
+}
+
+func filled(e *every, env map[string]string, args ...string) error {
+	return fill(settingsOf(e), args, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+}
+
+func TestFill(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+	byDefault := every{Embedded: Embedded{"here"}, TTL: time.Minute, On: true, Count: 3}
+	for name, row := range map[string]struct {
+		env  map[string]string
+		args []string
+		want func(*every)
+	}{
+		"nothing":                  {nil, nil, func(*every) {}},
+		"the environment":          {map[string]string{"DOORSTEP_TTL": "2s", "DOORSTEP_ON": "false", "DOORSTEP_SHADOW": "a,b"}, nil, func(e *every) { e.TTL, e.On, e.Shadow = 2*time.Second, false, []string{"a", "b"} }},
+		"an empty environment":     {map[string]string{"DOORSTEP_LISTEN": "", "DOORSTEP_FILE": ""}, nil, func(e *every) { e.Listen = "" }},
+		"flags over environment":   {map[string]string{"DOORSTEP_TTL": "2s", "DOORSTEP_SHADOW": "a"}, []string{"--ttl=3s", "--shadow=b"}, func(e *every) { e.TTL, e.Shadow = 3*time.Second, []string{"b"} }},
+		"a value of its own":       {nil, []string{"--ttl", "3s", "--count", "-4"}, func(e *every) { e.TTL, e.Count = 3*time.Second, -4 }},
+		"switches":                 {nil, []string{"--no-on", "--off"}, func(e *every) { e.On, e.Off = false, true }},
+		"switches with values":     {nil, []string{"--on=false", "--off=true"}, func(e *every) { e.On, e.Off = false, true }},
+		"numbers":                  {nil, []string{"--seed=7", "--share=0.5", "--level=debug", "--role=student"}, func(e *every) { e.Seed, e.Share, e.Level, e.Role = 7, 0.5, slog.LevelDebug, "student" }},
+		"a list in one":            {nil, []string{"--shadow=a,b"}, func(e *every) { e.Shadow = []string{"a", "b"} }},
+		"a list, again":            {nil, []string{"--shadow=a", "--shadow=b"}, func(e *every) { e.Shadow = []string{"a", "b"} }},
+		"a list with commas":       {nil, []string{"--trace=a,b", "--trace", "c"}, func(e *every) { e.Trace = []string{"a,b", "c"} }},
+		"a file":                   {map[string]string{"DOORSTEP_FILE": file}, nil, func(e *every) { e.File = []byte("content") }},
+		"arguments between flags":  {nil, []string{"1", "--off", "2"}, func(e *every) { e.Off, e.Seq = true, []int64{1, 2} }},
+		"a value that is a flag's": {nil, []string{"--listen=--off"}, func(e *every) { e.Listen = "--off" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, want := every{}, byDefault
+			row.want(&want)
+			require.NoError(t, filled(&got, row.env, row.args...))
+			assert.Equal(t, want, got)
+		})
+	}
+}
+
+func TestFill_refuses(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		env  map[string]string
+		args []string
+		says string
+	}{
+		"a flag that is none":    {nil, []string{"--fast"}, "--fast"},
+		"a short flag":           {nil, []string{"-x"}, "<seq>"},
+		"no field of ours":       {nil, []string{"--own=x"}, "--own"},
+		"no without a switch":    {nil, []string{"--no-ttl"}, "--no-ttl"},
+		"no value":               {nil, []string{"--ttl"}, "--ttl"},
+		"a number that is none":  {nil, []string{"--count=x"}, "--count: invalid syntax"},
+		"a level that is none":   {nil, []string{"--level=x"}, "--level"},
+		"one of none":            {nil, []string{"--role=root"}, "trainer, student"},
+		"one of none, in a list": {nil, []string{"--shadow=a,c"}, "--shadow"},
+		"a variable's value":     {map[string]string{"DOORSTEP_TTL": "5"}, nil, "$DOORSTEP_TTL"},
+		"a file that is none":    {nil, []string{"--file=/nowhere/x"}, "/nowhere/x"},
+		"a variable for another": {map[string]string{"DOORSTEP_ON": "maybe"}, []string{"--on"}, "$DOORSTEP_ON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.ErrorContains(t, filled(new(every), row.env, row.args...), row.says)
+		})
+	}
+	require.ErrorContains(t, fill(settingsOf(new(migrateCommand)), nil, func(string) (string, bool) { return "", false }), "DOORSTEP_DATABASE_URL")
+}
