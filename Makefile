@@ -45,8 +45,9 @@ bench-peers: install ## Measure Doorstep beside the review's own design and the 
 	cd bench/peers/express && npm ci --silent
 	$(GO) run ./bench/peers $(ARGS)
 
+# grpcnotrace: see docs/adr/0007.
 build: ## Build bin/gateway, as the image does (cgo: H3 is a C library)
-	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/gateway ./gateway
+	CGO_ENABLED=1 $(GO) build -tags grpcnotrace -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/gateway ./gateway
 
 run: ## Run the service, embedded: no database, no live store, loopback only
 	$(GO) run ./gateway serve $(ARGS)

@@ -28,7 +28,7 @@ func Build(ctx context.Context) (*Program, error) {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
 	p := &Program{dir: dir, path: filepath.Join(dir, "gateway")}
-	build := exec.CommandContext(ctx, "go", "build", "-o", p.path, "doorstep/gateway") //nolint:gosec // a path of our own
+	build := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-o", p.path, "doorstep/gateway") //nolint:gosec // a path of our own
 	if out, err := build.CombinedOutput(); err != nil {
 		p.Remove()
 		return nil, fmt.Errorf("rig: go build: %w: %s", err, out)
