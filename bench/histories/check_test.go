@@ -255,6 +255,12 @@ func (c *counted) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapsh
 	return snap, err
 }
 
+func (c *counted) Heard(ref sessions.Ref) (sessions.Snapshot, bool) {
+	snap, ok := c.Live.Heard(ref)
+	snap.Version -= c.base
+	return snap, ok
+}
+
 func (c *counted) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	r, err := c.Live.Publish(ctx, ref, fix)
 	r.Version -= c.base
@@ -274,10 +280,16 @@ func (m *mixed) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix)
 }
 
 func (m *mixed) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
+	return m.Live.Latest(ctx, m.mix(ref))
+}
+
+func (m *mixed) Heard(ref sessions.Ref) (sessions.Snapshot, bool) { return m.Live.Heard(m.mix(ref)) }
+
+func (m *mixed) mix(ref sessions.Ref) sessions.Ref {
 	if m.n++; m.n%50 == 0 && m.last.SessionID != "" {
-		ref = m.last
+		return m.last
 	}
-	return m.Live.Latest(ctx, ref)
+	return ref
 }
 
 // forgetful answers a fix now and then without having done anything.
