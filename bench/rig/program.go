@@ -36,6 +36,9 @@ func Build(ctx context.Context) (*Program, error) {
 	return p, nil
 }
 
+// Path is the binary's, for another program's Built.
+func (p *Program) Path() string { return p.path }
+
 // Remove deletes what Build has built.
 func (p *Program) Remove() {
 	if p.dir != "" {

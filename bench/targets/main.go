@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"doorstep/bench/load/drive"
+	"doorstep/bench/rig"
 )
 
 func main() { drive.Main("targets", measure) }
@@ -72,12 +73,17 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
 	// Built once, so that all that is measured is of one tree, whatever happens to
-	// it meanwhile.
-	if _, err := said(ctx, root, "go", "build", "-o", bin+"/", "./gateway", "./bench/load", "./bench/peers"); err != nil {
+	// it meanwhile; the gateway as every rig builds it.
+	if _, err := said(ctx, root, "go", "build", "-o", bin+"/", "./bench/load", "./bench/peers"); err != nil {
 		return err
 	}
+	gateway, err := rig.Build(ctx)
+	if err != nil {
+		return err
+	}
+	defer gateway.Remove()
 	d := document{began: time.Now(), short: o.short, surroundings: surroundings(ctx, root)}
-	s := stand{root: root, bin: bin, out: o.out, short: o.short, stderr: stderr}
+	s := stand{root: root, bin: bin, gateway: gateway.Path(), out: o.out, short: o.short, stderr: stderr}
 	d.runs, err = s.play(ctx, chosen)
 	if err != nil {
 		return err

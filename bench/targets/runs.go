@@ -110,6 +110,7 @@ type played struct {
 // stand is where runs are played.
 type stand struct {
 	root, bin, out string
+	gateway        string // binary
 	short          bool
 	stderr         io.Writer
 }
@@ -156,7 +157,7 @@ func (s stand) exec(ctx context.Context, p *played) error {
 	if p.program == "go" {
 		name = "go"
 	} else {
-		args = append(args, "-gateway", filepath.Join(s.bin, "gateway"), "-out", p.dir)
+		args = append(args, "-gateway", s.gateway, "-out", p.dir)
 	}
 	if s.short {
 		if p.program != "go" {
