@@ -34,7 +34,7 @@ lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luac
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	FUZZTIME=$(FUZZTIME) .ci/fuzz
 
-bench: install ## Judge every target of docs/performance.md in one run, into bench/out/targets; half an hour (ARGS='-run pace'; see -help)
+bench: install ## Judge every target of docs/performance.md in one run, into bench/out/targets; 20 minutes (ARGS='-run pace'; see -help)
 	cd bench/peers/express && npm ci --silent
 	$(GO) run ./bench/targets $(ARGS)
 

@@ -101,7 +101,7 @@ func (d document) writeMethod(w io.Writer) {
 	for _, r := range d.runs {
 		how := "done"
 		if r.err != nil {
-			how = "**failed**"
+			how = "**failed**: " + strings.Join(strings.Fields(r.err.Error()), " ")
 		}
 		figures.Row(w, r.name, r.how, "`"+strings.ReplaceAll(r.command(), "|", "\\|")+"`", r.took.Round(time.Second), how)
 	}

@@ -175,6 +175,9 @@ func (s stand) exec(ctx context.Context, p *played) error {
 	failed := errors.Join(cmd.Run(), output.Close())
 	if p.program == "go" {
 		p.facts, err = benchmarked(output.Name())
+		if failed != nil {
+			failed = fmt.Errorf("%w: %s", failed, complaints(output.Name()))
+		}
 	} else if failed == nil {
 		p.facts, err = figures.ReadFacts(p.dir, p.report())
 	}
@@ -223,4 +226,20 @@ func benchmarked(path string) (figures.Facts, error) {
 		}
 	}
 	return facts, nil
+}
+
+// complaints are the lines in which `go test` says what failed.
+func complaints(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if strings.Contains(line, "_test.go:") || strings.HasPrefix(line, "--- FAIL") || strings.HasPrefix(line, "panic:") || strings.HasSuffix(line, "[build failed]") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[:min(len(lines), 10)], "; ")
 }

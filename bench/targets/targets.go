@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"doorstep/bench/load/figures"
@@ -137,7 +138,9 @@ func (t target) judge(facts map[string]figures.Facts) (measured, verdict string)
 				verdict = missed
 			}
 		}
-		texts = append(texts, text)
+		if !slices.Contains(texts, text) { // not measured, twice
+			texts = append(texts, text)
+		}
 	}
 	return strings.Join(texts, "; "), verdict
 }

@@ -73,6 +73,7 @@ func TestTarget_judge(t *testing.T) {
 		"one missed":         {figures.Facts{"rate": 7.5}, figures.Facts{"p99": 26}, "7.5 × (a); p99 26 ms (missed)", missed},
 		"too little":         {figures.Facts{"rate": 6.9}, figures.Facts{"p99": 20}, "6.9 × (a) (missed); p99 20 ms", missed},
 		"not measured":       {figures.Facts{"rate": 9}, nil, "9.0 × (a); pace: not measured", notMeasured},
+		"neither measured":   {nil, nil, "peers: not measured; pace: not measured", notMeasured},
 		"unknown, not met":   {nil, figures.Facts{"p99": 26}, "peers: not measured; p99 26 ms (missed)", notMeasured},
 	} {
 		measured, verdict := two.judge(map[string]figures.Facts{"peers": row.peers, "pace": row.pace})
@@ -112,6 +113,7 @@ func TestBenchmarked(t *testing.T) {
 BenchmarkUpdate_server-2     10	 320923357 ns/op	       368.0 B/journey	         2.844 update/hset
 BenchmarkStages/token/hit    5  1.5 ns/op
 --- FAIL: BenchmarkUpdate_server
+    cost_test.go:62: an update costs the store 7.0 HSETs, budget 6.0
 ok  	doorstep/scripts	4.540s
 `), 0o600))
 	facts, err := benchmarked(path)
@@ -119,6 +121,8 @@ ok  	doorstep/scripts	4.540s
 	assert.Equal(t, figures.Facts{
 		"Update_server ns/op": 320923357, "Update_server B/journey": 368, "Update_server update/hset": 2.844, "Stages/token/hit ns/op": 1.5,
 	}, facts)
+
+	assert.Equal(t, "--- FAIL: BenchmarkUpdate_server; cost_test.go:62: an update costs the store 7.0 HSETs, budget 6.0", complaints(path))
 }
 
 // A run that fails is said to have failed, and what it had to measure is not met.
@@ -127,7 +131,7 @@ func TestDocument_failed(t *testing.T) {
 	d := document{runs: []played{{run: runs[0], err: errors.New("broken"), dir: t.TempDir(), took: time.Second}}}
 	var out strings.Builder
 	d.write(&out)
-	assert.Contains(t, out.String(), "`go run ./bench/load -mode start` | 1s | **failed** |")
+	assert.Contains(t, out.String(), "`go run ./bench/load -mode start` | 1s | **failed**: broken |")
 	assert.NotContains(t, out.String(), "| "+met+" |")
 	require.ErrorContains(t, d.failures(), "start: broken")
 	require.NoError(t, document{}.failures())

@@ -3,6 +3,8 @@ package figures
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -38,8 +40,11 @@ func FactsOf(r drive.Result, costs []Cost) Facts {
 	return f
 }
 
-// Save writes the facts of a run beside its report: dir/name.json.
+// Save writes the facts of a run beside its report: dir/name.json. What is no
+// number, since nothing was there to divide by, was not measured, and is left out.
 func (f Facts) Save(dir, name string) error {
+	f = maps.Clone(f)
+	maps.DeleteFunc(f, func(_ string, v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("facts: %w", err)

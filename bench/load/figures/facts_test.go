@@ -23,6 +23,11 @@ func TestFacts(t *testing.T) {
 
 	dir := t.TempDir()
 	require.NoError(t, f.Save(dir, "pace"))
+	nothing := 0.0
+	require.NoError(t, Facts{"ratio": 1 / nothing, "growth": nothing / nothing, "one": 1}.Save(dir, "odd"))
+	odd, err := ReadFacts(dir, "odd")
+	require.NoError(t, err)
+	assert.Equal(t, Facts{"one": 1}, odd)
 	again, err := ReadFacts(dir, "pace")
 	require.NoError(t, err)
 	assert.Equal(t, f, again)
