@@ -60,16 +60,16 @@ func (l *CallerLimit) GiveBack(id ID) {
 	s.young[id] = s.of(id) - int64(l.every)
 }
 
-func (l *CallerLimit) shard(id ID) *callerShard { return &l.shards[shardOf(id)] }
+func (l *CallerLimit) shard(id ID) *callerShard { return &l.shards[shardOf(id, len(l.shards))] }
 
-// shardOf shares ids out among sixteen. It goes by the last hex digit, which is
-// random in every kind of UUID that is not made up.
-func shardOf(id ID) int {
-	if id == "" {
-		return 0
+// shardOf shares ids out among n, a divisor of 256. It goes by the last two hex
+// digits, which are random in every kind of UUID that is not made up.
+func shardOf(id ID, n int) int {
+	sum := 0
+	for _, c := range []byte(id[max(0, len(id)-2):]) {
+		sum = sum<<4 + int(c&15+c>>6*9)
 	}
-	c := id[len(id)-1]
-	return int((c&15 + c>>6*9) % 16)
+	return sum % n
 }
 
 // of moves the caller to the young, so that who asks is remembered.

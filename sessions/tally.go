@@ -20,10 +20,10 @@ type Tally struct {
 	repo Analytics
 	opts TallyOptions
 
-	// The journeys are shared out so that a flush is of a sixteenth: all at once
-	// they would keep the database, and whoever shares its machine, busy for
+	// The journeys are shared out so that a flush is of a part of them: all at
+	// once they would keep the database, and whoever shares its machine, busy for
 	// seconds each half minute.
-	shards   [16]tallyShard
+	shards   [64]tallyShard
 	counted  atomic.Int64 // journeys in all of them
 	promised promises
 
@@ -219,7 +219,7 @@ func (t *Tally) takeOne(ref Ref) *Counts {
 	return c
 }
 
-func (t *Tally) shard(ref Ref) *tallyShard { return &t.shards[shardOf(ref.SessionID)] }
+func (t *Tally) shard(ref Ref) *tallyShard { return &t.shards[shardOf(ref.SessionID, len(t.shards))] }
 
 func (t *Tally) add(ref Ref, c Counts) {
 	if t != nil && !t.shard(ref).add(ref, c, &t.counted, int64(t.opts.Limit)) {

@@ -74,7 +74,7 @@ func TestLoad(t *testing.T) {
 	})
 	t.Run("held", func(t *testing.T) {
 		out := run(t, program, "-mode", "held", "-journeys", "50", "-duration", "1s", "-opened", "-conns", "4")
-		assert.Contains(t, out, "| 30 |")
+		assert.Contains(t, out, "| 50 |")
 		assert.Contains(t, out, "| 60 |")
 	})
 }

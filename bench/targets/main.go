@@ -74,7 +74,7 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
 	// Built once, so that all that is measured is of one tree, whatever happens to
 	// it meanwhile; the gateway as every rig builds it.
-	if _, err := said(ctx, root, "go", "build", "-o", bin+"/", "./bench/load", "./bench/peers"); err != nil {
+	if _, err := said(ctx, root, "go", "build", "-o", bin+"/", "./bench/load", "./bench/peers", "./bench/peers/floor"); err != nil {
 		return err
 	}
 	gateway, err := rig.Build(ctx)

@@ -19,6 +19,7 @@ type run struct {
 	name    string
 	how     string
 	program string // load, peers or go
+	floor   bool   // a load on the floor of bench/peers in the gateway's place
 	args    []string
 	short   []string // come last, and so win
 	bound   time.Duration
@@ -57,9 +58,15 @@ var runs = []run{
 		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
 	},
 	{
-		name: "held", program: "load", bound: 6 * time.Minute,
-		how:   "as pace, 20 s each, with 30,000, 50,000 and 60,000 journeys, no students, and no ends",
-		args:  append([]string{"-mode", "held", "-journeys", "50000", "-conns", "512", "-duration", "20s"}, many...),
+		name: "pace-floor", program: "load", floor: true, bound: 3 * time.Minute,
+		how:   "as pace, without ends, and in the gateway's place the floor: Hertz, JSON, one HSET, long polls answered from its memory, and nothing checked",
+		args:  append([]string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-life", "0", "-duration", "30s"}, many...),
+		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
+	},
+	{
+		name: "held", program: "load", bound: 15 * time.Minute,
+		how:   "as pace, 35 s each, with 50,000 and 60,000 journeys, no students, and no ends",
+		args:  []string{"-mode", "held", "-journeys", "50000", "-conns", "512", "-duration", "35s"},
 		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
 	},
 	{
@@ -76,10 +83,28 @@ var runs = []run{
 		short: []string{"-journeys", "10", "-students", "20", "-conns", "4", "-gateways", "1", "-database=false"},
 	},
 	{
+		name: "wake-one", program: "load", bound: 2 * time.Minute,
+		how:   "as wake, with 15,000 on one gateway: what one process may have open here",
+		args:  append([]string{"-mode", "wake", "-journeys", "50", "-students", "15000", "-warmup", "5s", "-duration", "5s"}, many...),
+		short: []string{"-journeys", "2", "-students", "20"},
+	},
+	{
+		name: "wake-floor", program: "load", floor: true, bound: 2 * time.Minute,
+		how:   "as wake-one, on the floor",
+		args:  append([]string{"-mode", "wake", "-journeys", "50", "-students", "15000", "-warmup", "5s", "-duration", "5s"}, many...),
+		short: []string{"-journeys", "2", "-students", "20"},
+	},
+	{
 		name: "idle", program: "load", bound: 4 * time.Minute,
 		how:   "RSS of three gateways before and after 50,000 have begun to wait, a connection each",
 		args:  append([]string{"-mode", "idle", "-journeys", "12500", "-students", "50000", "-gateways", "3"}, many...),
 		short: []string{"-journeys", "10", "-students", "20", "-gateways", "2"},
+	},
+	{
+		name: "idle-floor", program: "load", floor: true, bound: 2 * time.Minute,
+		how:   "as idle, with 12,000 on the floor",
+		args:  append([]string{"-mode", "idle", "-journeys", "3000", "-students", "12000"}, many...),
+		short: []string{"-journeys", "10", "-students", "20"},
 	},
 	{
 		name: "flat", program: "load", bound: 8 * time.Minute,
@@ -157,7 +182,11 @@ func (s stand) exec(ctx context.Context, p *played) error {
 	if p.program == "go" {
 		name = "go"
 	} else {
-		args = append(args, "-gateway", s.gateway, "-out", p.dir)
+		gateway := s.gateway
+		if p.floor {
+			gateway = filepath.Join(s.bin, "floor")
+		}
+		args = append(args, "-gateway", gateway, "-out", p.dir)
 	}
 	if s.short {
 		if p.program != "go" {

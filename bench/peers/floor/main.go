@@ -6,6 +6,9 @@
 // As `floor script` it is the least that a gateway with update.lua can cost: the
 // same, but that the fix goes to the script, through the store that the gateway
 // has, for a journey opened when it was booked.
+//
+// As `floor serve`, with DOORSTEP_LISTEN and DOORSTEP_VALKEY_URL, it takes a
+// gateway's place in bench/load: long polls, too, answered from its memory.
 package main
 
 import (
@@ -14,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/bytedance/sonic"
@@ -24,18 +28,33 @@ import (
 )
 
 func main() {
-	book, put, err := plain()
-	if len(os.Args) > 1 && os.Args[1] == "script" {
-		book, put, err = script()
+	listen, url := os.Getenv("LISTEN"), os.Getenv("REDIS_URL")
+	as := strings.Join(os.Args[1:], " ")
+	if as == "serve" {
+		listen, url = os.Getenv("DOORSTEP_LISTEN"), os.Getenv("DOORSTEP_VALKEY_URL")
+	}
+	book, put, err := plain(url)
+	if as == "script" {
+		book, put, err = script(url)
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
-	h := server.New(server.WithHostPorts(os.Getenv("LISTEN")), server.WithTransport(standard.NewTransporter),
-		server.WithIdleTimeout(time.Minute), server.WithDisablePrintRoute(true))
+	h := server.New(server.WithHostPorts(listen), server.WithTransport(standard.NewTransporter),
+		server.WithIdleTimeout(time.Minute), server.WithDisablePrintRoute(true), server.WithSenseClientDisconnection(as == "serve"))
 	h.GET("/readyz", func(_ context.Context, c *app.RequestContext) { c.SetStatusCode(http.StatusOK) })
 	h.POST("/api/v1/admin/sessions", handler(book))
 	h.POST("/api/v1/admin/sessions/:sessionId/start-journey", func(_ context.Context, c *app.RequestContext) { c.SetStatusCode(http.StatusCreated) })
+	if as == "serve" {
+		w := watched{all: map[string]*latest{}}
+		h.GET("/api/v1/admin/location-tracking/journey/live", w.live)
+		store := put
+		put = func(ctx context.Context, f *fix) (int, error) {
+			status, err := store(ctx, f)
+			w.put(f)
+			return status, err
+		}
+	}
 	h.POST("/api/v1/admin/location-tracking/journey/updates", handler(put))
 	h.Spin()
 }
@@ -78,8 +97,8 @@ func handler[T any](do func(context.Context, *T) (status int, err error)) app.Ha
 }
 
 // plain writes a fix by one HSET; a booking needs nothing.
-func plain() (book func(context.Context, *booking) (int, error), put func(context.Context, *fix) (int, error), err error) {
-	opt, err := valkey.ParseURL(os.Getenv("REDIS_URL"))
+func plain(url string) (book func(context.Context, *booking) (int, error), put func(context.Context, *fix) (int, error), err error) {
+	opt, err := valkey.ParseURL(url)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,13 +16,13 @@ import (
 // script opens a journey when it is booked and gives its fixes to update.lua,
 // with all that this does. The trainer goes by the session's id: there is no
 // token to tell another.
-func script() (book func(context.Context, *booking) (int, error), put func(context.Context, *fix) (int, error), err error) {
+func script(url string) (book func(context.Context, *booking) (int, error), put func(context.Context, *fix) (int, error), err error) {
 	rate, err := strconv.Atoi(os.Getenv("RATE_MS"))
 	if err != nil {
 		return nil, nil, err
 	}
 	store, err := scripts.New(scripts.Options{
-		URL: os.Getenv("REDIS_URL"), Live: sessions.LiveOptions{RateInterval: time.Duration(max(rate, 1)) * time.Millisecond},
+		URL: url, Live: sessions.LiveOptions{RateInterval: time.Duration(max(rate, 1)) * time.Millisecond},
 	})
 	if err != nil {
 		return nil, nil, err
