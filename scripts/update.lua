@@ -117,7 +117,9 @@ if h[6] then
 end
 local rec = 0
 if recorded and recorded <= now + FUTURE_MS then rec = recorded end
-local ttl = (last_at and min(last_at + LOCATION_TTL_MS, over_at) or over_at) - now
+local dies_at = last_at and last_at + LOCATION_TTL_MS
+if not dies_at or dies_at > over_at then dies_at = over_at end
+local ttl = dies_at - now
 local fix, last_fix = rec > 0 and rec or now, last_rec > 0 and last_rec or last_at
 if fix < now - STALE_MS or (last_fix and last_fix <= now + FUTURE_MS and fix <= last_fix) then
     return {3, now, max(0, due - now), seq, ttl, arriving, 0, 0}
@@ -149,7 +151,8 @@ local function distance_m(lat1, lng1, lat2, lng2)
     local s1 = math.sin((lat2 - lat1) * rad / 2)
     local s2 = math.sin((lng2 - lng1) * rad / 2)
     local a = s1 * s1 + math.cos(lat1 * rad) * math.cos(lat2 * rad) * s2 * s2
-    return 2 * 6371008.8 * math.asin(math.min(1, math.sqrt(a)))
+    if a > 1 then a = 1 end
+    return 2 * 6371008.8 * math.asin(math.sqrt(a))
 end
 
 -- leg is the way from a sighting to this fix, or to another: how far in dm,
@@ -157,18 +160,21 @@ end
 -- much the phone's clock outran ours.
 local function leg(lat1, lng1, doubt1, at1, rec1, lat2, lng2, doubt2, at2, rec2)
     local way, ms, ahead = math.floor(distance_m(lat1, lng1, lat2, lng2) * 10 + 0.5), at2 - at1, 0
+    local reach = way - doubt1 - doubt2
+    if reach < 0 then reach = 0 end
     if rec1 > 0 and rec2 > rec1 then
         local phone = rec2 - rec1
         ahead = phone - ms
         ms = math.min(phone, ms + CATCH_UP_MS)
     end
-    return way, math.max(0, way - doubt1 - doubt2), math.max(ms, 1000), ahead
+    if ms < 1000 then ms = 1000 end
+    return way, reach, ms, ahead
 end
 
 if acc > VAGUE_DM then
     if SHADOW_LOW_ACCURACY then shadowed = true else code = 4 end
 end
-local doubt = acc == 0 and DEFAULT_ACCURACY_DM or min(acc, MAX_ACCURACY_DM)
+local doubt = acc == 0 and DEFAULT_ACCURACY_DM or acc < MAX_ACCURACY_DM and acc or MAX_ACCURACY_DM
 
 -- The rest of the track: fast_ms reanchored_ms still_ms mismatches, and the
 -- rival's votes lat lng accuracy_dm at_ms recorded_ms. Both are mostly empty.
@@ -197,7 +203,7 @@ if code == 8 and not last_at then
         reanchored, anchored_at = true, now
     end
 elseif code == 8 then
-    local last_doubt = last_acc == 0 and DEFAULT_ACCURACY_DM or min(last_acc, MAX_ACCURACY_DM)
+    local last_doubt = last_acc == 0 and DEFAULT_ACCURACY_DM or last_acc < MAX_ACCURACY_DM and last_acc or MAX_ACCURACY_DM
     local way, reach, ms, ahead = leg(last_lat, last_lng, last_doubt, last_at, last_rec, lat, lng, doubt, now, rec)
     moved = way
     local mark_at = started + string.match(mark_text, '%S+')
