@@ -88,7 +88,7 @@ type tokenCommand struct {
 	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"aud of the token."`
 	JWTSubject  string        `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
 	JWTRole     string        `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds the role."`
-	Role        sessions.Role `required:"" enum:"trainer,student,admin" help:"trainer, student or admin."`
+	Role        string        `required:"" enum:"trainer,student,admin" help:"trainer, student or admin."`
 	Subject     string        `required:"" help:"The user's id, a UUID."`
 	TTL         time.Duration `default:"1h" help:"How long the token is valid."`
 }
@@ -102,7 +102,7 @@ func (t *tokenCommand) Run(context.Context) error {
 	token, err := auth.Options{
 		Secret: []byte(t.JWTSecret), Issuer: t.JWTIssuer, Audience: t.JWTAudience,
 		SubjectClaim: t.JWTSubject, RoleClaim: t.JWTRole,
-	}.Mint(sessions.Caller{ID: id, Role: t.Role}, t.TTL)
+	}.Mint(sessions.Caller{ID: id, Role: sessions.Role(t.Role)}, t.TTL)
 	if err == nil {
 		fmt.Println(token)
 	}

@@ -76,6 +76,7 @@ var homes = map[string][]string{
 	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "sessions/postgres", "gateway/worker"},
 	"github.com/golang-jwt":         {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":         {"gateway/auth"},
+	"github.com/spf13/pflag":        {"gateway"},
 	"google.golang.org/api":         {"gateway/worker"}, // FCM
 	"go.opentelemetry.io":           {"gateway/app"},
 	"gonum.org":                     {"bench/..."},

@@ -64,7 +64,7 @@ func run(args []string) int {
 		c.usage(os.Stdout, settings)
 		return 0
 	}
-	if err := fill(settings, args, os.LookupEnv); err != nil {
+	if err := settings.fill(args, os.LookupEnv); err != nil {
 		return failed(2, err)
 	}
 	if err := unknownSettings(all, os.Environ()); err != nil {
@@ -109,11 +109,8 @@ func usage(w io.Writer, all []command) {
 	fmt.Fprint(w, "\n\"gateway <command> --help\" says more of one, \"gateway --version\" which gateway this is.\n")
 }
 
-func (c *command) usage(w io.Writer, settings []*setting) {
-	fmt.Fprintf(w, "Usage: gateway %s [flags]\n\n%s\n\nFlags:\n", c.name, c.help)
-	for _, s := range settings {
-		s.help(w)
-	}
+func (c *command) usage(w io.Writer, settings settings) {
+	fmt.Fprintf(w, "Usage: gateway %s [flags]\n\n%s\n\nFlags:\n%s", c.name, c.help, settings.FlagUsagesWrapped(120))
 }
 
 // unknownSettings refuses a variable of ours that no command reads: a typo would
@@ -121,8 +118,8 @@ func (c *command) usage(w io.Writer, settings []*setting) {
 func unknownSettings(all []command, environ []string) error {
 	known := slices.Clone(testSettings)
 	for _, c := range all {
-		for _, s := range settingsOf(c.runner) {
-			known = append(known, s.Tag.Get("env"))
+		for _, tag := range settingsOf(c.runner).tags {
+			known = append(known, tag.Get("env"))
 		}
 	}
 	var unknown []string

@@ -43,7 +43,7 @@ func (c *outboxListCommand) Run(ctx context.Context) error {
 type outboxRequeueCommand struct {
 	DatabaseURL string  `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
 	All         bool    `help:"All of them."`
-	Seq         []int64 `arg:"" help:"These, by their SEQ in the list."`
+	Seq         []int64 `arg:"" help:"These, by their SEQ in the list; also without the flag."`
 }
 
 // Run says how many there were.

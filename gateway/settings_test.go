@@ -9,8 +9,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"doorstep/sessions"
 )
 
 type Embedded struct {
@@ -21,7 +19,7 @@ type every struct {
 	Embedded
 	TTL    time.Duration `default:"1m" env:"DOORSTEP_TTL" help:"."`
 	Level  slog.Level    `default:"info" help:"."`
-	Role   sessions.Role `enum:"trainer,student" help:"."`
+	Role   string        `enum:"trainer,student" help:"."`
 	On     bool          `default:"true" env:"DOORSTEP_ON" help:"."`
 	Off    bool          `help:"."`
 	Count  int           `default:"3" help:"."`
@@ -35,7 +33,7 @@ type every struct {
 }
 
 func filled(e *every, env map[string]string, args ...string) error {
-	return fill(settingsOf(e), args, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	return settingsOf(e).fill(args, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 }
 
 func TestFill(t *testing.T) {
@@ -54,13 +52,15 @@ func TestFill(t *testing.T) {
 		"flags over environment":   {map[string]string{"DOORSTEP_TTL": "2s", "DOORSTEP_SHADOW": "a"}, []string{"--ttl=3s", "--shadow=b"}, func(e *every) { e.TTL, e.Shadow = 3*time.Second, []string{"b"} }},
 		"a value of its own":       {nil, []string{"--ttl", "3s", "--count", "-4"}, func(e *every) { e.TTL, e.Count = 3*time.Second, -4 }},
 		"switches":                 {nil, []string{"--no-on", "--off"}, func(e *every) { e.On, e.Off = false, true }},
-		"switches with values":     {nil, []string{"--on=false", "--off=true"}, func(e *every) { e.On, e.Off = false, true }},
+		"switches with values":     {nil, []string{"--on=false", "--no-off=false"}, func(e *every) { e.On, e.Off = false, true }},
 		"numbers":                  {nil, []string{"--seed=7", "--share=0.5", "--level=debug", "--role=student"}, func(e *every) { e.Seed, e.Share, e.Level, e.Role = 7, 0.5, slog.LevelDebug, "student" }},
 		"a list in one":            {nil, []string{"--shadow=a,b"}, func(e *every) { e.Shadow = []string{"a", "b"} }},
 		"a list, again":            {nil, []string{"--shadow=a", "--shadow=b"}, func(e *every) { e.Shadow = []string{"a", "b"} }},
 		"a list with commas":       {nil, []string{"--trace=a,b", "--trace", "c"}, func(e *every) { e.Trace = []string{"a,b", "c"} }},
 		"a file":                   {map[string]string{"DOORSTEP_FILE": file}, nil, func(e *every) { e.File = []byte("content") }},
+		"no file":                  {map[string]string{"DOORSTEP_FILE": file}, []string{"--file="}, func(*every) {}},
 		"arguments between flags":  {nil, []string{"1", "--off", "2"}, func(e *every) { e.Off, e.Seq = true, []int64{1, 2} }},
+		"arguments by their flag":  {nil, []string{"--seq=1", "2", "--", "-3"}, func(e *every) { e.Seq = []int64{1, 2, -3} }},
 		"a value that is a flag's": {nil, []string{"--listen=--off"}, func(e *every) { e.Listen = "--off" }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,11 +81,14 @@ func TestFill_refuses(t *testing.T) {
 		says string
 	}{
 		"a flag that is none":    {nil, []string{"--fast"}, "--fast"},
-		"a short flag":           {nil, []string{"-x"}, "<seq>"},
+		"a short flag":           {nil, []string{"-x"}, "-x"},
 		"no field of ours":       {nil, []string{"--own=x"}, "--own"},
 		"no without a switch":    {nil, []string{"--no-ttl"}, "--no-ttl"},
 		"no value":               {nil, []string{"--ttl"}, "--ttl"},
-		"a number that is none":  {nil, []string{"--count=x"}, "--count: invalid syntax"},
+		"a number that is none":  {nil, []string{"--count=x"}, `--count: strconv.ParseInt: parsing "x": invalid syntax`},
+		"an argument":            {nil, []string{"x"}, "--seq"},
+		"a switch's value":       {nil, []string{"--no-on=x"}, "--no-on"},
+		"a value of two":         {nil, []string{"--role=trainer,student"}, "trainer, student"},
 		"a level that is none":   {nil, []string{"--level=x"}, "--level"},
 		"one of none":            {nil, []string{"--role=root"}, "trainer, student"},
 		"one of none, in a list": {nil, []string{"--shadow=a,c"}, "--shadow"},
@@ -98,5 +101,22 @@ func TestFill_refuses(t *testing.T) {
 			require.ErrorContains(t, filled(new(every), row.env, row.args...), row.says)
 		})
 	}
-	require.ErrorContains(t, fill(settingsOf(new(migrateCommand)), nil, func(string) (string, bool) { return "", false }), "DOORSTEP_DATABASE_URL")
+	require.ErrorContains(t, settingsOf(new(healthCommand)).fill([]string{"now"}, func(string) (string, bool) { return "", false }), "unknown: now")
+	require.ErrorContains(t, settingsOf(new(migrateCommand)).fill(nil, func(string) (string, bool) { return "", false }), "--database-url ($DOORSTEP_DATABASE_URL): missing")
+}
+
+// An empty one is given: PostgreSQL's own variables say the rest.
+func TestFill_takes_an_empty_value_for_given(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, settingsOf(new(migrateCommand)).fill(nil, func(name string) (string, bool) { return "", name == "DOORSTEP_DATABASE_URL" }))
+}
+
+// main looks at every command's settings once one is filled.
+func TestSettingsOf_writes_nothing(t *testing.T) {
+	t.Parallel()
+	var e every
+	require.NoError(t, filled(&e, map[string]string{"DOORSTEP_SHADOW": "a"}, "--no-on", "--ttl=3s", "--listen=x", "--level=warn", "1"))
+	before := e
+	settingsOf(&e)
+	assert.Equal(t, before, e)
 }

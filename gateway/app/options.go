@@ -50,7 +50,7 @@ type Options struct {
 	VagueAccuracy    float64       `default:"200" env:"DOORSTEP_VAGUE_ACCURACY" help:"A worse accuracy is answered, not stored; metres."`
 	Shadow           []string      `env:"DOORSTEP_SHADOW" enum:"low-accuracy,speed,ceiling" help:"Plausibility rules that only count and let pass: low-accuracy, speed, ceiling."`
 	ApproachFor      time.Duration `default:"60s" env:"DOORSTEP_APPROACH_FOR" help:"How long a track that began anew must go on before it can arrive."`
-	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"How much longer than the straight line a way is, for the ETA. 0: as measured."`
+	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"How much longer than the straight line a way is, for the ETA. By default 0: as measured."`
 
 	EventBus            string `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: consumers in this process."`
 	EventBridgeEndpoint string `env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL instead of the region's own endpoint."`
@@ -60,10 +60,10 @@ type Options struct {
 	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"After how long without any fix a journey is reported as silent. 0: never."`
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
-	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too: the default."`
+	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too."`
 
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Open connections; newcomers over it are closed."`
-	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address; 0: none (a load balancer is one address)."`
+	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address. By default 0: no limit (a load balancer is one address)."`
 	MaxInFlight       int           `default:"4096" env:"DOORSTEP_MAX_IN_FLIGHT" help:"Requests worked on at once, open long polls apart; more are answered 503 OVERLOADED."`
 	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second of one caller, admins excepted; more are answered 429. Negative: no limit."`
 	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests of one caller at once."`
@@ -73,7 +73,7 @@ type Options struct {
 	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"For a response to leave."`
 	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Of a connection between requests; above the load balancer's."`
 	DrainTimeout      time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For all to be answered after SIGTERM."`
-	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Between /readyz turning 503 and the listener closing, within the drain timeout."`
+	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Between /readyz turning 503 and the listener closing, within the drain timeout. By default 0s: none."`
 
 	// Version is the build's, for metrics.
 	Version        string

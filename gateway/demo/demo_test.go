@@ -57,7 +57,7 @@ func TestRun_a_recording_with_a_leap(t *testing.T) {
 	record(t, dir, "car-honest.csv", 90)
 	leap := record(t, dir, "walk-and-leap.csv", 0, 5000, 4995, 4990, 4985, 4980, 4975, 4970, 4965, 4960, 4955, 4950, 4945, 0)
 	var out bytes.Buffer
-	require.NoError(t, Run(t.Context(), Options{Trace: []string{filepath.Join(dir, "car-*.csv")}, More: []string{leap}, Speed: 60, Parallel: 1, Store: "memory", Out: &out}))
+	require.NoError(t, Run(t.Context(), Options{Trace: []string{filepath.Join(dir, "car-*.csv"), leap}, Speed: 60, Parallel: 1, Store: "memory", Out: &out}))
 	text := out.String()
 	assert.Contains(t, text, "1 verified", "the car")
 	assert.Contains(t, text, "1 stopped, not let in at the door: 1 NOT_WITHIN_RADIUS")

@@ -3,15 +3,13 @@ package demo
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"doorstep/geo"
 )
 
 // Options are the demo's settings; the tags are its flags.
 type Options struct {
-	Trace    []string `sep:"none" help:"Play a recording (CSV: unix_ms,lat,lng,...), a folder of them or a pattern; may be repeated. None: made-up drives."`
-	More     []string `arg:"" help:"More recordings, as a shell makes of --trace *.csv."`
+	Trace    []string `arg:"" sep:"none" help:"Play a recording (CSV: unix_ms,lat,lng,...), a folder of them or a pattern; may be repeated, also without the flag, as a shell does with --trace *.csv. None: made-up drives."`
 	Journeys int      `default:"4" help:"How many drives to make up."`
 	Mode     string   `default:"" enum:",car,bike,walk" help:"Travel mode. Empty: by the recording's file name, or taking turns."`
 	Speed    float64  `default:"15" help:"How many times faster than life, 0.1 to 5000."`
@@ -34,17 +32,15 @@ func (o Options) validate() error {
 		return fmt.Errorf("speed: %v is not in [0.1, 5000]", o.Speed)
 	case o.Parallel < 1:
 		return fmt.Errorf("parallel: %d is under 1", o.Parallel)
-	case len(o.recordings()) == 0 && (o.Journeys < 1 || o.Journeys > 10_000):
+	case len(o.Trace) == 0 && (o.Journeys < 1 || o.Journeys > 10_000):
 		return fmt.Errorf("journeys: %d is not in [1, 10000]", o.Journeys)
 	}
 	return nil
 }
 
-func (o Options) recordings() []string { return slices.Concat(o.Trace, o.More) }
-
 func (o Options) playlist() (Playlist, error) {
-	if names := o.recordings(); len(names) > 0 {
-		return Load(names, geo.Mode(o.Mode))
+	if len(o.Trace) > 0 {
+		return Load(o.Trace, geo.Mode(o.Mode))
 	}
 	return Playlist{Plans: Generated(o.Seed, o.Journeys, geo.Mode(o.Mode), o.lengthM)}, nil
 }
