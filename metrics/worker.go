@@ -56,7 +56,7 @@ func NewJourneys(reg prometheus.Registerer) *Journeys {
 		fixToEye: histogram("fix_to_eye_seconds",
 			"From a fix's being taken (clock: phone, where that is sane) or stored (clock: store) to a student's waiting poll being answered with it.", eyes, "clock"),
 		wakeUp: histogram("wake_up_seconds",
-			"From a fix's being stored to a student's waiting poll being answered with it: publish, wake and read.", fast),
+			"From a fix's being stored to a student's waiting poll being answered with it: publish, wake and look.", fast),
 		etaError: histogram("eta_error_seconds",
 			"How far the ETA that a student saw four to five minutes out was off when the trainer reached the fence, by direction (early, late).", etaErrors, "direction"),
 		tallies: counter("journey_tallies_total", "Journeys whose counts were written, by result (ok or error).", "result"),

@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,18 +15,25 @@ const heardFor = 10 * time.Second
 
 // heard is a journey as the last message on its channel told it.
 type heard struct {
-	snap sessions.Snapshot
-	at   time.Time
+	snap    sessions.Snapshot
+	started time.Time
+	at      time.Time // here
 }
 
 // Heard keeps the contract of sessions.Live: what the journey's channel last
 // told, while it is subscribed to. It costs a look into a map.
 func (s *Store) Heard(ref sessions.Ref) (sessions.Snapshot, bool) {
 	h := s.watch.heard(liveChannel(ref))
-	if h == nil || time.Since(h.at) >= heardFor {
+	if h == nil || time.Since(h.at) >= s.heardFor(h) {
 		return sessions.Snapshot{}, false
 	}
 	return h.snap, true
+}
+
+// heardFor is less than the constant where the hash will not live as long.
+func (s *Store) heardFor(h *heard) time.Duration {
+	hour := h.started.Add(s.opts.Live.JourneyTTL).Sub(h.snap.Location.At)
+	return min(heardFor, s.opts.Live.LocationTTL, hour)
 }
 
 // hear reads a message, whose form is in the header of update.lua. Nil where it
@@ -48,7 +56,8 @@ func hear(message string) *heard {
 	if err != nil || snap.Location == nil {
 		return nil // somebody else has published; the read will tell
 	}
-	return &heard{snap: snap, at: time.Now()}
+	started, _ := strconv.ParseInt(text[hashStarted], 10, 64) // it has been read before, for the fix's time
+	return &heard{snap: snap, started: instant(started), at: time.Now()}
 }
 
 // cutWords splits text behind its first n words; where there are no more, the

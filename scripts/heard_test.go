@@ -50,7 +50,7 @@ func TestStore_Heard(t *testing.T) {
 		ref := driven(t, s)
 		s.watch.mu.Lock()
 		sub := s.watch.subs[liveChannel(ref)]
-		sub.heard = &heard{snap: sub.heard.snap, at: time.Now().Add(-heardFor)}
+		sub.heard = &heard{snap: sub.heard.snap, started: sub.heard.started, at: time.Now().Add(-heardFor)}
 		s.watch.mu.Unlock()
 		_, ok := s.Heard(ref)
 		require.False(t, ok)
@@ -70,6 +70,37 @@ func TestStore_Heard(t *testing.T) {
 		s.watch.hear(before, liveChannel(ref), messageOf("1773480413589"))
 		_, ok = s.Heard(ref)
 		require.False(t, ok)
+	})
+	t.Run("not_past_the_hour", func(t *testing.T) {
+		t.Parallel()
+		for _, live := range []sessions.LiveOptions{{JourneyTTL: 500 * time.Millisecond}, {LocationTTL: 500 * time.Millisecond}} {
+			s := connected(t, Options{URL: spawntest.Valkey(t), Live: live})
+			ref := driven(t, s)
+			eventually(t, func() bool { _, ok := s.Heard(ref); return !ok })
+			snap, err := s.Latest(t.Context(), ref)
+			require.NoError(t, err)
+			require.False(t, snap.Known && snap.Location != nil && time.Since(snap.Location.At) < 400*time.Millisecond, "and not long before")
+		}
+	})
+	t.Run("not_by_another_server's_connection", func(t *testing.T) {
+		t.Parallel()
+		s := connected(t, Options{URL: spawntest.Valkey(t)})
+		ref := driven(t, s)
+		f := s.nodes.at(0).feed
+		other := &link{node: f.node, useless: make(chan error, 1)}
+		mine := f.link.Swap(other)
+		defer f.link.Store(mine)
+		s.watch.mu.Lock()
+		sub := s.watch.subs[liveChannel(ref)]
+		s.watch.mu.Unlock()
+		require.True(t, s.watch.settle(f, other, liveChannel(ref), sub, nil))
+		_, ok := s.Heard(ref)
+		require.False(t, ok, "a slot that has moved: what was said there meanwhile was not heard")
+		s.watch.hear(other, liveChannel(ref), messageOf("1773480413590"))
+		s.watch.hear(mine, liveChannel(ref), "1773480413591")
+		snap, ok := s.Heard(ref)
+		require.True(t, ok, "the old server's words do not count")
+		require.EqualValues(t, 1773480413590, snap.Version)
 	})
 	t.Run("not_after_a_channel_was_left", func(t *testing.T) {
 		t.Parallel()

@@ -122,8 +122,8 @@ func (w *watcher) settle(f *feed, l *link, channel string, sub *subscription, er
 	if err == nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if f.link.Load() == l && w.subs[channel] == sub {
-			sub.on = l
+		if f.link.Load() == l && w.subs[channel] == sub && sub.on != l {
+			sub.on, sub.heard = l, nil // what came by another one may be old by now
 		}
 		return true
 	}
@@ -194,7 +194,6 @@ func (w *watcher) hear(l *link, channel, message string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if sub := w.subs[channel]; sub != nil {
-		sub.heard = nil
 		if sub.on == l { // else it is not yet, or no more, the one whose messages count
 			sub.heard = h
 		}

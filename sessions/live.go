@@ -49,7 +49,7 @@ type Live interface {
 
 	// Watch calls wake, which must not block, after every change to ref from
 	// the moment Watch returns until stop is called; and also whenever changes
-	// may have been missed. A wake carries nothing: read again, or ask Heard.
+	// may have been missed. It says "look again": ask Heard, or read.
 	Watch(ctx context.Context, ref Ref, wake func()) (stop func(), err error)
 
 	// Meta reads the parties of a session as last set; false when unknown.

@@ -123,13 +123,13 @@ func (v View) ETASeconds() *int64 {
 }
 
 // Ref finds where a session's journey lives, for a caller who may see it. No
-// round trip for a session that was asked for lately, else one to the live
+// round trip for a session of theirs that was asked for lately, else one to the live
 // store; a session that it does not know is asked of the repository, at a
 // bounded rate per caller where that was for nothing.
 // Errors: SessionNotFound, Forbidden, RateLimited, DatabaseUnavailable.
 func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
-	if !known {
+	if !known || !meta.HasParty(c) { // nobody is refused by what may be old
 		var err error
 		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known {
 			if meta, err = s.metaFor(ctx, c, id); err != nil {
@@ -167,7 +167,7 @@ func (s *Service) metaFor(ctx context.Context, c Caller, id ID) (Meta, error) {
 // live store has forgotten is put back first, so that every reader and every
 // gateway sees the same version. Errors: SessionNotFound, DatabaseUnavailable.
 func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
-	view, err := s.read(ctx, ref)
+	view, err := s.Read(ctx, ref)
 	if err == nil && view.Degraded {
 		return s.degraded(ctx, ref)
 	}
@@ -182,10 +182,11 @@ func (s *Service) Look(ctx context.Context, ref Ref) (View, error) {
 	if snap, ok := s.live.Heard(ref); ok {
 		return s.view(ref, snap), nil
 	}
-	return s.read(ctx, ref)
+	return s.Read(ctx, ref)
 }
 
-func (s *Service) read(ctx context.Context, ref Ref) (View, error) {
+// Read is Look by a round trip, whatever was told.
+func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
 	snap, err := s.together.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
 		snap, err := s.live.Latest(ctx, ref)
 		if err == nil && !snap.Known {

@@ -6,15 +6,18 @@ import (
 )
 
 const (
-	// partiesFor is half of what the live store's own meta lives.
-	partiesFor = 150 * time.Second
+	// partiesFor is a few polls' time: it spares nine look-ups of ten, and a
+	// session whose parties somebody changes in the table itself, which no call
+	// here does, is seen by its new ones at once (Service.Ref) and by its old ones
+	// for a minute at most.
+	partiesFor = 30 * time.Second
 	// partiesRoom sessions are in a generation at most: 131,072 in both, some 30 MB.
 	partiesRoom = 65_536
 )
 
 // parties remembers whose session is whose, so that a student's next poll asks
-// nobody for it: a session keeps its parties for as long as it lives, so what
-// was read once is not wrong later. Nothing else of a session is kept here.
+// nobody for it: no call here changes a session's parties, so what was read once
+// is not wrong soon after. Nothing else of a session is kept here.
 //
 // There are two generations: what is asked for goes into the young one, and when
 // that is full or has been young for partiesFor it becomes the old one, and the
@@ -50,13 +53,13 @@ func (p *parties) put(id ID, m Meta, now time.Time) {
 }
 
 // age ends a generation that has had its time. A clock that was set back ends
-// it, too.
+// it, too; but not one that is only read earlier than another caller's.
 func (p *parties) age(now time.Time) {
 	switch young := now.Sub(p.since); {
 	case young >= 2*partiesFor:
 		p.young = nil // the old one's time has passed with it
 		p.turn(now)
-	case young >= partiesFor, young < 0:
+	case young >= partiesFor, young < -partiesFor:
 		p.turn(now)
 	}
 }

@@ -30,6 +30,21 @@ func TestParties(t *testing.T) {
 	assert.False(t, has(id, now), "and forward again: as after any time, it is asked for anew")
 }
 
+// Who has read the clock a moment before another, and comes after, ends nothing.
+func TestParties_out_of_order(t *testing.T) {
+	t.Parallel()
+	var p parties
+	now := time.Now()
+	id := NewID()
+	p.put(id, Meta{}, now)
+	for range 100 {
+		_, ok := p.get(id, now.Add(partiesFor))
+		require.True(t, ok)
+		_, ok = p.get(id, now.Add(partiesFor-time.Microsecond))
+		require.True(t, ok)
+	}
+}
+
 func TestParties_bounded(t *testing.T) {
 	t.Parallel()
 	var p parties

@@ -88,10 +88,16 @@ func (t *Tally) Run(ctx context.Context) error {
 	ticker := time.NewTicker(t.opts.Every / time.Duration(len(t.shards)))
 	defer ticker.Stop()
 	turn := 0
+	var rest time.Time
 	for {
 		select {
-		case <-ticker.C:
-			_ = t.flush(ctx, t.take(turn)) // told of; what could not be written is tried again
+		case now := <-ticker.C:
+			if now.Before(rest) {
+				continue // a database that is away is not asked, nor told of, twice a second
+			}
+			if err := t.flush(ctx, t.take(turn)); err != nil { // told of; what could not be written is tried again
+				rest = now.Add(t.opts.Every)
+			}
 			turn = (turn + 1) % len(t.shards)
 		case ref := <-t.ending:
 			_ = t.flush(ctx, t.takeEnding(ref)) // the same
@@ -186,21 +192,25 @@ func (t *Tally) ended(ref Ref) {
 	}
 	select {
 	case t.ending <- ref:
-	default: // the next flush of all has it
+	default: // its next turn has it
 	}
 }
 
 // takeEnding takes the counts of a journey that has ended, and of whichever
 // have ended since.
 func (t *Tally) takeEnding(ref Ref) []Tallied {
-	var list []Tallied
+	ended := map[Ref]Counts{} // one may have been begun again, and ended again
 	for {
 		if c := t.takeOne(ref); c != nil {
-			list = append(list, Tallied{ref, *c})
+			ended[ref] = ended[ref].add(*c)
 		}
 		select {
 		case ref = <-t.ending:
 		default:
+			list := make([]Tallied, 0, len(ended))
+			for ref, c := range ended {
+				list = append(list, Tallied{ref, c})
+			}
 			return list
 		}
 	}

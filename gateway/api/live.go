@@ -83,8 +83,26 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 		err = answerLive(c, view)
 		a.deps.Sessions.Seen(caller, view)
 		return err
+	case outcome == hub.TimedOut:
+		return a.lastLook(ctx, c, ref, view, seen)
 	default:
 		return notModified(c, view)
+	}
+}
+
+// lastLook ends a wait that no wake-up has ended by a read of the store itself:
+// what was told may have been the last that could be heard.
+func (a *API) lastLook(ctx context.Context, c *app.RequestContext, ref sessions.Ref, before sessions.View, seen *etags) error {
+	view, err := a.deps.Sessions.Read(ctx, ref)
+	switch {
+	case err != nil:
+		return err
+	case view.Degraded:
+		return notModified(c, before)
+	case seen.match(view.Version) || seen.behind(view):
+		return notModified(c, view)
+	default:
+		return answerLive(c, view)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package hub is who waits for which session: one hub a process, behind the
-// long poll of live reads. It holds no data: a wake-up only says "read again",
+// long poll of live reads. It holds no data: a wake-up only says "look again",
 // so a lost one costs a waiter its time-out, never a change.
 package hub
 
@@ -89,8 +89,7 @@ func New(source Source, opts Options) *Hub {
 
 // Wait calls read until it reports a change, then returns Changed. It registers
 // first and reads then, so a change between the two is not missed; it reads
-// again at every wake-up, and once more when the time is up, so that even a
-// lost wake-up shows; and again soon after a read that said ErrUnread, at first
+// again at every wake-up, and once more when the time is up; and again soon after a read that said ErrUnread, at first
 // within 100 ms and at last every 4 s, and not all at once, since after an
 // outage a great many do. It returns TimedOut after timeout, Left when ctx ends,
 // Drained when the hub drains, and Failed with read's error.

@@ -25,7 +25,7 @@ var (
 var migrationFiles embed.FS
 
 // migration is one file: 0001_some_words.sql. A released file is never changed,
-// and one only ever adds to the schema, so that the binary before it still
+// and one only ever adds to the schema, or does the same by other means, so that the binary before it still
 // serves on it: a rolling update and a roll-back need that.
 type migration struct {
 	version int
