@@ -6,6 +6,7 @@ import (
 	"encoding/gob"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"time"
 )
@@ -134,7 +135,8 @@ func (p *play) narrate(out *gob.Encoder, done <-chan struct{}) {
 func (p *play) result() (*part, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := &part{Accepted: p.accepted.Load(), Unseen: p.unseen.Load(), Tally: p.tally, Latencies: map[string][]byte{}}
+	// A copy: a student's last answer may still be on its way.
+	r := &part{Accepted: p.accepted.Load(), Unseen: p.unseen.Load(), Tally: maps.Clone(p.tally), Latencies: map[string][]byte{}}
 	for name, l := range p.latencies {
 		var err error
 		if r.Latencies[name], err = l.encode(); err != nil {
