@@ -82,7 +82,7 @@ func TestLoad(t *testing.T) {
 func TestClimb(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, []int{100}, climb(100))
-	assert.Equal(t, []int{100, 100_000, 1000, 10_000, 100, 100_000, 100, 100_000}, climb(100_000), "both ends before, between and after")
+	assert.Equal(t, []int{100, 100_000, 1000, 10_000, 100_000, 100, 100, 100_000, 100_000, 100, 100, 100_000}, climb(100_000), "five pairs")
 }
 
 // One bad step of three does not make an end.
@@ -91,12 +91,13 @@ func TestGrowth(t *testing.T) {
 	at := func(journeys int, us float64) step {
 		return step{journeys: journeys, gateway: us - 10, valkey: 10, failures: 1}
 	}
-	facts, bars := growth([]step{at(100, 50), at(1000, 55), at(200, 52), at(100, 90), at(1000, 20), at(100, 49), at(1000, 56)})
-	assert.InDelta(t, 10, facts["growth_percent"], 1e-9)
+	facts, bars := growth([]step{at(100, 50), at(1000, 55), at(200, 52), at(1000, 120), at(100, 100), at(100, 90), at(1000, 20)})
+	assert.InDelta(t, 10, facts["growth_percent"], 1e-9, "of +10, +20 and -78 %: half as fast a machine in between is no growth")
+	assert.InDelta(t, 20, facts["growth_most"], 1e-9)
 	assert.InDelta(t, 7, facts[figures.Failures], 0)
 	assert.InDelta(t, 1000, facts["most_journeys"], 0)
 	require.Len(t, bars, 3)
-	assert.Equal(t, figures.Bar{Name: "1000", Value: 55, Least: 20, Most: 56}, bars[2])
+	assert.Equal(t, figures.Bar{Name: "1000", Value: 55, Least: 20, Most: 120}, bars[2])
 }
 
 func TestHolds(t *testing.T) {

@@ -113,8 +113,10 @@ var targets = []target{
 		"flat: cost an update from 100 to 100,000 active journeys", "within 15 %",
 		[]part{
 			atMost(15, "flat", "growth_percent", "%+.0f %%"),
+			told("flat", "growth_least", "of five pairs %+.0f"),
+			told("flat", "growth_most", "to %+.0f %%"),
 			told("flat", "least_us", "%.1f µs"),
-			told("flat", "most_us", "then %.1f µs"),
+			told("flat", "most_us", "then %.1f µs, medians"),
 		},
 	},
 }

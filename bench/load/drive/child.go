@@ -118,11 +118,14 @@ func (p *play) ready(ctx context.Context, out *gob.Encoder) error {
 // narrate tells of each measured second until the run is done.
 func (p *play) narrate(out *gob.Encoder, done <-chan struct{}) {
 	var before int64
-	for n := 0; ; n++ {
+	for n, over := 0, false; !over; n++ {
+		end := p.from.Add(time.Duration(n+1) * time.Second)
 		select {
 		case <-done:
-			return
-		case <-time.After(time.Until(p.from.Add(time.Duration(n+1) * time.Second))):
+			if over = true; time.Now().Before(end) {
+				return // its last second was not a whole one
+			}
+		case <-time.After(time.Until(end)):
 		}
 		now := p.accepted.Load()
 		_ = out.Encode(message{Second: &Second{
