@@ -185,7 +185,7 @@ func follow(h *hub.Hub, live sessions.Live, ref sessions.Ref, answered func()) {
 	first, err := live.Latest(context.Background(), ref)
 	must(err)
 	for seen := first.Version; ; answered() {
-		outcome, err := h.Wait(context.Background(), caller, ref, time.Hour, func(ctx context.Context) (bool, error) {
+		outcome, err := h.Wait(context.Background(), caller, ref, time.Hour, func(ctx context.Context, _ bool) (bool, error) {
 			snap, err := live.Latest(ctx, ref)
 			changed := snap.Version != seen
 			seen = snap.Version

@@ -60,17 +60,22 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 ) error {
 	recordOf(c).waited = true
 	lighten(c)
-	var view sessions.View
-	a.work.rest() // the hub has bounds of its own
+	view := sessions.View{Degraded: true} // the last that could be read
+	a.work.rest()                         // the hub has bounds of its own
 	defer a.work.resume()
-	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context) (bool, error) {
-		var err error
-		if view, err = a.deps.Sessions.Look(ctx, ref); err != nil {
+	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context, timeUp bool) (bool, error) {
+		read := a.deps.Sessions.Look
+		if timeUp { // of the store itself: what was told may have been the last that could be heard
+			read = a.deps.Sessions.Read
+		}
+		now, err := read(ctx, ref)
+		if err != nil {
 			return false, err
 		}
-		if view.Degraded {
+		if now.Degraded {
 			return false, hub.ErrUnread
 		}
+		view = now
 		if seen == nil || seen.any {
 			seen = &etags{versions: []int64{view.Version}}
 		}
@@ -83,26 +88,8 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 		err = answerLive(c, view)
 		a.deps.Sessions.Seen(caller, view)
 		return err
-	case outcome == hub.TimedOut:
-		return a.lastLook(ctx, c, ref, view, seen)
 	default:
 		return notModified(c, view)
-	}
-}
-
-// lastLook ends a wait that no wake-up has ended by a read of the store itself:
-// what was told may have been the last that could be heard.
-func (a *API) lastLook(ctx context.Context, c *app.RequestContext, ref sessions.Ref, before sessions.View, seen *etags) error {
-	view, err := a.deps.Sessions.Read(ctx, ref)
-	switch {
-	case err != nil:
-		return err
-	case view.Degraded:
-		return notModified(c, before)
-	case seen.match(view.Version) || seen.behind(view):
-		return notModified(c, view)
-	default:
-		return answerLive(c, view)
 	}
 }
 

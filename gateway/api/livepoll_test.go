@@ -271,6 +271,30 @@ func TestLive_wait_ends_as_304_when_its_time_is_up(t *testing.T) {
 	})
 }
 
+// What was heard last may have been the last that could be: so a wait ends by a
+// read of the store itself, and by one only.
+func TestLive_wait_ends_by_one_read_of_the_store(t *testing.T) {
+	t.Parallel()
+	store := spawntest.Private(t, spawn.Valkey)
+	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
+	v := h.atTheDoor(t)
+	tag := h.get(t, v.student, v.live("")).want(t, 200, "").etag()
+	outwaited := func(status int) (reads float64) {
+		before := h.metric(t, "doorstep_live_store_call_duration_seconds_count", `verb="latest"`)
+		h.get(t, v.student, v.live("&wait=1"), ifNoneMatch(tag)).want(t, status, "")
+		return h.metric(t, "doorstep_live_store_call_duration_seconds_count", `verb="latest"`) - before
+	}
+	assert.InDelta(t, 2, outwaited(304), 0, "nothing was heard yet: it begins with a read, too")
+
+	w := h.wait(t, v.student, v, "&wait=30", ifNoneMatch(tag))
+	h.step(t, v)
+	tag = w.want(t, 200, "").etag()
+	assert.InDelta(t, 1, outwaited(304), 0)
+	h.move(time.Second)
+	valkey(t, store.URL(), "FLUSHALL") // of which no message tells
+	assert.InDelta(t, 2, outwaited(200), 0, "what it had forgotten is read when it has been put back")
+}
+
 func TestLive_wait_needs_no_journey(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, b backend) {

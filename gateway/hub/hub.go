@@ -89,14 +89,15 @@ func New(source Source, opts Options) *Hub {
 
 // Wait calls read until it reports a change, then returns Changed. It registers
 // first and reads then, so a change between the two is not missed; it reads
-// again at every wake-up, and once more when the time is up; and again soon after a read that said ErrUnread, at first
-// within 100 ms and at last every 4 s, and not all at once, since after an
+// again at every wake-up, and once more when the time is up, which it tells
+// read, or the hub drains; and again soon after a read that said ErrUnread, at
+// first within 100 ms and at last every 4 s, and not all at once, since after an
 // outage a great many do. It returns TimedOut after timeout, Left when ctx ends,
 // Drained when the hub drains, and Failed with read's error.
 //
 // The cost is a map entry, a channel and a timer; no goroutine.
 func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, timeout time.Duration,
-	read func(context.Context) (changed bool, err error),
+	read func(ctx context.Context, timeUp bool) (changed bool, err error),
 ) (Outcome, error) {
 	if err := h.enter(caller); err != nil {
 		return "", err
@@ -114,7 +115,7 @@ func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, ti
 }
 
 func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
-	read func(context.Context) (bool, error),
+	read func(context.Context, bool) (bool, error),
 ) (Outcome, error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
@@ -132,7 +133,7 @@ func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
 	again := retry{spread: &h.spread}
 	defer again.stop()
 	for {
-		changed, err := read(ctx)
+		changed, err := read(ctx, false)
 		switch {
 		case errors.Is(err, ErrUnread):
 			again.soon()
@@ -157,8 +158,8 @@ func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
 }
 
 // last is the read at the end of a wait.
-func last(ctx context.Context, outcome Outcome, read func(context.Context) (bool, error)) (Outcome, error) {
-	changed, err := read(ctx)
+func last(ctx context.Context, outcome Outcome, read func(context.Context, bool) (bool, error)) (Outcome, error) {
+	changed, err := read(ctx, outcome == TimedOut)
 	switch {
 	case err != nil && !errors.Is(err, ErrUnread):
 		return Failed, err

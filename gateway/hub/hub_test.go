@@ -91,10 +91,14 @@ func (s *source) wake() {
 }
 
 // newerThan is a read that reports a change from a version.
-func (s *source) newerThan(seen int64) func(context.Context) (bool, error) {
-	return func(context.Context) (bool, error) {
+func (s *source) newerThan(seen int64) func(context.Context, bool) (bool, error) {
+	return func(_ context.Context, timeUp bool) (bool, error) {
 		s.mu.Lock()
-		s.calls = append(s.calls, "read")
+		if timeUp {
+			s.calls = append(s.calls, "read, the time is up")
+		} else {
+			s.calls = append(s.calls, "read")
+		}
 		s.mu.Unlock()
 		s.reads.Add(1)
 		return s.version.Load() > seen, nil
@@ -108,7 +112,7 @@ type result struct {
 	took    time.Duration
 }
 
-func waitFor(ctx context.Context, h *hub.Hub, d time.Duration, read func(context.Context) (bool, error)) result {
+func waitFor(ctx context.Context, h *hub.Hub, d time.Duration, read func(context.Context, bool) (bool, error)) result {
 	began := time.Now()
 	outcome, err := h.Wait(ctx, caller, ref, d, read)
 	return result{outcome, err, time.Since(began)}
@@ -134,8 +138,8 @@ func TestHub_Wait_changed_already(t *testing.T) {
 func TestHub_Wait_changed_between_read_and_wait(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 		newer := s.newerThan(0)
-		read := func(ctx context.Context) (bool, error) {
-			changed, err := newer(ctx)
+		read := func(ctx context.Context, timeUp bool) (bool, error) {
+			changed, err := newer(ctx, timeUp)
 			if s.reads.Load() == 1 {
 				s.change(true)
 			}
@@ -172,8 +176,8 @@ func TestHub_Wait_woken_for_nothing(t *testing.T) {
 func TestHub_Wait_wakes_are_one(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 		newer := s.newerThan(0)
-		read := func(ctx context.Context) (bool, error) {
-			changed, err := newer(ctx)
+		read := func(ctx context.Context, timeUp bool) (bool, error) {
+			changed, err := newer(ctx, timeUp)
 			for range 5 * (2 - min(s.reads.Load(), 2)) {
 				s.wake()
 			}
@@ -187,7 +191,7 @@ func TestHub_Wait_wakes_are_one(t *testing.T) {
 func TestHub_Wait_timed_out(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 		require.Equal(t, result{hub.TimedOut, nil, wait}, waitFor(t.Context(), h, wait, s.newerThan(0)))
-		require.EqualValues(t, 2, s.reads.Load())
+		require.Equal(t, []string{"watch", "read", "read, the time is up"}, s.calls)
 	})
 }
 
@@ -230,7 +234,7 @@ func TestHub_Wait_left_during_a_call(t *testing.T) {
 	t.Run("read", func(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 			ctx, cancel := context.WithCancel(t.Context())
-			read := func(ctx context.Context) (bool, error) {
+			read := func(ctx context.Context, _ bool) (bool, error) {
 				cancel()
 				return false, ctx.Err()
 			}
@@ -249,18 +253,18 @@ func TestHub_Wait_failed(t *testing.T) {
 	})
 	t.Run("read", func(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
-			read := func(context.Context) (bool, error) { return false, broken }
+			read := func(context.Context, bool) (bool, error) { return false, broken }
 			require.Equal(t, result{hub.Failed, broken, 0}, waitFor(t.Context(), h, wait, read))
 		})
 	})
 	t.Run("last_read", func(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 			newer := s.newerThan(0)
-			read := func(ctx context.Context) (bool, error) {
+			read := func(ctx context.Context, timeUp bool) (bool, error) {
 				if s.reads.Load() > 0 {
 					return false, broken
 				}
-				return newer(ctx)
+				return newer(ctx, timeUp)
 			}
 			require.Equal(t, result{hub.Failed, broken, wait}, waitFor(t.Context(), h, wait, read))
 		})
@@ -275,6 +279,7 @@ func TestHub_Drain(t *testing.T) {
 		h.Drain()
 		require.Equal(t, result{hub.Drained, nil, time.Second}, <-first)
 		require.Equal(t, result{hub.Drained, nil, time.Second}, <-second)
+		require.NotContains(t, s.calls, "read, the time is up", "a drain must not have every waiter read the store")
 		require.Equal(t, result{hub.Drained, nil, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)), "from now on, too")
 		s.change(true)
 		require.Equal(t, hub.Changed, waitFor(t.Context(), h, wait, s.newerThan(0)).outcome, "but news is still told")
@@ -341,7 +346,7 @@ func TestHub_limits(t *testing.T) {
 		inBubble(t, hub.Options{PerCaller: 1, Metrics: m}, func(t *testing.T, s *source, h *hub.Hub) {
 			for range 3 {
 				require.PanicsWithValue(t, "reader", func() {
-					waitFor(t.Context(), h, wait, func(context.Context) (bool, error) { panic("reader") })
+					waitFor(t.Context(), h, wait, func(context.Context, bool) (bool, error) { panic("reader") })
 				})
 			}
 			require.Zero(t, m.open.Load())
@@ -396,7 +401,7 @@ func TestHub_many(t *testing.T) {
 	for i := range waiters {
 		j := journeys[i%len(journeys)]
 		wg.Go(func() {
-			outcome, err := h.Wait(t.Context(), sessions.NewID(), j.Ref, time.Minute, func(ctx context.Context) (bool, error) {
+			outcome, err := h.Wait(t.Context(), sessions.NewID(), j.Ref, time.Minute, func(ctx context.Context, _ bool) (bool, error) {
 				snap, err := live.Latest(ctx, j.Ref)
 				return snap.Active, err
 			})
@@ -423,7 +428,7 @@ func TestHub_many(t *testing.T) {
 func BenchmarkHub_Wait(b *testing.B) {
 	live := sessions.NewMemory(sessions.LiveOptions{}, time.Now)
 	h := hub.New(live, hub.Options{})
-	changed := func(context.Context) (bool, error) { return true, nil }
+	changed := func(context.Context, bool) (bool, error) { return true, nil }
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := h.Wait(b.Context(), caller, ref, wait, changed); err != nil {
@@ -437,7 +442,7 @@ func BenchmarkHub_Wait(b *testing.B) {
 func TestHub_Wait_reads_again_what_could_not_be_read(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		began, reads := time.Now(), 0
-		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
+		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context, bool) (bool, error) {
 			if reads++; reads < 4 {
 				return false, hub.ErrUnread
 			}
@@ -453,7 +458,7 @@ func TestHub_Wait_reads_again_what_could_not_be_read(t *testing.T) {
 func TestHub_Wait_asks_seldom_what_stays_unread(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		reads := 0
-		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
+		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context, bool) (bool, error) {
 			reads++
 			return false, hub.ErrUnread
 		})
@@ -467,7 +472,7 @@ func TestHub_Wait_asks_seldom_what_stays_unread(t *testing.T) {
 func TestHub_Wait_reads_no_more_than_it_must(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		reads := 0
-		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context) (bool, error) {
+		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context, bool) (bool, error) {
 			if reads++; reads == 1 {
 				return false, hub.ErrUnread
 			}
