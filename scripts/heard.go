@@ -1,7 +1,6 @@
 package scripts
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
@@ -52,12 +51,11 @@ func hear(message string) *heard {
 	if arriving == "0" {
 		text[hashFence] = "not reached"
 	}
-	snap, err := journeyOf(&text)
+	snap, startedMS, err := journeyOf(&text)
 	if err != nil || snap.Location == nil {
 		return nil // somebody else has published; the read will tell
 	}
-	started, _ := strconv.ParseInt(text[hashStarted], 10, 64) // it has been read before, for the fix's time
-	return &heard{snap: snap, started: instant(started), at: time.Now()}
+	return &heard{snap: snap, started: instant(startedMS), at: time.Now()}
 }
 
 // cutWords splits text behind its first n words; where there are no more, the

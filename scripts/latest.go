@@ -61,27 +61,30 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 			return sessions.Snapshot{}, fmt.Errorf("%s: %w", latestFields[i], err)
 		}
 	}
-	return journeyOf(&text)
+	snap, _, err := journeyOf(&text)
+	return snap, err
 }
 
 // journeyOf reads the fields of latestFields; one that is not there is empty.
-func journeyOf(text *[hashFields]string) (sessions.Snapshot, error) {
+// startedMS is what the times of a location count from, zero without one.
+func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int64, err error) {
 	if text[hashSeq] == "" {
-		return sessions.Snapshot{}, nil
+		return snap, 0, nil
 	}
 	p := parser{}
-	snap := sessions.Snapshot{Known: true, Version: p.integer(text[hashSeq])}
+	snap = sessions.Snapshot{Known: true, Version: p.integer(text[hashSeq])}
 	if text[hashTo] == "" {
-		return snap, p.err // the mark of an end
+		return snap, 0, p.err // the mark of an end
 	}
 	snap.Active, snap.Arriving = true, text[hashFence] == ""
 	snap.ReanchoredAt = p.reanchored(text[hashOdd])
 	if text[hashFix] != "" {
-		snap.Location = p.location(text[hashFix], p.integer(text[hashStarted]))
+		startedMS = p.integer(text[hashStarted])
+		snap.Location = p.location(text[hashFix], startedMS)
 		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, p.home(text[hashTo])))
 		snap.Pace = p.pace(text[hashMark])
 	}
-	return snap, p.err
+	return snap, startedMS, p.err
 }
 
 // parser reads what the scripts wrote, and keeps the first error.
