@@ -31,15 +31,25 @@ func (w *written) AddTallies(_ context.Context, list []Tallied) error {
 	return nil
 }
 
-// The end of a journey has its own counts written, and nobody else's.
-func TestTally_ended(t *testing.T) {
-	t.Parallel()
+// whileTallying runs a test beside a tally that runs, on a clock of their own.
+func whileTallying(t *testing.T, test func(t *testing.T, repo *written, tally *Tally)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		repo := &written{}
 		tally := NewTally(repo, TallyOptions{})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = tally.Run(ctx) }()
+		test(t, repo, tally)
+		cancel()
+		<-done
+	})
+}
+
+// The end of a journey has its own counts written, and nobody else's.
+func TestTally_ended(t *testing.T) {
+	t.Parallel()
+	whileTallying(t, func(t *testing.T, repo *written, tally *Tally) {
 		ends, goesOn := Ref{SessionID: NewID()}, Ref{SessionID: NewID()}
 		for _, ref := range []Ref{ends, goesOn} {
 			tally.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
@@ -55,8 +65,6 @@ func TestTally_ended(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, repo.all(), 2)
 		require.Equal(t, goesOn, repo.all()[1][0].Ref)
-		cancel()
-		<-done
 	})
 }
 
@@ -64,12 +72,7 @@ func TestTally_ended(t *testing.T) {
 // all at the same instant.
 func TestTally_flushes_in_turns(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		repo := &written{}
-		tally := NewTally(repo, TallyOptions{})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = tally.Run(ctx) }()
+	whileTallying(t, func(t *testing.T, repo *written, tally *Tally) {
 		refs := make([]Ref, 500)
 		for i := range refs {
 			refs[i] = Ref{SessionID: NewID()}
@@ -93,7 +96,5 @@ func TestTally_flushes_in_turns(t *testing.T) {
 			require.Equal(t, len(refs), journeys)
 			require.Zero(t, tally.Journeys())
 		}
-		cancel()
-		<-done
 	})
 }
