@@ -20,25 +20,8 @@ const (
 	RefusedJump Verdict = "refused_jump"
 )
 
-// Verdicts is the closed list, for counters made in advance.
-func Verdicts() []Verdict {
-	return []Verdict{Accepted, IgnoredLowAccuracy, RefusedSpeed, RefusedCeiling, RefusedJump}
-}
-
 // IsRefused reports whether the phone is told no.
 func (v Verdict) IsRefused() bool { return strings.HasPrefix(string(v), "refused") }
-
-// Code is the API's code for a refusal, and "" for anything else.
-func (v Verdict) Code() string {
-	switch v {
-	case RefusedSpeed, RefusedCeiling:
-		return "IMPLAUSIBLE_SPEED"
-	case RefusedJump:
-		return "IMPLAUSIBLE_JUMP"
-	default:
-		return ""
-	}
-}
 
 // Flags is what is odd about a fix that was not refused for it: a set, kept as
 // the sum of its members.

@@ -10,16 +10,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Mint makes an HS256 token for a caller that a Verifier with this secret and
-// otherwise default options believes from now until now+ttl. It is for `gateway
-// token`, the demo and tests; in production an identity service issues tokens.
-// The ttl is at least a second, the resolution of exp.
-func Mint(secret []byte, caller sessions.Caller, ttl time.Duration, now time.Time) (string, error) {
-	return Options{Secret: secret, Clock: func() time.Time { return now }}.Mint(caller, ttl)
-}
-
-// Mint is the function Mint with the claims that these options ask for: their
-// Issuer and Audience, under their claim names, from their Clock.
+// Mint makes an HS256 token for a caller that a Verifier with these options
+// believes from now, by their Clock, until now+ttl. It is for `gateway token`, the
+// demo and tests; in production an identity service issues tokens. The ttl is at
+// least a second, the resolution of exp.
 func (o Options) Mint(caller sessions.Caller, ttl time.Duration) (string, error) {
 	if err := checkSecret(o.Secret); err != nil {
 		return "", err

@@ -14,7 +14,7 @@ func TestMint_IsVerified(t *testing.T) {
 	b := setup(t)
 	for _, role := range []sessions.Role{sessions.Trainer, sessions.Student, sessions.Admin} {
 		caller := sessions.Caller{ID: sessions.NewID(), Role: role}
-		token, err := Mint(testSecret, caller, time.Minute, testNow)
+		token, err := b.opts.Mint(caller, time.Minute)
 		require.NoError(t, err)
 		got, err := b.Verify(t.Context(), token)
 		require.NoError(t, err)
@@ -25,7 +25,7 @@ func TestMint_IsVerified(t *testing.T) {
 func TestMint_EndsWithItsTTL(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	token, err := Mint(testSecret, testCaller, time.Minute, testNow)
+	token, err := b.opts.Mint(testCaller, time.Minute)
 	require.NoError(t, err)
 	b.clock.Move(time.Minute + b.opts.Leeway - time.Nanosecond)
 	b.accepts(t, token)
@@ -51,14 +51,14 @@ func TestMint_Refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			token, err := Mint(c.secret, c.caller, c.ttl, testNow)
+			token, err := Options{Secret: c.secret}.Mint(c.caller, c.ttl)
 			require.Error(t, err)
 			require.Empty(t, token)
 		})
 	}
 }
 
-func TestOptionsMint_WritesTheClaimsItsVerifierAsksFor(t *testing.T) {
+func TestMint_WritesTheClaimsItsVerifierAsksFor(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *Options) {
 		o.Issuer, o.Audience = "https://id.example", "doorstep"
@@ -68,7 +68,7 @@ func TestOptionsMint_WritesTheClaimsItsVerifierAsksFor(t *testing.T) {
 	require.NoError(t, err)
 	b.accepts(t, token)
 
-	plain, err := Mint(testSecret, testCaller, time.Minute, testNow)
+	plain, err := setup(t).opts.Mint(testCaller, time.Minute)
 	require.NoError(t, err)
 	b.refuses(t, plain, ErrIssuer)
 }

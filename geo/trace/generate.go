@@ -7,8 +7,7 @@ import (
 	"doorstep/geo"
 )
 
-// epochMS is when every generated journey starts: 2025-01-01T08:00:00Z. Move it
-// with StartAt.
+// epochMS is when every generated journey starts: 2025-01-01T08:00:00Z.
 const epochMS = 1735718400000
 
 // pace is how a mode moves: km/h it likes, how hard it accelerates, how often
@@ -33,9 +32,9 @@ func paceOf(mode geo.Mode) pace {
 // Generate makes up an honest journey from one place to another: one fix a
 // second, traffic lights, a road that wanders off the great circle and comes
 // back, and the error of a real receiver, which drifts slowly instead of
-// jumping. It starts at 2025-01-01T08:00:00Z (see StartAt), stands still
-// before to within the noise, and the same arguments give the same fixes.
-// Points must be valid; a mode outside the list travels as Car.
+// jumping. It starts at 2025-01-01T08:00:00Z, stands still before to within the
+// noise, and the same arguments give the same fixes. Points must be valid; a
+// mode outside the list travels as Car.
 func Generate(seed uint64, from, to geo.Point, mode geo.Mode) []Fix {
 	return newDrive(seed, from, to, paceOf(mode)).fixes()
 }

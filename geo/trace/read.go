@@ -159,13 +159,3 @@ func Thin(fixes []Fix, cadence time.Duration) []Fix {
 	}
 	return kept
 }
-
-// StartAt moves a whole recording in time so that its first fix is at start;
-// the spacing stays. The result is a new slice.
-func StartAt(fixes []Fix, start time.Time) []Fix {
-	moved := append([]Fix(nil), fixes...)
-	for i := range moved {
-		moved[i].RecordedMS += start.UnixMilli() - fixes[0].RecordedMS
-	}
-	return moved
-}

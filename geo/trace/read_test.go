@@ -68,15 +68,6 @@ func TestThin(t *testing.T) {
 	assert.Empty(t, trace.Thin(nil, time.Second))
 }
 
-func TestStartAt_keeps_the_spacing_and_the_original(t *testing.T) {
-	t.Parallel()
-	before := []trace.Fix{{Fix: geo.Fix{RecordedMS: 100}}, {Fix: geo.Fix{RecordedMS: 350}}}
-	after := trace.StartAt(before, time.UnixMilli(9000))
-	assert.Equal(t, []int64{9000, 9250}, []int64{after[0].RecordedMS, after[1].RecordedMS})
-	assert.Equal(t, int64(100), before[0].RecordedMS)
-	assert.Empty(t, trace.StartAt(nil, time.UnixMilli(1)))
-}
-
 func FuzzRead(f *testing.F) {
 	f.Add(header + "0,1452701324163,37.8755835,-122.2591852,700,,\n")
 	f.Add("lat,lng,unix_ms\n1,2,3\n\"4\",5,6\n")

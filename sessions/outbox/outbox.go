@@ -111,12 +111,6 @@ func Down(err error) error { return &classed{err, down} }
 // Permanent marks an error that trying again cannot mend: the row is buried.
 func Permanent(err error) error { return &classed{err, permanent} }
 
-// IsDown reports whether err is marked so.
-func IsDown(err error) bool { return classOf(err) == down }
-
-// IsPermanent reports whether err is marked so.
-func IsPermanent(err error) bool { return classOf(err) == permanent }
-
 type class int
 
 const (
