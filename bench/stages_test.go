@@ -288,8 +288,8 @@ func newHandlers(b *testing.B, url string) *handlers {
 		RateInterval: 5 * time.Second, CallerRate: -1, Log: log, Metrics: m,
 	})
 	_, err = api.NewServer(api.ServerOptions{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: m, Logger: log},
-		func(s *server.Hertz, draining <-chan struct{}) {
-			handlers.Register(s, draining)
+		func(s *server.Hertz) {
+			handlers.Register(s)
 			h.serve, h.request = s.ServeHTTP, s.NewContext()
 		})
 	require.NoError(b, err)

@@ -47,7 +47,7 @@ func (g *gateway) up(ctx context.Context) {
 		Ready: func() (bool, map[string]string) { return true, nil }, Log: slog.New(slog.DiscardHandler), Metrics: measured,
 	})
 	hertz := server.New()
-	handlers.Register(hertz, nil)
+	handlers.Register(hertz)
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{Silence: -1})
 	sweeps := rand.New(rand.NewPCG(g.draw.Uint64(), 0))
 	reports := newRequest(g.draw.Uint64())

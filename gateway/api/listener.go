@@ -39,7 +39,7 @@ type guardedListener struct {
 	opts   ServerOptions
 	refuse func(status int) []byte // a whole response, for what Hertz refuses by itself
 
-	draining chan struct{} // closed first; handlers select on it
+	draining chan struct{} // closed first
 	empty    chan struct{} // closed when draining and the last connection is gone
 
 	mu    sync.Mutex // before guardedConn.mu

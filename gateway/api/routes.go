@@ -90,7 +90,7 @@ func New(deps Deps) *API {
 
 // Register adds the routes: the contract's calls by number. It is NewServer's
 // hook; who waits is told of a drain by the hub.
-func (a *API) Register(h *server.Hertz, _ <-chan struct{}) {
+func (a *API) Register(h *server.Hertz) {
 	// A path has one spelling. By default Hertz decodes and cleans it first, so
 	// that ID%2Fstop-journey and x/../ID//stop-journey are calls that no rule of
 	// a proxy in front has seen; and an id in it is not decoded either.

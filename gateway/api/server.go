@@ -118,9 +118,8 @@ type Server struct {
 	closed    chan struct{}
 }
 
-// NewServer makes a server whose routes register adds. draining is Draining's
-// channel, for handlers that wait. No I/O yet.
-func NewServer(opts ServerOptions, register func(h *server.Hertz, draining <-chan struct{})) (*Server, error) {
+// NewServer makes a server whose routes register adds. No I/O yet.
+func NewServer(opts ServerOptions, register func(h *server.Hertz)) (*Server, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
@@ -134,7 +133,7 @@ func NewServer(opts ServerOptions, register func(h *server.Hertz, draining <-cha
 	s.guard = newGuardedListener(opts, s.refusal)
 	s.hertz = server.New(s.hertzOptions()...)
 	s.hertz.Use(s.around)
-	register(s.hertz, s.guard.draining)
+	register(s.hertz)
 	return s, nil
 }
 
@@ -185,10 +184,6 @@ func (s *Server) Addr() net.Addr {
 // Conns is how many connections are open: idle, waiting or working.
 func (s *Server) Conns() int { return s.guard.open() }
 
-// Draining is closed when Drain or Close begins. A handler that waits must
-// select on it and answer.
-func (s *Server) Draining() <-chan struct{} { return s.guard.draining }
-
 // Run serves until Drain or Close has ended it, or ctx, which is as Close. It
 // returns when the goroutine of every connection has: nil if nothing had to be
 // cut, ErrClosed if it had, or what broke the listener. Once per server.
@@ -231,9 +226,9 @@ func (s *Server) await(cancel context.CancelFunc) error {
 	}
 }
 
-// Drain ends the server gently: it closes Draining, refuses new connections,
-// lets every request in flight finish (its answer says Connection: close),
-// lets idle connections go after DrainGrace, and returns when none is left.
+// Drain ends the server gently: it refuses new connections, lets every request
+// in flight finish (its answer says Connection: close), lets idle connections go
+// after DrainGrace, and returns when none is left.
 // When ctx ends first the rest is cut and its error returned. Calling it again
 // joins the drain under way, or returns at once after it.
 func (s *Server) Drain(ctx context.Context) error {
@@ -255,8 +250,8 @@ func (s *Server) Drain(ctx context.Context) error {
 	}
 }
 
-// Close ends the server at once: waiting handlers see Draining and the end of
-// their context, connections are cut. It does not wait; Run does. Idempotent.
+// Close ends the server at once: handlers see the end of their context,
+// connections are cut. It does not wait; Run does. Idempotent.
 func (s *Server) Close() {
 	s.closeOnce.Do(func() {
 		s.guard.drain()

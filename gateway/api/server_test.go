@@ -80,7 +80,7 @@ func (g *guarded) run(t *testing.T) {
 	})
 }
 
-func (g *guarded) routes(h *server.Hertz, draining <-chan struct{}) {
+func (g *guarded) routes(h *server.Hertz) {
 	h.GET("/ping", func(_ context.Context, c *app.RequestContext) { c.String(200, "pong") })
 	h.POST("/echo", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", c.Request.Body()) })
 	h.GET("/smuggled", func(_ context.Context, c *app.RequestContext) { g.smuggle.Add(1); c.String(200, "smuggled") })
@@ -96,7 +96,7 @@ func (g *guarded) routes(h *server.Hertz, draining <-chan struct{}) {
 		select {
 		case <-ctx.Done():
 			g.gone <- ctx.Err()
-		case <-draining:
+		case <-g.Draining():
 			c.SetStatusCode(304)
 		case <-time.After(patience):
 			g.gone <- errors.New("nobody told the handler")
@@ -419,7 +419,7 @@ func TestServer_Options(t *testing.T) {
 		"MaxConns": {MaxConns: -1}, "MaxConnsPerIP": {MaxConnsPerIP: -1},
 		"Addr": {Addr: "127.0.0.1:0", Listener: failingListener(0)},
 	} {
-		_, err := api.NewServer(opts, func(*server.Hertz, <-chan struct{}) {})
+		_, err := api.NewServer(opts, func(*server.Hertz) {})
 		assert.ErrorContains(t, err, "ServerOptions."+field)
 	}
 }
