@@ -53,7 +53,7 @@ func BenchmarkUpdate_valkey_benchmark(b *testing.B) {
 	turns := 0
 	for b.Loop() {
 		turns++
-		update += run("EVALSHA", sha, "1", "location:trainer:{__rand_int__}", "location:live:__rand_int__", "",
+		update += run("EVALSHA", sha, "1", "location:trainer:{__rand_int__}", "location:live:__rand_int__",
 			"52.10__rand_int__", "5.1012345", "8.5", "3.6", "260.0", "-", "0", geo.CellOf(geo.MustPoint(52.1, 5.1)))
 		plain += run("HSET", "plain:{__rand_int__}", "lat", "52.1012345", "lng", "5.1012345", "acc", "8.5", "spd", "50.4",
 			"hdg", "260.0", "ts", "1773480413589", "seq", "1773480413589")

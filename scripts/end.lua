@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- end: remove a journey's coordinates and leave the mark of an ended one, which
 -- refuses every update and every open of it that is still under way. The mark
--- holds no coordinate, and no field `to`, which is how an ended journey is told. Safe
--- to repeat; never touches a newer journey.
+-- holds no coordinate, and in `to` no more than the start, which is how an
+-- ended journey is told. Safe to repeat; never touches a newer journey.
 --
 -- Allowed in a store that is full, as it only ever makes room: the coordinates
 -- go, whatever else.
@@ -21,8 +21,8 @@
 local key = KEYS[1]
 local channel, clock, started, mark_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
-local h = redis.call('HMGET', key, 'started', 'ended', 'seq')
-local known = tonumber(h[1])
+local h = redis.call('HMGET', key, 'to', 'ended', 'seq')
+local known = h[1] and tonumber(string.match(h[1], '%d+'))
 if known and (known > started or (known == started and h[2])) then return 0 end
 
 local now = tonumber(clock)
@@ -32,7 +32,7 @@ if not now then
 end
 local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
-redis.call('HSET', key, 'started', started, 'ended', 1, 'seq', seq)
+redis.call('HSET', key, 'to', started, 'ended', 1, 'seq', seq)
 redis.call('PEXPIRE', key, mark_ttl)
 redis.call('SPUBLISH', channel, seq)
 return 1

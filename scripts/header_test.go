@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -160,13 +161,16 @@ func TestScripts_touch_only_their_key(t *testing.T) {
 	}
 }
 
-// The Go side sends what the headers document.
+// The Go side sends what the headers document: all of it with a clock of its
+// own, and without one all but the clock, which is the last.
 func TestScripts_argument_count(t *testing.T) {
 	t.Parallel()
-	s, err := New(Options{URL: "unix:///nowhere"})
-	require.NoError(t, err)
 	h, _ := readHeader(t, updateLua)
-	require.Len(t, s.fixArgs(newRef(), sessions.Fix{Point: home}), len(h.argv))
+	for want, clock := range map[int]func() time.Time{len(h.argv): time.Now, len(h.argv) - 1: nil} {
+		s, err := New(Options{URL: "unix:///nowhere", Now: clock})
+		require.NoError(t, err)
+		require.Len(t, s.fixArgs(newRef(), sessions.Fix{Point: home}), want)
+	}
 }
 
 func TestKeys(t *testing.T) {

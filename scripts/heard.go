@@ -41,9 +41,8 @@ func hear(message string) *heard {
 	var text [hashFields]string
 	var arriving string
 	text[hashSeq], message, _ = strings.Cut(message, " ")
-	text[hashStarted], message, _ = strings.Cut(message, " ")
 	arriving, message, _ = strings.Cut(message, " ")
-	text[hashTo], message = cutWords(message, 3)
+	text[hashTo], message = cutWords(message, 4)
 	text[hashFix], text[hashMark] = cutWords(message, 7)
 	if text[hashMark] == "" {
 		return nil

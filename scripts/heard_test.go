@@ -117,7 +117,7 @@ func TestStore_Heard(t *testing.T) {
 
 // messageOf is a message as update.lua publishes it.
 func messageOf(seq string) string {
-	return seq + " 1773480000000 0 car 12.9763472 77.5929284 12.9786000 77.5929284 10.0 36.0 180.0 413589 412589 " +
+	return seq + " 0 1773480000000 car 12.9763472 77.5929284 12.9786000 77.5929284 10.0 1 1773480412589 36.0 180.0 " +
 		"360000 12.9790452 77.5929284 100 - 9800 60000"
 }
 

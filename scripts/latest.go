@@ -17,7 +17,7 @@ import (
 
 // latestFields are what a read needs. One HMGET is atomic, so it needs no
 // script. Their forms are in the header of update.lua.
-var latestFields = []string{"started", "to", "fence", "seq", "fix", "mark", "odd"}
+var latestFields = []string{"to", "fence", "seq", "fix", "mark", "odd"}
 
 // Latest keeps the contract of sessions.Live.
 func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
@@ -40,8 +40,7 @@ func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot
 
 // The fields of latestFields.
 const (
-	hashStarted = iota
-	hashTo
+	hashTo = iota
 	hashFence
 	hashSeq
 	hashFix
@@ -66,21 +65,22 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 }
 
 // journeyOf reads the fields of latestFields; one that is not there is empty.
-// startedMS is what the times of a location count from, zero without one.
+// startedMS is when it began, zero without a location.
 func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int64, err error) {
 	if text[hashSeq] == "" {
 		return snap, 0, nil
 	}
 	p := parser{}
 	snap = sessions.Snapshot{Known: true, Version: p.integer(text[hashSeq])}
-	if text[hashTo] == "" {
+	started, _, running := strings.Cut(text[hashTo], " ")
+	if !running {
 		return snap, 0, p.err // the mark of an end
 	}
 	snap.Active, snap.Arriving = true, text[hashFence] == ""
 	snap.ReanchoredAt = p.reanchored(text[hashOdd])
 	if text[hashFix] != "" {
-		startedMS = p.integer(text[hashStarted])
-		snap.Location = p.location(text[hashFix], startedMS)
+		startedMS = p.integer(started)
+		snap.Location = p.location(text[hashFix], snap.Version)
 		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, p.home(text[hashTo])))
 		snap.Pace = p.pace(text[hashMark])
 	}
@@ -146,20 +146,20 @@ func (p *parser) words(text string, into []string) {
 	}
 }
 
-// location reads a field `fix`; started is what its times count from.
-func (p *parser) location(fix string, started int64) *sessions.Location {
+// location reads a field `fix` of this version.
+func (p *parser) location(fix string, version int64) *sessions.Location {
 	var w [7]string
 	p.words(fix, w[:])
 	at, err := geo.NewPoint(p.float(w[0]), p.float(w[1]))
 	p.keep(err)
-	received := p.instant(started + p.integer(w[5]))
+	received := p.instant(version - p.integer(w[3]))
 	recorded := received
-	if w[6] != unsaid {
-		recorded = p.instant(started + p.integer(w[6]))
+	if w[4] != unsaid {
+		recorded = p.instant(p.integer(w[4]))
 	}
 	return &sessions.Location{
 		Fix: sessions.Fix{
-			Point: at, AccuracyM: p.float(w[2]), SpeedKMH: p.optional(w[3]), HeadingDeg: p.optional(w[4]),
+			Point: at, AccuracyM: p.float(w[2]), SpeedKMH: p.optional(w[5]), HeadingDeg: p.optional(w[6]),
 			RecordedAt: recorded,
 		},
 		At: received,
@@ -167,7 +167,7 @@ func (p *parser) location(fix string, started int64) *sessions.Location {
 }
 
 func (p *parser) home(to string) geo.Point {
-	home, err := homeOf(to, nil)
+	home, err := homeOf(to)
 	p.keep(err)
 	return home
 }
@@ -183,7 +183,7 @@ func (p *parser) reanchored(odd string) time.Time {
 	if odd == "" {
 		return time.Time{}
 	}
-	var w [4]string
+	var w [5]string
 	p.words(odd, w[:])
 	if ms := p.integer(w[1]); ms != 0 {
 		return p.instant(ms)

@@ -31,15 +31,15 @@ end
 local left = started + journey_ttl - now
 if left <= 0 then return 0 end
 
-local h = redis.call('HMGET', key, 'started', 'ended', 'seq')
-local known = tonumber(h[1])
+local h = redis.call('HMGET', key, 'to', 'ended', 'seq')
+local known = h[1] and tonumber(string.match(h[1], '%d+'))
 if known and known > tonumber(started) then return 0 end
 if known == tonumber(started) then return h[2] and 0 or 2 end
 
 local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
-redis.call('HSET', key, 'started', started, 'to', to, 'fence', fence, 'seq', seq)
-if restored == '1' then redis.call('HSET', key, 'odd', '0 ' .. now .. ' 0 0') end
+redis.call('HSET', key, 'to', started .. ' ' .. to, 'fence', fence, 'seq', seq)
+if restored == '1' then redis.call('HSET', key, 'odd', '0 ' .. now .. ' 0 0 0') end
 redis.call('PEXPIRE', key, left)
 redis.call('SPUBLISH', channel, seq)
 return 1

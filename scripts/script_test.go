@@ -38,9 +38,9 @@ func scriptsUnderTest() map[string]script {
 	now, start, fence, toHome := ms(nowMS), ms(startMS), fenceOf(home), destination(sessions.Car, home)
 	return map[string]script{
 		"open": {openLua, []string{"", now, start, toHome, fence, ms(hourMS), "0"}},
-		"update": {updateLua, append([]string{
-			"", now, "12.9790452", "77.5929284", "10.0", "-", "-", "-", "0",
-		}, geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)))},
+		"update": {updateLua, []string{
+			"", "12.9790452", "77.5929284", "10.0", "-", "-", "-", "0", geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)), now,
+		}},
 		"end":  {endLua, []string{"", now, start, "300000"}},
 		"meta": {metaLua, []string{trainer, student, "300000"}},
 	}
@@ -66,27 +66,22 @@ func (h hash) with(fields hash) hash {
 }
 
 var (
-	opened = hash{"started": ms(startMS), "to": destination(sessions.Car, home), "fence": fenceOf(home), "seq": ms(startMS)}
-	mark   = hash{"started": ms(startMS), "ended": "1", "seq": ms(startMS + 1)}
+	opened = hash{"to": startedAt(startMS), "fence": fenceOf(home), "seq": ms(startMS)}
+	mark   = hash{"to": ms(startMS), "ended": "1", "seq": ms(startMS + 1)}
 	// moving is opened with a fix 300 m north of home, five seconds ago.
 	moving = opened.with(hash{
-		"fix": fixText("12.9790452 77.5929284 10.0 - -", nowMS-5000, nowMS-6000),
+		"fix": "12.9790452 77.5929284 10.0 0 " + ms(nowMS-6000) + " - -",
 		"seq": ms(nowMS - 5000), "tat": ms(nowMS),
 	})
 )
 
-// fixText is a field fix: a place, what the phone said of it, and when.
-func fixText(said string, atMS, recordedMS int64) string {
-	if recordedMS == 0 {
-		return said + " " + ms(atMS-startMS) + " -"
-	}
-	return said + " " + ms(atMS-startMS) + " " + ms(recordedMS-startMS)
-}
+// startedAt is a field to: a drive to home.
+func startedAt(startedMS int64) string { return ms(startedMS) + " " + destination(sessions.Car, home) }
 
-// message is what update.lua publishes: seq, started, arriving, and the fields
-// to, fix and mark.
+// message is what update.lua publishes: seq, arriving, and the fields to, fix
+// and mark.
 func message(seq, started int64, arriving, fix, mark string) string {
-	return strings.Join([]string{ms(seq), ms(started), arriving, destination(sessions.Car, home), fix, mark}, " ")
+	return strings.Join([]string{ms(seq), arriving, startedAt(started), fix, mark}, " ")
 }
 
 // movingMark is the mark that moving gets from its fix.
@@ -94,7 +89,7 @@ const movingMark = "595000 12.9790452 77.5929284 100 594000 0 0"
 
 // told are the fields that this test speaks of. All others are the judgement's
 // memory, which geo.Judge specifies and other tests compare.
-var told = []string{"started", "ended", "to", "fence", "seq", "tat", "fix", "trainer", "student"}
+var told = []string{"to", "ended", "fence", "seq", "tat", "fix", "trainer", "student"}
 
 // row is one call of a script on a key in a known state. At least one for each
 // return code: header_test.go counts them.
@@ -110,7 +105,7 @@ type row struct {
 }
 
 func rows() []row {
-	toHome := destination(sessions.Car, home)
+	toHome := startedAt(startMS)
 	judged := func(code int64) []any { return []any{code, nowMS, 5000, nowMS - 5000, 295_000, 0, any_, any_} }
 	return []row{
 		{script: "open", name: "past_its_hour", args: map[int]string{3: ms(nowMS - hourMS)}, reply: []any{0}},
@@ -124,11 +119,11 @@ func rows() []row {
 		},
 		{
 			script: "open", name: "newer", before: moving, args: map[int]string{3: ms(startMS + 1)}, reply: []any{1}, gone: true,
-			after: opened.with(hash{"started": ms(startMS + 1), "seq": ms(nowMS)}), ttl: hourMS - 599_999, told: ms(nowMS),
+			after: opened.with(hash{"to": startedAt(startMS + 1), "seq": ms(nowMS)}), ttl: hourMS - 599_999, told: ms(nowMS),
 		},
 		{
 			script: "open", name: "newer_than_the_ended", before: mark.with(hash{"seq": ms(nowMS + 7)}), args: map[int]string{3: ms(startMS + 1)},
-			reply: []any{1}, gone: true, after: opened.with(hash{"started": ms(startMS + 1), "seq": ms(nowMS + 8)}),
+			reply: []any{1}, gone: true, after: opened.with(hash{"to": startedAt(startMS + 1), "seq": ms(nowMS + 8)}),
 			ttl: hourMS - 599_999, told: ms(nowMS + 8),
 		},
 		{
@@ -147,7 +142,7 @@ func rows() []row {
 		{script: "end", name: "unknown", reply: []any{1}, after: mark.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS)},
 		{
 			script: "end", name: "never_started", args: map[int]string{3: "0"}, reply: []any{1},
-			after: hash{"started": "0", "ended": "1", "seq": ms(nowMS)}, ttl: 300_000, told: ms(nowMS),
+			after: hash{"to": "0", "ended": "1", "seq": ms(nowMS)}, ttl: 300_000, told: ms(nowMS),
 		},
 		{
 			script: "end", name: "clock_set_back", before: moving.with(hash{"seq": ms(nowMS + 7)}), reply: []any{1}, gone: true,
@@ -156,60 +151,60 @@ func rows() []row {
 
 		{script: "update", name: "unknown", reply: []any{0}},
 		{script: "update", name: "ended", before: mark, reply: []any{1}},
-		{script: "update", name: "had_its_hour", before: moving.with(hash{"started": ms(nowMS - hourMS)}), reply: []any{1}},
+		{script: "update", name: "had_its_hour", before: moving.with(hash{"to": startedAt(nowMS - hourMS)}), reply: []any{1}},
 		{script: "update", name: "too_soon", before: moving.with(hash{"tat": ms(nowMS + 1001)}), reply: []any{2, nowMS, 1}},
 		{
-			script: "update", name: "stale/equal", before: moving, args: map[int]string{8: ms(nowMS - 6000)},
+			script: "update", name: "stale/equal", before: moving, args: map[int]string{7: ms(nowMS - 6000)},
 			reply: []any{3, nowMS, 0, nowMS - 5000, 295_000, 0, 0, 0},
 		},
 		{
-			script: "update", name: "stale/too_old", before: opened, args: map[int]string{8: ms(nowMS - 300_001)},
+			script: "update", name: "stale/too_old", before: opened, args: map[int]string{7: ms(nowMS - 300_001)},
 			reply: []any{3, nowMS, 0, startMS, 3_000_000, 0, 0, 0},
 		},
 		{
-			script: "update", name: "vague", before: moving, args: map[int]string{5: "200.1"},
+			script: "update", name: "vague", before: moving, args: map[int]string{4: "200.1"},
 			reply: judged(4), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		// What follows is the judgement's: here only that each code is reached.
 		{
-			script: "update", name: "jump", before: moving, args: map[int]string{3: "13.9790452"},
+			script: "update", name: "jump", before: moving, args: map[int]string{2: "13.9790452"},
 			reply: judged(5), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		{
-			script: "update", name: "speed", before: moving, args: map[int]string{3: "12.9811000", 5: "0.0"},
+			script: "update", name: "speed", before: moving, args: map[int]string{2: "12.9811000", 4: "0.0"},
 			reply: judged(6), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		{
-			script: "update", name: "ceiling", before: moving, args: map[int]string{3: "12.9840000"},
+			script: "update", name: "ceiling", before: moving, args: map[int]string{2: "12.9840000"},
 			reply: judged(7), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		{
-			script: "update", name: "stored", before: moving, args: map[int]string{3: "12.9786000", 6: "36.0", 7: "180.0", 8: ms(nowMS - 1000)},
+			script: "update", name: "stored", before: moving, args: map[int]string{2: "12.9786000", 5: "36.0", 6: "180.0", 7: ms(nowMS - 1000)},
 			reply: []any{8, nowMS, 5000, nowMS, 300_000, 0, 0, 0, 495, toHome},
 			after: hash{
-				"fix": fixText("12.9786000 77.5929284 10.0 36.0 180.0", nowMS, nowMS-1000),
+				"fix": "12.9786000 77.5929284 10.0 0 " + ms(nowMS-1000) + " 36.0 180.0",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: message(nowMS, startMS, "0", fixText("12.9786000 77.5929284 10.0 36.0 180.0", nowMS, nowMS-1000), movingMark),
+			ttl: 300_000, told: message(nowMS, startMS, "0", "12.9786000 77.5929284 10.0 0 "+ms(nowMS-1000)+" 36.0 180.0", movingMark),
 		},
 		{
-			script: "update", name: "stored/first_and_near_the_hour", before: opened.with(hash{"started": ms(nowMS - hourMS + 2000)}),
-			reply: []any{8, nowMS, 5000, nowMS, 2000, 0, 0, 0, 0, toHome},
+			script: "update", name: "stored/first_and_near_the_hour", before: opened.with(hash{"to": startedAt(nowMS - hourMS + 2000)}),
+			reply: []any{8, nowMS, 5000, nowMS, 2000, 0, 0, 0, 0, startedAt(nowMS - hourMS + 2000)},
 			after: hash{
-				"fix": "12.9790452 77.5929284 10.0 - - " + ms(hourMS-2000) + " -",
+				"fix": "12.9790452 77.5929284 10.0 0 - - -",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 2000, told: message(nowMS, nowMS-hourMS+2000, "0", "12.9790452 77.5929284 10.0 - - 3598000 -", "3598000 12.9790452 77.5929284 100 - 0 0"),
+			ttl: 2000, told: message(nowMS, nowMS-hourMS+2000, "0", "12.9790452 77.5929284 10.0 0 - - -", "3598000 12.9790452 77.5929284 100 - 0 0"),
 		},
 		{
 			script: "update", name: "stored/arriving", before: opened,
-			args:  map[int]string{3: "12.9763472", 10: geo.CellOf(home)},
+			args:  map[int]string{2: "12.9763472", 9: geo.CellOf(home)},
 			reply: []any{8, nowMS, 5000, nowMS, 300_000, 1, 0, 0, 0, toHome},
 			after: hash{
-				"fix": fixText("12.9763472 77.5929284 10.0 - -", nowMS, 0), "fence": "",
+				"fix": "12.9763472 77.5929284 10.0 0 - - -", "fence": "",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: message(nowMS, startMS, "1", fixText("12.9763472 77.5929284 10.0 - -", nowMS, 0), "600000 12.9763472 77.5929284 100 - 0 0"),
+			ttl: 300_000, told: message(nowMS, startMS, "1", "12.9763472 77.5929284 10.0 0 - - -", "600000 12.9763472 77.5929284 100 - 0 0"),
 		},
 
 		{script: "meta", name: "new", reply: []any{1}, after: hash{"trainer": trainer, "student": student}, ttl: 300_000},
@@ -285,7 +280,7 @@ func (b *bench) prepare(t *testing.T, key, channel string, state hash) hash {
 	}
 	if _, moving := state["fix"]; moving {
 		b.set(t, key, opened)
-		fix := row{script: "update", args: map[int]string{2: ms(nowMS - 5000), 8: ms(nowMS - 6000)}}
+		fix := row{script: "update", args: map[int]string{10: ms(nowMS - 5000), 7: ms(nowMS - 6000)}}
 		reply, err := b.eval(t, key, channel, fix)
 		require.NoError(t, err)
 		require.EqualValues(t, 8, reply[0])
@@ -391,7 +386,7 @@ func TestScripts_message(t *testing.T) {
 				at = geo.Offset(at, 90, 3000) // a rival's tale: refused twice, then the track
 			}
 			fix := row{script: "update", args: map[int]string{
-				2: ms(startMS + 5000*i), 3: string(at.AppendLat(nil)), 4: string(at.AppendLng(nil)), 10: geo.CellOf(at),
+				10: ms(startMS + 5000*i), 2: string(at.AppendLat(nil)), 3: string(at.AppendLng(nil)), 9: geo.CellOf(at),
 			}}
 			reply, err := b.eval(t, key, channel, fix)
 			require.NoError(t, err)
@@ -400,7 +395,7 @@ func TestScripts_message(t *testing.T) {
 				h, err := do(t, b.client, "HGETALL", key).AsStrMap()
 				require.NoError(t, err)
 				arriving := ms(reply[5].(int64))
-				want = strings.Join([]string{h["seq"], h["started"], arriving, h["to"], h["fix"], h["mark"]}, " ")
+				want = strings.Join([]string{h["seq"], arriving, h["to"], h["fix"], h["mark"]}, " ")
 				require.Len(t, strings.Fields(want), 20)
 				marks[h["mark"]], arrived = true, arrived || arriving == "1"
 			}

@@ -49,13 +49,17 @@ func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
 	w.end(appendUnixMS(w.text, fix.RecordedAt))
 	text := string(w.text)
 	args := make([]string, 0, 10)
-	args = append(args, liveChannel(ref), s.clock())
+	args = append(args, liveChannel(ref))
 	begin := 0
 	for _, end := range w.ends {
 		args = append(args, text[begin:end])
 		begin = end
 	}
-	return append(args, mock, geo.CellOf(fix.Point))
+	args = append(args, mock, geo.CellOf(fix.Point))
+	if s.opts.Now != nil {
+		args = append(args, s.clock())
+	}
+	return args
 }
 
 // words are arguments written one behind the other, for one allocation instead
@@ -116,7 +120,11 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	r.Arriving, r.Flags = n[fieldArriving] == 1, geo.Flags(n[fieldFlags])
 	r.Suspicions = sessions.Suspicions(n[fieldSuspicions])
 	if r.Verdict == sessions.VerdictStored {
-		home, err := homeOf(reply[fieldTo].ToString())
+		text, err := reply[fieldTo].ToString()
+		if err != nil {
+			return sessions.Receipt{}, fmt.Errorf("to: %w", err)
+		}
+		home, err := homeOf(text)
 		if err != nil {
 			return sessions.Receipt{}, err
 		}
@@ -125,12 +133,10 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	return r, nil
 }
 
-// homeOf is the place in a field `to`, "mode lat lng".
-func homeOf(to string, err error) (geo.Point, error) {
-	if err != nil {
-		return geo.Point{}, fmt.Errorf("to: %w", err)
-	}
-	_, place, _ := strings.Cut(to, " ")
+// homeOf is the place in a field `to`, "started_ms mode lat lng".
+func homeOf(to string) (geo.Point, error) {
+	_, way, _ := strings.Cut(to, " ")
+	_, place, _ := strings.Cut(way, " ")
 	lat, lng, _ := strings.Cut(place, " ")
 	y, err1 := strconv.ParseFloat(lat, 64)
 	x, err2 := strconv.ParseFloat(lng, 64)
@@ -141,7 +147,7 @@ func homeOf(to string, err error) (geo.Point, error) {
 	return p, nil
 }
 
-// destination writes a field `to`.
+// destination writes what follows the start in a field `to`: "mode lat lng".
 func destination(mode sessions.Mode, home geo.Point) string {
 	return string(home.AppendLng(append(home.AppendLat(append([]byte(mode), ' ')), ' ')))
 }
