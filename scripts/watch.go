@@ -123,6 +123,9 @@ func (w *watcher) settle(f *feed, l *link, channel string, sub *subscription, er
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if f.link.Load() == l && w.subs[channel] == sub && sub.on != l {
+			if sub.on != nil { // of a server that goes on telling, as its successor's replica
+				sub.on.left = append(sub.on.left, channel)
+			}
 			sub.on, sub.heard = l, nil // what came by another one may be old by now
 		}
 		return true
@@ -143,6 +146,12 @@ func (w *watcher) due(l *link, before time.Time) (lacking map[string]*subscripti
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	lacking = map[string]*subscription{}
+	for _, channel := range l.left {
+		if w.nodes.at(slotOf(channel)) != l.node { // else it is the owner again, and lacks it
+			idle = append(idle, channel)
+		}
+	}
+	l.left = nil
 	for channel, sub := range w.subs {
 		mine := w.nodes.at(sub.slot) == l.node
 		switch forgotten := len(sub.entries) == 0 && sub.idleSince.Before(before); {

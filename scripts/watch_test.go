@@ -277,6 +277,34 @@ func TestWatch_unsubscribed_by_the_server(t *testing.T) {
 	w.requireWoken(t, 2)
 }
 
+// After a planned failover both servers would tell of every change: the old one
+// takes subscriptions as a replica, too. Here the new one has the channel first.
+func TestWatch_owner_changed(t *testing.T) {
+	t.Parallel()
+	url := spawntest.Valkey(t)
+	s := connected(t, Options{URL: url}, patient)
+	raw := rawClient(t, url)
+	w := watch(t, s, newRef())
+	old := s.nodes.at(0)
+	next := s.nodes.node(old.addr)
+	running := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { defer close(running); s.watch.feed(ctx, next.feed) }()
+	defer func() { cancel(); <-running }()
+	eventually(t, func() bool { return next.feed.link.Load() != nil })
+	for range 3 {
+		(*s.nodes.table.Load())[0].Store(next)
+		w.wakes.Store(0)
+		next.feed.look()
+		w.requireWoken(t, 1)
+		old.feed.look() // a survey has all of them look
+		eventually(t, func() bool { return subscribers(t, raw, w.Ref) == 1 })
+		w.tell(t, raw)
+		w.requireWoken(t, 2)
+		old, next = next, old
+	}
+}
+
 // As many channels as a gateway may wait for, more than one batch: over a lost
 // connection, and left again.
 func TestWatch_many_channels(t *testing.T) {
