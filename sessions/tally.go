@@ -85,20 +85,21 @@ func NewTally(repo Analytics, opts TallyOptions) *Tally {
 
 // Run flushes until ctx ends, and then once more.
 func (t *Tally) Run(ctx context.Context) error {
-	ticker := time.NewTicker(t.opts.Every / time.Duration(len(t.shards)))
+	step := t.opts.Every / time.Duration(len(t.shards))
+	turn, next := 0, time.Now().Add(step) // whose it is, and when
+	ticker := time.NewTicker(step)
 	defer ticker.Stop()
-	turn := 0
-	var rest time.Time
 	for {
 		select {
-		case now := <-ticker.C:
-			if now.Before(rest) {
-				continue // a database that is away is not asked, nor told of, twice a second
+		case <-ticker.C:
+			var due []Tallied
+			for now := time.Now(); !next.After(now); next = next.Add(step) { // several where a flush has taken longer
+				due = append(due, t.take(turn)...)
+				turn = (turn + 1) % len(t.shards)
 			}
-			if err := t.flush(ctx, t.take(turn)); err != nil { // told of; what could not be written is tried again
-				rest = now.Add(t.opts.Every)
+			if err := t.flush(ctx, due); err != nil { // told of; what could not be written is tried again
+				next = next.Add(t.opts.Every) // a database that is away is not asked, nor told of, twice a second
 			}
-			turn = (turn + 1) % len(t.shards)
 		case ref := <-t.ending:
 			_ = t.flush(ctx, t.takeEnding(ref)) // the same
 		case <-ctx.Done():

@@ -14,6 +14,8 @@ import (
 // written is what a tally brings to the repository.
 type written struct {
 	Analytics
+	takes time.Duration // a call
+
 	mu      sync.Mutex
 	batches [][]Tallied
 }
@@ -25,6 +27,7 @@ func (w *written) all() [][]Tallied {
 }
 
 func (w *written) AddTallies(_ context.Context, list []Tallied) error {
+	time.Sleep(w.takes)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.batches = append(w.batches, list)
@@ -40,9 +43,8 @@ func whileTallying(t *testing.T, test func(t *testing.T, repo *written, tally *T
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = tally.Run(ctx) }()
+		defer func() { cancel(); <-done }()
 		test(t, repo, tally)
-		cancel()
-		<-done
 	})
 }
 
@@ -96,5 +98,25 @@ func TestTally_flushes_in_turns(t *testing.T) {
 			require.Equal(t, len(refs), journeys)
 			require.Zero(t, tally.Journeys())
 		}
+	})
+}
+
+// A database whose calls take longer than a turn is given several turns at once,
+// so that a round is no longer for it.
+func TestTally_catches_up_with_a_slow_database(t *testing.T) {
+	t.Parallel()
+	whileTallying(t, func(t *testing.T, repo *written, tally *Tally) {
+		repo.takes = 2 * time.Second
+		for range 500 {
+			tally.count(Ref{SessionID: NewID()}, Receipt{Verdict: VerdictStored}, time.Now())
+		}
+		time.Sleep(30*time.Second + 2*repo.takes)
+		synctest.Wait()
+		var journeys int
+		for _, batch := range repo.all() {
+			journeys += len(batch)
+		}
+		require.Equal(t, 500, journeys)
+		require.Greater(t, len(repo.all()), 10, "but not all of them at once")
 	})
 }
