@@ -22,7 +22,7 @@ var always = entry{from: math.MinInt64, until: math.MaxInt64, caller: testCaller
 
 func TestCache_Get(t *testing.T) {
 	t.Parallel()
-	c := newCache(8)
+	c := newCache(8, time.Hour)
 	c.put(number(1), entry{from: 100, until: 200, caller: testCaller})
 	for name, row := range map[string]struct {
 		key digest
@@ -50,7 +50,7 @@ func TestCache_Get(t *testing.T) {
 func TestCache_NeverGrowsBeyondItsSize(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 2, 15, 16, 17, 1000} {
-		c := newCache(size)
+		c := newCache(size, time.Hour)
 		for n := range uint64(5 * size) {
 			c.put(number(n), always)
 			require.LessOrEqual(t, c.len(), size)
@@ -62,7 +62,7 @@ func TestCache_NeverGrowsBeyondItsSize(t *testing.T) {
 
 func TestCache_PutAgainReplacesWithoutEvicting(t *testing.T) {
 	t.Parallel()
-	c := newCache(1)
+	c := newCache(1, time.Hour)
 	c.put(number(1), entry{from: 0, until: 10})
 	c.put(number(1), entry{from: 10, until: 20, caller: testCaller})
 	caller, ok := c.get(number(1), 15)
@@ -86,13 +86,42 @@ func TestShard_EvictsTheDeadFirst(t *testing.T) {
 	}
 }
 
+func TestCache_SweepsTheDead(t *testing.T) {
+	t.Parallel()
+	const every, end = 60, 100
+	for name, row := range map[string]struct {
+		now  int64
+		left []uint64 // of 1, which ends at 100, and 2, which does not
+	}{
+		"not before it is time":                {59, []uint64{1, 2}},
+		"the living stay":                      {99, []uint64{1, 2}},
+		"the dead go":                          {100, []uint64{2}},
+		"not for a clock that is read late":    {-59, []uint64{1, 2}},
+		"what a clock that was set back ended": {-60, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCache(1<<10, every)
+			c.shards = c.shards[:1]
+			c.put(number(1), entry{from: 0, until: end})
+			c.put(number(2), entry{from: 0, until: math.MaxInt64})
+			c.put(number(3), entry{from: row.now, until: math.MaxInt64})
+			require.Equal(t, 1+len(row.left), c.len())
+			for _, n := range row.left {
+				require.Contains(t, c.shards[0].entries, number(n))
+			}
+		})
+	}
+}
+
 // The model: an unbounded map. The cache may have forgotten, never invented,
 // and its answers are alive.
 func TestCache_AgreesWithAMap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 40).Draw(t, "size")
-		c, model := newCache(size), map[uint64]entry{}
+		sweeps := time.Duration(rapid.IntRange(1, 200).Draw(t, "sweeps"))
+		c, model := newCache(size, sweeps), map[uint64]entry{}
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				n := rapid.Uint64Range(0, 60).Draw(t, "n")
@@ -123,7 +152,7 @@ func TestCache_AgreesWithAMap(t *testing.T) {
 
 func TestCache_IsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
-	c := newCache(64)
+	c := newCache(64, time.Hour)
 	var wg sync.WaitGroup
 	for g := range uint64(8) {
 		wg.Go(func() {
@@ -169,6 +198,21 @@ func TestVerify_CacheHoldsWhatWasProvenOnly(t *testing.T) {
 	require.Zero(t, b.cache.len())
 	b.accepts(t, good)
 	require.Equal(t, 1, b.cache.len())
+}
+
+// A phone gets a new token each quarter of an hour. The old ones must not stay
+// until there is no more room.
+func TestVerify_ForgetsTheTokensThatWereReplaced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const callers = 10 * cacheShards
+	for round := range 5 {
+		for n := range callers {
+			b.accepts(t, tokenSpec{claims: map[string]any{"jti": round*callers + n}}.sign(t))
+		}
+		b.clock.Move(b.opts.CacheTTL)
+	}
+	require.LessOrEqual(t, b.cache.len(), 2*callers)
 }
 
 func TestVerify_ManyValidTokensDoNotGrowTheCache(t *testing.T) {

@@ -61,7 +61,7 @@ func TestNew_DefaultsAsDocumented(t *testing.T) {
 	require.Equal(t, "sub", o.SubjectClaim)
 	require.Equal(t, "role", o.RoleClaim)
 	require.Equal(t, 5*time.Second, o.Leeway)
-	require.Equal(t, 65536, o.CacheSize)
+	require.Equal(t, 200_000, o.CacheSize)
 	require.Equal(t, time.Minute, o.CacheTTL)
 	require.Equal(t, 10*time.Minute, o.RefreshInterval)
 	require.Equal(t, 30*time.Second, o.UnknownKeyInterval)

@@ -38,7 +38,7 @@ func New(opts Options) (*Verifier, error) {
 		// has no key for what is not accepted, and can tell that reason from a
 		// wrong signature.
 		parser: jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
-		cache:  newCache(opts.CacheSize),
+		cache:  newCache(opts.CacheSize, opts.CacheTTL),
 	}
 	if opts.JWKSURL != "" {
 		v.keys = newKeyring(opts)
