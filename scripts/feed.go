@@ -83,7 +83,9 @@ func (w *watcher) feed(ctx context.Context, f *feed) {
 
 // serve is the life of one connection.
 func (w *watcher) serve(ctx context.Context, f *feed) error {
-	client, err := valkey.NewClient(f.node.option)
+	option := f.node.option
+	option.Dialer.KeepAlive = -1 // with it the client would ask, and a busy moment of ours be the end of the connection
+	client, err := valkey.NewClient(option)
 	if err != nil {
 		return err
 	}
@@ -104,6 +106,8 @@ func (w *watcher) serve(ctx context.Context, f *feed) error {
 	f.look()
 	sweep := time.NewTicker(w.sweepEvery)
 	defer sweep.Stop()
+	ask := time.NewTicker(w.askEvery)
+	defer ask.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -112,6 +116,11 @@ func (w *watcher) serve(ctx context.Context, f *feed) error {
 			return errors.Join(errLost, err)
 		case err := <-l.useless:
 			return err
+		case <-ask.C:
+			if err := w.ask(ctx, l); err != nil {
+				return err
+			}
+			continue
 		case <-f.due:
 		case <-sweep.C:
 		}
@@ -119,6 +128,17 @@ func (w *watcher) serve(ctx context.Context, f *feed) error {
 			return err
 		}
 	}
+}
+
+// ask finds out whether the connection still leads to a server.
+func (w *watcher) ask(ctx context.Context, l *link) error {
+	ctx, stop := w.laps.within(ctx, w.askEvery)
+	defer stop()
+	err := l.Do(ctx, l.B().Ping().Build()).NonValkeyError()
+	if err == nil || errors.Is(context.Cause(ctx), errBehind) {
+		return nil
+	}
+	return errors.Join(errLost, err, context.Cause(ctx))
 }
 
 // tend subscribes a connection to what it lacks and wakes those channels'

@@ -40,7 +40,8 @@ type node struct {
 // half a second later three probes in a row close it. That is as long
 // as the slowest usual dial, which only the probe's patience brings about, and
 // within the second that a failover may cost on top. What the store refuses is
-// an answer, and a caller that left says nothing about the store.
+// an answer, and neither a caller that left says anything about the store nor a
+// reply that we did not come to read.
 func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreaker.Settings {
 	return gobreaker.Settings{
 		Name: "live-store", MaxRequests: 3, Timeout: open,
@@ -49,7 +50,7 @@ func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreake
 			return c.ConsecutiveFailures >= 20 || c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
 		},
 		IsSuccessful:  answered,
-		IsExcluded:    func(err error) bool { return errors.Is(err, errLeft) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errLeft) || errors.Is(err, errBehind) },
 		OnStateChange: func(_ string, _, to gobreaker.State) { changed(to) },
 	}
 }
@@ -57,7 +58,8 @@ func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreake
 var (
 	// errLeft is of a caller that went, or had no more time of its own.
 	errLeft = errors.New("the caller has left")
-	// errOurDeadline ends a call that took longer than Options.Timeout.
+	// errOurDeadline ends a call that took longer than Options.Timeout, and the
+	// laps behind it.
 	errOurDeadline = fmt.Errorf("live store time-out: %w", context.DeadlineExceeded)
 )
 
@@ -114,14 +116,14 @@ func (n *node) patiently(ctx context.Context, client valkey.Client, f exchange) 
 	case res := <-done:
 		return res, n.faultOf(ctx, res)
 	case <-ctx.Done():
-		return valkey.ValkeyResult{}, leftOr(ctx, context.DeadlineExceeded)
+		return valkey.ValkeyResult{}, leftOr(ctx, context.Cause(ctx))
 	}
 }
 
 // leftOr is err, unless ctx has ended for a reason that is the caller's own: that
 // must not count against the store; our deadline must.
 func leftOr(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errOurDeadline) {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errOurDeadline) && !errors.Is(cause, errBehind) {
 		return fmt.Errorf("%w: %w", errLeft, cause)
 	}
 	return err
@@ -139,6 +141,9 @@ func (n *node) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
 	}
 	if err := leftOr(ctx, err); errors.Is(err, errLeft) {
 		return err
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
 	}
 	if refused, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(refused.Error(), "READONLY") {
 		n.demoted.Store(true)

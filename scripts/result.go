@@ -11,10 +11,10 @@ import (
 func Verbs() []string { return []string{"open", "update", "latest", "end", "meta", "set_meta"} }
 
 // Results is the closed list of how a call can end, for Metrics: "ok" is an
-// answer of any verdict, "left" a caller that went, and the last three were not
-// sent at all.
+// answer of any verdict, "left" a caller that went, "behind" a process too busy
+// to read the reply, and the last three were not sent at all.
 func Results() []string {
-	return []string{"ok", "timeout", "error", "left", "busy", "breaker_open", "not_connected"}
+	return []string{"ok", "timeout", "error", "left", "behind", "busy", "breaker_open", "not_connected"}
 }
 
 func resultOf(err error) string {
@@ -29,6 +29,8 @@ func resultOf(err error) string {
 		return "breaker_open"
 	case errors.Is(err, errLeft):
 		return "left"
+	case errors.Is(err, errBehind):
+		return "behind"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout"
 	default:

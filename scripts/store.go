@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -31,8 +33,8 @@ var (
 // Store is sessions.Live on Valkey 8 or Redis 7 and later: one server, the
 // primary that sentinels name, or a cluster. Each call is one round trip with a
 // deadline of its own, behind a bulkhead and the breaker of the server it goes
-// to, so a server that stalls costs a caller at most Options.Timeout and, soon,
-// nothing; and a cluster's other servers notice nothing of it.
+// to, so a server that stalls costs a caller at most Options.Timeout, unless this
+// process is too busy to say so (see laps), and, soon, nothing; and a cluster's other servers notice nothing of it.
 //
 // New connects to nothing; Run does, and keeps doing so: until it has, and
 // whenever the store is away, every call fails with sessions.ErrUnavailable at
@@ -42,6 +44,7 @@ type Store struct {
 	nodes *nodes
 	slots chan struct{} // the bulkhead
 	watch *watcher
+	laps  *laps
 
 	open, update, end, meta *valkey.Lua
 }
@@ -61,7 +64,8 @@ type Options struct {
 	// Now drives the scripts' clock, for tests and replays. Nil: the store's
 	// own TIME, which is what production wants.
 	Now func() time.Time
-	// Timeout of one call. 250 ms.
+	// Timeout of one call. 250 ms; in a process that is behind with its own work
+	// up to 1.75 s more, see laps.
 	Timeout time.Duration
 	// MaxInFlight calls at once; one more waits for a place, within its Timeout.
 	// 4096.
@@ -112,11 +116,11 @@ func New(opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		opts: opts, slots: make(chan struct{}, opts.MaxInFlight), nodes: newNodes(opts, option),
+		opts: opts, slots: make(chan struct{}, opts.MaxInFlight), nodes: newNodes(opts, option), laps: newLaps(),
 		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(withSettings(updateLua, updateSettings(opts.Live))),
 		end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
 	}
-	s.watch = newWatcher(s.nodes, opts.Log)
+	s.watch = newWatcher(s.nodes, s.laps, opts.Log)
 	return s, nil
 }
 
@@ -171,8 +175,16 @@ func trust(config *tls.Config, ca []byte) error {
 // that takes our calls, and the wake-ups, until ctx ends; then it closes them.
 // Call it once.
 func (s *Store) Run(ctx context.Context) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	laps := s.laps
+	var running sync.WaitGroup
+	running.Go(func() { laps.run(ctx, r, w) })
 	s.nodes.run(ctx, s.watch.feed)
-	return nil
+	running.Wait()
+	return errors.Join(r.Close(), w.Close())
 }
 
 // Ready reports whether the store answers, all of it: every server did so to
@@ -211,8 +223,8 @@ func (s *Store) guarded(ctx context.Context, key string, f exchange) (valkey.Val
 	if n == nil {
 		return valkey.ValkeyResult{}, errNotConnected
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Timeout, errOurDeadline)
-	defer cancel()
+	ctx, stop := s.laps.within(ctx, s.opts.Timeout)
+	defer stop()
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()

@@ -66,7 +66,7 @@ func TestResultOf(t *testing.T) {
 	t.Parallel()
 	var got []string
 	for _, err := range []error{
-		nil, context.DeadlineExceeded, errors.New("LOADING"), errLeft, errTooMany,
+		nil, context.DeadlineExceeded, errors.New("LOADING"), errLeft, errBehind, errTooMany,
 		gobreaker.ErrOpenState, errNotConnected,
 	} {
 		got = append(got, resultOf(err))

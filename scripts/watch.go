@@ -20,10 +20,12 @@ import (
 // for on that nothing is lost in between.
 type watcher struct {
 	nodes *nodes
+	laps  *laps
 	log   *slog.Logger
 	// linger is how long a subscription that nobody watches stays, sweepEvery
-	// how often such are looked for.
-	linger, sweepEvery time.Duration
+	// how often such are looked for; askEvery is how often a connection is asked
+	// whether it is alive, and how long it may take to say so.
+	linger, sweepEvery, askEvery time.Duration
 
 	mu   sync.Mutex
 	subs map[string]*subscription
@@ -43,9 +45,9 @@ func (s *subscription) leave() { s.on, s.heard = nil, nil }
 
 type entry struct{ wake func() }
 
-func newWatcher(nodes *nodes, log *slog.Logger) *watcher {
+func newWatcher(nodes *nodes, laps *laps, log *slog.Logger) *watcher {
 	return &watcher{
-		nodes: nodes, log: log, linger: 15 * time.Second, sweepEvery: 5 * time.Second,
+		nodes: nodes, laps: laps, log: log, linger: 15 * time.Second, sweepEvery: 5 * time.Second, askEvery: time.Second,
 		subs: map[string]*subscription{},
 	}
 }

@@ -5,7 +5,7 @@ func liveStore() dashboard {
 		{
 			breaker("Breaker", "doorstep_live_store_breaker_state"),
 			stack("Calls by verb", "", perSecond("doorstep_live_store_calls_total", "", "verb")),
-			of("Calls by result", "reqps", "busy, breaker_open and not_connected were not sent at all; left is a caller that went.", perSecond("doorstep_live_store_calls_total", "", "result")),
+			of("Calls by result", "reqps", "busy, breaker_open and not_connected were not sent at all; left is a caller that went, behind a gateway too busy to read the reply.", perSecond("doorstep_live_store_calls_total", "", "result")),
 		},
 		{
 			of("Round trips", "s", "All verbs, script and way. The time-out is 250 ms unless set.", quantiles("doorstep_live_store_call_duration_seconds", "", "", "50", "95", "99")...),

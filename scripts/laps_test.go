@@ -1,0 +1,128 @@
+package scripts
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/scripts/spawn"
+	"doorstep/scripts/spawn/spawntest"
+	"doorstep/sessions"
+)
+
+// busy keeps every processor busy with twenty goroutines each, which the
+// runtime lets run for 10 ms at a time: whoever is woken waits for 200 ms.
+func busy(t *testing.T) (stop func()) {
+	t.Helper()
+	var enough atomic.Bool
+	var spinning sync.WaitGroup
+	for range 20 * runtime.GOMAXPROCS(0) {
+		spinning.Go(func() {
+			for !enough.Load() {
+			}
+		})
+	}
+	stop = func() { enough.Store(true); spinning.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+// lenient waits for laps however long they take on a busy machine.
+func lenient(s *Store) { s.laps.atMost = time.Minute }
+
+// A process that has no time to read replies does not take that for a store
+// that gives none. Not parallel: it makes all others slow.
+func TestStore_busy_process(t *testing.T) { //nolint:paralleltest // see above
+	server := spawntest.Private(t, spawn.Valkey)
+	calls := &recorder{}
+	s := connected(t, Options{URL: server.URL(), Timeout: 20 * time.Millisecond, Metrics: calls}, lenient, func(s *Store) {
+		s.watch.askEvery = 20 * time.Millisecond
+	})
+	journeys := make([]sessions.Journey, 50)
+	for i := range journeys {
+		journeys[i] = journeyNow()
+		eventually(t, func() bool { _, err := s.Open(t.Context(), journeys[i]); return err == nil })
+	}
+	link, failed := s.nodes.at(0).feed.link.Load(), calls.failed()
+
+	stop := busy(t)
+	var phones sync.WaitGroup
+	for _, j := range journeys {
+		phones.Go(func() {
+			receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+			assert.NoError(t, err)
+			assert.Equal(t, sessions.VerdictStored, receipt.Verdict)
+		})
+	}
+	phones.Wait()
+	stop()
+	require.Greater(t, calls.longest(), 20*time.Millisecond, "else it was not busy")
+	require.Equal(t, failed, calls.failed())
+	require.Zero(t, s.breaker().Counts().TotalFailures)
+	require.Same(t, link, s.nodes.at(0).feed.link.Load(), "and the wake-ups' connection stands")
+}
+
+// A call that ends because the laps take too long says nothing about the store.
+func TestStore_behind(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s := connected(t, Options{URL: server.URL(), Timeout: time.Millisecond})
+	s.laps = newLaps() // which nobody runs
+	s.laps.atMost = time.Millisecond
+	before := s.breaker().Counts()
+	require.NoError(t, server.Pause())
+	atOnce(30, func() {
+		err := latest(t.Context(), s)
+		assert.ErrorIs(t, err, sessions.ErrUnavailable)
+		assert.ErrorIs(t, err, errBehind)
+	})
+	require.Equal(t, before.TotalFailures, s.breaker().Counts().TotalFailures)
+	require.Equal(t, gobreaker.StateClosed, s.breaker().State())
+	require.NoError(t, server.Resume())
+}
+
+func TestLaps_within(t *testing.T) {
+	t.Parallel()
+	t.Run("time_up", func(t *testing.T) {
+		t.Parallel()
+		ctx, stop := connected(t, Options{URL: spawntest.Valkey(t)}, lenient).laps.within(t.Context(), time.Millisecond)
+		defer stop()
+		<-ctx.Done()
+		require.ErrorIs(t, context.Cause(ctx), errOurDeadline)
+	})
+	t.Run("behind", func(t *testing.T) {
+		t.Parallel()
+		l := newLaps() // which nobody runs
+		l.atMost = time.Millisecond
+		ctx, stop := l.within(t.Context(), time.Millisecond)
+		defer stop()
+		<-ctx.Done()
+		require.ErrorIs(t, context.Cause(ctx), errBehind)
+	})
+	t.Run("over_before", func(t *testing.T) {
+		t.Parallel()
+		l := newLaps() // which nobody runs
+		ctx, stop := l.within(t.Context(), time.Minute)
+		stop()
+		require.ErrorIs(t, context.Cause(ctx), context.Canceled)
+		require.NoError(t, l.timeUp(ctx, time.Minute))
+	})
+}
+
+// A lap that has begun is not one for those who come later.
+func TestLaps_over(t *testing.T) {
+	t.Parallel()
+	l := newLaps()
+	first := l.over()
+	require.Equal(t, first, l.over(), "one lap for all who wait")
+	<-l.asked
+	l.next = nil // as run does when it begins
+	require.NotEqual(t, first, l.over())
+}
