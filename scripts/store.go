@@ -33,8 +33,9 @@ var (
 // Store is sessions.Live on Valkey 8 or Redis 7 and later: one server, the
 // primary that sentinels name, or a cluster. Each call is one round trip with a
 // deadline of its own, behind a bulkhead and the breaker of the server it goes
-// to, so a server that stalls costs a caller at most Options.Timeout, unless this
-// process is too busy to say so (see laps), and, soon, nothing; and a cluster's other servers notice nothing of it.
+// to, so a server that stalls costs a caller at most Options.Timeout (more where
+// this process is too busy to tell, see laps) and, soon, nothing; and a cluster's
+// other servers notice nothing of it.
 //
 // New connects to nothing; Run does, and keeps doing so: until it has, and
 // whenever the store is away, every call fails with sessions.ErrUnavailable at
