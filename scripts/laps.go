@@ -17,7 +17,7 @@ import (
 // milliseconds, measured, with the replies in the socket or the commands still
 // here; and a deadline, a timer, takes no turn. So a call whose time is up
 // waits for laps, a lap being a byte of our own that goes the same way. Where
-// nothing else is to be done that takes some 20 µs, and the call ends in time.
+// nothing else is to be done that takes some 10 µs, and the call ends in time.
 type laps struct {
 	// atMost is how long a call waits for its laps: its caller waits, too.
 	atMost time.Duration
