@@ -32,7 +32,7 @@ type link struct {
 	valkey.DedicatedClient
 	node    *node
 	useless chan error
-	left    []string // channels that another connection has got since; under watcher.mu
+	left    []string // channels that another connection is to have; under watcher.mu
 }
 
 const (

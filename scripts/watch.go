@@ -43,6 +43,15 @@ type subscription struct {
 // leave forgets the connection, and what was heard on it.
 func (s *subscription) leave() { s.on, s.heard = nil, nil }
 
+// handOver is leave, and has the connection give the channel up: a server goes
+// on telling, as its successor's replica.
+func (s *subscription) handOver(channel string) {
+	if s.on != nil {
+		s.on.left = append(s.on.left, channel)
+	}
+	s.leave()
+}
+
 type entry struct{ wake func() }
 
 func newWatcher(nodes *nodes, laps *laps, log *slog.Logger) *watcher {
@@ -124,11 +133,12 @@ func (w *watcher) settle(f *feed, l *link, channel string, sub *subscription, er
 	if err == nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if f.link.Load() == l && w.subs[channel] == sub && sub.on != l {
-			if sub.on != nil { // of a server that goes on telling, as its successor's replica
-				sub.on.left = append(sub.on.left, channel)
-			}
-			sub.on, sub.heard = l, nil // what came by another one may be old by now
+		switch {
+		case w.subs[channel] != sub:
+			l.left = append(l.left, channel) // forgotten meanwhile
+		case f.link.Load() == l && sub.on != l:
+			sub.handOver(channel) // what came by another one may be old by now
+			sub.on = l
 		}
 		return true
 	}
@@ -148,12 +158,6 @@ func (w *watcher) due(l *link, before time.Time) (lacking map[string]*subscripti
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	lacking = map[string]*subscription{}
-	for _, channel := range l.left {
-		if w.nodes.at(slotOf(channel)) != l.node { // else it is the owner again, and lacks it
-			idle = append(idle, channel)
-		}
-	}
-	l.left = nil
 	for channel, sub := range w.subs {
 		mine := w.nodes.at(sub.slot) == l.node
 		switch forgotten := len(sub.entries) == 0 && sub.idleSince.Before(before); {
@@ -164,11 +168,18 @@ func (w *watcher) due(l *link, before time.Time) (lacking map[string]*subscripti
 				delete(w.subs, channel)
 			}
 		case mine && forgotten:
+			sub.handOver(channel)
 			delete(w.subs, channel)
 		case mine && sub.on != l:
 			lacking[channel] = sub
 		}
 	}
+	for _, channel := range l.left {
+		if sub := w.subs[channel]; sub == nil || sub.on != l && lacking[channel] == nil { // else it has it again, or will
+			idle = append(idle, channel)
+		}
+	}
+	l.left = nil
 	return lacking, idle
 }
 

@@ -285,13 +285,7 @@ func TestWatch_owner_changed(t *testing.T) {
 	s := connected(t, Options{URL: url}, patient)
 	raw := rawClient(t, url)
 	w := watch(t, s, newRef())
-	old := s.nodes.at(0)
-	next := s.nodes.node(old.addr)
-	running := make(chan struct{})
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { defer close(running); s.watch.feed(ctx, next.feed) }()
-	defer func() { cancel(); <-running }()
-	eventually(t, func() bool { return next.feed.link.Load() != nil })
+	old, next := s.nodes.at(0), successor(t, s)
 	for range 3 {
 		(*s.nodes.table.Load())[0].Store(next)
 		w.wakes.Store(0)
@@ -302,6 +296,48 @@ func TestWatch_owner_changed(t *testing.T) {
 		w.tell(t, raw)
 		w.requireWoken(t, 2)
 		old, next = next, old
+	}
+}
+
+// successor is a second server of the same address, whose feed runs.
+func successor(t *testing.T, s *Store) *node {
+	t.Helper()
+	next := s.nodes.node(s.nodes.at(0).addr)
+	running := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { defer close(running); s.watch.feed(ctx, next.feed) }()
+	t.Cleanup(func() { cancel(); <-running })
+	eventually(t, func() bool { return next.feed.link.Load() != nil })
+	return next
+}
+
+// A channel that nobody waits for is left by every server that has it, also when
+// its slot has gone to another one and come back meanwhile.
+func TestWatch_owner_changed_and_forgotten(t *testing.T) {
+	t.Parallel()
+	for name, cameBack := range map[string]bool{"come_back": true, "gone": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := spawntest.Valkey(t)
+			s := connected(t, Options{URL: url}, func(s *Store) { s.watch.linger = 0 })
+			raw := rawClient(t, url)
+			w := watch(t, s, newRef())
+			old, next := s.nodes.at(0), successor(t, s)
+			owner := &(*s.nodes.table.Load())[0]
+			owner.Store(next)
+			if cameBack {
+				next.feed.look()
+				eventually(t, func() bool { return subscribers(t, raw, w.Ref) == 2 })
+				owner.Store(old)
+				old, next = next, old
+			}
+			w.stop()
+			next.feed.look()
+			eventually(t, func() bool { return len(s.watch.watched()) == 0 })
+			old.feed.look()
+			next.feed.look()
+			eventually(t, func() bool { return subscribers(t, raw, w.Ref) == 0 })
+		})
 	}
 }
 
