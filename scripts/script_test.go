@@ -150,7 +150,9 @@ func rows() []row {
 		},
 
 		{script: "update", name: "unknown", reply: []any{0}},
+		{script: "update", name: "of_another_layout", before: opened.with(hash{"to": destination(sessions.Car, home)}), reply: []any{0}},
 		{script: "update", name: "ended", before: mark, reply: []any{1}},
+		{script: "update", name: "never_started", before: mark.with(hash{"to": "0"}), reply: []any{1}},
 		{script: "update", name: "had_its_hour", before: moving.with(hash{"to": startedAt(nowMS - hourMS)}), reply: []any{1}},
 		{script: "update", name: "too_soon", before: moving.with(hash{"tat": ms(nowMS + 1001)}), reply: []any{2, nowMS, 1}},
 		{
@@ -474,6 +476,32 @@ func TestScripts_memory(t *testing.T) {
 		t.Logf("bytes at most, the key of 100 included: %v", largest)
 		for state, budget := range map[string]int64{"opened": 350, "running": 600, "ended": 250} {
 			require.LessOrEqual(t, largest[state], budget, state)
+		}
+	})
+}
+
+// The longest that an update may bring is still no longer than a listpack takes.
+func TestScripts_longest(t *testing.T) {
+	t.Parallel()
+	spawntest.Each(t, func(t *testing.T, url string) {
+		t.Parallel()
+		f := virtualOn(url)(t, sessions.LiveOptions{Rules: geo.Limits{Shadow: geo.Shadow{LowAccuracy: true, Speed: true, Ceiling: true}}})
+		raw := rawClient(t, url)
+		at, spd, hdg := geo.MustPoint(-83.8688197, -151.2092955), 2000.0, 359.9
+		j := sessions.Journey{Ref: newRef(), Home: at, Mode: sessions.Walk, StartedAt: f.Clock.Now(), Restored: true}
+		f.Clock.Advance(50 * time.Minute)
+		_, err := f.Live.Open(t.Context(), j)
+		require.NoError(t, err)
+		for i := range 60 {
+			fix := sessions.Fix{Point: at, AccuracyM: 100_000, SpeedKMH: &spd, HeadingDeg: &hdg, RecordedAt: f.Clock.Now()}
+			if i%2 == 1 {
+				fix.Point = geo.MustPoint(83.8688191, -111.2092951)
+			}
+			receipt, err := f.Live.Publish(t.Context(), j.Ref, fix)
+			require.NoError(t, err)
+			require.Equal(t, sessions.VerdictStored, receipt.Verdict)
+			weighed(t, raw, journeyKey(j.Ref))
+			f.Clock.Advance(5 * time.Second)
 		}
 	})
 }

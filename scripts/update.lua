@@ -35,7 +35,8 @@
 --   has it after this update
 -- COMPLEXITY O(1)
 --
--- The hash, every field under 64 bytes so that it stays a listpack. What is
+-- The hash, every field under 64 bytes so that it stays a listpack (but for a
+-- clock set back by minutes, which makes the longest fix longer). What is
 -- read and written together is one field, since a listpack is searched from its
 -- beginning for each; - is what the phone did not say.
 --   to       started_ms mode lat lng       by open.lua, as the next two: since
@@ -87,8 +88,10 @@ local floor, max, min = math.floor, math.max, math.min
 local h = redis.call('HMGET', key, 'to', 'fence', 'seq', 'tat', 'fix', 'mark', 'odd')
 local to, fence = h[1], h[2]
 if not to then return {0} end
-local started, mode = string.sub(to, 1, 13) + 0, string.byte(to, 15)
+local mode = string.byte(to, 15)
 if not mode then return {1} end -- the mark of an end has none
+if mode < 97 then return {0} end -- no letter: a hash of before ADR 9, which is opened anew
+local started = string.sub(to, 1, 13) + 0
 
 local now
 if clock then
