@@ -76,10 +76,24 @@ func (l *laps) over() <-chan struct{} {
 // within is a context that ends after timeout and the laps behind it. Call stop
 // when what it is for is over.
 func (l *laps) within(ctx context.Context, timeout time.Duration) (_ context.Context, stop func()) {
+	up := time.Now().Add(timeout)
+	if sooner, ok := ctx.Deadline(); ok && sooner.Before(up) {
+		up = sooner
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(timeout, func() { cancel(l.timeUp(ctx, timeout)) })
-	return ctx, func() { timer.Stop(); cancel(nil) }
+	return timed{ctx, up}, func() { timer.Stop(); cancel(nil) }
 }
+
+// timed is a context that says when its time is up, as it may end later. The
+// client goes by that where it dials anew and greets the server, and looks at
+// nothing else meanwhile; without a deadline it takes a second for it.
+type timed struct {
+	context.Context
+	up time.Time
+}
+
+func (t timed) Deadline() (time.Time, bool) { return t.up, true }
 
 // timeUp is called when a call has had its time, and returns why it ends, behind
 // its laps; nil when it has ended meanwhile. Behind the first lap its command

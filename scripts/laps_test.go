@@ -2,7 +2,10 @@ package scripts
 
 import (
 	"context"
+	"net"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,6 +72,29 @@ func TestStore_busy_process(t *testing.T) { //nolint:paralleltest // see above
 	require.Same(t, link, s.nodes.at(0).feed.link.Load(), "and the wake-ups' connection stands")
 }
 
+// A connection that breaks and leads nowhere when it is made anew, as behind a
+// load balancer or to a server that is stopped: whoever makes it anew waits no
+// longer for that than for a reply.
+func TestStore_redialled_in_vain(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	calls := &recorder{}
+	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout, Metrics: calls})
+	raw := rawClient(t, server.URL())
+	eventually(t, func() bool { return latest(t.Context(), s) == nil })
+
+	socket := strings.TrimPrefix(server.URL(), "unix://")
+	require.NoError(t, os.Rename(socket, socket+".away"))
+	silent, err := net.Listen("unix", socket) // which takes connections, and says nothing
+	require.NoError(t, err)
+	defer silent.Close()
+	require.NoError(t, do(t, raw, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Error())
+	for range 5 {
+		_ = latest(t.Context(), s)
+	}
+	require.Less(t, calls.longest(), callTimeout+slack)
+}
+
 // A call that ends because the laps take too long says nothing about the store.
 func TestStore_behind(t *testing.T) {
 	t.Parallel()
@@ -105,6 +131,19 @@ func TestLaps_within(t *testing.T) {
 		defer stop()
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), errBehind)
+	})
+	t.Run("deadline", func(t *testing.T) {
+		t.Parallel()
+		l, caller := newLaps(), time.Now().Add(time.Minute)
+		ctx, cancel := context.WithDeadline(t.Context(), caller)
+		defer cancel()
+		for timeout, want := range map[time.Duration]time.Time{time.Second: time.Now().Add(time.Second), time.Hour: caller} {
+			ctx, stop := l.within(ctx, timeout)
+			defer stop()
+			up, ok := ctx.Deadline()
+			require.True(t, ok)
+			require.WithinDuration(t, want, up, time.Second)
+		}
 	})
 	t.Run("over_before", func(t *testing.T) {
 		t.Parallel()
