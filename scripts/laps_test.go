@@ -95,6 +95,29 @@ func TestStore_redialled_in_vain(t *testing.T) {
 	require.Less(t, calls.longest(), callTimeout+slack)
 }
 
+// A call that is under way when the store's run ends has its time and no more,
+// though a connection to a stalled server takes a second to close.
+func TestStore_ended_under_a_call(t *testing.T) {
+	t.Parallel()
+	server := spawntest.Private(t, spawn.Valkey)
+	s, err := New(Options{URL: server.URL(), Timeout: callTimeout})
+	require.NoError(t, err)
+	lenient(s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	eventually(t, func() bool { return s.Ready() && s.watch.connected() })
+	require.NoError(t, server.Pause())
+	called, before := make(chan error), s.breaker().Counts().Requests
+	go func() { called <- latest(context.WithoutCancel(ctx), s) }()
+	eventually(t, func() bool { return s.breaker().Counts().Requests > before })
+	cancel()
+	require.ErrorIs(t, <-called, errOurDeadline)
+	require.NoError(t, server.Resume())
+	require.NoError(t, <-done)
+}
+
 // A call that ends because the laps take too long says nothing about the store.
 func TestStore_behind(t *testing.T) {
 	t.Parallel()

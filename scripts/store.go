@@ -181,9 +181,11 @@ func (s *Store) Run(ctx context.Context) error {
 		return fmt.Errorf("run: %w", err)
 	}
 	laps := s.laps
+	lapping, end := context.WithCancel(context.WithoutCancel(ctx)) // calls of the last moment wait for them, too
 	var running sync.WaitGroup
-	running.Go(func() { laps.run(ctx, r, w) })
+	running.Go(func() { laps.run(lapping, r, w) })
 	s.nodes.run(ctx, s.watch.feed)
+	end()
 	running.Wait()
 	return errors.Join(r.Close(), w.Close())
 }
