@@ -89,8 +89,8 @@ func (l *laps) within(ctx context.Context, timeout time.Duration) (_ context.Con
 // client goes by that where it dials anew and greets the server, and looks at
 // nothing else meanwhile; without a deadline it takes a second for it.
 type timed struct {
-	context.Context
-	up time.Time
+	context.Context //nolint:containedctx // it is one itself
+	up              time.Time
 }
 
 func (t timed) Deadline() (time.Time, bool) { return t.up, true }
