@@ -45,8 +45,8 @@ func lenient(s *Store) { s.laps.atMost = time.Minute }
 func TestStore_busy_process(t *testing.T) { //nolint:paralleltest // see above
 	server := spawntest.Private(t, spawn.Valkey)
 	calls := &recorder{}
-	s := connected(t, Options{URL: server.URL(), Timeout: 20 * time.Millisecond, Metrics: calls}, lenient, func(s *Store) {
-		s.watch.askEvery = 20 * time.Millisecond
+	s := connected(t, Options{URL: server.URL(), Timeout: 80 * time.Millisecond, Metrics: calls}, lenient, func(s *Store) {
+		s.watch.askEvery = 80 * time.Millisecond
 	})
 	journeys := make([]sessions.Journey, 50)
 	for i := range journeys {
@@ -66,7 +66,7 @@ func TestStore_busy_process(t *testing.T) { //nolint:paralleltest // see above
 	}
 	phones.Wait()
 	stop()
-	require.Greater(t, calls.longest(), 20*time.Millisecond, "else it was not busy")
+	require.Greater(t, calls.longest(), 80*time.Millisecond, "else it was not busy")
 	require.Equal(t, failed, calls.failed())
 	require.Zero(t, s.breaker().Counts().TotalFailures)
 	require.Same(t, link, s.nodes.at(0).feed.link.Load(), "and the wake-ups' connection stands")
