@@ -26,8 +26,8 @@ func fleetScenarios() []scenario {
 
 const (
 	fleetSize = 3
-	// fleetDelay is DRAIN_DELAY: ten of HAProxy's checks.
-	fleetDelay = time.Second
+	// fleetDelay is DRAIN_DELAY: what HAProxy needs to leave a gateway, thrice.
+	fleetDelay = 2 * time.Second
 	// drainLimit is what the contract gives a drain.
 	drainLimit = 25 * time.Second
 	// grace is what a balancer may take to find a gateway gone or back: errors
