@@ -199,7 +199,7 @@ func (f *fleet) report(r *row, trips []*trip) {
 }
 
 // ends counts HAProxy's errors by what had become of the gateway. One that was
-// asked to go, or serves, causes none.
+// asked to go, or serves, causes none; and one that serves says that it is ready.
 func (f *fleet) ends(r *row) map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -218,6 +218,10 @@ func (f *fleet) ends(r *row) map[string]int {
 		cause := "no gateway"
 		if find := was[m.server]; find != nil {
 			cause = find(m.at)
+		}
+		if m.state == ofCheck {
+			r.check(cause != serving, "%s, while %s", m, cause)
+			continue
 		}
 		by[cause]++
 		r.check(cause == killed, "%s, while %s", m, cause)

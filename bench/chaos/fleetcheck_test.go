@@ -150,15 +150,17 @@ func TestFleet_ends(t *testing.T) {
 	f := &fleet{members: []*member{m}, mishaps: []mishap{
 		{at: second(10.1), server: "gateway1", state: "SH", status: "502"},
 		{at: second(20.1), server: "gateway1", state: "CD", status: "200"},
+		{at: second(20.1), server: "gateway1", state: ofCheck, status: "503"},
 	}}
 	var r row
 	assert.Equal(t, map[string]int{killed: 1}, f.ends(&r))
 	assert.Empty(t, r.Fails)
 
-	f.mishaps = append(f.mishaps, mishap{at: second(20.1), server: "gateway1", state: "SH", status: "502"}, mishap{at: second(1), server: "<NOSRV>", state: "SC", status: "503"})
+	f.mishaps = append(f.mishaps, mishap{at: second(20.1), server: "gateway1", state: "SH", status: "502"}, mishap{at: second(1), server: "<NOSRV>", state: "SC", status: "503"},
+		mishap{at: second(2), server: "gateway1", state: ofCheck, status: "503"})
 	m.uneven = []string{"gateway1 after SIGTERM: exit status 1"}
 	f.ends(&r)
-	assert.Len(t, r.Fails, 3)
+	assert.Len(t, r.Fails, 4)
 }
 
 func TestCompareEvents(t *testing.T) {

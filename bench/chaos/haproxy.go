@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ var errNoHAProxy = errors.New("no haproxy on the PATH or in /usr/sbin: run .ci/i
 // redispatch, so that every failure that a gateway causes reaches a caller; and
 // connections to the gateways are kept and used again, as an ALB does. A
 // balancer's own errors are JSON, to be told from a gateway's; whatever did not
-// go well is logged, and nothing else is.
+// go well is logged, checks too, and nothing else is.
 //
 // One lost check takes no gateway away. HAProxy gives a check's connection no
 // longer than inter, by its own clock, and where the machine is busy it comes to
@@ -57,6 +58,7 @@ backend gateways
   balance roundrobin
   http-reuse always
   option httpchk GET /readyz
+  option log-health-checks
   default-server check inter 500ms fastinter 100ms downinter 100ms fall 3 rise 1
 %s`
 
@@ -77,11 +79,23 @@ func (m mishap) String() string {
 	return fmt.Sprintf("%s %s %s after %s %s", m.server, m.state, m.status, m.took.Round(time.Millisecond), m.call)
 }
 
+// ofCheck is the state of a mishap that no caller saw: a gateway has told a
+// check that it is not ready.
+const ofCheck = "check"
+
 // byCaller reports whether the caller itself gave up.
 func (m mishap) byCaller() bool { return strings.HasPrefix(m.state, "C") }
 
-// parseMishap reads a line in the log-format above.
+// refusedCheck is what HAProxy logs of one. A check without an answer is none:
+// that may be the machine's fault, and where it is a gateway's, its callers
+// notice.
+var refusedCheck = regexp.MustCompile(`^Health check for server \S+/(\S+) failed, reason: Layer7 wrong status, code: (\d+),`)
+
+// parseMishap reads a line in the log-format above, or of a refused check.
 func parseMishap(line string) (mishap, bool) {
+	if check := refusedCheck.FindStringSubmatch(line); check != nil {
+		return mishap{server: check[1], state: ofCheck, status: check[2], call: "GET /readyz"}, true
+	}
 	var m mishap
 	var took int64
 	var method, path string

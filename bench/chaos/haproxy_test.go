@@ -41,7 +41,12 @@ func TestHAProxy(t *testing.T) {
 	t.Cleanup(server.Close)
 	s := &stage{}
 	t.Cleanup(func() { assert.NoError(t, s.close()) })
-	h, err := s.haproxy(t.Context(), [][2]string{{"gateway1", strings.TrimPrefix(server.URL, "http://")}}, func(mishap) {})
+	heard := make(chan mishap, 100)
+	h, err := s.haproxy(t.Context(), [][2]string{{"gateway1", strings.TrimPrefix(server.URL, "http://")}}, func(m mishap) {
+		if !m.byCaller() {
+			heard <- m
+		}
+	})
 	require.NoError(t, err)
 	require.NoError(t, h.awaitWhole(t.Context()))
 
@@ -55,7 +60,14 @@ func TestHAProxy(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	assert.True(t, whole(), "one lost check took a ready gateway away")
+	assert.Empty(t, heard)
 
 	p.refuse.Store(true)
 	assert.Eventually(t, func() bool { return !whole() }, fleetDelay, 10*time.Millisecond, "a gateway that asks to go is not left in time")
+	select {
+	case m := <-heard:
+		assert.Equal(t, "gateway1 check 503 after 0s GET /readyz", m.String())
+	case <-time.After(time.Second):
+		t.Error("a refused check is not heard of")
+	}
 }
