@@ -200,6 +200,7 @@ func (f *fleet) report(r *row, trips []*trip) {
 
 // ends counts HAProxy's errors by what had become of the gateway. One that was
 // asked to go, or serves, causes none; and one that serves says that it is ready.
+// Thousands of a kind are one line of the table.
 func (f *fleet) ends(r *row) map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -211,6 +212,7 @@ func (f *fleet) ends(r *row) map[string]int {
 			r.check(false, "%s", uneven)
 		}
 	}
+	odd := map[string][]mishap{} // by what they have in common
 	for _, m := range f.mishaps {
 		if m.byCaller() {
 			continue
@@ -219,12 +221,19 @@ func (f *fleet) ends(r *row) map[string]int {
 		if find := was[m.server]; find != nil {
 			cause = find(m.at)
 		}
+		allowed := cause == killed
 		if m.state == ofCheck {
-			r.check(cause != serving, "%s, while %s", m, cause)
-			continue
+			allowed = cause != serving
+		} else {
+			by[cause]++
 		}
-		by[cause]++
-		r.check(cause == killed, "%s, while %s", m, cause)
+		if !allowed {
+			kind := strings.Join([]string{m.server, m.state, m.status, cause}, " ")
+			odd[kind] = append(odd[kind], m)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(odd)) {
+		r.check(false, "%d × %s; the first: %s", len(odd[kind]), kind, odd[kind][0])
 	}
 	return by
 }

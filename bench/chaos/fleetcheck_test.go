@@ -159,8 +159,14 @@ func TestFleet_ends(t *testing.T) {
 	f.mishaps = append(f.mishaps, mishap{at: second(20.1), server: "gateway1", state: "SH", status: "502"}, mishap{at: second(1), server: "<NOSRV>", state: "SC", status: "503"},
 		mishap{at: second(2), server: "gateway1", state: ofCheck, status: "503"})
 	m.uneven = []string{"gateway1 after SIGTERM: exit status 1"}
+	f.mishaps = append(f.mishaps, f.mishaps[len(f.mishaps)-2])
 	f.ends(&r)
-	assert.Len(t, r.Fails, 4)
+	assert.Equal(t, []string{
+		"gateway1 after SIGTERM: exit status 1",
+		"2 × <NOSRV> SC 503 no gateway; the first: <NOSRV> SC 503 after 0s ",
+		"1 × gateway1 SH 502 terminated; the first: gateway1 SH 502 after 0s ",
+		"1 × gateway1 check 503 serving; the first: gateway1 check 503 after 0s ",
+	}, r.Fails)
 }
 
 func TestCompareEvents(t *testing.T) {
