@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -252,6 +253,46 @@ func TestApp_Listener_is_used(t *testing.T) {
 		status, _ := get(t, a.Addr(), "/readyz")
 		assert.Equal(t, 200, status)
 	}
+}
+
+// Who listens is sent traffic, and would answer it 202 and degraded.
+func TestApp_Start_connectsFirst(t *testing.T) {
+	t.Parallel()
+	socket := strings.TrimPrefix(spawntest.Valkey(t), "unix://")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go forward(conn, socket, 100*time.Millisecond)
+		}
+	}()
+	a := started(t, settings(func(o *app.Options) { o.ValkeyURL = "redis://" + l.Addr().String() }))
+	_, body := get(t, a.Addr(), "/readyz")
+	assert.Contains(t, body, `"liveStore":"ok"`)
+
+	began := time.Now()
+	started(t, settings(func(o *app.Options) { o.ValkeyURL = "unix:///nowhere/s" }))
+	assert.Less(t, time.Since(began), patience, "it waits for one that is away")
+}
+
+// forward carries a connection on to a socket, after a while.
+func forward(conn net.Conn, socket string, after time.Duration) {
+	defer func() { _ = conn.Close() }()
+	time.Sleep(after)
+	server, err := net.Dial("unix", socket)
+	if err != nil {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(server, conn)
+		_ = server.Close()
+	}()
+	_, _ = io.Copy(conn, server)
 }
 
 func TestApp_Token(t *testing.T) {

@@ -76,6 +76,7 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.startMetrics(ctx); err != nil {
 		return err
 	}
+	a.awaitStore(ctx)
 	if err := a.server.Listen(ctx); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -93,6 +94,21 @@ func (a *App) start(ctx context.Context) error {
 	a.life.onStop("delay", func(ctx context.Context) error { pause(ctx, a.opts.DrainDelay); return nil })
 	a.opts.Log.InfoContext(ctx, "serving", slog.String("addr", a.server.Addr().String()))
 	return nil
+}
+
+// storeIn is what a live store may take for its first answer. It is long for a
+// machine that is busy, and short where the store is away.
+const storeIn = time.Second
+
+// awaitStore returns when the live store has answered, for who listens is sent
+// traffic: updates that came before would be answered 202, and reads degraded,
+// though nothing is wrong. One that is away is no reason to stay away as well.
+func (a *App) awaitStore(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeIn)
+	defer cancel()
+	for a.store != nil && !a.store.Ready() && ctx.Err() == nil {
+		pause(ctx, time.Millisecond)
+	}
 }
 
 // startDatabase refuses a schema older than this binary. A database that is
