@@ -43,7 +43,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.journeys, "journeys", 2000, "journeys of a flood")
 	flags.IntVar(&o.conns, "conns", 64, "connections of the phones")
 	flags.IntVar(&o.paced, "paced", 1000, "journeys, with a student each, of the paced round: a fifth as many updates a second")
-	flags.DurationVar(&o.warmup, "warmup", 2*time.Second, "played, not measured; three times as long in the paced round")
+	flags.DurationVar(&o.warmup, "warmup", 8*time.Second, "played, not measured: until the starts cost nothing any more")
 	flags.DurationVar(&o.duration, "duration", 8*time.Second, "of a flood")
 	flags.DurationVar(&o.pacedFor, "paced-for", 20*time.Second, "of the paced round; 0: none")
 	flags.BoolVar(&o.database, "database", true, "Doorstep's sessions in PostgreSQL; false: in its memory")
@@ -140,7 +140,7 @@ func (b *bench) turns(ctx context.Context) (findings, error) {
 		}
 		plan := drive.Plan{
 			Journeys: b.paced, Conns: b.conns, Watchers: b.paced, Way: drive.Pace, Eye: r.peer.eye, Every: interval,
-			Jitter: 300 * time.Millisecond, SpeedMPS: 40 / 3.6, Warmup: 3 * b.warmup, Duration: b.pacedFor,
+			Jitter: 300 * time.Millisecond, SpeedMPS: 40 / 3.6, Warmup: b.warmup, Duration: b.pacedFor,
 		}
 		if r.peer.eye == "" {
 			plan.Watchers = 0

@@ -58,6 +58,7 @@ var targets = []target{
 		"Valkey's CPU an accepted update script, by `valkey-benchmark`", "≤ 6 × one HSET of seven fields",
 		[]part{
 			atMost(6, "script", "Update_valkey_benchmark update/hset", "%.1f × from 16 connections"),
+			told("script", "Update_valkey_benchmark update/hset-q1", "quartiles %.1f"), told("script", "Update_valkey_benchmark update/hset-q3", "and %.1f"),
 			told("script", "Update_server update/hset", "%.1f × from one (`BenchmarkUpdate_server`)"),
 		},
 	},
