@@ -29,7 +29,7 @@ func TestCompare(t *testing.T) {
 	defer cancel()
 	var out strings.Builder
 	err := compare(ctx, []string{
-		"-rounds", "1", "-journeys", "100", "-conns", "4", "-paced", "20", "-warmup", "500ms", "-duration", "1s", "-paced-for", "2s",
+		"-rounds", "1", "-journeys", "100", "-conns", "4", "-paced", "20", "-warmup", "1500ms", "-duration", "1s", "-paced-for", "2s",
 		"-database=false", "-node", "express", "-out", t.TempDir(),
 	}, &out, io.Discard)
 	if errors.Is(err, spawn.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {

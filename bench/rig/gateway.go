@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -91,13 +92,19 @@ func (g *Gateway) launch(p *Program, command string, settings []string) error {
 	return nil
 }
 
-// FreeAddr is a loopback address whose port was free a moment ago.
+// FreeAddr is a loopback address whose port was free a moment ago. It is below
+// those that the kernel gives to connections (32768 and up, unless set), one of
+// which could else take it before whoever asked has come to listen.
 func FreeAddr() (string, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // closed at once
-	if err != nil {
-		return "", fmt.Errorf("rig: free port: %w", err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		addr := fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000)) //nolint:gosec // no secret
+		if l, err = net.Listen("tcp4", addr); err == nil {            //nolint:noctx // closed at once
+			return addr, l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("rig: free port: %w", err)
 }
 
 func (g *Gateway) read(stderr io.Reader) {
