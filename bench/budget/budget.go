@@ -31,6 +31,11 @@ func Bench(b *testing.B, unit func(), stages ...Stage) {
 				s.Run()
 			}
 			units, allocs := timesOf(s.Run, unit), testing.AllocsPerRun(100, s.Run)
+			for range again { // a stage that has become slower is over its limit each time
+				if s.Units > 0 && units > s.Units {
+					units = min(units, timesOf(s.Run, unit))
+				}
+			}
 			b.ReportMetric(units, "units")
 			for _, excess := range s.over(units, allocs) {
 				b.Error(excess)
@@ -56,6 +61,7 @@ func (s Stage) over(units, allocs float64) (excesses []string) {
 const (
 	turns = 30
 	turn  = time.Millisecond
+	again = 2 // times that who is over a limit is measured once more
 )
 
 // timesOf is how many runs of unit one of work takes.

@@ -31,7 +31,7 @@ var errNoHAProxy = errors.New("no haproxy on the PATH or in /usr/sbin: run .ci/i
 // One lost check takes no gateway away. HAProxy gives a check's connection no
 // longer than inter, by its own clock, and where the machine is busy it comes to
 // look at the connection later than a short one. A gateway that asks to go is
-// left within 0.7 s.
+// left within 1.3 s.
 const haproxyConfig = `global
   maxconn 8000
   nbthread 1
@@ -59,7 +59,7 @@ backend gateways
   http-reuse always
   option httpchk GET /readyz
   option log-health-checks
-  default-server check inter 500ms fastinter 100ms downinter 100ms fall 3 rise 1
+  default-server check inter 500ms fastinter 400ms downinter 100ms fall 3 rise 1
 %s`
 
 // haproxy is a running one.

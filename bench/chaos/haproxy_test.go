@@ -17,13 +17,17 @@ import (
 
 // pretender stands for a gateway where HAProxy asks /readyz.
 type pretender struct {
+	checks atomic.Int64 // that came
 	drop   atomic.Int64 // so many checks get no answer
 	refuse atomic.Bool  // 503
 }
 
 func (p *pretender) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/readyz" {
+		return
+	}
+	p.checks.Add(1)
 	switch {
-	case r.URL.Path != "/readyz":
 	case p.refuse.Load():
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case p.drop.Add(-1) >= 0:
@@ -54,6 +58,8 @@ func TestHAProxy(t *testing.T) {
 		res, err := rig.Get(t.Context(), h.URL()+"/whole")
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	}
+	// One that has just been started leaves a server at the first failed check.
+	require.Eventually(t, func() bool { return p.checks.Load() > 3 }, 10*time.Second, 10*time.Millisecond)
 	p.drop.Store(1)
 	for p.drop.Load() >= 0 {
 		assert.True(t, whole(), "one lost check took a ready gateway away")
