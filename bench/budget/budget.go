@@ -31,10 +31,8 @@ func Bench(b *testing.B, unit func(), stages ...Stage) {
 				s.Run()
 			}
 			units, allocs := timesOf(s.Run, unit), testing.AllocsPerRun(100, s.Run)
-			for range again { // a stage that has become slower is over its limit each time
-				if s.Units > 0 && units > s.Units {
-					units = min(units, timesOf(s.Run, unit))
-				}
+			for n := 0; n < again && s.Units > 0 && units > s.Units; n++ { // one that has become slower is over it each time
+				units = min(units, timesOf(s.Run, unit))
 			}
 			b.ReportMetric(units, "units")
 			for _, excess := range s.over(units, allocs) {

@@ -46,7 +46,8 @@ func startPrometheus(t *testing.T, jobs map[string][]net.Addr, rules string) *pr
 		fmt.Fprintf(&config, "  - {job_name: %s, static_configs: [{targets: [%s]}]}\n", job, strings.Join(targets, ", "))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config.String()), 0o600))
-	listen := freeAddr(t)
+	listen, err := rig.FreeAddr()
+	require.NoError(t, err)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	require.NoError(t, err)
 	cmd := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"),
@@ -75,14 +76,6 @@ func startPrometheus(t *testing.T, jobs map[string][]net.Addr, rules string) *pr
 		return n == want
 	}, patience, 50*time.Millisecond, "everything is scraped")
 	return p
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // series is one answer's: of an instant a value, of a range values.
