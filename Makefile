@@ -56,14 +56,14 @@ demo: ## Watch journeys from start to arrival in the terminal
 	$(GO) run ./gateway demo $(ARGS)
 
 chaos: install ## Break one thing after another under a real gateway and print what callers saw (ARGS='-short -run store-')
-	$(GO) run ./bench/chaos -out bench/out/chaos.md $(ARGS)
+	$(GO) run ./bench/verify/chaos -out bench/out/chaos.md $(ARGS)
 
 chaos-events: install ## Kill everything on an event's way and check that each arrives (JOURNEYS=1000 OUTAGE_JOURNEYS=10000 SEED=1)
-	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout 30m -v ./bench/chaosevents -run 'TestCheck$$|TestKills|TestOutage' \
+	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout 30m -v ./bench/verify/chaosevents -run 'TestCheck$$|TestKills|TestOutage' \
 		-args -journeys=$(JOURNEYS) -outage-journeys=$(OUTAGE_JOURNEYS) -outage=36s -seed=$(SEED)
 
 histories: ## Play SEEDS days of journeys in virtual time and check every promise (SEEDS=1000)
-	$(GO) test -race -count=1 -timeout 60m -v ./bench/histories -run 'TestHistories$$' -args -seeds=$(SEEDS) -within=0
+	$(GO) test -race -count=1 -timeout 60m -v ./bench/verify/histories -run 'TestHistories$$' -args -seeds=$(SEEDS) -within=0
 
 image: ## Build the container image doorstep:VERSION
 	docker build --build-arg VERSION=$(VERSION) --tag doorstep:$(VERSION) .

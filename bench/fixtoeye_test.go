@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -26,7 +26,7 @@ import (
 // wakes before it answers.
 func BenchmarkFixToEye(b *testing.B) {
 	b.Run("embedded", func(b *testing.B) { fixToEye(b, "") })
-	b.Run("valkey", func(b *testing.B) { fixToEye(b, spawntest.Private(b, spawn.Valkey).URL()) })
+	b.Run("valkey", func(b *testing.B) { fixToEye(b, valkeytest.Private(b, valkeyserver.Valkey).URL()) })
 }
 
 func fixToEye(b *testing.B, valkeyURL string) {

@@ -23,9 +23,9 @@ import (
 	"doorstep/gateway/auth"
 	"doorstep/gateway/hub"
 	"doorstep/geo"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/metrics"
 	"doorstep/scripts"
-	"doorstep/scripts/spawn/spawntest"
 	"doorstep/sessions"
 )
 
@@ -100,7 +100,7 @@ func judge() func() {
 }
 
 func BenchmarkStages_Valkey(b *testing.B) {
-	url := spawntest.Private(b, "valkey").URL()
+	url := valkeytest.Private(b, "valkey").URL()
 	h, hset := newHandlers(b, url), roundTrip(b, url)
 	budget.Bench(b, hset,
 		// One round trip each, so the trip is most of it: of an update's script

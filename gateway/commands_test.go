@@ -23,8 +23,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/internal/servers/postgrestest"
 	"doorstep/sessions"
-	"doorstep/sessions/postgres/postgrestest"
 )
 
 // patience bounds every wait in these tests.

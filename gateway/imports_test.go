@@ -25,23 +25,21 @@ const module = "doorstep"
 // itself allows; the language forbids the cycles that would matter.
 var mayImport = map[string][]string{
 	"gateway": {
-		"gateway/app", "gateway/demo", "gateway/auth", "gateway/worker",
+		"gateway/app", "gateway/demo", "gateway/auth", "gateway/consumers",
 		"sessions", "sessions/postgres", "sessions/outbox",
 	},
-	"gateway/demo": {"gateway/app", "gateway/auth", "scripts/spawn", "sessions", "geo", "geo/trace"},
+	"gateway/demo": {"gateway/app", "gateway/auth", "internal/servers/valkeyserver", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
-		"gateway/api", "gateway/hub", "gateway/auth", "gateway/worker", "scripts", "metrics",
+		"gateway/api", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/postgres", "sessions/outbox", "geo",
 	},
-	"gateway/api":    {"gateway/hub", "gateway/auth", "sessions", "geo"},
-	"gateway/hub":    {"sessions"},
-	"gateway/auth":   {"sessions"},
-	"gateway/worker": {"sessions", "geo"},
+	"gateway/api":       {"gateway/hub", "gateway/auth", "sessions", "geo"},
+	"gateway/hub":       {"sessions"},
+	"gateway/auth":      {"sessions"},
+	"gateway/consumers": {"sessions", "geo"},
 
-	"scripts":             {"scripts/flowbuffer", "sessions", "geo"},
-	"scripts/flowbuffer":  {},
-	"scripts/spawn":       {"scripts/spawn/child"},
-	"scripts/spawn/child": {},
+	"scripts":            {"scripts/flowbuffer", "sessions", "geo"},
+	"scripts/flowbuffer": {},
 
 	"sessions":          {"geo"},
 	"sessions/postgres": {"sessions", "sessions/outbox", "geo"}, // it is the outbox's Store
@@ -56,28 +54,31 @@ var mayImport = map[string][]string{
 
 	// Nothing of the product imports these, so they may look at all of it.
 	"bench/...": {"..."},
+	// Throw-away servers, for tests and bench.
+	"internal/servers/process":      {},
+	"internal/servers/valkeyserver": {"internal/servers/process"},
+	"internal/servers/valkeytest":   {"internal/servers/valkeyserver"},
+	"internal/servers/postgrestest": {"internal/servers/process"},
+	"internal/servers/awstest":      {},
 	// Test support: packages named *test.
-	"scripts/spawn/spawntest":        {"scripts/spawn"},
-	"sessions/livetest":              {"sessions", "geo"},
-	"sessions/repotest":              {"sessions", "geo"},
-	"sessions/postgres/postgrestest": {"scripts/spawn/child"},
-	"sessions/outbox/outboxtest":     {"sessions", "sessions/outbox"},
-	"sessions/outbox/awstest":        {},
+	"sessions/livetest":          {"sessions", "geo"},
+	"sessions/repotest":          {"sessions", "geo"},
+	"sessions/outbox/outboxtest": {"sessions", "sessions/outbox"},
 }
 
 // homes says which of our packages may import an outside library directly.
 var homes = map[string][]string{
 	"github.com/cloudwego":          {"gateway/api", "bench/..."},
 	"github.com/valkey-io":          {"scripts", "bench/..."},
-	"github.com/jackc":              {"sessions/postgres", "sessions/postgres/postgrestest", "bench/..."},
-	"github.com/aws":                {"sessions/outbox", "sessions/outbox/awstest"},
+	"github.com/jackc":              {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
+	"github.com/aws":                {"sessions/outbox", "internal/servers/awstest"},
 	"github.com/uber/h3-go":         {"geo"},
 	"github.com/prometheus":         {"metrics", "gateway/app"},
-	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "sessions/postgres", "gateway/worker"},
+	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "sessions/postgres", "gateway/consumers"},
 	"github.com/golang-jwt":         {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":         {"gateway/auth"},
 	"github.com/spf13/pflag":        {"gateway"},
-	"google.golang.org/api":         {"gateway/worker"}, // FCM
+	"google.golang.org/api":         {"gateway/consumers"}, // FCM
 	"go.opentelemetry.io":           {"gateway/app"},
 	"gonum.org":                     {"bench/..."},
 	"github.com/HdrHistogram":       {"bench/..."},
@@ -112,9 +113,9 @@ func TestImports_finds(t *testing.T) {
 		"a_leaf":                        {"metrics", []string{"doorstep/geo"}, nil, "metrics imports geo"},
 		"the_program":                   {"gateway/demo", []string{"doorstep/gateway"}, nil, "gateway/demo imports gateway"},
 		"a_bench":                       {"gateway/app", []string{"doorstep/bench/load"}, nil, "gateway/app imports bench/load"},
-		"test_support":                  {"gateway/demo", []string{"doorstep/scripts/spawn/spawntest"}, nil, "gateway/demo imports scripts/spawn/spawntest"},
+		"test_support":                  {"gateway/demo", []string{"doorstep/internal/servers/valkeytest"}, nil, "gateway/demo imports internal/servers/valkeytest"},
 		"a_package_without_a_row":       {"gateway/misc", nil, nil, "gateway/misc has no row"},
-		"outside_its_home":              {"gateway/app", []string{"github.com/jackc/pgx/v5/pgxpool"}, nil, "gateway/app imports github.com/jackc/pgx/v5/pgxpool, whose home is [sessions/postgres sessions/postgres/postgrestest bench/...]"},
+		"outside_its_home":              {"gateway/app", []string{"github.com/jackc/pgx/v5/pgxpool"}, nil, "gateway/app imports github.com/jackc/pgx/v5/pgxpool, whose home is [sessions/postgres internal/servers/postgrestest bench/...]"},
 		"below_its_home":                {"geo/trace", []string{"github.com/uber/h3-go/v4"}, nil, "geo/trace imports github.com/uber/h3-go/v4, whose home is [geo]"},
 		"testing_in_the_product":        {"sessions", []string{"testing"}, nil, "sessions imports testing, whose home is []"},
 		"a_test_module_in_the_binary":   {"gateway", nil, []string{"fmt", "pgregory.net/rapid"}, "gateway links pgregory.net/rapid"},

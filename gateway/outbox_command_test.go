@@ -10,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
+	"doorstep/internal/servers/postgrestest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 	"doorstep/sessions/postgres"
-	"doorstep/sessions/postgres/postgrestest"
 )
 
 // buried is a database with two dead letters: of the bus, and of a consumer.

@@ -22,8 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions/livetest"
 )
 
@@ -31,7 +31,7 @@ import (
 // with an authority of one's own; and next to nothing else.
 func TestACL(t *testing.T) {
 	t.Parallel()
-	for _, kind := range spawn.Kinds() {
+	for _, kind := range valkeyserver.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			g := guard(t, kind)
@@ -49,18 +49,18 @@ func TestACL(t *testing.T) {
 
 // guardedServer is a server under the ACL file, and who may do all there.
 type guardedServer struct {
-	*spawn.Server
+	*valkeyserver.Server
 	opts     Options // the gateway's user
 	adminURL string
 	admin    valkey.Client
 }
 
-func guard(t *testing.T, kind spawn.Kind) guardedServer {
+func guard(t *testing.T, kind valkeyserver.Kind) guardedServer {
 	t.Helper()
 	files, ca := certificates(t)
 	acl := filepath.Join(t.TempDir(), "users.acl")
 	require.NoError(t, os.WriteFile(acl, []byte(users(t, "secret of the store")+"user admin on nopass ~* &* +@all\n"), 0o600))
-	server := spawntest.PrivateWith(t, kind, spawn.Options{TLS: files, Args: []string{"--aclfile", acl}})
+	server := valkeytest.PrivateWith(t, kind, valkeyserver.Options{TLS: files, Args: []string{"--aclfile", acl}})
 	adminURL := "unix://admin:any@" + server.Socket()
 	return guardedServer{
 		Server: server, adminURL: adminURL, admin: rawClient(t, adminURL),
@@ -156,7 +156,7 @@ func testRefused(t *testing.T, g guardedServer) {
 func TestStore_authority(t *testing.T) {
 	t.Parallel()
 	files, ca := certificates(t)
-	server := spawntest.PrivateWith(t, spawn.Valkey, spawn.Options{TLS: files})
+	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{TLS: files})
 	requireTakesFix(t, connected(t, Options{URL: server.URL(), CA: ca}), journeyNow())
 	_, another := certificates(t)
 	for name, opts := range map[string]Options{
@@ -179,7 +179,7 @@ func TestStore_authority(t *testing.T) {
 }
 
 // certificates makes an authority, and what it has signed for 127.0.0.1.
-func certificates(t *testing.T) (files *spawn.TLS, ca []byte) {
+func certificates(t *testing.T) (files *valkeyserver.TLS, ca []byte) {
 	t.Helper()
 	authority := certificate{template: &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "an authority"}, IsCA: true, BasicConstraintsValid: true,
@@ -193,7 +193,7 @@ func certificates(t *testing.T) (files *spawn.TLS, ca []byte) {
 	authority.sign(t, &authority)
 	server.sign(t, &authority)
 	dir := t.TempDir()
-	files = &spawn.TLS{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: filepath.Join(dir, "ca")}
+	files = &valkeyserver.TLS{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: filepath.Join(dir, "ca")}
 	ca = authority.pem()
 	for path, text := range map[string][]byte{files.Cert: server.pem(), files.Key: server.keyPEM(t), files.CA: ca} {
 		require.NoError(t, os.WriteFile(path, text, 0o600))

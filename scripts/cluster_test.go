@@ -5,15 +5,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions/livetest"
 )
 
 // All that holds on one server holds on a cluster.
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	cluster := spawntest.Cluster(t, spawn.ClusterOptions{})
+	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{})
 	t.Run("Store", func(t *testing.T) { livetest.Run(t, virtualOn(cluster.URL())) })
 	t.Run("Histories", func(t *testing.T) { livetest.Histories(t, virtualOn(cluster.URL())) })
 	for name, test := range watchTests {

@@ -12,7 +12,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"doorstep/geo"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -30,7 +30,7 @@ func BenchmarkUpdate_valkey_benchmark(b *testing.B) {
 		b.Skip("no valkey-benchmark on the PATH")
 	}
 	const journeys, calls = 10_000, 50_000
-	server := spawntest.Private(b, "valkey")
+	server := valkeytest.Private(b, "valkey")
 	opt, err := clientOption(Options{URL: server.URL()})
 	require.NoError(b, err)
 	client, err := valkey.NewClient(opt)

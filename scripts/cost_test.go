@@ -11,7 +11,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"doorstep/geo"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -26,7 +26,7 @@ const updateBudget = 6.0
 // the budget.
 func BenchmarkUpdate_server(b *testing.B) {
 	const journeys = 10_000
-	server := spawntest.Private(b, "valkey")
+	server := valkeytest.Private(b, "valkey")
 	now := time.Date(2026, 3, 14, 9, 26, 53, 589e6, time.UTC)
 	opt, err := clientOption(Options{URL: server.URL()})
 	require.NoError(b, err)

@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 )
 
 // resumeWithin is the promise of one second after the failover's end, and what
@@ -22,9 +22,9 @@ func onURL(o Options, url string) Options { o.URL = url; return o }
 
 // failOver has traffic on a cluster whose first primary is hurt, and returns once
 // that has a successor.
-func failOver(t *testing.T, hurt func(*spawn.Server) error) (tr *traffic, first *spawn.Server, took time.Duration) {
+func failOver(t *testing.T, hurt func(*valkeyserver.Server) error) (tr *traffic, first *valkeyserver.Server, took time.Duration) {
 	t.Helper()
-	cluster := spawntest.Cluster(t, spawn.ClusterOptions{})
+	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{})
 	s := connected(t, onURL(shortCalls, cluster.URL()))
 	tr, first = rush(t, s, 60), cluster.Servers[0]
 	require.NoError(t, hurt(first))
@@ -38,7 +38,7 @@ func failOver(t *testing.T, hurt func(*spawn.Server) error) (tr *traffic, first 
 // replica's promotion, the others' at no time stop.
 func TestCluster_primary_killed(t *testing.T) {
 	t.Parallel()
-	tr, dead, failover := failOver(t, (*spawn.Server).Kill)
+	tr, dead, failover := failOver(t, (*valkeyserver.Server).Kill)
 	updates, waits := tr.untilFlow()
 	failed, refused, backwards := tr.sums()
 	t.Logf("failover %v, updates after %v more, waits after %v; %d updates unanswered, %d reads behind what was seen",
@@ -57,7 +57,7 @@ func TestCluster_primary_killed(t *testing.T) {
 // A primary hangs: what it owes costs its callers their time-out, no others.
 func TestCluster_primary_stalled(t *testing.T) {
 	t.Parallel()
-	tr, stalled, failover := failOver(t, (*spawn.Server).Pause)
+	tr, stalled, failover := failOver(t, (*valkeyserver.Server).Pause)
 	updates, waits := tr.untilFlow()
 	t.Logf("failover %v, updates after %v more, waits after %v", failover.Round(time.Millisecond), updates, waits)
 	require.Less(t, waits, resumeWithin)
@@ -70,7 +70,7 @@ func TestCluster_primary_stalled(t *testing.T) {
 // Slots that move while journeys run in them lose no update and refuse none.
 func TestCluster_slots_moved(t *testing.T) {
 	t.Parallel()
-	cluster := spawntest.Cluster(t, spawn.ClusterOptions{})
+	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{})
 	s := connected(t, Options{URL: cluster.URL(), Live: brisk})
 	tr := rush(t, s, 60)
 	for round := range 2 {
@@ -96,7 +96,7 @@ func TestCluster_slots_moved(t *testing.T) {
 // Sentinels name another primary: the store and its wake-ups follow.
 func TestSentinel_primary_killed(t *testing.T) {
 	t.Parallel()
-	watched := spawntest.Watched(t, time.Second)
+	watched := valkeytest.Watched(t, time.Second)
 	s := connected(t, onURL(shortCalls, watched.URL()))
 	tr := rush(t, s, 60)
 	require.NoError(t, watched.Servers[0].Kill())

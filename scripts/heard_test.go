@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -33,7 +33,7 @@ func TestStore_Heard(t *testing.T) {
 	t.Parallel()
 	t.Run("what_is_read", func(t *testing.T) {
 		t.Parallel()
-		spawntest.Each(t, func(t *testing.T, url string) {
+		valkeytest.Each(t, func(t *testing.T, url string) {
 			t.Parallel()
 			s := connected(t, Options{URL: url})
 			ref := driven(t, s)
@@ -46,7 +46,7 @@ func TestStore_Heard(t *testing.T) {
 	})
 	t.Run("not_for_long", func(t *testing.T) {
 		t.Parallel()
-		s := connected(t, Options{URL: spawntest.Valkey(t)})
+		s := connected(t, Options{URL: valkeytest.Valkey(t)})
 		ref := driven(t, s)
 		s.watch.mu.Lock()
 		sub := s.watch.subs[liveChannel(ref)]
@@ -57,7 +57,7 @@ func TestStore_Heard(t *testing.T) {
 	})
 	t.Run("not_by_a_connection_that_is_lost", func(t *testing.T) {
 		t.Parallel()
-		server := spawntest.Private(t, spawn.Valkey)
+		server := valkeytest.Private(t, valkeyserver.Valkey)
 		s := connected(t, Options{URL: server.URL()}, patient)
 		ref := driven(t, s)
 		before := s.watch.current()
@@ -74,7 +74,7 @@ func TestStore_Heard(t *testing.T) {
 	t.Run("not_past_the_hour", func(t *testing.T) {
 		t.Parallel()
 		for _, live := range []sessions.LiveOptions{{JourneyTTL: 500 * time.Millisecond}, {LocationTTL: 500 * time.Millisecond}} {
-			s := connected(t, Options{URL: spawntest.Valkey(t), Live: live})
+			s := connected(t, Options{URL: valkeytest.Valkey(t), Live: live})
 			ref := driven(t, s)
 			eventually(t, func() bool { _, ok := s.Heard(ref); return !ok })
 			snap, err := s.Latest(t.Context(), ref)
@@ -84,7 +84,7 @@ func TestStore_Heard(t *testing.T) {
 	})
 	t.Run("not_by_another_server's_connection", func(t *testing.T) {
 		t.Parallel()
-		s := connected(t, Options{URL: spawntest.Valkey(t)})
+		s := connected(t, Options{URL: valkeytest.Valkey(t)})
 		ref := driven(t, s)
 		f := s.nodes.at(0).feed
 		other := &link{node: f.node, useless: make(chan error, 1)}
@@ -104,7 +104,7 @@ func TestStore_Heard(t *testing.T) {
 	})
 	t.Run("not_after_a_channel_was_left", func(t *testing.T) {
 		t.Parallel()
-		s := connected(t, Options{URL: spawntest.Valkey(t)}, hasty)
+		s := connected(t, Options{URL: valkeytest.Valkey(t)}, hasty)
 		ref := driven(t, s)
 		s.watch.mu.Lock()
 		for e := range s.watch.subs[liveChannel(ref)].entries {

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"doorstep/geo"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -18,7 +18,7 @@ import (
 // journeys that drive, stand, jump, come back, hide, lie and lose their clock.
 func TestJudgement(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		now := time.Date(2026, 3, 14, 9, 26, 53, 589e6, time.UTC)
 		store := storeFor(t, url, func() time.Time { return now })
 		rapid.Check(t, func(rt *rapid.T) { playJourney(rt, store, &now) })

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -43,7 +43,7 @@ func lenient(s *Store) { s.laps.atMost = time.Minute }
 // A process that has no time to read replies does not take that for a store
 // that gives none. Not parallel: it makes all others slow.
 func TestStore_busy_process(t *testing.T) { //nolint:paralleltest // see above
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	calls := &recorder{}
 	s := connected(t, Options{URL: server.URL(), Timeout: 80 * time.Millisecond, Metrics: calls}, lenient, func(s *Store) {
 		s.watch.askEvery = 80 * time.Millisecond
@@ -77,7 +77,7 @@ func TestStore_busy_process(t *testing.T) { //nolint:paralleltest // see above
 // longer for that than for a reply.
 func TestStore_redialled_in_vain(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	calls := &recorder{}
 	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout, Metrics: calls})
 	raw := rawClient(t, server.URL())
@@ -99,7 +99,7 @@ func TestStore_redialled_in_vain(t *testing.T) {
 // though a connection to a stalled server takes a second to close.
 func TestStore_ended_under_a_call(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s, err := New(Options{URL: server.URL(), Timeout: callTimeout})
 	require.NoError(t, err)
 	lenient(s)
@@ -121,7 +121,7 @@ func TestStore_ended_under_a_call(t *testing.T) {
 // A call that ends because the laps take too long says nothing about the store.
 func TestStore_behind(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL(), Timeout: time.Millisecond})
 	s.laps = newLaps() // which nobody runs
 	s.laps.atMost = time.Millisecond
@@ -141,7 +141,7 @@ func TestLaps_within(t *testing.T) {
 	t.Parallel()
 	t.Run("time_up", func(t *testing.T) {
 		t.Parallel()
-		ctx, stop := connected(t, Options{URL: spawntest.Valkey(t)}, lenient).laps.within(t.Context(), time.Millisecond)
+		ctx, stop := connected(t, Options{URL: valkeytest.Valkey(t)}, lenient).laps.within(t.Context(), time.Millisecond)
 		defer stop()
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), errOurDeadline)

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/scripts/flowbuffer"
-	"doorstep/scripts/spawn/spawntest"
 )
 
 // TestQueue: a program that imports scripts uses the flow buffer, unless its
@@ -40,7 +40,7 @@ func TestQueue(t *testing.T) {
 // to a type with that name.
 func queueInUse(t *testing.T) string {
 	t.Helper()
-	s := connected(t, Options{URL: spawntest.Valkey(t)})
+	s := connected(t, Options{URL: valkeytest.Valkey(t)})
 	require.NoError(t, latest(t.Context(), s))
 	found := typesIn(reflect.ValueOf(*s.nodes.at(0).client.Load()), 0, map[uintptr]bool{})
 	found = slices.DeleteFunc(found, func(name string) bool { return name != "*valkey.ring" && name != "*valkey.flowBuffer" })

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -24,7 +24,7 @@ var garbage = []string{
 
 func TestReceiptOf_garbage(t *testing.T) {
 	t.Parallel()
-	c := rawClient(t, spawntest.Valkey(t))
+	c := rawClient(t, valkeytest.Valkey(t))
 	for _, text := range garbage {
 		_, err := receiptOf(replyOf(t, c, text), home)
 		assert.Error(t, err, text)
@@ -54,7 +54,7 @@ func FuzzReceiptOf(f *testing.F) {
 	for _, text := range garbage {
 		f.Add(text)
 	}
-	c := rawClient(f, spawntest.Valkey(f))
+	c := rawClient(f, valkeytest.Valkey(f))
 	f.Fuzz(func(t *testing.T, text string) {
 		if !json.Valid([]byte(text)) || text == "" || text[0] != '[' {
 			t.Skip()
@@ -77,7 +77,7 @@ func FuzzSnapshotOf(f *testing.F) {
 			f.Add(uint8(i), value)
 		}
 	}
-	url := spawntest.Valkey(f)
+	url := valkeytest.Valkey(f)
 	c, s := rawClient(f, url), connected(f, Options{URL: url})
 	f.Fuzz(func(t *testing.T, field uint8, value string) {
 		ref := newRef()
@@ -110,7 +110,7 @@ func requireJSON(t *testing.T, v any) {
 // and no other's do.
 func TestLatest_spoilt(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		s, c := connected(t, Options{URL: url}), rawClient(t, url)
 		for _, spoilt := range []struct{ field, value string }{

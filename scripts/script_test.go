@@ -14,7 +14,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"doorstep/geo"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -221,7 +221,7 @@ func rows() []row {
 // looks at everything it may touch: the reply, the hash, its life, the channel.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		b := newBench(t, url)
 		for _, r := range rows() {
@@ -374,7 +374,7 @@ func (b *bench) requireTold(t *testing.T, channel, want string) {
 // step of a journey that passes marks, is thrown back on its track, and arrives.
 func TestScripts_message(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		b := newBench(t, url)
 		ref := newRef()
@@ -418,7 +418,7 @@ func (b *bench) forget(channel string) {
 // Without a clock argument a script asks the server.
 func TestScripts_server_clock(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		s := connected(t, Options{URL: url})
 		j := journeyNow()
@@ -445,7 +445,7 @@ func TestScripts_server_clock(t *testing.T) {
 // every field under 64 bytes, and all of it within the budget.
 func TestScripts_memory(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		f := virtualOn(url)(t, sessions.LiveOptions{})
 		raw := rawClient(t, url)
@@ -483,7 +483,7 @@ func TestScripts_memory(t *testing.T) {
 // The longest that an update may bring is still no longer than a listpack takes.
 func TestScripts_longest(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		f := virtualOn(url)(t, sessions.LiveOptions{Rules: geo.Limits{Shadow: geo.Shadow{LowAccuracy: true, Speed: true, Ceiling: true}}})
 		raw := rawClient(t, url)

@@ -10,11 +10,11 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"doorstep/geo"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
-func TestMain(m *testing.M) { spawntest.Main(m) }
+func TestMain(m *testing.M) { valkeytest.Main(m) }
 
 // running is a store that is being run, and ends with the test; connected or
 // not. It has time for a busy machine: a test of the time-out sets its own.

@@ -6,14 +6,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 )
 
 // A cluster's own opinion.
 func TestSlotOf(t *testing.T) {
 	t.Parallel()
-	server := spawntest.PrivateWith(t, spawn.Valkey, spawn.Options{Cluster: true})
+	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{Cluster: true})
 	keys := []string{"", "foo", "{}", "{}foo", "{foo", "foo}", "{foo}", "a{foo}b{bar}", "{{foo}}", "}{foo}", "123456789"}
 	for range 50 {
 		ref := newRef()

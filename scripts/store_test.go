@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -81,7 +81,7 @@ func TestNew(t *testing.T) {
 
 func TestStore_down_at_start(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	require.NoError(t, server.Kill())
 	calls := &recorder{}
 	s := running(t, Options{URL: server.URL(), Metrics: calls})
@@ -103,7 +103,7 @@ func TestStore_down_at_start(t *testing.T) {
 
 func TestStore_killed_and_restarted(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL()}, impatient)
 	j := journeyNow()
 	_, err := s.Open(t.Context(), j)
@@ -132,7 +132,7 @@ func requireTakesFix(t *testing.T, s *Store, j sessions.Journey) {
 
 func TestStore_lost_its_scripts(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL()})
 	requireTakesFix(t, s, journeyNow())
 	require.NoError(t, do(t, rawClient(t, server.URL()), "SCRIPT", "FLUSH").Error())
@@ -141,7 +141,7 @@ func TestStore_lost_its_scripts(t *testing.T) {
 
 func TestStore_lost_its_data(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL()})
 	j := journeyNow()
 	requireTakesFix(t, s, j)
@@ -156,7 +156,7 @@ func TestStore_lost_its_data(t *testing.T) {
 // goroutine that stays.
 func TestStore_stalled(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	calls := &recorder{}
 	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout, Metrics: calls}, impatient)
 	healed(t, s)
@@ -186,7 +186,7 @@ func TestStore_stalled(t *testing.T) {
 // takes the connection and says nothing, that is not the callers' wait.
 func TestStore_stalled_dial(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout}, impatient)
 	healed(t, s)
 	require.NoError(t, server.Pause())
@@ -217,7 +217,7 @@ func inFlight(s *Store) int { return len(s.slots) }
 // again after a lost answer, is stale and moves nothing.
 func TestStore_timed_out_write_happens_later(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	now := time.Now().Truncate(time.Millisecond)
 	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout, Now: func() time.Time { return now }}, impatient)
 	requireTakesFix(t, s, journeyNow()) // from here on the server has the script
@@ -265,7 +265,7 @@ func TestStore_caller_leaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := spawntest.Private(t, spawn.Valkey)
+			server := valkeytest.Private(t, valkeyserver.Valkey)
 			s := connected(t, Options{URL: server.URL(), Timeout: 10 * time.Second})
 			require.NoError(t, server.Pause())
 			ctx, cancel := leaving.context(t.Context())
@@ -286,7 +286,7 @@ func TestStore_caller_leaves(t *testing.T) {
 // A store that stalls is given up at once, however well it was until then.
 func TestStore_breaker_opens_on_a_row(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL(), Timeout: callTimeout})
 	for good := 0; good < 200; { // a busy machine may be late with one
 		if latest(t.Context(), s) == nil {
@@ -302,7 +302,7 @@ func TestStore_breaker_opens_on_a_row(t *testing.T) {
 
 func TestStore_bulkhead(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL(), MaxInFlight: 2})
 	require.NoError(t, server.Pause())
 	var calls sync.WaitGroup
@@ -318,7 +318,7 @@ func TestStore_bulkhead(t *testing.T) {
 // and only the calls that were made count.
 func TestStore_bulkhead_full(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL(), MaxInFlight: 2, Timeout: 300 * time.Millisecond})
 	require.NoError(t, server.Pause())
 	var calls sync.WaitGroup
@@ -342,7 +342,7 @@ func TestStore_bulkhead_full(t *testing.T) {
 // answers pings; only a new connection can reach the new primary.
 func TestStore_demoted_server(t *testing.T) {
 	t.Parallel()
-	spawnEach(t, func(t *testing.T, server *spawn.Server) {
+	spawnEach(t, func(t *testing.T, server *valkeyserver.Server) {
 		s := connected(t, Options{URL: server.URL()}, impatient)
 		raw := rawClient(t, server.URL())
 		before := connectionsOf(t, raw)
@@ -363,7 +363,7 @@ func TestStore_demoted_server(t *testing.T) {
 // coordinates go, whatever else.
 func TestStore_full(t *testing.T) {
 	t.Parallel()
-	spawnEach(t, func(t *testing.T, server *spawn.Server) {
+	spawnEach(t, func(t *testing.T, server *valkeyserver.Server) {
 		s := connected(t, Options{URL: server.URL()})
 		j := journeyNow()
 		requireTakesFix(t, s, j)
@@ -383,7 +383,7 @@ func TestStore_full(t *testing.T) {
 // A key of another type, written by somebody else, fails its own calls only.
 func TestStore_foreign_key(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		s := connected(t, Options{URL: url})
 		j := journeyNow()
@@ -421,12 +421,12 @@ func connectionsOf(t *testing.T, raw valkey.Client) []int64 {
 }
 
 // spawnEach runs a test on a private server of each kind.
-func spawnEach(t *testing.T, test func(*testing.T, *spawn.Server)) {
+func spawnEach(t *testing.T, test func(*testing.T, *valkeyserver.Server)) {
 	t.Helper()
-	for _, kind := range spawn.Kinds() {
+	for _, kind := range valkeyserver.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			test(t, spawntest.Private(t, kind))
+			test(t, valkeytest.Private(t, kind))
 		})
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 	"doorstep/sessions"
 )
 
@@ -36,7 +36,7 @@ func TestScriptTime(t *testing.T) {
 
 func TestStore_ScriptTime(t *testing.T) {
 	t.Parallel()
-	spawnEach(t, func(t *testing.T, server *spawn.Server) {
+	spawnEach(t, func(t *testing.T, server *valkeyserver.Server) {
 		s := connected(t, Options{URL: server.URL()})
 		before, _, err := s.ScriptTime(t.Context())
 		require.NoError(t, err)

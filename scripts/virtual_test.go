@@ -16,14 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 	"doorstep/sessions/livetest"
 )
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		livetest.Run(t, virtualOn(url))
 	})
@@ -31,7 +31,7 @@ func TestStore(t *testing.T) {
 
 func TestStore_Histories(t *testing.T) {
 	t.Parallel()
-	spawntest.Each(t, func(t *testing.T, url string) {
+	valkeytest.Each(t, func(t *testing.T, url string) {
 		t.Parallel()
 		livetest.Histories(t, virtualOn(url))
 	})
@@ -40,7 +40,7 @@ func TestStore_Histories(t *testing.T) {
 func BenchmarkStore(b *testing.B) {
 	livetest.Bench(b, func(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 		clock := livetest.NewClock()
-		return livetest.Fixture{Live: connected(t, Options{URL: spawntest.Valkey(t), Live: rules, Now: clock.Now}), Clock: clock}
+		return livetest.Fixture{Live: connected(t, Options{URL: valkeytest.Valkey(t), Live: rules, Now: clock.Now}), Clock: clock}
 	})
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -77,7 +77,7 @@ func TestWatch(t *testing.T) {
 	for name, test := range watchTests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			spawntest.Each(t, func(t *testing.T, url string) {
+			valkeytest.Each(t, func(t *testing.T, url string) {
 				t.Parallel()
 				test(t, url, rawClient(t, url))
 			})
@@ -188,7 +188,7 @@ func testLeaver(t *testing.T, url string, _ valkey.Client) {
 // subscribed to all; nothing after that is missed.
 func TestWatch_connection_lost(t *testing.T) {
 	t.Parallel()
-	spawnEach(t, func(t *testing.T, server *spawn.Server) {
+	spawnEach(t, func(t *testing.T, server *valkeyserver.Server) {
 		s := connected(t, Options{URL: server.URL()}, patient)
 		raw := rawClient(t, server.URL())
 		all := make([]watched, 100)
@@ -224,7 +224,7 @@ func killSubscriber(t *testing.T, raw valkey.Client) {
 // and woken when it is back.
 func TestWatch_while_the_server_is_away(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL()}, patient)
 	before := watch(t, s, newRef())
 	require.NoError(t, server.Kill())
@@ -246,7 +246,7 @@ func TestWatch_while_the_server_is_away(t *testing.T) {
 // connection stays open; until then whoever comes waits a bounded time.
 func TestWatch_stalled(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL()}, patient)
 	before := watch(t, s, newRef())
 	require.NoError(t, server.Pause())
@@ -267,7 +267,7 @@ func TestWatch_stalled(t *testing.T) {
 // connection to us.
 func TestWatch_unsubscribed_by_the_server(t *testing.T) {
 	t.Parallel()
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL()}, patient)
 	w := watch(t, s, newRef())
 	feed := s.watch.current()
@@ -281,7 +281,7 @@ func TestWatch_unsubscribed_by_the_server(t *testing.T) {
 // takes subscriptions as a replica, too. Here the new one has the channel first.
 func TestWatch_owner_changed(t *testing.T) {
 	t.Parallel()
-	url := spawntest.Valkey(t)
+	url := valkeytest.Valkey(t)
 	s := connected(t, Options{URL: url}, patient)
 	raw := rawClient(t, url)
 	w := watch(t, s, newRef())
@@ -318,7 +318,7 @@ func TestWatch_owner_changed_and_forgotten(t *testing.T) {
 	for name, cameBack := range map[string]bool{"come_back": true, "gone": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url := spawntest.Valkey(t)
+			url := valkeytest.Valkey(t)
 			s := connected(t, Options{URL: url}, func(s *Store) { s.watch.linger = 0 })
 			raw := rawClient(t, url)
 			w := watch(t, s, newRef())
@@ -346,7 +346,7 @@ func TestWatch_owner_changed_and_forgotten(t *testing.T) {
 func TestWatch_many_channels(t *testing.T) {
 	t.Parallel()
 	const channels = 5000
-	server := spawntest.Private(t, spawn.Valkey)
+	server := valkeytest.Private(t, valkeyserver.Valkey)
 	s := connected(t, Options{URL: server.URL()}, func(s *Store) { s.watch.linger = 0 })
 	raw := rawClient(t, server.URL())
 	all := make([]watched, channels)
@@ -384,7 +384,7 @@ func channelCount(t *testing.T, raw valkey.Client) int {
 // A store's goroutines end with it, whoever still watches.
 func TestWatch_after_the_end(t *testing.T) {
 	t.Parallel()
-	s, err := New(Options{URL: spawntest.Valkey(t)})
+	s, err := New(Options{URL: valkeytest.Valkey(t)})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)

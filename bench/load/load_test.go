@@ -15,7 +15,7 @@ import (
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +33,7 @@ func run(t *testing.T, program *rig.Program, args ...string) string {
 	o.program = program
 	var out strings.Builder
 	err = play(ctx, o, &out, io.Discard)
-	if errors.Is(err, spawn.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
+	if errors.Is(err, valkeyserver.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
 		t.Skip(err)
 	}
 	require.NoError(t, err)

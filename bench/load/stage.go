@@ -13,8 +13,8 @@ import (
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
-	"doorstep/scripts/spawn"
-	"doorstep/sessions/postgres/postgrestest"
+	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 // stage is the servers of one run. All are gone when it closes.
@@ -73,7 +73,7 @@ func (s *stage) raise(ctx context.Context, o options, settings []string) error {
 func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err error) {
 	args := []string{"--maxclients", "1000"}
 	if shards < 2 {
-		server, err := spawn.Start(ctx, spawn.Options{TCP: true, Args: args})
+		server, err := valkeyserver.Start(ctx, valkeyserver.Options{TCP: true, Args: args})
 		if err != nil {
 			return "", err
 		}
@@ -81,7 +81,7 @@ func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err err
 		s.processes["valkey"] = []int{server.Process().Pid}
 		return server.URL(), nil
 	}
-	cluster, err := spawn.StartCluster(ctx, spawn.ClusterOptions{Primaries: shards, Replicas: -1, Args: args})
+	cluster, err := valkeyserver.StartCluster(ctx, valkeyserver.ClusterOptions{Primaries: shards, Replicas: -1, Args: args})
 	if err != nil {
 		return "", err
 	}

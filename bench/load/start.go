@@ -9,7 +9,7 @@ import (
 
 	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 // starts is how often a gateway is started.
@@ -18,7 +18,7 @@ const starts = 9
 // start measures from the start of the process to the first 200 of /readyz,
 // which is asked every 5 ms, and the memory of a gateway that nobody calls.
 func start(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
-	valkey, err := spawn.Start(ctx, spawn.Options{TCP: true})
+	valkey, err := valkeyserver.Start(ctx, valkeyserver.Options{TCP: true})
 	if err != nil {
 		return nil, err
 	}

@@ -17,8 +17,8 @@ import (
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
-	"doorstep/scripts/spawn"
-	"doorstep/sessions/postgres/postgrestest"
+	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 func main() { drive.Main("peers", compare) }
@@ -159,7 +159,7 @@ const interval = 5 * time.Second
 
 // turn is one peer's run of a plan, on a Valkey of its own.
 func (b *bench) turn(ctx context.Context, what string, p peer, rate time.Duration, plan drive.Plan) (t turn, err error) {
-	valkey, err := spawn.Start(ctx, spawn.Options{TCP: true})
+	valkey, err := valkeyserver.Start(ctx, valkeyserver.Options{TCP: true})
 	if err != nil {
 		return t, err
 	}

@@ -14,7 +14,7 @@ import (
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
-	"doorstep/scripts/spawn/child"
+	"doorstep/internal/servers/process"
 )
 
 // peer is one server that takes the same updates.
@@ -132,7 +132,7 @@ func serve(ctx context.Context, cmd *exec.Cmd, valkeyURL string, rate time.Durat
 		"JWT_SECRET="+rig.Secret, fmt.Sprintf("RATE_MS=%d", rate.Milliseconds()))
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
-	process, err := child.Start(cmd)
+	process, err := process.Start(cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func TestCompare(t *testing.T) {
 		"-rounds", "1", "-journeys", "100", "-conns", "4", "-paced", "20", "-warmup", "1500ms", "-duration", "1s", "-paced-for", "2s",
 		"-database=false", "-node", "express", "-out", t.TempDir(),
 	}, &out, io.Discard)
-	if errors.Is(err, spawn.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
+	if errors.Is(err, valkeyserver.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
 		t.Skip(err)
 	}
 	require.NoError(t, err)

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"doorstep/geo"
+	"doorstep/internal/servers/valkeyserver"
 	"doorstep/scripts"
-	"doorstep/scripts/spawn"
 	"doorstep/sessions"
 )
 
@@ -29,13 +29,13 @@ func (s *script) name() string { return "doorstep" }
 // startScript starts a private store. The engine is nil where no server is on
 // the PATH.
 func startScript(stderr io.Writer) (*script, func(), error) {
-	path, kind, ok := spawn.Find()
+	path, kind, ok := valkeyserver.Find()
 	if !ok {
 		fmt.Fprintln(stderr, "no valkey-server or redis-server on the PATH: measuring the pure function only")
 		return nil, func() {}, nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	server, err := spawn.Start(ctx, spawn.Options{Path: path})
+	server, err := valkeyserver.Start(ctx, valkeyserver.Options{Path: path})
 	if err != nil {
 		cancel()
 		return nil, nil, fmt.Errorf("start %s: %w", kind, err)

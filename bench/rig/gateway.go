@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"doorstep/scripts/spawn/child"
+	"doorstep/internal/servers/process"
 )
 
 // readyIn bounds a start: two hundred times what an idle machine needs.
@@ -28,7 +28,7 @@ type Gateway struct {
 	Listen     string // host:port of the API
 	MetricsURL string
 
-	process *child.Process
+	process *process.Process
 	drained chan struct{} // its log is read to the end
 
 	mu  sync.Mutex
@@ -85,7 +85,7 @@ func (g *Gateway) launch(p *Program, command string, settings []string) error {
 	if err != nil {
 		return fmt.Errorf("rig: %w", err)
 	}
-	if g.process, err = child.Start(cmd); err != nil {
+	if g.process, err = process.Start(cmd); err != nil {
 		return fmt.Errorf("rig: %w", err)
 	}
 	go g.read(stderr)

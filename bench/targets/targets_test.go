@@ -16,7 +16,7 @@ import (
 
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 func TestMain(m *testing.M) {
@@ -33,8 +33,8 @@ func TestMeasure(t *testing.T) {
 	into := filepath.Join(dir, "docs", "performance.md")
 	require.NoError(t, os.Mkdir(filepath.Dir(into), 0o755))
 	require.NoError(t, os.WriteFile(into, []byte("above\n"+markBegin+"old\n"+markEnd+"below\n"), 0o600))
-	if _, _, found := spawn.Find(); !found && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip(spawn.ErrNotFound)
+	if _, _, found := valkeyserver.Find(); !found && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
+		t.Skip(valkeyserver.ErrNotFound)
 	}
 	var out strings.Builder
 	require.NoError(t, measure(ctx, []string{"-short", "-run", "^[^b]", "-out", filepath.Join(dir, "out"), "-into", into}, &out, io.Discard))

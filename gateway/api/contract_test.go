@@ -20,10 +20,10 @@ import (
 
 	"doorstep/gateway/api"
 	"doorstep/gateway/app"
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
-	"doorstep/sessions/postgres/postgrestest"
 )
 
 // The document says no more and no less than what the gateway answers: every
@@ -525,7 +525,7 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 }
 
 func withoutLiveStore(t *testing.T, seen *coverage) {
-	store := spawntest.Private(t, spawn.Valkey)
+	store := valkeytest.Private(t, valkeyserver.Valkey)
 	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL(); o.ValkeyTimeout = 250 * time.Millisecond })
 	h.seen = seen
 	v, idle := h.atTheDoor(t), h.book(t)

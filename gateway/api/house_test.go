@@ -20,15 +20,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
-	"doorstep/sessions/postgres/postgrestest"
 )
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	spawntest.Stop()
+	valkeytest.Stop()
 	postgrestest.Stop()
 	os.Exit(code)
 }
@@ -101,7 +101,7 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *house {
 		ValkeyTimeout: 2 * time.Second, // a loaded machine must not look like a store that is down
 	}
 	if b == servers {
-		opts.ValkeyURL, opts.DatabaseURL = spawntest.Valkey(t), migrated(t, postgrestest.New(t))
+		opts.ValkeyURL, opts.DatabaseURL = valkeytest.Valkey(t), migrated(t, postgrestest.New(t))
 	}
 	for _, f := range edit {
 		f(&opts)

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -112,7 +112,7 @@ func TestLive_ETag_never_goes_back(t *testing.T) {
 	})
 	t.Run("when the store has lost its memory", func(t *testing.T) {
 		t.Parallel()
-		store := spawntest.Private(t, spawn.Valkey)
+		store := valkeytest.Private(t, valkeyserver.Valkey)
 		h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
 		running, ended, idle := h.atTheDoor(t), h.begun(t), h.book(t)
 		h.post(t, ended.trainer, ended.path("stop-journey"), nil).want(t, 200, "")
@@ -275,7 +275,7 @@ func TestLive_wait_ends_as_304_when_its_time_is_up(t *testing.T) {
 // read of the store itself, and by one only.
 func TestLive_wait_ends_by_one_read_of_the_store(t *testing.T) {
 	t.Parallel()
-	store := spawntest.Private(t, spawn.Valkey)
+	store := valkeytest.Private(t, valkeyserver.Valkey)
 	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
 	v := h.atTheDoor(t)
 	tag := h.get(t, v.student, v.live("")).want(t, 200, "").etag()
@@ -442,7 +442,7 @@ func TestLive_no_change_is_missed(t *testing.T) {
 // A wait that spans an outage is woken by the first change after it.
 func TestLive_wait_outlives_an_outage_of_the_store(t *testing.T) {
 	t.Parallel()
-	store := spawntest.Private(t, spawn.Valkey)
+	store := valkeytest.Private(t, valkeyserver.Valkey)
 	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
 	v := h.atTheDoor(t)
 	tag := h.get(t, v.student, v.live("")).want(t, 200, "").etag()

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
-	"doorstep/scripts/spawn"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
@@ -135,7 +135,7 @@ func TestRace_updates_and_the_end(t *testing.T) {
 				var store string
 				h := open(t, b, hurried, func(o *app.Options) {
 					if b == servers { // of its own: all of it is searched
-						o.ValkeyURL = spawntest.Private(t, spawn.Valkey).URL()
+						o.ValkeyURL = valkeytest.Private(t, valkeyserver.Valkey).URL()
 						store = o.ValkeyURL
 					}
 				})
@@ -340,7 +340,7 @@ func TestJourney_past_its_hour(t *testing.T) {
 // metrics, no breaker, nothing left behind.
 func TestClient_that_leaves_in_the_middle_is_no_fault(t *testing.T) {
 	t.Parallel()
-	store := spawntest.Private(t, spawn.Valkey)
+	store := valkeytest.Private(t, valkeyserver.Valkey)
 	h := open(t, servers, hurried, func(o *app.Options) { o.ValkeyURL, o.ValkeyTimeout = store.URL(), patience })
 	v := h.atTheDoor(t)
 	h.get(t, v.student, v.live("")).want(t, 200, "")

@@ -17,15 +17,15 @@ import (
 	"go.uber.org/goleak"
 
 	"doorstep/gateway/app"
-	"doorstep/scripts/spawn/spawntest"
+	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
-	"doorstep/sessions/postgres/postgrestest"
 )
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	spawntest.Stop()
+	valkeytest.Stop()
 	postgrestest.Stop()
 	os.Exit(code)
 }
@@ -49,7 +49,7 @@ func onServers(t testing.TB) func(*app.Options) {
 	t.Helper()
 	database := postgrestest.New(t)
 	require.NoError(t, postgres.Migrate(t.Context(), database, nil))
-	return func(o *app.Options) { o.ValkeyURL, o.DatabaseURL = spawntest.Valkey(t), database }
+	return func(o *app.Options) { o.ValkeyURL, o.DatabaseURL = valkeytest.Valkey(t), database }
 }
 
 func started(t testing.TB, o app.Options) *app.App {
@@ -94,7 +94,7 @@ func leaves(t *testing.T, run func()) {
 		goleak.IgnoreAnyFunction("github.com/cloudwego/gopkg/net/connstate.createPoller.func1"),
 		goleak.IgnoreAnyFunction("github.com/cloudwego/hertz/pkg/protocol.UpdateServerDate.func1"),
 		goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"), // a nap of a second at most, after a failed dial
-		goleak.IgnoreAnyFunction("doorstep/scripts/spawn/child.(*Process).run"))
+		goleak.IgnoreAnyFunction("doorstep/internal/servers/valkeyserver/child.(*Process).run"))
 }
 
 // Not parallel: goleak sees the goroutines of every test that runs beside it.
@@ -103,7 +103,7 @@ func TestApp_leaves_nothing(t *testing.T) { //nolint:paralleltest // see above
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
 	servers, unmigrated := onServers(t), postgrestest.New(t)
-	spawntest.Valkey(t)
+	valkeytest.Valkey(t)
 	for _, row := range []struct {
 		name  string
 		fails string // empty: it starts, and is stopped
@@ -258,7 +258,7 @@ func TestApp_Listener_is_used(t *testing.T) {
 // Who listens is sent traffic, and would answer it 202 and degraded.
 func TestApp_Start_connectsFirst(t *testing.T) {
 	t.Parallel()
-	socket := strings.TrimPrefix(spawntest.Valkey(t), "unix://")
+	socket := strings.TrimPrefix(valkeytest.Valkey(t), "unix://")
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })

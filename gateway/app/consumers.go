@@ -5,7 +5,7 @@ import (
 	"context"
 	"time"
 
-	"doorstep/gateway/worker"
+	"doorstep/gateway/consumers"
 	"doorstep/metrics"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
@@ -14,7 +14,7 @@ import (
 
 // The consumers' names: of their inboxes in process, and in metrics.
 const (
-	notifyConsumer    = worker.NotifyConsumer
+	notifyConsumer    = consumers.NotifyConsumer
 	cleanUpConsumer   = "clean_up"
 	analyticsConsumer = "analytics"
 )
@@ -23,7 +23,7 @@ const (
 // events, the counts, and the sweeps.
 type aftermath struct {
 	handlers []outbox.Named
-	show     *worker.Show // nil: there is a push service
+	show     *consumers.Show // nil: there is a push service
 	once     *postgres.Once
 	tally    *sessions.Tally
 	sweeper  *sessions.Sweeper
@@ -33,12 +33,12 @@ type aftermath struct {
 // before wireEvents, which asks for the first, and before the service, which
 // counts on the second.
 func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *metrics.Journeys) error {
-	var push worker.Pusher
+	var push consumers.Pusher
 	if len(a.opts.FCMCredentials) == 0 {
-		a.after.show = worker.NewShow(a.now(), a.opts.Log)
+		a.after.show = consumers.NewShow(a.now(), a.opts.Log)
 		push = a.after.show
 	} else {
-		fcm, err := worker.NewFCM(context.Background(), worker.FCMOptions{ // it calls nobody
+		fcm, err := consumers.NewFCM(context.Background(), consumers.FCMOptions{ // it calls nobody
 			Credentials: a.opts.FCMCredentials, Endpoint: a.opts.FCMEndpoint, OnBreaker: m.PushBreaker,
 		})
 		if err != nil {
@@ -47,11 +47,11 @@ func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *met
 		push = fcm
 	}
 	a.after.handlers = []outbox.Named{
-		{Name: notifyConsumer, Handler: classing{worker.NewNotify(repo, a.wireOnce(), push, worker.NotifyOptions{
+		{Name: notifyConsumer, Handler: classing{consumers.NewNotify(repo, a.wireOnce(), push, consumers.NotifyOptions{
 			Now: a.opts.Now, Log: a.opts.Log, Unregistered: a.after.show != nil, Metrics: m,
 		})}},
-		{Name: cleanUpConsumer, Handler: classing{worker.NewCleanUp(repo, live)}},
-		{Name: analyticsConsumer, Handler: classing{worker.NewAnalytics(repo, m)}},
+		{Name: cleanUpConsumer, Handler: classing{consumers.NewCleanUp(repo, live)}},
+		{Name: analyticsConsumer, Handler: classing{consumers.NewAnalytics(repo, m)}},
 	}
 	for i, to := range a.after.handlers {
 		a.after.handlers[i] = a.traces.handled(to)
@@ -115,7 +115,7 @@ func (a *App) consumers() []outbox.Named { return a.after.handlers }
 
 // Pushes lists the last pushes as the devices would have shown them, oldest
 // first: where no push service is set, for a demo and for tests.
-func (a *App) Pushes() []worker.Shown {
+func (a *App) Pushes() []consumers.Shown {
 	if a.after.show == nil {
 		return nil
 	}
@@ -129,7 +129,7 @@ type classing struct{ to outbox.Handler }
 // Handle keeps the contract of outbox.Handler.
 func (c classing) Handle(ctx context.Context, e sessions.Event) error {
 	err := c.to.Handle(ctx, e)
-	if err != nil && worker.Down(err) {
+	if err != nil && consumers.Down(err) {
 		return outbox.Down(err)
 	}
 	return err

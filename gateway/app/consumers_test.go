@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
+	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
-	"doorstep/sessions/outbox/awstest"
 	"doorstep/sessions/postgres"
 )
 

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
+	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
-	"doorstep/sessions/outbox/awstest"
 	"doorstep/sessions/postgres"
 )
 

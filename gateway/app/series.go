@@ -6,8 +6,8 @@ import (
 
 	"doorstep/gateway/api"
 	"doorstep/gateway/auth"
+	"doorstep/gateway/consumers"
 	"doorstep/gateway/hub"
-	"doorstep/gateway/worker"
 	"doorstep/geo"
 	"doorstep/metrics"
 	"doorstep/scripts"
@@ -44,7 +44,7 @@ func (a *App) observeStores(m *metrics.Metrics) {
 func expectWays(m *metrics.Journeys) {
 	m.ExpectWays(metrics.Ways{
 		Ends:     texts([]sessions.EndReason{sessions.EndArrived, sessions.EndCancelled, sessions.EndTimeout}),
-		Verdicts: worker.SuspicionVerdicts(), Kinds: worker.PushKinds(), Outcomes: worker.PushOutcomes(),
+		Verdicts: consumers.SuspicionVerdicts(), Kinds: consumers.PushKinds(), Outcomes: consumers.PushOutcomes(),
 	})
 }
 

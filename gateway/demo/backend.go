@@ -12,17 +12,17 @@ import (
 	"time"
 
 	"doorstep/gateway/app"
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 // backend is the gateway of the demo and the store under it.
 type backend struct {
 	app     *app.App
 	http    *http.Client
-	server  *spawn.Server // nil: in memory
-	store   string        // which, for people
-	base    string        // http://host:port
-	metrics string        // URL; empty: none
+	server  *valkeyserver.Server // nil: in memory
+	store   string               // which, for people
+	base    string               // http://host:port
+	metrics string               // URL; empty: none
 }
 
 // startBackend starts a private live store, where one is to be had, and a
@@ -81,7 +81,7 @@ func (b *backend) startStore(ctx context.Context, store string) (url string) {
 	}
 	program, err := findServer(ctx)
 	if err == nil {
-		b.server, err = spawn.Start(ctx, spawn.Options{Path: program.path})
+		b.server, err = valkeyserver.Start(ctx, valkeyserver.Options{Path: program.path})
 	}
 	if err != nil {
 		b.store = "in memory (" + strings.TrimPrefix(err.Error(), "spawn: ") + ")"

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 // short is a demo of about a minute and a half of virtual time, in three
@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 	for _, store := range []string{"memory", "auto"} {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
-			if _, _, ok := spawn.Find(); store == "auto" && !ok {
+			if _, _, ok := valkeyserver.Find(); store == "auto" && !ok {
 				if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
 					t.Fatal("no valkey-server or redis-server on the PATH")
 				}
@@ -143,7 +143,7 @@ func TestVersionOf(t *testing.T) { // not parallel: it sets the PATH
 	bin := t.TempDir()
 	t.Setenv("PATH", bin)
 	_, err := findServer(t.Context())
-	require.ErrorIs(t, err, spawn.ErrNotFound)
+	require.ErrorIs(t, err, valkeyserver.ErrNotFound)
 
 	write := func(name, says string) {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho \""+says+"\"\n"), 0o700))

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"doorstep/scripts/spawn"
+	"doorstep/internal/servers/valkeyserver"
 )
 
 // program is a live store's server on this machine.
@@ -20,8 +20,8 @@ const oldest = 7
 
 // findServer looks for one on the PATH that is new enough, Valkey before Redis.
 func findServer(ctx context.Context) (program, error) {
-	err := spawn.ErrNotFound
-	for _, kind := range spawn.Kinds() {
+	err := valkeyserver.ErrNotFound
+	for _, kind := range valkeyserver.Kinds() {
 		path, ok := kind.Find()
 		if !ok {
 			continue

@@ -11,7 +11,7 @@ import (
 )
 
 // The files are what go run ./metrics/dashboards writes. That their queries find
-// data is bench/seen's to prove.
+// data is bench/verify/dashboards's to prove.
 func TestWrite_is_what_is_kept(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
-	"doorstep/sessions/outbox/awstest"
 	"doorstep/sessions/outbox/outboxtest"
 )
 

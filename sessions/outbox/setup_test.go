@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"doorstep/sessions/outbox/awstest"
+	"doorstep/internal/servers/awstest"
 )
 
 // The SDK reads its settings from the environment; they are the same for all

@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
-	"doorstep/sessions/outbox/awstest"
 	"doorstep/sessions/outbox/outboxtest"
 )
 

@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
+	"doorstep/internal/servers/postgrestest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
-	"doorstep/sessions/postgres/postgrestest"
 )
 
 // houseTables are the house's table as it may be found: the columns that the

@@ -8,9 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"doorstep/internal/servers/postgrestest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
-	"doorstep/sessions/postgres/postgrestest"
 )
 
 // callTimeout is short here, so that a test of silence is; slack is what a

@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
+	"doorstep/internal/servers/postgrestest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
-	"doorstep/sessions/postgres/postgrestest"
 	"doorstep/sessions/repotest"
 )
 

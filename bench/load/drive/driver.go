@@ -13,7 +13,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"doorstep/scripts/spawn/child"
+	"doorstep/internal/servers/process"
 )
 
 // Driver is the generators that play one plan.
@@ -37,7 +37,7 @@ type Result struct {
 }
 
 type generator struct {
-	process *child.Process
+	process *process.Process
 	stdin   *gob.Encoder
 	setup   int64
 	said    chan message
@@ -81,7 +81,7 @@ func newGenerator(plan Plan) (*generator, error) {
 		return nil, fmt.Errorf("drive: %w", err)
 	}
 	g := &generator{stdin: gob.NewEncoder(stdin), said: make(chan message, 256)}
-	if g.process, err = child.Start(cmd); err != nil {
+	if g.process, err = process.Start(cmd); err != nil {
 		return nil, fmt.Errorf("drive: %w", err)
 	}
 	go g.read(stdout)

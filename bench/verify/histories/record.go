@@ -1,0 +1,140 @@
+// Package histories plays whole days of journeys in virtual time and proves
+// from what was seen and done that the promises held: a version never goes back
+// for a reader, nothing is shown after the end, nothing of another student's
+// session, one journey a trainer, no fix over the rate, no fix unseen by those
+// who wait for it, one end for every start.
+//
+// Real are the handlers, the service, the hubs, the sweepers and the clean-up
+// of two gateways, over one live store and one repository in memory. Around
+// them, drawn by a seed: phones on bad networks that retry, repeat, reorder and
+// have wrong clocks, gateways that are killed, stores that are slow, away, do
+// the work and lose the answer, do it late, or forget everything, and a store's
+// clock that steps. The checker knows none of the product's code; check_test.go
+// proves that it finds what it is there to find.
+//
+// `go test ./bench/verify/histories -args -seeds=1000` plays the seeds from 1 on, for
+// 90 s at most (`-within`); `-seed=N` plays one of them again and prints all that
+// happened. A replay is the same to the nanosecond but for two of a goroutine's
+// events that fall into one instant.
+package histories
+
+import (
+	"fmt"
+	"time"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// Verb is what a call asked for.
+type Verb string
+
+// The verbs.
+const (
+	Start   Verb = "start"
+	Update  Verb = "update"
+	Live    Verb = "live"
+	Arrived Verb = "arrived"
+	Stop    Verb = "stop"
+	Verify  Verb = "verify"
+)
+
+// Call is one request as a gateway handled it. All instants of this package are
+// on the one true clock, which none of the parts can read.
+type Call struct {
+	From, To time.Time
+	Gateway  int
+	Caller   sessions.Caller
+	Verb     Verb
+	Session  sessions.ID
+	Fix      geo.Point     // Update
+	Seen     int64         // Live: the version of the If-None-Match, 0 for none
+	Wait     time.Duration // Live
+	Faulted  bool          // a store failed or stalled it
+
+	Status   int
+	Code     sessions.Code
+	Version  int64     // of an ETag or a receipt; 0: none was given
+	Location geo.Point // Live: as shown
+	Active   bool      // Live
+	Degraded bool      // Live
+	Stored   bool      // Update: 201 and neither ignored nor stale
+}
+
+// String is the call on a line of a history.
+func (c Call) String() string {
+	return fmt.Sprintf("%s … %s  gateway %d  %s %s %s of %.8s %s seen=%d wait=%s → %d %s version=%d at=%s active=%t degraded=%t faulted=%t",
+		clock(c.From), clock(c.To), c.Gateway, c.Caller.Role, short(c.Caller.ID), c.Verb, c.Session, place(c.Fix), c.Seen, c.Wait,
+		c.Status, c.Code, c.Version, place(c.Location), c.Active, c.Degraded, c.Faulted)
+}
+
+// Kind is what changed in the live store.
+type Kind string
+
+// The kinds of changes.
+const (
+	Opened  Kind = "opened"
+	Judged  Kind = "judged" // a fix that counted against the rate, stored or not
+	Ended   Kind = "ended"
+	Lost    Kind = "lost everything"
+	Stepped Kind = "clock stepped"
+)
+
+// Change is one effect in the live store, as its wrapper saw it.
+type Change struct {
+	At      time.Time
+	Kind    Kind
+	Ref     sessions.Ref
+	Journey time.Time // Opened, Ended: its start
+	Fix     geo.Point // Judged
+	Verdict sessions.Verdict
+	StoreMS int64 // the store's clock
+	Version int64 // after it
+}
+
+// String is the change on a line of a history.
+func (c Change) String() string {
+	return fmt.Sprintf("%s                live store %s %.8s journey=%s %s %s store_ms=%d version=%d",
+		clock(c.At), c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.Version)
+}
+
+// Commit is an event in the order of the outbox, with when it was committed.
+type Commit struct {
+	At    time.Time
+	Event sessions.Event
+}
+
+// String is the commit on a line of a history.
+func (c Commit) String() string {
+	return fmt.Sprintf("%s                outbox %s of %.8s journey=%s %s%s", clock(c.At), c.Event.Type, c.Event.SessionID,
+		clock(c.Event.JourneyStartedAt), c.Event.Reason, c.Event.Verdict)
+}
+
+// Window is a stretch of time.
+type Window struct{ From, To time.Time }
+
+// Record is all that is known of one history.
+type Record struct {
+	Seed     uint64
+	Sessions map[sessions.ID]sessions.Meta
+	Calls    []Call
+	Changes  []Change // in order
+	Commits  []Commit // in order
+	Outages  []Window // of either store
+}
+
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("15:04:05.000000")
+}
+
+func short(id sessions.ID) string { return fmt.Sprintf("%.8s", id) }
+
+func place(p geo.Point) string {
+	if !p.Valid() {
+		return "nowhere"
+	}
+	return fmt.Sprintf("%.7f,%.7f", p.Lat(), p.Lng())
+}

@@ -1,0 +1,256 @@
+package histories
+
+import (
+	"context"
+	"hash/fnv"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"doorstep/gateway/consumers"
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// The size of a day: so small that a thousand of them fit in CI.
+const (
+	trainers = 3
+	visits   = 2 // a trainer
+)
+
+// world is one day of the house: its parts, its people, and what goes wrong.
+type world struct {
+	seed    uint64
+	dawn    time.Time
+	record  *recorder
+	live    *liveStore
+	repo    *repository
+	gateway [2]*gateway
+	visits  []*visit
+	people  sync.WaitGroup
+	late    sync.WaitGroup // work, requests and events that are still under way
+	deaf    bool           // the clean-up hears of nothing: a mutant
+}
+
+// visit is a session of the day.
+type visit struct {
+	id               sessions.ID
+	trainer, student sessions.Caller
+	home             geo.Point
+	at               time.Time
+}
+
+// edit changes a world before its day begins: a mutant of the product, say.
+type edit func(*world)
+
+// play plays the day of a seed and returns what was recorded.
+func play(t *testing.T, seed uint64, edits ...edit) (r Record) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(400*24*time.Hour - time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))) // no phone's clock is of the last century
+		w := newWorld(seed)
+		for _, f := range edits {
+			f(w)
+		}
+		r = w.play(t.Context())
+	})
+	return r
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{seed: seed, dawn: time.Now()}
+	w.record = &recorder{Record: Record{Seed: seed, Sessions: map[sessions.ID]sessions.Meta{}}}
+	draw := w.stream("faults")
+	w.live = &liveStore{record: w.record, late: &w.late, watchers: map[*storeWatcher]struct{}{}, faults: faults{often: 0.01 * draw.Float64()}}
+	w.live.fresh = func() sessions.Live { return sessions.NewMemory(sessions.LiveOptions{}, w.live.now) }
+	w.live.under = w.live.fresh()
+	w.repo = &repository{late: &w.late, faults: faults{often: 0.01 * draw.Float64()}}
+	w.repo.MemoryRepository = sessions.NewMemoryRepository(w.commit)
+	for n := range w.gateway {
+		w.gateway[n] = &gateway{world: w, n: n, draw: w.stream("gateway", n), skew: between(draw, -500*time.Millisecond, 500*time.Millisecond)}
+	}
+	return w
+}
+
+// stream is a source of chance of its own for each part of the world, so that
+// what one draws is nothing to the others.
+func (w *world) stream(name string, n ...int) *rand.Rand {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	for _, i := range n {
+		_, _ = h.Write([]byte{byte(i)})
+	}
+	return rand.New(rand.NewPCG(w.seed, h.Sum64()))
+}
+
+func between(draw *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(draw.Int64N(int64(to-from)))
+}
+
+func (w *world) play(ctx context.Context) Record {
+	w.book(ctx)
+	w.goWrong()
+	for _, g := range w.gateway {
+		g.up(ctx)
+	}
+	for n := range trainers {
+		w.people.Go(func() { w.trainer(n) })
+	}
+	for n, v := range w.visits {
+		w.people.Go(func() { w.student(n, v) })
+	}
+	w.people.Go(w.stranger)
+	w.people.Wait()
+	time.Sleep(time.Until(w.dawn.Add(24 * time.Hour)))
+	for _, g := range w.gateway {
+		g.down()
+		g.served.Wait()
+	}
+	w.late.Wait()
+	return w.record.done()
+}
+
+// book makes the day's sessions: each trainer's some hours apart.
+func (w *world) book(ctx context.Context) {
+	draw := w.stream("bookings")
+	id := func() sessions.ID {
+		var b [16]byte
+		for i := range b {
+			b[i] = byte(draw.UintN(256))
+		}
+		return sessions.ID(uuid.UUID(b).String())
+	}
+	for n := range trainers {
+		trainer := sessions.Caller{ID: id(), Role: sessions.Trainer}
+		for m := range visits {
+			v := &visit{
+				id: id(), trainer: trainer, student: sessions.Caller{ID: id(), Role: sessions.Student},
+				home: geo.MustPoint(12.9+0.05*float64(n), 77.5+0.05*float64(m)),
+				at:   w.dawn.Add(time.Duration(8+4*m)*time.Hour + between(draw, 0, 2*time.Hour)),
+			}
+			_, _, err := w.repo.Create(ctx, sessions.Session{
+				ID: v.id, TrainerID: trainer.ID, StudentID: v.student.ID, Status: sessions.Scheduled, Home: v.home, Mode: sessions.Car,
+			})
+			if err != nil {
+				panic(err)
+			}
+			w.visits = append(w.visits, v)
+			w.record.Sessions[v.id] = sessions.Meta{TrainerID: trainer.ID, StudentID: v.student.ID}
+		}
+	}
+}
+
+// commit is what the repository calls for each event, in order and under its
+// lock: the bus, which brings each to the clean-up some time later, some twice.
+func (w *world) commit(e sessions.Event) {
+	n := w.record.commit(e)
+	if w.deaf {
+		return
+	}
+	draw := w.stream("bus", n, n>>8)
+	r := &request{draw: draw}
+	cleanUp := consumers.NewCleanUp(w.repo, w.live)
+	w.late.Go(func() {
+		for again := true; again; again = draw.IntN(5) == 0 {
+			time.Sleep(between(draw, 20*time.Millisecond, 2*time.Second))
+			for cleanUp.Handle(r.in(context.Background()), e) != nil {
+				time.Sleep(between(draw, time.Second, 5*time.Second))
+			}
+		}
+	})
+}
+
+// goWrong draws what goes wrong with the house, most of it while somebody is on
+// the way. A third of the days are calm, a sixth are terrible.
+func (w *world) goWrong() {
+	draw, losses := w.stream("trouble"), 4
+	switch draw.IntN(6) {
+	case 0, 1:
+		return
+	case 2:
+		losses, w.live.often, w.repo.often = 60, 0.15, 0.05
+	}
+	during := func() time.Time {
+		return w.visits[draw.IntN(len(w.visits))].at.Add(between(draw, 0, 6*time.Minute))
+	}
+	window := func(longest time.Duration) Window {
+		from := during()
+		return Window{from, from.Add(between(draw, time.Second, longest))}
+	}
+	for range draw.IntN(5) {
+		w.live.outages = append(w.live.outages, window(2*time.Minute))
+	}
+	for range draw.IntN(3) {
+		w.repo.outages = append(w.repo.outages, window(time.Minute))
+	}
+	w.record.Outages = append(append(w.record.Outages, w.live.outages...), w.repo.outages...)
+	for _, outage := range w.live.outages {
+		w.at(outage.To, func() {
+			w.live.mu.Lock()
+			defer w.live.mu.Unlock()
+			w.live.wakeAll()
+		})
+	}
+	for range draw.IntN(losses) {
+		w.at(during(), w.live.lose)
+	}
+	for range draw.IntN(4) {
+		// A store's clock that is set back by more than a hash lives, and then
+		// forgets, is more than a version can stand.
+		offset := between(draw, -time.Minute, time.Minute)
+		w.at(during(), func() { w.live.step(offset) })
+	}
+	for _, g := range w.gateway {
+		if draw.IntN(2) == 0 {
+			continue
+		}
+		w.at(during(), func() {
+			g.down()
+			time.Sleep(between(g.draw, time.Second, time.Minute))
+			g.up(context.Background())
+		})
+	}
+}
+
+func (w *world) at(t time.Time, f func()) {
+	w.people.Go(func() {
+		time.Sleep(time.Until(t))
+		f()
+	})
+}
+
+// recorder gathers a Record.
+type recorder struct {
+	mu sync.Mutex
+	Record
+}
+
+func (r *recorder) call(c Call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Calls = append(r.Calls, c)
+}
+
+func (r *recorder) change(ch Change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch.At = time.Now()
+	r.Changes = append(r.Changes, ch)
+}
+
+func (r *recorder) commit(e sessions.Event) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Commits = append(r.Commits, Commit{time.Now(), e})
+	return len(r.Commits)
+}
+
+func (r *recorder) done() Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Record
+}

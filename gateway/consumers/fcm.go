@@ -1,0 +1,334 @@
+package consumers
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	fcm "google.golang.org/api/fcm/v1"
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/option"
+
+	"doorstep/sessions"
+)
+
+// FCM is the Pusher on Firebase Cloud Messaging's HTTP v1, which carries to
+// Android, to the web and, through APNs, to iOS. Google's own client makes the
+// requests and keeps the access token: fetched once for all, refreshed before
+// it runs out. Safe for concurrent use.
+type FCM struct {
+	messages *fcm.ProjectsMessagesService
+	parent   string
+	opts     FCMOptions
+	breaker  *gobreaker.CircuitBreaker[struct{}]
+
+	mu    sync.Mutex
+	until time.Time // FCM has asked for no more before
+}
+
+// FCMOptions are the settings of FCM. Zero means default.
+type FCMOptions struct {
+	// Credentials is the JSON of a service account that may send.
+	Credentials []byte
+	// Endpoint is used instead of Google's, for tests.
+	Endpoint string
+	// Timeout is of one attempt. 10 s.
+	Timeout time.Duration
+	// Attempts is how often a push is tried on the spot, when FCM does not say
+	// when to come back or says soon. 3.
+	Attempts int
+	// Pause is how long is waited between two attempts at first, with jitter.
+	// 300 ms, doubled each time.
+	Pause time.Duration
+	// OnBreaker is told the breaker's state: closed, half-open or open.
+	OnBreaker func(state string)
+}
+
+const (
+	// quotaPause is what FCM's manual asks for after a QUOTA_EXCEEDED that does
+	// not say.
+	quotaPause = time.Minute
+	// longestPause bounds what a Retry-After can ask for.
+	longestPause = 10 * time.Minute
+	// onTheSpot is the longest wait for which a push is kept in hand.
+	onTheSpot = 2 * time.Second
+)
+
+// NewFCM makes one. It reads the credentials, and calls nobody yet.
+func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
+	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
+	opts.Attempts = cmp.Or(opts.Attempts, 3)
+	opts.Pause = cmp.Or(opts.Pause, 300*time.Millisecond)
+	if opts.OnBreaker == nil {
+		opts.OnBreaker = func(string) {}
+	}
+	project, err := projectOf(opts.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	clientOptions := []option.ClientOption{
+		option.WithAuthCredentialsJSON(option.ServiceAccount, opts.Credentials),
+		option.WithTelemetryDisabled(),
+		// With GOOGLE_SDK_GO_LOGGING_LEVEL set it would log whole requests, and
+		// a code with them.
+		option.WithLogger(slog.New(slog.DiscardHandler)),
+	}
+	if opts.Endpoint != "" {
+		clientOptions = append(clientOptions, option.WithEndpoint(opts.Endpoint))
+	}
+	service, err := fcm.NewService(ctx, clientOptions...)
+	if err != nil {
+		return nil, fmt.Errorf("fcm: %w", err)
+	}
+	f := &FCM{messages: service.Projects.Messages, parent: "projects/" + project, opts: opts}
+	f.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: "fcm", Interval: 10 * time.Second, BucketPeriod: time.Second, Timeout: 5 * time.Second, MaxRequests: 3,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests },
+		// What FCM says of one token or of one message is an answer.
+		IsSuccessful:  func(err error) bool { return !errors.Is(err, ErrUnavailable) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(_ string, _, to gobreaker.State) { opts.OnBreaker(to.String()) },
+	})
+	return f, nil
+}
+
+// projectOf is the project of a service account's file, whose key it looks at:
+// the client would only do that at the first push. No error tells of the file's
+// text, which is secret.
+func projectOf(credentials []byte) (string, error) {
+	var account struct {
+		ProjectID  string `json:"project_id"`
+		PrivateKey string `json:"private_key"`
+	}
+	if err := json.Unmarshal(credentials, &account); err != nil {
+		return "", errors.New("fcm: the credentials are not a JSON object")
+	}
+	if account.ProjectID == "" {
+		return "", errors.New("fcm: the credentials name no project_id")
+	}
+	block, _ := pem.Decode([]byte(account.PrivateKey))
+	if block == nil {
+		return "", errors.New("fcm: the credentials' private_key is not PEM")
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		return "", errors.New("fcm: the credentials' private_key is not a PKCS #8 key")
+	}
+	return account.ProjectID, nil
+}
+
+// Push keeps the contract of Pusher.
+func (f *FCM) Push(ctx context.Context, to sessions.PushToken, p Push) error {
+	message := &fcm.SendMessageRequest{Message: messageOf(to, p, time.Now())}
+	pause := f.opts.Pause
+	for attempt := 1; ; attempt++ {
+		wait, err := f.attempt(ctx, message)
+		wait = max(wait, pause/2+rand.N(pause)) //nolint:gosec // jitter
+		if !errors.Is(err, ErrUnavailable) || attempt == f.opts.Attempts || wait > onTheSpot || f.open() {
+			return err
+		}
+		pause *= 2
+		if !sleep(ctx, wait) {
+			return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+		}
+	}
+}
+
+func (f *FCM) open() bool { return f.breaker.State() == gobreaker.StateOpen }
+
+// attempt sends once, unless FCM has asked to be left alone, and says how long
+// to wait before the next one.
+func (f *FCM) attempt(ctx context.Context, message *fcm.SendMessageRequest) (wait time.Duration, err error) {
+	if wait := f.paused(); wait > 0 {
+		return wait, fmt.Errorf("%w: asked to wait %s more", ErrUnavailable, wait.Round(time.Second))
+	}
+	_, err = f.breaker.Execute(func() (struct{}, error) {
+		wait, err = f.send(ctx, message)
+		return struct{}{}, err
+	})
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return wait, err
+}
+
+func (f *FCM) send(ctx context.Context, message *fcm.SendMessageRequest) (time.Duration, error) {
+	call, cancel := context.WithTimeout(ctx, f.opts.Timeout)
+	defer cancel()
+	_, err := f.messages.Send(f.parent, message).Context(call).Do()
+	var said *googleapi.Error
+	switch {
+	case err == nil:
+		return 0, nil
+	case ctx.Err() != nil:
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	case !errors.As(err, &said):
+		return 0, f.unreached(err)
+	}
+	return f.answered(said)
+}
+
+// unreached is an error of the network or of the token's exchange. Their texts
+// may hold a URL and what a token server says, but neither token nor message.
+func (f *FCM) unreached(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// answered is what FCM's answer means. Its own codes are in
+// https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode. Nothing of
+// its message is passed on, which may name the token.
+func (f *FCM) answered(said *googleapi.Error) (time.Duration, error) {
+	code := codeOf(said)
+	short := fmt.Errorf("fcm answered %d %s", said.Code, code)
+	switch {
+	case code == "UNREGISTERED": // a bare 404 is a wrong project or address, and no device's fault
+		return 0, fmt.Errorf("%w: %w", ErrNotRegistered, short)
+	case code == "INVALID_ARGUMENT" && blamesToken(said):
+		return 0, fmt.Errorf("%w: %w", ErrNotRegistered, short)
+	case said.Code == http.StatusTooManyRequests:
+		wait := cmp.Or(retryAfter(said.Header), quotaPause)
+		f.pause(wait)
+		return wait, fmt.Errorf("%w: %w", ErrUnavailable, short)
+	case said.Code >= http.StatusInternalServerError:
+		wait := retryAfter(said.Header)
+		f.pause(wait)
+		return wait, fmt.Errorf("%w: %w", ErrUnavailable, short)
+	case said.Code == http.StatusUnauthorized && code != "THIRD_PARTY_AUTH_ERROR":
+		// A token that was taken back before its time; the next is fetched.
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, short)
+	case code == "SENDER_ID_MISMATCH", code == "THIRD_PARTY_AUTH_ERROR":
+		return 0, fmt.Errorf("%w: %w", ErrNotOurs, short)
+	default:
+		// A message that FCM cannot read, a key that may
+		// not send: no device's fault, and nothing that time mends.
+		return 0, short
+	}
+}
+
+func (f *FCM) paused() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Until(f.until)
+}
+
+func (f *FCM) pause(wait time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if until := time.Now().Add(min(wait, longestPause)); until.After(f.until) {
+		f.until = until
+	}
+}
+
+// retryAfter is the header in either of its forms (RFC 9110, section 10.2.3),
+// 0 without one.
+func retryAfter(h http.Header) time.Duration {
+	text := h.Get("Retry-After")
+	if n, err := strconv.ParseUint(text, 10, 20); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
+
+// refusal is the body of FCM's refusals.
+type refusal struct {
+	Error struct {
+		Status  string `json:"status"`
+		Message string `json:"message"`
+		Details []struct {
+			ErrorCode       string `json:"errorCode"`
+			FieldViolations []struct {
+				Field string `json:"field"`
+			} `json:"fieldViolations"`
+		} `json:"details"`
+	} `json:"error"`
+}
+
+func refusalOf(said *googleapi.Error) (r refusal) {
+	_ = json.Unmarshal([]byte(said.Body), &r) // what is not JSON has no code
+	return r
+}
+
+// codeOf is FCM's own code where it gives one, else the status's.
+func codeOf(said *googleapi.Error) string {
+	r := refusalOf(said)
+	for _, d := range r.Error.Details {
+		if d.ErrorCode != "" {
+			return known(d.ErrorCode)
+		}
+	}
+	return known(r.Error.Status)
+}
+
+// known keeps a code to what one looks like: it goes to logs.
+func known(code string) string {
+	if len(code) > 40 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
+		return "UNKNOWN"
+	}
+	return code
+}
+
+// blamesToken tells a token that is none from a message that is none: for the
+// second no device may be forgotten, or one mistake of ours would forget all.
+func blamesToken(said *googleapi.Error) bool {
+	r := refusalOf(said)
+	for _, d := range r.Error.Details {
+		for _, v := range d.FieldViolations {
+			return v.Field == "message.token"
+		}
+	}
+	return strings.Contains(strings.ToLower(r.Error.Message), "registration token")
+}
+
+// messageOf is the push in the words of all three platforms. They all show it
+// in the place of an earlier one with the same key, and drop it once it is of
+// no use.
+func messageOf(to sessions.PushToken, p Push, now time.Time) *fcm.Message {
+	key, ttl := p.collapseKey(), max(0, int64(p.ExpiresAt.Sub(now)/time.Second))
+	topic := sha256.Sum256([]byte(key)) // a web push topic is at most 32 characters
+	return &fcm.Message{
+		Token:        to.Token,
+		Notification: &fcm.Notification{Title: p.Title, Body: p.Body},
+		Data:         map[string]string{"kind": string(p.Kind), "sessionId": string(p.SessionID), "eventId": string(p.EventID)},
+		Android: &fcm.AndroidConfig{
+			CollapseKey: key, Priority: "HIGH", Ttl: strconv.FormatInt(ttl, 10) + "s",
+			Notification: &fcm.AndroidNotification{Tag: key},
+		},
+		Apns: &fcm.ApnsConfig{
+			Headers: map[string]string{
+				"apns-collapse-id": key, "apns-priority": "10", "apns-expiration": strconv.FormatInt(p.ExpiresAt.Unix(), 10),
+			},
+			Payload: googleapi.RawMessage(`{"aps":{"sound":"default","thread-id":"` + string(p.SessionID) + `"}}`),
+		},
+		Webpush: &fcm.WebpushConfig{
+			Headers: map[string]string{
+				"TTL": strconv.FormatInt(ttl, 10), "Urgency": "high", "Topic": base64.RawURLEncoding.EncodeToString(topic[:16]),
+			},
+			Notification: googleapi.RawMessage(`{"tag":"` + key + `"}`),
+		},
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,274 @@
+package consumers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"doorstep/sessions"
+)
+
+// Kind is what a push is about.
+type Kind string
+
+// The kinds; texts.txt has the words.
+const (
+	Started   Kind = "started"
+	Arrived   Kind = "arrived"
+	Cancelled Kind = "cancelled"
+	TimedOut  Kind = "timeout"
+)
+
+// Push is one notification, in the device's language. Its body may hold the
+// code: it is for the device and for nobody's log.
+type Push struct {
+	Kind      Kind
+	EventID   sessions.ID
+	SessionID sessions.ID
+	Title     string
+	Body      string
+	// ExpiresAt is when it is of no use any more.
+	ExpiresAt time.Time
+}
+
+// collapseKey is the same for a repeat, which on the device then takes the
+// place of the first. At most 64 bytes, which is what APNs takes.
+func (p Push) collapseKey() string { return string(p.SessionID) + "." + string(p.Kind) }
+
+// Pusher is the way to a device. Errors: ErrNotRegistered, ErrUnavailable, and
+// what is a fault of ours.
+type Pusher interface {
+	Push(ctx context.Context, to sessions.PushToken, p Push) error
+}
+
+// ErrNotRegistered is a token that no device answers to any more.
+var ErrNotRegistered = errors.New("push token is not registered")
+
+// ErrNotOurs is a device that this sender cannot reach, whenever it tries: it is
+// registered with another, or its platform's key is missing.
+var ErrNotOurs = errors.New("push token belongs to another sender")
+
+// Notify tells the student how the journey goes. It pushes once an event and
+// device: what keeps the repeats off is Once, and where that cannot know (a
+// crash between the push and its mark), the device shows the second in the
+// first one's place.
+//
+// What it tells must still be so: an event of a journey that is no longer the
+// session's last, or is no longer as the event says, is passed over. So nobody
+// is told after an outage that a trainer set off an hour ago.
+type Notify struct {
+	repo Devices
+	once Once
+	push Pusher
+	opts NotifyOptions
+}
+
+// Devices is the part of the repository that Notify reads.
+type Devices interface {
+	Sessions
+	PushTokensOf(ctx context.Context, userID sessions.ID) ([]sessions.PushToken, error)
+	DeletePushToken(ctx context.Context, userID sessions.ID, token string) error
+}
+
+// Once calls do unless it has succeeded for this consumer and id already:
+// outbox.Once.
+type Once interface {
+	Once(ctx context.Context, consumer string, id sessions.ID, do func(context.Context) error) error
+}
+
+// NotifyOptions are the settings of Notify. Zero means default.
+type NotifyOptions struct {
+	Now func() time.Time // the wall clock
+	Log *slog.Logger     // discarded by default
+	// Unregistered also pushes to a student without a device, to one without
+	// a token: for a Pusher that only shows.
+	Unregistered bool
+	Metrics      PushMetrics
+}
+
+// PushMetrics is told what became of each push; both labels are from closed
+// lists.
+type PushMetrics interface {
+	Pushed(kind, outcome string)
+}
+
+// The outcomes.
+const (
+	outcomeSent         = "sent"
+	outcomeNoDevice     = "no_device"
+	outcomeLate         = "late"
+	outcomeUnregistered = "unregistered"
+	outcomeUnavailable  = "unavailable"
+	outcomeFailed       = "failed"
+)
+
+// PushKinds is one of the two closed lists of NotifyOptions.Metrics.
+func PushKinds() []string {
+	return []string{string(Started), string(Arrived), string(Cancelled), string(TimedOut)}
+}
+
+// PushOutcomes is the other of the two.
+func PushOutcomes() []string {
+	return []string{outcomeSent, outcomeNoDevice, outcomeLate, outcomeUnregistered, outcomeUnavailable, outcomeFailed}
+}
+
+// NotifyConsumer is Notify's name with Once.
+const NotifyConsumer = "notify"
+
+// NewNotify makes one.
+func NewNotify(repo Devices, once Once, push Pusher, opts NotifyOptions) *Notify {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = noPushMetrics{}
+	}
+	return &Notify{repo: repo, once: once, push: push, opts: opts}
+}
+
+// Handle pushes what the event says to all of the student's devices, those of
+// one event at the same time. An error means that some have yet to be reached.
+func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
+	kind := kindOf(e)
+	if kind == "" {
+		return nil
+	}
+	session, err := n.repo.Session(ctx, e.SessionID)
+	switch {
+	case sessions.CodeOf(err) == sessions.SessionNotFound, err == nil && !n.stillSo(session, e, kind):
+		n.opts.Metrics.Pushed(string(kind), outcomeLate)
+		return nil
+	case err != nil:
+		return err
+	}
+	devices, err := n.repo.PushTokensOf(ctx, session.StudentID)
+	if err != nil {
+		return err
+	}
+	if len(devices) == 0 && n.opts.Unregistered {
+		devices = []sessions.PushToken{{UserID: session.StudentID}}
+	}
+	if len(devices) == 0 {
+		n.opts.Metrics.Pushed(string(kind), outcomeNoDevice)
+	}
+	return n.toAll(ctx, devices, e, kind, session)
+}
+
+func kindOf(e sessions.Event) Kind {
+	switch e.Type {
+	case sessions.JourneyStarted:
+		return Started
+	case sessions.JourneyEnded:
+		switch e.Reason {
+		case sessions.EndArrived:
+			return Arrived
+		case sessions.EndCancelled:
+			return Cancelled
+		case sessions.EndTimeout:
+			return TimedOut
+		}
+	}
+	return ""
+}
+
+// stillSo reports whether the session's last journey is the event's, and is as
+// the event says. Of an arrival the code must still be of use.
+func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
+	switch {
+	case !s.JourneyStartedAt.Equal(e.JourneyStartedAt):
+		return false
+	case kind == Started:
+		return s.JourneyActive()
+	case kind == Arrived:
+		return s.Status == sessions.PendingVerification && s.OTP != "" && n.opts.Now().Before(s.OTPExpiresAt)
+	default:
+		return s.JourneyEndReason == e.Reason
+	}
+}
+
+// pushFor is how long a push other than the code's is of use.
+const pushFor = 15 * time.Minute
+
+func (n *Notify) toAll(ctx context.Context, devices []sessions.PushToken, e sessions.Event, kind Kind, s sessions.Session) error {
+	errs := make([]error, len(devices))
+	var all sync.WaitGroup
+	for i, device := range devices {
+		p := Push{Kind: kind, EventID: e.ID, SessionID: e.SessionID, ExpiresAt: n.opts.Now().Add(pushFor)}
+		otp := ""
+		if kind == Arrived {
+			otp, p.ExpiresAt = s.OTP, s.OTPExpiresAt
+		}
+		p.Title, p.Body = write(kind, device.Language, otp)
+		all.Go(func() {
+			errs[i] = n.once.Once(ctx, NotifyConsumer, deviceEvent(e.ID, device.Token), func(ctx context.Context) error {
+				return n.toOne(ctx, device, p)
+			})
+		})
+	}
+	all.Wait()
+	return worst(errs)
+}
+
+// deviceSpace is the namespace of the ids below; drawn once, at random.
+var deviceSpace = uuid.MustParse("b9a54f0c-7a43-4b1e-8d55-9d1c6a1be4a7")
+
+// deviceEvent is an id for an event on its way to one device.
+func deviceEvent(event sessions.ID, token string) sessions.ID {
+	return sessions.ID(uuid.NewSHA1(deviceSpace, []byte(string(event)+" "+token)).String())
+}
+
+func (n *Notify) toOne(ctx context.Context, to sessions.PushToken, p Push) error {
+	err := n.push.Push(ctx, to, p)
+	outcome := outcomeSent
+	switch {
+	case errors.Is(err, ErrNotRegistered):
+		outcome = outcomeUnregistered
+		err = n.repo.DeletePushToken(ctx, to.UserID, to.Token)
+	case errors.Is(err, ErrUnavailable):
+		outcome = outcomeUnavailable
+	case errors.Is(err, ErrNotOurs):
+		// Told to operations and not tried again: the student's other devices,
+		// and the code that comes next, must not wait for this one.
+		outcome = outcomeFailed
+		n.opts.Log.ErrorContext(ctx, "push cannot reach a device",
+			slog.String("platform", string(to.Platform)), slog.Any("error", err))
+		err = nil
+	case err != nil:
+		outcome = outcomeFailed
+		n.opts.Log.ErrorContext(ctx, "push failed", slog.String("kind", string(p.Kind)),
+			slog.String("session_id", string(p.SessionID)), slog.String("platform", string(to.Platform)), slog.Any("error", err))
+	}
+	n.opts.Metrics.Pushed(string(p.Kind), outcome)
+	return err
+}
+
+// worst is one error for all: one that is the event's own before one that only
+// asks to come again.
+func worst(errs []error) error {
+	var down error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case Down(err):
+			down = err
+		default:
+			return fmt.Errorf("push: %w", err)
+		}
+	}
+	if down != nil {
+		return fmt.Errorf("push: %w", down)
+	}
+	return nil
+}
+
+type noPushMetrics struct{}
+
+func (noPushMetrics) Pushed(string, string) {}

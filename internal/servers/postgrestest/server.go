@@ -1,0 +1,241 @@
+package postgrestest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"doorstep/internal/servers/process"
+)
+
+const (
+	dirPrefix  = "doorstep-pg-"
+	socketFile = ".s.PGSQL.5432" // PostgreSQL's own name; without TCP the port is only a name
+	// maxSocketPath is what a unix socket's address holds on every system.
+	maxSocketPath = 103
+	readyIn       = 30 * time.Second // fifty times what an idle machine needs
+	stopWait      = 5 * time.Second
+)
+
+// settings are the defaults of every server; a caller's come after them and win.
+var settings = []string{
+	"listen_addresses=", "max_connections=200", "shared_buffers=32MB", "timezone=UTC",
+	"fsync=off", "full_page_writes=off", // but a commit is in the kernel before it is answered: Kill loses none
+	// In the data folder, so that a kill -9 leaves nothing in /dev/shm.
+	"dynamic_shared_memory_type=mmap",
+}
+
+// Server is a PostgreSQL of one's own. Safe for concurrent use.
+type Server struct {
+	in       installation
+	dir      *process.Dir
+	settings []string
+	port     string // of the setting, which names the socket, too; empty: PostgreSQL's own
+
+	mu      sync.Mutex
+	process *process.Process
+	closed  bool
+}
+
+// start makes a cluster in a fresh folder and a server on it.
+func start(ctx context.Context, in installation, with ...string) (*Server, error) {
+	dir, err := process.NewDir(tempDir(), dirPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("postgrestest: %w", err)
+	}
+	s := &Server{in: in, dir: dir, settings: append(append([]string{}, settings...), with...)}
+	for _, setting := range with {
+		if port, ok := strings.CutPrefix(setting, "port="); ok {
+			s.port = port
+		}
+	}
+	err = s.initialize()
+	if err == nil {
+		err = s.launch(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("postgrestest: %w", err), dir.Remove())
+	}
+	return s, nil
+}
+
+// DSN is the address of the server's first database, as a URL.
+func (s *Server) DSN() string { return s.dsn("postgres") }
+
+// Stop ends the server in its own way (a fast shutdown: transactions are
+// rolled back, connections closed) and waits. What it holds stays for Restart.
+func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
+
+// Kill ends the server and all its processes at once with SIGKILL, as a crash
+// would. What was committed is there after Restart.
+func (s *Server) Kill() error { return s.end(syscall.SIGKILL) }
+
+// Pause stops all of the server's processes where they stand (SIGSTOP):
+// connections stay open, new ones are accepted by the kernel, nothing answers.
+func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
+
+// Restart starts the server again at the same address, after Stop or Kill or
+// while it runs, and returns once it answers.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("postgrestest: restart of a closed server")
+	}
+	return s.launch(ctx)
+}
+
+// close ends the server for good and removes its folder. Idempotent.
+func (s *Server) close() error {
+	// An immediate shutdown: it gives back what the kernel holds for the server
+	// (SIGKILL would leave a shared memory segment), and does not wait.
+	err := s.end(syscall.SIGQUIT)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return errors.Join(err, s.dir.Remove())
+}
+
+func (s *Server) initialize() error {
+	// Others may pass through, the owner and root's clients among them.
+	if err := os.Chmod(s.dir.Path(), 0o711); err != nil {
+		return err
+	}
+	if path := filepath.Join(s.socketDir(), socketFile); len(path) > maxSocketPath {
+		return fmt.Errorf("socket path of %d bytes is over %d: %s", len(path), maxSocketPath, path)
+	}
+	if err := errors.Join(s.in.folder(s.dataDir(), 0o700), s.in.folder(s.socketDir(), 0o755)); err != nil {
+		return err
+	}
+	log, err := os.Create(s.logPath())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := s.in.command(s.dataDir(), "initdb", "--pgdata="+s.dataDir(), "--username=postgres", "--auth=trust",
+		"--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync")
+	cmd.Stdout, cmd.Stderr = log, log
+	process, err := process.Start(cmd)
+	if err != nil {
+		return fmt.Errorf("initdb: %w", err)
+	}
+	if err := process.Err(); err != nil {
+		return fmt.Errorf("initdb: %w; its log ends: %s", err, s.logTail())
+	}
+	return nil
+}
+
+// launch starts the server and waits until it answers. Callers hold s.mu, or
+// are alone.
+func (s *Server) launch(ctx context.Context) error {
+	log, err := os.Create(s.logPath())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	args := []string{"-D", s.dataDir(), "-k", s.socketDir()}
+	for _, setting := range s.settings {
+		args = append(args, "-c", setting)
+	}
+	cmd := s.in.command(s.dataDir(), "postgres", args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if s.process, err = process.Start(cmd); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyIn)
+	defer cancel()
+	if err := s.awaitAnswer(ctx); err != nil {
+		return errors.Join(fmt.Errorf("%w; its log ends: %s", err, s.logTail()), s.process.Kill())
+	}
+	return nil
+}
+
+func (s *Server) awaitAnswer(ctx context.Context) error {
+	every := time.NewTicker(10 * time.Millisecond)
+	defer every.Stop()
+	for {
+		err := s.execute(ctx, "SELECT 1")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.process.Done():
+			return fmt.Errorf("ended at once: %v", s.process.Err()) //nolint:errorlint // an exit code is text to the caller, nothing to match
+		case <-ctx.Done():
+			return fmt.Errorf("not answering (%v): %w", err, ctx.Err()) //nolint:errorlint // the last try's error is text; the context's is the cause
+		case <-every.C:
+		}
+	}
+}
+
+// end signals the server and waits until it is gone; after 5 s it is killed.
+func (s *Server) end(how syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if how == syscall.SIGKILL {
+		return s.killAll()
+	}
+	// A paused server hears nothing else before this.
+	if err := errors.Join(s.signalAll(syscall.SIGCONT), ignoreGone(s.process.OS().Signal(how))); err != nil {
+		return err
+	}
+	select {
+	case <-s.process.Done():
+		return nil
+	case <-time.After(stopWait):
+		return s.killAll()
+	}
+}
+
+func (s *Server) signal(signal syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.signalAll(signal)
+}
+
+// execute runs one statement on a connection of its own.
+func (s *Server) execute(ctx context.Context, statement string) error {
+	conn, err := pgx.Connect(ctx, s.DSN())
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, statement)
+	return errors.Join(err, conn.Close(ctx))
+}
+
+func (s *Server) dsn(database string) string {
+	query := url.Values{"host": {s.socketDir()}, "sslmode": {"disable"}}
+	if s.port != "" {
+		query.Set("port", s.port)
+	}
+	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/" + database, RawQuery: query.Encode()}
+	return u.String()
+}
+
+func (s *Server) dataDir() string   { return filepath.Join(s.dir.Path(), "data") }
+func (s *Server) socketDir() string { return filepath.Join(s.dir.Path(), "s") }
+func (s *Server) logPath() string   { return filepath.Join(s.dir.Path(), "log") }
+
+// logTail is the last 600 bytes of what the server printed.
+func (s *Server) logTail() string {
+	text, err := os.ReadFile(s.logPath())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-600):])
+}
