@@ -3,7 +3,8 @@
 # H3 is a C library, so the build needs a C compiler (this image has one) and the runtime a C library: the same Debian's.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
-ENV GOCACHE=/cache/build GOMODCACHE=/cache/modules
+# The workspace joins bench to the product; the image has only the product.
+ENV GOCACHE=/cache/build GOMODCACHE=/cache/modules GOWORK=off
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/cache go mod download
 COPY . .

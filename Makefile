@@ -1,7 +1,8 @@
 # What one does with this repository. `make` alone says it all again.
 
 GO      ?= go
-PKG     ?= ./...
+# bench is a module of its own (go.work joins the two), so that the product names nothing that only bench needs.
+PKG     ?= ./... ./bench/...
 ARGS    ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 

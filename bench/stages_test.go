@@ -18,11 +18,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
-	"doorstep/bench/budget"
 	"doorstep/gateway/api"
 	"doorstep/gateway/auth"
 	"doorstep/gateway/hub"
 	"doorstep/geo"
+	"doorstep/internal/budget"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/metrics"
 	"doorstep/scripts"

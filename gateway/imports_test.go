@@ -60,6 +60,8 @@ var mayImport = map[string][]string{
 	"internal/servers/valkeytest":   {"internal/servers/valkeyserver"},
 	"internal/servers/postgrestest": {"internal/servers/process"},
 	"internal/servers/awstest":      {},
+
+	"internal/budget": {}, // a test kit: what a stage of a request may cost
 	// Test support: packages named *test.
 	"sessions/livetest":          {"sessions", "geo"},
 	"sessions/repotest":          {"sessions", "geo"},

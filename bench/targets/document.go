@@ -63,7 +63,6 @@ func (p picture) name() string { return p.run + "-" + p.file }
 var pictures = []picture{
 	{"peers", "rates.svg", "accepted updates a second: Doorstep, its peers and the floors"},
 	{"peers", "costs.svg", "CPU of server and Valkey for an accepted update"},
-	{"peers", "eyes.svg", "from a fix to the student's eye, at the same pace"},
 	{"pace", "pace-latency.svg", "10,000 journeys and students: latencies"},
 	{"pace", "pace-seconds.svg", "10,000 journeys and students, second by second"},
 	{"held", "held-latency.svg", "the most journeys that were tried: latencies"},

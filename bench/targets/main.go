@@ -63,7 +63,7 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	if len(chosen) == 0 {
 		return errors.New("no run has such a name")
 	}
-	root, err := said(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}")
+	root, err := said(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", "doorstep")
 	if err != nil {
 		return err
 	}

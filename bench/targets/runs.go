@@ -41,7 +41,7 @@ var runs = []run{
 	{
 		name: "benchmarks", program: "go", bound: 8 * time.Minute,
 		how:   "every Go benchmark but the next two; those of the stages of a request fail over their budgets of time and allocations",
-		args:  []string{"test", "-run", "^$", "-bench", ".", "-skip", "^BenchmarkUpdate_", "-benchmem", "-benchtime", "500ms", "-timeout", "8m", "./..."},
+		args:  []string{"test", "-run", "^$", "-bench", ".", "-skip", "^BenchmarkUpdate_", "-benchmem", "-benchtime", "500ms", "-timeout", "8m", "./...", "./bench/..."},
 		short: []string{"-bench", "^BenchmarkStages_JSON$"},
 	},
 	{
@@ -114,9 +114,8 @@ var runs = []run{
 	},
 	{
 		name: "peers", program: "peers", bound: 15 * time.Minute,
-		how: "Doorstep and its peers, three floods of 8 s each in turns, each after 8 s, when the starts cost nothing any more, a fresh Valkey a turn; then each once at the same pace",
-		// No student of a short run would live to see a paced fix.
-		short: []string{"-rounds", "1", "-journeys", "20", "-conns", "4", "-duration", "300ms", "-paced-for", "0", "-database=false"},
+		how:   "Doorstep and its peers, three floods of 8 s each in turns, each after 8 s, when the starts cost nothing any more, a fresh Valkey a turn",
+		short: []string{"-rounds", "1", "-journeys", "20", "-conns", "4", "-duration", "300ms", "-database=false"},
 	},
 }
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/cloudwego/hertz/pkg/app"
 
-	"doorstep/bench/budget"
 	"doorstep/geo"
+	"doorstep/internal/budget"
 	"doorstep/sessions"
 )
 
