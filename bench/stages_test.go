@@ -22,7 +22,7 @@ import (
 	"doorstep/gateway/auth"
 	"doorstep/gateway/hub"
 	"doorstep/geo"
-	"doorstep/internal/budget"
+	"doorstep/internal/budgettest"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/metrics"
 	"doorstep/scripts"
@@ -73,19 +73,19 @@ func BenchmarkStages(b *testing.B) {
 	h := newHandlers(b, "")
 	cold := newTokens(b)
 	a, z := geo.MustPoint(52.0907, 5.1214), geo.MustPoint(52.1012345, 5.1012345)
-	budget.Bench(b, decodeOnce,
+	budgettest.Bench(b, decodeOnce,
 		// A new token, or one a minute old: the signature, and two JSON objects.
-		budget.Stage{Name: "token/cold", Units: 6, Allocs: 60, Run: cold.verifyExpired},
+		budgettest.Stage{Name: "token/cold", Units: 6, Allocs: 60, Run: cold.verifyExpired},
 		// What all other requests pay: a hash of the token and a look into the cache.
-		budget.Stage{Name: "token/hit", Units: 0.35, Allocs: 0, Run: h.verify},
+		budgettest.Stage{Name: "token/hit", Units: 0.35, Allocs: 0, Run: h.verify},
 		// H3 is a C library: the call there is most of it.
-		budget.Stage{Name: "cell", Units: 0.5, Allocs: 3, Run: func() { geo.CellOf(z) }},
-		budget.Stage{Name: "distance", Units: 0.06, Allocs: 0, Run: func() { geo.DistanceM(a, z) }},
-		budget.Stage{Name: "judge", Units: 0.2, Allocs: 0, Run: judge()},
+		budgettest.Stage{Name: "cell", Units: 0.5, Allocs: 3, Run: func() { geo.CellOf(z) }},
+		budgettest.Stage{Name: "distance", Units: 0.06, Allocs: 0, Run: func() { geo.DistanceM(a, z) }},
+		budgettest.Stage{Name: "judge", Units: 0.2, Allocs: 0, Run: judge()},
 		// From the request that Hertz has read to the answer that it will write.
-		budget.Stage{Name: "handler/update", Units: 5.5, Allocs: 42, Run: h.update},
-		budget.Stage{Name: "handler/live", Units: 4, Allocs: 32, Run: h.live},
-		budget.Stage{Name: "handler/refusal", Units: 5, Allocs: 42, Run: h.tooSoon},
+		budgettest.Stage{Name: "handler/update", Units: 5.5, Allocs: 42, Run: h.update},
+		budgettest.Stage{Name: "handler/live", Units: 4, Allocs: 32, Run: h.live},
+		budgettest.Stage{Name: "handler/refusal", Units: 5, Allocs: 42, Run: h.tooSoon},
 	)
 }
 
@@ -102,13 +102,13 @@ func judge() func() {
 func BenchmarkStages_Valkey(b *testing.B) {
 	url := valkeytest.Private(b, "valkey").URL()
 	h, hset := newHandlers(b, url), roundTrip(b, url)
-	budget.Bench(b, hset,
+	budgettest.Bench(b, hset,
 		// One round trip each, so the trip is most of it: of an update's script
 		// the store itself has six HSETs of work (BenchmarkUpdate_server).
-		budget.Stage{Name: "script/update", Units: 4, Allocs: 30, Run: h.publish},
-		budget.Stage{Name: "script/latest", Units: 3, Allocs: 36, Run: h.latest},
-		budget.Stage{Name: "handler/update", Units: 4.5, Allocs: 64, Run: h.update},
-		budget.Stage{Name: "handler/live", Units: 5, Allocs: 70, Run: h.live}, // two round trips: who may see it, and what
+		budgettest.Stage{Name: "script/update", Units: 4, Allocs: 30, Run: h.publish},
+		budgettest.Stage{Name: "script/latest", Units: 3, Allocs: 36, Run: h.latest},
+		budgettest.Stage{Name: "handler/update", Units: 4.5, Allocs: 64, Run: h.update},
+		budgettest.Stage{Name: "handler/live", Units: 5, Allocs: 70, Run: h.live}, // two round trips: who may see it, and what
 	)
 }
 
@@ -130,11 +130,11 @@ func roundTrip(b *testing.B, url string) func() {
 }
 
 func BenchmarkStages_Wake(b *testing.B) {
-	budget.Bench(b, handOver(b),
+	budgettest.Bench(b, handOver(b),
 		// The publish, a switch to the waiter, its read, and its next wait.
-		budget.Stage{Name: "waiters=1", Units: 25, Allocs: 22, Run: waiters(b, 1)},
+		budgettest.Stage{Name: "waiters=1", Units: 25, Allocs: 22, Run: waiters(b, 1)},
 		// A thousand cost a thousand times one, and no more.
-		budget.Stage{Name: "waiters=1000", Units: 25 * 1000, Allocs: 22 * 1000, Run: waiters(b, 1000)},
+		budgettest.Stage{Name: "waiters=1000", Units: 25 * 1000, Allocs: 22 * 1000, Run: waiters(b, 1000)},
 	)
 }
 

@@ -61,7 +61,7 @@ var mayImport = map[string][]string{
 	"internal/servers/postgrestest": {"internal/servers/process"},
 	"internal/servers/awstest":      {},
 
-	"internal/budget": {}, // a test kit: what a stage of a request may cost
+	"internal/budgettest": {}, // a test kit: what a stage of a request may cost
 	// Test support: packages named *test.
 	"sessions/livetest":          {"sessions", "geo"},
 	"sessions/repotest":          {"sessions", "geo"},

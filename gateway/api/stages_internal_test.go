@@ -9,7 +9,7 @@ import (
 	"github.com/cloudwego/hertz/pkg/app"
 
 	"doorstep/geo"
-	"doorstep/internal/budget"
+	"doorstep/internal/budgettest"
 	"doorstep/sessions"
 )
 
@@ -37,14 +37,14 @@ func BenchmarkStages_JSON(b *testing.B) {
 			},
 		},
 	}
-	budget.Bench(b, func() { decodeOnce(b, body) },
-		budget.Stage{Name: "decode", Units: 1.1, Allocs: 16, Run: func() {
+	budgettest.Bench(b, func() { decodeOnce(b, body) },
+		budgettest.Stage{Name: "decode", Units: 1.1, Allocs: 16, Run: func() {
 			if _, _, err := decodeUpdate(c); err != nil {
 				b.Fatal(err)
 			}
 		}},
-		budget.Stage{Name: "encode/update", Units: 0.8, Allocs: 10, Run: func() { encoded(b, c, answerUpdate(c, id, receipt), http.StatusCreated) }},
-		budget.Stage{Name: "encode/live", Units: 1.3, Allocs: 15, Run: func() { encoded(b, c, answerLive(c, view), http.StatusOK) }},
+		budgettest.Stage{Name: "encode/update", Units: 0.8, Allocs: 10, Run: func() { encoded(b, c, answerUpdate(c, id, receipt), http.StatusCreated) }},
+		budgettest.Stage{Name: "encode/live", Units: 1.3, Allocs: 15, Run: func() { encoded(b, c, answerLive(c, view), http.StatusOK) }},
 	)
 }
 

@@ -1,8 +1,8 @@
-// Package budget holds a stage of a request to what it may cost. Allocations
+// Package budgettest holds a stage of a request to what it may cost. Allocations
 // are counted as they are. Time is a multiple of a unit of work that is
 // measured in turns with the stage, so that the limit holds on any machine and
 // beside any neighbour; an absolute time would hold on one.
-package budget
+package budgettest
 
 import (
 	"fmt"
