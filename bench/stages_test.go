@@ -173,7 +173,7 @@ func waiters(b *testing.B, n int) func() {
 	return func() {
 		answered.Add(n)
 		clock.next()
-		_, err := live.Publish(context.Background(), j.Ref, clock.fix())
+		_, err := live.Update(context.Background(), j.Ref, clock.fix())
 		must(err)
 		answered.Wait()
 	}
@@ -347,7 +347,7 @@ func (h *handlers) verify() {
 
 func (h *handlers) publish() {
 	h.next()
-	receipt, err := h.store.Publish(context.Background(), h.ref, h.fix())
+	receipt, err := h.store.Update(context.Background(), h.ref, h.fix())
 	must(err)
 	if receipt.Verdict != sessions.VerdictStored {
 		panic(receipt.Verdict)

@@ -22,7 +22,7 @@ func driven(t *testing.T, s *Store) sessions.Ref {
 	require.NoError(t, err)
 	require.True(t, opened)
 	w := watch(t, s, j.Ref)
-	receipt, err := s.Publish(t.Context(), j.Ref, sessions.Fix{Point: geo.Offset(home, 0, 500)})
+	receipt, err := s.Update(t.Context(), j.Ref, sessions.Fix{Point: geo.Offset(home, 0, 500)})
 	require.NoError(t, err)
 	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
 	w.requireWoken(t, 1)

@@ -46,12 +46,12 @@ func playJourney(rt *rapid.T, store *Store, now *time.Time) {
 		*now = now.Add(time.Duration(rapid.SampledFrom([]int{4200, 5000, 5000, 5000, 9000, 16000, 31000, 61000, 130000, -3000}).Draw(rt, "gap_ms")) * time.Millisecond)
 		before, at = at, nextPlace(rt, before, at, home)
 		fix := drawFix(rt, at, *now)
-		want, err := memory.Publish(ctx, j.Ref, fix)
+		want, err := memory.Update(ctx, j.Ref, fix)
 		require.NoError(rt, err)
 		if want.Verdict == sessions.VerdictUnknown {
 			return // expired; the server's own expiry is on real time
 		}
-		got, err := store.Publish(ctx, j.Ref, fix)
+		got, err := store.Update(ctx, j.Ref, fix)
 		require.NoError(rt, err)
 		require.Equal(rt, want, got)
 		wantSnap, err := memory.Latest(ctx, j.Ref)

@@ -59,7 +59,7 @@ func TestStore_busy_process(t *testing.T) { //nolint:paralleltest // see above
 	var phones sync.WaitGroup
 	for _, j := range journeys {
 		phones.Go(func() {
-			receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+			receipt, err := s.Update(t.Context(), j.Ref, fixAt(home))
 			assert.NoError(t, err)
 			assert.Equal(t, sessions.VerdictStored, receipt.Verdict)
 		})

@@ -94,7 +94,7 @@ func FuzzSnapshotOf(f *testing.F) {
 		requireJSON(t, snap)
 		// And the script, which reads the same fields, gives a receipt or is
 		// refused by itself.
-		if _, err := s.Publish(t.Context(), ref, fixAt(home)); err != nil {
+		if _, err := s.Update(t.Context(), ref, fixAt(home)); err != nil {
 			require.ErrorIs(t, err, sessions.ErrUnavailable)
 		}
 	})

@@ -428,7 +428,7 @@ func TestScripts_server_clock(t *testing.T) {
 		require.True(t, opened)
 		first, err := s.Latest(t.Context(), j.Ref)
 		require.NoError(t, err)
-		receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+		receipt, err := s.Update(t.Context(), j.Ref, fixAt(home))
 		require.NoError(t, err)
 		require.NoError(t, s.End(t.Context(), j))
 		last, err := s.Latest(t.Context(), j.Ref)
@@ -467,7 +467,7 @@ func TestScripts_memory(t *testing.T) {
 			if i%7 > 4 {
 				fix.Point = geo.Offset(at, 0, float64(900*i)) // a rival's tale
 			}
-			_, err := f.Live.Publish(t.Context(), j.Ref, fix)
+			_, err := f.Live.Update(t.Context(), j.Ref, fix)
 			require.NoError(t, err)
 			weigh("running")
 		}
@@ -497,7 +497,7 @@ func TestScripts_longest(t *testing.T) {
 			if i%2 == 1 {
 				fix.Point = geo.MustPoint(83.8688191, -111.2092951)
 			}
-			receipt, err := f.Live.Publish(t.Context(), j.Ref, fix)
+			receipt, err := f.Live.Update(t.Context(), j.Ref, fix)
 			require.NoError(t, err)
 			require.Equal(t, sessions.VerdictStored, receipt.Verdict)
 			weighed(t, raw, journeyKey(j.Ref))

@@ -114,7 +114,7 @@ func TestStore_killed_and_restarted(t *testing.T) {
 	require.NoError(t, server.Restart(t.Context()))
 	healed(t, s)
 	// Its memory and its scripts are gone; the next calls bring both back.
-	receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+	receipt, err := s.Update(t.Context(), j.Ref, fixAt(home))
 	require.NoError(t, err)
 	require.Equal(t, sessions.VerdictUnknown, receipt.Verdict)
 	requireTakesFix(t, s, j)
@@ -125,7 +125,7 @@ func requireTakesFix(t *testing.T, s *Store, j sessions.Journey) {
 	opened, err := s.Open(t.Context(), j)
 	require.NoError(t, err)
 	require.True(t, opened)
-	receipt, err := s.Publish(t.Context(), j.Ref, fixAt(home))
+	receipt, err := s.Update(t.Context(), j.Ref, fixAt(home))
 	require.NoError(t, err)
 	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
 }
@@ -229,7 +229,7 @@ func TestStore_timed_out_write_happens_later(t *testing.T) {
 	fix.RecordedAt = now
 
 	require.NoError(t, server.Pause())
-	_, err = s.Publish(t.Context(), j.Ref, fix)
+	_, err = s.Update(t.Context(), j.Ref, fix)
 	require.ErrorIs(t, err, sessions.ErrUnavailable)
 	require.NoError(t, server.Resume())
 	var first sessions.Snapshot
@@ -238,7 +238,7 @@ func TestStore_timed_out_write_happens_later(t *testing.T) {
 		return err == nil && first.Location != nil
 	})
 	now = now.Add(5 * time.Second)
-	receipt, err := s.Publish(t.Context(), j.Ref, fix)
+	receipt, err := s.Update(t.Context(), j.Ref, fix)
 	require.NoError(t, err)
 	require.Equal(t, sessions.VerdictStale, receipt.Verdict)
 	second, err := s.Latest(t.Context(), j.Ref)
@@ -393,7 +393,7 @@ func TestStore_foreign_key(t *testing.T) {
 		}
 		for verb, call := range map[string]func() error{
 			"open":     func() error { _, err := s.Open(t.Context(), j); return err },
-			"publish":  func() error { _, err := s.Publish(t.Context(), j.Ref, fixAt(home)); return err },
+			"update":   func() error { _, err := s.Update(t.Context(), j.Ref, fixAt(home)); return err },
 			"latest":   func() error { _, err := s.Latest(t.Context(), j.Ref); return err },
 			"end":      func() error { return s.End(t.Context(), j) },
 			"meta":     func() error { _, _, err := s.Meta(t.Context(), j.SessionID); return err },

@@ -41,7 +41,7 @@ func TestStore_ScriptTime(t *testing.T) {
 		before, _, err := s.ScriptTime(t.Context())
 		require.NoError(t, err)
 		for range 3 {
-			_, err := s.Publish(t.Context(), newRef(), sessions.Fix{Point: geo.MustPoint(52, 5)})
+			_, err := s.Update(t.Context(), newRef(), sessions.Fix{Point: geo.MustPoint(52, 5)})
 			require.NoError(t, err)
 		}
 		ran, took, err := s.ScriptTime(t.Context())

@@ -73,7 +73,7 @@ func rush(t testing.TB, s *Store, journeys int) *traffic {
 func (tr *traffic) drive(ctx context.Context, r *ride) {
 	pause(ctx, time.Duration(r.lane)*fixEvery/time.Duration(len(tr.rides)))
 	for n := 0; ctx.Err() == nil; n++ {
-		receipt, err := tr.store.Publish(ctx, r.Ref, fixAt(geo.MustPoint(10+float64(r.lane)*laneWidth, 77+float64(n)*1e-5)))
+		receipt, err := tr.store.Update(ctx, r.Ref, fixAt(geo.MustPoint(10+float64(r.lane)*laneWidth, 77+float64(n)*1e-5)))
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:

@@ -14,8 +14,8 @@ import (
 	"doorstep/sessions"
 )
 
-// Publish keeps the contract of sessions.Live: update.lua in one round trip.
-func (s *Store) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+// Update keeps the contract of sessions.Live: update.lua in one round trip.
+func (s *Store) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	args := s.fixArgs(ref, fix)
 	res, err := s.call(ctx, "update", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.update.Exec(ctx, c, []string{journeyKey(ref)}, args)

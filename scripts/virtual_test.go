@@ -96,9 +96,9 @@ func (v *virtual) Open(ctx context.Context, j sessions.Journey) (opened bool, er
 	return opened, err
 }
 
-func (v *virtual) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (r sessions.Receipt, err error) {
+func (v *virtual) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (r sessions.Receipt, err error) {
 	v.call(journeyKey(ref), func() time.Duration {
-		if r, err = v.Store.Publish(ctx, ref, fix); r.Verdict != sessions.VerdictStored {
+		if r, err = v.Store.Update(ctx, ref, fix); r.Verdict != sessions.VerdictStored {
 			return 0
 		}
 		return r.TTL

@@ -26,9 +26,9 @@ type Live interface {
 	// retry nor a restoration can wake the dead.
 	Open(ctx context.Context, j Journey) (bool, error)
 
-	// Publish judges one fix and, when it is believed, makes it the live
+	// Update judges one fix and, when it is believed, makes it the live
 	// location and wakes the watchers.
-	Publish(ctx context.Context, ref Ref, fix Fix) (Receipt, error)
+	Update(ctx context.Context, ref Ref, fix Fix) (Receipt, error)
 
 	// Latest reads a journey. Snapshot.Known is false when the store has
 	// nothing of it: not started, expired, or the store lost its memory.

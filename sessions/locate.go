@@ -23,12 +23,12 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 		return Receipt{}, errNotTrainer
 	}
 	ref := Ref{TrainerID: c.ID, SessionID: id}
-	receipt, err := s.live.Publish(ctx, ref, fix)
+	receipt, err := s.live.Update(ctx, ref, fix)
 	if err == nil && receipt.Verdict <= VerdictEnded {
 		if err := s.restoreFor(ctx, c, id); err != nil {
 			return Receipt{}, err
 		}
-		receipt, err = s.live.Publish(ctx, ref, fix)
+		receipt, err = s.live.Update(ctx, ref, fix)
 	}
 	switch {
 	case err != nil:

@@ -79,7 +79,7 @@ func (away) SetMeta(context.Context, sessions.ID, sessions.Meta) error {
 	return sessions.ErrUnavailable
 }
 
-func (away) Publish(context.Context, sessions.Ref, sessions.Fix) (sessions.Receipt, error) {
+func (away) Update(context.Context, sessions.Ref, sessions.Fix) (sessions.Receipt, error) {
 	return sessions.Receipt{}, sessions.ErrUnavailable
 }
 

@@ -90,9 +90,9 @@ func (m *Memory) Open(_ context.Context, j Journey) (bool, error) {
 	return true, nil
 }
 
-// Publish keeps the contract of Live. The order of the decisions is that of
+// Update keeps the contract of Live. The order of the decisions is that of
 // update.lua.
-func (m *Memory) Publish(_ context.Context, ref Ref, fix Fix) (Receipt, error) {
+func (m *Memory) Update(_ context.Context, ref Ref, fix Fix) (Receipt, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock()

@@ -97,7 +97,7 @@ func (s *script) publish(fix geo.Fix, nowMS int64) (outcome, error) {
 		return outcome{}, err
 	}
 	s.clockMS = nowMS
-	receipt, err := s.store.Publish(context.Background(), s.journey.Ref, sent)
+	receipt, err := s.store.Update(context.Background(), s.journey.Ref, sent)
 	if err != nil {
 		return outcome{}, err
 	}

@@ -51,7 +51,7 @@ func publish(t testing.TB, live sessions.Live, s sessions.Session) sessions.Verd
 	t.Helper()
 	fix, err := sessions.NewFix(sessions.Fix{Point: geo.MustPoint(12.9, 77.6)})
 	require.NoError(t, err)
-	r, err := live.Publish(t.Context(), s.Journey().Ref, fix)
+	r, err := live.Update(t.Context(), s.Journey().Ref, fix)
 	require.NoError(t, err)
 	return r.Verdict
 }

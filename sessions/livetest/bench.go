@@ -13,9 +13,9 @@ func Bench(b *testing.B, open Open) {
 	b.Helper()
 	rules := sessions.LiveOptions{JourneyTTL: 10 * 365 * 24 * time.Hour}
 	for name, bench := range map[string]func(*testing.B, journey){
-		"Publish/stored":   benchStored,
-		"Publish/too_soon": benchTooSoon,
-		"Publish/parallel": benchParallel,
+		"Update/stored":   benchStored,
+		"Update/too_soon": benchTooSoon,
+		"Update/parallel": benchParallel,
 		"Latest":           benchLatest,
 		"Open/again":       benchOpen,
 	} {
@@ -48,7 +48,7 @@ func benchParallel(b *testing.B, j journey) {
 	b.RunParallel(func(pb *testing.PB) {
 		mine := j.sameTrainer().begun(b)
 		for pb.Next() {
-			if _, err := mine.Live.Publish(b.Context(), mine.Ref, fix); err != nil {
+			if _, err := mine.Live.Update(b.Context(), mine.Ref, fix); err != nil {
 				b.Error(err)
 				return
 			}
@@ -75,7 +75,7 @@ func benchOpen(b *testing.B, j journey) {
 
 func (j journey) bench(b *testing.B, fix sessions.Fix, want sessions.Verdict) {
 	b.Helper()
-	receipt, err := j.Live.Publish(b.Context(), j.Ref, fix)
+	receipt, err := j.Live.Update(b.Context(), j.Ref, fix)
 	if err != nil || receipt.Verdict != want {
 		b.Fatal(receipt.Verdict, err)
 	}

@@ -121,7 +121,7 @@ var versionTests = map[string]func(*testing.T, journey){
 			{Point: north(100)},                       // too soon
 		} {
 			j.Clock.Advance(2 * time.Second)
-			require.NotEqual(t, sessions.VerdictStored, j.publish(t, fix).Verdict)
+			require.NotEqual(t, sessions.VerdictStored, j.update(t, fix).Verdict)
 			require.Equal(t, first.Version, j.latest(t).Version)
 		}
 	},

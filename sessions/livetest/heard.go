@@ -33,7 +33,7 @@ var heardTests = map[string]func(*testing.T, journey){
 		j.begun(t)
 		w := j.watch(t)
 		speed, heading := 25.3, 271.5
-		j.publish(t, sessions.Fix{
+		j.update(t, sessions.Fix{
 			Point: north(300), AccuracyM: 8.5, SpeedKMH: &speed, HeadingDeg: &heading, RecordedAt: j.Clock.Now().Add(-time.Second),
 		})
 		w.require(t, 1)

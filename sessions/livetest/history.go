@@ -67,7 +67,7 @@ var (
 		-1, -500, -1000, -2001, -5000, -6001, -60_000, -600_000,
 	})
 	verbs = rapid.SampledFrom([]string{
-		"publish", "open", "publish", "publish", "publish", "publish", "publish", "publish", "open", "end", "lose", "meta",
+		"update", "open", "update", "update", "update", "update", "update", "update", "open", "end", "lose", "meta",
 	})
 	starts     = rapid.SampledFrom([]string{"last", "now", "last", "now", "older", "59min", "hour", "never"})
 	metres     = rapid.SampledFrom([]float64{300, 0, 100, 140, 149.5, 150.5, 160, 200, 250, 330, 400, 700, 1000, 1250, 2500})
@@ -255,10 +255,10 @@ func (p *player) call(s step) (func(context.Context, Fixture) (string, error), e
 	case "end":
 		j := p.journey(s)
 		return func(ctx context.Context, f Fixture) (string, error) { return "ended", f.Live.End(ctx, j) }, nil
-	case "publish":
+	case "update":
 		fix, err := p.fix(s)
 		return func(ctx context.Context, f Fixture) (string, error) {
-			receipt, err := f.Live.Publish(ctx, ref, fix)
+			receipt, err := f.Live.Update(ctx, ref, fix)
 			return fmt.Sprintf("%v %+v", receipt.Verdict, receipt), err
 		}, err
 	case "meta":

@@ -88,9 +88,9 @@ func (o openWakes) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 
 type speedForgotten struct{ sessions.Live }
 
-func (s speedForgotten) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+func (s speedForgotten) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	fix.SpeedKMH = nil
-	return s.Live.Publish(ctx, ref, fix)
+	return s.Live.Update(ctx, ref, fix)
 }
 
 type versionInTenths struct{ sessions.Live }

@@ -49,7 +49,7 @@ func Run(t *testing.T, open Open) {
 		tests map[string]func(*testing.T, journey)
 	}{
 		{"Open", openTests},
-		{"Publish", publishTests},
+		{"Update", updateTests},
 		{"Rate", rateTests},
 		{"Order", orderTests},
 		{"Plausible", plausibleTests},
@@ -132,11 +132,11 @@ func (j journey) end(t testing.TB) {
 	require.NoError(t, j.Live.End(t.Context(), j.Journey))
 }
 
-func (j journey) publish(t testing.TB, fix sessions.Fix) sessions.Receipt {
+func (j journey) update(t testing.TB, fix sessions.Fix) sessions.Receipt {
 	t.Helper()
 	fix, err := sessions.NewFix(fix)
 	require.NoError(t, err)
-	receipt, err := j.Live.Publish(t.Context(), j.Ref, fix)
+	receipt, err := j.Live.Update(t.Context(), j.Ref, fix)
 	require.NoError(t, err)
 	return receipt
 }
@@ -144,7 +144,7 @@ func (j journey) publish(t testing.TB, fix sessions.Fix) sessions.Receipt {
 // stored publishes a fix so far north of home, which must be believed.
 func (j journey) stored(t testing.TB, metres float64) sessions.Receipt {
 	t.Helper()
-	receipt := j.publish(t, sessions.Fix{Point: north(metres)})
+	receipt := j.update(t, sessions.Fix{Point: north(metres)})
 	require.Equal(t, sessions.VerdictStored.String(), receipt.Verdict.String())
 	return receipt
 }
@@ -173,7 +173,7 @@ func (j journey) unchanged(t testing.TB, call func()) {
 
 func (j journey) requireVerdict(t testing.TB, want sessions.Verdict, fix sessions.Fix) sessions.Receipt {
 	t.Helper()
-	receipt := j.publish(t, fix)
+	receipt := j.update(t, fix)
 	require.Equal(t, want.String(), receipt.Verdict.String())
 	return receipt
 }

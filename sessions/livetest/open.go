@@ -124,7 +124,7 @@ var latestTests = map[string]func(*testing.T, journey){
 	"safe_to_keep": func(t *testing.T, j journey) {
 		j.begun(t)
 		fix := sessions.Fix{Point: north(300), SpeedKMH: new(20.0), HeadingDeg: new(90.0)}
-		_, err := j.Live.Publish(t.Context(), j.Ref, fix)
+		_, err := j.Live.Update(t.Context(), j.Ref, fix)
 		require.NoError(t, err)
 		*fix.SpeedKMH = 1 // the caller's own again
 		first := j.latest(t)

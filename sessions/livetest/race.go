@@ -26,7 +26,7 @@ var raceTests = map[string]func(*testing.T, journey){
 					assert.NoError(t, j.Live.End(t.Context(), j.Journey))
 					return
 				}
-				_, err := j.Live.Publish(t.Context(), j.Ref, sessions.Fix{Point: north(100)})
+				_, err := j.Live.Update(t.Context(), j.Ref, sessions.Fix{Point: north(100)})
 				assert.NoError(t, err)
 			})
 			require.False(t, j.latest(t).Active)
@@ -79,7 +79,7 @@ var raceTests = map[string]func(*testing.T, journey){
 			var mu sync.Mutex
 			verdicts := map[sessions.Verdict]int{}
 			atOnce(func(int) {
-				receipt, err := j.Live.Publish(t.Context(), j.Ref, sessions.Fix{Point: north(100)})
+				receipt, err := j.Live.Update(t.Context(), j.Ref, sessions.Fix{Point: north(100)})
 				assert.NoError(t, err)
 				mu.Lock()
 				defer mu.Unlock()
@@ -94,7 +94,7 @@ var raceTests = map[string]func(*testing.T, journey){
 		atOnce(func(i int) {
 			if i == 0 {
 				for metres := range raceRounds {
-					_, err := j.Live.Publish(t.Context(), j.Ref, sessions.Fix{Point: north(float64(metres)), AccuracyM: float64(metres)})
+					_, err := j.Live.Update(t.Context(), j.Ref, sessions.Fix{Point: north(float64(metres)), AccuracyM: float64(metres)})
 					assert.NoError(t, err)
 					j.Clock.Advance(5 * time.Second)
 				}

@@ -62,7 +62,7 @@ func timeline(t *testing.T, j journey) {
 		12: {54_000, stored, 0, 6000},
 	} {
 		j.Clock.Advance(began.Add(ms(step.atMS)).Sub(j.Clock.Now()))
-		receipt := j.publish(t, sessions.Fix{Point: north(100)})
+		receipt := j.update(t, sessions.Fix{Point: north(100)})
 		require.Equal(t, step.verdict.String(), receipt.Verdict.String(), "step %d", i)
 		require.Equal(t, ms(step.retryMS), receipt.RetryAfter, "step %d", i)
 		require.Equal(t, ms(step.nextMS), receipt.NextUpdate, "step %d", i)

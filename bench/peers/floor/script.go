@@ -51,7 +51,7 @@ func script(url string) (book func(context.Context, *booking) (int, error), put 
 			return 0, err
 		}
 		id := sessions.ID(f.SessionID)
-		receipt, err := store.Publish(ctx, sessions.Ref{TrainerID: id, SessionID: id},
+		receipt, err := store.Update(ctx, sessions.Ref{TrainerID: id, SessionID: id},
 			sessions.Fix{Point: at, AccuracyM: f.Accuracy, SpeedKMH: &f.Speed, HeadingDeg: &f.Heading})
 		switch {
 		case err != nil:

@@ -225,13 +225,13 @@ func (e *endsUnmarked) End(ctx context.Context, j sessions.Journey) error {
 	return e.Live.End(ctx, j)
 }
 
-func (e *endsUnmarked) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+func (e *endsUnmarked) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	if j, ended := e.ended[ref]; ended {
 		delete(e.ended, ref)
 		j.StartedAt = j.StartedAt.Add(time.Millisecond)
 		_, _ = e.Live.Open(ctx, j)
 	}
-	return e.Live.Publish(ctx, ref, fix)
+	return e.Live.Update(ctx, ref, fix)
 }
 
 type neverWakes struct{ sessions.Live }
@@ -261,8 +261,8 @@ func (c *counted) Heard(ref sessions.Ref) (sessions.Snapshot, bool) {
 	return snap, ok
 }
 
-func (c *counted) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
-	r, err := c.Live.Publish(ctx, ref, fix)
+func (c *counted) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	r, err := c.Live.Update(ctx, ref, fix)
 	r.Version -= c.base
 	return r, err
 }
@@ -274,9 +274,9 @@ type mixed struct {
 	n    int
 }
 
-func (m *mixed) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+func (m *mixed) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	m.last = ref
-	return m.Live.Publish(ctx, ref, fix)
+	return m.Live.Update(ctx, ref, fix)
 }
 
 func (m *mixed) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
@@ -298,12 +298,12 @@ type forgetful struct {
 	n int
 }
 
-func (f *forgetful) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+func (f *forgetful) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	if f.n++; f.n%40 == 0 {
 		snap, err := f.Live.Latest(ctx, ref)
 		return sessions.Receipt{Verdict: sessions.VerdictStored, Version: snap.Version}, err
 	}
-	return f.Live.Publish(ctx, ref, fix)
+	return f.Live.Update(ctx, ref, fix)
 }
 
 func TestRate(t *testing.T) {

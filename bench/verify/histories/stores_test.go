@@ -224,10 +224,10 @@ func (s *liveStore) changed(ch Change, before int64) {
 	}
 }
 
-func (s *liveStore) Publish(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+func (s *liveStore) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	var receipt sessions.Receipt
 	err := s.do(ctx, func(under sessions.Live) {
-		receipt, _ = under.Publish(context.Background(), ref, fix)
+		receipt, _ = under.Update(context.Background(), ref, fix)
 		if receipt.Verdict > sessions.VerdictStale {
 			s.record.change(Change{
 				Kind: Judged, Ref: ref, Fix: fix.Point, Verdict: receipt.Verdict,

@@ -10,10 +10,10 @@ import (
 	"doorstep/sessions"
 )
 
-// publishTests are the verdicts, the receipts and the order of the decisions.
-var publishTests = map[string]func(*testing.T, journey){
+// updateTests are the verdicts, the receipts and the order of the decisions.
+var updateTests = map[string]func(*testing.T, journey){
 	"unknown": func(t *testing.T, j journey) {
-		require.Equal(t, sessions.Receipt{Verdict: sessions.VerdictUnknown}, j.publish(t, sessions.Fix{Point: north(100)}))
+		require.Equal(t, sessions.Receipt{Verdict: sessions.VerdictUnknown}, j.update(t, sessions.Fix{Point: north(100)}))
 		require.Empty(t, j.Kept(j.Ref))
 	},
 	"another_trainer's": func(t *testing.T, j journey) {
@@ -24,7 +24,7 @@ var publishTests = map[string]func(*testing.T, journey){
 	"ended": func(t *testing.T, j journey) {
 		j.begun(t).end(t)
 		j.unchanged(t, func() {
-			require.Equal(t, sessions.Receipt{Verdict: sessions.VerdictEnded}, j.publish(t, sessions.Fix{Point: north(100)}))
+			require.Equal(t, sessions.Receipt{Verdict: sessions.VerdictEnded}, j.update(t, sessions.Fix{Point: north(100)}))
 		})
 	},
 	"too_soon": func(t *testing.T, j journey) {
@@ -32,7 +32,7 @@ var publishTests = map[string]func(*testing.T, journey){
 		j.Clock.Advance(3 * time.Second)
 		j.unchanged(t, func() {
 			require.Equal(t, sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: j.Clock.Now(), RetryAfter: time.Second},
-				j.publish(t, sessions.Fix{Point: north(100)}))
+				j.update(t, sessions.Fix{Point: north(100)}))
 		})
 	},
 	"stale": func(t *testing.T, j journey) {
@@ -42,7 +42,7 @@ var publishTests = map[string]func(*testing.T, journey){
 			require.Equal(t, sessions.Receipt{
 				Verdict: sessions.VerdictStale, At: j.Clock.Now(), NextUpdate: time.Second, Version: first.Version,
 				TTL: 296 * time.Second, Arriving: true,
-			}, j.publish(t, sessions.Fix{Point: north(100), RecordedAt: first.At}))
+			}, j.update(t, sessions.Fix{Point: north(100), RecordedAt: first.At}))
 		})
 	},
 	"stale_does_not_count_against_the_rate": func(t *testing.T, j journey) {
@@ -58,7 +58,7 @@ var publishTests = map[string]func(*testing.T, journey){
 		require.Equal(t, sessions.Receipt{
 			Verdict: sessions.VerdictVague, At: j.Clock.Now(), NextUpdate: 5 * time.Second, Version: first.Version,
 			TTL: 295 * time.Second, Arriving: true,
-		}, j.publish(t, sessions.Fix{Point: north(100), AccuracyM: 200.1}))
+		}, j.update(t, sessions.Fix{Point: north(100), AccuracyM: 200.1}))
 		require.Equal(t, before, j.latest(t))
 	},
 	"as_vague_as_may_be": func(t *testing.T, j journey) {
@@ -74,7 +74,7 @@ var publishTests = map[string]func(*testing.T, journey){
 		require.Equal(t, sessions.Receipt{
 			Verdict: sessions.VerdictStored, At: j.Clock.Now(), NextUpdate: 5 * time.Second,
 			Version: j.Clock.Now().UnixMilli(), TTL: 300 * time.Second, DistanceM: 1234.5,
-		}, j.publish(t, sessions.Fix{Point: north(1234.5)}))
+		}, j.update(t, sessions.Fix{Point: north(1234.5)}))
 	},
 	"in_order/ended_before_too_soon": func(t *testing.T, j journey) {
 		j.begun(t).stored(t, 100)
@@ -139,7 +139,7 @@ var plausibleTests = map[string]func(*testing.T, journey){
 	},
 }
 
-// implausible publishes a fix 5 s on, which must be refused, leave the live
+// implausible sends a fix 5 s on, which must be refused, leave the live
 // location alone and count against the rate.
 func (j journey) implausible(t *testing.T, metres float64, want sessions.Verdict) {
 	t.Helper()
