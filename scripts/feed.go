@@ -94,7 +94,7 @@ func (w *watcher) serve(ctx context.Context, f *feed) error {
 	defer dedicated.Close() // not released: that would tidy it with commands that the store's user need not have
 	l := &link{DedicatedClient: dedicated, node: f.node, useless: make(chan error, 1)}
 	broken := l.SetPubSubHooks(valkey.PubSubHooks{
-		OnMessage: func(m valkey.PubSubMessage) { w.hear(l, m.Channel, m.Message) },
+		OnMessage: func(m valkey.PubSubMessage) { w.deliver(l, m.Channel, m.Message) },
 		OnSubscription: func(s valkey.PubSubSubscription) {
 			if s.Kind == "sunsubscribe" {
 				w.unasked(s.Channel, f, l)

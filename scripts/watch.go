@@ -16,7 +16,7 @@ import (
 // A publish carries what a reader would read, which spares the read; but
 // nothing that is needed: whatever is lost while a channel has no feed costs a
 // wait, never data, and whoever waits on it is woken to read again as soon as
-// it has one. What was heard counts only while the connection it came by stands,
+// it has one. A message counts only while the connection it came by stands,
 // for on that nothing is lost in between.
 type watcher struct {
 	nodes *nodes
@@ -36,12 +36,12 @@ type subscription struct {
 	entries   map[*entry]struct{}
 	confirmed chan struct{} // closed when the server has confirmed, or could not
 	idleSince time.Time
-	on        *link  // the connection that has it; nil: none
-	heard     *heard // the last message on that connection; nil: none that says enough
+	on        *link       // the connection that has it; nil: none
+	cached    *cachedView // the last message on that connection; nil: none that says enough
 }
 
-// leave forgets the connection, and what was heard on it.
-func (s *subscription) leave() { s.on, s.heard = nil, nil }
+// leave forgets the connection and its last message.
+func (s *subscription) leave() { s.on, s.cached = nil, nil }
 
 // handOver is leave, and has the connection give the channel up: a server goes
 // on telling, as its successor's replica.
@@ -210,14 +210,14 @@ func (w *watcher) unasked(channel string, f *feed, l *link) {
 	}
 }
 
-// hear takes a message: what it tells, and that it came.
-func (w *watcher) hear(l *link, channel, message string) {
-	h := hear(message)
+// deliver takes a message: what it tells, and that it came.
+func (w *watcher) deliver(l *link, channel, message string) {
+	v := parseMessage(message)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if sub := w.subs[channel]; sub != nil {
 		if sub.on == l { // else it is not yet, or no more, the one whose messages count
-			sub.heard = h
+			sub.cached = v
 		}
 		sub.wake()
 	}
@@ -231,11 +231,11 @@ func (w *watcher) wake(channel string) {
 	}
 }
 
-func (w *watcher) heard(channel string) *heard {
+func (w *watcher) lastView(channel string) *cachedView {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if sub := w.subs[channel]; sub != nil {
-		return sub.heard
+		return sub.cached
 	}
 	return nil
 }

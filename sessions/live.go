@@ -34,11 +34,11 @@ type Live interface {
 	// nothing of it: not started, expired, or the store lost its memory.
 	Latest(ctx context.Context, ref Ref) (Snapshot, error)
 
-	// Heard is Latest without asking: what the last wake-up told, where it told
+	// CachedView is Latest without asking: what the last wake-up told, where it told
 	// all and nothing can have been missed since. It is as good as a read for
 	// whoever watches ref since before the call, and may be a message behind; it
 	// leaves out ReanchoredAt. False where a read is needed.
-	Heard(ref Ref) (Snapshot, bool)
+	CachedView(ref Ref) (Snapshot, bool)
 
 	// End removes the journey's coordinates, leaves a mark without any, and
 	// wakes the watchers. Repeating it changes nothing, and so does ending a
@@ -49,7 +49,7 @@ type Live interface {
 
 	// Watch calls wake, which must not block, after every change to ref from
 	// the moment Watch returns until stop is called; and also whenever changes
-	// may have been missed. It says "look again": ask Heard, or read.
+	// may have been missed. It says "look again": ask CachedView, or read.
 	Watch(ctx context.Context, ref Ref, wake func()) (stop func(), err error)
 
 	// Meta reads the parties of a session as last set; false when unknown.

@@ -179,7 +179,7 @@ func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
 // away there is none to be seen, so it answers Degraded and asks nobody else:
 // an outage must not turn every waiting student into a query.
 func (s *Service) Look(ctx context.Context, ref Ref) (View, error) {
-	if snap, ok := s.live.Heard(ref); ok {
+	if snap, ok := s.live.CachedView(ref); ok {
 		return s.view(ref, snap), nil
 	}
 	return s.Read(ctx, ref)

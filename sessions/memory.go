@@ -254,8 +254,8 @@ func (m *Memory) Latest(_ context.Context, ref Ref) (Snapshot, error) {
 	return s, nil
 }
 
-// Heard keeps the contract of Live: nothing is further away than asking.
-func (m *Memory) Heard(ref Ref) (Snapshot, bool) {
+// CachedView keeps the contract of Live: nothing is further away than asking.
+func (m *Memory) CachedView(ref Ref) (Snapshot, bool) {
 	snap, _ := m.Latest(context.Background(), ref) // it cannot fail
 	snap.ReanchoredAt = time.Time{}
 	return snap, snap.Location != nil

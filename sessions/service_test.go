@@ -122,7 +122,7 @@ func TestSession_Start_without_a_home(t *testing.T) {
 // gone is a live store that is away.
 type gone struct{ sessions.Live }
 
-func (gone) Heard(sessions.Ref) (sessions.Snapshot, bool) { return sessions.Snapshot{}, false }
+func (gone) CachedView(sessions.Ref) (sessions.Snapshot, bool) { return sessions.Snapshot{}, false }
 
 func (gone) Latest(context.Context, sessions.Ref) (sessions.Snapshot, error) {
 	return sessions.Snapshot{}, sessions.ErrUnavailable

@@ -59,7 +59,7 @@ func Run(t *testing.T, open Open) {
 		{"Latest", latestTests},
 		{"Version", versionTests},
 		{"Watch", watchTests},
-		{"Heard", heardTests},
+		{"CachedView", cachedViewTests},
 		{"Meta", metaTests},
 		{"Race", raceTests},
 	} {

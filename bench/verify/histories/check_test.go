@@ -255,8 +255,8 @@ func (c *counted) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapsh
 	return snap, err
 }
 
-func (c *counted) Heard(ref sessions.Ref) (sessions.Snapshot, bool) {
-	snap, ok := c.Live.Heard(ref)
+func (c *counted) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
+	snap, ok := c.Live.CachedView(ref)
 	snap.Version -= c.base
 	return snap, ok
 }
@@ -283,7 +283,9 @@ func (m *mixed) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot
 	return m.Live.Latest(ctx, m.mix(ref))
 }
 
-func (m *mixed) Heard(ref sessions.Ref) (sessions.Snapshot, bool) { return m.Live.Heard(m.mix(ref)) }
+func (m *mixed) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
+	return m.Live.CachedView(m.mix(ref))
+}
 
 func (m *mixed) mix(ref sessions.Ref) sessions.Ref {
 	if m.n++; m.n%50 == 0 && m.last.SessionID != "" {

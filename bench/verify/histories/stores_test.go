@@ -154,7 +154,7 @@ type liveStore struct {
 	floor    time.Time // what latest and highest were when the memory was lost
 	highest  int64     // the highest version that it has given: ahead of a clock that was set back
 	watchers map[*storeWatcher]struct{}
-	looks    int // of Heard
+	looks    int // calls of CachedView
 }
 
 type storeWatcher struct {
@@ -249,16 +249,16 @@ func (s *liveStore) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snap
 	return snap, nil
 }
 
-// Heard is nothing while the store is away, and every other time besides: both
+// CachedView is nothing while the store is away, and every other time besides: both
 // ways to look are to be gone.
-func (s *liveStore) Heard(ref sessions.Ref) (sessions.Snapshot, bool) {
+func (s *liveStore) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
 	if s.away(time.Now()) || s.looks%2 == 0 {
 		return sessions.Snapshot{}, false
 	}
-	return s.under.Heard(ref)
+	return s.under.CachedView(ref)
 }
 
 func (s *liveStore) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, error) {

@@ -9,15 +9,15 @@ import (
 	"doorstep/sessions"
 )
 
-// heardTests hold what was heard to what would be read, for somebody who
-// watches and has been told of all changes so far.
-var heardTests = map[string]func(*testing.T, journey){
+// cachedViewTests compare the cached view with a read, for a watcher that has
+// been woken for every change so far.
+var cachedViewTests = map[string]func(*testing.T, journey){
 	"nothing_yet": func(t *testing.T, j journey) {
-		j.requireNotHeard(t)
+		j.requireNotCached(t)
 		j.begun(t).stored(t, 100)
 		w := j.watch(t)
 		w.require(t, 0)
-		j.requireHeardOrNot(t)
+		j.requireCachedOrNone(t)
 	},
 	"each_fix": func(t *testing.T, j journey) {
 		j.begun(t)
@@ -25,11 +25,11 @@ var heardTests = map[string]func(*testing.T, journey){
 		for i := range int64(20) { // over a minute, so that there is a pace
 			j.stored(t, 900-20*float64(i))
 			w.require(t, i+1)
-			j.requireHeardOrNot(t)
+			j.requireCachedOrNone(t)
 			j.Clock.Advance(5 * time.Second)
 		}
 	},
-	"all_that_a_phone_says": func(t *testing.T, j journey) {
+	"every_field_of_a_fix": func(t *testing.T, j journey) {
 		j.begun(t)
 		w := j.watch(t)
 		speed, heading := 25.3, 271.5
@@ -37,14 +37,14 @@ var heardTests = map[string]func(*testing.T, journey){
 			Point: north(300), AccuracyM: 8.5, SpeedKMH: &speed, HeadingDeg: &heading, RecordedAt: j.Clock.Now().Add(-time.Second),
 		})
 		w.require(t, 1)
-		j.requireHeardOrNot(t)
+		j.requireCachedOrNone(t)
 	},
 	"arriving": func(t *testing.T, j journey) {
 		j.begun(t)
 		w := j.watch(t)
 		j.stored(t, 20)
 		w.require(t, 1)
-		j.requireHeardOrNot(t)
+		j.requireCachedOrNone(t)
 	},
 	"not_past_the_end": func(t *testing.T, j journey) {
 		j.begun(t).stored(t, 100)
@@ -54,7 +54,7 @@ var heardTests = map[string]func(*testing.T, journey){
 		w.require(t, 1)
 		j.end(t)
 		w.require(t, 2)
-		j.requireNotHeard(t)
+		j.requireNotCached(t)
 	},
 	"not_of_an_older_journey": func(t *testing.T, j journey) {
 		old := j.startedAgo(time.Minute).begun(t)
@@ -63,22 +63,23 @@ var heardTests = map[string]func(*testing.T, journey){
 		w.require(t, 1)
 		j.begun(t)
 		w.require(t, 2)
-		j.requireNotHeard(t)
+		j.requireNotCached(t)
 	},
 }
 
-// requireHeardOrNot allows a store not to have heard: then it is read.
-func (j journey) requireHeardOrNot(t *testing.T) {
+// requireCachedOrNone requires that a cached view equals a read. A store may have
+// no cached view: its callers read then.
+func (j journey) requireCachedOrNone(t *testing.T) {
 	t.Helper()
 	want := j.latest(t)
 	want.ReanchoredAt = time.Time{}
-	if snap, ok := j.Live.Heard(j.Ref); ok {
+	if snap, ok := j.Live.CachedView(j.Ref); ok {
 		assert.Equal(t, describe(want), describe(snap))
 	}
 }
 
-func (j journey) requireNotHeard(t *testing.T) {
+func (j journey) requireNotCached(t *testing.T) {
 	t.Helper()
-	_, ok := j.Live.Heard(j.Ref)
+	_, ok := j.Live.CachedView(j.Ref)
 	assert.False(t, ok)
 }

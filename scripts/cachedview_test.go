@@ -14,7 +14,7 @@ import (
 	"doorstep/sessions"
 )
 
-// driven is a journey that is watched, with one fix, which has been heard.
+// driven is a watched journey with one fix, whose message has arrived.
 func driven(t *testing.T, s *Store) sessions.Ref {
 	t.Helper()
 	j := sessions.Journey{Ref: newRef(), Home: home, Mode: sessions.Car, StartedAt: time.Now()}
@@ -29,7 +29,7 @@ func driven(t *testing.T, s *Store) sessions.Ref {
 	return j.Ref
 }
 
-func TestStore_Heard(t *testing.T) {
+func TestStore_CachedView(t *testing.T) {
 	t.Parallel()
 	t.Run("what_is_read", func(t *testing.T) {
 		t.Parallel()
@@ -39,7 +39,7 @@ func TestStore_Heard(t *testing.T) {
 			ref := driven(t, s)
 			want, err := s.Latest(t.Context(), ref)
 			require.NoError(t, err)
-			got, ok := s.Heard(ref)
+			got, ok := s.CachedView(ref)
 			require.True(t, ok)
 			require.Equal(t, want, got)
 		})
@@ -50,9 +50,9 @@ func TestStore_Heard(t *testing.T) {
 		ref := driven(t, s)
 		s.watch.mu.Lock()
 		sub := s.watch.subs[liveChannel(ref)]
-		sub.heard = &heard{snap: sub.heard.snap, started: sub.heard.started, at: time.Now().Add(-heardFor)}
+		sub.cached = &cachedView{snap: sub.cached.snap, started: sub.cached.started, received: time.Now().Add(-maxViewAge)}
 		s.watch.mu.Unlock()
-		_, ok := s.Heard(ref)
+		_, ok := s.CachedView(ref)
 		require.False(t, ok)
 	})
 	t.Run("not_by_a_connection_that_is_lost", func(t *testing.T) {
@@ -63,12 +63,12 @@ func TestStore_Heard(t *testing.T) {
 		before := s.watch.current()
 		killSubscriber(t, rawClient(t, server.URL()))
 		eventually(t, func() bool { l := s.watch.current(); return l != nil && l != before })
-		_, ok := s.Heard(ref)
+		_, ok := s.CachedView(ref)
 		require.False(t, ok, "what came meanwhile was missed")
 
 		// A message of the old one's that comes late.
-		s.watch.hear(before, liveChannel(ref), messageOf("1773480413589"))
-		_, ok = s.Heard(ref)
+		s.watch.deliver(before, liveChannel(ref), messageOf("1773480413589"))
+		_, ok = s.CachedView(ref)
 		require.False(t, ok)
 	})
 	t.Run("not_past_the_hour", func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestStore_Heard(t *testing.T) {
 		for _, live := range []sessions.LiveOptions{{JourneyTTL: 500 * time.Millisecond}, {LocationTTL: 500 * time.Millisecond}} {
 			s := connected(t, Options{URL: valkeytest.Valkey(t), Live: live})
 			ref := driven(t, s)
-			eventually(t, func() bool { _, ok := s.Heard(ref); return !ok })
+			eventually(t, func() bool { _, ok := s.CachedView(ref); return !ok })
 			snap, err := s.Latest(t.Context(), ref)
 			require.NoError(t, err)
 			require.False(t, snap.Known && snap.Location != nil && time.Since(snap.Location.At) < 400*time.Millisecond, "and not long before")
@@ -94,12 +94,12 @@ func TestStore_Heard(t *testing.T) {
 		sub := s.watch.subs[liveChannel(ref)]
 		s.watch.mu.Unlock()
 		require.True(t, s.watch.settle(f, other, liveChannel(ref), sub, nil))
-		_, ok := s.Heard(ref)
-		require.False(t, ok, "a slot that has moved: what was said there meanwhile was not heard")
-		s.watch.hear(other, liveChannel(ref), messageOf("1773480413590"))
-		s.watch.hear(mine, liveChannel(ref), "1773480413591")
-		snap, ok := s.Heard(ref)
-		require.True(t, ok, "the old server's words do not count")
+		_, ok := s.CachedView(ref)
+		require.False(t, ok, "the slot has moved, and what was published there meanwhile did not reach us")
+		s.watch.deliver(other, liveChannel(ref), messageOf("1773480413590"))
+		s.watch.deliver(mine, liveChannel(ref), "1773480413591")
+		snap, ok := s.CachedView(ref)
+		require.True(t, ok, "a message of the old server does not count")
 		require.EqualValues(t, 1773480413590, snap.Version)
 	})
 	t.Run("not_after_a_channel_was_left", func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestStore_Heard(t *testing.T) {
 			delete(s.watch.subs[liveChannel(ref)].entries, e)
 		}
 		s.watch.mu.Unlock()
-		eventually(t, func() bool { _, ok := s.Heard(ref); return !ok })
+		eventually(t, func() bool { _, ok := s.CachedView(ref); return !ok })
 	})
 }
 
@@ -121,34 +121,34 @@ func messageOf(seq string) string {
 		"360000 12.9790452 77.5929284 100 - 9800 60000"
 }
 
-func TestHear(t *testing.T) {
+func TestParseMessage(t *testing.T) {
 	t.Parallel()
-	h := hear(messageOf("1773480413590"))
-	require.NotNil(t, h)
-	assert.Equal(t, int64(1773480413590), h.snap.Version)
-	assert.True(t, h.snap.Known && h.snap.Active)
-	assert.False(t, h.snap.Arriving)
-	assert.Equal(t, sessions.Pace{MMS: 9800, OverMS: 60000}, h.snap.Pace)
-	assert.Equal(t, time.UnixMilli(1773480413589).UTC(), h.snap.Location.At)
-	assert.InDelta(t, 250.5, h.snap.DistanceM, 0.1)
+	v := parseMessage(messageOf("1773480413590"))
+	require.NotNil(t, v)
+	assert.Equal(t, int64(1773480413590), v.snap.Version)
+	assert.True(t, v.snap.Known && v.snap.Active)
+	assert.False(t, v.snap.Arriving)
+	assert.Equal(t, sessions.Pace{MMS: 9800, OverMS: 60000}, v.snap.Pace)
+	assert.Equal(t, time.UnixMilli(1773480413589).UTC(), v.snap.Location.At)
+	assert.InDelta(t, 250.5, v.snap.DistanceM, 0.1)
 
 	whole := messageOf("1")
 	for end := range strings.LastIndexByte(whole, ' ') + 2 { // the last word cut short is another number
-		assert.Nil(t, hear(whole[:end]), whole[:end])
+		assert.Nil(t, parseMessage(whole[:end]), whole[:end])
 	}
 	for _, text := range []string{"", " ", "x", "1773480413590", whole + " 1", " " + whole, messageOf("x"), messageOf("")} {
-		assert.Nil(t, hear(text), text)
+		assert.Nil(t, parseMessage(text), text)
 	}
 }
 
-// Whatever somebody publishes is read, or is nothing; it never panics.
-func FuzzHear(f *testing.F) {
+// A message of anybody is either read whole or ignored; it never panics.
+func FuzzParseMessage(f *testing.F) {
 	f.Add(messageOf("1773480413590"))
 	f.Add("1773480413590")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
-		if h := hear(text); h != nil && (!h.snap.Known || !h.snap.Active || h.snap.Location == nil) {
-			t.Errorf("half a journey: %+v", h.snap)
+		if v := parseMessage(text); v != nil && (!v.snap.Known || !v.snap.Active || v.snap.Location == nil) {
+			t.Errorf("half a journey: %+v", v.snap)
 		}
 	})
 }
