@@ -20,6 +20,7 @@ import (
 
 	"doorstep/gateway/api"
 	"doorstep/gateway/auth"
+	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
 	"doorstep/geo"
 	"doorstep/internal/budgettest"
@@ -287,7 +288,7 @@ func newHandlers(b *testing.B, url string) *handlers {
 		Sessions: service, Hub: hub.New(h.store, hub.Options{Metrics: m}), Tokens: h.verifier,
 		RateInterval: 5 * time.Second, CallerRate: -1, Log: log, Metrics: m,
 	})
-	_, err = api.NewServer(api.ServerOptions{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: m, Logger: log},
+	_, err = httpserver.New(httpserver.Options{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: m, Logger: log},
 		func(s *server.Hertz) {
 			handlers.Register(s)
 			h.serve, h.request = s.ServeHTTP, s.NewContext()

@@ -17,14 +17,14 @@ const pushTokensPath = base + "/me/push-tokens"
 func (v visit) reviewPath() string { return base + "/students/sessions/" + string(v.id) + "/review" }
 
 // inLesson is a visit whose lesson has begun.
-func (h *house) inLesson(t testing.TB) visit {
+func (h *gateway) inLesson(t testing.TB) visit {
 	t.Helper()
 	v := h.atTheDoor(t)
 	h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": h.arrive(t, v)}).want(t, 200, "")
 	return v
 }
 
-func contractComplete(t *testing.T, h *house) {
+func contractComplete(t *testing.T, h *gateway) {
 	v := h.inLesson(t)
 	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("complete"), nil).want(t, 403, sessions.Forbidden)
@@ -45,7 +45,7 @@ func contractComplete(t *testing.T, h *house) {
 	h.post(t, begun.trainer, begun.path("complete"), nil).want(t, 409, sessions.NotInProgress)
 }
 
-func contractReview(t *testing.T, h *house) {
+func contractReview(t *testing.T, h *gateway) {
 	v := h.inLesson(t)
 	good := map[string]any{"rating": 4, "comment": strings.Repeat("ö", 2000)}
 	h.post(t, v.student, v.reviewPath(), good).want(t, 409, sessions.NotCompleted)
@@ -77,7 +77,7 @@ func contractReview(t *testing.T, h *house) {
 	assert.Equal(t, map[string]any{"average": 2.5, "count": 2.0}, second["trainerRating"], "the rating has moved")
 }
 
-func contractPushTokens(t *testing.T, h *house) {
+func contractPushTokens(t *testing.T, h *gateway) {
 	v := h.book(t)
 	put := func(token string, body any) answer {
 		text, err := jsonOf(body)

@@ -20,6 +20,7 @@ import (
 
 	"doorstep/gateway/api"
 	"doorstep/gateway/app"
+	"doorstep/gateway/httpserver"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
@@ -33,7 +34,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 	seen := &coverage{}
 	t.Run("group", func(t *testing.T) {
 		for _, b := range []backend{embedded, servers} {
-			for name, part := range map[string]func(*testing.T, *house){
+			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
 				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
@@ -72,7 +73,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 	}
 }
 
-func contractStart(t *testing.T, h *house) {
+func contractStart(t *testing.T, h *gateway) {
 	v := h.book(t)
 	started := h.post(t, v.trainer, v.path("start-journey"), `{"travelMode":"bike"}`).want(t, 201, "").data()
 	assert.Equal(t, string(v.id), started["sessionId"])
@@ -99,7 +100,7 @@ func contractStart(t *testing.T, h *house) {
 	h.post(t, done.trainer, done.path("start-journey"), nil).want(t, 400, sessions.NotScheduled)
 }
 
-func contractUpdate(t *testing.T, h *house) {
+func contractUpdate(t *testing.T, h *gateway) {
 	v := h.begun(t)
 	fix := v.fix(farLat, homeLng)
 	fix["accuracy"], fix["speed"], fix["heading"], fix["recordedAt"], fix["mock"] = 8.5, 25.3, 360, h.Now(), false
@@ -143,7 +144,7 @@ func contractUpdate(t *testing.T, h *house) {
 	h.post(t, v.trainer, updatesPath, `<fix/>`, header("Content-Type", "text/xml")).want(t, 415, sessions.UnsupportedMediaType)
 }
 
-func contractLive(t *testing.T, h *house) {
+func contractLive(t *testing.T, h *gateway) {
 	v := h.begun(t)
 	empty := h.get(t, v.student, v.live("")).want(t, 200, "")
 	assert.Equal(t, true, empty.data()["isActive"])
@@ -173,7 +174,7 @@ func contractLive(t *testing.T, h *house) {
 	assert.Nil(t, ended.data()["location"])
 }
 
-func contractArrived(t *testing.T, h *house) {
+func contractArrived(t *testing.T, h *gateway) {
 	v := h.begun(t)
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NoFreshLocation)
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
@@ -196,7 +197,7 @@ func contractArrived(t *testing.T, h *house) {
 	h.post(t, v.trainer, base+"/admin/sessions/1/arrived", nil).want(t, 400, sessions.InvalidRequest)
 }
 
-func contractStop(t *testing.T, h *house) {
+func contractStop(t *testing.T, h *gateway) {
 	v := h.begun(t)
 	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("stop-journey"), nil).want(t, 403, sessions.Forbidden)
@@ -210,7 +211,7 @@ func contractStop(t *testing.T, h *house) {
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
 }
 
-func contractBook(t *testing.T, h *house) {
+func contractBook(t *testing.T, h *gateway) {
 	v := h.book(t)
 	path := base + "/admin/sessions"
 	again := h.post(t, v.admin, path, v.booking()).want(t, 200, "").data()
@@ -232,7 +233,7 @@ func contractBook(t *testing.T, h *house) {
 	h.post(t, v.admin, path, `a=b`, header("Content-Type", "application/x-www-form-urlencoded")).want(t, 415, sessions.UnsupportedMediaType)
 }
 
-func contractRead(t *testing.T, h *house) {
+func contractRead(t *testing.T, h *gateway) {
 	v := h.atTheDoor(t)
 	otp := h.arrive(t, v)
 	for token, sees := range map[string]any{v.student: otp, v.admin: otp, v.trainer: nil} {
@@ -256,7 +257,7 @@ func contractRead(t *testing.T, h *house) {
 	}
 }
 
-func contractVerify(t *testing.T, h *house) {
+func contractVerify(t *testing.T, h *gateway) {
 	v := h.atTheDoor(t)
 	path := v.path("verify-otp")
 	h.post(t, v.trainer, path, wrong("")).want(t, 409, sessions.NotPendingVerification)
@@ -281,13 +282,13 @@ func contractVerify(t *testing.T, h *house) {
 	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 409, sessions.NotPendingVerification)
 }
 
-func contractHealth(t *testing.T, h *house) {
+func contractHealth(t *testing.T, h *gateway) {
 	h.get(t, "", "/healthz").want(t, 200, "")
 	assert.Equal(t, "serving", h.get(t, "", "/readyz").want(t, 200, "").data()["lifecycle"])
 	h.get(t, "", "/openapi.yaml").want(t, 200, "")
 }
 
-func contractAnywhere(t *testing.T, h *house) {
+func contractAnywhere(t *testing.T, h *gateway) {
 	h.get(t, "", "/nothing").want(t, 404, sessions.RouteNotFound)
 	h.get(t, "", "/metrics").want(t, 404, sessions.RouteNotFound)
 	h.get(t, "", "/debug/pprof/").want(t, 404, sessions.RouteNotFound)
@@ -378,7 +379,7 @@ func everyCallTooSlow(t *testing.T, seen *coverage) {
 }
 
 // raw sends text as it is and reads what is answered to it as to c.
-func (h *house) raw(t *testing.T, c call, text string) answer {
+func (h *gateway) raw(t *testing.T, c call, text string) answer {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.Addr().String())
 	require.NoError(t, err)
@@ -419,7 +420,7 @@ func unusedAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// panics is every part of the gateway, broken.
+// panics stands for every part of the gateway, and panics where it is asked.
 type panics struct{}
 
 func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
@@ -429,17 +430,20 @@ func (panics) Flagged(string)                                          {}
 func (panics) Arrived(string)                                          {}
 func (panics) Unauthenticated(string)                                  {}
 func (panics) Shed(string)                                             {}
+func (panics) ConnShed(string)                                         {}
+func (panics) RequestRefused(int)                                      {}
+func (panics) Panicked()                                               {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {
 	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
-	s, err := api.NewServer(api.ServerOptions{Addr: "127.0.0.1:0", Refuse: handlers.Refuse}, handlers.Register)
+	s, err := httpserver.New(httpserver.Options{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: panics{}}, handlers.Register)
 	require.NoError(t, err)
 	require.NoError(t, s.Listen(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Run(context.Background()) }()
 	t.Cleanup(func() { s.Close(); <-done })
 
-	h := &house{url: "http://" + s.Addr().String(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: seen}
+	h := &gateway{url: "http://" + s.Addr().String(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: seen}
 	for _, c := range calls(t, sessions.NewID()) {
 		if !c.open || c.op.OperationID == "readyz" {
 			h.do(t, c.method, "token", c.path, c.body).want(t, 500, sessions.Internal)
@@ -579,7 +583,7 @@ type waiting struct {
 }
 
 // wait sends a long poll and returns once the gateway counts it.
-func (h *house) wait(t testing.TB, token string, v visit, query string, edits ...edit) waiting {
+func (h *gateway) wait(t testing.TB, token string, v visit, query string, edits ...edit) waiting {
 	t.Helper()
 	before := h.metric(t, "doorstep_waits_open")
 	ctx, cancel := context.WithCancel(t.Context())

@@ -29,7 +29,7 @@ import (
 // watched is a gateway with one journey under way that no row of these tests
 // may change, and the refusals that it should have counted.
 type watched struct {
-	*house
+	*gateway
 	v       visit
 	before  []any
 	peeked  string
@@ -39,7 +39,7 @@ type watched struct {
 func watch(t *testing.T, b backend) *watched {
 	t.Helper()
 	h := open(t, b)
-	w := &watched{house: h, v: h.atTheDoor(t), refused: map[string]float64{}}
+	w := &watched{gateway: h, v: h.atTheDoor(t), refused: map[string]float64{}}
 	h.move(5 * time.Second) // the next fix would be welcome
 	w.before, w.peeked = w.state(t), w.peek(t)
 	t.Cleanup(func() { w.settle(t) })
@@ -361,12 +361,12 @@ func TestHostile_ids_and_waits(t *testing.T) {
 
 func TestHostile_tokens(t *testing.T) {
 	t.Parallel()
-	h := open(t, embedded, func(o *app.Options) { o.JWTIssuer, o.JWTAudience = "house", "gateway" })
+	h := open(t, embedded, func(o *app.Options) { o.JWTIssuer, o.JWTAudience = "issuer", "gateway" })
 	v := h.begun(t)
 	now := time.Now()
 	claims := func(edits ...any) map[string]any {
 		c := map[string]any{
-			"sub": v.studentID, "role": "student", "iss": "house", "aud": "gateway",
+			"sub": v.studentID, "role": "student", "iss": "issuer", "aud": "gateway",
 			"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
 		}
 		for i := 0; i < len(edits); i += 2 {
@@ -593,7 +593,7 @@ func (w *watched) line(t *testing.T, method, target string) (status int, code st
 	return w.requestLine(t, w.v.trainer, method, target)
 }
 
-func (h *house) requestLine(t *testing.T, token, method, target string) (status int, code string) {
+func (h *gateway) requestLine(t *testing.T, token, method, target string) (status int, code string) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.Addr().String())
 	require.NoError(t, err)

@@ -24,7 +24,7 @@ import (
 // CONTRACT.md, "Live reads and the long poll", a test a sentence.
 
 // step moves the journey on by one fix, five seconds later.
-func (h *house) step(t testing.TB, v visit) answer {
+func (h *gateway) step(t testing.TB, v visit) answer {
 	t.Helper()
 	h.move(5 * time.Second)
 	return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
@@ -318,7 +318,7 @@ func TestLive_end_answers_every_waiter(t *testing.T) {
 			two.clock = one.clock
 			v := one.atTheDoor(t)
 			var waiters []waiting
-			for _, h := range []*house{one, two} {
+			for _, h := range []*gateway{one, two} {
 				for _, token := range []string{v.student, v.trainer, v.admin} {
 					waiters = append(waiters, h.wait(t, token, v, "&wait=30"))
 				}

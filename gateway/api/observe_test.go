@@ -14,7 +14,7 @@ import (
 )
 
 // logged opens a gateway whose lines can be read.
-func logged(t *testing.T, level slog.Level, b backend) (*house, *lockedBuffer) {
+func logged(t *testing.T, level slog.Level, b backend) (*gateway, *lockedBuffer) {
 	t.Helper()
 	log := new(lockedBuffer)
 	h := open(t, b, func(o *app.Options) {

@@ -180,7 +180,7 @@ func oneOf(n map[string]int) string {
 
 // knowsWhere reports whether the live store holds a coordinate of anybody: any
 // text in Valkey, any number in the process.
-func (h *house) knowsWhere(t testing.TB, store string) bool {
+func (h *gateway) knowsWhere(t testing.TB, store string) bool {
 	t.Helper()
 	if store != "" {
 		all := dump(t, store, "")

@@ -1,6 +1,6 @@
 // Package api is the HTTP side of the gateway, and the only package that knows
 // Hertz. Read this file first: it is the whole of the surface; each handler is
-// a file named for what it does. server.go and listener.go are what stands
+// a file named for what it does. gateway/httpserver is what stands
 // between a socket and a route.
 package api
 

@@ -63,15 +63,7 @@ func arrivalOutcome(err error) string {
 	}
 }
 
-// ShedReasons lists why a connection is closed on arrival.
-func ShedReasons() []string { return []string{ShedMaxConns, ShedMaxConnsPerIP, ShedAcceptError} }
-
 // ShedRequestReasons lists why a request is refused for load.
 func ShedRequestReasons() []string {
 	return []string{ShedInFlight, ShedWaits, ShedCallerRate, ShedCallerWaits, ShedCallerLookups}
-}
-
-// MalformedStatuses lists how a request can be refused before any handler.
-func MalformedStatuses() []string {
-	return []string{"400", "408", "413", "431"}
 }

@@ -17,6 +17,7 @@ import (
 
 	"doorstep/gateway/api"
 	"doorstep/gateway/auth"
+	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
 	"doorstep/metrics"
 	"doorstep/scripts"
@@ -29,7 +30,7 @@ type App struct {
 	opts     Options
 	auth     auth.Options
 	registry *prometheus.Registry
-	server   *api.Server
+	server   *httpserver.Server
 	hub      *hub.Hub
 	store    *scripts.Store // nil: embedded
 	verifier *auth.Verifier
@@ -95,7 +96,7 @@ func New(opts Options) (*App, error) {
 		Now: opts.Now, Log: a.opts.Log, Metrics: m, Trace: a.traces.requests(),
 	})
 	expectServed(m, handlers)
-	a.server, err = api.NewServer(api.ServerOptions{
+	a.server, err = httpserver.New(httpserver.Options{
 		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP,
 		Refuse: handlers.Refuse, Events: m, Logger: a.opts.Log,

@@ -7,6 +7,7 @@ import (
 	"doorstep/gateway/api"
 	"doorstep/gateway/auth"
 	"doorstep/gateway/consumers"
+	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
 	"doorstep/geo"
 	"doorstep/metrics"
@@ -20,8 +21,8 @@ func expectServed(m *metrics.Metrics, handlers *api.API) {
 	m.ExpectServed(metrics.Served{
 		Routes: handlers.Routes(), Codes: texts(sessions.Codes()), Verdicts: api.UpdateVerdicts(),
 		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Reasons: auth.Reasons(),
-		Shed: api.ShedReasons(), Waits: texts(hub.Outcomes()),
-		Malformed: api.MalformedStatuses(), Refused: api.ShedRequestReasons(),
+		Shed: httpserver.ShedReasons(), Waits: texts(hub.Outcomes()),
+		Malformed: httpserver.RefusedStatuses(), Refused: api.ShedRequestReasons(),
 	})
 }
 

@@ -1,11 +1,11 @@
-package api_test
+package httpserver_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 
-	"doorstep/gateway/api"
+	"doorstep/gateway/httpserver"
 )
 
 // Each row is sent with a second request behind it, where a reader who sees the
@@ -18,7 +18,7 @@ func TestServer_Framing(t *testing.T) {
 		smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 		chunked  = "Transfer-Encoding: chunked\r\n"
 	)
-	g := guardedServer(t, api.ServerOptions{})
+	g := guardedServer(t, httpserver.Options{})
 	for _, tc := range []struct {
 		name, send string
 		status     int

@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// patience bounds every wait in these tests. They assert what happens, not how
+// soon, so a loaded machine cannot fail them.
+const patience = 10 * time.Second
+
 const (
 	secret = "the secret of these tests, 32 bytes or more"
 	base   = "/api/v1"
@@ -40,6 +44,24 @@ const (
 	updatesPath = base + "/admin/location-tracking/journey/updates"
 	livePath    = base + "/admin/location-tracking/journey/live"
 )
+
+// lockedBuffer is a log that a test reads while the gateway writes it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
 
 // backend is what a gateway under test stands on.
 type backend string
@@ -81,9 +103,9 @@ func (c *clock) move(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// house is a whole gateway on a socket of its own, and its one client. Every
-// answer is held against openapi.yaml.
-type house struct {
+// gateway is a whole gateway on its own socket, and one client of it. Every
+// answer is checked against openapi.yaml.
+type gateway struct {
 	*app.App
 	*clock
 	url    string
@@ -92,7 +114,7 @@ type house struct {
 }
 
 // open starts a gateway on b; edit changes its settings first.
-func open(t testing.TB, b backend, edit ...func(*app.Options)) *house {
+func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 	t.Helper()
 	c := newClock()
 	opts := app.Options{
@@ -117,13 +139,13 @@ func migrated(t testing.TB, url string) string {
 	return url
 }
 
-func start(t testing.TB, opts app.Options) *house {
+func start(t testing.TB, opts app.Options) *gateway {
 	t.Helper()
 	a, err := app.New(opts)
 	require.NoError(t, err)
 	require.NoError(t, a.Start(t.Context()))
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
-	h := &house{App: a, url: "http://" + a.Addr().String(), client: &http.Client{Transport: transport}}
+	h := &gateway{App: a, url: "http://" + a.Addr().String(), client: &http.Client{Transport: transport}}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -137,7 +159,7 @@ func start(t testing.TB, opts app.Options) *house {
 }
 
 // awaitStore waits until /readyz says that of the live store.
-func (h *house) awaitStore(t testing.TB, state string) {
+func (h *gateway) awaitStore(t testing.TB, state string) {
 	t.Helper()
 	until(t, func() bool { return h.get(t, "", "/readyz").data()["liveStore"] == state }, "live store "+state)
 }
@@ -192,13 +214,13 @@ type offKey struct{}
 
 func off(r *http.Request) { *r = *r.WithContext(context.WithValue(r.Context(), offKey{}, true)) }
 
-func (h *house) get(t testing.TB, token, path string, edits ...edit) answer {
+func (h *gateway) get(t testing.TB, token, path string, edits ...edit) answer {
 	t.Helper()
 	return h.do(t, http.MethodGet, token, path, nil, edits...)
 }
 
 // post sends body: a string as it is, nil as nothing, anything else as JSON.
-func (h *house) post(t testing.TB, token, path string, body any, edits ...edit) answer {
+func (h *gateway) post(t testing.TB, token, path string, body any, edits ...edit) answer {
 	t.Helper()
 	var text []byte
 	switch b := body.(type) {
@@ -215,7 +237,7 @@ func (h *house) post(t testing.TB, token, path string, body any, edits ...edit) 
 	return h.do(t, http.MethodPost, token, path, text, edits...)
 }
 
-func (h *house) do(t testing.TB, method, token, path string, body []byte, edits ...edit) answer {
+func (h *gateway) do(t testing.TB, method, token, path string, body []byte, edits ...edit) answer {
 	t.Helper()
 	a, err := h.try(context.WithoutCancel(t.Context()), t, method, token, path, body, edits...)
 	require.NoError(t, err)
@@ -223,7 +245,7 @@ func (h *house) do(t testing.TB, method, token, path string, body []byte, edits 
 }
 
 // try is do for a request that may end without an answer.
-func (h *house) try(ctx context.Context, t testing.TB, method, token, path string, body []byte, edits ...edit) (answer, error) {
+func (h *gateway) try(ctx context.Context, t testing.TB, method, token, path string, body []byte, edits ...edit) (answer, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, h.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -275,12 +297,12 @@ const (
 	nearLat, farLat = homeLat + 0.001, homeLat + 0.01
 )
 
-func (h *house) book(t testing.TB) visit {
+func (h *gateway) book(t testing.TB) visit {
 	t.Helper()
 	return h.bookFor(t, sessions.NewID(), sessions.NewID())
 }
 
-func (h *house) bookFor(t testing.TB, trainer, student sessions.ID) visit {
+func (h *gateway) bookFor(t testing.TB, trainer, student sessions.ID) visit {
 	t.Helper()
 	v := visit{
 		id: sessions.NewID(), trainerID: trainer, studentID: student,
@@ -314,7 +336,7 @@ func (v visit) fix(lat, lng float64) map[string]any {
 	return map[string]any{"sessionId": v.id, "latitude": lat, "longitude": lng}
 }
 
-func (h *house) token(t testing.TB, id sessions.ID, role sessions.Role) string {
+func (h *gateway) token(t testing.TB, id sessions.ID, role sessions.Role) string {
 	t.Helper()
 	token, err := h.Token(sessions.Caller{ID: id, Role: role}, time.Hour)
 	require.NoError(t, err)
@@ -322,7 +344,7 @@ func (h *house) token(t testing.TB, id sessions.ID, role sessions.Role) string {
 }
 
 // begun is a session whose journey has started.
-func (h *house) begun(t testing.TB) visit {
+func (h *gateway) begun(t testing.TB) visit {
 	t.Helper()
 	v := h.book(t)
 	h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
@@ -330,7 +352,7 @@ func (h *house) begun(t testing.TB) visit {
 }
 
 // atTheDoor is a session whose trainer is at the door.
-func (h *house) atTheDoor(t testing.TB) visit {
+func (h *gateway) atTheDoor(t testing.TB) visit {
 	t.Helper()
 	v := h.begun(t)
 	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
@@ -338,7 +360,7 @@ func (h *house) atTheDoor(t testing.TB) visit {
 }
 
 // arrive makes the trainer arrive and returns the OTP.
-func (h *house) arrive(t testing.TB, v visit) string {
+func (h *gateway) arrive(t testing.TB, v visit) string {
 	t.Helper()
 	otp, _ := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data()["otp"].(string)
 	require.Len(t, otp, 4)
@@ -355,7 +377,7 @@ func wrong(otp string) map[string]string {
 
 // metric is the sum of a series' values over the label pairs given, such as
 // `code="FORBIDDEN"`.
-func (h *house) metric(t testing.TB, name string, labels ...string) float64 {
+func (h *gateway) metric(t testing.TB, name string, labels ...string) float64 {
 	t.Helper()
 	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, "http://"+h.MetricsAddr().String()+"/metrics", nil)
 	require.NoError(t, err)

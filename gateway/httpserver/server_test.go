@@ -1,4 +1,4 @@
-package api_test
+package httpserver_test
 
 import (
 	"bufio"
@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -23,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"doorstep/gateway/api"
+	"doorstep/gateway/httpserver"
 )
 
 // patience bounds every wait in these tests: they assert what happens, and
@@ -32,7 +33,7 @@ const patience = 10 * time.Second
 
 // guarded is a running server with routes that do one thing each.
 type guarded struct {
-	*api.Server
+	*httpserver.Server
 	events  countedEvents
 	log     lockedBuffer
 	entered chan string   // a handler that waits says so
@@ -42,15 +43,17 @@ type guarded struct {
 	ran     chan error    // what Run returned
 }
 
-func guardedServer(t *testing.T, opts api.ServerOptions) *guarded {
+// guardedServer starts a server; grace replaces how long a drain lets an idle
+// connection send one more request.
+func guardedServer(t *testing.T, opts httpserver.Options, grace ...time.Duration) *guarded {
 	t.Helper()
-	g := newGuarded(t, opts)
+	g := newGuarded(t, opts, grace...)
 	require.NoError(t, g.Listen(t.Context()))
 	g.run(t)
 	return g
 }
 
-func newGuarded(t *testing.T, opts api.ServerOptions) *guarded {
+func newGuarded(t *testing.T, opts httpserver.Options, grace ...time.Duration) *guarded {
 	t.Helper()
 	g := &guarded{
 		entered: make(chan string, 100), release: make(chan struct{}), gone: make(chan error, 100), ran: make(chan error, 1),
@@ -58,12 +61,29 @@ func newGuarded(t *testing.T, opts api.ServerOptions) *guarded {
 	if opts.Addr == "" && opts.Listener == nil {
 		opts.Addr = "127.0.0.1:0"
 	}
+	if opts.Refuse == nil {
+		opts.Refuse = refuse
+	}
 	opts.Events = &g.events
 	opts.Logger = slog.New(slog.NewJSONHandler(&g.log, nil))
 	var err error
-	g.Server, err = api.NewServer(opts, g.routes)
+	g.Server, err = httpserver.New(opts, g.routes)
 	require.NoError(t, err)
+	for _, d := range grace {
+		g.SetDrainGrace(d)
+	}
 	return g
+}
+
+// refuse answers with a code that is made from the status.
+func refuse(c *app.RequestContext, status int) {
+	text, code := http.StatusText(status), strings.ToUpper(strings.ReplaceAll(http.StatusText(status), " ", "_"))
+	if status == http.StatusInternalServerError {
+		text, code = "internal error", "INTERNAL"
+	}
+	c.Response.Header.Set("X-Request-Id", "some-id")
+	c.Data(status, "application/json; charset=utf-8",
+		fmt.Appendf(nil, `{"success":false,"code":%q,"message":%q,"requestId":"some-id"}`, code, strings.ToLower(text)))
 }
 
 func (g *guarded) run(t *testing.T) {
@@ -186,12 +206,12 @@ type rawClient struct {
 	r *bufio.Reader
 }
 
-func dialRaw(t *testing.T, s *api.Server) *rawClient {
+func dialRaw(t *testing.T, s *httpserver.Server) *rawClient {
 	t.Helper()
 	return dialRawFrom(t, s, nil)
 }
 
-func dialRawFrom(t *testing.T, s *api.Server, local net.Addr) *rawClient {
+func dialRawFrom(t *testing.T, s *httpserver.Server, local net.Addr) *rawClient {
 	t.Helper()
 	d := net.Dialer{Timeout: patience, LocalAddr: local}
 	conn, err := d.DialContext(t.Context(), s.Addr().Network(), s.Addr().String())
@@ -272,10 +292,10 @@ func wantRefusal(t *testing.T, res *http.Response, status int, code string) {
 	assert.Equal(t, body.RequestID, res.Header.Get("X-Request-Id"))
 }
 
-// Every answer that Hertz or the guard gives without a handler is the house's.
+// Every answer that Hertz or the server gives without a handler comes from
+// Options.Refuse.
 func TestServer_Refusal(t *testing.T) {
 	t.Parallel()
-	const opts = 1 << 10
 	for _, tc := range []struct {
 		name, send string
 		status     int
@@ -288,14 +308,14 @@ func TestServer_Refusal(t *testing.T) {
 		{"no_host", "GET /ping HTTP/1.1\r\n\r\n", 400, "BAD_REQUEST", false},
 		{"not_http", "\x16\x03\x01\x02\x00\x01\x00\r\n", 400, "BAD_REQUEST", true},
 		{"panic", "GET /panic HTTP/1.1\r\nHost: x\r\n\r\n", 500, "INTERNAL", true},
-		{"body_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1025\r\n\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
-		{"chunk_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
+		{"body_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 16385\r\n\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
+		{"chunk_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4001\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
 		{"chunk_of_2^60", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
-		{"header_too_large", "GET /ping HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", opts), 431, "REQUEST_HEADER_FIELDS_TOO_LARGE", true},
+		{"header_too_large", "GET /ping HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", httpserver.MaxHeaderBytes), 431, "REQUEST_HEADER_FIELDS_TOO_LARGE", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			g := guardedServer(t, api.ServerOptions{MaxBodyBytes: opts, MaxHeaderBytes: opts})
+			g := guardedServer(t, httpserver.Options{})
 			c := dialRaw(t, g.Server)
 			c.send(tc.send)
 			res := c.answer()
@@ -313,7 +333,7 @@ func TestServer_Refusal(t *testing.T) {
 
 func TestServer_Refusal_body_too_large_reaches_a_client_that_still_sends(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{})
+	g := guardedServer(t, httpserver.Options{})
 	c := dialRaw(t, g.Server)
 	c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n")
 	c.send(strings.Repeat("x", 2<<20))
@@ -325,7 +345,7 @@ func TestServer_Refusal_body_too_large_reaches_a_client_that_still_sends(t *test
 func TestServer_Refusal_by_the_given_hook(t *testing.T) {
 	t.Parallel()
 	hook := func(c *app.RequestContext, status int) { c.String(status, "mine") }
-	g := guardedServer(t, api.ServerOptions{Refuse: hook})
+	g := guardedServer(t, httpserver.Options{Refuse: hook})
 	for _, send := range []string{"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "GET /panic HTTP/1.1\r\nHost: x\r\n\r\n", "?\r\n\r\n"} {
 		c := dialRaw(t, g.Server)
 		c.send(send)
@@ -337,7 +357,7 @@ func TestServer_Refusal_by_the_given_hook(t *testing.T) {
 
 func TestServer_Panic_is_logged_with_its_stack_and_ends_one_connection(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{})
+	g := guardedServer(t, httpserver.Options{})
 	c := dialRaw(t, g.Server)
 	c.get("/panic")
 	c.wantStatus(500)
@@ -351,7 +371,7 @@ func TestServer_Panic_is_logged_with_its_stack_and_ends_one_connection(t *testin
 // would end the test binary.
 func TestServer_Panic_outside_a_handler_ends_one_connection(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{Refuse: func(*app.RequestContext, int) { panic("in the hook") }})
+	g := guardedServer(t, httpserver.Options{Refuse: func(*app.RequestContext, int) { panic("in the hook") }})
 	c := dialRaw(t, g.Server)
 	c.send("?\r\n\r\n")
 	c.wantEnd("")
@@ -363,7 +383,7 @@ func TestServer_Panic_outside_a_handler_ends_one_connection(t *testing.T) {
 
 func TestServer_KeepAlive(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{})
+	g := guardedServer(t, httpserver.Options{})
 	t.Run("pipelined_requests_are_answered_in_order", func(t *testing.T) {
 		t.Parallel()
 		c := dialRaw(t, g.Server)
@@ -398,7 +418,7 @@ func TestServer_KeepAlive(t *testing.T) {
 
 func TestServer_Unix(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{Addr: "unix:" + filepath.Join(t.TempDir(), "s"), MaxConnsPerIP: 1})
+	g := guardedServer(t, httpserver.Options{Addr: "unix:" + filepath.Join(t.TempDir(), "s"), MaxConnsPerIP: 1})
 	for range 2 { // a unix peer has no address to be limited by
 		c := dialRaw(t, g.Server)
 		c.get("/ping")
@@ -413,26 +433,25 @@ func TestServer_Unix(t *testing.T) {
 
 func TestServer_Options(t *testing.T) {
 	t.Parallel()
-	for field, opts := range map[string]api.ServerOptions{
+	for field, opts := range map[string]httpserver.Options{
 		"ReadTimeout": {ReadTimeout: -1}, "WriteTimeout": {WriteTimeout: -1}, "IdleTimeout": {IdleTimeout: -1},
-		"DrainGrace": {DrainGrace: -1}, "MaxBodyBytes": {MaxBodyBytes: -1}, "MaxHeaderBytes": {MaxHeaderBytes: -1},
 		"MaxConns": {MaxConns: -1}, "MaxConnsPerIP": {MaxConnsPerIP: -1},
-		"Addr": {Addr: "127.0.0.1:0", Listener: failingListener(0)},
+		"Addr": {Addr: "127.0.0.1:0", Listener: failingListener(0)}, "Refuse": {},
 	} {
-		_, err := api.NewServer(opts, func(*server.Hertz) {})
-		assert.ErrorContains(t, err, "ServerOptions."+field)
+		_, err := httpserver.New(opts, func(*server.Hertz) {})
+		assert.ErrorContains(t, err, "Options."+field)
 	}
 }
 
 func TestServer_Listen(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t, api.ServerOptions{})
+	g := newGuarded(t, httpserver.Options{})
 	assert.Nil(t, g.Addr())
 	require.NoError(t, g.Listen(t.Context()))
-	taken := newGuarded(t, api.ServerOptions{Addr: g.Addr().String()})
+	taken := newGuarded(t, httpserver.Options{Addr: g.Addr().String()})
 	assert.Error(t, taken.Run(t.Context()), "the port is taken")
 	g.Close()
-	assert.ErrorIs(t, g.Listen(t.Context()), api.ErrClosed)
+	assert.ErrorIs(t, g.Listen(t.Context()), httpserver.ErrClosed)
 	assert.NoError(t, g.Run(t.Context()), "drained before it began")
 }
 
@@ -441,7 +460,7 @@ func TestServer_Drain(t *testing.T) {
 	t.Parallel()
 	t.Run("answers_what_is_in_flight_and_refuses_the_rest", func(t *testing.T) {
 		t.Parallel()
-		g := guardedServer(t, api.ServerOptions{DrainGrace: 20 * time.Millisecond})
+		g := guardedServer(t, httpserver.Options{}, 20 * time.Millisecond)
 		idle, fresh, wait, hold := dialRaw(t, g.Server), dialRaw(t, g.Server), dialRaw(t, g.Server), dialRaw(t, g.Server)
 		idle.get("/ping")
 		idle.wantStatus(200)
@@ -480,7 +499,7 @@ func TestServer_Drain(t *testing.T) {
 	})
 	t.Run("lets_an_idle_connection_send_one_last_request", func(t *testing.T) {
 		t.Parallel()
-		g := guardedServer(t, api.ServerOptions{DrainGrace: patience})
+		g := guardedServer(t, httpserver.Options{}, patience)
 		idle, fresh := dialRaw(t, g.Server), dialRaw(t, g.Server)
 		idle.get("/ping")
 		idle.wantStatus(200)
@@ -499,7 +518,7 @@ func TestServer_Drain(t *testing.T) {
 	})
 	t.Run("cuts_what_is_left_when_its_time_is_up", func(t *testing.T) {
 		t.Parallel()
-		g := guardedServer(t, api.ServerOptions{})
+		g := guardedServer(t, httpserver.Options{})
 		c := dialRaw(t, g.Server)
 		c.get("/hold")
 		<-g.entered
@@ -512,7 +531,7 @@ func TestServer_Drain(t *testing.T) {
 	})
 	t.Run("lets_go_of_an_answer_that_was_on_its_way_when_it_began", func(t *testing.T) {
 		t.Parallel()
-		g := guardedServer(t, api.ServerOptions{DrainGrace: time.Millisecond})
+		g := guardedServer(t, httpserver.Options{}, time.Millisecond)
 		c := dialRaw(t, g.Server)
 		c.get("/big")
 		_, err := c.r.Peek(1)
@@ -526,7 +545,7 @@ func TestServer_Drain(t *testing.T) {
 	})
 	t.Run("ends_at_once_when_closed", func(t *testing.T) {
 		t.Parallel()
-		g := guardedServer(t, api.ServerOptions{})
+		g := guardedServer(t, httpserver.Options{})
 		c := dialRaw(t, g.Server)
 		c.get("/deaf")
 		<-g.entered
@@ -535,18 +554,18 @@ func TestServer_Drain(t *testing.T) {
 		<-g.Draining()
 		g.Close()
 		g.Close()
-		assert.ErrorIs(t, <-drained, api.ErrClosed)
-		assert.EqualError(t, <-g.ran, api.ErrClosed.Error(), "and the handler ended")
+		assert.ErrorIs(t, <-drained, httpserver.ErrClosed)
+		assert.EqualError(t, <-g.ran, httpserver.ErrClosed.Error(), "and the handler ended")
 	})
 	t.Run("without_a_connection_is_immediate", func(t *testing.T) {
 		t.Parallel()
-		g := guardedServer(t, api.ServerOptions{DrainGrace: time.Hour})
+		g := guardedServer(t, httpserver.Options{}, time.Hour)
 		assert.NoError(t, g.Drain(t.Context()))
 		assert.NoError(t, <-g.ran)
 	})
 	t.Run("before_it_ran", func(t *testing.T) {
 		t.Parallel()
-		g := newGuarded(t, api.ServerOptions{})
+		g := newGuarded(t, httpserver.Options{})
 		assert.NoError(t, g.Drain(t.Context()))
 		assert.NoError(t, g.Drain(t.Context()))
 	})
@@ -554,7 +573,7 @@ func TestServer_Drain(t *testing.T) {
 
 func TestServer_Run_ends_with_its_context(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t, api.ServerOptions{})
+	g := newGuarded(t, httpserver.Options{})
 	require.NoError(t, g.Listen(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
@@ -564,7 +583,7 @@ func TestServer_Run_ends_with_its_context(t *testing.T) {
 	<-g.entered
 	cancel()
 	if err := <-ran; err != nil { // nil where the handler and its connection were gone before there was anything to cut
-		require.ErrorIs(t, err, api.ErrClosed)
+		require.ErrorIs(t, err, httpserver.ErrClosed)
 	}
 	assert.Zero(t, g.Conns())
 }
@@ -573,7 +592,7 @@ func TestServer_Run_fails_when_somebody_else_closes_the_listener(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	g := guardedServer(t, api.ServerOptions{Listener: ln})
+	g := guardedServer(t, httpserver.Options{Listener: ln})
 	require.NoError(t, ln.Close())
 	assert.Error(t, <-g.ran)
 }
@@ -584,7 +603,7 @@ func TestServer_Drain_leaves_no_goroutine(t *testing.T) { //nolint:paralleltest 
 		// Hertz's, one each per process from the first connection on, without a way to stop them.
 		goleak.IgnoreAnyFunction("github.com/cloudwego/gopkg/net/connstate.createPoller.func1"),    // departed peers
 		goleak.IgnoreAnyFunction("github.com/cloudwego/hertz/pkg/protocol.UpdateServerDate.func1")) // Date
-	g := newGuarded(t, api.ServerOptions{DrainGrace: time.Millisecond})
+	g := newGuarded(t, httpserver.Options{}, time.Millisecond)
 	require.NoError(t, g.Listen(t.Context()))
 	ran := make(chan error, 1)
 	go func() { ran <- g.Run(context.Background()) }()

@@ -1,4 +1,4 @@
-package api_test
+package httpserver_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"doorstep/gateway/api"
+	"doorstep/gateway/httpserver"
 )
 
 const shortRead = 100 * time.Millisecond
@@ -40,9 +40,9 @@ func TestListener_Slow(t *testing.T) {
 		for _, before := range []string{"first_request", "later_request"} {
 			t.Run(tc.name+"/"+before, func(t *testing.T) {
 				t.Parallel()
-				opts := api.ServerOptions{ReadTimeout: shortRead, IdleTimeout: time.Hour}
+				opts := httpserver.Options{ReadTimeout: shortRead, IdleTimeout: time.Hour}
 				if tc.name == "silent" && before == "later_request" {
-					opts = api.ServerOptions{ReadTimeout: time.Hour, IdleTimeout: shortRead}
+					opts = httpserver.Options{ReadTimeout: time.Hour, IdleTimeout: shortRead}
 				}
 				g := guardedServer(t, opts)
 				c := dialRaw(t, g.Server)
@@ -73,7 +73,7 @@ func TestListener_Slow(t *testing.T) {
 
 func TestListener_LongHandler_is_not_cut_by_the_read_deadline(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{ReadTimeout: shortRead, IdleTimeout: patience})
+	g := guardedServer(t, httpserver.Options{ReadTimeout: shortRead, IdleTimeout: patience})
 	c := dialRaw(t, g.Server)
 	for range 2 { // a connection's first request and a later one
 		c.get("/slow")
@@ -83,7 +83,7 @@ func TestListener_LongHandler_is_not_cut_by_the_read_deadline(t *testing.T) {
 
 func TestListener_ReaderThatDoesNotRead_is_cut(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{WriteTimeout: shortRead})
+	g := guardedServer(t, httpserver.Options{WriteTimeout: shortRead})
 	c := dialRaw(t, g.Server)
 	c.get("/big")
 	_, err := c.r.Peek(1) // the answer has begun, and nobody takes the rest of its 8 MB
@@ -94,7 +94,7 @@ func TestListener_ReaderThatDoesNotRead_is_cut(t *testing.T) {
 func TestListener_ClientGone_ends_the_handler(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"", "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"} {
-		g := guardedServer(t, api.ServerOptions{})
+		g := guardedServer(t, httpserver.Options{})
 		c := dialRaw(t, g.Server)
 		if first != "" {
 			c.send(first)
@@ -109,11 +109,11 @@ func TestListener_ClientGone_ends_the_handler(t *testing.T) {
 
 func TestListener_MaxConns(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{MaxConns: 2})
+	g := guardedServer(t, httpserver.Options{MaxConns: 2})
 	one, two := dialRaw(t, g.Server), dialRaw(t, g.Server)
 	eventually(t, func() bool { return g.Conns() == 2 }, "both admitted")
 	dialRaw(t, g.Server).wantEnd("")
-	assert.Equal(t, 1, g.events.Shed(api.ShedMaxConns))
+	assert.Equal(t, 1, g.events.Shed("max_conns"))
 
 	two.get("/ping")
 	two.wantStatus(200) // those inside keep their service
@@ -126,12 +126,12 @@ func TestListener_MaxConns(t *testing.T) {
 
 func TestListener_MaxConnsPerIP(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{MaxConnsPerIP: 1})
+	g := guardedServer(t, httpserver.Options{MaxConnsPerIP: 1})
 	from := func(ip string) *rawClient { return dialRawFrom(t, g.Server, &net.TCPAddr{IP: net.ParseIP(ip)}) }
 	greedy := from("127.0.0.2")
 	eventually(t, func() bool { return g.Conns() == 1 }, "admitted")
 	from("127.0.0.2").wantEnd("")
-	assert.Equal(t, 1, g.events.Shed(api.ShedMaxConnsPerIP))
+	assert.Equal(t, 1, g.events.Shed("max_conns_per_ip"))
 	other := from("127.0.0.3")
 	other.get("/ping")
 	other.wantStatus(200)
@@ -154,11 +154,11 @@ func TestListener_AcceptError_is_waited_out(t *testing.T) {
 			ln.Listener, err = net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			ln.left.Store(4)
-			g := guardedServer(t, api.ServerOptions{Listener: ln})
+			g := guardedServer(t, httpserver.Options{Listener: ln})
 			c := dialRaw(t, g.Server)
 			c.get("/ping")
 			c.wantStatus(200)
-			assert.Equal(t, 4, g.events.Shed(api.ShedAcceptError))
+			assert.Equal(t, 4, g.events.Shed("accept_error"))
 			assert.Contains(t, g.log.String(), "accept failed")
 		})
 	}
@@ -171,8 +171,8 @@ func TestListener_AcceptError_does_not_hold_up_a_drain(t *testing.T) {
 	ln.Listener, err = net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ln.left.Store(1 << 30)
-	g := guardedServer(t, api.ServerOptions{Listener: ln})
-	eventually(t, func() bool { return g.events.Shed(api.ShedAcceptError) > 3 }, "it is backing off")
+	g := guardedServer(t, httpserver.Options{Listener: ln})
+	eventually(t, func() bool { return g.events.Shed("accept_error") > 3 }, "it is backing off")
 	require.NoError(t, g.Drain(t.Context()))
 	assert.NoError(t, <-g.ran)
 }
@@ -181,7 +181,7 @@ func TestListener_AcceptError_does_not_hold_up_a_drain(t *testing.T) {
 // goes by the descriptor's number; so the peer sees an end, not a reset.
 func TestListener_Cut_ends_idle_and_half_sent(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, api.ServerOptions{})
+	g := guardedServer(t, httpserver.Options{})
 	idle, half := dialRaw(t, g.Server), dialRaw(t, g.Server)
 	idle.get("/ping")
 	idle.wantStatus(200)

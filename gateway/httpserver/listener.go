@@ -1,0 +1,395 @@
+package httpserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/protocol/consts"
+)
+
+// Why a connection was closed on arrival: the reasons of Events.ConnShed.
+const (
+	shedMaxConns      = "max_conns"
+	shedMaxConnsPerIP = "max_conns_per_ip"
+	shedAcceptError   = "accept_error" // the kernel had no descriptor or buffer: EMFILE, ENFILE, ENOBUFS
+)
+
+// ShedReasons is the closed list of reasons that Events.ConnShed is given.
+func ShedReasons() []string { return []string{shedMaxConns, shedMaxConnsPerIP, shedAcceptError} }
+
+const (
+	acceptPauseMin = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+	lingerTime     = 500 * time.Millisecond
+	lingerBytes    = 4 << 20
+)
+
+// listener admits connections within the limits and knows each of them from
+// Accept until its goroutine has returned. So "empty" means that nothing of any
+// request is still running. Safe for concurrent use.
+type listener struct {
+	opts       Options
+	refuse     func(status int) []byte // a whole response, to replace one that Hertz wrote by itself
+	drainGrace time.Duration           // the constant; tests shorten it
+
+	draining chan struct{} // closed first
+	empty    chan struct{} // closed when draining and the last connection is gone
+
+	mu    sync.Mutex // locked before conn.mu
+	inner net.Listener
+	conns map[*conn]struct{}
+	perIP map[netip.Prefix]int
+}
+
+func newListener(opts Options, refuse func(int) []byte) *listener {
+	return &listener{
+		opts: opts, refuse: refuse, drainGrace: drainGrace, inner: opts.Listener,
+		draining: make(chan struct{}), empty: make(chan struct{}),
+		conns: map[*conn]struct{}{}, perIP: map[netip.Prefix]int{},
+	}
+}
+
+// bind listens on the address, unless it does already.
+func (l *listener) bind(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if isClosed(l.draining) {
+		return ErrClosed
+	}
+	if l.inner != nil {
+		return nil
+	}
+	network, addr := "tcp", l.opts.Addr
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, addr = "unix", path
+	}
+	var err error
+	l.inner, err = new(net.ListenConfig).Listen(ctx, network, addr)
+	return err
+}
+
+// Accept returns the next admitted connection. It fails only after the listener
+// was closed. After any other error (accept(2) lists a dozen transient ones) it
+// pauses and tries again: a server that stops listening is worse than one that
+// is late.
+func (l *listener) Accept() (net.Conn, error) {
+	inner, pause := l.bound(), acceptPauseMin
+	for {
+		accepted, err := inner.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || !l.waitOut(err, pause) {
+				return nil, net.ErrClosed // Hertz ends its loop silently at "closed"
+			}
+			pause = min(2*pause, acceptPauseMax)
+			continue
+		}
+		pause = acceptPauseMin
+		c, why := l.admit(accepted)
+		if c != nil {
+			return c, nil
+		}
+		if why != "" {
+			l.opts.Events.ConnShed(why)
+		}
+		_ = accepted.Close()
+	}
+}
+
+// Close stops accepting. Accepted connections stay open.
+func (l *listener) Close() error { return l.bound().Close() }
+
+// Addr is where the listener is bound.
+func (l *listener) Addr() net.Addr { return l.bound().Addr() }
+
+func (l *listener) bound() net.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inner
+}
+
+// waitOut pauses after an Accept error; false when a drain has begun.
+func (l *listener) waitOut(err error, pause time.Duration) bool {
+	l.opts.Events.ConnShed(shedAcceptError)
+	l.opts.Logger.Warn("accept failed, will retry", slog.Any("error", err), slog.Duration("pause", pause))
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.draining:
+		return false
+	}
+}
+
+// admit registers a connection, or returns why it is refused. The reason is
+// empty during a drain, because that is not load.
+func (l *listener) admit(accepted net.Conn) (*conn, string) {
+	c := &conn{Conn: accepted, l: l, peer: peerOf(accepted)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case isClosed(l.draining):
+		return nil, ""
+	case len(l.conns) >= l.opts.MaxConns:
+		return nil, shedMaxConns
+	case l.opts.MaxConnsPerIP > 0 && c.peer.IsValid() && l.perIP[c.peer] >= l.opts.MaxConnsPerIP:
+		return nil, shedMaxConnsPerIP
+	}
+	l.conns[c] = struct{}{}
+	l.perIP[c.peer]++
+	c.awaitRequest(l.opts.ReadTimeout)
+	return c, ""
+}
+
+// release forgets a connection whose goroutine is about to return.
+func (l *listener) release(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+	if l.perIP[c.peer]--; l.perIP[c.peer] == 0 {
+		delete(l.perIP, c.peer)
+	}
+	if isClosed(l.draining) && len(l.conns) == 0 {
+		close(l.empty)
+	}
+}
+
+// drain stops accepting. A connection that waits for a request may send one more
+// within drainGrace; it is answered with Connection: close.
+func (l *listener) drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if isClosed(l.draining) {
+		return
+	}
+	close(l.draining)
+	if l.inner != nil {
+		_ = l.inner.Close()
+	}
+	for c := range l.conns {
+		c.hurry()
+	}
+	if len(l.conns) == 0 {
+		close(l.empty)
+	}
+}
+
+// cut makes every read and write fail from now on. It does not close the
+// sockets. Only the goroutine that serves a socket may close it: Hertz takes
+// the descriptor out of its epoll set by number, and after a close from
+// elsewhere the number could belong to another connection.
+func (l *listener) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		c.cut()
+	}
+}
+
+func (l *listener) open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
+}
+
+// conn is a connection with absolute deadlines: one for the first byte of a
+// request, ReadTimeout for the request from its first to its last byte (however
+// slowly the bytes come), and WriteTimeout for each write. Nobody reads while a
+// handler runs, so a long poll is not cut.
+//
+// It embeds the interface and not *net.TCPConn, although Hertz needs only its
+// SyscallConn. The concrete type would also promote net's unexported writev
+// path; net.Buffers, through which Hertz writes, would then bypass Write and its
+// deadline. The interface also allows unix sockets.
+type conn struct {
+	net.Conn
+	l    *listener
+	peer netip.Prefix
+
+	// Used only by the goroutine that serves the connection.
+	answered bool // a handler has returned; the next read waits for another request
+	slow     bool // the request ran out of time
+	refused  bool // the last answer closes the connection, maybe with unread bytes
+
+	mu      sync.Mutex // orders the deadlines of that goroutine and of drain
+	waiting bool       // for the first byte of a request
+	isCut   bool
+}
+
+// Read reads for Hertz. Silence until the deadline is an EOF, not a time-out:
+// nothing was asked, and an answer 408 that nobody asked for would be taken as
+// the answer to the next request on a reused connection.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.answered {
+		c.answered = false
+		c.awaitRequest(c.l.opts.IdleTimeout)
+	}
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.waiting {
+		c.beginRequest()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if c.waiting {
+			return n, io.EOF
+		}
+		c.slow = true
+	}
+	return n, err
+}
+
+// Write writes within WriteTimeout. Hertz answers what it cannot parse by
+// itself, in plain text and without a hook; Write replaces those answers with
+// Options.Refuse's.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.setDeadline(c.Conn.SetWriteDeadline, c.l.opts.WriteTimeout)
+	c.mu.Unlock()
+	status := hertzRefusal(p)
+	if status == 0 {
+		return c.Conn.Write(p)
+	}
+	if c.slow { // Hertz says 400 for a header that the deadline cut short
+		status = consts.StatusRequestTimeout
+	}
+	c.refused = true
+	if _, err := c.Conn.Write(c.l.refuse(status)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// SetReadDeadline ignores Hertz's own deadlines: Hertz sets none for the first
+// request, and would leave three bytes of a later one waiting for IdleTimeout.
+func (c *conn) SetReadDeadline(time.Time) error { return nil }
+
+// SyscallConn gives Hertz the descriptor on which it watches for the peer's
+// leaving.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	sc, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return sc.SyscallConn()
+}
+
+// Close closes. After a refusal it first ends its own direction and reads on
+// for at most lingerTime and lingerBytes: a close with unread bytes sends a
+// reset, which destroys the answer in the buffer of a peer that is still sending
+// its 2 MB.
+func (c *conn) Close() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); c.refused && ok && half.CloseWrite() == nil {
+		c.mu.Lock()
+		c.setDeadline(c.Conn.SetReadDeadline, lingerTime)
+		c.mu.Unlock()
+		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+	}
+	return c.Conn.Close()
+}
+
+func (c *conn) awaitRequest(limit time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = true
+	if isClosed(c.l.draining) {
+		limit = min(limit, c.l.drainGrace)
+	}
+	c.setDeadline(c.Conn.SetReadDeadline, limit)
+}
+
+func (c *conn) beginRequest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = false
+	c.setDeadline(c.Conn.SetReadDeadline, c.l.opts.ReadTimeout)
+}
+
+// hurry shortens the wait for a request to drainGrace.
+func (c *conn) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting {
+		c.setDeadline(c.Conn.SetReadDeadline, c.l.drainGrace)
+	}
+}
+
+func (c *conn) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.isCut = true
+	_ = c.Conn.SetDeadline(time.Unix(1, 0))
+}
+
+// setDeadline calls set for limit from now, unless the connection is cut. Call
+// it with mu held.
+func (c *conn) setDeadline(set func(time.Time) error, limit time.Duration) {
+	if !c.isCut {
+		_ = set(time.Now().Add(limit))
+	}
+}
+
+// RefusedStatuses is the closed list of statuses that Events.RequestRefused is
+// given: those of hertzRefusal, and 400 for unsound framing.
+func RefusedStatuses() []string { return []string{"400", "408", "413", "431"} }
+
+// hertzRefusal returns the status of an answer that Hertz wrote by itself before
+// any handler ran, else 0. It compares the text, because Hertz leaves no other
+// trace on the way to the socket, and no handler of ours sends these texts (they
+// answer JSON). If an upgrade of Hertz rewords them, TestServer_Refusal fails.
+func hertzRefusal(response []byte) int {
+	head, body, ok := bytes.Cut(response, []byte("\r\n\r\n"))
+	if !ok || len(head) < len("HTTP/1.1 400") || !bytes.HasPrefix(head, []byte("HTTP/1.1 4")) {
+		return 0
+	}
+	status, err := strconv.Atoi(string(head[9:12]))
+	if err != nil {
+		return 0
+	}
+	var text string
+	switch status {
+	case consts.StatusBadRequest:
+		text = "Error when parsing request"
+	case consts.StatusRequestTimeout:
+		text = "Request timeout"
+	case consts.StatusRequestEntityTooLarge:
+		text = "Request Entity Too Large"
+	case consts.StatusRequestHeaderFieldsTooLarge:
+		text = "Request Header Fields Too Large"
+	}
+	if text == "" || string(body) != text {
+		return 0
+	}
+	return status
+}
+
+// peerOf is the address that a connection is counted under: an IPv4 address, or
+// the /64 network that one IPv6 subscriber gets. A unix socket has none; it is
+// invalid and not limited.
+func peerOf(c net.Conn) netip.Prefix {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip := addr.AddrPort().Addr().Unmap().WithZone("")
+	p, _ := ip.Prefix(min(ip.BitLen(), 64))
+	return p
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,93 @@
+package httpserver
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+)
+
+// Defaults of Options. A test holds the settings of `gateway serve` to them.
+const (
+	DefaultAddr         = "127.0.0.1:8080"
+	DefaultReadTimeout  = 10 * time.Second
+	DefaultWriteTimeout = 10 * time.Second
+	// DefaultIdleTimeout must outlast the load balancer's own idle time-out (AWS
+	// ALB: 60 s). Otherwise the balancer reuses a connection that the server is
+	// closing, and its client gets 502.
+	DefaultIdleTimeout = 75 * time.Second
+	DefaultMaxConns    = 60_000 // at about 20 kB each: 1.2 GB
+)
+
+// Limits that are not settings.
+const (
+	maxBodyBytes   = 16 << 10 // a larger body is answered 413
+	maxHeaderBytes = 16 << 10 // larger headers are answered 431
+	// drainGrace is how long an idle connection may still send one last request
+	// after a drain has begun.
+	drainGrace = 500 * time.Millisecond
+)
+
+// Options are the limits of the listening side.
+type Options struct {
+	Listener net.Listener // the server takes it over. Nil: Addr is bound
+	Addr     string       // host:port or unix:/path. Empty: DefaultAddr
+
+	ReadTimeout  time.Duration // for a whole request, first byte to last, and for silence on a new connection. 0: DefaultReadTimeout
+	WriteTimeout time.Duration // for handing one write of a response to the kernel. 0: DefaultWriteTimeout
+	IdleTimeout  time.Duration // for silence between two requests. 0: DefaultIdleTimeout
+
+	MaxConns      int // open connections; one more is closed at once. 0: DefaultMaxConns
+	MaxConnsPerIP int // the same by remote address. 0: no limit, because behind a load balancer all peers have the balancer's few addresses
+
+	// Refuse writes the headers and the body of an answer that no handler gives:
+	// 400, 404, 405, 408, 413, 431, 500 for a panic, and every error status that a
+	// handler leaves without a body. For 400, 408, 413 and 431 there may have been
+	// no readable request; then c holds none. Required.
+	Refuse func(c *app.RequestContext, status int)
+	Events Events       // required
+	Logger *slog.Logger // nil: discards. The first server's logger also gets Hertz's own warnings
+}
+
+// Events counts what no handler sees. The methods are called from many
+// goroutines at once.
+type Events interface {
+	ConnShed(why string)       // why is one of ShedReasons
+	RequestRefused(status int) // malformed, too large or too slow, before any handler; one of RefusedStatuses
+	Panicked()                 // a handler panicked, or Hertz's parser did
+}
+
+// withDefaults fills in the defaults, or names the field that is wrong.
+func (o Options) withDefaults() (Options, error) {
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"ReadTimeout", int64(o.ReadTimeout)},
+		{"WriteTimeout", int64(o.WriteTimeout)},
+		{"IdleTimeout", int64(o.IdleTimeout)},
+		{"MaxConns", int64(o.MaxConns)},
+		{"MaxConnsPerIP", int64(o.MaxConnsPerIP)},
+	} {
+		if f.value < 0 {
+			return o, fmt.Errorf("httpserver: Options.%s: %d is negative", f.name, f.value)
+		}
+	}
+	if o.Listener != nil && o.Addr != "" {
+		return o, errors.New("httpserver: Options.Addr: set together with Listener")
+	}
+	if o.Refuse == nil || o.Events == nil {
+		return o, errors.New("httpserver: Options.Refuse and Options.Events are required")
+	}
+	o.Addr = cmp.Or(o.Addr, DefaultAddr)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, DefaultReadTimeout)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, DefaultWriteTimeout)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, DefaultIdleTimeout)
+	o.MaxConns = cmp.Or(o.MaxConns, DefaultMaxConns)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	return o, nil
+}

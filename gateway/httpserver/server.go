@@ -1,0 +1,337 @@
+// Package httpserver is what stands between a socket and a route: limits,
+// deadlines, framing and the drain. It knows Hertz and knows no handler.
+//
+// It exists because Hertz v0.10.6 leaves these to its user (all measured): a
+// connection's first request has no read deadline, a write has none at all,
+// connections are not bounded, an Accept error ends the process with exit code
+// 0, and a shutdown waits its full ExitWaitTime (8.0 s of 8) as soon as one
+// keep-alive connection is idle.
+//
+// Read server.go first: a request is read by the connection of listener.go,
+// parsed by Hertz, and passes Server.around on its way to the routes.
+package httpserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+	"github.com/cloudwego/hertz/pkg/app/server"
+	"github.com/cloudwego/hertz/pkg/common/config"
+	"github.com/cloudwego/hertz/pkg/common/hlog"
+	"github.com/cloudwego/hertz/pkg/network"
+	"github.com/cloudwego/hertz/pkg/network/standard"
+	"github.com/cloudwego/hertz/pkg/protocol"
+	"github.com/cloudwego/hertz/pkg/protocol/consts"
+	"github.com/cloudwego/hertz/pkg/protocol/http1/resp"
+)
+
+// closeWait is how long Run waits, after Close, for handlers to notice that
+// their context has ended.
+const closeWait = time.Second
+
+// ErrClosed is returned by Drain and Run when Close cut connections short, and
+// by Listen on a server that was drained or closed before.
+var ErrClosed = errors.New("httpserver: server closed")
+
+// Server is Hertz behind a listener with limits. Its life is New, Listen, Run,
+// then Drain or Close. It does not use Hertz's signal handling and shutdown.
+// Safe for concurrent use.
+type Server struct {
+	opts     Options
+	listener *listener
+	hertz    *server.Hertz
+	base     context.Context //nolint:containedctx // Run's; the parent of every handler's, like http.Server.BaseContext
+
+	closeOnce sync.Once
+	closed    chan struct{}
+}
+
+// New makes a server; register adds its routes. It does no I/O. The error names
+// the field of Options that is wrong.
+func New(opts Options, register func(h *server.Hertz)) (*Server, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	bridgeHertzLog.Do(func() {
+		hlog.SetSilentMode(true) // no line for a malformed request: a stranger could fill the disk. They are counted instead
+		hlog.SetLevel(hlog.LevelWarn)
+		hlog.SetOutput(hertzLog{opts.Logger})
+	})
+	s := &Server{opts: opts, closed: make(chan struct{})}
+	s.listener = newListener(opts, s.refusal)
+	s.hertz = server.New(s.hertzOptions()...)
+	s.hertz.Use(s.around)
+	register(s.hertz)
+	return s, nil
+}
+
+func (s *Server) hertzOptions() []config.Option {
+	return []config.Option{
+		server.WithTransport(s.transport),
+		server.WithSenseClientDisconnection(true),
+		server.WithIdleTimeout(s.opts.IdleTimeout), // Hertz keeps connections alive only if this is above 0; the connection's own deadline is what ends them
+		server.WithMaxRequestBodySize(maxBodyBytes),
+		server.WithMaxHeaderBytes(maxHeaderBytes),
+		server.WithDisablePreParseMultipartForm(true), // otherwise Hertz parses or refuses a form before any handler
+		server.WithRedirectTrailingSlash(false),
+		server.WithHandleMethodNotAllowed(true),
+		server.WithDisableDefaultContentType(true), // otherwise a 304 says text/plain
+		server.WithDisablePrintRoute(true),
+		{F: func(o *config.Options) { o.NoDefaultServerHeader = true }},
+	}
+}
+
+// Listen binds the address. After it Addr is known, and a port that is taken
+// has been reported. Run calls Listen if nobody has.
+func (s *Server) Listen(ctx context.Context) error { return s.listener.bind(ctx) }
+
+// Addr is where the server listens; nil before Listen.
+func (s *Server) Addr() net.Addr {
+	if ln := s.listener.bound(); ln != nil {
+		return ln.Addr()
+	}
+	return nil
+}
+
+// Conns is the number of open connections: idle, waiting or working.
+func (s *Server) Conns() int { return s.listener.open() }
+
+// Run serves until Drain, Close or the end of ctx, which acts as Close. It
+// returns when the goroutine of every connection has returned. The result is nil
+// if no connection was cut, ErrClosed if one was, or the error that broke the
+// listener. Call it once.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.Listen(ctx); err != nil {
+		if errors.Is(err, ErrClosed) {
+			return nil // drained before it began
+		}
+		return fmt.Errorf("httpserver: listen: %w", err)
+	}
+	base, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.base = base
+	defer context.AfterFunc(ctx, s.Close)()
+	err := s.hertz.Run()
+	if err == nil && !isClosed(s.listener.draining) {
+		err = errors.New("the listener was closed from outside")
+	}
+	if err != nil {
+		s.Close()
+		err = fmt.Errorf("httpserver: serve: %w", err)
+	}
+	return errors.Join(err, s.await(cancel))
+}
+
+// await waits for the last connection. After Close it cancels the handlers'
+// context and gives them closeWait.
+func (s *Server) await(cancel context.CancelFunc) error {
+	select {
+	case <-s.listener.empty:
+		return nil
+	case <-s.closed:
+	}
+	cancel()
+	select {
+	case <-s.listener.empty:
+		return ErrClosed
+	case <-time.After(closeWait):
+		return fmt.Errorf("%w with %d handlers that ignore their context", ErrClosed, s.Conns())
+	}
+}
+
+// Drain ends the server without cutting a request. It refuses new connections,
+// lets every request in flight finish (with Connection: close), closes idle
+// connections after drainGrace, and returns when no connection is left. If ctx
+// ends first, Drain cuts the remaining connections and returns ctx's error. A
+// second call joins the drain that runs, or returns at once after it.
+func (s *Server) Drain(ctx context.Context) error {
+	s.listener.drain()
+	select {
+	case <-s.listener.empty:
+		return nil
+	default:
+	}
+	select {
+	case <-s.listener.empty:
+		return nil
+	case <-s.closed:
+		return ErrClosed
+	case <-ctx.Done():
+		left := s.Conns()
+		s.Close()
+		return fmt.Errorf("httpserver: drain cut %d connections: %w", left, ctx.Err())
+	}
+}
+
+// Close ends the server at once: it cancels the handlers' context and cuts the
+// connections. It does not wait; Run does. Idempotent.
+func (s *Server) Close() {
+	s.closeOnce.Do(func() {
+		s.listener.drain()
+		if isClosed(s.listener.empty) {
+			return // no connection to cut, so Drain and Run report none
+		}
+		close(s.closed)
+		s.listener.cut()
+	})
+}
+
+type connKey struct{}
+
+// transport is Hertz's standard transport on our listener. Its goroutines do
+// not recover: a panic outside a handler (in the parser, for example) would end
+// the process. Here it ends only its connection.
+func (s *Server) transport(o *config.Options) network.Transporter {
+	o.Listener = s.listener
+	o.OnAccept = func(c net.Conn) context.Context { return context.WithValue(s.base, connKey{}, c) }
+	return recovering{standard.NewTransporter(o), s}
+}
+
+type recovering struct {
+	network.Transporter
+	s *Server
+}
+
+func (t recovering) ListenAndServe(serve network.OnData) error {
+	return t.Transporter.ListenAndServe(func(ctx context.Context, hertzConn any) error {
+		if c, ok := ctx.Value(connKey{}).(*conn); ok {
+			defer t.s.listener.release(c)
+		}
+		defer func() {
+			if rec := recover(); rec != nil {
+				t.s.panicked(ctx, rec)
+			}
+		}()
+		return serve(ctx, hertzConn)
+	})
+}
+
+// around is the outermost middleware of every request, with or without a route.
+func (s *Server) around(ctx context.Context, c *app.RequestContext) {
+	on, _ := ctx.Value(connKey{}).(*conn)
+	if on == nil {
+		on = new(conn) // ut.PerformRequest has no connection
+	}
+	defer s.finish(ctx, c, on)
+	if !soundFraming(&c.Request.Header) {
+		s.opts.Events.RequestRefused(consts.StatusBadRequest)
+		on.refused = true
+		s.refuse(c, consts.StatusBadRequest)
+		c.SetConnectionClose() // it is not known where the body ends
+		return
+	}
+	c.Next(ctx)
+}
+
+func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
+	if rec := recover(); rec != nil {
+		s.panicked(ctx, rec)
+		c.Response.Reset() // a half-made answer must not leave
+		s.refuse(c, consts.StatusInternalServerError)
+		c.SetConnectionClose()
+	}
+	if c.Response.StatusCode() >= consts.StatusBadRequest && !c.Response.HasBodyBytes() && !c.Response.IsBodyStream() {
+		s.refuse(c, c.Response.StatusCode()) // Hertz's own 400, 404 and 405
+	}
+	if isClosed(s.listener.draining) {
+		c.SetConnectionClose()
+	}
+	on.answered = true
+}
+
+// soundFraming reports whether every proxy in front must have read the head of
+// the request as Hertz did. Where two readers disagree about Host or about the
+// end of the body, the body that one sees is the next request that the other
+// sees (request smuggling). Hertz v0.10.6 refuses most of such heads; it lets
+// these pass (measured): two Host lines, two Content-Length lines, a folded line
+// (RFC 9112, section 5.2), a line that ends in a bare LF, a header name that is
+// not a token or is empty (RFC 9110, section 5.1), and Transfer-Encoding in
+// HTTP/1.0 (RFC 9112, section 6.1).
+func soundFraming(h *protocol.RequestHeader) bool {
+	var hosts, lengths, encodings int
+	for raw := h.RawHeaders(); len(raw) > 0; {
+		line, rest, _ := bytes.Cut(raw, []byte("\n"))
+		raw = rest
+		line, crlf := bytes.CutSuffix(line, []byte("\r"))
+		if !crlf {
+			return false
+		}
+		if len(line) == 0 {
+			break // the end of the head
+		}
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		if !isToken(name) { // also refuses a folded line, which begins with a blank
+			return false
+		}
+		switch {
+		case bytes.EqualFold(name, []byte("Host")):
+			hosts++
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			lengths++
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+			encodings++
+		}
+	}
+	return hosts <= 1 && lengths <= 1 && (encodings == 0 || h.IsHTTP11())
+}
+
+// isToken reports whether name may be a header's name (RFC 9110, section 5.6.2).
+func isToken(name []byte) bool {
+	for _, b := range name {
+		switch {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0:
+		default:
+			return false
+		}
+	}
+	return len(name) > 0
+}
+
+func (s *Server) panicked(ctx context.Context, rec any) {
+	s.opts.Events.Panicked()
+	s.opts.Logger.ErrorContext(ctx, "panic", slog.Any("panic", rec), slog.String("stack", string(debug.Stack())))
+}
+
+func (s *Server) refuse(c *app.RequestContext, status int) {
+	c.SetStatusCode(status)
+	s.opts.Refuse(c, status)
+	c.Abort() // after a panic Hertz would run the next handler
+}
+
+// refusal is a whole response to a request that Hertz could not parse.
+func (s *Server) refusal(status int) []byte {
+	s.opts.Events.RequestRefused(status)
+	c := app.NewContext(0)
+	s.refuse(c, status)
+	c.SetConnectionClose()
+	var out bytes.Buffer
+	w := network.NewWriter(&out)
+	_ = resp.Write(&c.Response, w) // a bytes.Buffer cannot fail
+	_ = w.Flush()
+	return out.Bytes()
+}
+
+// bridgeHertzLog is the one unavoidable global. Hertz logs through a package
+// variable that is not synchronized, so it is set once, by the first server,
+// before Hertz runs.
+var bridgeHertzLog sync.Once
+
+// hertzLog turns Hertz's lines ("date file [Warn] HERTZ: text") into records.
+type hertzLog struct{ log *slog.Logger }
+
+func (l hertzLog) Write(line []byte) (int, error) {
+	_, text, _ := strings.Cut(string(line), "HERTZ: ")
+	l.log.Warn("hertz", slog.String("detail", strings.TrimSpace(text)))
+	return len(line), nil
+}
