@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/postgres", "sessions/outbox", "geo",
 	},
-	"gateway/api":        {"gateway/hub", "gateway/auth", "sessions", "geo"},
+	"gateway/api":        {"gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/httpserver": {},
 	"gateway/hub":        {"sessions"},
 	"gateway/auth":       {"sessions"},
@@ -42,13 +42,14 @@ var mayImport = map[string][]string{
 	"scripts":            {"scripts/flowbuffer", "sessions", "geo"},
 	"scripts/flowbuffer": {},
 
-	"sessions":          {"geo"},
+	"sessions":          {"geo", "ratelimit"},
 	"sessions/postgres": {"sessions", "sessions/outbox", "geo"}, // it is the outbox's Store
 	"sessions/outbox":   {"sessions", "geo"},
 
 	"geo":       {},
 	"geo/trace": {"geo"},
 	"metrics":   {},
+	"ratelimit": {},
 
 	"metrics/dashboards": {}, // writes the JSON beside it
 	"deploy":             {}, // files, and the tests that read them
@@ -80,6 +81,7 @@ var homes = map[string][]string{
 	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "sessions/postgres", "gateway/consumers"},
 	"github.com/golang-jwt":         {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":         {"gateway/auth"},
+	"github.com/hashicorp":          {"ratelimit", "gateway/auth", "sessions"}, // golang-lru
 	"github.com/spf13/pflag":        {"gateway"},
 	"google.golang.org/api":         {"gateway/consumers"}, // FCM
 	"go.opentelemetry.io":           {"gateway/app"},

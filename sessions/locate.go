@@ -47,7 +47,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 // so a caller is heard no more often than it may look up.
 func (s *Service) heard(ref Ref, err error) {
 	now := s.opts.Now()
-	if errors.Is(err, ErrUnavailable) && s.voices.Take(ref.TrainerID, now) == 0 {
+	if errors.Is(err, ErrUnavailable) && s.voices.Take(string(ref.TrainerID), now) == 0 {
 		s.opts.Tally.heard(ref, now)
 	}
 }
@@ -63,7 +63,7 @@ func (s *Service) lookUp(c Caller) error {
 	if c.Role == Admin {
 		return nil
 	}
-	wait := s.slow.Take(c.ID, s.opts.Now())
+	wait := s.slow.Take(string(c.ID), s.opts.Now())
 	if wait == 0 {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (s *Service) lookUp(c Caller) error {
 // that forgets, or is away, must not make an honest caller wait.
 func (s *Service) foundFor(c Caller) {
 	if c.Role != Admin {
-		s.slow.GiveBack(c.ID)
+		s.slow.GiveBack(string(c.ID))
 	}
 }
 

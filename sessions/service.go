@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"doorstep/geo"
+	"doorstep/ratelimit"
 )
 
 // Service is the rules put to work: who may do what, in which order the two
@@ -22,10 +23,10 @@ type Service struct {
 	repo   Repository
 	live   Live
 	opts   ServiceOptions
-	slow   *CallerLimit // looks into the repository, see lookUp
-	voices *CallerLimit // see heard
+	slow   *ratelimit.Limit // looks into the repository, see lookUp
+	voices *ratelimit.Limit // see heard
 
-	parties  parties  // of the sessions that Ref was asked for lately
+	parties  *parties // of the sessions that Ref was asked for lately
 	together together // the reads of Look and View
 
 	sighted chan sighted // suspicions on their way to Report
@@ -77,8 +78,9 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
 	return &Service{
 		repo: repo, live: live, opts: opts,
-		slow:    NewCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
-		voices:  NewCallerLimit(opts.RestoreEvery, opts.RestoreBurst),
+		slow:    ratelimit.New(opts.RestoreEvery, opts.RestoreBurst),
+		voices:  ratelimit.New(opts.RestoreEvery, opts.RestoreBurst),
+		parties: newParties(),
 		sighted: make(chan sighted, suspicionQueue),
 	}
 }

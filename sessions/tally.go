@@ -232,6 +232,16 @@ func (t *Tally) takeOne(ref Ref) *Counts {
 
 func (t *Tally) shard(ref Ref) *tallyShard { return &t.shards[shardOf(ref.SessionID, len(t.shards))] }
 
+// shardOf spreads ids over n shards, n a divisor of 256. It uses the last two hex
+// digits, which are random in every kind of UUID that is not made up.
+func shardOf(id ID, n int) int {
+	sum := 0
+	for _, c := range []byte(id[max(0, len(id)-2):]) {
+		sum = sum<<4 + int(c&15+c>>6*9)
+	}
+	return sum % n
+}
+
 func (t *Tally) add(ref Ref, c Counts) {
 	if t != nil && !t.shard(ref).add(ref, c, &t.counted, int64(t.opts.Limit)) {
 		t.opts.Metrics.TallyDropped()

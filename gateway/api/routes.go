@@ -18,6 +18,7 @@ import (
 
 	"doorstep/gateway/auth"
 	"doorstep/gateway/hub"
+	"doorstep/ratelimit"
 	"doorstep/sessions"
 )
 
@@ -27,7 +28,7 @@ const base = "/api/v1"
 type API struct {
 	deps    Deps
 	work    work
-	callers *sessions.CallerLimit // nil: no limit
+	callers *ratelimit.Limit // nil: no limit
 }
 
 // Deps are what the handlers call.

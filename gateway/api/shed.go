@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"doorstep/gateway/hub"
+	"doorstep/ratelimit"
 	"doorstep/sessions"
 )
 
@@ -57,13 +58,13 @@ func (w *work) resume() { w.now.Add(1) }
 func (a *API) InFlight() int { return int(a.work.now.Load()) }
 
 // newCallers is the rate of one caller's requests; nil where there is none.
-func newCallers(perSecond float64, burst int) *sessions.CallerLimit {
+func newCallers(perSecond float64, burst int) *ratelimit.Limit {
 	if perSecond < 0 {
 		return nil
 	}
 	perSecond = cmp.Or(perSecond, 50)
 	every := max(1, time.Duration(float64(time.Second)/perSecond))
-	return sessions.NewCallerLimit(every, cmp.Or(burst, 100))
+	return ratelimit.New(every, cmp.Or(burst, 100))
 }
 
 // paced refuses a caller who asks too often. A phone asks once in 5 s, an app
@@ -74,7 +75,7 @@ func (a *API) paced(caller sessions.Caller) error {
 	if a.callers == nil || caller.Role == sessions.Admin {
 		return nil
 	}
-	wait := a.callers.Take(caller.ID, a.deps.Now())
+	wait := a.callers.Take(string(caller.ID), a.deps.Now())
 	if wait == 0 {
 		return nil
 	}

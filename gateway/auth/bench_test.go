@@ -106,7 +106,7 @@ func BenchmarkVerify_Refusal(b *testing.B) {
 
 // A full cache that takes one more.
 func BenchmarkCache_PutEvicting(b *testing.B) {
-	c := newCache(65536, time.Minute)
+	c := newCache(65536)
 	for n := range uint64(70000) {
 		c.put(number(n), always)
 	}

@@ -22,7 +22,7 @@ var always = entry{from: math.MinInt64, until: math.MaxInt64, caller: testCaller
 
 func TestCache_Get(t *testing.T) {
 	t.Parallel()
-	c := newCache(8, time.Hour)
+	c := newCache(8)
 	c.put(number(1), entry{from: 100, until: 200, caller: testCaller})
 	for name, row := range map[string]struct {
 		key digest
@@ -50,7 +50,7 @@ func TestCache_Get(t *testing.T) {
 func TestCache_NeverGrowsBeyondItsSize(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 2, 15, 16, 17, 1000} {
-		c := newCache(size, time.Hour)
+		c := newCache(size)
 		for n := range uint64(5 * size) {
 			c.put(number(n), always)
 			require.LessOrEqual(t, c.len(), size)
@@ -62,7 +62,7 @@ func TestCache_NeverGrowsBeyondItsSize(t *testing.T) {
 
 func TestCache_PutAgainReplacesWithoutEvicting(t *testing.T) {
 	t.Parallel()
-	c := newCache(1, time.Hour)
+	c := newCache(1)
 	c.put(number(1), entry{from: 0, until: 10})
 	c.put(number(1), entry{from: 10, until: 20, caller: testCaller})
 	caller, ok := c.get(number(1), 15)
@@ -70,48 +70,48 @@ func TestCache_PutAgainReplacesWithoutEvicting(t *testing.T) {
 	require.Equal(t, testCaller, caller)
 }
 
-// With no more entries than the sample, a dead one is certain to be seen
-// before a living one has to go.
-func TestShard_EvictsTheDeadFirst(t *testing.T) {
+// A put removes the entries at the tail that have ended, and no others.
+func TestCache_PutRemovesTheEnded(t *testing.T) {
 	t.Parallel()
-	for range 200 {
-		s := shard{entries: map[digest]entry{}}
-		for n := range uint64(evictionSample) {
-			s.entries[number(n)] = always
-		}
-		s.entries[number(3)] = entry{from: 0, until: 5}
-		s.evict(5)
-		require.NotContains(t, s.entries, number(3))
-		require.Len(t, s.entries, evictionSample-1)
-	}
-}
-
-func TestCache_SweepsTheDead(t *testing.T) {
-	t.Parallel()
-	const every, end = 60, 100
+	const end = 100
 	for name, row := range map[string]struct {
 		now  int64
 		left []uint64 // of 1, which ends at 100, and 2, which does not
 	}{
-		"not before it is time":                {59, []uint64{1, 2}},
-		"the living stay":                      {99, []uint64{1, 2}},
-		"the dead go":                          {100, []uint64{2}},
-		"not for a clock that is read late":    {-59, []uint64{1, 2}},
-		"what a clock that was set back ended": {-60, nil},
+		"none has ended":                         {99, []uint64{1, 2}},
+		"one has ended":                          {100, []uint64{2}},
+		"ended by a clock that was set far back": {-1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCache(1<<10, every)
+			c := newCache(1 << 10)
 			c.shards = c.shards[:1]
 			c.put(number(1), entry{from: 0, until: end})
 			c.put(number(2), entry{from: 0, until: math.MaxInt64})
 			c.put(number(3), entry{from: row.now, until: math.MaxInt64})
 			require.Equal(t, 1+len(row.left), c.len())
 			for _, n := range row.left {
-				require.Contains(t, c.shards[0].entries, number(n))
+				require.True(t, c.shards[0].entries.Contains(number(n)))
 			}
 		})
 	}
+}
+
+// A full shard gives up the entry that was not used for longest.
+func TestCache_PutEvictsTheLeastRecentlyUsed(t *testing.T) {
+	t.Parallel()
+	c := newCache(2)
+	c.shards = c.shards[:1]
+	c.shards[0].entries.Resize(2)
+	c.put(number(1), always)
+	c.put(number(2), always)
+	_, ok := c.get(number(1), 0)
+	require.True(t, ok)
+	c.put(number(3), always)
+	_, ok = c.get(number(1), 0)
+	require.True(t, ok, "used last")
+	_, ok = c.get(number(2), 0)
+	require.False(t, ok)
 }
 
 // The model: an unbounded map. The cache may have forgotten, never invented,
@@ -120,8 +120,7 @@ func TestCache_AgreesWithAMap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 40).Draw(t, "size")
-		sweeps := time.Duration(rapid.IntRange(1, 200).Draw(t, "sweeps"))
-		c, model := newCache(size, sweeps), map[uint64]entry{}
+		c, model := newCache(size), map[uint64]entry{}
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				n := rapid.Uint64Range(0, 60).Draw(t, "n")
@@ -152,7 +151,7 @@ func TestCache_AgreesWithAMap(t *testing.T) {
 
 func TestCache_IsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
-	c := newCache(64, time.Hour)
+	c := newCache(64)
 	var wg sync.WaitGroup
 	for g := range uint64(8) {
 		wg.Go(func() {

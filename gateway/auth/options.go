@@ -39,8 +39,8 @@ type Options struct {
 	// nbf and iat tolerate. Default 5 s, at most 5 min.
 	Leeway time.Duration
 
-	// CacheSize is the largest number of proven tokens remembered. Default
-	// 200,000, those of 100,000 trainers and their students: about 33 MB when full,
+	// CacheSize is the largest number of verified tokens remembered. Default
+	// 200,000, those of 100,000 trainers and their students: about 50 MB when full,
 	// however long the tokens are. With fewer than there are callers who ask again
 	// within CacheTTL, most would be verified each time: 100,000 with 65,536 cost
 	// some 10 µs of CPU a request more.

@@ -38,7 +38,7 @@ func New(opts Options) (*Verifier, error) {
 		// has no key for what is not accepted, and can tell that reason from a
 		// wrong signature.
 		parser: jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
-		cache:  newCache(opts.CacheSize, opts.CacheTTL),
+		cache:  newCache(opts.CacheSize),
 	}
 	if opts.JWKSURL != "" {
 		v.keys = newKeyring(opts)
@@ -84,17 +84,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (sessions.Caller, e
 	if err != nil {
 		return sessions.Caller{}, err
 	}
-	v.cache.put(key, v.remember(proven, now))
+	v.cache.put(key, remember(proven, now, v.opts.CacheTTL))
 	return proven.caller, nil
-}
-
-// remember bounds an entry by the token's own end and by CacheTTL.
-func (v *Verifier) remember(proven grant, now time.Time) entry {
-	until := now.Add(v.opts.CacheTTL)
-	if proven.expires.Before(until) {
-		until = proven.expires
-	}
-	return entry{from: now.UnixNano(), until: until.UnixNano(), caller: proven.caller}
 }
 
 // prove does the whole work, without the cache.

@@ -460,7 +460,7 @@ func TestServer_Drain(t *testing.T) {
 	t.Parallel()
 	t.Run("answers_what_is_in_flight_and_refuses_the_rest", func(t *testing.T) {
 		t.Parallel()
-		g := guardedServer(t, httpserver.Options{}, 20 * time.Millisecond)
+		g := guardedServer(t, httpserver.Options{}, 20*time.Millisecond)
 		idle, fresh, wait, hold := dialRaw(t, g.Server), dialRaw(t, g.Server), dialRaw(t, g.Server), dialRaw(t, g.Server)
 		idle.get("/ping")
 		idle.wantStatus(200)
