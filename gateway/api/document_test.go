@@ -34,6 +34,9 @@ var theDocument = sync.OnceValues(func() (document, error) {
 	if err != nil {
 		return document{}, err
 	}
+	// The document's one server is "/", relative to the document's own address. The router compares servers with a
+	// request's absolute URL and would find no call; without servers it compares the path alone.
+	doc.Servers = nil
 	router, err := legacy.NewRouter(doc) // validates the document, examples and all
 	return document{doc, router}, err
 })
