@@ -19,7 +19,7 @@ SEED            ?= 1
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fuzz bench bench-load bench-peers build run demo chaos chaos-events histories image lab install clean
+.PHONY: help test lint openapi fuzz bench bench-load bench-peers build run demo chaos chaos-events histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: install ## Run all tests with the race detector, on real servers (installs
 
 lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luacheck, shellcheck, the tree
 	.ci/run vet format lint lua shell tree
+
+openapi: ## Lint openapi.yaml and type-check the clients that two generators make from it (npm, Node 20.19 or later)
+	.ci/run openapi
 
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	FUZZTIME=$(FUZZTIME) .ci/fuzz

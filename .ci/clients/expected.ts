@@ -1,0 +1,169 @@
+// The types that a client generated from gateway/api/openapi.yaml must have, written by hand: which fields are required,
+// which may be null, and which codes a failure may carry. A generator that loses one of these does not compile here.
+
+/** What both generated clients are compared with: request bodies, `data` of the successes, and failures. */
+export interface Expected {
+  start: { travelMode?: Mode | null };
+  startBody: Expected["start"] | undefined;
+  journey: Journey;
+  alreadyStarted: Failure<"JOURNEY_ALREADY_STARTED" | "TRAINER_BUSY">;
+
+  fix: {
+    sessionId: string;
+    latitude: number;
+    longitude: number;
+    accuracy?: number | null;
+    speed?: number | null;
+    heading?: number | null;
+    recordedAt?: string | null;
+    mock?: boolean | null;
+  };
+  stale: Receipt & { stale: true };
+  stored: Receipt & { ignored?: "low_accuracy" };
+  unstored: { sessionId: string; stored: false; nextUpdateMs: number };
+  implausible: Failure<"INVALID_REQUEST" | "IMPLAUSIBLE_SPEED" | "IMPLAUSIBLE_JUMP">;
+  tooSoon: Failure<"RATE_LIMITED"> & RetryAfter;
+
+  liveQuery: { sessionId: string; wait?: number };
+  liveHeaders: { "If-None-Match"?: string } | undefined;
+  live: {
+    sessionId: string;
+    trainerId: string;
+    location: {
+      latitude: number;
+      longitude: number;
+      accuracy?: number;
+      speed?: number;
+      heading?: number;
+      timestamp: string;
+    } | null;
+    isActive: boolean;
+    lastUpdate: string | null;
+    distanceMeters: number | null;
+    etaSeconds: number | null;
+    degraded?: true;
+  };
+  tooManyWaits: Failure<"TOO_MANY_WAITS" | "RATE_LIMITED"> & RetryAfter;
+
+  arrived: { sessionId: string; otp?: string; arrivedAt: string };
+  notArrived: Failure<"INVALID_REQUEST" | "NOT_WITHIN_RADIUS" | "NO_FRESH_LOCATION" | "SUSPICIOUS_LOCATION">;
+  arrivalUnchecked: Failure<"LIVE_STORE_UNAVAILABLE" | "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "OVERLOADED"> & RetryAfter;
+  stopped: { sessionId: string; stoppedAt: string };
+
+  booking: {
+    sessionId?: string | null;
+    trainerId: string;
+    studentId: string;
+    scheduledAt?: string | null;
+    studentHome: Place;
+    travelMode?: Mode | null;
+  };
+  booked: Session;
+  bookedBefore: Session;
+  session: Session;
+  sessions: { sessions: Session[] };
+
+  otp: { otp: string };
+  verified: { sessionId: string; status: "in_progress"; startedAt: string };
+  notVerified: Failure<"INVALID_REQUEST" | "OTP_WRONG">;
+  locked: Failure<"OTP_LOCKED" | "RATE_LIMITED"> & RetryAfter;
+  completed: { sessionId: string; status: "completed"; completedAt: string };
+
+  review: { rating: number; comment?: string | null };
+  reviewed: {
+    sessionId: string;
+    rating: number;
+    comment?: string;
+    reviewedAt: string;
+    trainerRating: { average: number; count: number };
+  };
+
+  device: { token: string; platform: "android" | "ios" | "web"; language?: string | null };
+  forgottenDevice: { token: string };
+
+  unauthenticated: Failure<"UNAUTHENTICATED">;
+  unavailable: Failure<"DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "OVERLOADED"> & RetryAfter;
+  ready: { success: true; message: "ready"; data: Readiness };
+  notReady: { success: false; message: "not ready"; data: Readiness };
+}
+
+type Mode = "car" | "bike" | "walk";
+
+interface Place {
+  latitude: number;
+  longitude: number;
+}
+
+interface Journey {
+  sessionId: string;
+  trainerId: string;
+  studentId: string;
+  startedAt: string;
+}
+
+interface Receipt {
+  sessionId: string;
+  timestamp: string;
+  ttl: number;
+  seq: number;
+  distanceMeters: number | null;
+  arriving: boolean;
+  nextUpdateMs: number;
+}
+
+interface Session {
+  sessionId: string;
+  trainerId: string;
+  studentId: string;
+  status: "scheduled" | "pending_verification" | "in_progress" | "completed" | "cancelled";
+  scheduledAt: string | null;
+  studentHome: Place;
+  travelMode: Mode;
+  journeyStartedAt: string | null;
+  journeyEndedAt: string | null;
+  journeyEndReason?: "arrived" | "cancelled" | "timeout";
+  arrivedAt: string | null;
+  otp?: string;
+  otpExpiresAt?: string;
+  startedAt: string | null;
+  completedAt: string | null;
+  createdAt: string | null;
+}
+
+interface Failure<Code extends string> {
+  success: false;
+  code: Code;
+  message: string;
+  requestId: string;
+  retryAfterMs?: number;
+  distanceMeters?: number;
+  radiusMeters?: number;
+  attemptsLeft?: number;
+  journey?: Journey;
+}
+
+interface RetryAfter {
+  retryAfterMs: number;
+}
+
+interface Readiness {
+  tokens: "ok" | "no keys yet";
+  liveStore: "embedded" | "ok" | "unavailable";
+  database: "embedded" | "postgres";
+  lifecycle: "serving" | "draining";
+}
+
+/** The names of the types that a generated client has otherwise than expected. */
+export type Different<Generated extends Record<keyof Expected, unknown>> = {
+  [Name in keyof Expected]: Same<Generated[Name], Expected[Name]> extends true ? never : Name;
+}[keyof Expected];
+
+/** None compiles only for an empty list; else the compiler's error shows the names in it. */
+export type None<Names extends never> = Names;
+
+// Two conditional types are the same only if the types they test are identical, optional fields and null included. Plain
+// mutual assignability would take an optional field for a required one that may be undefined.
+type Same<A, B> = (<T>() => T extends Plain<A> ? 1 : 2) extends <T>() => T extends Plain<B> ? 1 : 2 ? true : false;
+
+// An intersection and the object with the same fields are not identical to the compiler until both are written out.
+type Plain<T> = T extends object ? { [Key in keyof T]: Plain<T[Key]> } : T;

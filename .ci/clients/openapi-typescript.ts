@@ -1,0 +1,132 @@
+// A program on the types that openapi-typescript generates, with openapi-fetch as the client. Only its types are checked.
+import createClient from "openapi-fetch";
+import type { Different, None } from "./expected";
+import type { components, operations, paths } from "./generated/openapi-typescript";
+
+type Schemas = components["schemas"];
+type JSONOf<T> = T extends { content: { "application/json": infer Body } } ? Body : never;
+type Body<Call extends keyof operations> = operations[Call] extends { requestBody?: infer B } ? JSONOf<B> : never;
+type Answer<Call extends keyof operations, Status extends keyof operations[Call]["responses"]> =
+  JSONOf<operations[Call]["responses"][Status]>;
+type Data<Call extends keyof operations, Status extends keyof operations[Call]["responses"]> =
+  Answer<Call, Status> extends { success: true; message: string; data: infer D } ? D : never;
+
+interface Generated {
+  start: Schemas["Start"];
+  startBody: Body<"startJourney"> | (undefined extends operations["startJourney"]["requestBody"] ? undefined : never);
+  journey: Data<"startJourney", 201>;
+  alreadyStarted: Answer<"startJourney", 409>;
+  fix: Body<"updateLocation">;
+  stale: Data<"updateLocation", 200>;
+  stored: Data<"updateLocation", 201>;
+  unstored: Data<"updateLocation", 202>;
+  implausible: Answer<"updateLocation", 400>;
+  tooSoon: Answer<"updateLocation", 429>;
+  liveQuery: operations["readLive"]["parameters"]["query"];
+  liveHeaders: operations["readLive"]["parameters"]["header"];
+  live: Data<"readLive", 200>;
+  tooManyWaits: Answer<"readLive", 429>;
+  arrived: Data<"arrive", 200>;
+  notArrived: Answer<"arrive", 400>;
+  arrivalUnchecked: Answer<"arrive", 503>;
+  stopped: Data<"stopJourney", 200>;
+  booking: Body<"createSession">;
+  booked: Data<"createSession", 201>;
+  bookedBefore: Data<"createSession", 200>;
+  session: Data<"readSession", 200>;
+  sessions: Data<"listSessions", 200>;
+  otp: Body<"verifyOTP">;
+  verified: Data<"verifyOTP", 200>;
+  notVerified: Answer<"verifyOTP", 400>;
+  locked: Answer<"verifyOTP", 429>;
+  completed: Data<"completeSession", 200>;
+  review: Body<"reviewSession">;
+  reviewed: Data<"reviewSession", 201>;
+  device: Body<"putPushToken">;
+  forgottenDevice: Body<"deletePushToken">;
+  unauthenticated: Answer<"readSession", 401>;
+  unavailable: Answer<"readSession", 503>;
+  ready: Answer<"readyz", 200>;
+  notReady: Answer<"readyz", 503>;
+}
+
+export type AsExpected = None<Different<Generated>>;
+
+type Client = ReturnType<typeof createClient<paths>>;
+
+const client = (baseUrl: string, token: string): Client =>
+  createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` } });
+
+const base = "http://127.0.0.1:8080";
+
+/** Books a session, starts its journey and returns the session's id. */
+export async function book(adminToken: string, trainerToken: string, booking: Schemas["Booking"]): Promise<string> {
+  const booked = await client(base, adminToken).POST("/api/v1/admin/sessions", { body: booking });
+  if (booked.data === undefined) {
+    throw new Error(`${booked.error.code}: ${booked.error.message}`);
+  }
+  const { sessionId } = booked.data.data;
+  const started = await client(base, trainerToken).POST("/api/v1/admin/sessions/{sessionId}/start-journey", {
+    params: { path: { sessionId } },
+  });
+  if (started.error !== undefined && started.error.code !== "JOURNEY_ALREADY_STARTED") {
+    throw new Error(`${started.error.code}: ${started.error.message}`);
+  }
+  return sessionId;
+}
+
+/** Sends one fix and returns after how many milliseconds to send the next. */
+export async function report(trainerToken: string, fix: Schemas["Fix"]): Promise<number> {
+  const { data: answer, error } = await client(base, trainerToken).POST("/api/v1/admin/location-tracking/journey/updates", { body: fix });
+  if (error !== undefined) {
+    switch (error.code) {
+      case "RATE_LIMITED":
+        return error.retryAfterMs;
+      case "IMPLAUSIBLE_JUMP":
+      case "IMPLAUSIBLE_SPEED":
+        return error.retryAfterMs ?? 5000;
+      default:
+        throw new Error(`${error.code}: ${error.message}`);
+    }
+  }
+  const receipt = answer.data;
+  if ("stored" in receipt) {
+    console.log("accepted, not stored");
+  } else if ("stale" in receipt) {
+    console.log(`not newer than version ${receipt.seq}`);
+  } else if (receipt.distanceMeters === null) {
+    console.log(`not stored: ${receipt.ignored ?? "unknown reason"}`);
+  } else {
+    console.log(`stored, ${receipt.distanceMeters.toFixed()} m to go`);
+  }
+  return receipt.nextUpdateMs;
+}
+
+/** Shows the live location until the journey ends, by long polls. */
+export async function follow(studentToken: string, sessionId: string): Promise<void> {
+  const student = client(base, studentToken);
+  let etag: string | undefined;
+  for (let wait = 0; ; wait = 30) {
+    const { data: answer, error, response } = await student.GET("/api/v1/admin/location-tracking/journey/live", {
+      params: { query: { sessionId, wait }, header: etag === undefined ? {} : { "If-None-Match": etag } },
+    });
+    if (response.status === 304) {
+      continue;
+    }
+    if (answer === undefined) {
+      if (error.code === "TOO_MANY_WAITS" || error.code === "RATE_LIMITED") {
+        await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs));
+        continue;
+      }
+      throw new Error(`${error.code}: ${error.message}`);
+    }
+    etag = response.headers.get("ETag") ?? undefined;
+    const { location, isActive, etaSeconds } = answer.data;
+    if (location !== null) {
+      console.log(`${location.latitude.toFixed(5)}, ${location.longitude.toFixed(5)}, ${etaSeconds ?? "?"} s to go`);
+    }
+    if (!isActive) {
+      return;
+    }
+  }
+}
