@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"geo/trace": {"geo"},
 	"metrics":   {},
 	"ratelimit": {},
+	"client":    {}, // and nothing from outside, see standardOnly
 
 	"metrics/dashboards": {}, // writes the JSON beside it
 	"deploy":             {}, // files, and the tests that read them
@@ -94,6 +95,10 @@ var homes = map[string][]string{
 	"pgregory.net/rapid":            {},
 }
 
+// standardOnly may import the standard library alone: a stranger who takes the
+// package takes no module with it.
+var standardOnly = []string{"client"}
+
 // notLinked are modules that the binary must not hold, at whatever depth.
 var notLinked = []string{"github.com/stretchr/testify", "github.com/getkin/kin-openapi", "go.uber.org/goleak", "pgregory.net/rapid", "gonum.org/v1/plot"}
 
@@ -124,6 +129,7 @@ func TestImports_finds(t *testing.T) {
 		"below_its_home":                {"geo/trace", []string{"github.com/uber/h3-go/v4"}, nil, "geo/trace imports github.com/uber/h3-go/v4, whose home is [geo]"},
 		"testing_in_the_product":        {"sessions", []string{"testing"}, nil, "sessions imports testing, whose home is []"},
 		"a_test_module_in_the_binary":   {"gateway", nil, []string{"fmt", "pgregory.net/rapid"}, "gateway links pgregory.net/rapid"},
+		"more_than_the_standard":        {"client", []string{"net/http", "golang.org/x/sync/errgroup"}, nil, "client imports golang.org/x/sync/errgroup, which is not of the standard library"},
 		"as_it_should_be":               {"scripts", []string{"context", "doorstep/sessions", "doorstep/geo", "github.com/valkey-io/valkey-go"}, nil, ""},
 		"bench_may":                     {"bench/load", []string{"doorstep/gateway/app", "github.com/cloudwego/hertz/pkg/app"}, nil, ""},
 		"test_support_may":              {"sessions/livetest", []string{"testing", "pgregory.net/rapid", "doorstep/sessions"}, nil, ""},
@@ -178,6 +184,10 @@ func broken(packages []listed) (found []string) {
 				if !slices.ContainsFunc(allowed, covers(room)) {
 					found = append(found, fmt.Sprintf("%s imports %s", from, room))
 				}
+				continue
+			}
+			if slices.Contains(standardOnly, from) && strings.Contains(strings.Split(imported, "/")[0], ".") {
+				found = append(found, fmt.Sprintf("%s imports %s, which is not of the standard library", from, imported))
 				continue
 			}
 			if home, restricted := homeOf(imported); restricted && !slices.ContainsFunc(home, covers(from)) && !mayTest(from, home) {
