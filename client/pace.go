@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -40,4 +42,39 @@ func sleep(ctx context.Context, d time.Duration) error {
 func backOff(failures int) time.Duration {
 	d := min(firstBackOff<<min(failures-1, 5), maxBackOff)
 	return d/2 + rand.N(d)
+}
+
+// Repeat makes a call until it succeeds or fails for good (see Temporary), as
+// an app should, with a pause after each failure: what RetryAfter asks for, 1 s
+// doubled up to 30 s at least, with jitter. It gives up after so many tries, and
+// when ctx ends; the error is the last call's or ctx's. failed, if not nil, is
+// told of each temporary failure. pauses is nil for the wall clock. Do not use it
+// for Update and Live, which Reporter and Follower repeat, nor for Verify.
+func Repeat[T any](ctx context.Context, tries int, pauses Sleep, failed func(try int, err error), call func(context.Context) (T, error)) (T, error) {
+	if pauses == nil {
+		pauses = sleep
+	}
+	for try := 1; ; try++ {
+		v, err := call(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return v, ctx.Err()
+		case !Temporary(err):
+			return v, err
+		}
+		if failed != nil {
+			failed(try, err)
+		}
+		if try >= tries {
+			return v, fmt.Errorf("given up after %d tries: %w", try, err)
+		}
+		pause := backOff(try)
+		var e *Error
+		if errors.As(err, &e) {
+			pause = max(pause, e.RetryAfter)
+		}
+		if err := pauses(ctx, pause); err != nil {
+			return v, err
+		}
+	}
 }

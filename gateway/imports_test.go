@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 		"gateway/app", "gateway/demo", "gateway/auth", "gateway/consumers",
 		"sessions", "sessions/postgres", "sessions/outbox",
 	},
-	"gateway/demo": {"gateway/app", "gateway/auth", "internal/servers/valkeyserver", "sessions", "geo", "geo/trace"},
+	"gateway/demo": {"gateway/app", "gateway/auth", "client", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/postgres", "sessions/outbox", "geo",
@@ -99,8 +99,12 @@ var homes = map[string][]string{
 // package takes no module with it.
 var standardOnly = []string{"client"}
 
-// notLinked are modules that the binary must not hold, at whatever depth.
-var notLinked = []string{"github.com/stretchr/testify", "github.com/getkin/kin-openapi", "go.uber.org/goleak", "pgregory.net/rapid", "gonum.org/v1/plot"}
+// notLinked are modules, and packages of ours, that the binary must not hold,
+// at whatever depth.
+var notLinked = []string{
+	"github.com/stretchr/testify", "github.com/getkin/kin-openapi", "go.uber.org/goleak", "pgregory.net/rapid", "gonum.org/v1/plot",
+	module + "/internal/servers", module + "/bench",
+}
 
 func TestImports(t *testing.T) {
 	t.Parallel()
@@ -130,6 +134,7 @@ func TestImports_finds(t *testing.T) {
 		"testing_in_the_product":        {"sessions", []string{"testing"}, nil, "sessions imports testing, whose home is []"},
 		"a_test_module_in_the_binary":   {"gateway", nil, []string{"fmt", "pgregory.net/rapid"}, "gateway links pgregory.net/rapid"},
 		"more_than_the_standard":        {"client", []string{"net/http", "golang.org/x/sync/errgroup"}, nil, "client imports golang.org/x/sync/errgroup, which is not of the standard library"},
+		"a_test_server_in_the_binary":   {"gateway", nil, []string{"doorstep/internal/servers/process"}, "gateway links doorstep/internal/servers/process"},
 		"as_it_should_be":               {"scripts", []string{"context", "doorstep/sessions", "doorstep/geo", "github.com/valkey-io/valkey-go"}, nil, ""},
 		"bench_may":                     {"bench/load", []string{"doorstep/gateway/app", "github.com/cloudwego/hertz/pkg/app"}, nil, ""},
 		"test_support_may":              {"sessions/livetest", []string{"testing", "pgregory.net/rapid", "doorstep/sessions"}, nil, ""},

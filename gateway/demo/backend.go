@@ -3,33 +3,40 @@ package demo
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
+	"doorstep/client"
 	"doorstep/gateway/app"
-	"doorstep/internal/servers/valkeyserver"
+	"doorstep/sessions"
 )
 
-// backend is the gateway of the demo and the store under it.
+// backend is the demo's gateway and the live store under it.
 type backend struct {
 	app     *app.App
-	http    *http.Client
-	server  *valkeyserver.Server // nil: in memory
-	store   string               // which, for people
-	base    string               // http://host:port
-	metrics string               // URL; empty: none
+	http    *http.Client // of all users
+	server  *storeProcess
+	store   string // which live store, for people
+	base    string // http://host:port
+	metrics string // URL; empty: none
 }
 
-// startBackend starts a private live store, where one is to be had, and a
-// gateway on a free loopback port, and returns when both answer.
-func startBackend(ctx context.Context, o Options, clock *Clock, log *journal, client *http.Client) (*backend, error) {
-	b := &backend{http: client}
-	url := b.startStore(ctx, o.Store)
+// startBackend starts a private live store, where there is a server for it, and
+// a gateway on a free loopback port, and returns when both answer.
+func startBackend(ctx context.Context, o Options, clock *Clock, log *journal, connections *http.Client) (*backend, error) {
+	b := &backend{http: connections, store: "in memory"}
+	url := ""
+	if o.Store != "memory" {
+		server, err := startStore(ctx)
+		if err != nil {
+			b.store = "in memory (" + err.Error() + ")"
+		} else {
+			b.server, b.store, url = server, "a private "+server.name+" on a unix socket", "unix://"+server.socket()
+		}
+	}
 	var err error
 	b.app, err = app.New(appOptions(o, url, clock, log))
 	if err == nil {
@@ -53,8 +60,8 @@ const (
 	minLocationTTL = 100 * time.Millisecond
 )
 
-// appOptions: all that is not named here is the service's own default. The
-// code is left out of the answer to the trainer, so that it must come from the
+// appOptions leaves all that it does not name at the service's own default. The
+// code is kept out of the answer to the trainer, so that it must come from the
 // student.
 func appOptions(o Options, url string, clock *Clock, log *journal) app.Options {
 	opts := app.Options{
@@ -63,7 +70,7 @@ func appOptions(o Options, url string, clock *Clock, log *journal) app.Options {
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if url != "" {
-		// A key expires on the store's own clock, which nobody can hurry.
+		// A key expires on the store's own clock, which cannot run faster.
 		opts.LocationTTL = max(clock.Real(locationTTL), minLocationTTL)
 	}
 	if o.Metrics {
@@ -72,61 +79,49 @@ func appOptions(o Options, url string, clock *Clock, log *journal) app.Options {
 	return opts
 }
 
-// startStore starts a private server, where one is to be had, and says what
-// became of it. Its url is empty in memory.
-func (b *backend) startStore(ctx context.Context, store string) (url string) {
-	if store == "memory" {
-		b.store = "in memory"
-		return ""
-	}
-	program, err := findServer(ctx)
-	if err == nil {
-		b.server, err = valkeyserver.Start(ctx, valkeyserver.Options{Path: program.path})
-	}
-	if err != nil {
-		b.store = "in memory (" + strings.TrimPrefix(err.Error(), "spawn: ") + ")"
-		return ""
-	}
-	b.store = "a private " + program.name + " " + program.version + " on a unix socket"
-	return b.server.URL()
-}
-
 // readyIn bounds the wait for the gateway and its connection to the store.
 const readyIn = 10 * time.Second
 
-// await asks /readyz until the live store is there: the gateway itself serves
+// await reads /readyz until the live store answers: the gateway itself serves
 // without it.
 func (b *backend) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyIn)
 	defer cancel()
-	for {
-		state, err := b.readiness(ctx)
-		if err == nil && (state == "ok" || state == "embedded") {
+	c, err := client.New(client.Options{BaseURL: b.base, HTTP: b.http})
+	for err == nil {
+		ready, failure := c.Ready(ctx)
+		state := ready.Parts["liveStore"]
+		if failure == nil && (state == "ok" || state == "embedded") {
 			return nil
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
-			return fmt.Errorf("the gateway does not get ready: live store %s: %w", state, err)
+		if err = pause(ctx, 5*time.Millisecond); err != nil {
+			err = fmt.Errorf("the gateway does not get ready: live store %s: %w", state, err)
 		}
 	}
+	return err
 }
 
-func (b *backend) readiness(ctx context.Context) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+"/readyz", nil)
+// tokenTTL outlasts any demo: tokens expire on the real clock.
+const tokenTTL = 24 * time.Hour
+
+// user is a new user with a client of its own.
+func (b *backend) user(role sessions.Role, id sessions.ID) (*client.Client, error) {
+	token, err := b.app.Token(sessions.Caller{ID: id, Role: role}, tokenTTL)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	res, err := b.http.Do(req)
-	if err != nil {
-		return "", err
+	return client.New(client.Options{BaseURL: b.base, Token: client.StaticToken(token), HTTP: b.http})
+}
+
+// pushes gives the titles of what was pushed to a session's student, oldest
+// first. Without a push service the gateway keeps them to be shown.
+func (b *backend) pushes(session string) (titles []string) {
+	for _, shown := range b.app.Pushes() {
+		if string(shown.SessionID) == session {
+			titles = append(titles, shown.Title)
+		}
 	}
-	defer func() { _ = res.Body.Close() }()
-	var body struct {
-		Data struct {
-			LiveStore string `json:"liveStore"`
-		} `json:"data"`
-	}
-	err = json.NewDecoder(res.Body).Decode(&body)
-	return body.Data.LiveStore, err
+	return titles
 }
 
 // stop drains the gateway, then ends the store. Bounded by ctx.
@@ -138,5 +133,5 @@ func (b *backend) stopStore() error {
 	if b.server == nil {
 		return nil
 	}
-	return b.server.Stop()
+	return b.server.stop()
 }

@@ -7,7 +7,7 @@ import (
 
 // Clock is a wall clock that runs faster: it shows start when it is made, and
 // speed seconds more for every second since. The service, both its stores and
-// the phones read this one clock, so a rate of one fix in five seconds is as
+// the apps read this one clock, so a rate of one fix in five seconds is as
 // strict at sixty times the speed as it is at one. Safe for concurrent use.
 type Clock struct {
 	start, began time.Time
@@ -35,9 +35,7 @@ func (c *Clock) Real(virtual time.Duration) time.Duration {
 
 // Until waits for a virtual instant; the only error is the context's. An
 // instant that has passed costs nothing.
-func (c *Clock) Until(ctx context.Context, at time.Time) error {
-	return pause(ctx, c.Real(at.Sub(c.Now())))
-}
+func (c *Clock) Until(ctx context.Context, at time.Time) error { return c.Sleep(ctx, at.Sub(c.Now())) }
 
 // Sleep waits for a virtual duration.
 func (c *Clock) Sleep(ctx context.Context, d time.Duration) error { return pause(ctx, c.Real(d)) }

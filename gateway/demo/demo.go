@@ -1,10 +1,11 @@
-// Package demo shows the whole service at work without any set-up: it starts a
-// gateway in this process and plays journeys, recorded or made up, through its
-// own HTTP API, as a phone would, while each student's app follows by long
-// poll. Time runs faster for all of them alike; see Clock.
+// Package demo shows the whole service without any set-up: it starts a gateway
+// in this process and plays journeys, recorded or made up, through its HTTP API
+// with package client, as apps do. A client.Reporter is each trainer's phone, a
+// client.Follower each student's app. Time runs faster for all of them; see
+// Clock.
 //
-// A reader's walk: Run → journey.play, the story of one journey → phone and
-// student, its two apps → report and screen, what came of it.
+// Where to read: Run, then journey.play, then phone and student, then report
+// and screen.
 package demo
 
 import (
@@ -25,9 +26,9 @@ import (
 // ErrUnexplained says that the service gave an answer that it should not have.
 var ErrUnexplained = errors.New("demo: the service gave answers that nothing explains")
 
-// Run plays everything, or until ctx ends, and takes down what it started. The
-// error is ErrUnexplained, or what kept it from starting or ending; an
-// interruption is none.
+// Run plays everything, or until ctx ends, and stops what it started. The
+// error is ErrUnexplained, or what kept it from starting or ending. The end of
+// ctx is not an error.
 func Run(ctx context.Context, o Options) (err error) {
 	if err := o.validate(); err != nil {
 		return err
@@ -81,14 +82,15 @@ func (d *demo) openJournal() error {
 }
 
 func (d *demo) closeJournal() error {
+	_, err := d.journal.last()
 	if d.log == nil {
-		return d.journal.err()
+		return err
 	}
-	return errors.Join(d.journal.err(), d.log.Close())
+	return errors.Join(err, d.log.Close())
 }
 
-// farewell bounds the taking down.
-const farewell = 5 * time.Second
+// stopWithin bounds the stop of the gateway.
+const stopWithin = 5 * time.Second
 
 func (d *demo) run(ctx context.Context) (err error) {
 	d.clock = NewClock(time.Now().Truncate(time.Millisecond), d.opts.Speed)
@@ -98,7 +100,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 		defer cancel()
 		err = errors.Join(err, d.backend.stop(ctx))
 	}()
@@ -127,10 +129,8 @@ func (d *demo) show(ctx context.Context, play func(context.Context) error) error
 }
 
 func (d *demo) frame() frame {
-	return frame{
-		About: d.about(), Lines: d.board.now(), Totals: d.report.now(),
-		Virtual: d.clock.Elapsed(), Speed: d.opts.Speed, Recent: d.journal.last(),
-	}
+	recent, _ := d.journal.last() // the error is reported at the end
+	return frame{About: d.about(), Lines: d.board.now(), Totals: d.report.now(), Virtual: d.clock.Elapsed(), Recent: recent}
 }
 
 // about says what is played, and on what.
@@ -156,9 +156,9 @@ func count(n int, of string) string {
 	return fmt.Sprintf("%d %ss", n, of)
 }
 
-// playAll plays every plan, so many at once, in their order.
+// playAll plays every plan in order, Options.Parallel at once.
 func (d *demo) playAll(ctx context.Context) error {
-	admin, err := d.newcomer(sessions.Admin, randomness(d.opts.Seed, math.MaxUint64))
+	admin, err := d.backend.user(sessions.Admin, newID(randomness(d.opts.Seed, math.MaxUint64)))
 	if err != nil {
 		return err
 	}
@@ -178,24 +178,10 @@ func (d *demo) playAll(ctx context.Context) error {
 		}
 		playing.Go(func() {
 			defer func() { <-free }()
-			// Phones are not in step: without this all of them would report in
-			// the same instant, for ever.
-			if d.clock.Sleep(ctx, time.Duration(j.phone.rng.Int64N(int64(cadence)))) == nil {
-				j.run(ctx)
-			}
+			j.run(ctx)
 		})
 	}
 	return nil
-}
-
-func (d *demo) begun() int {
-	n := 0
-	for _, l := range d.board.now() {
-		if l.State != Waiting {
-			n++
-		}
-	}
-	return n
 }
 
 // conclude prints the summary and judges.
@@ -204,7 +190,13 @@ func (d *demo) conclude(ctx context.Context, took time.Duration) error {
 	text := "\n" + totals.summary(d.about(), took)
 	if ctx.Err() != nil {
 		text += "  interrupted\n"
-		if left := len(d.list.Plans) - d.begun(); left > 0 {
+		left := 0
+		for _, l := range d.board.now() {
+			if l.State == Waiting {
+				left++
+			}
+		}
+		if left > 0 {
 			text = strings.TrimSuffix(text, "\n") + "; " + count(left, "journey") + " not begun\n"
 		}
 	}

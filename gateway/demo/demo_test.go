@@ -11,8 +11,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"doorstep/internal/servers/valkeyserver"
 )
 
 // short is a demo of about a minute and a half of virtual time, in three
@@ -27,11 +25,8 @@ func TestRun(t *testing.T) {
 	for _, store := range []string{"memory", "auto"} {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
-			if _, _, ok := valkeyserver.Find(); store == "auto" && !ok {
-				if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-					t.Fatal("no valkey-server or redis-server on the PATH")
-				}
-				t.Skip("no valkey-server or redis-server on the PATH")
+			if store == "auto" {
+				requireServer(t)
 			}
 			var out bytes.Buffer
 			o := short(store)
@@ -129,38 +124,6 @@ func TestRun_refuses(t *testing.T) {
 
 func TestRandomness(t *testing.T) {
 	t.Parallel()
-	one, err := newID(randomness(1, 2))
-	require.NoError(t, err)
-	again, err := newID(randomness(1, 2))
-	require.NoError(t, err)
-	other, err := newID(randomness(1, 3))
-	require.NoError(t, err)
-	assert.Equal(t, one, again)
-	assert.NotEqual(t, one, other)
-}
-
-func TestVersionOf(t *testing.T) { // not parallel: it sets the PATH
-	bin := t.TempDir()
-	t.Setenv("PATH", bin)
-	_, err := findServer(t.Context())
-	require.ErrorIs(t, err, valkeyserver.ErrNotFound)
-
-	write := func(name, says string) {
-		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho \""+says+"\"\n"), 0o700))
-	}
-	write("redis-server", "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64")
-	_, err = findServer(t.Context())
-	require.ErrorContains(t, err, "redis-server 6.0.16 is too old")
-	write("redis-server", "Redis server v=7.0.15 sha=00000000:0")
-	found, err := findServer(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, "redis-server", found.name)
-	write("valkey-server", "Valkey server v=8.0.1 sha=00000000:0 bits=64")
-	found, err = findServer(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, program{name: "valkey-server", version: "8.0.1", path: filepath.Join(bin, "valkey-server")}, found)
-	write("valkey-server", "hello")
-	found, err = findServer(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, "redis-server", found.name, "the next best")
+	assert.Equal(t, newID(randomness(1, 2)), newID(randomness(1, 2)))
+	assert.NotEqual(t, newID(randomness(1, 2)), newID(randomness(1, 3)))
 }

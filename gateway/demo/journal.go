@@ -3,14 +3,15 @@ package demo
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
 // journal writes what happens, a line each: to a log file, to a terminal that
-// is not drawn on, and to the last lines of one that is. Never a coordinate, a
-// token or a code of four digits is in it. Safe for concurrent use.
+// is not drawn on, and to the last lines of one that is. A coordinate, a token
+// or a code of four digits is never in it. Safe for concurrent use.
 type journal struct {
 	began time.Time
 
@@ -44,15 +45,9 @@ func (j *journal) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// last is the last few lines, oldest first.
-func (j *journal) last() []string {
+// last is the last few lines, oldest first, and the first error of a write.
+func (j *journal) last() ([]string, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return append([]string(nil), j.recent...)
-}
-
-func (j *journal) err() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.failed
+	return slices.Clone(j.recent), j.failed
 }

@@ -2,21 +2,28 @@ package demo
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
-	"net/http"
-	"slices"
+	"math/rand/v2"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
+
+	"doorstep/client"
+	"doorstep/sessions"
 )
 
-// journey is one Plan being played: a booking, a phone, a student's app.
+// journey is one Plan that is played: a booking, a phone, a student's app.
 type journey struct {
 	*stage
-	plan      Plan
-	index     int
-	session   string
-	sightings *sightings
-	phone     *phone
-	student   *student
+	plan    Plan
+	index   int
+	booking client.Booking
+	phone   *phone
+	student *student
+	sends   sends
 }
 
 // stage is what all journeys share.
@@ -25,8 +32,39 @@ type stage struct {
 	board   *board
 	report  *report
 	journal *journal
-	admin   *client
-	pushes  func(session string) []string // nil: none are kept
+	admin   *client.Client
+	pushes  func(session string) []string
+}
+
+// journey makes the i-th journey with its parties; their ids follow from the
+// seed.
+func (d *demo) journey(shared *stage, i int) (*journey, error) {
+	source := randomness(d.opts.Seed, uint64(i)) //nolint:gosec // an index is not negative
+	plan, session, trainer, pupil := d.list.Plans[i], newID(source), newID(source), newID(source)
+	j := &journey{stage: shared, plan: plan, index: i, booking: client.Booking{
+		SessionID: string(session), TrainerID: string(trainer), StudentID: string(pupil),
+		StudentHome: client.Point{Latitude: plan.Home.Lat(), Longitude: plan.Home.Lng()}, TravelMode: client.TravelMode(plan.Mode),
+	}}
+	j.phone = &phone{journey: j, late: time.Duration(rand.New(source).Int64N(int64(cadence)))}
+	j.student = &student{journey: j}
+	var err, err2 error
+	j.phone.Client, err = d.backend.user(sessions.Trainer, trainer)
+	j.student.Client, err2 = d.backend.user(sessions.Student, pupil)
+	return j, errors.Join(err, err2)
+}
+
+// randomness is the i-th journey's own, so that a journey does not depend on
+// how many are played beside it.
+func randomness(seed, i uint64) *rand.ChaCha8 {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	binary.LittleEndian.PutUint64(key[8:], i)
+	return rand.NewChaCha8(key)
+}
+
+func newID(source *rand.ChaCha8) sessions.ID {
+	id, _ := uuid.NewRandomFromReader(source) // ChaCha8 never fails
+	return sessions.ID(id.String())
 }
 
 func (j *journey) line(f func(*Line))              { j.board.change(j.index, f) }
@@ -40,6 +78,10 @@ func (j *journey) odd(what string) {
 
 // run plays the journey and notes how it ended.
 func (j *journey) run(ctx context.Context) {
+	// Phones are not in step: else all of them would report in the same instant.
+	if j.clock.Sleep(ctx, j.phone.late) != nil {
+		return
+	}
 	end, note, err := j.play(ctx)
 	switch {
 	case ctx.Err() != nil && err != nil:
@@ -57,69 +99,47 @@ func (j *journey) run(ctx context.Context) {
 	j.report.count(func(t *totals) { t.ended[end]++ })
 }
 
-// play is the story of a journey. end is how it ended, note why; an error is
-// what nothing explains.
+// patience is how long the student's app may take to see the end, in real time.
+const patience = 10 * time.Second
+
+// play books, starts, travels, arrives and verifies. end is how the journey
+// ended and note why; an error is what nothing explains.
 func (j *journey) play(ctx context.Context) (end State, note string, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if err := j.book(ctx); err != nil {
+	if err := j.begin(ctx); err != nil {
 		return "", "", err
 	}
-	if err := j.start(ctx); err != nil {
-		return "", "", err
-	}
-	told := make(chan error, 1)
-	go func() { told <- j.student.follow(ctx) }()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	followed := make(chan error, 1)
+	go func() { followed <- j.student.follow(watching) }()
 	end, note, err = j.travel(ctx)
 	if err != nil {
-		cancel()
-		<-told //nolint:errcheck // it has been told to let go, and says no more than that
+		stop()
+		<-followed // its error is that of stop
 		return "", "", err
 	}
-	if err := j.heard(told, cancel); err != nil {
-		return "", "", err
+	late := time.AfterFunc(patience, stop)
+	defer late.Stop()
+	if err := <-followed; err != nil {
+		return "", "", fmt.Errorf("the student did not see the end within %s: %w", patience, err)
 	}
 	if end == Arrived {
 		end, err = j.verify(ctx)
 	}
-	j.tellPushes()
+	j.tellPushes(ctx)
 	return end, note, err
 }
 
-// heard waits until the student's app knows that the journey is over.
-func (j *journey) heard(told <-chan error, cancel func()) error {
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	select {
-	case err := <-told:
-		return err
-	case <-late.C:
-		cancel()
-		<-told //nolint:errcheck // as above
-		return fmt.Errorf("the student was not told of the end within %s", patience)
-	}
-}
-
-// book is the booking side of the house.
-func (j *journey) book(ctx context.Context) error {
-	home := map[string]float64{"latitude": j.plan.Home.Lat(), "longitude": j.plan.Home.Lng()}
-	_, err := j.insist(ctx, j.admin, "booking", "/admin/sessions", map[string]any{
-		"sessionId": j.session, "trainerId": j.phone.user, "studentId": j.student.user,
-		"studentHome": home, "travelMode": j.plan.Mode,
-	}, http.StatusCreated, http.StatusOK)
-	if err == nil {
-		j.line(func(l *Line) { l.State = Booked })
-	}
-	return err
-}
-
-func (j *journey) start(ctx context.Context) error {
-	a, err := j.insist(ctx, j.phone.client, "start", j.path("start-journey"), nil, http.StatusCreated, http.StatusConflict)
-	if err != nil {
+func (j *journey) begin(ctx context.Context) error {
+	if _, err := insist(ctx, j, "booking", func(ctx context.Context) (client.Session, error) { return j.admin.Book(ctx, j.booking) }); err != nil {
 		return err
 	}
-	if a.Status == http.StatusConflict && a.Code != "JOURNEY_ALREADY_STARTED" {
-		return unexpected{"start", a}
+	j.line(func(l *Line) { l.State = Booked })
+	_, err := insist(ctx, j, "start", func(ctx context.Context) (client.Journey, error) {
+		return j.phone.StartJourney(ctx, j.booking.SessionID, "")
+	})
+	if err != nil && client.CodeOf(err) != client.JourneyAlreadyStarted { // the answer to a repeat
+		return err
 	}
 	j.phone.began = j.clock.Now()
 	j.line(func(l *Line) { l.State = OnTheWay })
@@ -128,86 +148,133 @@ func (j *journey) start(ctx context.Context) error {
 	return nil
 }
 
-// doorstep is how long a trainer takes from the last fix to the button, in
-// virtual time.
-const doorstep = 3 * time.Second
+const (
+	// toTheDoor is how long a trainer takes from the last fix to the button, and
+	// readOut a student to read out the code, both in virtual time.
+	toTheDoor, readOut = 3 * time.Second, 5 * time.Second
+	// tries is how often a call, and the last fix, are sent.
+	tries = 8
+)
 
-// travel drives to the door and says so there. Where the service does not
-// believe that, and the phone can tell why, the journey is stopped instead.
+// travel reports the way and says that the trainer has arrived. Where the
+// service refuses that, and the phone can tell why, the journey is stopped
+// instead.
 func (j *journey) travel(ctx context.Context) (end State, note string, err error) {
 	if err := j.phone.drive(ctx); err != nil {
 		return "", "", err
 	}
-	if err := j.clock.Sleep(ctx, doorstep); err != nil {
+	if err := j.clock.Sleep(ctx, toTheDoor); err != nil {
 		return "", "", err
 	}
-	a, err := j.insist(ctx, j.phone.client, "arrived", j.path("arrived"), nil, http.StatusOK, http.StatusBadRequest)
-	switch {
-	case err != nil:
-		return "", "", err
-	case a.Status == http.StatusOK:
+	_, err = insist(ctx, j, "arrived", func(ctx context.Context) (client.Arrival, error) { return j.phone.Arrive(ctx, j.booking.SessionID) })
+	if err == nil {
 		j.sayf("arrived")
 		j.line(func(l *Line) { l.State = Arrived })
 		return Arrived, "", nil
 	}
-	why, explained := j.phone.doubts(a)
-	j.sayf("arrival refused, %s: %s", a.Code, why)
-	if !explained {
-		j.odd(unexpected{"arrived", a}.Error() + ", but " + why)
+	code := client.CodeOf(err)
+	if code != client.NotWithinRadius && code != client.NoFreshLocation && code != client.SuspiciousLocation {
+		return "", "", err
 	}
-	j.report.count(func(t *totals) { t.why[a.Code]++ })
-	_, err = j.insist(ctx, j.phone.client, "stop", j.path("stop-journey"), nil, http.StatusOK)
-	return Stopped, a.Code, err
+	why, explained := j.phone.doubts(code)
+	j.sayf("arrival refused, %s: %s", code, why)
+	if !explained {
+		j.odd(err.Error() + ", but " + why)
+	}
+	j.report.count(func(t *totals) { t.why[string(code)]++ })
+	_, err = insist(ctx, j, "stop", func(ctx context.Context) (time.Time, error) { return j.phone.StopJourney(ctx, j.booking.SessionID) })
+	return Stopped, string(code), err
 }
 
-// readOut is how long a student takes to read out the code, in virtual time.
-const readOut = 5 * time.Second
-
-// verify is the lesson's start: the student reads the code out, the trainer
-// types it.
+// verify begins the lesson: the student reads the code out, the trainer types
+// it.
 func (j *journey) verify(ctx context.Context) (State, error) {
-	code, err := j.student.code(ctx)
+	session, err := insist(ctx, j, "session", func(ctx context.Context) (client.Session, error) {
+		return j.student.Session(ctx, j.booking.SessionID)
+	})
 	if err != nil {
 		return "", err
 	}
-	j.line(func(l *Line) { l.Note = "code " + code })
+	if session.Status != client.PendingVerification || session.OTP == "" {
+		return "", fmt.Errorf("the student was shown no code: the session is %s", session.Status)
+	}
+	j.line(func(l *Line) { l.Note = "code " + session.OTP })
 	if err := j.clock.Sleep(ctx, readOut); err != nil {
 		return "", err
 	}
-	_, err = j.insist(ctx, j.phone.client, "verify", j.path("verify-otp"), map[string]string{"otp": code}, http.StatusOK)
-	if err != nil {
-		return "", err
+	_, err = insist(ctx, j, "verify", func(ctx context.Context) (time.Time, error) {
+		return j.phone.Verify(ctx, j.booking.SessionID, session.OTP)
+	})
+	if err == nil {
+		j.sayf("verified by the student's code: the lesson begins")
 	}
-	j.sayf("verified by the student's code: the lesson begins")
-	return Verified, nil
+	return Verified, err
 }
 
-func (j *journey) path(verb string) string { return "/admin/sessions/" + j.session + "/" + verb }
+// tellPushes says what the student's phone would have shown. The last push is
+// sent while the journey ends, so it may take a moment. Only titles: a body
+// holds the code.
+func (j *journey) tellPushes(ctx context.Context) {
+	const wanted = 2 // the beginning and the end
+	titles := j.pushes(j.booking.SessionID)
+	for range 20 {
+		if len(titles) >= wanted || pause(ctx, 50*time.Millisecond) != nil {
+			break
+		}
+		titles = j.pushes(j.booking.SessionID)
+	}
+	for _, title := range titles {
+		j.sayf("pushed to the student: %s", title)
+	}
+	j.report.count(func(t *totals) { t.pushed += len(titles) })
+}
 
-// insist makes a call until it is answered, as an app does: after a lost answer
-// and after a 5xx it comes back. All the calls it is used for may be repeated.
-// Any status but those wanted is an error.
-func (j *journey) insist(ctx context.Context, c *client, call, path string, body any, want ...int) (answer, error) {
-	for try := 1; ; try++ {
-		a, err := c.post(ctx, path, body)
-		switch {
-		case err == nil && slices.Contains(want, a.Status):
-			return a, nil
-		case err == nil && a.Status < http.StatusInternalServerError:
-			return a, unexpected{call, a}
-		case ctx.Err() != nil:
-			return a, ctx.Err()
-		case err != nil:
+// insist makes a call until it is answered, as an app does. A 5xx is repeated,
+// too, but nothing explains it.
+func insist[T any](ctx context.Context, j *journey, name string, call func(context.Context) (T, error)) (T, error) {
+	return client.Repeat(ctx, tries, j.clock.Sleep, func(try int, err error) {
+		if noAnswer(err) {
 			j.report.count(func(t *totals) { t.failures++ })
-			j.sayf("no answer to %s, try %d: %v", call, try, err)
-		default:
-			j.odd(unexpected{call, a}.Error())
+			j.sayf("no answer to %s, try %d: %v", name, try, err)
+			return
 		}
-		if try == tries {
-			return a, fmt.Errorf("%s: given up after %d tries", call, try)
-		}
-		if err := j.clock.Sleep(ctx, j.phone.backOff(try)); err != nil {
-			return a, err
+		j.odd(err.Error())
+	}, call)
+}
+
+func noAnswer(err error) bool {
+	var refusal *client.Error
+	return err != nil && !errors.As(err, &refusal)
+}
+
+// sends times fixes from the phone's request to the student's answer. A fix is
+// known by its RecordedAt, which the live read repeats. Safe for concurrent use;
+// the zero value is ready.
+type sends struct {
+	mu   sync.Mutex
+	when map[int64]time.Time
+}
+
+// note keeps the start of a request; a repeat replaces it.
+func (s *sends) note(recorded, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.when == nil {
+		s.when = map[int64]time.Time{}
+	}
+	s.when[recorded.UnixMilli()] = now
+}
+
+// seen returns how long the fix took; false for one that was seen before. Those
+// before it were overtaken and are forgotten.
+func (s *sends) seen(recorded, now time.Time) (took time.Duration, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.when[recorded.UnixMilli()]
+	for ms := range s.when {
+		if ms <= recorded.UnixMilli() {
+			delete(s.when, ms)
 		}
 	}
+	return now.Sub(at), ok
 }

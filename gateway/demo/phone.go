@@ -4,190 +4,265 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"strings"
 	"time"
 
+	"doorstep/client"
 	"doorstep/geo"
 	"doorstep/geo/trace"
 )
 
-// phone is the trainer's app on one journey: it reports each fix at its time,
-// comes back no earlier than it was told to, and when it falls behind sends its
-// newest fix and not the ones before.
+// phone is the trainer's app on one journey. It gives each fix to a
+// client.Reporter at the fix's time, and knows enough to explain a refusal.
 type phone struct {
-	*client
+	*client.Client
 	journey *journey
-	rng     *rand.Rand
-	began   time.Time  // virtual; the fixes' first
-	next    time.Time  // virtual; the next fix is due, less early
-	sentAt  time.Time  // virtual; of the last try
-	known   []believed // the last fix that was stored, and later ones that may have been
-	doubted int        // fixes that were not believed or ignored
+	late    time.Duration // how much later than the others this phone begins, virtual
+	began   time.Time     // virtual; the first fix's time
+	known   []believed    // the last fix that was stored, and later ones that may have been
+	doubted int           // fixes that were refused or ignored
+	giveUp  context.CancelCauseFunc
 }
 
-// believed is a fix that the service holds, or may hold: an answer that was lost,
-// or a 202, leaves that open.
+// believed is a fix that the service holds, or may hold: a lost answer and a
+// 202 leave that open.
 type believed struct {
-	fix trace.Fix
-	by  time.Time // virtual; it was there by then
+	client.Fix
+	by  time.Time // virtual; the service had it by then
 	may bool
 }
 
-// early is how much before the time it was told the phone comes: half of the
-// second that the contract tolerates. Without it every round trip would push
-// all later fixes back; with all of it, any jitter would be a refusal.
-const early = 500 * time.Millisecond
-
-// drive reports all fixes of the plan. Refusals are part of a drive; an error
-// is what ended it.
+// drive reports all fixes of the plan and returns when the last one is
+// answered. Refusals are part of a drive; an error is what ended it.
 func (p *phone) drive(ctx context.Context) error {
-	for i := 0; i < len(p.fixes()); i++ {
-		if err := p.clock().Until(ctx, later(p.due(i), p.next)); err != nil {
-			return err
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p.giveUp = cancel
+	clock, fixes := p.journey.clock, p.journey.plan.Fixes
+	reporter := client.NewReporter(p, p.journey.booking.SessionID, client.ReporterOptions{
+		Now: clock.Now, Sleep: clock.Sleep, OnAttempt: p.answered,
+		OnOvertaken: func(client.Fix) { p.journey.report.count(func(t *totals) { t.overtaken++ }) },
+	})
+	ended := make(chan error, 1)
+	go func() {
+		err := reporter.Run(ctx)
+		cancel(err) // ends the loop below
+		ended <- err
+	}()
+	for _, fix := range fixes {
+		if clock.Until(ctx, p.due(fix)) != nil {
+			break
 		}
-		i = p.newest(i)
-		if err := p.report(ctx, i); err != nil {
-			return err
-		}
+		reporter.Report(p.fixOf(fix))
 	}
-	return nil
-}
-
-func (p *phone) fixes() []trace.Fix { return p.journey.plan.Fixes }
-func (p *phone) clock() *Clock      { return p.journey.clock }
-
-// due is when fix i was taken, on the virtual clock.
-func (p *phone) due(i int) time.Time { return p.began.Add(span(p.fixes()[0], p.fixes()[i])) }
-
-// newest skips the fixes that a newer one has overtaken.
-func (p *phone) newest(i int) int {
-	now := p.clock().Now()
-	for i+1 < len(p.fixes()) && !p.due(i+1).After(now) {
-		i++
-		p.journey.report.count(func(t *totals) { t.overtaken++ })
+	reporter.Close()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		return err
 	}
-	return i
+	return context.Cause(ctx)
 }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+// due is when a fix was taken, on the virtual clock.
+func (p *phone) due(fix trace.Fix) time.Time { return p.began.Add(span(p.journey.plan.Fixes[0], fix)) }
 
-// tries is how often the last fix is sent; any other is tried until a newer one
-// is there.
-const tries = 8
-
-// report sends fix i until it is settled, or a newer one is due.
-func (p *phone) report(ctx context.Context, i int) error {
-	for try := 1; ; try++ {
-		again, err := p.send(ctx, i, try)
-		if err != nil || again == 0 {
-			return err
-		}
-		final := i == len(p.fixes())-1
-		if final && try == tries {
-			return errors.New("the last fix could not be delivered")
-		}
-		if err := p.clock().Sleep(ctx, again); err != nil {
-			return err
-		}
-		if !final && !p.due(i+1).After(p.clock().Now()) {
-			p.journey.report.count(func(t *totals) { t.overtaken++ })
-			return nil
-		}
-	}
-}
-
-// update is the body of a fix.
-type update struct {
-	SessionID  string   `json:"sessionId"`
-	Latitude   float64  `json:"latitude"`
-	Longitude  float64  `json:"longitude"`
-	Accuracy   *float64 `json:"accuracy,omitempty"`
-	Speed      *float64 `json:"speed,omitempty"`
-	Heading    *float64 `json:"heading,omitempty"`
-	RecordedAt string   `json:"recordedAt"`
-	Mock       bool     `json:"mock,omitempty"`
-}
-
-func updateOf(session string, fix trace.Fix, at time.Time) update {
-	u := update{
-		SessionID: session, Latitude: fix.Point.Lat(), Longitude: fix.Point.Lng(),
-		Speed: reading(fix.SpeedKMH), Heading: reading(fix.HeadingDeg), RecordedAt: at.UTC().Format(instantFormat), Mock: fix.Mock,
+func (p *phone) fixOf(fix trace.Fix) client.Fix {
+	f := client.Fix{
+		Point:    client.Point{Latitude: fix.Point.Lat(), Longitude: fix.Point.Lng()},
+		SpeedKMH: known(fix.SpeedKMH), HeadingDeg: known(fix.HeadingDeg), RecordedAt: p.due(fix), Mock: fix.Mock,
 	}
 	if fix.AccuracyM > 0 {
-		u.Accuracy = &fix.AccuracyM
+		f.AccuracyM = &fix.AccuracyM
 	}
-	return u
+	return f
 }
 
-// instantFormat is RFC 3339 with milliseconds, UTC.
-const instantFormat = "2006-01-02T15:04:05.000Z"
-
-func reading(r geo.Reading) *float64 {
-	if v, known := r.Get(); known {
+func known(r geo.Reading) *float64 {
+	if v, ok := r.Get(); ok {
 		return &v
 	}
 	return nil
 }
 
-// receipt is the data of an accepted update.
-type receipt struct {
-	Ignored      string `json:"ignored"`
-	Stale        bool   `json:"stale"`
-	NextUpdateMS int64  `json:"nextUpdateMs"`
+// Update notes when the fix leaves and sends it: the phone is the Reporter's
+// Updater.
+func (p *phone) Update(ctx context.Context, session string, fix client.Fix) (client.Receipt, error) {
+	p.journey.sends.note(fix.RecordedAt, time.Now())
+	return p.Client.Update(ctx, session, fix)
 }
 
-// send reports fix i once. again is how long to wait before the same fix may be
-// sent another time; 0 when it is settled.
-func (p *phone) send(ctx context.Context, i, try int) (again time.Duration, err error) {
-	fix, at := p.fixes()[i], p.due(i)
-	p.sentAt = p.clock().Now()
-	p.journey.sightings.sent(at, time.Now())
-	a, err := p.post(ctx, "/admin/location-tracking/journey/updates", updateOf(p.journey.session, fix, at))
-	if err != nil {
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
+// The names of the answers to fixes in the summary.
+const (
+	labelStored   = "201 stored"
+	labelVague    = "201 ignored: low_accuracy"
+	labelStale    = "200 stale"
+	labelUnstored = "202 accepted, not stored"
+	// implausible begins the code of every refusal of what a fix says.
+	implausible = "IMPLAUSIBLE_"
+)
+
+var errUndelivered = errors.New("the last fix could not be delivered")
+
+// answered takes what came of one try: the Reporter's OnAttempt.
+func (p *phone) answered(a client.Attempt) {
+	again := true // will the fix be repeated?
+	var refusal *client.Error
+	switch {
+	case errors.As(a.Err, &refusal):
+		again = p.refused(a, refusal)
+	case a.Err != nil:
 		p.journey.report.count(func(t *totals) { t.failures++ })
-		p.unsure(i)
-		p.journey.sayf("no answer to a fix, try %d: %v", try, err)
-		return p.backOff(try), nil
+		p.unsure(a)
+		p.journey.sayf("no answer to a fix, try %d: %v", a.Try, a.Err)
+	case a.Receipt.Verdict == client.NotStored:
+		p.counted(labelUnstored)
+		p.unsure(a)
+		p.journey.sayf("fix not stored: the live store is away")
+	default:
+		again = false
+		p.taken(a)
 	}
-	return p.settle(a, i, try)
+	fixes := p.journey.plan.Fixes
+	if again && a.Try >= tries && a.Fix.RecordedAt.Equal(p.due(fixes[len(fixes)-1])) {
+		p.giveUp(errUndelivered)
+	}
 }
 
-// backOff doubles from a second to half a minute, and scatters, as apps do.
-func (p *phone) backOff(try int) time.Duration {
-	d := min(time.Second<<min(try-1, 5), 30*time.Second)
-	return d/2 + time.Duration(p.rng.Int64N(int64(d)))
+func (p *phone) counted(label string) {
+	p.journey.report.count(func(t *totals) { t.sent[label]++ })
 }
+
+// taken takes a receipt.
+func (p *phone) taken(a client.Attempt) {
+	switch a.Receipt.Verdict {
+	case client.Stored:
+		p.sure(a)
+		p.journey.report.count(func(t *totals) { t.sent[labelStored]++; t.stored++ })
+		p.journey.line(func(l *Line) { l.Stored++ })
+	case client.Stale:
+		p.counted(labelStale)
+		if a.Try == 1 { // right for a fix whose first answer was lost, and for no other
+			p.journey.odd("update: stale, and sent for the first time")
+			return
+		}
+		p.sure(a)
+	default:
+		p.counted(labelVague)
+		p.doubt()
+		accuracy := 0.0
+		if a.Fix.AccuracyM != nil {
+			accuracy = *a.Fix.AccuracyM
+		}
+		p.journey.sayf("fix ignored: its accuracy is %.0f m", accuracy)
+	}
+}
+
+func (p *phone) doubt() {
+	p.doubted++
+	p.journey.line(func(l *Line) { l.Refused++ })
+}
+
+// sure and unsure keep what the service holds.
+func (p *phone) sure(a client.Attempt) { p.known = []believed{{a.Fix, p.journey.clock.Now(), false}} }
+
+func (p *phone) unsure(a client.Attempt) {
+	p.known = append(p.known, believed{a.Fix, p.journey.clock.Now(), true})
+}
+
+// refused takes a refusal and reports whether the fix will be repeated.
+func (p *phone) refused(a client.Attempt, refusal *client.Error) (again bool) {
+	label := strings.TrimSpace(fmt.Sprintf("%d %s", refusal.Status, refusal.Code))
+	p.counted(label)
+	switch {
+	case refusal.Code == client.RateLimited:
+		p.journey.sayf("fix too soon: sent again in %s", refusal.RetryAfter)
+		return true
+	case strings.HasPrefix(string(refusal.Code), implausible):
+		p.disbelieved(a, refusal)
+		return false
+	}
+	p.journey.odd(a.Err.Error())
+	p.unsure(a)
+	return client.Temporary(refusal)
+}
+
+// disbelieved logs a refusal and what the phone can say for it: how fast it
+// would have had to travel since the last fix that was believed. At a speed
+// that its mode allows, nothing explains the refusal.
+func (p *phone) disbelieved(a client.Attempt, refusal *client.Error) {
+	p.doubt()
+	if len(p.known) == 0 {
+		p.journey.odd(string(refusal.Code) + " for the first fix of a journey")
+		return
+	}
+	mode := p.journey.plan.Mode
+	leg, limit := p.fastest(a), geo.DefaultLimits(mode).LimitKMH
+	what := fmt.Sprintf("%s: %s, and a %s may do %.0f (%s)", refusal.Code, leg, mode, limit, refusal.Message)
+	if leg.kmh() < limit {
+		p.journey.odd(what)
+		return
+	}
+	p.journey.sayf("fix refused, %s", what)
+}
+
+// leg is the way from a believed fix to a refused one, as the service may see
+// it: by the phone's clock, but no more than the service's own and a little.
+type leg struct {
+	m        float64
+	took     time.Duration // by the phone's clock
+	counted  time.Duration // what the service can have counted, at least
+	doubtful bool          // whether the first fix was stored is not known
+}
+
+func (l leg) kmh() float64 { return l.m / min(l.took, l.counted).Seconds() * 3.6 }
+
+func (l leg) String() string {
+	text := fmt.Sprintf("%.0f m in %s is %.0f km/h", l.m, l.took, l.kmh())
+	if l.counted < l.took {
+		text = fmt.Sprintf("%.0f m in %s, for the fix before came late, is %.0f km/h", l.m, l.counted.Round(time.Second), l.kmh())
+	}
+	if l.doubtful {
+		text += " from a fix that may have been stored"
+	}
+	return text
+}
+
+// fastest is the leg that explains a refusal best.
+func (p *phone) fastest(a client.Attempt) (best leg) {
+	catchUp := time.Duration(geo.DefaultLimits(p.journey.plan.Mode).CatchUpMS) * time.Millisecond
+	for n, from := range p.known {
+		l := leg{
+			m: geo.DistanceM(pointOf(from.Fix), pointOf(a.Fix)), took: a.Fix.RecordedAt.Sub(from.RecordedAt),
+			counted: max(0, a.SentAt.Sub(from.by)) + catchUp, doubtful: from.may,
+		}
+		if n == 0 || l.kmh() > best.kmh() {
+			best = l
+		}
+	}
+	return best
+}
+
+func pointOf(f client.Fix) geo.Point { return geo.MustPoint(f.Latitude, f.Longitude) }
 
 // fresh is how old the live location may be at an arrival.
 const fresh = time.Minute
 
 // doubts explains a refused arrival from what the phone knows was believed.
-func (p *phone) doubts(a answer) (why string, explained bool) {
+func (p *phone) doubts(code client.Code) (why string, explained bool) {
 	if len(p.known) == 0 {
-		return "no fix was believed", a.Code == "NO_FRESH_LOCATION"
+		return "no fix was believed", code == client.NoFreshLocation
 	}
 	last := p.known[len(p.known)-1]
-	away, age := geo.DistanceM(last.fix.Point, p.journey.plan.Home), p.clock().Now().Sub(last.by)
+	away, age := geo.DistanceM(pointOf(last.Fix), p.journey.plan.Home), p.journey.clock.Now().Sub(last.by)
 	why = fmt.Sprintf("the last fix that was believed is %s old and %.0f m from the home; %d were not believed or ignored",
 		age.Round(time.Second), away, p.doubted)
-	switch a.Code {
-	case "NOT_WITHIN_RADIUS":
+	switch code {
+	case client.NotWithinRadius:
 		return why, away > arrivalRadiusM-1
-	case "NO_FRESH_LOCATION":
+	case client.NoFreshLocation:
 		return why, age > fresh-time.Second
-	case "SUSPICIOUS_LOCATION":
-		// What began the track anew is for the service to know: fixes that
-		// agreed against it, a silence, or a receiver that stood still.
-		return why, true
 	default:
-		return why, false
+		// What began the track anew is for the service to know: fixes that agreed
+		// against it, a silence, or a receiver that stood still.
+		return why, true
 	}
 }

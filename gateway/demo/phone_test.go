@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/client"
 	"doorstep/geo"
 	"doorstep/geo/trace"
 )
@@ -51,12 +52,12 @@ func TestPhone_drive(t *testing.T) {
 			0, "accuracy is 5 m",
 		},
 		"a lost answer": {
-			[]func(http.ResponseWriter){stored, stored, hangUp, say(http.StatusOK, `{"data":{"stale":true,"nextUpdateMs":5000}}`)},
+			[]func(http.ResponseWriter){stored, stored, hangUp, say(http.StatusOK, staleBody)},
 			map[string]int{labelStored: 2, labelStale: 1},
 			0, "no answer to a fix",
 		},
 		"stale at first": {
-			[]func(http.ResponseWriter){say(http.StatusOK, `{"data":{"stale":true}}`)},
+			[]func(http.ResponseWriter){say(http.StatusOK, staleBody)},
 			map[string]int{labelStored: 2, labelStale: 1},
 			1, "sent for the first time",
 		},
@@ -100,7 +101,21 @@ func TestPhone_drive_ends_at_an_answer_it_does_not_know(t *testing.T) {
 		_, err := drive(t, func(w http.ResponseWriter) {
 			reply(t, w, http.StatusNotFound, `{"code":"NO_ACTIVE_JOURNEY","message":"none"}`)
 		})
-		require.ErrorContains(t, err, "update answered 404 NO_ACTIVE_JOURNEY: none")
+		require.ErrorContains(t, err, "update: 404 NO_ACTIVE_JOURNEY: none")
+	})
+}
+
+// The last fix must arrive before the trainer can; it is not tried for ever.
+func TestPhone_drive_gives_up_the_last_fix(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := setup(t, every(5, 0, 5), func(n int, w http.ResponseWriter, _ *http.Request) {
+			if n > 0 {
+				panic(http.ErrAbortHandler)
+			}
+			reply(t, w, http.StatusCreated, storedBody)
+		})
+		require.ErrorIs(t, s.phone.drive(t.Context()), errUndelivered)
+		assert.Len(t, s.asked, 1+tries)
 	})
 }
 
@@ -162,11 +177,11 @@ func TestPhone_drive_explains_a_refusal_after_a_lost_answer(t *testing.T) {
 
 func TestPhone_drive_sends_what_a_phone_knows(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bodies := make(chan update, 3)
+		bodies := make(chan sentFix, 3)
 		first, second := fix(0, 200), fix(5, 100)
 		second.AccuracyM, second.SpeedKMH, second.HeadingDeg = 0, geo.Measured(0), geo.Measured(90)
 		s := setup(t, []trace.Fix{first, second}, func(_ int, w http.ResponseWriter, r *http.Request) {
-			var u update
+			var u sentFix
 			assert.NoError(t, json.NewDecoder(r.Body).Decode(&u))
 			assert.Equal(t, "Bearer token", r.Header.Get("Authorization"))
 			bodies <- u
@@ -179,8 +194,14 @@ func TestPhone_drive_sends_what_a_phone_knows(t *testing.T) {
 		assert.Nil(t, two.Accuracy)
 		assert.Zero(t, *two.Speed)
 		assert.InDelta(t, 90, *two.Heading, 0)
-		assert.Equal(t, s.phone.began.Add(5*time.Second).UTC().Format(instantFormat), two.RecordedAt, "the virtual time of the fix")
+		assert.WithinDuration(t, s.phone.began.Add(5*time.Second), two.RecordedAt, time.Millisecond, "the virtual time of the fix")
 	})
+}
+
+// sentFix is the part of an update's body that these tests read.
+type sentFix struct {
+	Accuracy, Speed, Heading *float64
+	RecordedAt               time.Time
 }
 
 func TestPhone_drive_skips_what_a_newer_fix_has_overtaken(t *testing.T) {
@@ -194,44 +215,30 @@ func TestPhone_drive_skips_what_a_newer_fix_has_overtaken(t *testing.T) {
 	})
 }
 
-func TestPhone_comeBack(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := setup(t, every(5, 0, 5), nil)
-		in := func() time.Duration { return s.phone.next.Sub(s.clock.Now()) }
-		s.phone.comeBack(answer{Status: http.StatusCreated}, receipt{NextUpdateMS: 6000})
-		assert.Equal(t, 5500*time.Millisecond, in(), "half a second early")
-		s.phone.comeBack(answer{Status: http.StatusBadRequest, Code: "IMPLAUSIBLE_JUMP"}, receipt{})
-		assert.Equal(t, 10500*time.Millisecond, in(), "a refusal costs a cadence, from when this one was due")
-		s.phone.comeBack(answer{Status: http.StatusTooManyRequests, RetryMS: 700}, receipt{})
-		assert.Equal(t, 700*time.Millisecond, in(), "as told")
-	})
-}
-
 func TestPhone_doubts(t *testing.T) {
 	t.Parallel()
 	far, near := fix(0, 400), fix(0, 20)
 	for name, c := range map[string]struct {
-		code      string
+		code      client.Code
 		last      *trace.Fix
 		age       time.Duration
 		explained bool
 	}{
-		"far":              {"NOT_WITHIN_RADIUS", &far, 0, true},
-		"at the door":      {"NOT_WITHIN_RADIUS", &near, 0, false},
-		"old":              {"NO_FRESH_LOCATION", &near, 2 * time.Minute, true},
-		"fresh":            {"NO_FRESH_LOCATION", &near, time.Second, false},
-		"never believed":   {"NO_FRESH_LOCATION", nil, 0, true},
-		"none, yet far":    {"NOT_WITHIN_RADIUS", nil, 0, false},
-		"began anew":       {"SUSPICIOUS_LOCATION", &near, 0, true},
-		"some other thing": {"INVALID_REQUEST", &far, 0, false},
+		"far":            {"NOT_WITHIN_RADIUS", &far, 0, true},
+		"at the door":    {"NOT_WITHIN_RADIUS", &near, 0, false},
+		"old":            {"NO_FRESH_LOCATION", &near, 2 * time.Minute, true},
+		"fresh":          {"NO_FRESH_LOCATION", &near, time.Second, false},
+		"never believed": {"NO_FRESH_LOCATION", nil, 0, true},
+		"none, yet far":  {"NOT_WITHIN_RADIUS", nil, 0, false},
+		"began anew":     {"SUSPICIOUS_LOCATION", &near, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				s := setup(t, every(5, 0, 5), nil)
 				if c.last != nil {
-					s.phone.known = []believed{{fix: *c.last, by: s.clock.Now().Add(-c.age)}}
+					s.phone.known = []believed{{Fix: s.phone.fixOf(*c.last), by: s.clock.Now().Add(-c.age)}}
 				}
-				why, explained := s.phone.doubts(answer{Code: c.code})
+				why, explained := s.phone.doubts(c.code)
 				assert.Equal(t, c.explained, explained, why)
 			})
 		})

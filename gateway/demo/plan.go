@@ -1,9 +1,12 @@
 package demo
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +14,8 @@ import (
 	"doorstep/geo/trace"
 )
 
-// Plan is one journey to be played: what the phone will see, and when.
+// Plan is one journey to be played: what the phone's receiver will give, and
+// when.
 type Plan struct {
 	Name  string
 	Mode  geo.Mode
@@ -36,7 +40,7 @@ const (
 	longest = 55 * time.Minute
 	// silence ends a journey: a location lives 300 s after the last fix.
 	silence = 300 * time.Second
-	// shortest is what is worth a journey.
+	// shortest is the shortest stretch that is played.
 	shortest = time.Minute
 )
 
@@ -66,9 +70,9 @@ func firstJourney(fixes []trace.Fix) int {
 	return len(fixes)
 }
 
-// ModeOf reads the travel mode off a recording's file name, which begins with
-// it. What has wheels, wings or several modes travels as a car: that is what
-// its trainer would have to choose.
+// ModeOf takes the travel mode from a recording's file name, which begins with
+// it. All but bikes and walks travel as a car: a bus, a train, a plane and a mix
+// of modes, too, since that is what their trainer would have to choose.
 func ModeOf(name string) geo.Mode {
 	kind, _, _ := strings.Cut(strings.ToLower(filepath.Base(name)), "-")
 	switch strings.TrimSuffix(kind, ".csv") {
@@ -98,12 +102,12 @@ func Recorded(name string, mode geo.Mode, fixes []trace.Fix) (plans []Plan, drop
 	return plans, dropped
 }
 
-// town is where the generated drives happen.
+// town is where the made-up journeys happen.
 var town = geo.MustPoint(52.0907, 5.1214)
 
-// Generated makes up n journeys to homes in one town; an empty mode takes
-// turns. The same seed gives the same journeys. lengthM is how far a car
-// comes; zero is a way of about eight minutes.
+// Generated makes up n journeys to homes in one town; an empty mode means that
+// the modes take turns. The same seed gives the same journeys. lengthM is how
+// long the way of a car is; 0: about eight minutes.
 func Generated(seed uint64, n int, mode geo.Mode, lengthM float64) []Plan {
 	rng := rand.New(rand.NewPCG(seed, 0xd0025))
 	turns := []geo.Mode{geo.Car, geo.Bike, geo.Car, geo.Walk}
@@ -123,7 +127,8 @@ func Generated(seed uint64, n int, mode geo.Mode, lengthM float64) []Plan {
 	return plans
 }
 
-// wayM is what a mode covers while a car does carM: all take about as long.
+// wayM is the length of a mode's way, so that it takes as long as a car takes
+// for carM.
 func wayM(mode geo.Mode, carM float64) float64 {
 	if carM == 0 {
 		carM = 4500
@@ -136,4 +141,67 @@ func wayM(mode geo.Mode, carM float64) float64 {
 	default:
 		return carM
 	}
+}
+
+// Playlist is what will be played and what had to be left out.
+type Playlist struct {
+	Plans      []Plan
+	Recordings int // files read; 0: made up
+	Dropped    int // stretches of recordings under a minute
+}
+
+// Load reads recordings: each of names is a file, a folder (its *.csv) or a
+// pattern. A name that matches nothing, or a file that cannot be read, is an
+// error with that name in it.
+func Load(names []string, mode geo.Mode) (list Playlist, err error) {
+	for _, name := range names {
+		files, err := recordings(name)
+		if err != nil {
+			return list, err
+		}
+		for _, file := range files {
+			if err := list.add(file, mode); err != nil {
+				return list, err
+			}
+		}
+	}
+	if len(list.Plans) == 0 {
+		return list, errors.New("trace: no journey of a minute or more in the recordings")
+	}
+	return list, nil
+}
+
+func recordings(name string) ([]string, error) {
+	if info, err := os.Stat(name); err == nil {
+		if !info.IsDir() {
+			return []string{name}, nil
+		}
+		name = filepath.Join(name, "*.csv")
+	}
+	files, err := filepath.Glob(name)
+	if err != nil {
+		return nil, fmt.Errorf("trace: %s: %w", name, err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("trace: %s: no such recording", name)
+	}
+	slices.Sort(files)
+	return files, nil
+}
+
+func (l *Playlist) add(file string, mode geo.Mode) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("trace: %w", err)
+	}
+	fixes, err := trace.Read(f)
+	_ = f.Close() // nothing was written
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	plans, dropped := Recorded(file, mode, fixes)
+	l.Plans = append(l.Plans, plans...)
+	l.Dropped += dropped
+	l.Recordings++
+	return nil
 }

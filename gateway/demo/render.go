@@ -78,7 +78,7 @@ func (f frame) render(columns, rows int, s style) []string {
 func (f frame) footer() string {
 	t := f.Totals
 	return fmt.Sprintf("%s of virtual time   fixes: %s stored, %s refused   fix to eye: p50 %s, p99 %s",
-		clockFace(f.Virtual), thousands(t.stored), thousands(t.refused()), milliseconds(t.eye.quantile(.5)), milliseconds(t.eye.quantile(.99)))
+		clockFace(f.Virtual), thousands(t.stored), thousands(t.refused()), milliseconds(t.fixToEye.quantile(.5)), milliseconds(t.fixToEye.quantile(.99)))
 }
 
 // table is a heading and as many journeys as there is room for.
@@ -166,7 +166,7 @@ func (w widths) heading() string {
 }
 
 func (w widths) row(l Line, columns int, s style) string {
-	left, eta, eye := "-", "-", milliseconds(l.Eye)
+	left, eta, eye := "-", "-", milliseconds(l.FixToEye)
 	if l.Located && !l.State.over() && l.State != Arrived {
 		left, eta = metres(l.LeftM), l.eta()
 	}

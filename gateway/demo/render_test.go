@@ -18,18 +18,18 @@ func sample() frame {
 	t := newReport().now()
 	t.sent[labelStored], t.sent["400 IMPLAUSIBLE_SPEED"], t.stored = 1234, 7, 1234
 	for range 100 {
-		t.eye.add(1300 * time.Microsecond)
+		t.fixToEye.add(1300 * time.Microsecond)
 	}
 	return frame{
 		About: []string{"4 journeys, made up (seed 1), at 15x", "live store: in memory"},
 		Lines: []Line{
-			{Name: "car-1", Mode: geo.Car, State: OnTheWay, Located: true, LeftM: 1240, FromM: 3000, ETA: 190 * time.Second, Guess: true, Stored: 34, Refused: 2, Eye: 1300 * time.Microsecond},
-			{Name: "bike-2", Mode: geo.Bike, State: Arriving, Located: true, LeftM: 94, FromM: 2000, ETA: 20 * time.Second, Stored: 80, Eye: 14 * time.Millisecond},
-			{Name: "car-3", Mode: geo.Car, State: Verified, Located: true, FromM: 4000, Stored: 114, Eye: 900 * time.Microsecond, Note: "code 0042"},
+			{Name: "car-1", Mode: geo.Car, State: OnTheWay, Located: true, LeftM: 1240, FromM: 3000, ETA: 190 * time.Second, Guess: true, Stored: 34, Refused: 2, FixToEye: 1300 * time.Microsecond},
+			{Name: "bike-2", Mode: geo.Bike, State: Arriving, Located: true, LeftM: 94, FromM: 2000, ETA: 20 * time.Second, Stored: 80, FixToEye: 14 * time.Millisecond},
+			{Name: "car-3", Mode: geo.Car, State: Verified, Located: true, FromM: 4000, Stored: 114, FixToEye: 900 * time.Microsecond, Note: "code 0042"},
 			{Name: "walk-4", Mode: geo.Walk, State: Stopped, Located: true, LeftM: 400, FromM: 800, Stored: 3, Refused: 60, Note: "NOT_WITHIN_RADIUS"},
 			{Name: "walk-5", Mode: geo.Walk, State: Waiting},
 		},
-		Totals: t, Virtual: 3725 * time.Second, Speed: 15, Recent: []string{"    0.27s  car-1   started"},
+		Totals: t, Virtual: 3725 * time.Second, Recent: []string{"    0.27s  car-1   started"},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ type totals struct {
 	overtaken int            // fixes never sent: a newer one was due first
 	stored    int
 	seen      int // fixes that a student's answer showed
-	eye       latencies
+	fixToEye  latencies
 	ended     map[State]int
 	started   int
 	pushed    int
@@ -64,8 +65,7 @@ func (r *report) now() totals {
 }
 
 // fixes is how many answers to fixes there were.
-func (t totals) fixes() int {
-	n := 0
+func (t totals) fixes() (n int) {
 	for _, k := range t.sent {
 		n += k
 	}
@@ -73,10 +73,9 @@ func (t totals) fixes() int {
 }
 
 // refused is how many fixes were not stored and not to be sent again.
-func (t totals) refused() int {
-	n := 0
+func (t totals) refused() (n int) {
 	for label, k := range t.sent {
-		if strings.Contains(label, codeImplausible) || label == labelVague {
+		if strings.Contains(label, implausible) || label == labelVague {
 			n += k
 		}
 	}
@@ -97,10 +96,11 @@ func (t totals) summary(about []string, took time.Duration) string {
 	section("took", took.Round(100*time.Millisecond).String())
 	section("journeys", t.endings()...)
 	section("fixes", t.answers()...)
-	section("fix to eye", fmt.Sprintf("p50 %s, p99 %s, longest %s (%s seen, %s answered as stored)", milliseconds(t.eye.quantile(.5)),
-		milliseconds(t.eye.quantile(.99)), milliseconds(t.eye.max), thousands(t.seen), thousands(t.stored)))
+	section("fix to eye", fmt.Sprintf("p50 %s, p99 %s, longest %s (%s seen, %s answered as stored)", milliseconds(t.fixToEye.quantile(.5)),
+		milliseconds(t.fixToEye.quantile(.99)), milliseconds(t.fixToEye.max), thousands(t.seen), thousands(t.stored)))
+	arrived := t.ended[Arrived] + t.ended[Verified]
 	section("events", fmt.Sprintf("%d TrainerJourneyStarted, %d TrainerJourneyEnded (%d arrived, %d cancelled)",
-		t.started, t.arrived()+t.ended[Stopped], t.arrived(), t.ended[Stopped]))
+		t.started, arrived+t.ended[Stopped], arrived, t.ended[Stopped]))
 	if t.pushed > 0 {
 		section("pushes", fmt.Sprintf("%d to the students, shown and not sent: no push service is set", t.pushed))
 	}
@@ -108,59 +108,52 @@ func (t totals) summary(about []string, took time.Duration) string {
 	return b.String()
 }
 
-func (t totals) arrived() int { return t.ended[Arrived] + t.ended[Verified] }
-
 // endings says how the journeys ended, and why some did not arrive.
-func (t totals) endings() []string {
-	var out []string
+func (t totals) endings() (lines []string) {
 	for _, s := range []State{Verified, Stopped, Interrupted, Failed} {
 		n := t.ended[s]
 		switch {
 		case n == 0:
 		case s == Stopped:
-			out = append(out, fmt.Sprintf("%d stopped, not let in at the door: %s", n, t.refusals()))
+			var refusals []string
+			for _, code := range byCount(t.why) {
+				refusals = append(refusals, fmt.Sprintf("%d %s", t.why[code], code))
+			}
+			lines = append(lines, fmt.Sprintf("%d stopped, not let in at the door: %s", n, strings.Join(refusals, ", ")))
 		default:
-			out = append(out, fmt.Sprintf("%d %s", n, s))
+			lines = append(lines, fmt.Sprintf("%d %s", n, s))
 		}
 	}
-	if len(out) == 0 {
+	if len(lines) == 0 {
 		return []string{"none ended"}
 	}
-	return out
-}
-
-func (t totals) refusals() string {
-	var parts []string
-	for _, code := range byCount(t.why) {
-		parts = append(parts, fmt.Sprintf("%d %s", t.why[code], code))
-	}
-	return strings.Join(parts, ", ")
+	return lines
 }
 
 // answers is the answers to fixes, the most frequent first.
 func (t totals) answers() []string {
-	out := []string{thousands(t.fixes()) + " answered"}
+	lines := []string{thousands(t.fixes()) + " answered"}
 	if t.overtaken > 0 {
-		out[0] += ", " + thousands(t.overtaken) + " never sent (a newer one was due)"
+		lines[0] += ", " + thousands(t.overtaken) + " never sent (a newer one was due)"
 	}
 	for _, label := range byCount(t.sent) {
-		out = append(out, fmt.Sprintf("%9s  %s", thousands(t.sent[label]), label))
+		lines = append(lines, fmt.Sprintf("%9s  %s", thousands(t.sent[label]), label))
 	}
 	if t.failures > 0 {
-		out = append(out, thousands(t.failures)+" requests without an answer")
+		lines = append(lines, thousands(t.failures)+" requests without an answer")
 	}
-	return out
+	return lines
 }
 
 func (t totals) oddities() []string {
-	out := t.odd
+	lines := t.odd
 	if more := t.oddCount - len(t.odd); more > 0 {
-		out = append(out, fmt.Sprintf("and %d more", more))
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
-	if len(out) == 0 {
+	if len(lines) == 0 {
 		return []string{"nothing"}
 	}
-	return out
+	return lines
 }
 
 // byCount is the keys, most frequent first.
@@ -186,4 +179,39 @@ func milliseconds(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%.0f ms", ms)
 	}
+}
+
+// latencies is a histogram whose buckets grow by 5 %, from 10 µs to a minute:
+// bounded memory for any run, and a quantile within 2.5 %. Not safe for
+// concurrent use.
+type latencies struct {
+	buckets [321]int // 10 µs · 1.05^320 = 60 s
+	count   int
+	max     time.Duration
+}
+
+const (
+	latencyFloor  = 10 * time.Microsecond
+	latencyGrowth = 1.05
+)
+
+func (l *latencies) add(d time.Duration) {
+	i := 0
+	if d > latencyFloor {
+		i = int(math.Round(math.Log(float64(d)/float64(latencyFloor)) / math.Log(latencyGrowth)))
+	}
+	l.buckets[min(i, len(l.buckets)-1)]++
+	l.count++
+	l.max = max(l.max, d)
+}
+
+// quantile is 0 when nothing was added. q in (0, 1].
+func (l *latencies) quantile(q float64) time.Duration {
+	rank := int(math.Ceil(q * float64(l.count)))
+	for i, n := range l.buckets {
+		if rank -= n; rank <= 0 && l.count > 0 {
+			return min(l.max, time.Duration(float64(latencyFloor)*math.Pow(latencyGrowth, float64(i))))
+		}
+	}
+	return l.max
 }

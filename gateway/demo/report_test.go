@@ -16,8 +16,8 @@ func TestTotals_summary(t *testing.T) {
 		t.stored, t.seen, t.overtaken, t.failures, t.started = 41234, 41230, 12, 3, 9
 		t.ended[Verified], t.ended[Stopped], t.ended[Interrupted] = 5, 3, 1
 		t.why["NOT_WITHIN_RADIUS"], t.why["NO_FRESH_LOCATION"] = 2, 1
-		t.eye.add(1200 * time.Microsecond)
-		t.eye.add(41 * time.Millisecond)
+		t.fixToEye.add(1200 * time.Microsecond)
+		t.fixToEye.add(41 * time.Millisecond)
 	})
 	want := `  played      9 journeys
               live store: in memory

@@ -2,9 +2,89 @@ package demo
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
+	"unsafe"
+
+	"doorstep/geo"
 )
+
+// State is where a journey stands, as the screen names it.
+type State string
+
+// The states.
+const (
+	Waiting     State = "waiting"
+	Booked      State = "booked"
+	OnTheWay    State = "on the way"
+	Arriving    State = "arriving"
+	Arrived     State = "arrived"
+	Verified    State = "verified"
+	Stopped     State = "stopped"     // did not arrive, for a reason that is explained
+	Interrupted State = "interrupted" // by Ctrl-C
+	Failed      State = "failed"
+)
+
+// over reports whether nothing will happen any more.
+func (s State) over() bool {
+	return s == Verified || s == Stopped || s == Interrupted || s == Failed
+}
+
+// Line is one journey as the screen shows it. A value.
+type Line struct {
+	Name     string
+	Mode     geo.Mode
+	State    State
+	Located  bool    // LeftM is known
+	LeftM    float64 // to the home
+	FromM    float64 // the farthest it has been from it
+	ETA      time.Duration
+	Guess    bool // the ETA is the demo's: the service gave none
+	Stored   int
+	Refused  int
+	FixToEye time.Duration // of the last fix; 0: none yet
+	Note     string
+	Changed  int64 // rises with every change of State, over all journeys
+}
+
+// board is the lines of all journeys, in their order. Safe for concurrent use.
+type board struct {
+	mu      sync.Mutex
+	lines   []Line
+	changes int64
+}
+
+func newBoard(plans []Plan) *board {
+	b := &board{lines: make([]Line, len(plans))}
+	for i, p := range plans {
+		b.lines[i] = Line{Name: p.Name, Mode: p.Mode, State: Waiting}
+	}
+	return b
+}
+
+// change edits line i.
+func (b *board) change(i int, f func(*Line)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := b.lines[i].State
+	f(&b.lines[i])
+	if b.lines[i].State != before {
+		b.changes++
+		b.lines[i].Changed = b.changes
+	}
+}
+
+// now is a copy of all lines.
+func (b *board) now() []Line {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.lines)
+}
 
 // frame is what the screen shows at one moment.
 type frame struct {
@@ -12,7 +92,6 @@ type frame struct {
 	Lines   []Line
 	Totals  totals
 	Virtual time.Duration
-	Speed   float64
 	Recent  []string // of the journal, oldest first
 }
 
@@ -79,4 +158,31 @@ func redraw(before int, lines []string) string {
 	}
 	b.WriteString("\x1b[J")
 	return b.String()
+}
+
+// terminal is a terminal that can be drawn on.
+type terminal struct{ *os.File }
+
+// terminalOf says whether out is one: a character device that knows its size,
+// and not a dumb one.
+func terminalOf(out io.Writer) (terminal, bool) {
+	file, ok := out.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return terminal{}, false
+	}
+	info, err := file.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return terminal{}, false
+	}
+	_, _, ok = terminal{file}.size()
+	return terminal{file}, ok
+}
+
+// size asks the kernel, which costs a microsecond: often enough to ask before
+// every frame, so that no signal has to be caught. False where there is none.
+func (t terminal) size() (columns, rows int, ok bool) {
+	var window struct{ rows, columns, x, y uint16 }
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, t.Fd(), syscall.TIOCGWINSZ,
+		uintptr(unsafe.Pointer(&window))) //nolint:gosec // the kernel fills the struct; golang.org/x/term would be a dependency for this line
+	return int(window.columns), int(window.rows), errno == 0 && window.columns > 0 && window.rows > 0
 }

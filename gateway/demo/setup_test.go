@@ -2,7 +2,6 @@ package demo
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"doorstep/client"
 	"doorstep/geo"
 	"doorstep/geo/trace"
 )
@@ -23,8 +23,8 @@ func fix(second int, northM float64) trace.Fix {
 
 var home = geo.MustPoint(52.09, 5.12)
 
-// service is a made-up service that answers what the test says. There is no
-// network under it: in a synctest bubble time is exact.
+// service is a service that answers what the test says. There is no network
+// under it: in a synctest bubble time is exact.
 type service struct {
 	*journey
 	said   *strings.Builder // the journal
@@ -54,11 +54,11 @@ func setup(t *testing.T, fixes []trace.Fix, answer func(n int, w http.ResponseWr
 	s := &service{said: &strings.Builder{}, answer: answer}
 	plan := Plan{Name: "test", Mode: geo.Car, Home: home, Fixes: fixes}
 	stage := &stage{clock: NewClock(time.Unix(1_700_000_000, 0), 10), board: newBoard([]Plan{plan}), report: newReport(), journal: newJournal(s.said)}
-	user := &client{base: "http://service", http: &http.Client{Transport: s}, token: "token"}
-	stage.admin = user
-	s.journey = &journey{stage: stage, plan: plan, session: "s1", sightings: newSightings()}
-	s.phone = &phone{client: user, journey: s.journey, rng: rand.New(rand.NewPCG(1, 1)), began: stage.clock.Now()}
-	s.student = &student{client: user, journey: s.journey}
+	user, err := client.New(client.Options{BaseURL: "http://service", HTTP: &http.Client{Transport: s}, Token: client.StaticToken("token")})
+	require.NoError(t, err)
+	s.journey = &journey{stage: stage, plan: plan, booking: client.Booking{SessionID: "s1"}}
+	s.phone = &phone{Client: user, journey: s.journey, began: stage.clock.Now(), giveUp: func(error) {}}
+	s.student = &student{Client: user, journey: s.journey}
 	return s
 }
 
@@ -79,5 +79,6 @@ func reply(t *testing.T, w http.ResponseWriter, status int, body string) {
 
 const (
 	storedBody = `{"success":true,"data":{"nextUpdateMs":5000}}`
+	staleBody  = `{"success":true,"data":{"stale":true,"nextUpdateMs":5000}}`
 	speedBody  = `{"success":false,"code":"IMPLAUSIBLE_SPEED","message":"faster than the travel mode allows"}`
 )
