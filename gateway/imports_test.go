@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"gateway/demo": {"gateway/app", "gateway/auth", "client", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
-		"sessions", "sessions/postgres", "sessions/outbox", "geo",
+		"sessions", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "geo",
 	},
 	"gateway/api":        {"gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/httpserver": {},
@@ -44,7 +44,9 @@ var mayImport = map[string][]string{
 
 	"sessions":          {"geo", "ratelimit"},
 	"sessions/postgres": {"sessions", "sessions/outbox", "geo"}, // it is the outbox's Store
-	"sessions/outbox":   {"sessions", "geo"},
+	"sessions/outbox":   {"sessions"},
+
+	"sessions/outbox/aws": {"sessions", "sessions/outbox"},
 
 	"geo":       {},
 	"geo/trace": {"geo"},
@@ -76,10 +78,10 @@ var homes = map[string][]string{
 	"github.com/cloudwego":          {"gateway/api", "gateway/httpserver", "bench/..."},
 	"github.com/valkey-io":          {"scripts", "bench/..."},
 	"github.com/jackc":              {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
-	"github.com/aws":                {"sessions/outbox", "internal/servers/awstest"},
+	"github.com/aws":                {"sessions/outbox/aws", "internal/servers/awstest"},
 	"github.com/uber/h3-go":         {"geo"},
 	"github.com/prometheus":         {"metrics", "gateway/app"},
-	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox", "sessions/postgres", "gateway/consumers"},
+	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox/aws", "sessions/postgres", "gateway/consumers"},
 	"github.com/golang-jwt":         {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":         {"gateway/auth"},
 	"github.com/hashicorp":          {"ratelimit", "gateway/auth", "sessions"}, // golang-lru

@@ -8,6 +8,7 @@ import (
 	"doorstep/metrics"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 )
 
 // events is the way from a transition to the consumers: one relay to the bus,
@@ -55,7 +56,7 @@ func (a *App) inbox(consumer string) inbox {
 
 func (a *App) wireBus(m *metrics.Outbox) (outbox.Publisher, error) {
 	if a.opts.EventBus != "" {
-		bus, err := outbox.NewEventBridge(outbox.EventBridgeOptions{
+		bus, err := aws.NewEventBridge(aws.EventBridgeOptions{
 			Bus: a.opts.EventBus, Endpoint: a.opts.EventBridgeEndpoint, OnBreaker: m.BusBreaker,
 		})
 		if err != nil {

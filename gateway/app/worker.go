@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"doorstep/metrics"
-	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 )
 
 // WorkerOptions are the settings of `gateway worker`: where the queues are, and
@@ -56,7 +56,7 @@ type WorkerOptions struct {
 // Worker is one process of consumers: a gateway without its API.
 type Worker struct {
 	app       *App
-	consumers []*outbox.Consumer
+	consumers []*aws.Consumer
 }
 
 // NewWorker wires one. No I/O: that waits for Start.
@@ -101,7 +101,7 @@ func (w *Worker) wireQueues(o WorkerOptions, m *metrics.Outbox) error {
 	}
 	for _, to := range w.app.consumers() {
 		m.ExpectConsumers(to.Name)
-		consumer, err := outbox.NewConsumer(outbox.ConsumerOptions{
+		consumer, err := aws.NewConsumer(aws.ConsumerOptions{
 			Name: to.Name, Queue: queues[to.Name][0], DeadLetters: queues[to.Name][1], Endpoint: o.SQSEndpoint,
 			Drain: o.DrainTimeout * 3 / 5, Log: w.app.opts.Log, Metrics: m,
 		}, to.Handler)

@@ -54,10 +54,12 @@ func (o *outage) down() bool {
 // at most limit. Full, so that many rows or relays that failed together do not
 // come back together.
 func jitter(base, limit time.Duration, n int) time.Duration {
-	return 1 + rand.N(jitterTop(base, limit, n)) //nolint:gosec // jitter needs no secrecy
+	return 1 + rand.N(Backoff(base, limit, n)) //nolint:gosec // jitter needs no secrecy
 }
 
-func jitterTop(base, limit time.Duration, n int) time.Duration {
+// Backoff is base × 2^(n-1), at most limit: the upper bound of the wait after the
+// n-th failure. The caller adds jitter.
+func Backoff(base, limit time.Duration, n int) time.Duration {
 	top := base
 	for range n - 1 {
 		if top *= 2; top >= limit {
@@ -70,8 +72,8 @@ func jitterTop(base, limit time.Duration, n int) time.Duration {
 // reasonLimit keeps a dead letter's line one line.
 const reasonLimit = 300
 
-// reasonOf is an error as a dead letter keeps it: printable, and not long.
-func reasonOf(err error) string {
+// Reason is err as one short printable line, as dead letters and logs keep it.
+func Reason(err error) string {
 	reason := []rune(err.Error())
 	if len(reason) > reasonLimit {
 		reason = append(reason[:reasonLimit-1], '…')

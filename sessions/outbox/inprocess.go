@@ -54,7 +54,7 @@ func (h handling) Publish(ctx context.Context, rows []Row) []error {
 	var all sync.WaitGroup
 	for i, row := range rows {
 		all.Go(func() {
-			errs[i] = handle(ctx, h.to, row.Event)
+			errs[i] = Handle(ctx, h.to, row.Event)
 			if errs[i] != nil && errors.Is(ctx.Err(), context.Canceled) {
 				errs[i] = Down(errs[i])
 			}
@@ -64,9 +64,9 @@ func (h handling) Publish(ctx context.Context, rows []Row) []error {
 	return errs
 }
 
-// handle turns a panic into an error: one event that a consumer cannot stand
-// must not take the gateway down.
-func handle(ctx context.Context, to Handler, e sessions.Event) (err error) {
+// Handle calls a handler and turns its panic into an error: one event must not
+// end the process.
+func Handle(ctx context.Context, to Handler, e sessions.Event) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the consumer panicked: %T", p) // its value may hold anything

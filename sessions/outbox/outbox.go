@@ -126,6 +126,12 @@ type classed struct {
 
 func (c *classed) Unwrap() error { return c.error }
 
+// IsDown reports whether err is marked with Down.
+func IsDown(err error) bool { return classOf(err) == down }
+
+// IsPermanent reports whether err is marked with Permanent.
+func IsPermanent(err error) bool { return classOf(err) == permanent }
+
 func classOf(err error) class {
 	if c, ok := errors.AsType[*classed](err); ok {
 		return c.class

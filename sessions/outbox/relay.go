@@ -292,7 +292,7 @@ func seqsOf(rows []Row) []int64 {
 }
 
 func (r *Relay) refused(ctx context.Context, row Row, cause error) {
-	reason := reasonOf(cause)
+	reason := Reason(cause)
 	attrs := []any{
 		slog.String("relay", r.opts.Name), slog.Int64("seq", row.Seq), slog.String("event_type", string(row.Event.Type)),
 		slog.String("session_id", string(row.Event.SessionID)), slog.Int("attempts", row.Attempts), slog.String("reason", reason),
@@ -411,8 +411,7 @@ func (r *Relay) backoff(attempt int) time.Duration {
 
 type noMetrics struct{}
 
-func (noMetrics) EventPublished(string, time.Duration)         {}
-func (noMetrics) EventFailed(string, string)                   {}
-func (noMetrics) EventBuried(string)                           {}
-func (noMetrics) OutboxState(string, int, int, time.Duration)  {}
-func (noMetrics) MessageHandled(string, string, time.Duration) {}
+func (noMetrics) EventPublished(string, time.Duration)        {}
+func (noMetrics) EventFailed(string, string)                  {}
+func (noMetrics) EventBuried(string)                          {}
+func (noMetrics) OutboxState(string, int, int, time.Duration) {}

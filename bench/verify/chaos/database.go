@@ -12,7 +12,7 @@ import (
 
 	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
-	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 )
 
 // The faults of PostgreSQL and of the bus: the third and fourth rows of the
@@ -140,7 +140,7 @@ func (t *set) openWorker(ctx context.Context) error {
 	settings := append(awstest.Env(), "SQS_ENDPOINT="+t.aws.URL(), "DATABASE_URL="+t.dsn, "VALKEY_URL="+t.store.URL())
 	for _, name := range queues() {
 		url := t.aws.Queue(name, visibility, 100)
-		t.aws.Rule(bus, outbox.Source, name, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
+		t.aws.Rule(bus, aws.Source, name, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
 		settings = append(settings, "QUEUE_"+strings.ToUpper(name)+"="+url)
 	}
 	worker, err := t.stage.program.StartWorker(ctx, settings...)

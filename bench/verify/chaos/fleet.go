@@ -15,7 +15,7 @@ import (
 	"doorstep/bench/rig"
 	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
-	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 	"doorstep/sessions/postgres"
 )
 
@@ -149,7 +149,7 @@ func (f *fleet) startWorker(ctx context.Context, s *stage, settings []string) er
 	for _, consumer := range []string{"NOTIFY", "CLEANUP", "ANALYTICS"} {
 		queue := "journey-" + strings.ToLower(consumer)
 		settings = append(settings, "QUEUE_"+consumer+"="+f.bus.Queue(queue, 30*time.Second, 5))
-		f.bus.Rule(busFor, outbox.Source, queue, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
+		f.bus.Rule(busFor, aws.Source, queue, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
 		f.queues = append(f.queues, queue)
 	}
 	var err error

@@ -32,6 +32,7 @@ import (
 	"doorstep/internal/servers/process"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 	"doorstep/sessions/postgres"
 )
 
@@ -81,7 +82,7 @@ func newWorld(t *testing.T) *world {
 	w.aws.Bus(bus)
 	for _, queue := range []string{notify, analytics} {
 		w.aws.Queue(queue, visibility, 1000)
-		w.aws.Rule(bus, outbox.Source, queue, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
+		w.aws.Rule(bus, aws.Source, queue, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
 	}
 	w.push = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		life, _ := strconv.Atoi(r.FormValue("life"))
@@ -478,7 +479,7 @@ func TestOutage(t *testing.T) {
 	defer cancel()
 	var relays []*outbox.Relay
 	for range 2 {
-		publisher, err := outbox.NewEventBridge(outbox.EventBridgeOptions{
+		publisher, err := aws.NewEventBridge(aws.EventBridgeOptions{
 			Bus: bus, Endpoint: w.aws.URL(), Timeout: 500 * time.Millisecond, BreakerTimeout: short(5 * time.Second),
 		})
 		require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 	"doorstep/sessions/postgres"
 )
 
@@ -82,7 +83,7 @@ func live(text string) error {
 
 // serve is a gateway as far as events go: transitions by HTTP, and a relay.
 func (l *life) serve(repo *postgres.Repository) error {
-	publisher, err := outbox.NewEventBridge(outbox.EventBridgeOptions{
+	publisher, err := aws.NewEventBridge(aws.EventBridgeOptions{
 		Bus: bus, Endpoint: l.Endpoint, Timeout: time.Second, BreakerTimeout: 200 * time.Millisecond,
 	})
 	if err != nil {
@@ -159,7 +160,7 @@ func (s trappedStore) Published(ctx context.Context, seqs []int64) error {
 }
 
 type trappedBus struct {
-	*outbox.EventBridge
+	*aws.EventBridge
 	life *life
 }
 
@@ -209,8 +210,8 @@ func (l *life) work(repo *postgres.Repository) error {
 	return second.Run(context.Background())
 }
 
-func (l *life) consumer(name, queue string, concurrency int, h outbox.Handler) (*outbox.Consumer, error) {
-	return outbox.NewConsumer(outbox.ConsumerOptions{
+func (l *life) consumer(name, queue string, concurrency int, h outbox.Handler) (*aws.Consumer, error) {
+	return aws.NewConsumer(aws.ConsumerOptions{
 		Name: name, Queue: queue, Endpoint: l.Endpoint, Concurrency: concurrency, Wait: time.Second, Visibility: visibility,
 		CallTimeout: time.Second, RetryBase: time.Nanosecond, RetryCap: time.Second, Metrics: passedBy{l},
 	}, h)

@@ -1,4 +1,4 @@
-package outbox_test
+package aws_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 	"doorstep/sessions/outbox/outboxtest"
 )
 
@@ -20,20 +21,20 @@ const queue = "journey-events-queue"
 // consuming is a queue behind a bus, and a consumer of it that runs.
 type consuming struct {
 	*awstest.Server
-	bus  *outbox.EventBridge
+	bus  *aws.EventBridge
 	stop func() time.Duration
 }
 
-func consume(t *testing.T, h outbox.Handler, opts outbox.ConsumerOptions) consuming {
+func consume(t *testing.T, h outbox.Handler, opts aws.ConsumerOptions) consuming {
 	t.Helper()
-	bus, s := eventBridge(t, outbox.EventBridgeOptions{})
+	bus, s := eventBridge(t, aws.EventBridgeOptions{})
 	s.Queue(queue, time.Minute, 4)
 	s.Rule(applicationEvents, "admin-service", queue, "TrainerJourneyStarted")
 	opts.Name, opts.Queue, opts.Endpoint = "notify", queue, s.URL()
 	if opts.RetryBase == 0 {
 		opts.RetryBase, opts.RetryCap = time.Nanosecond, time.Second // a whole second on the wire is the least but 0
 	}
-	c, err := outbox.NewConsumer(opts, h)
+	c, err := aws.NewConsumer(opts, h)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -85,7 +86,7 @@ func TestConsumer(t *testing.T) {
 	t.Run("handles_and_deletes", func(t *testing.T) {
 		t.Parallel()
 		h := &consumer{}
-		c := consume(t, h, outbox.ConsumerOptions{})
+		c := consume(t, h, aws.ConsumerOptions{})
 		events := outboxtest.Events(25)
 		c.publish(t, events...)
 		c.drained(t)
@@ -102,7 +103,7 @@ func TestConsumer(t *testing.T) {
 			}
 			return nil
 		}}
-		c := consume(t, h, outbox.ConsumerOptions{})
+		c := consume(t, h, aws.ConsumerOptions{})
 		c.publish(t, outboxtest.Events(3)...)
 		c.drained(t)
 		calls, done := h.count()
@@ -111,7 +112,7 @@ func TestConsumer(t *testing.T) {
 	t.Run("poison_goes_by_the_redrive", func(t *testing.T) {
 		t.Parallel()
 		h := &consumer{answer: func(sessions.Event) error { panic("ouch") }}
-		c := consume(t, h, outbox.ConsumerOptions{})
+		c := consume(t, h, aws.ConsumerOptions{})
 		c.publish(t, outboxtest.Events(1)...)
 		c.drained(t)
 		calls, _ := h.count()
@@ -121,7 +122,7 @@ func TestConsumer(t *testing.T) {
 	t.Run("permanent_failure_goes_at_once_with_its_reason", func(t *testing.T) {
 		t.Parallel()
 		h := &consumer{answer: func(sessions.Event) error { return outbox.Permanent(errors.New("no such student")) }}
-		c := consume(t, h, outbox.ConsumerOptions{DeadLetters: queue + "-dlq"})
+		c := consume(t, h, aws.ConsumerOptions{DeadLetters: queue + "-dlq"})
 		c.publish(t, outboxtest.Events(1)...)
 		c.drained(t)
 		calls, _ := h.count()
@@ -131,7 +132,7 @@ func TestConsumer(t *testing.T) {
 	t.Run("malformed_goes_at_once_with_its_reason_and_stops_nothing", func(t *testing.T) {
 		t.Parallel()
 		h := &consumer{}
-		c := consume(t, h, outbox.ConsumerOptions{DeadLetters: queue + "-dlq"})
+		c := consume(t, h, aws.ConsumerOptions{DeadLetters: queue + "-dlq"})
 		wrong := map[string]string{
 			`not json`: "the message is not EventBridge's JSON",
 			`{}`:       "the message is not from EventBridge",
@@ -154,7 +155,7 @@ func TestConsumer(t *testing.T) {
 	})
 	t.Run("malformed_without_a_queue_for_it_goes_by_the_redrive", func(t *testing.T) {
 		t.Parallel()
-		c := consume(t, &consumer{}, outbox.ConsumerOptions{})
+		c := consume(t, &consumer{}, aws.ConsumerOptions{})
 		c.Send(queue, "not json")
 		c.drained(t)
 		require.Len(t, c.Messages(queue+"-dlq"), 1)
@@ -162,7 +163,7 @@ func TestConsumer(t *testing.T) {
 	t.Run("long_work_stays_hidden", func(t *testing.T) {
 		t.Parallel()
 		g := newGate()
-		c := consume(t, g, outbox.ConsumerOptions{Visibility: 2 * time.Second})
+		c := consume(t, g, aws.ConsumerOptions{Visibility: 2 * time.Second})
 		c.publish(t, outboxtest.Events(1)...)
 		<-g.begun
 		<-time.After(3500 * time.Millisecond)
@@ -174,7 +175,7 @@ func TestConsumer(t *testing.T) {
 	t.Run("no_more_in_hand_than_hands", func(t *testing.T) {
 		t.Parallel()
 		g := newGate()
-		c := consume(t, g, outbox.ConsumerOptions{Concurrency: 3})
+		c := consume(t, g, aws.ConsumerOptions{Concurrency: 3})
 		c.publish(t, outboxtest.Events(9)...)
 		for range 3 {
 			<-g.begun
@@ -197,14 +198,14 @@ func TestConsumer_stop(t *testing.T) {
 	t.Parallel()
 	t.Run("from_a_long_poll_at_once", func(t *testing.T) {
 		t.Parallel()
-		c := consume(t, &consumer{}, outbox.ConsumerOptions{})
+		c := consume(t, &consumer{}, aws.ConsumerOptions{})
 		require.Eventually(t, func() bool { return c.Calls("ReceiveMessage") > 0 }, 10*time.Second, time.Millisecond)
 		require.Less(t, c.stop(), 2*time.Second)
 	})
 	t.Run("what_is_in_hand_ends", func(t *testing.T) {
 		t.Parallel()
 		g := newGate()
-		c := consume(t, g, outbox.ConsumerOptions{})
+		c := consume(t, g, aws.ConsumerOptions{})
 		c.publish(t, outboxtest.Events(1)...)
 		<-g.begun
 		go func() {
@@ -217,7 +218,7 @@ func TestConsumer_stop(t *testing.T) {
 	t.Run("what_takes_too_long_is_given_back", func(t *testing.T) {
 		t.Parallel()
 		g := newGate()
-		c := consume(t, g, outbox.ConsumerOptions{Drain: 100 * time.Millisecond, RetryBase: time.Minute})
+		c := consume(t, g, aws.ConsumerOptions{Drain: 100 * time.Millisecond, RetryBase: time.Minute})
 		c.publish(t, outboxtest.Events(1)...)
 		<-g.begun
 		require.Less(t, c.stop(), 5*time.Second)
@@ -229,7 +230,7 @@ func TestConsumer_stop(t *testing.T) {
 func TestConsumer_queue_away(t *testing.T) {
 	t.Parallel()
 	h := &consumer{}
-	c := consume(t, h, outbox.ConsumerOptions{CallTimeout: 300 * time.Millisecond})
+	c := consume(t, h, aws.ConsumerOptions{CallTimeout: 300 * time.Millisecond})
 	for _, fault := range []awstest.Fault{awstest.Drop, awstest.Internal, awstest.Deny, awstest.Throttle} {
 		c.Fail(fault)
 		<-time.After(100 * time.Millisecond)
@@ -251,7 +252,7 @@ func TestConsumer_repeat_has_one_effect(t *testing.T) {
 			(<-first)()
 		}
 		return once.Once(ctx, "notify", e.ID, func(context.Context) error { effects.Add(1); return nil })
-	}), outbox.ConsumerOptions{Visibility: 2 * time.Second, CallTimeout: time.Second})
+	}), aws.ConsumerOptions{Visibility: 2 * time.Second, CallTimeout: time.Second})
 	c.publish(t, outboxtest.Events(1)...)
 	first <- func() {
 		c.Fail(awstest.Drop) // the delete, and its repeat by the SDK
@@ -268,11 +269,11 @@ func (f handlerFunc) Handle(ctx context.Context, e sessions.Event) error { retur
 
 func TestNewConsumer_refuses(t *testing.T) {
 	t.Parallel()
-	for field, opts := range map[string]outbox.ConsumerOptions{
+	for field, opts := range map[string]aws.ConsumerOptions{
 		"Name": {Queue: "q"}, "Queue": {Name: "n"}, "Concurrency": {Name: "n", Queue: "q", Concurrency: -1},
 		"Wait": {Name: "n", Queue: "q", Wait: time.Minute}, "Visibility": {Name: "n", Queue: "q", Visibility: time.Second},
 	} {
-		_, err := outbox.NewConsumer(opts, &consumer{})
+		_, err := aws.NewConsumer(opts, &consumer{})
 		require.ErrorContains(t, err, field)
 	}
 }

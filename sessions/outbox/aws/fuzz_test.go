@@ -1,4 +1,4 @@
-package outbox
+package aws
 
 import (
 	"encoding/json"

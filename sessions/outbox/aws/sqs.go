@@ -1,4 +1,4 @@
-package outbox
+package aws
 
 import (
 	"cmp"
@@ -13,11 +13,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"doorstep/sessions"
+	"doorstep/sessions/outbox"
 )
 
 // receiveBatch is the most that one ReceiveMessage gives.
@@ -84,15 +85,15 @@ func (o ConsumerOptions) withDefaults() ConsumerOptions {
 func (o ConsumerOptions) validate() error {
 	switch {
 	case o.Name == "":
-		return errors.New("outbox: a consumer needs a Name")
+		return errors.New("aws: a consumer needs a Name")
 	case o.Queue == "":
-		return fmt.Errorf("outbox: consumer %s needs a Queue", o.Name)
+		return fmt.Errorf("aws: consumer %s needs a Queue", o.Name)
 	case o.Concurrency < 1:
-		return fmt.Errorf("outbox: Concurrency %d is less than 1", o.Concurrency)
+		return fmt.Errorf("aws: Concurrency %d is less than 1", o.Concurrency)
 	case o.Wait < 0 || o.Wait > 20*time.Second:
-		return fmt.Errorf("outbox: Wait %s is not in [0, 20s]", o.Wait)
+		return fmt.Errorf("aws: Wait %s is not in [0, 20s]", o.Wait)
 	case o.Visibility < 2*time.Second || o.Visibility > 12*time.Hour:
-		return fmt.Errorf("outbox: Visibility %s is not in [2s, 12h]", o.Visibility)
+		return fmt.Errorf("aws: Visibility %s is not in [2s, 12h]", o.Visibility)
 	}
 	return nil
 }
@@ -105,14 +106,14 @@ func (o ConsumerOptions) validate() error {
 type Consumer struct {
 	opts    ConsumerOptions
 	client  *sqs.Client
-	handler Handler
+	handler outbox.Handler
 
 	queue, dead string // URLs, once they are known
 }
 
 // NewConsumer makes one with the region and the credentials of the SDK's own
 // variables and files. It reads those and calls nobody.
-func NewConsumer(opts ConsumerOptions, handler Handler) (*Consumer, error) {
+func NewConsumer(opts ConsumerOptions, handler outbox.Handler) (*Consumer, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -124,7 +125,7 @@ func NewConsumer(opts ConsumerOptions, handler Handler) (*Consumer, error) {
 	c := &Consumer{opts: opts, handler: handler}
 	c.client = sqs.NewFromConfig(settings, func(o *sqs.Options) {
 		if opts.Endpoint != "" {
-			o.BaseEndpoint = aws.String(opts.Endpoint)
+			o.BaseEndpoint = sdk.String(opts.Endpoint)
 		}
 	})
 	return c, nil
@@ -149,7 +150,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		failures++
 		c.opts.Log.WarnContext(ctx, "queue cannot be read", slog.String("consumer", c.opts.Name),
 			slog.Int("failures", failures), slog.Any("error", err))
-		pause(ctx, jitter(250*time.Millisecond, 15*time.Second, failures))
+		pause(ctx, 1+rand.N(outbox.Backoff(250*time.Millisecond, 15*time.Second, failures))) //nolint:gosec // jitter
 	}
 	timer := time.AfterFunc(c.opts.Drain, cut)
 	work.Wait()
@@ -174,11 +175,11 @@ func (c *Consumer) url(ctx context.Context, queue string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.opts.CallTimeout)
 	defer cancel()
-	answer, err := c.client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String(queue)})
+	answer, err := c.client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: sdk.String(queue)})
 	if err != nil {
 		return "", fmt.Errorf("queue %s: %w", queue, err)
 	}
-	return aws.ToString(answer.QueueUrl), nil
+	return sdk.ToString(answer.QueueUrl), nil
 }
 
 // turn receives no more than there are hands for, so that no message waits
@@ -231,7 +232,7 @@ func (c *Consumer) receive(ctx context.Context, n int) ([]types.Message, error) 
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Wait+c.opts.CallTimeout)
 	defer cancel()
 	answer, err := c.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-		QueueUrl: aws.String(c.queue), MaxNumberOfMessages: int32(min(n, receiveBatch)), //nolint:gosec // at most 10
+		QueueUrl: sdk.String(c.queue), MaxNumberOfMessages: int32(min(n, receiveBatch)), //nolint:gosec // at most 10
 		WaitTimeSeconds: seconds(c.opts.Wait), VisibilityTimeout: seconds(c.opts.Visibility),
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
 	})
@@ -246,7 +247,7 @@ func (c *Consumer) work(ctx context.Context, m types.Message) {
 	began := time.Now()
 	result := "done"
 	defer func() { c.opts.Metrics.MessageHandled(c.opts.Name, result, time.Since(began)) }()
-	e, err := parseEnvelope(aws.ToString(m.Body))
+	e, err := parseEnvelope(sdk.ToString(m.Body))
 	if err != nil {
 		result = "malformed"
 		c.malformed(ctx, m, err)
@@ -269,7 +270,7 @@ func (c *Consumer) handle(ctx context.Context, m types.Message, e sessions.Event
 		c.beat(ctx, m)
 	}()
 	defer func() { cancel(); <-beating }()
-	return handle(ctx, c.handler, e)
+	return outbox.Handle(ctx, c.handler, e)
 }
 
 // beat extends the visibility until ctx ends. One that fails is made up for by
@@ -294,16 +295,16 @@ func (c *Consumer) again(ctx context.Context, m types.Message, e sessions.Event,
 		c.show(ctx, m, 0)
 		return
 	}
-	if classOf(cause) == permanent && c.dead != "" {
+	if outbox.IsPermanent(cause) && c.dead != "" {
 		c.bury(ctx, m, cause)
 		return
 	}
 	receives := receiveCount(m)
-	top := jitterTop(c.opts.RetryBase, c.opts.RetryCap, receives)
+	top := outbox.Backoff(c.opts.RetryBase, c.opts.RetryCap, receives)
 	wait := top/2 + rand.N(top/2+1) //nolint:gosec // jitter needs no secrecy
 	c.opts.Log.WarnContext(ctx, "event not handled", slog.String("consumer", c.opts.Name), slog.String("event_id", string(e.ID)),
 		slog.String("event_type", string(e.Type)), slog.Int("attempts", receives), slog.Duration("wait", wait),
-		slog.String("reason", reasonOf(cause)))
+		slog.String("reason", outbox.Reason(cause)))
 	c.show(ctx, m, wait)
 }
 
@@ -319,7 +320,7 @@ func receiveCount(m types.Message) int {
 func (c *Consumer) malformed(ctx context.Context, m types.Message, cause error) {
 	if c.dead == "" {
 		c.opts.Log.ErrorContext(ctx, "message malformed, left for the redrive", slog.String("consumer", c.opts.Name),
-			slog.String("message_id", aws.ToString(m.MessageId)), slog.String("reason", reasonOf(cause)))
+			slog.String("message_id", sdk.ToString(m.MessageId)), slog.String("reason", outbox.Reason(cause)))
 		c.show(ctx, m, c.opts.RetryBase)
 		return
 	}
@@ -330,12 +331,12 @@ func (c *Consumer) malformed(ctx context.Context, m types.Message, cause error) 
 // there, then it goes from here, so a crash between the two leaves two of it.
 func (c *Consumer) bury(ctx context.Context, m types.Message, cause error) {
 	c.opts.Log.ErrorContext(ctx, "message buried", slog.String("consumer", c.opts.Name),
-		slog.String("message_id", aws.ToString(m.MessageId)), slog.String("reason", reasonOf(cause)))
+		slog.String("message_id", sdk.ToString(m.MessageId)), slog.String("reason", outbox.Reason(cause)))
 	err := c.short(ctx, func(ctx context.Context) error {
 		_, err := c.client.SendMessage(ctx, &sqs.SendMessageInput{
-			QueueUrl: aws.String(c.dead), MessageBody: m.Body,
+			QueueUrl: sdk.String(c.dead), MessageBody: m.Body,
 			MessageAttributes: map[string]types.MessageAttributeValue{
-				"Reason": text(reasonOf(cause)), "Consumer": text(c.opts.Name), "MessageId": text(aws.ToString(m.MessageId)),
+				"Reason": text(outbox.Reason(cause)), "Consumer": text(c.opts.Name), "MessageId": text(sdk.ToString(m.MessageId)),
 			},
 		})
 		return err
@@ -348,14 +349,14 @@ func (c *Consumer) bury(ctx context.Context, m types.Message, cause error) {
 }
 
 func text(s string) types.MessageAttributeValue {
-	return types.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(cmp.Or(s, "-"))}
+	return types.MessageAttributeValue{DataType: sdk.String("String"), StringValue: sdk.String(cmp.Or(s, "-"))}
 }
 
 // remove is tried twice by the SDK. A message that stays comes again, and the
 // handler drops the repeat.
 func (c *Consumer) remove(ctx context.Context, m types.Message) {
 	err := c.short(ctx, func(ctx context.Context) error {
-		_, err := c.client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: aws.String(c.queue), ReceiptHandle: m.ReceiptHandle})
+		_, err := c.client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: sdk.String(c.queue), ReceiptHandle: m.ReceiptHandle})
 		return err
 	})
 	if err != nil {
@@ -368,7 +369,7 @@ func (c *Consumer) remove(ctx context.Context, m types.Message) {
 func (c *Consumer) show(ctx context.Context, m types.Message, in time.Duration) {
 	err := c.short(ctx, func(ctx context.Context) error {
 		_, err := c.client.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
-			QueueUrl: aws.String(c.queue), ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: seconds(in),
+			QueueUrl: sdk.String(c.queue), ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: seconds(in),
 		})
 		return err
 	})
@@ -411,3 +412,7 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	}
 }
+
+type noMetrics struct{}
+
+func (noMetrics) MessageHandled(string, string, time.Duration) {}

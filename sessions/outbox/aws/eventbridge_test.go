@@ -1,4 +1,4 @@
-package outbox_test
+package aws_test
 
 import (
 	"context"
@@ -14,18 +14,19 @@ import (
 	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 	"doorstep/sessions/outbox/outboxtest"
 )
 
 const applicationEvents = "application-events"
 
 // eventBridge is a publisher on an endpoint of the test's own.
-func eventBridge(t *testing.T, opts outbox.EventBridgeOptions) (*outbox.EventBridge, *awstest.Server) {
+func eventBridge(t *testing.T, opts aws.EventBridgeOptions) (*aws.EventBridge, *awstest.Server) {
 	t.Helper()
-	s := aws(t)
+	s := endpoint(t)
 	s.Bus(applicationEvents)
 	opts.Bus, opts.Endpoint = applicationEvents, s.URL()
-	b, err := outbox.NewEventBridge(opts)
+	b, err := aws.NewEventBridge(opts)
 	require.NoError(t, err)
 	return b, s
 }
@@ -42,7 +43,7 @@ func TestEventBridge_Publish(t *testing.T) {
 	t.Parallel()
 	t.Run("as_the_contract_says", func(t *testing.T) {
 		t.Parallel()
-		b, s := eventBridge(t, outbox.EventBridgeOptions{})
+		b, s := eventBridge(t, aws.EventBridgeOptions{})
 		e := outboxtest.Events(1)[0]
 		require.Equal(t, []error{nil}, b.Publish(t.Context(), rows(e)))
 		got := s.Events()
@@ -59,7 +60,7 @@ func TestEventBridge_Publish(t *testing.T) {
 	})
 	t.Run("ten_a_call", func(t *testing.T) {
 		t.Parallel()
-		b, s := eventBridge(t, outbox.EventBridgeOptions{})
+		b, s := eventBridge(t, aws.EventBridgeOptions{})
 		require.Equal(t, make([]error, 23), b.Publish(t.Context(), rows(outboxtest.Events(23)...)))
 		require.Equal(t, 3, s.Calls("PutEvents"))
 		require.Len(t, s.Events(), 23)
@@ -67,7 +68,7 @@ func TestEventBridge_Publish(t *testing.T) {
 	})
 	t.Run("entry_by_entry", func(t *testing.T) {
 		t.Parallel()
-		b, s := eventBridge(t, outbox.EventBridgeOptions{})
+		b, s := eventBridge(t, aws.EventBridgeOptions{})
 		events := outboxtest.Events(6)
 		codes := map[sessions.ID]string{
 			events[1].ID: "ThrottlingException", events[2].ID: "InternalFailure", events[3].ID: "MalformedDetail",
@@ -89,7 +90,7 @@ func TestEventBridge_Publish(t *testing.T) {
 	})
 	t.Run("internal_failure_of_all_is_the_bus's", func(t *testing.T) {
 		t.Parallel()
-		b, s := eventBridge(t, outbox.EventBridgeOptions{})
+		b, s := eventBridge(t, aws.EventBridgeOptions{})
 		s.Reject(func(awstest.Entry) string { return "InternalFailure" })
 		for _, err := range b.Publish(t.Context(), rows(outboxtest.Events(3)...)) {
 			require.True(t, outbox.IsDown(err))
@@ -97,7 +98,7 @@ func TestEventBridge_Publish(t *testing.T) {
 	})
 	t.Run("too_large", func(t *testing.T) {
 		t.Parallel()
-		b, s := eventBridge(t, outbox.EventBridgeOptions{})
+		b, s := eventBridge(t, aws.EventBridgeOptions{})
 		events := outboxtest.Events(3)
 		events[1].Verdict = strings.Repeat("x", 70<<10)
 		errs := b.Publish(t.Context(), rows(events...))
@@ -108,7 +109,7 @@ func TestEventBridge_Publish(t *testing.T) {
 	})
 	t.Run("ten_of_the_largest", func(t *testing.T) {
 		t.Parallel()
-		b, _ := eventBridge(t, outbox.EventBridgeOptions{})
+		b, _ := eventBridge(t, aws.EventBridgeOptions{})
 		events := outboxtest.Events(10)
 		for i := range events {
 			events[i].Verdict = strings.Repeat("x", 64<<10-400)
@@ -126,7 +127,7 @@ func TestEventBridge_down(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, s := eventBridge(t, outbox.EventBridgeOptions{Timeout: 300 * time.Millisecond})
+			b, s := eventBridge(t, aws.EventBridgeOptions{Timeout: 300 * time.Millisecond})
 			s.Fail(fault)
 			began := time.Now()
 			errs := b.Publish(t.Context(), rows(outboxtest.Events(3)...))
@@ -142,14 +143,14 @@ func TestEventBridge_down(t *testing.T) {
 	}
 	t.Run("no_such_bus", func(t *testing.T) {
 		t.Parallel()
-		s := aws(t)
-		b, err := outbox.NewEventBridge(outbox.EventBridgeOptions{Bus: "deleted", Endpoint: s.URL()})
+		s := endpoint(t)
+		b, err := aws.NewEventBridge(aws.EventBridgeOptions{Bus: "deleted", Endpoint: s.URL()})
 		require.NoError(t, err)
 		require.True(t, outbox.IsDown(b.Publish(t.Context(), rows(outboxtest.Events(1)...))[0]))
 	})
 	t.Run("nobody_there", func(t *testing.T) {
 		t.Parallel()
-		b, s := eventBridge(t, outbox.EventBridgeOptions{Timeout: 300 * time.Millisecond})
+		b, s := eventBridge(t, aws.EventBridgeOptions{Timeout: 300 * time.Millisecond})
 		s.Close()
 		require.True(t, outbox.IsDown(b.Publish(t.Context(), rows(outboxtest.Events(1)...))[0]))
 	})
@@ -161,7 +162,7 @@ func TestEventBridge_breaker(t *testing.T) {
 		mu     sync.Mutex
 		states []string
 	)
-	b, s := eventBridge(t, outbox.EventBridgeOptions{
+	b, s := eventBridge(t, aws.EventBridgeOptions{
 		Timeout: time.Second, BreakerTimeout: 200 * time.Millisecond,
 		OnBreaker: func(state string) {
 			mu.Lock()
@@ -185,17 +186,17 @@ func TestEventBridge_breaker(t *testing.T) {
 func TestNewEventBridge_refuses(t *testing.T) {
 	t.Parallel()
 	for _, bus := range []string{"", "two words", strings.Repeat("x", 300), "arn:aws:sns:eu-central-1:1:x"} {
-		_, err := outbox.NewEventBridge(outbox.EventBridgeOptions{Bus: bus})
+		_, err := aws.NewEventBridge(aws.EventBridgeOptions{Bus: bus})
 		require.ErrorContains(t, err, "event bus", bus)
 	}
-	_, err := outbox.NewEventBridge(outbox.EventBridgeOptions{Bus: "arn:aws:events:eu-central-1:000000000000:event-bus/application-events"})
+	_, err := aws.NewEventBridge(aws.EventBridgeOptions{Bus: "arn:aws:events:eu-central-1:000000000000:event-bus/application-events"})
 	require.NoError(t, err)
 }
 
 // The whole way: what happened while the bus was away arrives, in order.
 func TestRelay_to_EventBridge(t *testing.T) {
 	t.Parallel()
-	b, s := eventBridge(t, outbox.EventBridgeOptions{Timeout: 300 * time.Millisecond, BreakerTimeout: 100 * time.Millisecond})
+	b, s := eventBridge(t, aws.EventBridgeOptions{Timeout: 300 * time.Millisecond, BreakerTimeout: 100 * time.Millisecond})
 	m := outbox.NewMemory(nil)
 	r, err := outbox.NewRelay(m, b, outbox.RelayOptions{DownBase: 10 * time.Millisecond, DownCap: 100 * time.Millisecond})
 	require.NoError(t, err)

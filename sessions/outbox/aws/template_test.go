@@ -1,4 +1,4 @@
-package outbox_test
+package aws_test
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"doorstep/sessions"
-	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 )
 
 // template is deploy/aws/doorstep.yaml. CloudFormation's functions are tags,
@@ -117,7 +117,7 @@ func (f template) lint() (wrong []string) {
 
 func lintRule(name string, properties map[string]any) (wrong []string) {
 	pattern := properties["EventPattern"].(map[string]any)
-	if source := fmt.Sprint(pattern["source"]); source != fmt.Sprint([]any{outbox.Source}) {
+	if source := fmt.Sprint(pattern["source"]); source != fmt.Sprint([]any{aws.Source}) {
 		wrong = append(wrong, fmt.Sprintf("%s: source is %s", name, source))
 	}
 	for _, detailType := range pattern["detail-type"].([]any) {
@@ -132,7 +132,7 @@ var eventTypes = []sessions.EventType{sessions.JourneyStarted, sessions.JourneyE
 
 func readTemplate(t *testing.T) []byte {
 	t.Helper()
-	text, err := os.ReadFile("../../deploy/aws/doorstep.yaml")
+	text, err := os.ReadFile("../../../deploy/aws/doorstep.yaml")
 	require.NoError(t, err)
 	return text
 }
@@ -169,7 +169,7 @@ func TestTemplate_cfn_lint(t *testing.T) {
 	if err != nil {
 		t.Skip("no cfn-lint on the PATH")
 	}
-	out, err := exec.CommandContext(t.Context(), lint, "../../deploy/aws/doorstep.yaml").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), lint, "../../../deploy/aws/doorstep.yaml").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 

@@ -1,4 +1,4 @@
-package outbox
+package aws
 
 import (
 	"cmp"
@@ -8,12 +8,14 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/smithy-go"
 	"github.com/sony/gobreaker/v2"
+
+	"doorstep/sessions/outbox"
 )
 
 // Source is what the house's events say they come from; the rules ask for it.
@@ -51,7 +53,7 @@ type EventBridge struct {
 	breaker *gobreaker.CircuitBreaker[*eventbridge.PutEventsOutput]
 }
 
-var _ Publisher = (*EventBridge)(nil)
+var _ outbox.Publisher = (*EventBridge)(nil)
 
 // NewEventBridge makes one with the region and the credentials of the SDK's own
 // variables and files. It reads those and calls nobody.
@@ -59,7 +61,7 @@ func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
 	opts.Timeout = cmp.Or(opts.Timeout, 5*time.Second)
 	opts.BreakerTimeout = cmp.Or(opts.BreakerTimeout, 5*time.Second)
 	if !busName.MatchString(opts.Bus) {
-		return nil, fmt.Errorf("outbox: %q is not the name or ARN of an event bus", opts.Bus)
+		return nil, fmt.Errorf("aws: %q is not the name or ARN of an event bus", opts.Bus)
 	}
 	settings, err := awsSettings()
 	if err != nil {
@@ -68,7 +70,7 @@ func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
 	b := &EventBridge{opts: opts}
 	b.client = eventbridge.NewFromConfig(settings, func(o *eventbridge.Options) {
 		if opts.Endpoint != "" {
-			o.BaseEndpoint = aws.String(opts.Endpoint)
+			o.BaseEndpoint = sdk.String(opts.Endpoint)
 		}
 	})
 	b.breaker = gobreaker.NewCircuitBreaker[*eventbridge.PutEventsOutput](gobreaker.Settings{
@@ -92,20 +94,20 @@ func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
 
 // awsSettings are the SDK's own, but for the retries: the relay and the
 // visibility time-out are what retries here.
-func awsSettings() (aws.Config, error) {
+func awsSettings() (sdk.Config, error) {
 	// It reads variables and files and calls nobody: there is nothing to cancel.
 	settings, err := config.LoadDefaultConfig(context.Background(), config.WithRetryMaxAttempts(2))
 	if err != nil {
-		return aws.Config{}, fmt.Errorf("outbox: AWS settings: %w", err)
+		return sdk.Config{}, fmt.Errorf("aws: AWS settings: %w", err)
 	}
 	if settings.Region == "" {
-		return aws.Config{}, errors.New("outbox: no AWS region: set AWS_REGION")
+		return sdk.Config{}, errors.New("aws: no AWS region: set AWS_REGION")
 	}
 	return settings, nil
 }
 
 // Publish keeps the contract of Publisher: one PutEvents for each ten rows.
-func (b *EventBridge) Publish(ctx context.Context, rows []Row) []error {
+func (b *EventBridge) Publish(ctx context.Context, rows []outbox.Row) []error {
 	errs := make([]error, 0, len(rows))
 	for len(rows) > 0 {
 		n := min(len(rows), maxEntries)
@@ -116,19 +118,19 @@ func (b *EventBridge) Publish(ctx context.Context, rows []Row) []error {
 }
 
 // publish sends what is not too large, and puts each answer to its row.
-func (b *EventBridge) publish(ctx context.Context, rows []Row) []error {
+func (b *EventBridge) publish(ctx context.Context, rows []outbox.Row) []error {
 	errs := make([]error, len(rows))
 	var entries []types.PutEventsRequestEntry
 	var of []int // entry → row
 	for i, row := range rows {
 		detail := string(row.Event.Detail())
 		if size := entryBytes(string(row.Event.Type), detail); size > maxEntryBytes {
-			errs[i] = Permanent(fmt.Errorf("the event has %d bytes, %d are the limit", size, maxEntryBytes))
+			errs[i] = outbox.Permanent(fmt.Errorf("the event has %d bytes, %d are the limit", size, maxEntryBytes))
 			continue
 		}
 		entries, of = append(entries, types.PutEventsRequestEntry{
-			EventBusName: aws.String(b.opts.Bus), Source: aws.String(Source), DetailType: aws.String(string(row.Event.Type)),
-			Detail: aws.String(detail), Time: aws.Time(row.Event.At),
+			EventBusName: sdk.String(b.opts.Bus), Source: sdk.String(Source), DetailType: sdk.String(string(row.Event.Type)),
+			Detail: sdk.String(detail), Time: sdk.Time(row.Event.At),
 		}), append(of, i)
 	}
 	if len(entries) > 0 {
@@ -154,11 +156,11 @@ func (b *EventBridge) put(ctx context.Context, entries []types.PutEventsRequestE
 	})
 	switch {
 	case err == nil && len(answer.Entries) != len(entries):
-		err = Down(fmt.Errorf("the bus answered for %d of %d events", len(answer.Entries), len(entries)))
+		err = outbox.Down(fmt.Errorf("the bus answered for %d of %d events", len(answer.Entries), len(entries)))
 	case err == nil:
 		return entryErrors(answer)
 	case isOutage(err):
-		err = Down(err)
+		err = outbox.Down(err)
 	case len(entries) > 1:
 		errs := make([]error, len(entries))
 		for i := range entries {
@@ -206,15 +208,15 @@ func entryErrors(answer *eventbridge.PutEventsOutput) []error {
 	errs := make([]error, len(answer.Entries))
 	someTaken := int(answer.FailedEntryCount) < len(answer.Entries)
 	for i, entry := range answer.Entries {
-		code := aws.ToString(entry.ErrorCode)
+		code := sdk.ToString(entry.ErrorCode)
 		switch {
 		case code == "":
 		case malformed[code]:
-			errs[i] = Permanent(fmt.Errorf("refused: %s", code))
+			errs[i] = outbox.Permanent(fmt.Errorf("refused: %s", code))
 		case (code == "InternalFailure" || code == "InternalException") && someTaken:
 			errs[i] = fmt.Errorf("refused: %s", code)
 		default:
-			errs[i] = Down(fmt.Errorf("not taken: %s", code))
+			errs[i] = outbox.Down(fmt.Errorf("not taken: %s", code))
 		}
 	}
 	return errs
