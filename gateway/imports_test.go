@@ -56,6 +56,7 @@ var mayImport = map[string][]string{
 
 	"metrics/dashboards": {}, // writes the JSON beside it
 	"deploy":             {}, // files, and the tests that read them
+	"docs":               {}, // the tests that read them
 
 	// Nothing of the product imports these, so they may look at all of it.
 	"bench/...": {"..."},
