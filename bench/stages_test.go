@@ -28,6 +28,7 @@ import (
 	"doorstep/metrics"
 	"doorstep/scripts"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // The stages of an update and of a live read, in the order of the way, each
@@ -157,7 +158,7 @@ func handOver(b *testing.B) func() {
 func waiters(b *testing.B, n int) func() {
 	b.Helper()
 	clock := &steady{now: time.Now()}
-	live := sessions.NewMemory(years, clock.Now)
+	live := memory.NewLive(years, clock.Now)
 	j := sessions.Journey{
 		Ref:  sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()},
 		Home: geo.MustPoint(52, 5), Mode: sessions.Car, StartedAt: clock.Now(),
@@ -281,7 +282,7 @@ func newHandlers(b *testing.B, url string) *handlers {
 	h.verifier, err = auth.New(opts)
 	require.NoError(b, err)
 	h.store = newStore(b, url, h.Now, m)
-	service := sessions.NewService(sessions.NewMemoryRepository(nil), h.store, sessions.ServiceOptions{
+	service := sessions.NewService(memory.NewRepository(nil), h.store, sessions.ServiceOptions{
 		Now: h.Now, Log: log, JourneyTTL: years.JourneyTTL,
 	})
 	handlers := api.New(api.Deps{
@@ -301,7 +302,7 @@ func newHandlers(b *testing.B, url string) *handlers {
 func newStore(b *testing.B, url string, now func() time.Time, m *metrics.Metrics) sessions.Live {
 	b.Helper()
 	if url == "" {
-		return sessions.NewMemory(years, now)
+		return memory.NewLive(years, now)
 	}
 	store, err := scripts.New(scripts.Options{URL: url, Live: years, Now: now, Timeout: 10 * time.Second, Metrics: m})
 	require.NoError(b, err)

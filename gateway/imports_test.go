@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"gateway/demo": {"gateway/app", "gateway/auth", "client", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
-		"sessions", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "geo",
+		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "geo",
 	},
 	"gateway/api":        {"gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/httpserver": {},
@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"scripts/flowbuffer": {},
 
 	"sessions":          {"geo", "ratelimit"},
+	"sessions/memory":   {"sessions", "geo"},
 	"sessions/postgres": {"sessions", "sessions/outbox", "geo"}, // it is the outbox's Store
 	"sessions/outbox":   {"sessions"},
 
@@ -69,8 +70,8 @@ var mayImport = map[string][]string{
 
 	"internal/budgettest": {}, // a test kit: what a stage of a request may cost
 	// Test support: packages named *test.
-	"sessions/livetest":          {"sessions", "geo"},
-	"sessions/repotest":          {"sessions", "geo"},
+	"sessions/livetest":          {"sessions", "sessions/memory", "geo"},
+	"sessions/repotest":          {"sessions", "sessions/memory", "geo"},
 	"sessions/outbox/outboxtest": {"sessions", "sessions/outbox"},
 }
 

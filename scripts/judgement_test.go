@@ -11,6 +11,7 @@ import (
 	"doorstep/geo"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // TestStore_Publish/judges_as_geo.Judge: update.lua and geo.Judge, by way of
@@ -26,7 +27,7 @@ func TestJudgement(t *testing.T) {
 }
 
 func playJourney(rt *rapid.T, store *Store, now *time.Time) {
-	memory := sessions.NewMemory(sessions.LiveOptions{}, func() time.Time { return *now })
+	memory := memory.NewLive(sessions.LiveOptions{}, func() time.Time { return *now })
 
 	home := geo.MustPoint(rapid.SampledFrom([]float64{0, 52.1, -33.9, 89.9}).Draw(rt, "lat"), rapid.SampledFrom([]float64{5.1, 179.9999}).Draw(rt, "lng"))
 	j := sessions.Journey{

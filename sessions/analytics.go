@@ -47,8 +47,8 @@ type Counts struct {
 	FixToEye Latencies
 }
 
-// add is a with b added.
-func (a Counts) add(b Counts) Counts {
+// Add is a with b added.
+func (a Counts) Add(b Counts) Counts {
 	a.Accepted += b.Accepted
 	a.Refused += b.Refused
 	a.Stale += b.Stale

@@ -96,18 +96,3 @@ func headingOf(v *float64) *float64 {
 	}
 	return t
 }
-
-// toGeo is the fix as the judgement takes it.
-func (f Fix) toGeo() geo.Fix {
-	return geo.Fix{
-		Point: f.Point, AccuracyM: f.AccuracyM, SpeedKMH: reading(f.SpeedKMH), HeadingDeg: reading(f.HeadingDeg),
-		RecordedMS: unixMS(f.RecordedAt), Mock: f.Mock,
-	}
-}
-
-func reading(v *float64) geo.Reading {
-	if v == nil {
-		return geo.Reading{}
-	}
-	return geo.Measured(*v)
-}

@@ -117,11 +117,11 @@ type Receipt struct {
 // fixes, and the ways in which one was refused. Kept as the sum of its members.
 type Suspicions uint32
 
-// The refusals among the suspicions; the flags are geo's.
+// The refusals among the suspicions. The other members are geo.Flags.
 const (
-	suspectSpeed   Suspicions = 512
-	suspectCeiling Suspicions = 1024
-	suspectJump    Suspicions = 2048
+	SuspectSpeed   Suspicions = 512
+	SuspectCeiling Suspicions = 1024
+	SuspectJump    Suspicions = 2048
 )
 
 // Names lists the members by the name that an event's verdict has.
@@ -138,7 +138,7 @@ func (s Suspicions) Names() []string {
 	for _, r := range []struct {
 		bit     Suspicions
 		verdict Verdict
-	}{{suspectSpeed, VerdictSpeed}, {suspectCeiling, VerdictCeiling}, {suspectJump, VerdictJump}} {
+	}{{SuspectSpeed, VerdictSpeed}, {SuspectCeiling, VerdictCeiling}, {SuspectJump, VerdictJump}} {
 		if s&r.bit != 0 {
 			names = append(names, r.verdict.String())
 		}

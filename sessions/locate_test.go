@@ -10,6 +10,7 @@ import (
 
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // awayOnce is a live store that misses one Open.
@@ -32,8 +33,8 @@ func TestService_Update_started_again_while_the_live_store_was_away(t *testing.T
 	t.Parallel()
 	now := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
 	clock := func() time.Time { return now }
-	live := &awayOnce{Live: sessions.NewMemory(sessions.LiveOptions{}, clock)}
-	service := sessions.NewService(sessions.NewMemoryRepository(nil), live, sessions.ServiceOptions{Now: clock})
+	live := &awayOnce{Live: memory.NewLive(sessions.LiveOptions{}, clock)}
+	service := sessions.NewService(memory.NewRepository(nil), live, sessions.ServiceOptions{Now: clock})
 	ctx := t.Context()
 	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
 	trainer := sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
@@ -94,12 +95,12 @@ type lookups struct {
 
 func countLookups(t *testing.T, live func(sessions.Live) sessions.Live) *lookups {
 	t.Helper()
-	records := sessions.NewMemoryRepository(nil)
+	records := memory.NewRepository(nil)
 	l := &lookups{now: time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)}
 	clock := func() time.Time { return l.now }
 	l.repo = &countedReads{Repository: records}
 	l.tally = sessions.NewTally(records, sessions.TallyOptions{})
-	l.Service = sessions.NewService(l.repo, live(sessions.NewMemory(sessions.LiveOptions{}, clock)), sessions.ServiceOptions{
+	l.Service = sessions.NewService(l.repo, live(memory.NewLive(sessions.LiveOptions{}, clock)), sessions.ServiceOptions{
 		Now: clock, Tally: l.tally, RestoreEvery: time.Second, RestoreBurst: 10,
 	})
 	return l

@@ -16,9 +16,6 @@ const (
 )
 
 const (
-	// maxPushTokens is how many devices a user has at most; the one that was
-	// registered longest ago makes way.
-	maxPushTokens = 10
 	// maxPushToken bounds a token, in bytes. FCM's have some 160, and no
 	// promise that they stay so short.
 	maxPushToken = 1024

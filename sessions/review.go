@@ -74,5 +74,3 @@ func checkReview(stars int, comment string) error {
 	}
 	return nil
 }
-
-var errReviewed = Refuse(AlreadyReviewed, "the session has been reviewed already")

@@ -9,13 +9,14 @@ import (
 
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // visit is a service on a clock of its own, and one booked session.
 type visit struct {
 	*sessions.Service
 	now     *time.Time
-	repo    *sessions.MemoryRepository
+	repo    *memory.Repository
 	session sessions.Session
 	trainer sessions.Caller
 }
@@ -24,8 +25,8 @@ func newVisit(t *testing.T) visit {
 	t.Helper()
 	now := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
 	clock := func() time.Time { return now }
-	repo := sessions.NewMemoryRepository(nil)
-	live := sessions.NewMemory(sessions.LiveOptions{}, clock)
+	repo := memory.NewRepository(nil)
+	live := memory.NewLive(sessions.LiveOptions{}, clock)
 	v := visit{
 		Service: sessions.NewService(repo, live, sessions.ServiceOptions{Now: clock}), now: &now, repo: repo,
 		trainer: sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer},
@@ -195,12 +196,12 @@ func TestService_Stop_again(t *testing.T) {
 // the journey ended: its stop, and a live store that has forgotten even that,
 // come between the read and what the reader does with it.
 type ending struct {
-	*sessions.MemoryRepository
+	*memory.Repository
 	stop func()
 }
 
 func (r *ending) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
-	before, err := r.MemoryRepository.Session(ctx, id)
+	before, err := r.Repository.Session(ctx, id)
 	if stop := r.stop; stop != nil {
 		r.stop = nil
 		stop()
@@ -212,14 +213,14 @@ func TestService_Update_restores_nothing_that_ended_meanwhile(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)
 	v.start(t)
-	repo := &ending{MemoryRepository: v.repo, stop: func() {
+	repo := &ending{Repository: v.repo, stop: func() {
 		_, err := v.repo.Change(t.Context(), v.session.ID, func(s *sessions.Session) ([]sessions.Event, error) {
 			return s.Stop(sessions.EndCancelled, *v.now)
 		})
 		require.NoError(t, err)
 	}}
 	clock := func() time.Time { return *v.now }
-	v.Service = sessions.NewService(repo, sessions.NewMemory(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock})
+	v.Service = sessions.NewService(repo, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock})
 
 	_, err := v.Update(t.Context(), v.trainer, v.session.ID, sessions.Fix{Point: geo.MustPoint(52.01, 5), AccuracyM: 5})
 	require.Equal(t, sessions.NoActiveJourney, sessions.CodeOf(err))
@@ -272,7 +273,7 @@ func TestService_View_of_a_store_that_forgets_at_once(t *testing.T) {
 	v := newVisit(t)
 	v.start(t)
 	clock := func() time.Time { return *v.now }
-	live := forgetful{sessions.NewMemory(sessions.LiveOptions{}, clock)}
+	live := forgetful{memory.NewLive(sessions.LiveOptions{}, clock)}
 	v.Service = sessions.NewService(v.repo, live, sessions.ServiceOptions{Now: clock})
 	view, err := v.View(t.Context(), v.session.Journey().Ref)
 	require.NoError(t, err)

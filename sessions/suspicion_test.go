@@ -10,6 +10,7 @@ import (
 
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // TestService_Report: a journey whose phone jumps and says it is mocked is
@@ -18,8 +19,8 @@ func TestService_Report(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []sessions.Event
-		repo := sessions.NewMemoryRepository(func(e sessions.Event) { told = append(told, e) })
-		live := sessions.NewMemory(sessions.LiveOptions{}, time.Now)
+		repo := memory.NewRepository(func(e sessions.Event) { told = append(told, e) })
+		live := memory.NewLive(sessions.LiveOptions{}, time.Now)
 		service := sessions.NewService(repo, live, sessions.ServiceOptions{})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})

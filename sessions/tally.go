@@ -203,7 +203,7 @@ func (t *Tally) takeEnding(ref Ref) []Tallied {
 	ended := map[Ref]Counts{} // one may have been begun again, and ended again
 	for {
 		if c := t.takeOne(ref); c != nil {
-			ended[ref] = ended[ref].add(*c)
+			ended[ref] = ended[ref].Add(*c)
 		}
 		select {
 		case ref = <-t.ending:
@@ -261,7 +261,7 @@ func (s *tallyShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64) 
 		sum = &Counts{}
 		s.journeys[ref] = sum
 	}
-	*sum = sum.add(c)
+	*sum = sum.Add(c)
 	return true
 }
 

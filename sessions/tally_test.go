@@ -13,12 +13,13 @@ import (
 
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // tallies is a repository that fails when it is told to, and what the tally
 // tells of.
 type tallies struct {
-	*sessions.MemoryRepository
+	*memory.Repository
 
 	mu      sync.Mutex
 	fault   error
@@ -36,7 +37,7 @@ func (r *tallies) AddTallies(ctx context.Context, list []sessions.Tallied) error
 	if fault != nil {
 		return fault
 	}
-	return r.MemoryRepository.AddTallies(ctx, list)
+	return r.Repository.AddTallies(ctx, list)
 }
 
 func (r *tallies) breakWith(err error) { r.mu.Lock(); defer r.mu.Unlock(); r.fault = err }
@@ -75,11 +76,11 @@ type counted struct {
 
 func startCounted(t *testing.T, opts sessions.TallyOptions) *counted {
 	t.Helper()
-	c := &counted{tallies: &tallies{MemoryRepository: sessions.NewMemoryRepository(nil)}, now: noon}
+	c := &counted{tallies: &tallies{Repository: memory.NewRepository(nil)}, now: noon}
 	opts.Metrics = c.tallies
 	c.tally = sessions.NewTally(c.tallies, opts)
 	clock := func() time.Time { return c.now }
-	c.Service = sessions.NewService(c.tallies, sessions.NewMemory(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock, Tally: c.tally})
+	c.Service = sessions.NewService(c.tallies, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock, Tally: c.tally})
 	c.session, c.trainer = c.begin(t)
 	return c
 }

@@ -22,6 +22,7 @@ import (
 	"doorstep/metrics"
 	"doorstep/scripts"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 	"doorstep/sessions/postgres"
 )
 
@@ -133,7 +134,7 @@ func (a *App) wireAuth(m *metrics.Metrics) error {
 
 func (a *App) wireLive(m *metrics.Metrics) (sessions.Live, error) {
 	if a.opts.ValkeyURL == "" {
-		return sessions.NewMemory(a.opts.live(), a.now()), nil
+		return memory.NewLive(a.opts.live(), a.now()), nil
 	}
 	store, err := scripts.New(scripts.Options{
 		URL: a.opts.ValkeyURL, CA: a.opts.ValkeyCA, Live: a.opts.live(), Now: a.opts.Now, Timeout: a.opts.ValkeyTimeout,

@@ -7,6 +7,7 @@ import (
 
 	"doorstep/metrics"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 	"doorstep/sessions/outbox"
 	"doorstep/sessions/outbox/aws"
 )
@@ -107,5 +108,5 @@ func (a *App) startEvents(ctx context.Context) {
 // through the same relay as PostgreSQL's.
 func (a *App) memoryRepository() sessions.Repository {
 	a.events.memory = outbox.NewMemory(nil)
-	return sessions.NewMemoryRepository(a.events.memory.Record)
+	return memory.NewRepository(a.events.memory.Record)
 }

@@ -13,6 +13,7 @@ import (
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/scripts"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 	"doorstep/sessions/outbox"
 )
 
@@ -22,11 +23,11 @@ func onEachStore(t *testing.T, test func(t *testing.T, h *house, live sessions.L
 	t.Parallel()
 	clock := func() time.Time { return noon.Add(2 * time.Minute) }
 	fresh := func() *house {
-		return &house{Repository: sessions.NewMemoryRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
+		return &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
 	}
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		test(t, fresh(), sessions.NewMemory(sessions.LiveOptions{}, clock))
+		test(t, fresh(), memory.NewLive(sessions.LiveOptions{}, clock))
 	})
 	t.Run("valkey", func(t *testing.T) {
 		t.Parallel()
@@ -146,7 +147,7 @@ func TestCleanUp_of_a_session_that_is_gone(t *testing.T) {
 		s := h.stopped(t, sessions.EndArrived)
 		open(t, live, s)
 		require.Equal(t, sessions.VerdictStored, publish(t, live, s))
-		empty := &house{Repository: sessions.NewMemoryRepository(nil)}
+		empty := &house{Repository: memory.NewRepository(nil)}
 		require.NoError(t, consumers.NewCleanUp(empty, live).Handle(t.Context(), h.last()))
 		require.Nil(t, latest(t, live, s).Location)
 	})
@@ -168,7 +169,7 @@ func (b brokenRepository) Session(context.Context, sessions.ID) (sessions.Sessio
 
 func TestCleanUp_asks_for_another_try(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: sessions.NewMemoryRepository(nil)}
+	h := &house{Repository: memory.NewRepository(nil)}
 	h.stopped(t, sessions.EndCancelled)
 	down := errors.Join(sessions.ErrUnavailable)
 	require.True(t, consumers.Down(consumers.NewCleanUp(h, brokenLive{down}).Handle(t.Context(), h.last())))

@@ -16,6 +16,7 @@ import (
 	"doorstep/gateway/hub"
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 const (
@@ -387,7 +388,7 @@ func (m *meter) Waited(outcome string, took time.Duration) {
 func TestHub_many(t *testing.T) {
 	const waiters = 10_000
 	clock := time.Now()
-	live := sessions.NewMemory(sessions.LiveOptions{}, func() time.Time { return clock })
+	live := memory.NewLive(sessions.LiveOptions{}, func() time.Time { return clock })
 	h := hub.New(live, hub.Options{})
 	before := runtime.NumGoroutine()
 	journeys := make([]sessions.Journey, 100)
@@ -426,7 +427,7 @@ func TestHub_many(t *testing.T) {
 }
 
 func BenchmarkHub_Wait(b *testing.B) {
-	live := sessions.NewMemory(sessions.LiveOptions{}, time.Now)
+	live := memory.NewLive(sessions.LiveOptions{}, time.Now)
 	h := hub.New(live, hub.Options{})
 	changed := func(context.Context, bool) (bool, error) { return true, nil }
 	b.ReportAllocs()

@@ -12,7 +12,7 @@ import (
 	"doorstep/sessions"
 )
 
-// Histories plays random histories on the store and on sessions.Memory, its
+// Histories plays random histories on the store and on memory.Live, its
 // executable specification: openings, fixes, ends, restarts, interleaved over
 // two trainers and two sessions, with clocks that step in both directions,
 // expiry and loss of memory. Every receipt and, after every step, every

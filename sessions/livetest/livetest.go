@@ -1,6 +1,6 @@
 // Package livetest holds any sessions.Live to its contract: each clause of the
 // comments on Live, Verdict and Receipt is a test here, and Histories plays
-// random ones beside sessions.Memory, which must agree.
+// random ones beside memory.Live, which must agree.
 //
 //	func TestStore(t *testing.T)           { livetest.Run(t, open) }
 //	func TestStore_Histories(t *testing.T) { livetest.Histories(t, open) }

@@ -4,25 +4,27 @@ import (
 	"testing"
 
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
-// Memory is the fixture of a sessions.Memory: the twin in Histories, and what
-// its own tests run on. They, which can look inside, set Kept.
+// Memory is the fixture of a memory.Live: the reference store in Histories, and
+// the store under test of package memory. That package, which can look inside,
+// sets Kept.
 func Memory(_ testing.TB, rules sessions.LiveOptions) Fixture {
 	clock := NewClock()
-	m := &forgetful{Memory: sessions.NewMemory(rules, clock.Now)}
+	m := &restartable{Live: memory.NewLive(rules, clock.Now)}
 	return Fixture{
 		Live: m, Clock: clock,
-		Forget: func() { m.Memory = sessions.NewMemory(rules, clock.Now) },
+		Forget: func() { m.Live = memory.NewLive(rules, clock.Now) },
 		Kept:   func(sessions.Ref) string { return "" },
 	}
 }
 
 // MemoryOf is the store in a fixture that Memory made.
-func MemoryOf(f Fixture) *sessions.Memory {
-	m, _ := f.Live.(*forgetful)
-	return m.Memory
+func MemoryOf(f Fixture) *memory.Live {
+	m, _ := f.Live.(*restartable)
+	return m.Live
 }
 
-// forgetful is a Memory that can be restarted, while no one else uses it.
-type forgetful struct{ *sessions.Memory }
+// restartable is a store that can lose its content, while no one else uses it.
+type restartable struct{ *memory.Live }

@@ -13,6 +13,7 @@ import (
 	"doorstep/geo"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 	"doorstep/sessions/postgres"
 	"doorstep/sessions/repotest"
 )
@@ -33,7 +34,7 @@ func onBoth(t *testing.T, test func(t *testing.T, f repotest.Fixture)) {
 // service and a sweeper of its own, on one clock.
 type gateways struct {
 	repotest.Fixture
-	live *sessions.Memory
+	live *memory.Live
 	all  []gateway
 
 	mu  sync.Mutex
@@ -51,7 +52,7 @@ type gateway struct {
 func openGateways(t testing.TB, f repotest.Fixture, n int) *gateways {
 	t.Helper()
 	g := &gateways{Fixture: f, now: noon}
-	g.live = sessions.NewMemory(sessions.LiveOptions{}, g.clock)
+	g.live = memory.NewLive(sessions.LiveOptions{}, g.clock)
 	for range n {
 		g.add()
 	}

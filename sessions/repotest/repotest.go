@@ -16,6 +16,7 @@ import (
 
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // Fixture is a repository under test, and a way to read what it wrote for the
@@ -28,13 +29,13 @@ type Fixture struct {
 	Events func(t testing.TB, id sessions.ID) []sessions.Event
 }
 
-// Memory is the fixture of a fresh sessions.MemoryRepository.
+// Memory is the fixture of a fresh memory.Repository.
 func Memory(testing.TB) Fixture {
 	var (
 		mu     sync.Mutex
 		events = map[sessions.ID][]sessions.Event{}
 	)
-	repo := sessions.NewMemoryRepository(func(e sessions.Event) {
+	repo := memory.NewRepository(func(e sessions.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		events[e.SessionID] = append(events[e.SessionID], e)

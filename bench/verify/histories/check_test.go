@@ -12,6 +12,7 @@ import (
 
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // A checker that finds nothing is only worth something if it can find: each
@@ -174,7 +175,7 @@ func TestHistories_find(t *testing.T) {
 	}{
 		"a_faster_rate": {func(w *world) {
 			w.live.fresh = func() sessions.Live {
-				return sessions.NewMemory(sessions.LiveOptions{RateTolerance: 2 * time.Second}, w.live.now)
+				return memory.NewLive(sessions.LiveOptions{RateTolerance: 2 * time.Second}, w.live.now)
 			}
 		}, "over the rate"},
 		"ends_forgotten":     {mutant(func(m sessions.Live) sessions.Live { return endForgotten{m} }), "still holds the journey"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // request is what a call carries with it through the product: where its faults
@@ -343,9 +344,9 @@ func (s *liveStore) step(offset time.Duration) {
 	s.record.change(Change{Kind: Stepped, StoreMS: s.now().UnixMilli()})
 }
 
-// repository is a MemoryRepository with faults.
+// repository is a Repository with faults.
 type repository struct {
-	*sessions.MemoryRepository
+	*memory.Repository
 	faults
 	late *sync.WaitGroup
 }
@@ -361,7 +362,7 @@ func (r *repository) do(ctx context.Context, work func()) error {
 func (r *repository) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
 	var found sessions.Session
 	var refused error
-	if err := r.do(ctx, func() { found, refused = r.MemoryRepository.Session(context.Background(), id) }); err != nil {
+	if err := r.do(ctx, func() { found, refused = r.Repository.Session(context.Background(), id) }); err != nil {
 		return sessions.Session{}, err
 	}
 	return found, refused
@@ -378,7 +379,7 @@ func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*session
 	var err error
 	fate := r.fate(q)
 	if fate == done || fate == unheard {
-		s, err = r.MemoryRepository.Change(context.Background(), id, f)
+		s, err = r.Repository.Change(context.Background(), id, f)
 	}
 	if fate == done {
 		return s, err
@@ -391,7 +392,7 @@ func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*session
 func (r *repository) Record(ctx context.Context, e sessions.Event) (bool, error) {
 	var first bool
 	var refused error
-	if err := r.do(ctx, func() { first, refused = r.MemoryRepository.Record(context.Background(), e) }); err != nil {
+	if err := r.do(ctx, func() { first, refused = r.Repository.Record(context.Background(), e) }); err != nil {
 		return false, err
 	}
 	return first, refused
@@ -401,5 +402,5 @@ func (r *repository) Running(ctx context.Context, startedBy time.Time, limit int
 	if err := hop(ctx, requestOf(ctx)); err != nil || r.away(time.Now()) {
 		return nil, errors.Join(err, errStore)
 	}
-	return r.MemoryRepository.Running(context.Background(), startedBy, limit)
+	return r.Repository.Running(context.Background(), startedBy, limit)
 }

@@ -14,6 +14,7 @@ import (
 	"doorstep/gateway/consumers"
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // The size of a day: so small that a thousand of them fit in CI.
@@ -66,10 +67,10 @@ func newWorld(seed uint64) *world {
 	w.record = &recorder{Record: Record{Seed: seed, Sessions: map[sessions.ID]sessions.Meta{}}}
 	draw := w.stream("faults")
 	w.live = &liveStore{record: w.record, late: &w.late, watchers: map[*storeWatcher]struct{}{}, faults: faults{often: 0.01 * draw.Float64()}}
-	w.live.fresh = func() sessions.Live { return sessions.NewMemory(sessions.LiveOptions{}, w.live.now) }
+	w.live.fresh = func() sessions.Live { return memory.NewLive(sessions.LiveOptions{}, w.live.now) }
 	w.live.under = w.live.fresh()
 	w.repo = &repository{late: &w.late, faults: faults{often: 0.01 * draw.Float64()}}
-	w.repo.MemoryRepository = sessions.NewMemoryRepository(w.commit)
+	w.repo.Repository = memory.NewRepository(w.commit)
 	for n := range w.gateway {
 		w.gateway[n] = &gateway{world: w, n: n, draw: w.stream("gateway", n), skew: between(draw, -500*time.Millisecond, 500*time.Millisecond)}
 	}

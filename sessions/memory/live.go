@@ -1,4 +1,7 @@
-package sessions
+// Package memory holds both stores in process memory: Live, the live store, and
+// Repository, the store of record. They are the embedded default, and the
+// executable specification that the real stores are tested against.
+package memory
 
 import (
 	"context"
@@ -8,6 +11,7 @@ import (
 	"time"
 
 	"doorstep/geo"
+	"doorstep/sessions"
 )
 
 // Memory is the live store in one process: the embedded default, and the
@@ -17,18 +21,18 @@ import (
 // from the Repository like those of any live store.
 //
 // One mutex guards it all: an update holds it for about a microsecond.
-type Memory struct {
-	opts LiveOptions
+type Live struct {
+	opts sessions.LiveOptions
 	now  func() time.Time
 
 	mu       sync.Mutex
-	journeys map[Ref]*track
-	metas    map[ID]metaEntry
-	watchers map[Ref]map[*watcher]struct{}
+	journeys map[sessions.Ref]*track
+	metas    map[sessions.ID]metaEntry
+	watchers map[sessions.Ref]map[*watcher]struct{}
 	swept    time.Time
 }
 
-var _ Live = (*Memory)(nil)
+var _ sessions.Live = (*Live)(nil)
 
 // track is one journey's hash.
 type track struct {
@@ -36,34 +40,34 @@ type track struct {
 	ended     bool
 	home      geo.Point
 	fence     geo.Fence
-	mode      Mode
+	mode      sessions.Mode
 	version   int64
 	expiresMS int64
 
 	tatMS      int64 // GCRA: when the next fix is due
 	judged     geo.Track
-	seen       Suspicions
-	last       Fix // as it is shown, once judged.Last is valid
+	seen       sessions.Suspicions
+	last       sessions.Fix // as it is shown, once judged.Last is valid
 	isArriving bool
 }
 
 type metaEntry struct {
-	meta      Meta
+	meta      sessions.Meta
 	expiresMS int64
 }
 
 type watcher struct{ wake func() }
 
-// NewMemory makes an empty store that reads its time from now.
-func NewMemory(opts LiveOptions, now func() time.Time) *Memory {
-	return &Memory{
+// NewLive makes an empty store that reads its time from now.
+func NewLive(opts sessions.LiveOptions, now func() time.Time) *Live {
+	return &Live{
 		opts: opts.WithDefaults(), now: now,
-		journeys: map[Ref]*track{}, metas: map[ID]metaEntry{}, watchers: map[Ref]map[*watcher]struct{}{},
+		journeys: map[sessions.Ref]*track{}, metas: map[sessions.ID]metaEntry{}, watchers: map[sessions.Ref]map[*watcher]struct{}{},
 	}
 }
 
 // Open keeps the contract of Live.
-func (m *Memory) Open(_ context.Context, j Journey) (bool, error) {
+func (m *Live) Open(_ context.Context, j sessions.Journey) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, started := m.clock(), j.StartedAt.UnixMilli()
@@ -92,23 +96,23 @@ func (m *Memory) Open(_ context.Context, j Journey) (bool, error) {
 
 // Update keeps the contract of Live. The order of the decisions is that of
 // update.lua.
-func (m *Memory) Update(_ context.Context, ref Ref, fix Fix) (Receipt, error) {
+func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock()
 	t := m.find(ref, now)
 	switch {
 	case t == nil:
-		return Receipt{Verdict: VerdictUnknown}, nil
+		return sessions.Receipt{Verdict: sessions.VerdictUnknown}, nil
 	case t.ended, now >= t.startedMS+m.opts.JourneyTTL.Milliseconds():
-		return Receipt{Verdict: VerdictEnded}, nil
+		return sessions.Receipt{Verdict: sessions.VerdictEnded}, nil
 	}
 	tat := m.due(t, now)
 	if wait := tat - m.opts.RateTolerance.Milliseconds() - now; wait > 0 {
-		return Receipt{Verdict: VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
+		return sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
 	}
 	if m.stale(t, fix, now) {
-		return m.receipt(VerdictStale, t, now, tat), nil
+		return m.receipt(sessions.VerdictStale, t, now, tat), nil
 	}
 	t.tatMS = max(tat, now) + m.opts.RateInterval.Milliseconds()
 	return m.judge(ref, t, fix, now), nil
@@ -117,7 +121,7 @@ func (m *Memory) Update(_ context.Context, ref Ref, fix Fix) (Receipt, error) {
 // due is the GCRA's theoretical arrival time. One further ahead than the rate
 // can put it means that the clock was set back: a phone is not made to wait
 // for the clock to catch up.
-func (m *Memory) due(t *track, now int64) int64 {
+func (m *Live) due(t *track, now int64) int64 {
 	if t.tatMS > now+(m.opts.RateInterval+m.opts.RateTolerance).Milliseconds() {
 		return now
 	}
@@ -128,7 +132,7 @@ func (m *Memory) due(t *track, now int64) int64 {
 // clock in the future by more than the tolerance is wrong, so it is not used; a
 // live fix from the future means that the store's clock was set back, so it is
 // no reason to refuse.
-func (m *Memory) stale(t *track, fix Fix, now int64) bool {
+func (m *Live) stale(t *track, fix sessions.Fix, now int64) bool {
 	future := now + m.opts.Rules.FutureMS
 	fixMS := ownTime(unixMS(fix.RecordedAt), now, future)
 	if fixMS < now-m.opts.StaleAfter.Milliseconds() {
@@ -151,46 +155,61 @@ func ownTime(recordedMS, atMS, futureMS int64) int64 {
 }
 
 // judge is geo.Judge, and what follows from its ruling.
-func (m *Memory) judge(ref Ref, t *track, fix Fix, now int64) Receipt {
+func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, now int64) sessions.Receipt {
 	before := t.judged.Last
-	ruling, judged := geo.Judge(t.judged, fix.toGeo(), m.opts.Limits(t.mode), now)
+	ruling, judged := geo.Judge(t.judged, toGeo(fix), m.opts.Limits(t.mode), now)
 	t.judged = judged
 	verdict, suspicions := verdictOf(ruling)
 	fresh := suspicions &^ t.seen
 	t.seen |= suspicions
-	if verdict == VerdictStored {
+	if verdict == sessions.VerdictStored {
 		m.store(ref, t, before, fix, ruling, now)
 	}
 	r := m.receipt(verdict, t, now, t.tatMS)
 	r.Flags, r.Suspicions = ruling.Flags, fresh
-	if verdict == VerdictStored {
-		r.DistanceM = RoundM(geo.DistanceM(fix.Point, t.home))
+	if verdict == sessions.VerdictStored {
+		r.DistanceM = sessions.RoundM(geo.DistanceM(fix.Point, t.home))
 		if before.Point.Valid() {
-			r.MovedM = RoundM(geo.DistanceM(before.Point, fix.Point))
+			r.MovedM = sessions.RoundM(geo.DistanceM(before.Point, fix.Point))
 		}
 	}
 	return r
 }
 
-func verdictOf(r geo.Ruling) (Verdict, Suspicions) {
-	suspicions := Suspicions(r.Flags)
-	switch r.Verdict {
-	case geo.IgnoredLowAccuracy:
-		return VerdictVague, suspicions
-	case geo.RefusedJump:
-		return VerdictJump, suspicions | suspectJump
-	case geo.RefusedSpeed:
-		return VerdictSpeed, suspicions | suspectSpeed
-	case geo.RefusedCeiling:
-		return VerdictCeiling, suspicions | suspectCeiling
-	default:
-		return VerdictStored, suspicions
+// toGeo is the fix as the judgement takes it.
+func toGeo(f sessions.Fix) geo.Fix {
+	return geo.Fix{
+		Point: f.Point, AccuracyM: f.AccuracyM, SpeedKMH: reading(f.SpeedKMH), HeadingDeg: reading(f.HeadingDeg),
+		RecordedMS: unixMS(f.RecordedAt), Mock: f.Mock,
 	}
 }
 
-func (m *Memory) store(ref Ref, t *track, before geo.Sighting, fix Fix, ruling geo.Ruling, now int64) {
+func reading(v *float64) geo.Reading {
+	if v == nil {
+		return geo.Reading{}
+	}
+	return geo.Measured(*v)
+}
+
+func verdictOf(r geo.Ruling) (sessions.Verdict, sessions.Suspicions) {
+	suspicions := sessions.Suspicions(r.Flags)
+	switch r.Verdict {
+	case geo.IgnoredLowAccuracy:
+		return sessions.VerdictVague, suspicions
+	case geo.RefusedJump:
+		return sessions.VerdictJump, suspicions | sessions.SuspectJump
+	case geo.RefusedSpeed:
+		return sessions.VerdictSpeed, suspicions | sessions.SuspectSpeed
+	case geo.RefusedCeiling:
+		return sessions.VerdictCeiling, suspicions | sessions.SuspectCeiling
+	default:
+		return sessions.VerdictStored, suspicions
+	}
+}
+
+func (m *Live) store(ref sessions.Ref, t *track, before geo.Sighting, fix sessions.Fix, ruling geo.Ruling, now int64) {
 	fix.RecordedAt, fix.Mock = at(ownTime(t.judged.Last.RecordedMS, now, math.MaxInt64)), false
-	t.last = fix.copied()
+	t.last = copied(fix)
 	t.isArriving = t.isArriving || m.arrives(t, before.Point, fix.Point, ruling.Flags)
 	t.version = max(t.version+1, now)
 	t.expiresMS = min(now+m.opts.LocationTTL.Milliseconds(), t.startedMS+m.opts.JourneyTTL.Milliseconds())
@@ -199,7 +218,7 @@ func (m *Memory) store(ref Ref, t *track, before geo.Sighting, fix Fix, ruling g
 
 // copied shares nothing with f: neither a caller that goes on to use its fix
 // nor a reader can write into the store.
-func (f Fix) copied() Fix {
+func copied(f sessions.Fix) sessions.Fix {
 	if f.SpeedKMH != nil {
 		f.SpeedKMH = new(*f.SpeedKMH)
 	}
@@ -215,7 +234,7 @@ const longLegM = 100
 
 // arrives reports whether a fix reaches the fence: in a cell of its cover the
 // exact distance decides, and a long leg may have passed between two fixes.
-func (m *Memory) arrives(t *track, from, to geo.Point, flags geo.Flags) bool {
+func (m *Live) arrives(t *track, from, to geo.Point, flags geo.Flags) bool {
 	toHome := geo.DistanceM(to, t.home)
 	if t.fence.MayContain(geo.CellOf(to)) && toHome <= m.opts.RadiusM {
 		return true
@@ -223,30 +242,30 @@ func (m *Memory) arrives(t *track, from, to geo.Point, flags geo.Flags) bool {
 	if !from.Valid() || flags.Has(geo.FlagReanchored) {
 		return false
 	}
-	moved := RoundM(geo.DistanceM(from, to))
+	moved := sessions.RoundM(geo.DistanceM(from, to))
 	return moved > longLegM && moved > toHome-m.opts.RadiusM && geo.CrossesFence(from, to, t.home, m.opts.RadiusM)
 }
 
-func (m *Memory) receipt(v Verdict, t *track, now, tat int64) Receipt {
-	return Receipt{
+func (m *Live) receipt(v sessions.Verdict, t *track, now, tat int64) sessions.Receipt {
+	return sessions.Receipt{
 		Verdict: v, At: at(now), NextUpdate: millis(max(0, tat-now)),
 		Version: t.version, TTL: millis(t.expiresMS - now), Arriving: t.isArriving,
 	}
 }
 
 // Latest keeps the contract of Live.
-func (m *Memory) Latest(_ context.Context, ref Ref) (Snapshot, error) {
+func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.find(ref, m.clock())
 	if t == nil {
-		return Snapshot{}, nil
+		return sessions.Snapshot{}, nil
 	}
-	s := Snapshot{Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving}
+	s := sessions.Snapshot{Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving}
 	if last := t.judged.Last; last.Point.Valid() {
-		s.Location = &Location{Fix: t.last.copied(), At: at(last.AtMS)}
-		s.DistanceM = RoundM(geo.DistanceM(last.Point, t.home))
-		s.Pace = Pace{MMS: t.judged.PaceMMS, OverMS: t.judged.PacedMS}
+		s.Location = &sessions.Location{Fix: copied(t.last), At: at(last.AtMS)}
+		s.DistanceM = sessions.RoundM(geo.DistanceM(last.Point, t.home))
+		s.Pace = sessions.Pace{MMS: t.judged.PaceMMS, OverMS: t.judged.PacedMS}
 	}
 	if t.judged.ReanchoredMS > 0 {
 		s.ReanchoredAt = at(t.judged.ReanchoredMS)
@@ -255,14 +274,14 @@ func (m *Memory) Latest(_ context.Context, ref Ref) (Snapshot, error) {
 }
 
 // CachedView keeps the contract of Live: nothing is further away than asking.
-func (m *Memory) CachedView(ref Ref) (Snapshot, bool) {
+func (m *Live) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	snap, _ := m.Latest(context.Background(), ref) // it cannot fail
 	snap.ReanchoredAt = time.Time{}
 	return snap, snap.Location != nil
 }
 
 // End keeps the contract of Live.
-func (m *Memory) End(_ context.Context, j Journey) error {
+func (m *Live) End(_ context.Context, j sessions.Journey) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, started := m.clock(), startedMS(j)
@@ -278,7 +297,7 @@ func (m *Memory) End(_ context.Context, j Journey) error {
 }
 
 // startedMS is a journey's identity, 0 for one that never started.
-func startedMS(j Journey) int64 { return unixMS(j.StartedAt) }
+func startedMS(j sessions.Journey) int64 { return unixMS(j.StartedAt) }
 
 // unixMS is t in ms, 0 for the zero time.
 func unixMS(t time.Time) int64 {
@@ -289,7 +308,7 @@ func unixMS(t time.Time) int64 {
 }
 
 // Watch keeps the contract of Live.
-func (m *Memory) Watch(_ context.Context, ref Ref, wake func()) (func(), error) {
+func (m *Live) Watch(_ context.Context, ref sessions.Ref, wake func()) (func(), error) {
 	w := &watcher{wake: wake}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -300,7 +319,7 @@ func (m *Memory) Watch(_ context.Context, ref Ref, wake func()) (func(), error) 
 	return func() { m.unwatch(ref, w) }, nil
 }
 
-func (m *Memory) unwatch(ref Ref, w *watcher) {
+func (m *Live) unwatch(ref sessions.Ref, w *watcher) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.watchers[ref], w)
@@ -310,19 +329,19 @@ func (m *Memory) unwatch(ref Ref, w *watcher) {
 }
 
 // Meta keeps the contract of Live.
-func (m *Memory) Meta(_ context.Context, id ID) (Meta, bool, error) {
+func (m *Live) Meta(_ context.Context, id sessions.ID) (sessions.Meta, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.metas[id]
 	if !ok || e.expiresMS <= m.clock() {
 		delete(m.metas, id) // for good, as in find
-		return Meta{}, false, nil
+		return sessions.Meta{}, false, nil
 	}
 	return e.meta, true, nil
 }
 
 // SetMeta keeps the contract of Live.
-func (m *Memory) SetMeta(_ context.Context, id ID, meta Meta) error {
+func (m *Live) SetMeta(_ context.Context, id sessions.ID, meta sessions.Meta) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock()
@@ -334,7 +353,7 @@ func (m *Memory) SetMeta(_ context.Context, id ID, meta Meta) error {
 // find is the journey's track unless it has expired. What has, goes: a clock
 // that is set back afterwards must not bring it back, as it could not in the
 // other store.
-func (m *Memory) find(ref Ref, now int64) *track {
+func (m *Live) find(ref sessions.Ref, now int64) *track {
 	t := m.journeys[ref]
 	if t == nil || t.expiresMS <= now {
 		delete(m.journeys, ref)
@@ -343,7 +362,7 @@ func (m *Memory) find(ref Ref, now int64) *track {
 	return t
 }
 
-func (m *Memory) put(ref Ref, t *track) {
+func (m *Live) put(ref sessions.Ref, t *track) {
 	m.sweep(m.clock())
 	m.journeys[ref] = t
 	m.wake(ref)
@@ -351,7 +370,7 @@ func (m *Memory) put(ref Ref, t *track) {
 
 // sweep drops what has expired, at most once a LocationTTL, on the way of a
 // write: no goroutine to own, and the memory stays within twice what is live.
-func (m *Memory) sweep(now int64) {
+func (m *Live) sweep(now int64) {
 	if at(now).Sub(m.swept).Abs() < m.opts.LocationTTL {
 		return
 	}
@@ -368,13 +387,13 @@ func (m *Memory) sweep(now int64) {
 	}
 }
 
-func (m *Memory) wake(ref Ref) {
+func (m *Live) wake(ref sessions.Ref) {
 	for w := range m.watchers[ref] {
 		w.wake()
 	}
 }
 
-func (m *Memory) clock() int64 { return m.now().UnixMilli() }
+func (m *Live) clock() int64 { return m.now().UnixMilli() }
 
 func nextVersion(t *track, now int64) int64 {
 	if t == nil {

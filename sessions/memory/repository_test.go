@@ -1,26 +1,30 @@
-package sessions_test
+package memory_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 	"doorstep/sessions/repotest"
 )
 
-func TestMemoryRepository(t *testing.T) { repotest.Run(t, repotest.Memory) }
+var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+
+func TestRepository(t *testing.T) { repotest.Run(t, repotest.Memory) }
 
 // Against itself: what it proves is that the suite has no randomness of its own.
-func TestMemoryRepository_Histories(t *testing.T) { repotest.Histories(t, repotest.Memory) }
+func TestRepository_Histories(t *testing.T) { repotest.Histories(t, repotest.Memory) }
 
-func TestMemoryRepository_Change(t *testing.T) {
+func TestRepository_Change(t *testing.T) {
 	t.Parallel()
 	t.Run("tells_events_in_order_after_they_are_stored", func(t *testing.T) {
 		t.Parallel()
 		var told []sessions.Event
-		repo := sessions.NewMemoryRepository(func(e sessions.Event) { told = append(told, e) })
+		repo := memory.NewRepository(func(e sessions.Event) { told = append(told, e) })
 		s := sessions.Session{ID: sessions.NewID(), TrainerID: sessions.NewID(), Status: sessions.Scheduled, Home: geo.MustPoint(52, 5)}
 		_, _, err := repo.Create(t.Context(), s)
 		require.NoError(t, err)
@@ -35,7 +39,7 @@ func TestMemoryRepository_Change(t *testing.T) {
 	})
 	t.Run("tells_nothing_of_a_refusal", func(t *testing.T) {
 		t.Parallel()
-		repo := sessions.NewMemoryRepository(func(e sessions.Event) { t.Errorf("told of %v", e) })
+		repo := memory.NewRepository(func(e sessions.Event) { t.Errorf("told of %v", e) })
 		s := sessions.Session{ID: sessions.NewID(), Status: sessions.Cancelled}
 		_, _, err := repo.Create(t.Context(), s)
 		require.NoError(t, err)

@@ -1,35 +1,41 @@
-package sessions
+package memory
 
 import (
 	"cmp"
 	"context"
 	"slices"
 	"time"
+
+	"doorstep/sessions"
 )
 
-// memoryRecords is what a MemoryRepository keeps besides the sessions. Guarded
+// maxPushTokens is how many devices a user has at most; the one that was
+// registered longest ago makes way.
+const maxPushTokens = 10
+
+// records is what a Repository keeps besides the sessions. Guarded
 // by its lock.
-type memoryRecords struct {
-	recorded map[ID]bool
-	reviews  map[ID]Review
-	ratings  map[ID]Rating
-	devices  map[string]PushToken
-	journeys map[JourneyKey]JourneyRecord
+type records struct {
+	recorded map[sessions.ID]bool
+	reviews  map[sessions.ID]sessions.Review
+	ratings  map[sessions.ID]sessions.Rating
+	devices  map[string]sessions.PushToken
+	journeys map[sessions.JourneyKey]sessions.JourneyRecord
 }
 
-func newMemoryRecords() memoryRecords {
-	return memoryRecords{
-		recorded: map[ID]bool{}, reviews: map[ID]Review{}, ratings: map[ID]Rating{},
-		devices: map[string]PushToken{}, journeys: map[JourneyKey]JourneyRecord{},
+func newRecords() records {
+	return records{
+		recorded: map[sessions.ID]bool{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
+		devices: map[string]sessions.PushToken{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
 	}
 }
 
 // Record keeps the contract of Repository.
-func (r *MemoryRepository) Record(_ context.Context, e Event) (bool, error) {
+func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.sessions[e.SessionID]; !ok {
-		return false, Refuse(SessionNotFound, "no such session")
+		return false, sessions.Refuse(sessions.SessionNotFound, "no such session")
 	}
 	if r.recorded[e.ID] {
 		return false, nil
@@ -42,35 +48,35 @@ func (r *MemoryRepository) Record(_ context.Context, e Event) (bool, error) {
 }
 
 // Running keeps the contract of Repository.
-func (r *MemoryRepository) Running(_ context.Context, startedBy time.Time, limit int) ([]Session, error) {
+func (r *Repository) Running(_ context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []Session
+	var list []sessions.Session
 	for _, s := range r.sessions {
 		if s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) {
 			list = append(list, s)
 		}
 	}
-	slices.SortFunc(list, func(a, b Session) int {
+	slices.SortFunc(list, func(a, b sessions.Session) int {
 		return cmp.Or(a.JourneyStartedAt.Compare(b.JourneyStartedAt), cmp.Compare(a.ID, b.ID))
 	})
 	return list[:min(len(list), limit)], nil
 }
 
 // Review keeps the contract of Repository.
-func (r *MemoryRepository) Review(_ context.Context, id ID, f func(Session) (Review, error)) (Rating, error) {
+func (r *Repository) Review(_ context.Context, id sessions.ID, f func(sessions.Session) (sessions.Review, error)) (sessions.Rating, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.sessions[id]
 	if !ok {
-		return Rating{}, Refuse(SessionNotFound, "no such session")
+		return sessions.Rating{}, sessions.Refuse(sessions.SessionNotFound, "no such session")
 	}
 	review, err := f(s)
 	if err != nil {
-		return Rating{}, err
+		return sessions.Rating{}, err
 	}
 	if _, ok := r.reviews[id]; ok {
-		return Rating{}, errReviewed
+		return sessions.Rating{}, sessions.Refuse(sessions.AlreadyReviewed, "the session has been reviewed already")
 	}
 	r.reviews[id] = review
 	rating := r.ratings[review.TrainerID]
@@ -80,14 +86,14 @@ func (r *MemoryRepository) Review(_ context.Context, id ID, f func(Session) (Rev
 }
 
 // Rating keeps the contract of Repository.
-func (r *MemoryRepository) Rating(_ context.Context, trainerID ID) (Rating, error) {
+func (r *Repository) Rating(_ context.Context, trainerID sessions.ID) (sessions.Rating, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ratings[trainerID], nil
 }
 
 // PutPushToken keeps the contract of PushTokens.
-func (r *MemoryRepository) PutPushToken(_ context.Context, t PushToken) error {
+func (r *Repository) PutPushToken(_ context.Context, t sessions.PushToken) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t.RegisteredAt = ms(t.RegisteredAt)
@@ -103,7 +109,7 @@ func (r *MemoryRepository) PutPushToken(_ context.Context, t PushToken) error {
 }
 
 // DeletePushToken keeps the contract of PushTokens.
-func (r *MemoryRepository) DeletePushToken(_ context.Context, userID ID, token string) error {
+func (r *Repository) DeletePushToken(_ context.Context, userID sessions.ID, token string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.devices[token].UserID == userID {
@@ -113,34 +119,34 @@ func (r *MemoryRepository) DeletePushToken(_ context.Context, userID ID, token s
 }
 
 // PushTokensOf keeps the contract of PushTokens.
-func (r *MemoryRepository) PushTokensOf(_ context.Context, userID ID) ([]PushToken, error) {
+func (r *Repository) PushTokensOf(_ context.Context, userID sessions.ID) ([]sessions.PushToken, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.devicesOf(userID), nil
 }
 
-func (r *MemoryRepository) devicesOf(userID ID) []PushToken {
-	var list []PushToken
+func (r *Repository) devicesOf(userID sessions.ID) []sessions.PushToken {
+	var list []sessions.PushToken
 	for _, t := range r.devices {
 		if t.UserID == userID {
 			list = append(list, t)
 		}
 	}
-	slices.SortFunc(list, func(a, b PushToken) int {
+	slices.SortFunc(list, func(a, b sessions.PushToken) int {
 		return cmp.Or(b.RegisteredAt.Compare(a.RegisteredAt), cmp.Compare(a.Token, b.Token))
 	})
 	return list
 }
 
 // RecordJourney keeps the contract of Analytics.
-func (r *MemoryRepository) RecordJourney(_ context.Context, e Event) (JourneyRecord, bool, error) {
+func (r *Repository) RecordJourney(_ context.Context, e sessions.Event) (sessions.JourneyRecord, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := JourneyKey{e.SessionID, ms(e.JourneyStartedAt)}
+	key := sessions.JourneyKey{SessionID: e.SessionID, StartedAt: ms(e.JourneyStartedAt)}
 	record := r.journeys[key]
 	switch {
-	case e.Type == JourneyStarted && record.TrainerID == "":
-	case e.Type == JourneyEnded && record.EndedAt.IsZero():
+	case e.Type == sessions.JourneyStarted && record.TrainerID == "":
+	case e.Type == sessions.JourneyEnded && record.EndedAt.IsZero():
 		record.EndedAt, record.Reason = ms(e.At), e.Reason
 	default:
 		return record, false, nil
@@ -151,7 +157,7 @@ func (r *MemoryRepository) RecordJourney(_ context.Context, e Event) (JourneyRec
 }
 
 // AddTallies keeps the contract of Analytics.
-func (r *MemoryRepository) AddTallies(_ context.Context, list []Tallied) error {
+func (r *Repository) AddTallies(_ context.Context, list []sessions.Tallied) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range list {
@@ -159,16 +165,16 @@ func (r *MemoryRepository) AddTallies(_ context.Context, list []Tallied) error {
 		if !ok || s.TrainerID != t.TrainerID || s.JourneyStartedAt.IsZero() {
 			continue
 		}
-		key := JourneyKey{s.ID, s.JourneyStartedAt}
+		key := sessions.JourneyKey{SessionID: s.ID, StartedAt: s.JourneyStartedAt}
 		record := r.journeys[key]
-		record.JourneyKey, record.Counts = key, record.add(t.Counts)
+		record.JourneyKey, record.Counts = key, record.Add(t.Counts)
 		r.journeys[key] = record
 	}
 	return nil
 }
 
 // JourneyRecord keeps the contract of Analytics.
-func (r *MemoryRepository) JourneyRecord(_ context.Context, key JourneyKey) (JourneyRecord, bool, error) {
+func (r *Repository) JourneyRecord(_ context.Context, key sessions.JourneyKey) (sessions.JourneyRecord, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key.StartedAt = ms(key.StartedAt)
@@ -177,10 +183,10 @@ func (r *MemoryRepository) JourneyRecord(_ context.Context, key JourneyKey) (Jou
 }
 
 // HeardAt keeps the contract of Analytics.
-func (r *MemoryRepository) HeardAt(_ context.Context, keys []JourneyKey) (map[JourneyKey]time.Time, error) {
+func (r *Repository) HeardAt(_ context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	heard := map[JourneyKey]time.Time{}
+	heard := map[sessions.JourneyKey]time.Time{}
 	for _, key := range keys {
 		if at := r.journeys[key].HeardAt; !at.IsZero() {
 			heard[key] = at

@@ -1,4 +1,4 @@
-package sessions_test
+package memory_test
 
 import (
 	"testing"
@@ -9,11 +9,12 @@ import (
 	"doorstep/geo"
 	"doorstep/sessions"
 	"doorstep/sessions/livetest"
+	"doorstep/sessions/memory"
 )
 
-func TestMemory(t *testing.T) { livetest.Run(t, openMemory) }
+func TestLive(t *testing.T) { livetest.Run(t, openMemory) }
 
-func BenchmarkMemory(b *testing.B) { livetest.Bench(b, openMemory) }
+func BenchmarkLive(b *testing.B) { livetest.Bench(b, openMemory) }
 
 // openMemory is livetest's own fixture with a way to look inside.
 func openMemory(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
@@ -25,10 +26,10 @@ func openMemory(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 
 // What has expired must not stay in the process: it is dropped on the way of
 // a later write.
-func TestMemory_sweep(t *testing.T) {
+func TestLive_sweep(t *testing.T) {
 	t.Parallel()
 	clock := livetest.NewClock()
-	m := sessions.NewMemory(sessions.LiveOptions{}, clock.Now)
+	m := memory.NewLive(sessions.LiveOptions{}, clock.Now)
 	for range 100 {
 		open(t, m, clock.Now())
 		require.NoError(t, m.SetMeta(t.Context(), sessions.NewID(), sessions.Meta{}))
@@ -40,9 +41,9 @@ func TestMemory_sweep(t *testing.T) {
 	require.Zero(t, metas)
 }
 
-func TestMemory_stop_leaves_nothing(t *testing.T) {
+func TestLive_stop_leaves_nothing(t *testing.T) {
 	t.Parallel()
-	m := sessions.NewMemory(sessions.LiveOptions{}, time.Now)
+	m := memory.NewLive(sessions.LiveOptions{}, time.Now)
 	stop, err := m.Watch(t.Context(), sessions.Ref{TrainerID: sessions.NewID()}, func() {})
 	require.NoError(t, err)
 	stop()
@@ -50,7 +51,7 @@ func TestMemory_stop_leaves_nothing(t *testing.T) {
 	require.Zero(t, watched)
 }
 
-func open(t *testing.T, m *sessions.Memory, started time.Time) {
+func open(t *testing.T, m *memory.Live, started time.Time) {
 	t.Helper()
 	opened, err := m.Open(t.Context(), sessions.Journey{
 		Ref:  sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()},

@@ -1,4 +1,4 @@
-package sessions
+package memory
 
 import (
 	"cmp"
@@ -6,38 +6,40 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"doorstep/sessions"
 )
 
 // listLimit bounds OfStudent: a page of an app, not an export.
 const listLimit = 200
 
-// MemoryRepository is the Repository in one process: the embedded default, and
+// Repository is the Repository in one process: the embedded default, and
 // what the postgres one must agree with. Nothing outlives the process.
-type MemoryRepository struct {
+type Repository struct {
 	mu       sync.Mutex
-	sessions map[ID]Session
-	onEvent  func(Event)
-	memoryRecords
+	sessions map[sessions.ID]sessions.Session
+	onEvent  func(sessions.Event)
+	records
 }
 
-var _ Repository = (*MemoryRepository)(nil)
+var _ sessions.Repository = (*Repository)(nil)
 
-// NewMemoryRepository makes an empty one. onEvent, when not nil, is called
+// NewRepository makes an empty one. onEvent, when not nil, is called
 // with each event after the change that raised it, in order, and under the
 // repository's lock: it must not block or call back. The repository keeps no
 // event itself; outbox.Memory.Record does until it is published.
-func NewMemoryRepository(onEvent func(Event)) *MemoryRepository {
-	return &MemoryRepository{sessions: map[ID]Session{}, onEvent: onEvent, memoryRecords: newMemoryRecords()}
+func NewRepository(onEvent func(sessions.Event)) *Repository {
+	return &Repository{sessions: map[sessions.ID]sessions.Session{}, onEvent: onEvent, records: newRecords()}
 }
 
 // Create keeps the contract of Repository.
-func (r *MemoryRepository) Create(_ context.Context, s Session) (Session, bool, error) {
+func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s = inMilliseconds(s)
 	if old, ok := r.sessions[s.ID]; ok {
-		if !SameBooking(old, s) {
-			return Session{}, false, Refuse(SessionConflict, "a session with this id is booked otherwise")
+		if !sessions.SameBooking(old, s) {
+			return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "a session with this id is booked otherwise")
 		}
 		return old, false, nil
 	}
@@ -46,27 +48,27 @@ func (r *MemoryRepository) Create(_ context.Context, s Session) (Session, bool, 
 }
 
 // Session keeps the contract of Repository.
-func (r *MemoryRepository) Session(_ context.Context, id ID) (Session, error) {
+func (r *Repository) Session(_ context.Context, id sessions.ID) (sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.sessions[id]
 	if !ok {
-		return Session{}, Refuse(SessionNotFound, "no such session")
+		return sessions.Session{}, sessions.Refuse(sessions.SessionNotFound, "no such session")
 	}
 	return s, nil
 }
 
 // OfStudent keeps the contract of Repository.
-func (r *MemoryRepository) OfStudent(_ context.Context, studentID ID) ([]Session, error) {
+func (r *Repository) OfStudent(_ context.Context, studentID sessions.ID) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []Session
+	var list []sessions.Session
 	for _, s := range r.sessions {
 		if s.StudentID == studentID {
 			list = append(list, s)
 		}
 	}
-	slices.SortFunc(list, func(a, b Session) int {
+	slices.SortFunc(list, func(a, b sessions.Session) int {
 		return cmp.Or(b.ScheduledAt.Compare(a.ScheduledAt), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
 	return list[:min(len(list), listLimit)], nil
@@ -74,12 +76,12 @@ func (r *MemoryRepository) OfStudent(_ context.Context, studentID ID) ([]Session
 
 // Change keeps the contract of Repository. What was booked is not f's to
 // change: such changes are dropped.
-func (r *MemoryRepository) Change(_ context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
+func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.sessions[id]
 	if !ok {
-		return Session{}, Refuse(SessionNotFound, "no such session")
+		return sessions.Session{}, sessions.Refuse(sessions.SessionNotFound, "no such session")
 	}
 	changed := s
 	events, err := f(&changed)
@@ -88,7 +90,7 @@ func (r *MemoryRepository) Change(_ context.Context, id ID, f func(*Session) ([]
 	}
 	changed = inMilliseconds(asBooked(changed, s))
 	if changed.JourneyActive() && !s.JourneyActive() && r.busy(changed.TrainerID) {
-		return s, Refuse(TrainerBusy, "another journey of this trainer is running")
+		return s, sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
 	}
 	r.sessions[id] = changed
 	if r.onEvent != nil {
@@ -100,7 +102,7 @@ func (r *MemoryRepository) Change(_ context.Context, id ID, f func(*Session) ([]
 }
 
 // busy is a scan, and called once a start: embedded there are few sessions.
-func (r *MemoryRepository) busy(trainer ID) bool {
+func (r *Repository) busy(trainer sessions.ID) bool {
 	for _, s := range r.sessions {
 		if s.TrainerID == trainer && s.JourneyActive() {
 			return true
@@ -110,7 +112,7 @@ func (r *MemoryRepository) busy(trainer ID) bool {
 }
 
 // inMilliseconds cuts every instant to what a store of record keeps.
-func inMilliseconds(s Session) Session {
+func inMilliseconds(s sessions.Session) sessions.Session {
 	for _, t := range []*time.Time{
 		&s.ScheduledAt, &s.CreatedAt, &s.JourneyStartedAt, &s.JourneyEndedAt, &s.ArrivedAt,
 		&s.OTPExpiresAt, &s.StartedAt, &s.CompletedAt,
@@ -121,8 +123,10 @@ func inMilliseconds(s Session) Session {
 }
 
 // asBooked is changed with the booking of old.
-func asBooked(changed, old Session) Session {
+func asBooked(changed, old sessions.Session) sessions.Session {
 	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
 	changed.ScheduledAt, changed.Home, changed.Mode, changed.CreatedAt = old.ScheduledAt, old.Home, old.Mode, old.CreatedAt
 	return changed
 }
+
+func ms(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -1,9 +1,13 @@
-package sessions
+package memory
 
-import "fmt"
+import (
+	"fmt"
+
+	"doorstep/sessions"
+)
 
 // Kept is all that the store holds of a journey, for livetest.
-func (m *Memory) Kept(ref Ref) string {
+func (m *Live) Kept(ref sessions.Ref) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.journeys[ref]
@@ -17,11 +21,8 @@ func (m *Memory) Kept(ref Ref) string {
 }
 
 // Size is how many journeys and metas the store holds, expired ones included.
-func (m *Memory) Size() (journeys, metas, watched int) {
+func (m *Live) Size() (journeys, metas, watched int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.journeys), len(m.metas), len(m.watchers)
 }
-
-// Journeys is how many journeys the tally counts.
-func (t *Tally) Journeys() int { return int(t.counted.Load()) }
