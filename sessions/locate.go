@@ -187,7 +187,7 @@ func (s *Service) Look(ctx context.Context, ref Ref) (View, error) {
 
 // Read is Look by a round trip, whatever was told.
 func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
-	snap, err := s.together.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
+	snap, err := s.reads.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
 		snap, err := s.live.Latest(ctx, ref)
 		if err == nil && !snap.Known {
 			return s.forgotten(ctx, ref)

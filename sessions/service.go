@@ -26,8 +26,8 @@ type Service struct {
 	slow   *ratelimit.Limit // looks into the repository, see lookUp
 	voices *ratelimit.Limit // see heard
 
-	parties  *parties // of the sessions that Ref was asked for lately
-	together together // the reads of Look and View
+	parties *parties // of the sessions that Ref was asked for lately
+	reads   sharedReads
 
 	sighted chan sighted // suspicions on their way to Report
 }
