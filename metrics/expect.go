@@ -80,7 +80,7 @@ func (m *Journeys) ExpectWays(w Ways) {
 	for _, kind := range w.Kinds {
 		each(w.Outcomes, func(v string) { m.pushes.WithLabelValues(kind, v) })
 	}
-	each([]string{"ok", "error"}, func(v string) { m.sweeps.WithLabelValues(v); m.tallies.WithLabelValues(v) })
+	each([]string{"ok", "error"}, func(v string) { m.sweeps.WithLabelValues(v); m.counts.WithLabelValues(v) })
 	each([]string{"phone", "store"}, func(v string) { m.fixToEye.WithLabelValues(v) })
 	each([]string{"early", "late"}, func(v string) { m.etaError.WithLabelValues(v) })
 	m.wakeUp.WithLabelValues()

@@ -21,7 +21,7 @@ type Journeys struct {
 	fixToEye   *prometheus.HistogramVec
 	wakeUp     *prometheus.HistogramVec
 	etaError   *prometheus.HistogramVec
-	tallies    *prometheus.CounterVec
+	counts     *prometheus.CounterVec
 	dropped    prometheus.Counter
 }
 
@@ -59,11 +59,11 @@ func NewJourneys(reg prometheus.Registerer) *Journeys {
 			"From a fix's being stored to a student's waiting poll being answered with it: publish, wake and look.", fast),
 		etaError: histogram("eta_error_seconds",
 			"How far the ETA that a student saw four to five minutes out was off when the trainer reached the fence, by direction (early, late).", etaErrors, "direction"),
-		tallies: counter("journey_tallies_total", "Journeys whose counts were written, by result (ok or error).", "result"),
+		counts:  counter("journey_tallies_total", "Journeys whose counts were written, by result (ok or error).", "result"),
 		dropped: count("journey_tallies_dropped_total", "Fixes that were not counted because too many journeys are."),
 	}
 	reg.MustRegister(m.started, m.took, m.distance, m.suspicious, m.pushes, m.pusher, m.timedOut, m.silent, m.sweeps,
-		m.fixToEye, m.wakeUp, m.etaError, m.tallies, m.dropped)
+		m.fixToEye, m.wakeUp, m.etaError, m.counts, m.dropped)
 	m.PushBreaker("closed")
 	return m
 }
@@ -112,10 +112,10 @@ func (m *Journeys) ETAOff(by time.Duration) {
 	m.etaError.WithLabelValues("late").Observe(by.Seconds())
 }
 
-// Tallied counts a flush of so many journeys' counts.
-func (m *Journeys) Tallied(journeys int, err error) {
-	m.tallies.WithLabelValues(result(err == nil)).Add(float64(journeys))
+// CountsWritten counts a flush of so many journeys' counts.
+func (m *Journeys) CountsWritten(journeys int, err error) {
+	m.counts.WithLabelValues(result(err == nil)).Add(float64(journeys))
 }
 
-// TallyDropped counts a fix that was not counted.
-func (m *Journeys) TallyDropped() { m.dropped.Inc() }
+// CountDropped counts a fix that was not counted.
+func (m *Journeys) CountDropped() { m.dropped.Inc() }

@@ -30,9 +30,9 @@ func TestJourneys(t *testing.T) {
 	m.ETAOff(-20 * time.Second)
 	m.ETAOff(0)
 	m.ETAOff(30 * time.Second)
-	m.Tallied(3, nil)
-	m.Tallied(2, errors.New("away"))
-	m.TallyDropped()
+	m.CountsWritten(3, nil)
+	m.CountsWritten(2, errors.New("away"))
+	m.CountDropped()
 
 	families, err := reg.Gather()
 	require.NoError(t, err)

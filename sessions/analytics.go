@@ -12,7 +12,7 @@ type JourneyKey struct {
 }
 
 // JourneyRecord is what is known of one journey, for those who look back. The
-// facts come from the events, the counts from the gateways' tallies; either
+// facts come from the events, the counts from the gateways; either
 // may be there first.
 type JourneyRecord struct {
 	JourneyKey
@@ -41,9 +41,9 @@ type Counts struct {
 	Flagged  int64 // stored or refused, and odd in some way
 	// DistanceM is the way from accepted fix to accepted fix.
 	DistanceM float64
-	// HeardAt is when the trainer's phone was last heard of, whatever became
+	// LastSeen is when the trainer's phone was last heard of, whatever became
 	// of what it said; zero for never.
-	HeardAt  time.Time
+	LastSeen time.Time
 	FixToEye Latencies
 }
 
@@ -56,8 +56,8 @@ func (a Counts) Add(b Counts) Counts {
 	a.TooSoon += b.TooSoon
 	a.Flagged += b.Flagged
 	a.DistanceM = RoundM(a.DistanceM + b.DistanceM)
-	if b.HeardAt.After(a.HeardAt) {
-		a.HeardAt = b.HeardAt
+	if b.LastSeen.After(a.LastSeen) {
+		a.LastSeen = b.LastSeen
 	}
 	for i, n := range b.FixToEye {
 		a.FixToEye[i] += n
@@ -100,11 +100,11 @@ func (l Latencies) MedianMS() (int64, bool) {
 	return 0, false
 }
 
-// Tallied is what one gateway has counted of one journey since it last said.
+// JourneyCounts is what one gateway has counted of one journey since it last said.
 // A gateway does not know which journey of the session it counts for, so the
 // repository takes it for the session's latest: of a journey that is stopped
 // and started again within a flush, at most two fixes go to the wrong one.
-type Tallied struct {
+type JourneyCounts struct {
 	Ref
 	Counts
 }
@@ -115,12 +115,12 @@ type Analytics interface {
 	// answers with what is known of that journey then. First is false when it
 	// had been noted before; other events are not noted.
 	RecordJourney(ctx context.Context, e Event) (record JourneyRecord, first bool, err error)
-	// AddTallies adds up. A tally of no session, of another trainer's or of a
+	// AddCounts adds up. Counts of no session, of another trainer's or of a
 	// session without a journey is dropped.
-	AddTallies(ctx context.Context, list []Tallied) error
+	AddCounts(ctx context.Context, list []JourneyCounts) error
 	// JourneyRecord reads one; false when nothing is known of it.
 	JourneyRecord(ctx context.Context, key JourneyKey) (JourneyRecord, bool, error)
-	// HeardAt tells when each journey's phone was last heard of, as far as it
+	// LastSeen tells when each journey's phone was last heard of, as far as it
 	// was.
-	HeardAt(ctx context.Context, keys []JourneyKey) (map[JourneyKey]time.Time, error)
+	LastSeen(ctx context.Context, keys []JourneyKey) (map[JourneyKey]time.Time, error)
 }

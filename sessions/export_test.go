@@ -1,4 +1,4 @@
 package sessions
 
 // Journeys is how many journeys the tally counts.
-func (t *Tally) Journeys() int { return int(t.counted.Load()) }
+func (t *FixCounter) Journeys() int { return int(t.counted.Load()) }

@@ -37,7 +37,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
 		return Receipt{}, errNoJourney
 	}
-	s.opts.Tally.count(ref, receipt, s.opts.Now())
+	s.opts.Counter.count(ref, receipt, s.opts.Now())
 	s.suspect(id, receipt)
 	return receipt, nil
 }
@@ -48,7 +48,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 func (s *Service) heard(ref Ref, err error) {
 	now := s.opts.Now()
 	if errors.Is(err, ErrUnavailable) && s.voices.Take(string(ref.TrainerID), now) == 0 {
-		s.opts.Tally.heard(ref, now)
+		s.opts.Counter.heard(ref, now)
 	}
 }
 

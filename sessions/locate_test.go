@@ -88,9 +88,9 @@ func (away) Update(context.Context, sessions.Ref, sessions.Fix) (sessions.Receip
 // that is moved by hand.
 type lookups struct {
 	*sessions.Service
-	repo  *countedReads
-	tally *sessions.Tally
-	now   time.Time
+	repo    *countedReads
+	counter *sessions.FixCounter
+	now     time.Time
 }
 
 func countLookups(t *testing.T, live func(sessions.Live) sessions.Live) *lookups {
@@ -99,9 +99,9 @@ func countLookups(t *testing.T, live func(sessions.Live) sessions.Live) *lookups
 	l := &lookups{now: time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)}
 	clock := func() time.Time { return l.now }
 	l.repo = &countedReads{Repository: records}
-	l.tally = sessions.NewTally(records, sessions.TallyOptions{})
+	l.counter = sessions.NewFixCounter(records, sessions.FixCounterOptions{})
 	l.Service = sessions.NewService(l.repo, live(memory.NewLive(sessions.LiveOptions{}, clock)), sessions.ServiceOptions{
-		Now: clock, Tally: l.tally, RestoreEvery: time.Second, RestoreBurst: 10,
+		Now: clock, Counter: l.counter, RestoreEvery: time.Second, RestoreBurst: 10,
 	})
 	return l
 }
@@ -222,7 +222,7 @@ func TestService_lookups(t *testing.T) {
 			_, err := l.Update(t.Context(), c, sessions.NewID(), fix)
 			require.Equal(t, sessions.LiveStoreUnavailable, sessions.CodeOf(err), "the phone is answered all the same")
 		}
-		require.Equal(t, 10, l.tally.Journeys())
+		require.Equal(t, 10, l.counter.Journeys())
 		require.Zero(t, l.repo.reads.Load())
 	})
 }

@@ -55,8 +55,8 @@ type ServiceOptions struct {
 	// OnEvents is called after a commit that raised events: a hint to the
 	// outbox's relay. It must not block.
 	OnEvents func()
-	// Tally counts what becomes of fixes; nil: nobody does.
-	Tally *Tally
+	// FixCounter counts what becomes of fixes; nil: nobody does.
+	Counter *FixCounter
 }
 
 // NewService wires a service. It does no I/O.
@@ -332,7 +332,7 @@ func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 func (s *Service) settle(ctx context.Context, session Session, journey Journey) {
 	ctx = context.WithoutCancel(ctx)
 	if !session.JourneyActive() {
-		s.opts.Tally.ended(journey.Ref)
+		s.opts.Counter.ended(journey.Ref)
 	}
 	err := errors.Join(s.tell(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {

@@ -85,7 +85,7 @@ func New(opts Options) (*App, error) {
 	service := sessions.NewService(repo, live, sessions.ServiceOptions{
 		Now: opts.Now, Log: a.opts.Log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, Detour: opts.Detour,
-		OnEvents: a.events.relay.Nudge, Tally: a.after.tally,
+		OnEvents: a.events.relay.Nudge, Counter: a.after.counter,
 	})
 	a.wireSweeper(service, journeys)
 	a.report = service.Report

@@ -25,11 +25,11 @@ type aftermath struct {
 	handlers []outbox.Named
 	show     *consumers.Show // nil: there is a push service
 	once     *postgres.Once
-	tally    *sessions.Tally
+	counter  *sessions.FixCounter
 	sweeper  *sessions.Sweeper
 }
 
-// wireConsumers makes the consumers of the events and the tally. It must come
+// wireConsumers makes the consumers of the events and the fix counter. It must come
 // before wireEvents, which asks for the first, and before the service, which
 // counts on the second.
 func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *metrics.Journeys) error {
@@ -56,7 +56,7 @@ func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *met
 	for i, to := range a.after.handlers {
 		a.after.handlers[i] = a.traces.handled(to)
 	}
-	a.after.tally = sessions.NewTally(repo, sessions.TallyOptions{Log: a.opts.Log, Metrics: m})
+	a.after.counter = sessions.NewFixCounter(repo, sessions.FixCounterOptions{Log: a.opts.Log, Metrics: m})
 	return nil
 }
 
@@ -74,11 +74,11 @@ func (a *App) wireSweeper(service *sessions.Service, m *metrics.Journeys) {
 	a.after.sweeper = sessions.NewSweeper(service, sessions.SweeperOptions{Silence: silence, Log: a.opts.Log, Metrics: m})
 }
 
-// startAftermath starts what runs beside the requests. The tally stops before
+// startAftermath starts what runs beside the requests. The fix counter stops before
 // the database and after the server: it says what it has not said yet.
 func (a *App) startAftermath(ctx context.Context) {
 	a.startSweepingConsumed(ctx)
-	a.background(ctx, "tally", a.after.tally.Run)
+	a.background(ctx, "fix counter", a.after.counter.Run)
 	a.background(ctx, "sweeper", a.after.sweeper.Run)
 }
 

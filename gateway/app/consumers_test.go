@@ -160,7 +160,7 @@ func TestWorker_acts_on_what_the_bus_brings(t *testing.T) { //nolint:paralleltes
 	require.Eventually(t, func() bool {
 		record, _, err = repo.JourneyRecord(t.Context(), sessions.JourneyKey{SessionID: p.id, StartedAt: s.JourneyStartedAt})
 		return err == nil && record.Accepted == 1
-	}, patience, 10*time.Millisecond, "the gateway's tally and the worker's facts are one row")
+	}, patience, 10*time.Millisecond, "the gateway's counts and the worker's facts are one row")
 	require.Equal(t, sessions.EndArrived, record.Reason)
 	require.Equal(t, p.student, record.StudentID)
 }

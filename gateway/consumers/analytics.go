@@ -10,7 +10,7 @@ import (
 
 // Analytics notes a journey's start and end in its row, and counts them. The
 // row says whether it had been noted, so a repeat is counted once, too. What
-// the gateways have counted of its fixes is added by them; see sessions.Tally.
+// the gateways have counted of its fixes is added by them; see sessions.FixCounter.
 type Analytics struct {
 	repo    Records
 	metrics JourneyMetrics

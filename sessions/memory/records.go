@@ -156,8 +156,8 @@ func (r *Repository) RecordJourney(_ context.Context, e sessions.Event) (session
 	return record, true, nil
 }
 
-// AddTallies keeps the contract of Analytics.
-func (r *Repository) AddTallies(_ context.Context, list []sessions.Tallied) error {
+// AddCounts keeps the contract of Analytics.
+func (r *Repository) AddCounts(_ context.Context, list []sessions.JourneyCounts) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range list {
@@ -182,13 +182,13 @@ func (r *Repository) JourneyRecord(_ context.Context, key sessions.JourneyKey) (
 	return record, ok, nil
 }
 
-// HeardAt keeps the contract of Analytics.
-func (r *Repository) HeardAt(_ context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
+// LastSeen keeps the contract of Analytics.
+func (r *Repository) LastSeen(_ context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	heard := map[sessions.JourneyKey]time.Time{}
 	for _, key := range keys {
-		if at := r.journeys[key].HeardAt; !at.IsZero() {
+		if at := r.journeys[key].LastSeen; !at.IsZero() {
 			heard[key] = at
 		}
 	}

@@ -31,9 +31,9 @@ func TestRepository_after_the_journey_without_a_database(t *testing.T) {
 			_, _, err := repo.RecordJourney(ctx, sessions.Event{Type: sessions.JourneyEnded, SessionID: s.ID})
 			return err
 		},
-		"AddTallies":    func() error { return repo.AddTallies(ctx, []sessions.Tallied{{Ref: s.Journey().Ref}}) },
+		"AddCounts":     func() error { return repo.AddCounts(ctx, []sessions.JourneyCounts{{Ref: s.Journey().Ref}}) },
 		"JourneyRecord": func() error { _, _, err := repo.JourneyRecord(ctx, sessions.JourneyKey{SessionID: s.ID}); return err },
-		"HeardAt":       func() error { _, err := repo.HeardAt(ctx, nil); return err },
+		"LastSeen":      func() error { _, err := repo.LastSeen(ctx, nil); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -34,9 +34,9 @@ const (
 	selectLatestJourneys = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = ANY($1) AND journey_started_at IS NOT NULL`
 
 	// All in one statement: a row costs half of what it does as a statement
-	// of its own, by BenchmarkAddTallies. The counts by latency come as text, for
+	// of its own, by BenchmarkAddCounts. The counts by latency come as text, for
 	// unnest would take an array of arrays apart.
-	addTallies = `INSERT INTO journey_analytics AS j (session_id, started_at, distance_m, fixes_accepted, fixes_refused,
+	addCounts = `INSERT INTO journey_analytics AS j (session_id, started_at, distance_m, fixes_accepted, fixes_refused,
 			fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, fix_to_eye_ms)
 		SELECT t.session, t.started, t.distance, t.accepted, t.refused, t.stale, t.vague, t.too_soon, t.flagged, t.heard, t.eye::bigint[]
 		FROM unnest($1::uuid[], $2::timestamptz[], $3::float8[], $4::bigint[], $5::bigint[],
@@ -53,7 +53,7 @@ const (
 				j.fix_to_eye_ms[9] + excluded.fix_to_eye_ms[9], j.fix_to_eye_ms[10] + excluded.fix_to_eye_ms[10], j.fix_to_eye_ms[11] + excluded.fix_to_eye_ms[11], j.fix_to_eye_ms[12] + excluded.fix_to_eye_ms[12],
 				j.fix_to_eye_ms[13] + excluded.fix_to_eye_ms[13], j.fix_to_eye_ms[14] + excluded.fix_to_eye_ms[14], j.fix_to_eye_ms[15] + excluded.fix_to_eye_ms[15], j.fix_to_eye_ms[16] + excluded.fix_to_eye_ms[16]]`
 
-	selectHeard = `SELECT session_id::text, started_at, heard_at FROM journey_analytics
+	selectLastSeen = `SELECT session_id::text, started_at, heard_at FROM journey_analytics
 		WHERE session_id = ANY($1) AND heard_at IS NOT NULL`
 )
 
@@ -86,12 +86,12 @@ func (r *Repository) RecordJourney(ctx context.Context, e sessions.Event) (recor
 	return record, false, nil
 }
 
-// AddTallies keeps the contract of sessions.Analytics. Two round trips; the
+// AddCounts keeps the contract of sessions.Analytics. Two round trips; the
 // second is one statement, which takes the rows in one order for everybody.
-func (r *Repository) AddTallies(ctx context.Context, list []sessions.Tallied) error {
+func (r *Repository) AddCounts(ctx context.Context, list []sessions.JourneyCounts) error {
 	conn, ctx, done, err := r.acquire(ctx)
 	if err != nil {
-		return unavailable("add tallies", err)
+		return unavailable("add counts", err)
 	}
 	defer done()
 	ids := make([]string, len(list))
@@ -114,18 +114,18 @@ func (r *Repository) AddTallies(ctx context.Context, list []sessions.Tallied) er
 	if err := cmp.Or(err, rows.Err()); err != nil {
 		return unavailable("look journeys up", err)
 	}
-	columns := tallyColumns(list, latest)
+	columns := countColumns(list, latest)
 	if columns == nil {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, addTallies, columns...); err != nil {
-		return unavailable("add tallies", err)
+	if _, err := conn.Exec(ctx, addCounts, columns...); err != nil {
+		return unavailable("add counts", err)
 	}
 	return nil
 }
 
-// tallyColumns are the arguments of addTallies; nil where there is nothing to add.
-func tallyColumns(list []sessions.Tallied, latest map[sessions.Ref]time.Time) []any {
+// countColumns are the arguments of addCounts; nil where there is nothing to add.
+func countColumns(list []sessions.JourneyCounts, latest map[sessions.Ref]time.Time) []any {
 	var (
 		session, eye                                      []string
 		started                                           []time.Time
@@ -138,7 +138,7 @@ func tallyColumns(list []sessions.Tallied, latest map[sessions.Ref]time.Time) []
 		if !ok {
 			continue
 		}
-		session, started, heard = append(session, string(t.SessionID)), append(started, at), append(heard, instant(t.HeardAt))
+		session, started, heard = append(session, string(t.SessionID)), append(started, at), append(heard, instant(t.LastSeen))
 		distance = append(distance, t.DistanceM)
 		accepted, refused = append(accepted, t.Accepted), append(refused, t.Refused)
 		stale, vague = append(stale, t.Stale), append(vague, t.Vague)
@@ -175,15 +175,15 @@ func (r *Repository) JourneyRecord(ctx context.Context, key sessions.JourneyKey)
 	return record, true, nil
 }
 
-// HeardAt keeps the contract of sessions.Analytics. One round trip.
-func (r *Repository) HeardAt(ctx context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
+// LastSeen keeps the contract of sessions.Analytics. One round trip.
+func (r *Repository) LastSeen(ctx context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
 	ids, wanted := make([]string, len(keys)), map[sessions.JourneyKey]bool{}
 	for i, key := range keys {
 		ids[i], wanted[key] = string(key.SessionID), true
 	}
-	rows, err := r.pool.Query(ctx, selectHeard, ids)
+	rows, err := r.pool.Query(ctx, selectLastSeen, ids)
 	if err != nil {
 		return nil, unavailable("look up who was heard", err)
 	}
@@ -216,7 +216,7 @@ func scanRecord(row pgx.Row) (r sessions.JourneyRecord, err error) {
 		return sessions.JourneyRecord{}, err
 	}
 	r.SessionID, r.TrainerID, r.StudentID = parseID(session), parseID(trainer), parseID(student)
-	r.StartedAt, r.EndedAt, r.HeardAt = millisecond(r.StartedAt), utc(ended), utc(heard)
+	r.StartedAt, r.EndedAt, r.LastSeen = millisecond(r.StartedAt), utc(ended), utc(heard)
 	r.Reason = sessions.EndReason(text(reason))
 	copy(r.FixToEye[:], counts)
 	return r, nil

@@ -46,7 +46,7 @@ type gateways struct {
 type gateway struct {
 	*sessions.Service
 	*sessions.Sweeper
-	tally *sessions.Tally
+	counter *sessions.FixCounter
 }
 
 func openGateways(t testing.TB, f repotest.Fixture, n int) *gateways {
@@ -61,9 +61,9 @@ func openGateways(t testing.TB, f repotest.Fixture, n int) *gateways {
 
 // add starts one more: a gateway that knows nothing of what was before.
 func (g *gateways) add() gateway {
-	tally := sessions.NewTally(g.Repo, sessions.TallyOptions{})
-	s := sessions.NewService(g.Repo, g.live, sessions.ServiceOptions{Now: g.clock, Tally: tally})
-	one := gateway{s, sessions.NewSweeper(s, sessions.SweeperOptions{Metrics: g}), tally}
+	counter := sessions.NewFixCounter(g.Repo, sessions.FixCounterOptions{})
+	s := sessions.NewService(g.Repo, g.live, sessions.ServiceOptions{Now: g.clock, Counter: counter})
+	one := gateway{s, sessions.NewSweeper(s, sessions.SweeperOptions{Metrics: g}), counter}
 	g.all = append(g.all, one)
 	return one
 }
@@ -100,7 +100,7 @@ func (g *gateways) fix(t testing.TB, by gateway, s sessions.Session) {
 	require.NoError(t, err)
 	_, err = by.Update(t.Context(), sessions.Caller{ID: s.TrainerID, Role: sessions.Trainer}, s.ID, fix)
 	require.NoError(t, err)
-	require.NoError(t, by.tally.Flush(t.Context()))
+	require.NoError(t, by.counter.Flush(t.Context()))
 }
 
 // sweep lets all gateways look at the same moment.
@@ -262,10 +262,10 @@ func TestSweeper_reports_no_silence_after_an_outage(t *testing.T) {
 	require.NoError(t, err)
 	_, err = g.all[0].Update(t.Context(), sessions.Caller{ID: s.TrainerID, Role: sessions.Trainer}, s.ID, fix)
 	require.NoError(t, err, "not on this path")
-	require.Error(t, g.all[0].tally.Flush(t.Context()))
+	require.Error(t, g.all[0].counter.Flush(t.Context()))
 	require.NoError(t, database.Restart(t.Context()))
 	g.minutes(t, 1)
-	require.NoError(t, g.all[0].tally.Flush(t.Context()), "what could not be written was kept")
+	require.NoError(t, g.all[0].counter.Flush(t.Context()), "what could not be written was kept")
 	g.minutes(t, 5)
 	require.Zero(t, g.silent)
 	record, known, err := f.Repo.JourneyRecord(t.Context(), sessions.JourneyKey{SessionID: s.ID, StartedAt: s.JourneyStartedAt})

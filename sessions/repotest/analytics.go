@@ -42,7 +42,7 @@ func keyOf(s sessions.Session) sessions.JourneyKey {
 func countsOf(n int64) sessions.Counts {
 	c := sessions.Counts{
 		Accepted: n, Refused: 2 * n, Stale: 3 * n, Vague: 4 * n, TooSoon: 5 * n, Flagged: 6 * n,
-		DistanceM: sessions.RoundM(float64(n) * 0.1), HeardAt: now.Add(time.Duration(n) * time.Second),
+		DistanceM: sessions.RoundM(float64(n) * 0.1), LastSeen: now.Add(time.Duration(n) * time.Second),
 	}
 	for i := range c.FixToEye {
 		c.FixToEye[i] = n * int64(i)
@@ -50,8 +50,8 @@ func countsOf(n int64) sessions.Counts {
 	return c
 }
 
-func tallyOf(s sessions.Session, n int64) sessions.Tallied {
-	return sessions.Tallied{Ref: s.Journey().Ref, Counts: countsOf(n)}
+func fixesOf(s sessions.Session, n int64) sessions.JourneyCounts {
+	return sessions.JourneyCounts{Ref: s.Journey().Ref, Counts: countsOf(n)}
 }
 
 var analyticsTests = map[string]func(*testing.T, Fixture){
@@ -85,18 +85,18 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 	},
 	"counts_add_up": func(t *testing.T, f Fixture) {
 		s, started, ended := f.told(t)
-		nobody := sessions.Tallied{Ref: sessions.Ref{TrainerID: sessions.NewID(), SessionID: s.ID}, Counts: countsOf(1000)}
-		require.NoError(t, f.Repo.AddTallies(t.Context(), []sessions.Tallied{tallyOf(s, 1), nobody, tallyOf(booking(), 1)}))
+		nobody := sessions.JourneyCounts{Ref: sessions.Ref{TrainerID: sessions.NewID(), SessionID: s.ID}, Counts: countsOf(1000)}
+		require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{fixesOf(s, 1), nobody, fixesOf(booking(), 1)}))
 		f.note(t, started)
 		f.note(t, ended)
-		require.NoError(t, f.Repo.AddTallies(t.Context(), []sessions.Tallied{tallyOf(s, 2)}))
-		require.NoError(t, f.Repo.AddTallies(t.Context(), nil))
+		require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{fixesOf(s, 2)}))
+		require.NoError(t, f.Repo.AddCounts(t.Context(), nil))
 		want := countsOf(3)
-		want.HeardAt = now.Add(2 * time.Second)
+		want.LastSeen = now.Add(2 * time.Second)
 		r := f.record(t, keyOf(s))
 		require.Equal(t, want, r.Counts)
 		require.Equal(t, s.JourneyEndedAt, r.EndedAt)
-		require.NoError(t, f.Repo.AddTallies(t.Context(), []sessions.Tallied{{Ref: s.Journey().Ref}}))
+		require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{{Ref: s.Journey().Ref}}))
 		require.Equal(t, want, f.record(t, keyOf(s)).Counts, "nothing adds nothing")
 	},
 	"counted_for_the_latest_journey": func(t *testing.T, f Fixture) {
@@ -104,7 +104,7 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 		idle := f.create(t, booking())
 		again, err := f.start(t, s.ID, now.Add(time.Hour))
 		require.NoError(t, err)
-		require.NoError(t, f.Repo.AddTallies(t.Context(), []sessions.Tallied{tallyOf(s, 1), tallyOf(idle, 1)}))
+		require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{fixesOf(s, 1), fixesOf(idle, 1)}))
 		_, known, err := f.Repo.JourneyRecord(t.Context(), keyOf(s))
 		require.NoError(t, err)
 		require.False(t, known)
@@ -113,13 +113,13 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 	"heard": func(t *testing.T, f Fixture) {
 		spoke, silent := f.started(t), f.started(t)
 		f.note(t, f.Events(t, silent.ID)[0])
-		require.NoError(t, f.Repo.AddTallies(t.Context(), []sessions.Tallied{tallyOf(spoke, 7)}))
+		require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{fixesOf(spoke, 7)}))
 		other := keyOf(spoke)
 		other.StartedAt = now.Add(-time.Hour)
-		heard, err := f.Repo.HeardAt(t.Context(), []sessions.JourneyKey{keyOf(spoke), keyOf(silent), other})
+		heard, err := f.Repo.LastSeen(t.Context(), []sessions.JourneyKey{keyOf(spoke), keyOf(silent), other})
 		require.NoError(t, err)
 		require.Equal(t, map[sessions.JourneyKey]time.Time{keyOf(spoke): now.Add(7 * time.Second)}, heard)
-		heard, err = f.Repo.HeardAt(t.Context(), nil)
+		heard, err = f.Repo.LastSeen(t.Context(), nil)
 		require.NoError(t, err)
 		require.Empty(t, heard)
 	},
@@ -128,11 +128,11 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 		other := f.started(t)
 		var firsts counter
 		together(func(i int) {
-			list := []sessions.Tallied{tallyOf(s, 1), tallyOf(other, 1)}
+			list := []sessions.JourneyCounts{fixesOf(s, 1), fixesOf(other, 1)}
 			if i%2 == 0 {
 				list[0], list[1] = list[1], list[0]
 			}
-			if err := f.Repo.AddTallies(t.Context(), list); err != nil {
+			if err := f.Repo.AddCounts(t.Context(), list); err != nil {
 				t.Error(err)
 			}
 			_, first, err := f.Repo.RecordJourney(t.Context(), ended)

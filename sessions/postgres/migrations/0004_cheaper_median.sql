@@ -1,5 +1,5 @@
 -- The same median as before, by a loop: it is computed for every row that a
--- tally writes, twice, and as a query with window functions it was most of what
+-- flush of counts writes, twice, and as a query with window functions it was most of what
 -- that cost.
 CREATE OR REPLACE FUNCTION doorstep_median_ms(counts bigint[]) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$

@@ -16,9 +16,9 @@ import (
 	"doorstep/sessions/memory"
 )
 
-// tallies is a repository that fails when it is told to, and what the tally
+// countsRepo is a repository that fails when it is told to, and what the counter
 // tells of.
-type tallies struct {
+type countsRepo struct {
 	*memory.Repository
 
 	mu      sync.Mutex
@@ -30,57 +30,57 @@ type tallies struct {
 	dropped int
 }
 
-func (r *tallies) AddTallies(ctx context.Context, list []sessions.Tallied) error {
+func (r *countsRepo) AddCounts(ctx context.Context, list []sessions.JourneyCounts) error {
 	r.mu.Lock()
 	fault := r.fault
 	r.mu.Unlock()
 	if fault != nil {
 		return fault
 	}
-	return r.Repository.AddTallies(ctx, list)
+	return r.Repository.AddCounts(ctx, list)
 }
 
-func (r *tallies) breakWith(err error) { r.mu.Lock(); defer r.mu.Unlock(); r.fault = err }
+func (r *countsRepo) breakWith(err error) { r.mu.Lock(); defer r.mu.Unlock(); r.fault = err }
 
-func (r *tallies) FixSeen(clock string, sinceTaken, sinceStored time.Duration) {
+func (r *countsRepo) FixSeen(clock string, sinceTaken, sinceStored time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen = append(r.seen, sinceStored)
 	r.taken = append(r.taken, clock+" "+sinceTaken.String())
 }
 
-func (r *tallies) ETAOff(by time.Duration) {
+func (r *countsRepo) ETAOff(by time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.off = append(r.off, by)
 }
 
-func (r *tallies) Tallied(n int, err error) {
+func (r *countsRepo) CountsWritten(n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
 		r.flushed = append(r.flushed, n)
 	}
 }
-func (r *tallies) TallyDropped() { r.mu.Lock(); defer r.mu.Unlock(); r.dropped++ }
+func (r *countsRepo) CountDropped() { r.mu.Lock(); defer r.mu.Unlock(); r.dropped++ }
 
-// counted is a journey under way, with a tally that counts it.
+// counted is a journey under way, with a counter that counts it.
 type counted struct {
-	*tallies
+	*countsRepo
 	*sessions.Service
-	tally   *sessions.Tally
+	counter *sessions.FixCounter
 	now     time.Time
 	session sessions.Session
 	trainer sessions.Caller
 }
 
-func startCounted(t *testing.T, opts sessions.TallyOptions) *counted {
+func startCounted(t *testing.T, opts sessions.FixCounterOptions) *counted {
 	t.Helper()
-	c := &counted{tallies: &tallies{Repository: memory.NewRepository(nil)}, now: noon}
-	opts.Metrics = c.tallies
-	c.tally = sessions.NewTally(c.tallies, opts)
+	c := &counted{countsRepo: &countsRepo{Repository: memory.NewRepository(nil)}, now: noon}
+	opts.Metrics = c.countsRepo
+	c.counter = sessions.NewFixCounter(c.countsRepo, opts)
 	clock := func() time.Time { return c.now }
-	c.Service = sessions.NewService(c.tallies, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock, Tally: c.tally})
+	c.Service = sessions.NewService(c.countsRepo, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock, Counter: c.counter})
 	c.session, c.trainer = c.begin(t)
 	return c
 }
@@ -117,9 +117,9 @@ func (c *counted) record(t *testing.T) sessions.JourneyRecord {
 	return r
 }
 
-func TestTally_counts_what_became_of_fixes(t *testing.T) {
+func TestFixCounter_counts_what_became_of_fixes(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.TallyOptions{})
+	c := startCounted(t, sessions.FixCounterOptions{})
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.9400))
 	require.Equal(t, sessions.VerdictTooSoon, c.fix(t, 12.9400))
 	for range 2 {
@@ -131,53 +131,53 @@ func TestTally_counts_what_became_of_fixes(t *testing.T) {
 	c.now = c.now.Add(5 * time.Second)
 	require.Equal(t, sessions.VerdictStale, c.fix(t, 12.9410, func(f *sessions.Fix) { f.RecordedAt = noon }))
 	require.Equal(t, sessions.VerdictJump, c.fix(t, 13.5))
-	require.NoError(t, c.tally.Flush(t.Context()))
+	require.NoError(t, c.counter.Flush(t.Context()))
 	r := c.record(t)
 	require.InDelta(t, 111.2, r.DistanceM, 0.1)
 	require.Equal(t, []int64{2, 1, 1, 1, 1}, []int64{r.Accepted, r.TooSoon, r.Vague, r.Stale, r.Refused})
-	require.Equal(t, c.now, r.HeardAt)
-	require.NoError(t, c.tally.Flush(t.Context()))
+	require.Equal(t, c.now, r.LastSeen)
+	require.NoError(t, c.counter.Flush(t.Context()))
 	require.Equal(t, r, c.record(t), "what was said is not said again")
 }
 
-func TestTally_keeps_what_it_cannot_write(t *testing.T) {
+func TestFixCounter_keeps_what_it_cannot_write(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.TallyOptions{})
+	c := startCounted(t, sessions.FixCounterOptions{})
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.94))
 	c.breakWith(errors.New("away"))
-	require.Error(t, c.tally.Flush(t.Context()))
+	require.Error(t, c.counter.Flush(t.Context()))
 	c.now = c.now.Add(5 * time.Second)
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.94))
 	c.breakWith(nil)
-	require.NoError(t, c.tally.Flush(t.Context()))
+	require.NoError(t, c.counter.Flush(t.Context()))
 	require.EqualValues(t, 2, c.record(t).Accepted)
 }
 
-func TestTally_is_bounded(t *testing.T) {
+func TestFixCounter_is_bounded(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.TallyOptions{Limit: 1})
+	c := startCounted(t, sessions.FixCounterOptions{Limit: 1})
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.94))
 	c.session, c.trainer = c.begin(t)
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.94))
 	require.Equal(t, 1, c.dropped)
-	require.NoError(t, c.tally.Flush(t.Context()))
+	require.NoError(t, c.counter.Flush(t.Context()))
 	require.Zero(t, c.record(t).Accepted)
 }
 
-func TestTally_in_batches(t *testing.T) {
+func TestFixCounter_in_batches(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.TallyOptions{})
+	c := startCounted(t, sessions.FixCounterOptions{})
 	for range 1100 {
 		c.session, c.trainer = c.begin(t)
 		c.fix(t, 12.94)
 	}
-	require.NoError(t, c.tally.Flush(t.Context()))
+	require.NoError(t, c.counter.Flush(t.Context()))
 	require.Equal(t, []int{500, 500, 100}, c.flushed)
 }
 
-func TestTally_of_what_a_student_sees(t *testing.T) {
+func TestFixCounter_of_what_a_student_sees(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.TallyOptions{})
+	c := startCounted(t, sessions.FixCounterOptions{})
 	c.fix(t, 12.94)
 	student := sessions.Caller{ID: c.session.StudentID, Role: sessions.Student}
 	ref, err := c.Ref(t.Context(), student, c.session.ID)
@@ -190,19 +190,19 @@ func TestTally_of_what_a_student_sees(t *testing.T) {
 		c.now = c.now.Add(180 * time.Millisecond)
 	}
 	require.Equal(t, []time.Duration{0, 180 * time.Millisecond, 360 * time.Millisecond}, c.seen)
-	require.NoError(t, c.tally.Flush(t.Context()))
+	require.NoError(t, c.counter.Flush(t.Context()))
 	median, known := c.record(t).FixToEye.MedianMS()
 	require.True(t, known)
 	require.EqualValues(t, 200, median)
 }
 
-func TestTally_Run(t *testing.T) {
+func TestFixCounter_Run(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := startCounted(t, sessions.TallyOptions{})
+		c := startCounted(t, sessions.FixCounterOptions{})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- c.tally.Run(ctx) }()
+		go func() { done <- c.counter.Run(ctx) }()
 		c.fix(t, 12.94)
 		time.Sleep(30*time.Second + time.Millisecond)
 		synctest.Wait()

@@ -175,7 +175,7 @@ func (w *Sweeper) reportSilence(ctx context.Context, now time.Time) error {
 	for i, s := range running {
 		keys[i] = JourneyKey{s.ID, s.JourneyStartedAt}
 	}
-	heard, err := w.service.repo.HeardAt(ctx, keys)
+	heard, err := w.service.repo.LastSeen(ctx, keys)
 	if err != nil {
 		return err
 	}

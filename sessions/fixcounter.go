@@ -9,54 +9,54 @@ import (
 	"time"
 )
 
-// Tally counts what becomes of fixes, journey by journey, in this process, and
+// FixCounter counts what becomes of fixes, journey by journey, in this process, and
 // brings the counts to the repository in batches: so nothing is written on an
-// update's way. A nil Tally counts nothing. Safe for concurrent use.
+// update's way. A nil FixCounter counts nothing. Safe for concurrent use.
 //
 // A count is lost with the process that had not said it yet, at most half
 // a minute's worth; and counted twice when the answer to a commit is lost. It is
 // there to look back by, not to bill by.
-type Tally struct {
+type FixCounter struct {
 	repo Analytics
-	opts TallyOptions
+	opts FixCounterOptions
 
 	// The journeys are shared out so that a flush is of a part of them: all at
 	// once they would keep the database, and whoever shares its machine, busy for
 	// seconds each half minute.
-	shards   [64]tallyShard
+	shards   [64]counterShard
 	counted  atomic.Int64 // journeys in all of them
 	promised promises
 
 	ending chan Ref // journeys whose counts are wanted soon
 }
 
-type tallyShard struct {
+type counterShard struct {
 	mu       sync.Mutex
 	journeys map[Ref]*Counts
 }
 
-// TallyOptions are the settings of a Tally. Zero means default.
-type TallyOptions struct {
+// FixCounterOptions are the settings of a FixCounter. Zero means default.
+type FixCounterOptions struct {
 	Every time.Duration // 30 s between two flushes of a journey's counts
 	// Limit is how many journeys are counted at once; those over it are not.
 	// 100,000: about 40 MB.
 	Limit   int
 	Log     *slog.Logger
-	Metrics TallyMetrics
+	Metrics FixCounterMetrics
 }
 
-// TallyMetrics is told of what the tally does.
-type TallyMetrics interface {
+// FixCounterMetrics is told of what the tally does.
+type FixCounterMetrics interface {
 	// FixSeen is one fix that a student has seen: how long before it was taken,
 	// by which clock ("phone", "store"), and how long before it was stored.
 	FixSeen(clock string, sinceTaken, sinceStored time.Duration)
 	// ETAOff is by how much later than a student was shown the trainer reached
 	// the fence; negative for sooner.
 	ETAOff(by time.Duration)
-	// Tallied is one flush of so many journeys.
-	Tallied(journeys int, err error)
-	// TallyDropped is one fix that was not counted.
-	TallyDropped()
+	// CountsWritten is one flush of so many journeys.
+	CountsWritten(journeys int, err error)
+	// CountDropped is one fix that was not counted.
+	CountDropped()
 }
 
 // flushRows is how many journeys go in one call: 500 rows take some 15 ms.
@@ -65,15 +65,15 @@ const flushRows = 500
 // lastFlush bounds the flush at the end.
 const lastFlush = 3 * time.Second
 
-// NewTally makes one. Run does the work.
-func NewTally(repo Analytics, opts TallyOptions) *Tally {
+// NewFixCounter makes one. Run does the work.
+func NewFixCounter(repo Analytics, opts FixCounterOptions) *FixCounter {
 	opts.Every = cmp.Or(opts.Every, 30*time.Second)
 	opts.Limit = cmp.Or(opts.Limit, 100_000)
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	if opts.Metrics == nil {
-		opts.Metrics = noTallyMetrics{}
+		opts.Metrics = noFixCounterMetrics{}
 	}
-	t := &Tally{
+	t := &FixCounter{
 		repo: repo, opts: opts, ending: make(chan Ref, flushRows),
 		promised: promises{limit: opts.Limit, due: map[Ref]time.Time{}},
 	}
@@ -84,7 +84,7 @@ func NewTally(repo Analytics, opts TallyOptions) *Tally {
 }
 
 // Run flushes until ctx ends, and then once more.
-func (t *Tally) Run(ctx context.Context) error {
+func (t *FixCounter) Run(ctx context.Context) error {
 	step := t.opts.Every / time.Duration(len(t.shards))
 	turn, next := 0, time.Now().Add(step) // whose it is, and when
 	ticker := time.NewTicker(step)
@@ -92,7 +92,7 @@ func (t *Tally) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ticker.C:
-			var due []Tallied
+			var due []JourneyCounts
 			for now := time.Now(); !next.After(now); next = next.Add(step) { // several where a flush has taken longer
 				due = append(due, t.take(turn)...)
 				turn = (turn + 1) % len(t.shards)
@@ -112,19 +112,19 @@ func (t *Tally) Run(ctx context.Context) error {
 }
 
 // Flush writes what has been counted. What cannot be written is kept.
-func (t *Tally) Flush(ctx context.Context) error {
-	var all []Tallied
+func (t *FixCounter) Flush(ctx context.Context) error {
+	var all []JourneyCounts
 	for i := range t.shards {
 		all = append(all, t.take(i)...)
 	}
 	return t.flush(ctx, all)
 }
 
-func (t *Tally) flush(ctx context.Context, list []Tallied) error {
+func (t *FixCounter) flush(ctx context.Context, list []JourneyCounts) error {
 	for from := 0; from < len(list); from += flushRows {
 		batch := list[from:min(from+flushRows, len(list))]
-		err := t.repo.AddTallies(ctx, batch)
-		t.opts.Metrics.Tallied(len(batch), err)
+		err := t.repo.AddCounts(ctx, batch)
+		t.opts.Metrics.CountsWritten(len(batch), err)
 		if err != nil {
 			t.opts.Log.WarnContext(ctx, "journey tallies not written", slog.Int("journeys", len(list)-from), slog.Any("error", err))
 			t.giveBack(list[from:])
@@ -135,8 +135,8 @@ func (t *Tally) flush(ctx context.Context, list []Tallied) error {
 }
 
 // count notes what became of a fix.
-func (t *Tally) count(ref Ref, r Receipt, now time.Time) {
-	c := Counts{HeardAt: ms(now)}
+func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
+	c := Counts{LastSeen: ms(now)}
 	switch r.Verdict {
 	case VerdictStored:
 		c.Accepted, c.DistanceM = 1, r.MovedM
@@ -159,14 +159,14 @@ func (t *Tally) count(ref Ref, r Receipt, now time.Time) {
 
 // heard notes that a phone has spoken, though nobody could say what became of
 // it: a live store that is down must not make every phone look silent.
-func (t *Tally) heard(ref Ref, now time.Time) { t.add(ref, Counts{HeardAt: ms(now)}) }
+func (t *FixCounter) heard(ref Ref, now time.Time) { t.add(ref, Counts{LastSeen: ms(now)}) }
 
 // sanePhone is how far a phone's clock may be from the store's to measure by:
 // beyond it a fix is flagged for its clock (geo.FlagClock).
 const sanePhone = time.Minute
 
 // seen notes that a student has been shown a location.
-func (t *Tally) seen(v View, now time.Time) {
+func (t *FixCounter) seen(v View, now time.Time) {
 	if t == nil {
 		return
 	}
@@ -187,7 +187,7 @@ func (t *Tally) seen(v View, now time.Time) {
 // ended asks for a journey's counts to be written soon: what is known of it
 // should be whole when its end is told. Of that journey only: with ten thousand
 // under way one ends every tenth of a second.
-func (t *Tally) ended(ref Ref) {
+func (t *FixCounter) ended(ref Ref) {
 	if t == nil {
 		return
 	}
@@ -199,7 +199,7 @@ func (t *Tally) ended(ref Ref) {
 
 // takeEnding takes the counts of a journey that has ended, and of whichever
 // have ended since.
-func (t *Tally) takeEnding(ref Ref) []Tallied {
+func (t *FixCounter) takeEnding(ref Ref) []JourneyCounts {
 	ended := map[Ref]Counts{} // one may have been begun again, and ended again
 	for {
 		if c := t.takeOne(ref); c != nil {
@@ -208,9 +208,9 @@ func (t *Tally) takeEnding(ref Ref) []Tallied {
 		select {
 		case ref = <-t.ending:
 		default:
-			list := make([]Tallied, 0, len(ended))
+			list := make([]JourneyCounts, 0, len(ended))
 			for ref, c := range ended {
-				list = append(list, Tallied{ref, c})
+				list = append(list, JourneyCounts{ref, c})
 			}
 			return list
 		}
@@ -218,7 +218,7 @@ func (t *Tally) takeEnding(ref Ref) []Tallied {
 }
 
 // takeOne is nil for a journey that is not counted.
-func (t *Tally) takeOne(ref Ref) *Counts {
+func (t *FixCounter) takeOne(ref Ref) *Counts {
 	s := t.shard(ref)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,7 +230,9 @@ func (t *Tally) takeOne(ref Ref) *Counts {
 	return c
 }
 
-func (t *Tally) shard(ref Ref) *tallyShard { return &t.shards[shardOf(ref.SessionID, len(t.shards))] }
+func (t *FixCounter) shard(ref Ref) *counterShard {
+	return &t.shards[shardOf(ref.SessionID, len(t.shards))]
+}
 
 // shardOf spreads ids over n shards, n a divisor of 256. It uses the last two hex
 // digits, which are random in every kind of UUID that is not made up.
@@ -242,14 +244,14 @@ func shardOf(id ID, n int) int {
 	return sum % n
 }
 
-func (t *Tally) add(ref Ref, c Counts) {
+func (t *FixCounter) add(ref Ref, c Counts) {
 	if t != nil && !t.shard(ref).add(ref, c, &t.counted, int64(t.opts.Limit)) {
-		t.opts.Metrics.TallyDropped()
+		t.opts.Metrics.CountDropped()
 	}
 }
 
 // add reports false for a journey that there is no room for.
-func (s *tallyShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64) bool {
+func (s *counterShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum := s.journeys[ref]
@@ -266,21 +268,21 @@ func (s *tallyShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64) 
 }
 
 // take takes the counts of a shard.
-func (t *Tally) take(i int) []Tallied {
+func (t *FixCounter) take(i int) []JourneyCounts {
 	s := &t.shards[i]
 	s.mu.Lock()
 	journeys := s.journeys
 	s.journeys = map[Ref]*Counts{}
 	s.mu.Unlock()
 	t.counted.Add(-int64(len(journeys)))
-	list := make([]Tallied, 0, len(journeys))
+	list := make([]JourneyCounts, 0, len(journeys))
 	for ref, c := range journeys {
-		list = append(list, Tallied{ref, *c})
+		list = append(list, JourneyCounts{ref, *c})
 	}
 	return list
 }
 
-func (t *Tally) giveBack(list []Tallied) {
+func (t *FixCounter) giveBack(list []JourneyCounts) {
 	for _, one := range list {
 		t.add(one.Ref, one.Counts)
 	}
@@ -290,13 +292,13 @@ func (t *Tally) giveBack(list []Tallied) {
 // been answered with a new one.
 func (s *Service) Seen(c Caller, v View) {
 	if c.Role == Student && v.Active && v.Location != nil {
-		s.opts.Tally.seen(v, s.opts.Now())
+		s.opts.Counter.seen(v, s.opts.Now())
 	}
 }
 
-type noTallyMetrics struct{}
+type noFixCounterMetrics struct{}
 
-func (noTallyMetrics) FixSeen(string, time.Duration, time.Duration) {}
-func (noTallyMetrics) ETAOff(time.Duration)                         {}
-func (noTallyMetrics) Tallied(int, error)                           {}
-func (noTallyMetrics) TallyDropped()                                {}
+func (noFixCounterMetrics) FixSeen(string, time.Duration, time.Duration) {}
+func (noFixCounterMetrics) ETAOff(time.Duration)                         {}
+func (noFixCounterMetrics) CountsWritten(int, error)                     {}
+func (noFixCounterMetrics) CountDropped()                                {}

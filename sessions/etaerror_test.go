@@ -27,7 +27,7 @@ func (c *counted) shows(leftS float64, edit ...func(*sessions.View)) {
 
 func arriving(v *sessions.View) { v.Arriving = true }
 
-func TestTally_compares_what_was_shown_with_what_came(t *testing.T) {
+func TestFixCounter_compares_what_was_shown_with_what_came(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		shown []float64 // seconds left, one every 10 s; the fence 200 s after the last
@@ -42,7 +42,7 @@ func TestTally_compares_what_was_shown_with_what_came(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := startCounted(t, sessions.TallyOptions{})
+			c := startCounted(t, sessions.FixCounterOptions{})
 			for i, left := range row.shown {
 				if i > 0 {
 					c.now = c.now.Add(10 * time.Second)
@@ -57,9 +57,9 @@ func TestTally_compares_what_was_shown_with_what_came(t *testing.T) {
 	}
 }
 
-func TestTally_promises_are_bounded(t *testing.T) {
+func TestFixCounter_promises_are_bounded(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.TallyOptions{Limit: 1})
+	c := startCounted(t, sessions.FixCounterOptions{Limit: 1})
 	other := func(v *sessions.View) { v.SessionID = sessions.NewID() }
 	c.shows(300, other)
 	c.shows(300)
@@ -74,7 +74,7 @@ func TestTally_promises_are_bounded(t *testing.T) {
 }
 
 // The phone's own clock says when it took the fix, where that can be.
-func TestTally_measures_from_the_phones_clock_where_it_is_sane(t *testing.T) {
+func TestFixCounter_measures_from_the_phones_clock_where_it_is_sane(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		recorded time.Duration // before it was stored
@@ -88,7 +88,7 @@ func TestTally_measures_from_the_phones_clock_where_it_is_sane(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := startCounted(t, sessions.TallyOptions{})
+			c := startCounted(t, sessions.FixCounterOptions{})
 			c.shows(900, func(v *sessions.View) {
 				v.Location.At = c.now.Add(-time.Second)
 				v.Location.RecordedAt = v.Location.At.Add(-row.recorded)

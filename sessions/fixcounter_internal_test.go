@@ -11,22 +11,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// written is what a tally brings to the repository.
+// written is what a counter brings to the repository.
 type written struct {
 	Analytics
 	takes time.Duration // a call
 
 	mu      sync.Mutex
-	batches [][]Tallied
+	batches [][]JourneyCounts
 }
 
-func (w *written) all() [][]Tallied {
+func (w *written) all() [][]JourneyCounts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.batches)
 }
 
-func (w *written) AddTallies(_ context.Context, list []Tallied) error {
+func (w *written) AddCounts(_ context.Context, list []JourneyCounts) error {
 	time.Sleep(w.takes)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -34,30 +34,30 @@ func (w *written) AddTallies(_ context.Context, list []Tallied) error {
 	return nil
 }
 
-// whileTallying runs a test beside a tally that runs, on a clock of their own.
-func whileTallying(t *testing.T, test func(t *testing.T, repo *written, tally *Tally)) {
+// whileCounting runs a test beside a counter that runs, on a clock of their own.
+func whileCounting(t *testing.T, test func(t *testing.T, repo *written, counter *FixCounter)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		repo := &written{}
-		tally := NewTally(repo, TallyOptions{})
+		counter := NewFixCounter(repo, FixCounterOptions{})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); _ = tally.Run(ctx) }()
+		go func() { defer close(done); _ = counter.Run(ctx) }()
 		defer func() { cancel(); <-done }()
-		test(t, repo, tally)
+		test(t, repo, counter)
 	})
 }
 
 // The end of a journey has its own counts written, and nobody else's.
-func TestTally_ended(t *testing.T) {
+func TestFixCounter_ended(t *testing.T) {
 	t.Parallel()
-	whileTallying(t, func(t *testing.T, repo *written, tally *Tally) {
+	whileCounting(t, func(t *testing.T, repo *written, counter *FixCounter) {
 		ends, goesOn := Ref{SessionID: NewID()}, Ref{SessionID: NewID()}
 		for _, ref := range []Ref{ends, goesOn} {
-			tally.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
+			counter.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
 		}
-		tally.ended(ends)
-		tally.ended(Ref{SessionID: NewID()}) // never counted
+		counter.ended(ends)
+		counter.ended(Ref{SessionID: NewID()}) // never counted
 		synctest.Wait()
 		require.Len(t, repo.all(), 1)
 		require.Len(t, repo.all()[0], 1)
@@ -72,21 +72,21 @@ func TestTally_ended(t *testing.T) {
 
 // Each journey's counts are written every half minute, whatever else is, and not
 // all at the same instant.
-func TestTally_flushes_in_turns(t *testing.T) {
+func TestFixCounter_flushes_in_turns(t *testing.T) {
 	t.Parallel()
-	whileTallying(t, func(t *testing.T, repo *written, tally *Tally) {
+	whileCounting(t, func(t *testing.T, repo *written, counter *FixCounter) {
 		refs := make([]Ref, 500)
 		for i := range refs {
 			refs[i] = Ref{SessionID: NewID()}
 		}
 		for round := 1; round <= 3; round++ {
 			for _, ref := range refs {
-				tally.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
+				counter.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
 			}
 			before := len(repo.all())
 			for range 30 { // ends come in between, and must not put anybody's turn off
 				time.Sleep(time.Second)
-				tally.ended(Ref{SessionID: NewID()})
+				counter.ended(Ref{SessionID: NewID()})
 			}
 			time.Sleep(time.Millisecond)
 			synctest.Wait()
@@ -96,19 +96,19 @@ func TestTally_flushes_in_turns(t *testing.T) {
 				require.Less(t, len(batch), 100)
 			}
 			require.Equal(t, len(refs), journeys)
-			require.Zero(t, tally.Journeys())
+			require.Zero(t, counter.Journeys())
 		}
 	})
 }
 
 // A database whose calls take longer than a turn is given several turns at once,
 // so that a round is no longer for it.
-func TestTally_catches_up_with_a_slow_database(t *testing.T) {
+func TestFixCounter_catches_up_with_a_slow_database(t *testing.T) {
 	t.Parallel()
-	whileTallying(t, func(t *testing.T, repo *written, tally *Tally) {
+	whileCounting(t, func(t *testing.T, repo *written, counter *FixCounter) {
 		repo.takes = 2 * time.Second
 		for range 500 {
-			tally.count(Ref{SessionID: NewID()}, Receipt{Verdict: VerdictStored}, time.Now())
+			counter.count(Ref{SessionID: NewID()}, Receipt{Verdict: VerdictStored}, time.Now())
 		}
 		time.Sleep(30*time.Second + 2*repo.takes)
 		synctest.Wait()
