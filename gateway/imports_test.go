@@ -39,8 +39,9 @@ var mayImport = map[string][]string{
 	"gateway/auth":       {"sessions"},
 	"gateway/consumers":  {"sessions", "geo"},
 
-	"scripts":            {"scripts/flowbuffer", "sessions", "geo"},
-	"scripts/flowbuffer": {},
+	"scripts":                       {"scripts/valkeyconn", "sessions", "geo"},
+	"scripts/valkeyconn":            {"scripts/valkeyconn/flowbuffer"},
+	"scripts/valkeyconn/flowbuffer": {},
 
 	"sessions":          {"geo", "ratelimit"},
 	"sessions/memory":   {"sessions", "geo"},
@@ -78,12 +79,12 @@ var mayImport = map[string][]string{
 // homes says which of our packages may import an outside library directly.
 var homes = map[string][]string{
 	"github.com/cloudwego":          {"gateway/api", "gateway/httpserver", "bench/..."},
-	"github.com/valkey-io":          {"scripts", "bench/..."},
+	"github.com/valkey-io":          {"scripts", "scripts/valkeyconn", "bench/..."},
 	"github.com/jackc":              {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
 	"github.com/aws":                {"sessions/outbox/aws", "internal/servers/awstest"},
 	"github.com/uber/h3-go":         {"geo"},
 	"github.com/prometheus":         {"metrics", "gateway/app"},
-	"github.com/sony/gobreaker":     {"scripts", "sessions/outbox/aws", "sessions/postgres", "gateway/consumers"},
+	"github.com/sony/gobreaker":     {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/postgres", "gateway/consumers"},
 	"github.com/golang-jwt":         {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":         {"gateway/auth"},
 	"github.com/hashicorp":          {"ratelimit", "gateway/auth", "sessions"}, // golang-lru

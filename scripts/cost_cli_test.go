@@ -31,11 +31,7 @@ func BenchmarkUpdate_valkey_benchmark(b *testing.B) {
 	}
 	const journeys, calls = 10_000, 50_000
 	server := valkeytest.Private(b, "valkey")
-	opt, err := clientOption(Options{URL: server.URL()})
-	require.NoError(b, err)
-	client, err := valkey.NewClient(opt)
-	require.NoError(b, err)
-	defer client.Close()
+	client := rawClient(b, server.URL())
 	live := sessions.LiveOptions{RateInterval: time.Millisecond, RateTolerance: time.Hour}.WithDefaults()
 	s, err := New(Options{URL: server.URL(), Live: live})
 	require.NoError(b, err)

@@ -28,11 +28,7 @@ func BenchmarkUpdate_server(b *testing.B) {
 	const journeys = 10_000
 	server := valkeytest.Private(b, "valkey")
 	now := time.Date(2026, 3, 14, 9, 26, 53, 589e6, time.UTC)
-	opt, err := clientOption(Options{URL: server.URL()})
-	require.NoError(b, err)
-	client, err := valkey.NewClient(opt)
-	require.NoError(b, err)
-	defer client.Close()
+	client := rawClient(b, server.URL())
 	s, err := New(Options{URL: server.URL(), Now: func() time.Time { return now }})
 	require.NoError(b, err)
 	refs := openMany(b, s, client, journeys)

@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"doorstep/internal/servers/valkeytest"
 )
 
-// resumeWithin is the promise of one second after the failover's end, and what
-// a busy machine with the race detector may add.
+// resumeWithin is how soon calls and waits must work again after the failover's
+// end: one second, and what a busy machine with the race detector may add.
 const resumeWithin = time.Second + 3*time.Second
 
 // shortCalls is the gateway's own time-out, doubled for a busy machine.
@@ -20,25 +21,38 @@ var shortCalls = Options{Live: brisk, Timeout: 500 * time.Millisecond}
 
 func onURL(o Options, url string) Options { o.URL = url; return o }
 
-// failOver has traffic on a cluster whose first primary is hurt, and returns once
-// that has a successor.
-func failOver(t *testing.T, hurt func(*valkeyserver.Server) error) (tr *traffic, first *valkeyserver.Server, took time.Duration) {
+// slotCount is the number of slots of a cluster.
+const slotCount = 16384
+
+// slotOf asks a server of a cluster for the slot of a key.
+func slotOf(t *testing.T, server *valkeyserver.Server, key string) int {
 	t.Helper()
-	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{})
-	s := connected(t, onURL(shortCalls, cluster.URL()))
-	tr, first = rush(t, s, 60), cluster.Servers[0]
-	require.NoError(t, hurt(first))
-	began := time.Now()
-	_, err := cluster.Successor(t.Context(), first, 0)
+	text, err := server.Do(t.Context(), "CLUSTER", "KEYSLOT", key)
 	require.NoError(t, err)
-	return tr, first, time.Since(began)
+	slot, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	return slot
 }
 
-// A primary dies: its journeys go on by themselves within a second of the
-// replica's promotion, the others' at no time stop.
+// failOver has traffic on a cluster, does hurt to its first primary, and returns
+// once that has a successor.
+func failOver(t *testing.T, hurt func(*valkeyserver.Server) error) (tr *traffic, cluster *valkeyserver.Cluster, took time.Duration) {
+	t.Helper()
+	cluster = valkeytest.Cluster(t, valkeyserver.ClusterOptions{})
+	s := connected(t, onURL(shortCalls, cluster.URL()))
+	tr = rush(t, s, 60)
+	require.NoError(t, hurt(cluster.Servers[0]))
+	began := time.Now()
+	_, err := cluster.Successor(t.Context(), cluster.Servers[0], 0)
+	require.NoError(t, err)
+	return tr, cluster, time.Since(began)
+}
+
+// When a primary dies, its journeys go on within a second of the replica's
+// promotion. The journeys of the other primaries never stop.
 func TestCluster_primary_killed(t *testing.T) {
 	t.Parallel()
-	tr, dead, failover := failOver(t, (*valkeyserver.Server).Kill)
+	tr, cluster, failover := failOver(t, (*valkeyserver.Server).Kill)
 	updates, waits := tr.untilFlow()
 	failed, refused, backwards := tr.sums()
 	t.Logf("failover %v, updates after %v more, waits after %v; %d updates unanswered, %d reads behind what was seen",
@@ -46,28 +60,28 @@ func TestCluster_primary_killed(t *testing.T) {
 	require.Less(t, waits, resumeWithin)
 	require.Zero(t, refused)
 	for _, r := range tr.rides {
-		if slot := slotOf(journeyKey(r.Ref)); slot >= slotCount/3 {
-			require.Zero(t, r.failed.Load(), "a journey of another server's, slot %d", slot)
+		if slot := slotOf(t, cluster.Servers[1], journeyKey(r.Ref)); slot >= slotCount/3 {
+			require.Zero(t, r.failed.Load(), "a journey of another primary, slot %d", slot)
 		}
 	}
-	require.NoError(t, dead.Restart(t.Context())) // it comes back as a replica
+	require.NoError(t, cluster.Servers[0].Restart(t.Context())) // it comes back as a replica
 	tr.requireFlow()
 }
 
-// A primary hangs: what it owes costs its callers their time-out, no others.
+// When a primary hangs, only the calls for its journeys run into the time-out.
 func TestCluster_primary_stalled(t *testing.T) {
 	t.Parallel()
-	tr, stalled, failover := failOver(t, (*valkeyserver.Server).Pause)
+	tr, cluster, failover := failOver(t, (*valkeyserver.Server).Pause)
 	updates, waits := tr.untilFlow()
 	t.Logf("failover %v, updates after %v more, waits after %v", failover.Round(time.Millisecond), updates, waits)
 	require.Less(t, waits, resumeWithin)
-	require.NoError(t, stalled.Resume())
+	require.NoError(t, cluster.Servers[0].Resume())
 	tr.requireFlow()
 	_, refused, _ := tr.sums()
 	require.Zero(t, refused)
 }
 
-// Slots that move while journeys run in them lose no update and refuse none.
+// While slots move, the journeys in them lose no update, and none is refused.
 func TestCluster_slots_moved(t *testing.T) {
 	t.Parallel()
 	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{})
@@ -75,7 +89,7 @@ func TestCluster_slots_moved(t *testing.T) {
 	tr := rush(t, s, 60)
 	for round := range 2 {
 		for _, r := range tr.rides {
-			slot := int(slotOf(journeyKey(r.Ref)))
+			slot := slotOf(t, cluster.Servers[0], journeyKey(r.Ref))
 			from, err := cluster.Owner(t.Context(), slot)
 			require.NoError(t, err)
 			to := cluster.Servers[rand.IntN(3)]
@@ -93,7 +107,7 @@ func TestCluster_slots_moved(t *testing.T) {
 	require.Zero(t, backwards)
 }
 
-// Sentinels name another primary: the store and its wake-ups follow.
+// When the sentinels name another primary, calls and wake-ups follow.
 func TestSentinel_primary_killed(t *testing.T) {
 	t.Parallel()
 	watched := valkeytest.Watched(t, time.Second)

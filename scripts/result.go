@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/sony/gobreaker/v2"
+	"doorstep/scripts/valkeyconn"
 )
 
 // Verbs is the closed list of what is asked of the live store, for Metrics.
@@ -21,15 +21,15 @@ func resultOf(err error) string {
 	switch {
 	case err == nil:
 		return "ok"
-	case errors.Is(err, errTooMany):
+	case errors.Is(err, valkeyconn.ErrTooManyCalls):
 		return "busy"
-	case errors.Is(err, errNotConnected):
+	case errors.Is(err, valkeyconn.ErrNotConnected):
 		return "not_connected"
-	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+	case errors.Is(err, valkeyconn.ErrBreakerOpen):
 		return "breaker_open"
-	case errors.Is(err, errLeft):
+	case errors.Is(err, valkeyconn.ErrCallerLeft):
 		return "left"
-	case errors.Is(err, errBehind):
+	case errors.Is(err, valkeyconn.ErrBehind):
 		return "behind"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout"
@@ -39,4 +39,4 @@ func resultOf(err error) string {
 }
 
 // InFlight is how many calls are on their way, and how many may be.
-func (s *Store) InFlight() (calls, limit int) { return len(s.slots), cap(s.slots) }
+func (s *Store) InFlight() (calls, limit int) { return s.conn.InFlight() }

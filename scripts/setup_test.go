@@ -2,7 +2,8 @@ package scripts
 
 import (
 	"context"
-	"slices"
+	"crypto/x509"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,24 +11,22 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"doorstep/geo"
+	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
 
 func TestMain(m *testing.M) { valkeytest.Main(m) }
 
-// running is a store that is being run, and ends with the test; connected or
-// not. It has time for a busy machine: a test of the time-out sets its own.
-func running(t testing.TB, opts Options, prepare ...func(*Store)) *Store {
+// running is a store whose Run runs until the test ends, connected or not. Its
+// time-out suits a busy machine; a test of the time-out sets its own.
+func running(t testing.TB, opts Options) *Store {
 	t.Helper()
 	if opts.Timeout == 0 {
 		opts.Timeout = 10 * time.Second
 	}
 	s, err := New(opts)
 	require.NoError(t, err)
-	for _, f := range prepare {
-		f(s)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Run(ctx) }()
@@ -35,39 +34,46 @@ func running(t testing.TB, opts Options, prepare ...func(*Store)) *Store {
 	return s
 }
 
-// connected is a running store whose two connections are up.
-func connected(t testing.TB, opts Options, prepare ...func(*Store)) *Store {
+// connected is a running store with both connections to every server.
+func connected(t testing.TB, opts Options) *Store {
 	t.Helper()
-	s := running(t, opts, prepare...)
-	eventually(t, func() bool { return s.Ready() && s.watch.connected() })
+	s := running(t, opts)
+	eventually(t, func() bool { return s.Ready() && s.conn.Listening() })
 	return s
 }
 
-// connected: every server's wake-ups have their connection.
-func (w *watcher) connected() bool {
-	feeds := w.nodes.inUse()
-	return len(feeds) > 0 && !slices.ContainsFunc(feeds, func(n *node) bool { return n.feed.link.Load() == nil })
-}
-
-// eventually polls until ok, which takes a millisecond or the test's patience.
+// eventually polls until ok, every millisecond, for at most 20 s.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, 20*time.Second, time.Millisecond)
 }
 
-// rawClient talks to the server beside the store: the test's own eyes and hands.
+// rawClient is the test's own client, beside the store.
 func rawClient(t testing.TB, url string) valkey.Client {
 	t.Helper()
-	opt, err := clientOption(Options{URL: url})
-	require.NoError(t, err)
-	opt.ClientName = "test"
-	c, err := valkey.NewClient(opt)
+	c, err := valkey.NewClient(rawOption(t, Options{URL: url}))
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
 }
 
-// command is a command in words.
+// rawOption is the settings of a client of the test's own: one connection that
+// pipelines, as the store's.
+func rawOption(t testing.TB, opts Options) valkey.ClientOption {
+	t.Helper()
+	opt, err := valkey.ParseURL(opts.URL)
+	require.NoError(t, err)
+	if opts.CA != nil {
+		opt.TLSConfig.RootCAs = x509.NewCertPool()
+		require.True(t, opt.TLSConfig.RootCAs.AppendCertsFromPEM(opts.CA))
+	}
+	opt.PipelineMultiplex, opt.AlwaysPipelining = -1, true
+	opt.DisableCache, opt.DisableRetry = true, true
+	opt.ClientName, opt.ClientSetInfo = "test", valkey.DisableClientSetInfo
+	return opt
+}
+
+// command is a command from its words.
 func command(c valkey.Client, words ...string) valkey.Completed {
 	return c.B().Arbitrary(words...).Build()
 }
@@ -77,7 +83,7 @@ func do(t testing.TB, c valkey.Client, words ...string) valkey.ValkeyResult {
 	return c.Do(t.Context(), command(c, words...))
 }
 
-// newRef is a fresh trainer's fresh session: a key of the test's own.
+// newRef is a new session of a new trainer: keys that no other test uses.
 func newRef() sessions.Ref {
 	return sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()}
 }
@@ -90,3 +96,41 @@ func journeyNow() sessions.Journey {
 }
 
 func fixAt(p geo.Point) sessions.Fix { return sessions.Fix{Point: p, AccuracyM: 10} }
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// spawnEach runs a test on a private server of each kind.
+func spawnEach(t *testing.T, test func(*testing.T, *valkeyserver.Server)) {
+	t.Helper()
+	for _, kind := range valkeyserver.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			test(t, valkeytest.Private(t, kind))
+		})
+	}
+}
+
+// watched counts the wake-ups of a watcher.
+type watched struct{ wakes *atomic.Int64 }
+
+func watch(t testing.TB, s *Store, ref sessions.Ref) watched {
+	t.Helper()
+	w := watched{wakes: &atomic.Int64{}}
+	stop, err := s.Watch(t.Context(), ref, func() { w.wakes.Add(1) })
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	return w
+}
+
+func (w watched) requireWoken(t testing.TB, atLeast int64) {
+	t.Helper()
+	eventually(t, func() bool { return w.wakes.Load() >= atLeast })
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/valkey-io/valkey-go"
 )
 
 // ScriptTime asks the servers how many scripts they have run since they started,
@@ -14,23 +16,17 @@ import (
 // server, together bounded by Options.Timeout; they are no call of a caller's
 // and count as none.
 func (s *Store) ScriptTime(ctx context.Context) (ran int64, took time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-	defer cancel()
-	nodes := s.nodes.inUse()
-	if len(nodes) == 0 {
-		return 0, 0, errNotConnected
-	}
-	for _, n := range nodes {
-		client := n.client.Load()
-		if client == nil || !n.alive.Load() {
-			return 0, 0, errNotConnected
-		}
-		info, err := (*client).Do(ctx, (*client).B().Info().Section("commandstats").Build()).ToString()
+	err = s.conn.EachServer(ctx, func(ctx context.Context, c valkey.Client) error {
+		info, err := c.Do(ctx, c.B().Info().Section("commandstats").Build()).ToString()
 		if err != nil {
-			return 0, 0, fmt.Errorf("script time: %w", err)
+			return fmt.Errorf("script time: %w", err)
 		}
 		count, us := scriptTime(info)
 		ran, took = ran+count, took+us
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
 	}
 	return ran, took, nil
 }

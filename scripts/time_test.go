@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
 	"doorstep/internal/servers/valkeyserver"
+	"doorstep/scripts/valkeyconn"
 	"doorstep/sessions"
 )
 
@@ -59,18 +59,17 @@ func TestStore_ScriptTime_not_connected(t *testing.T) {
 	s, err := New(Options{URL: "unix:///nowhere"})
 	require.NoError(t, err)
 	_, _, err = s.ScriptTime(t.Context())
-	require.ErrorIs(t, err, errNotConnected)
+	require.ErrorIs(t, err, valkeyconn.ErrNotConnected)
 }
 
 func TestResultOf(t *testing.T) {
 	t.Parallel()
 	var got []string
 	for _, err := range []error{
-		nil, context.DeadlineExceeded, errors.New("LOADING"), errLeft, errBehind, errTooMany,
-		gobreaker.ErrOpenState, errNotConnected,
+		nil, context.DeadlineExceeded, errors.New("LOADING"), valkeyconn.ErrCallerLeft, valkeyconn.ErrBehind,
+		valkeyconn.ErrTooManyCalls, valkeyconn.ErrBreakerOpen, valkeyconn.ErrNotConnected,
 	} {
 		got = append(got, resultOf(err))
 	}
 	require.Equal(t, Results(), got)
-	require.Equal(t, "breaker_open", resultOf(gobreaker.ErrTooManyRequests))
 }

@@ -1,4 +1,4 @@
-package scripts
+package valkeyconn
 
 import (
 	"os"
@@ -12,12 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/internal/servers/valkeytest"
-	"doorstep/scripts/flowbuffer"
+	"doorstep/scripts/valkeyconn/flowbuffer"
 )
 
-// TestQueue: a program that imports scripts uses the flow buffer, unless its
-// operator says otherwise. valkey-go reads its environment once, before main,
-// so each case is a process of its own.
+// A program that imports this package uses the flow buffer, unless the environment
+// says otherwise. valkey-go reads the environment once, before main, so each case
+// runs in a process of its own.
 func TestQueue(t *testing.T) {
 	if os.Getenv("DOORSTEP_TEST_QUEUE") != "" {
 		t.Log("queue " + queueInUse(t))
@@ -36,13 +36,13 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// queueInUse looks for what a connected client really has: its first pointer
-// to a type with that name.
+// queueInUse finds the queue that a connected client really has: its first pointer
+// to one of the two types.
 func queueInUse(t *testing.T) string {
 	t.Helper()
-	s := connected(t, Options{URL: valkeytest.Valkey(t)})
-	require.NoError(t, latest(t.Context(), s))
-	found := typesIn(reflect.ValueOf(*s.nodes.at(0).client.Load()), 0, map[uintptr]bool{})
+	c := connected(t, Options{URL: valkeytest.Valkey(t)})
+	require.NoError(t, get(t.Context(), c))
+	found := typesIn(reflect.ValueOf(*c.servers.ownerOf(0).client.Load()), 0, map[uintptr]bool{})
 	found = slices.DeleteFunc(found, func(name string) bool { return name != "*valkey.ring" && name != "*valkey.flowBuffer" })
 	return strings.Join(slices.Compact(found), " ")
 }

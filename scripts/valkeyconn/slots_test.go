@@ -1,6 +1,7 @@
-package scripts
+package valkeyconn
 
 import (
+	"crypto/rand"
 	"strconv"
 	"testing"
 
@@ -10,15 +11,13 @@ import (
 	"doorstep/internal/servers/valkeytest"
 )
 
-// A cluster's own opinion.
+// slotOf computes what a cluster answers.
 func TestSlotOf(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{Cluster: true})
 	keys := []string{"", "foo", "{}", "{}foo", "{foo", "foo}", "{foo}", "a{foo}b{bar}", "{{foo}}", "}{foo}", "123456789"}
 	for range 50 {
-		ref := newRef()
-		keys = append(keys, journeyKey(ref), liveChannel(ref), metaKey(ref.SessionID))
-		require.Equal(t, slotOf(journeyKey(ref)), slotOf(liveChannel(ref)))
+		keys = append(keys, newKey(), newChannel(), rand.Text())
 	}
 	for _, key := range keys {
 		want, err := server.Do(t.Context(), "CLUSTER", "KEYSLOT", key)
@@ -28,7 +27,7 @@ func TestSlotOf(t *testing.T) {
 }
 
 func BenchmarkSlotOf(b *testing.B) {
-	key := journeyKey(newRef())
+	key := newKey()
 	b.ReportAllocs()
 	for b.Loop() {
 		slotOf(key)

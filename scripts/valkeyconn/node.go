@@ -1,0 +1,220 @@
+package valkeyconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"github.com/valkey-io/valkey-go"
+)
+
+// node is one server that takes our calls: the only one, a cluster's primary, or
+// the server that the sentinels name. It has its own connection, breaker, probe
+// and feed of wake-ups.
+type node struct {
+	addr    string // host:port, a socket's path, or empty for the sentinels' choice
+	option  valkey.ClientOption
+	log     *slog.Logger
+	breaker *gobreaker.CircuitBreaker[valkey.ValkeyResult]
+	feed    *feed
+
+	client  atomic.Pointer[valkey.Client]
+	demoted atomic.Bool                     // the server behind the connection has become a replica
+	alive   atomic.Bool                     // it answered the last probe
+	state   atomic.Pointer[gobreaker.State] // the breaker's, readable under its lock
+	retired valkey.Client                   // replaced; closed one probe later, when its last calls are over. Only the probe uses it
+
+	onFailure func() // called after every call that got no answer
+}
+
+// breakerSettings: twenty failures in a row open a breaker, and so do ten seconds
+// (rolling) in which half of at least twenty calls failed. The first rule is for
+// a store that stalls: with the second rule alone, the good calls of the seconds
+// before would keep the breaker closed for five seconds and more, while as many
+// callers again wait for nothing. A breaker stays open for a time of `open`,
+// half a second in production; then three calls in a row that succeed close it.
+// Half a second is as long as the slowest usual dial, which only the probe waits
+// for, and well within the second that a failover may cost in addition.
+//
+// An error that the server gives is an answer and no failure. A caller that left
+// and a reply that we had no time to read say nothing about the store, so they
+// do not count at all.
+func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreaker.Settings {
+	return gobreaker.Settings{
+		Name: "live-store", MaxRequests: 3, Timeout: open,
+		Interval: 10 * time.Second, BucketPeriod: time.Second,
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.ConsecutiveFailures >= 20 || c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
+		},
+		IsSuccessful:  answered,
+		IsExcluded:    func(err error) bool { return errors.Is(err, ErrCallerLeft) || errors.Is(err, ErrBehind) },
+		OnStateChange: func(_ string, _, to gobreaker.State) { changed(to) },
+	}
+}
+
+// answered reports whether a call shows that the store works. An error that the
+// server itself gives is an answer: a store that is full still removes and reads,
+// and the breaker must not stop that. The exceptions are the errors by which a
+// server says that it cannot serve at all just now.
+func answered(err error) bool {
+	reply, ok := valkey.IsValkeyErr(err)
+	if err == nil || !ok {
+		return err == nil
+	}
+	for _, away := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"} {
+		if strings.HasPrefix(reply.Error(), away) {
+			return false
+		}
+	}
+	return true
+}
+
+// do runs one exchange behind the breaker. ctx carries the call's deadline.
+func (n *node) do(ctx context.Context, e Exchange) (valkey.ValkeyResult, error) {
+	client := n.client.Load()
+	if client == nil {
+		n.onFailure()
+		return valkey.ValkeyResult{}, ErrNotConnected
+	}
+	res, err := n.breaker.Execute(func() (valkey.ValkeyResult, error) {
+		if n.healthy() {
+			res := e(ctx, *client)
+			return res, n.faultOf(ctx, res)
+		}
+		return n.doWithoutWaitingForDial(ctx, *client, e)
+	})
+	if !answered(err) {
+		n.onFailure()
+	}
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		err = ErrBreakerOpen
+	}
+	return res, err
+}
+
+// healthy reports whether there is no sign that the connection has to be dialled
+// anew.
+func (n *node) healthy() bool { return n.alive.Load() && *n.state.Load() == gobreaker.StateClosed }
+
+// doWithoutWaitingForDial runs an exchange and returns when ctx ends, at the
+// latest. valkey-go waits for a dial that another caller has begun and ignores
+// ctx meanwhile (its mux, in _pipe). With a server that takes connections and
+// says nothing that wait is more than a second, measured. So the exchange runs in
+// a goroutine, which ends with the dial, two seconds later at the latest. It
+// costs a goroutine a call, so it is used only where a dial may be under way.
+func (n *node) doWithoutWaitingForDial(ctx context.Context, client valkey.Client, e Exchange) (valkey.ValkeyResult, error) {
+	done := make(chan valkey.ValkeyResult, 1)
+	go func() { done <- e(ctx, client) }()
+	select {
+	case res := <-done:
+		return res, n.faultOf(ctx, res)
+	case <-ctx.Done():
+		return valkey.ValkeyResult{}, leftOr(ctx, context.Cause(ctx))
+	}
+}
+
+// leftOr returns err, or ErrCallerLeft where ctx has ended for a reason of the
+// caller's own. The breaker must not count that reason, but must count our
+// deadline.
+func leftOr(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errTimeUp) && !errors.Is(cause, ErrBehind) {
+		return fmt.Errorf("%w: %w", ErrCallerLeft, cause)
+	}
+	return err
+}
+
+// faultOf is nil for an answer, also for a nil reply.
+//
+// A server that has become a replica answers pings and refuses writes for ever.
+// The new primary has another address behind the same name, or will soon have
+// it. So the next probe connects anew.
+func (n *node) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
+	err := res.Error()
+	if err == nil || valkey.IsValkeyNil(err) {
+		return nil
+	}
+	if err := leftOr(ctx, err); errors.Is(err, ErrCallerLeft) {
+		return err
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	if reply, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(reply.Error(), "READONLY") {
+		n.demoted.Store(true)
+	}
+	return err
+}
+
+// run keeps the connection until ctx ends.
+func (n *node) run(ctx context.Context) {
+	n.probe(ctx)
+	n.closeRetired()
+	if c := n.client.Swap(nil); c != nil {
+		(*c).Close()
+	}
+}
+
+// probe pings the server every half second and connects anew where needed. While
+// the breaker is open no caller dials, so no caller's short deadline can spoil a
+// dial, and the probe's long deadline lets one succeed. Without the probe a store
+// that takes longer to dial than a call may last would never come back.
+func (n *node) probe(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		n.ping(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *node) ping(ctx context.Context) {
+	n.closeRetired()
+	if n.client.Load() == nil || n.demoted.Swap(false) {
+		n.connect()
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c := *n.client.Load()
+	err := c.Do(ctx, c.B().Ping().Build()).Error()
+	n.alive.Store(err == nil)
+	if err != nil && ctx.Err() == nil {
+		n.onFailure()
+		n.log.DebugContext(ctx, "live store probe", slog.Any("error", err))
+	}
+}
+
+func (n *node) connect() {
+	c, err := valkey.NewClient(n.option)
+	if err != nil {
+		n.log.Warn("live store not reached", slog.Any("error", err))
+		return
+	}
+	if old := n.client.Swap(&c); old != nil {
+		n.retired = *old
+	}
+	n.alive.Store(true)
+	n.log.Info("live store connected")
+}
+
+func (n *node) closeRetired() {
+	if n.retired != nil {
+		n.retired.Close()
+		n.retired = nil
+	}
+}
+
+// ready reports whether the server answers. It must not be called under the
+// breaker's lock.
+func (n *node) ready() bool {
+	return n.client.Load() != nil && n.alive.Load() && n.breaker.State() != gobreaker.StateOpen
+}

@@ -1,0 +1,260 @@
+package valkeyconn
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// watcher turns messages of sharded channels into wake-ups. A channel is
+// subscribed to on the feed of the server that owns its slot. That is a
+// connection of its own, so a slow subscriber cannot stall a call. A channel is
+// subscribed to only while somebody watches it or did so within the last
+// seconds (linger): the next long poll of a student comes within seconds, so
+// unsubscribing at once would only cost another subscribe.
+//
+// A message may carry what a reader would read, and then saves the read; but no
+// message is ever needed. A message that is lost while a channel has no feed
+// costs a wait, never data: all watchers of the channel are woken, and read
+// again, as soon as it has a feed. The last message of a channel counts only
+// while the connection that it came by stands, because nothing is lost between
+// two messages of one connection.
+type watcher struct {
+	servers *topology
+	laps    *laps
+	log     *slog.Logger
+	// linger is how long a subscription stays that nobody watches. sweepEvery is
+	// how often such subscriptions are looked for. pingEvery is how often a
+	// connection is pinged, and how long its reply may take.
+	linger, sweepEvery, pingEvery time.Duration
+
+	mu   sync.Mutex
+	subs map[string]*subscription
+}
+
+// subscription is one watched channel.
+type subscription struct {
+	slot      uint16
+	entries   map[*entry]struct{}
+	confirmed chan struct{} // closed when the server has confirmed, or could not
+	idleSince time.Time
+	on        *link    // the connection that has the subscription; nil: none
+	last      *Message // the last message on that connection; nil: none yet
+}
+
+// entry is one caller of add.
+type entry struct{ wake func() }
+
+// leave forgets the connection and its last message.
+func (s *subscription) leave() { s.on, s.last = nil, nil }
+
+// handOver is leave, and makes the connection unsubscribe: a server goes on
+// sending messages of a slot that it lost, as the replica of the new owner.
+func (s *subscription) handOver(channel string) {
+	if s.on != nil {
+		s.on.left = append(s.on.left, channel)
+	}
+	s.leave()
+}
+
+func (s *subscription) wake() {
+	for e := range s.entries {
+		e.wake()
+	}
+}
+
+func newWatcher(servers *topology, laps *laps, log *slog.Logger) *watcher {
+	return &watcher{
+		servers: servers, laps: laps, log: log, linger: 15 * time.Second, sweepEvery: 5 * time.Second, pingEvery: time.Second,
+		subs: map[string]*subscription{},
+	}
+}
+
+// connected reports whether every server's feed has its connection.
+func (w *watcher) connected() bool {
+	nodes := w.servers.inUse()
+	return len(nodes) > 0 && !slices.ContainsFunc(nodes, func(n *node) bool { return n.feed.link.Load() == nil })
+}
+
+// add registers wake and returns once the server has confirmed the
+// subscription. While the slot's owner is away or unknown it returns at once:
+// when the owner is back, its feed subscribes and wakes all watchers. The only
+// error is the context's.
+func (w *watcher) add(ctx context.Context, channel string, wake func()) (func(), error) {
+	e := &entry{wake: wake}
+	sub, first := w.register(channel, e)
+	stop := func() { w.remove(channel, e) }
+	if first {
+		defer close(sub.confirmed)
+		if owner := w.servers.ownerOf(sub.slot); owner != nil {
+			w.subscribe(ctx, owner.feed, channel, sub)
+		}
+		return stop, nil
+	}
+	select {
+	case <-sub.confirmed:
+		return stop, nil
+	case <-ctx.Done():
+		stop()
+		return nil, ctx.Err()
+	}
+}
+
+func (w *watcher) register(channel string, e *entry) (sub *subscription, first bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sub = w.subs[channel]
+	if sub == nil {
+		sub = &subscription{slot: slotOf(channel), entries: map[*entry]struct{}{}, confirmed: make(chan struct{})}
+		w.subs[channel] = sub
+		first = true
+	}
+	sub.entries[e] = struct{}{}
+	return sub, first
+}
+
+func (w *watcher) remove(channel string, e *entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sub := w.subs[channel]
+	if sub == nil {
+		return
+	}
+	delete(sub.entries, e)
+	if len(sub.entries) == 0 {
+		sub.idleSince = time.Now()
+	}
+}
+
+// subscribe subscribes to one channel. A caller that leaves does not cancel it,
+// because others may be waiting for the same confirmation.
+func (w *watcher) subscribe(ctx context.Context, f *feed, channel string, sub *subscription) {
+	f.turn.RLock()
+	defer f.turn.RUnlock()
+	l := f.link.Load()
+	if l == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), subscribeTimeout)
+	defer cancel()
+	err := l.Do(ctx, l.B().Ssubscribe().Channel(channel).Build()).Error()
+	w.settle(f, l, channel, sub, err)
+}
+
+// settle notes the result of a subscribe. If the slot is on another server, that
+// server's feed subscribes. If the server refused, its feed tries again later. If
+// the connection did not answer, it is discarded.
+func (w *watcher) settle(f *feed, l *link, channel string, sub *subscription, err error) (placed bool) {
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case w.subs[channel] != sub:
+			l.left = append(l.left, channel) // nobody wants it any more
+		case f.link.Load() == l && sub.on != l:
+			sub.handOver(channel) // a message of the other connection may be outdated by now
+			sub.on = l
+		}
+		return true
+	}
+	if to, asking, redirected := w.servers.redirection(channel, f.node, err); redirected && !asking {
+		to.feed.requestSync()
+	} else if refused(err) {
+		f.requestSyncLater()
+	} else {
+		l.discard(err)
+	}
+	return false
+}
+
+// due are the channels that a connection must still subscribe to, and those that
+// it must unsubscribe from: channels of another server now, and channels that
+// nobody has watched since before.
+func (w *watcher) due(l *link, before time.Time) (missing map[string]*subscription, surplus []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	missing = map[string]*subscription{}
+	for channel, sub := range w.subs {
+		mine := w.servers.ownerOf(sub.slot) == l.node
+		switch expired := len(sub.entries) == 0 && sub.idleSince.Before(before); {
+		case sub.on == l && (expired || !mine):
+			sub.leave()
+			surplus = append(surplus, channel)
+			if expired {
+				delete(w.subs, channel)
+			}
+		case mine && expired:
+			sub.handOver(channel)
+			delete(w.subs, channel)
+		case mine && sub.on != l:
+			missing[channel] = sub
+		}
+	}
+	for _, channel := range l.left {
+		// Not if the connection has the channel again, or is about to.
+		if sub := w.subs[channel]; sub == nil || sub.on != l && missing[channel] == nil {
+			surplus = append(surplus, channel)
+		}
+	}
+	l.left = nil
+	return missing, surplus
+}
+
+// linkLost forgets the subscriptions of a connection.
+func (w *watcher) linkLost(l *link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, sub := range w.subs {
+		if sub.on == l {
+			sub.leave()
+		}
+	}
+}
+
+// serverUnsubscribed handles a subscription that the server has ended. A cluster
+// does that when it moves the slot. If the channel is still watched, it is
+// subscribed to again.
+func (w *watcher) serverUnsubscribed(channel string, f *feed, l *link) {
+	w.mu.Lock()
+	sub := w.subs[channel]
+	taken := sub != nil && sub.on == l
+	if taken {
+		sub.leave()
+	}
+	w.mu.Unlock()
+	if taken {
+		f.requestSync()
+		w.servers.reportFailure()
+	}
+}
+
+// deliver keeps a message as the channel's last one and wakes the watchers.
+func (w *watcher) deliver(l *link, channel, message string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sub := w.subs[channel]; sub != nil {
+		if sub.on == l { // only the messages of the channel's own connection count
+			sub.last = &Message{Text: message, Received: time.Now()}
+		}
+		sub.wake()
+	}
+}
+
+func (w *watcher) wake(channel string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sub := w.subs[channel]; sub != nil {
+		sub.wake()
+	}
+}
+
+func (w *watcher) lastMessage(channel string) (Message, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sub := w.subs[channel]; sub != nil && sub.last != nil {
+		return *sub.last, true
+	}
+	return Message{}, false
+}
