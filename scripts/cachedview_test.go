@@ -30,7 +30,7 @@ func driven(t *testing.T, s *Store) sessions.Ref {
 
 func TestStore_CachedView(t *testing.T) {
 	t.Parallel()
-	t.Run("what_is_read", func(t *testing.T) {
+	t.Run("equals_a_read", func(t *testing.T) {
 		t.Parallel()
 		valkeytest.Each(t, func(t *testing.T, url string) {
 			t.Parallel()
@@ -43,7 +43,7 @@ func TestStore_CachedView(t *testing.T) {
 			require.Equal(t, want, got)
 		})
 	})
-	t.Run("not_for_long", func(t *testing.T) {
+	t.Run("not_after_10_s", func(t *testing.T) {
 		t.Parallel()
 		s := connected(t, Options{URL: valkeytest.Valkey(t)})
 		m, ok := s.conn.LastMessage(liveChannel(driven(t, s)))
@@ -53,7 +53,7 @@ func TestStore_CachedView(t *testing.T) {
 		_, ok = s.viewAt(m, m.Received.Add(maxViewAge))
 		require.False(t, ok)
 	})
-	t.Run("not_past_the_hour", func(t *testing.T) {
+	t.Run("not_longer_than_the_hash", func(t *testing.T) {
 		t.Parallel()
 		for _, live := range []sessions.LiveOptions{{JourneyTTL: 500 * time.Millisecond}, {LocationTTL: 500 * time.Millisecond}} {
 			s := connected(t, Options{URL: valkeytest.Valkey(t), Live: live})
@@ -61,7 +61,7 @@ func TestStore_CachedView(t *testing.T) {
 			eventually(t, func() bool { _, ok := s.CachedView(ref); return !ok })
 			snap, err := s.Latest(t.Context(), ref)
 			require.NoError(t, err)
-			require.False(t, snap.Known && snap.Location != nil && time.Since(snap.Location.At) < 400*time.Millisecond, "and not long before")
+			require.False(t, snap.Known && snap.Location != nil && time.Since(snap.Location.At) < 400*time.Millisecond, "the view was given until shortly before the hash expired")
 		}
 	})
 	t.Run("not_unwatched", func(t *testing.T) {

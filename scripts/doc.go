@@ -1,11 +1,10 @@
-// Package scripts is all that runs inside Valkey and all that talks to it: the
-// Lua files, one verb each, a wrapper for each, and Store, which is
-// sessions.Live on them.
+// Package scripts is the live store on Valkey: the Lua files, one verb each, a Go
+// wrapper for each, and Store, which is sessions.Live on them. Package valkeyconn
+// has the connections.
 //
-// A reader who wants to know what an update does reads update.lua; the header
-// of each script lists its keys, its arguments with their units and every
-// return code, and a test reads those headers.
+// update.lua is what an update does. The header of each script lists its keys, its
+// arguments with their units and every return code, and a test reads those headers.
 //
-// All of a journey is one hash, so every script has one KEY: with two, a
-// cluster answers TRYAGAIN for as long as it moves the slot.
+// A journey is one hash, so every script has one KEY. With two keys a cluster
+// answers TRYAGAIN while it moves their slot.
 package scripts

@@ -60,13 +60,13 @@ type Options struct {
 	Trace func(ctx context.Context, verb string) (context.Context, func(err error))
 }
 
-// Metrics is told of every call and of the breakers.
+// Metrics counts the calls and shows the breakers.
 type Metrics interface {
 	// StoreCall is called after every call. verb is one of Verbs, result one of
 	// Results.
 	StoreCall(verb, result string, took time.Duration)
-	// StoreBreaker is called when a breaker changes: closed, half-open or open,
-	// the worst of a cluster's. It is called under a breaker's lock, so it must
+	// StoreBreaker is called when a breaker changes its state. state is closed,
+	// half-open or open, the worst of a cluster's servers. It is called under a breaker's lock, so it must
 	// only set a gauge.
 	StoreBreaker(state string)
 }
@@ -101,8 +101,7 @@ func (s *Store) Run(ctx context.Context) error { return s.conn.Run(ctx) }
 // Ready reports whether all of the store answers, as valkeyconn.Conn.Ready does.
 func (s *Store) Ready() bool { return s.conn.Ready() }
 
-// call runs one exchange on the server that holds key, with a span, and tells the
-// metrics.
+// call runs one exchange on the server that holds key, in a span, and counts it.
 func (s *Store) call(ctx context.Context, verb, key string, e valkeyconn.Exchange) (valkey.ValkeyResult, error) {
 	began, end := time.Now(), func(error) {}
 	if s.opts.Trace != nil {

@@ -114,8 +114,8 @@ func TestStore_lost_its_data(t *testing.T) {
 	requireTakesFix(t, s, j)
 }
 
-// A store that stalls answers its callers by the time-out, and then the breaker is
-// open. All of that is told to the metrics.
+// While the server stalls, calls fail by the time-out until the breaker opens. The
+// metrics show both.
 func TestStore_stalled(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.Private(t, valkeyserver.Valkey)

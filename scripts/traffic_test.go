@@ -17,25 +17,25 @@ import (
 	"doorstep/sessions"
 )
 
-// traffic is many journeys at once, each with a phone that sends a fix every
-// so often and a student who waits for the next one, as the gateway waits: by a
-// wake, never by the clock. Whatever breaks, no student may see another's
-// trainer, or theirs going back.
+// traffic is many journeys at once. Each has a phone that sends a fix every fixEvery,
+// and a student who waits for the next one as the gateway waits: for a wake-up,
+// never for a timer. Whatever fails, no student may see the trainer of another
+// journey.
 type traffic struct {
 	t     testing.TB
 	store *Store
 	rides []*ride
 }
 
-// ride is one journey. Its lane is a parallel of latitude that is its own.
+// ride is one journey. Its lane is a parallel of latitude that no other ride has.
 type ride struct {
 	sessions.Journey
 	lane  int
 	woken chan struct{}
 
-	stored, seen    atomic.Int64 // versions: the last one answered, the last one seen
-	failed, refused atomic.Int64 // updates that got no answer; another one than "stored"
-	backwards       atomic.Int64 // reads of less than was seen, which the gateway does not show
+	stored, seen    atomic.Int64 // versions: the last one stored, the last one seen
+	failed, refused atomic.Int64 // updates without an answer, updates with another answer than "stored"
+	backwards       atomic.Int64 // reads of an older version than was seen, which the gateway does not show
 }
 
 const (
@@ -43,11 +43,11 @@ const (
 	fixEvery  = 200 * time.Millisecond
 )
 
-// brisk are rules under which a phone may send as often as it does here.
+// brisk are rules that allow a fix every fixEvery.
 var brisk = sessions.LiveOptions{RateInterval: time.Millisecond}
 
-// rush starts traffic of so many journeys, DOORSTEP_TEST_JOURNEYS if that is
-// set, and returns when each has been seen to move.
+// rush starts the traffic of so many journeys, or of DOORSTEP_TEST_JOURNEYS if that
+// is set. It returns when each student has seen a fix.
 func rush(t testing.TB, s *Store, journeys int) *traffic {
 	t.Helper()
 	if n, err := strconv.Atoi(os.Getenv("DOORSTEP_TEST_JOURNEYS")); err == nil {
@@ -118,12 +118,12 @@ func (tr *traffic) see(r *ride, snap sessions.Snapshot) {
 	r.seen.Store(snap.Version)
 	if snap.Location != nil {
 		lane := int(math.Round((snap.Location.Point.Lat() - 10) / laneWidth))
-		assert.Equal(tr.t, r.lane, lane, "another trainer's fix")
+		assert.Equal(tr.t, r.lane, lane, "a fix of another trainer")
 	}
 }
 
-// untilFlow waits until every phone has had an update stored since now, and its
-// student has seen that by a wake, and says how long the last one took.
+// untilFlow waits until every phone has stored another update, and until every
+// student has seen one after a wake-up. It returns how long the slowest took.
 func (tr *traffic) untilFlow() (updates, waits time.Duration) {
 	tr.t.Helper()
 	began := time.Now()
@@ -148,7 +148,7 @@ func (tr *traffic) untilFlow() (updates, waits time.Duration) {
 
 func (tr *traffic) requireFlow() { tr.t.Helper(); tr.untilFlow() }
 
-// sums of what went wrong.
+// sums are the totals of what went wrong.
 func (tr *traffic) sums() (failed, refused, backwards int64) {
 	for _, r := range tr.rides {
 		failed += r.failed.Load()

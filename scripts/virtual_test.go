@@ -44,11 +44,11 @@ func BenchmarkStore(b *testing.B) {
 	})
 }
 
-// virtual is a store on a clock that the test moves. The scripts take their
-// clock as an argument, but the server expires keys by its own; so virtual
-// checks the life that each call gave a key against what the rules say, to the
-// milliseconds that the call took, notes when it ends by the test's clock, and
-// deletes the key when that clock gets there.
+// virtual is a store on a clock that the test moves. The scripts take their time as
+// an argument, but the server expires keys by its own clock. So virtual compares
+// the TTL that each call gave a key with what the rules say, to the milliseconds
+// that the call took. It notes when the key expires by the test's clock, and
+// deletes it when that clock gets there.
 type virtual struct {
 	*Store
 	t     testing.TB
@@ -58,8 +58,8 @@ type virtual struct {
 	mu    sync.Mutex
 	lives map[string]life
 	alone sync.Mutex
-	// loose: calls ran at once, so that no call's own effect can be told. No
-	// check from then on.
+	// loose: calls ran at once, so that the effect of one call is not known. There
+	// are no checks from then on.
 	loose atomic.Bool
 }
 
@@ -70,7 +70,8 @@ type life struct {
 
 func virtualOn(url string) livetest.Open { return virtualAs(Options{URL: url}, url) }
 
-// virtualAs is a store with these options, and hands that may do all at url.
+// virtualAs is a store with these options, and a raw client that may do everything
+// at url.
 func virtualAs(opts Options, url string) livetest.Open {
 	return func(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 		t.Helper()
@@ -122,8 +123,8 @@ func (v *virtual) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta) 
 	return err
 }
 
-// call runs f, which says how long the key lives from now on if f wrote it; 0
-// when it cannot have.
+// call runs f, which returns the TTL that the key has if f wrote it, or 0 when f
+// cannot have written it.
 func (v *virtual) call(key string, f func() time.Duration) {
 	if !v.alone.TryLock() {
 		v.loose.Store(true)
@@ -145,21 +146,21 @@ func (v *virtual) note(key string, ttlMS, beganMS int64) {
 		return
 	}
 	if until := server - beganMS; ttlMS == 0 || until < ttlMS-1 || until > ttlMS+took+1 {
-		assert.Fail(v.t, "wrong life", "%s lives %d ms, want %d (the call took %d)", key, until, ttlMS, took)
+		assert.Fail(v.t, "wrong TTL", "%s lives %d ms, want %d (the call took %d)", key, until, ttlMS, took)
 	}
 	v.lives[key] = life{untilMS: v.clock.Now().UnixMilli() + ttlMS, serverMS: v.spare(key, server)}
 }
 
-// spare gives a key a day more by the server's clock: so that the server never
-// expires it before the test's clock says so, and so that the next call that
-// writes its life is seen to, be it within the same millisecond.
+// spare makes a key live a day longer by the server's clock. So the server never
+// expires it before the test's clock does, and the next call that sets its TTL is
+// noticed, even within the same millisecond.
 func (v *virtual) spare(key string, server int64) int64 {
 	server += (24 * time.Hour).Milliseconds()
 	assert.NoError(v.t, do(v.t, v.raw, "PEXPIREAT", key, strconv.FormatInt(server, 10)).Error())
 	return server
 }
 
-// expire deletes what the test's clock has passed.
+// expire deletes the keys whose TTL is over by the test's clock.
 func (v *virtual) expire(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -7,7 +7,7 @@
 // A call passes conn.go (bulkhead, deadline, choice of the server, redirections)
 // and node.go (breaker and connection of one server). topology.go and slots.go
 // find out which server owns which slot. watch.go and feed.go turn sharded
-// publishes into wake-ups. laps.go tells a store that does not answer from a
+// publishes into wake-ups. laps.go distinguishes a store that does not answer from a
 // process that is too busy to read the answer.
 package valkeyconn
 
@@ -45,7 +45,7 @@ var (
 	ErrNotConnected = errors.New("not connected yet")
 	// ErrTooManyCalls: no place in the bulkhead came free within the time-out.
 	ErrTooManyCalls = errors.New("too many calls in flight")
-	// ErrBreakerOpen: the breaker of the server let the call not through.
+	// ErrBreakerOpen: the breaker of the server did not let the call through.
 	ErrBreakerOpen = errors.New("circuit breaker is open")
 	// ErrCallerLeft: the caller's context ended before the call did. It wraps the
 	// reason.
@@ -156,8 +156,8 @@ func (a askingClient) Do(ctx context.Context, cmd valkey.Completed) valkey.Valke
 }
 
 // EachServer calls f once for every server in use, one after the other, and stops
-// at the first error. It is an error if one of them is away. All of it together
-// is bounded by Options.Timeout. These calls pass neither bulkhead nor breaker.
+// at the first error. It is an error if one of them is away. All calls share one
+// Options.Timeout. They pass neither bulkhead nor breaker.
 func (c *Conn) EachServer(ctx context.Context, f func(context.Context, valkey.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

@@ -29,9 +29,9 @@ type Options struct {
 	Timeout time.Duration
 	// Log is nil for no log.
 	Log *slog.Logger
-	// OnBreaker is told when a breaker changes: closed, half-open or open, the
-	// worst of all servers in use. It is called under a breaker's lock, so it
-	// must only set a gauge. Nil: nobody is told.
+	// OnBreaker is called when a breaker changes its state. state is closed,
+	// half-open or open, the worst of all servers in use. It is called under a
+	// breaker's lock, so it must only set a gauge. Nil: no call.
 	OnBreaker func(state string)
 }
 

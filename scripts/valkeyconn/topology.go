@@ -22,9 +22,9 @@ import (
 // redirection at once.
 //
 // valkey-go's own client for clusters was rejected (docs/adr/0006). It has one
-// topology and no way to tell its servers apart. So there would be one breaker
-// for all servers, and one dead server of two would keep the callers away from
-// both. It also learns of a failover up to a second late. And wake-ups need the
+// topology, and its errors do not say which server failed. So there would be one
+// breaker for all servers, and one dead server of two would keep the callers away
+// from both. It also learns of a failover up to a second late. And wake-ups need the
 // owner of a slot anyway.
 type topology struct {
 	option      valkey.ClientOption // of every connection, but for the address

@@ -102,7 +102,7 @@ func plain(url string) (book func(context.Context, *booking) (int, error), put f
 	if err != nil {
 		return nil, nil, err
 	}
-	// As scripts.clientOption has them.
+	// As valkeyconn.clientOption has them.
 	opt.PipelineMultiplex, opt.AlwaysPipelining = -1, true
 	opt.MaxFlushDelay = 100 * time.Microsecond
 	opt.DisableCache, opt.DisableRetry = true, true
