@@ -80,9 +80,10 @@ func messageOf(seq string) string {
 
 func TestParseMessage(t *testing.T) {
 	t.Parallel()
-	snap, started, ok := parseMessage(messageOf("1773480413590"))
-	require.True(t, ok)
-	assert.Equal(t, time.UnixMilli(1773480000000).UTC(), started)
+	view := parseMessage(messageOf("1773480413590"))
+	require.NotNil(t, view)
+	assert.Equal(t, time.UnixMilli(1773480000000).UTC(), view.started)
+	snap := view.snap
 	assert.Equal(t, int64(1773480413590), snap.Version)
 	assert.True(t, snap.Known && snap.Active)
 	assert.False(t, snap.Arriving)
@@ -92,10 +93,10 @@ func TestParseMessage(t *testing.T) {
 
 	whole := messageOf("1")
 	for end := range strings.LastIndexByte(whole, ' ') + 2 { // the last word cut short is another number
-		assert.False(t, parses(whole[:end]), whole[:end])
+		assert.Nil(t, parseMessage(whole[:end]), whole[:end])
 	}
 	for _, text := range []string{"", " ", "x", "1773480413590", whole + " 1", " " + whole, messageOf("x"), messageOf("")} {
-		assert.False(t, parses(text), text)
+		assert.Nil(t, parseMessage(text), text)
 	}
 }
 
@@ -105,13 +106,8 @@ func FuzzParseMessage(f *testing.F) {
 	f.Add("1773480413590")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
-		if snap, _, ok := parseMessage(text); ok && (!snap.Known || !snap.Active || snap.Location == nil) {
-			t.Errorf("half a journey: %+v", snap)
+		if v := parseMessage(text); v != nil && (!v.snap.Known || !v.snap.Active || v.snap.Location == nil) {
+			t.Errorf("half a journey: %+v", v.snap)
 		}
 	})
-}
-
-func parses(message string) bool {
-	_, _, ok := parseMessage(message)
-	return ok
 }

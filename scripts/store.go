@@ -84,6 +84,7 @@ func New(opts Options) (*Store, error) {
 	}
 	conn, err := valkeyconn.New(valkeyconn.Options{
 		URL: opts.URL, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
+		Decode: func(text string) any { return parseMessage(text) },
 	})
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func New(opts Options) (*Conn, error) {
 		timeout: opts.Timeout, inFlight: make(chan struct{}, maxInFlight),
 		servers: newTopology(opts, option), laps: newLaps(),
 	}
-	c.watch = newWatcher(c.servers, c.laps, opts.Log)
+	c.watch = newWatcher(c.servers, c.laps, opts)
 	return c, nil
 }
 
@@ -188,7 +188,7 @@ func (c *Conn) Subscribe(ctx context.Context, channel string, wake func()) (stop
 
 // Message is a message of a channel.
 type Message struct {
-	Text     string
+	Value    any       // what Options.Decode made of its text
 	Received time.Time // by this process's clock
 }
 

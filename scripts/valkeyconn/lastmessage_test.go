@@ -42,7 +42,7 @@ func TestConn_LastMessage(t *testing.T) {
 			w := watchedWithMessage(t, c, url)
 			m, ok := c.LastMessage(w.channel)
 			require.True(t, ok)
-			require.Equal(t, "1", m.Text)
+			require.Equal(t, "1", m.Value)
 			require.WithinDuration(t, time.Now(), m.Received, 10*time.Second)
 		})
 	})
@@ -77,7 +77,7 @@ func TestConn_LastMessage(t *testing.T) {
 		c.watch.deliver(mine, w.channel, "3")
 		m, ok := c.LastMessage(w.channel)
 		require.True(t, ok)
-		require.Equal(t, "2", m.Text, "a message of the old server does not count")
+		require.Equal(t, "2", m.Value, "a message of the old server does not count")
 	})
 	t.Run("not_after_unsubscribing", func(t *testing.T) {
 		t.Parallel()

@@ -27,6 +27,9 @@ type Options struct {
 	// Timeout of one call. Zero is 250 ms. In a process that is too busy to read
 	// a reply a call may take up to 1.75 s more (docs/adr/0010).
 	Timeout time.Duration
+	// Decode reads the text of a channel's message when it arrives, once for all
+	// who ask for the last message. It must not block. Nil: the text itself.
+	Decode func(text string) any
 	// Log is nil for no log.
 	Log *slog.Logger
 	// OnBreaker is called when a breaker changes its state. state is closed,
@@ -42,6 +45,9 @@ const maxInFlight = 4096
 func (o Options) withDefaults() Options {
 	if o.Timeout == 0 {
 		o.Timeout = 250 * time.Millisecond
+	}
+	if o.Decode == nil {
+		o.Decode = func(text string) any { return text }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -24,6 +24,7 @@ import (
 type watcher struct {
 	servers *topology
 	laps    *laps
+	decode  func(text string) any
 	log     *slog.Logger
 	// linger is how long a subscription stays that nobody watches. sweepEvery is
 	// how often such subscriptions are looked for. pingEvery is how often a
@@ -65,9 +66,10 @@ func (s *subscription) wake() {
 	}
 }
 
-func newWatcher(servers *topology, laps *laps, log *slog.Logger) *watcher {
+func newWatcher(servers *topology, laps *laps, opts Options) *watcher {
 	return &watcher{
-		servers: servers, laps: laps, log: log, linger: 15 * time.Second, sweepEvery: 5 * time.Second, pingEvery: time.Second,
+		servers: servers, laps: laps, decode: opts.Decode, log: opts.Log,
+		linger: 15 * time.Second, sweepEvery: 5 * time.Second, pingEvery: time.Second,
 		subs: map[string]*subscription{},
 	}
 }
@@ -231,12 +233,13 @@ func (w *watcher) serverUnsubscribed(channel string, f *feed, l *link) {
 }
 
 // deliver keeps a message as the channel's last one and wakes the watchers.
-func (w *watcher) deliver(l *link, channel, message string) {
+func (w *watcher) deliver(l *link, channel, text string) {
+	m := &Message{Value: w.decode(text), Received: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if sub := w.subs[channel]; sub != nil {
 		if sub.on == l { // only the messages of the channel's own connection count
-			sub.last = &Message{Text: message, Received: time.Now()}
+			sub.last = m
 		}
 		sub.wake()
 	}
