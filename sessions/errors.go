@@ -6,15 +6,14 @@ import (
 	"time"
 )
 
-// Code is a refusal or a fault by name. The list is closed: gateway/api maps
-// every one to a status, openapi.yaml names every one, and a test holds the
-// three together.
+// Code is the name of a refusal or a fault, as callers see it. The list is
+// closed: gateway/api adds the codes that only HTTP has and maps all of them to a
+// status, openapi.yaml lists them all, and a test compares the three.
 type Code string
 
 // The codes.
 const (
 	InvalidRequest         Code = "INVALID_REQUEST"
-	Unauthenticated        Code = "UNAUTHENTICATED"
 	Forbidden              Code = "FORBIDDEN"
 	SessionNotFound        Code = "SESSION_NOT_FOUND"
 	NoActiveJourney        Code = "NO_ACTIVE_JOURNEY"
@@ -37,28 +36,16 @@ const (
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
 	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
 	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
-	KeysUnavailable        Code = "KEYS_UNAVAILABLE"
-	Overloaded             Code = "OVERLOADED"
-	TooManyWaits           Code = "TOO_MANY_WAITS"
-	RouteNotFound          Code = "ROUTE_NOT_FOUND"
-	MethodNotAllowed       Code = "METHOD_NOT_ALLOWED"
-	RequestTimeout         Code = "REQUEST_TIMEOUT"
-	PayloadTooLarge        Code = "PAYLOAD_TOO_LARGE"
-	UnsupportedMediaType   Code = "UNSUPPORTED_MEDIA_TYPE"
-	HeadersTooLarge        Code = "HEADERS_TOO_LARGE"
 	Internal               Code = "INTERNAL"
 )
 
 // Codes is that list.
 func Codes() []Code {
 	return []Code{
-		InvalidRequest, Unauthenticated, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled,
-		JourneyAlreadyStarted, TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed,
-		ImplausibleJump, NotWithinRadius, NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired,
-		OTPLocked, NotPendingVerification, NotInProgress, NotCompleted, AlreadyReviewed,
-		LiveStoreUnavailable, DatabaseUnavailable, KeysUnavailable, Overloaded, TooManyWaits,
-		RouteNotFound, MethodNotAllowed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType,
-		HeadersTooLarge, Internal,
+		InvalidRequest, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled, JourneyAlreadyStarted,
+		TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed, ImplausibleJump, NotWithinRadius,
+		NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired, OTPLocked, NotPendingVerification,
+		NotInProgress, NotCompleted, AlreadyReviewed, LiveStoreUnavailable, DatabaseUnavailable, Internal,
 	}
 }
 
@@ -116,4 +103,12 @@ func CodeOf(err error) Code {
 	default:
 		return Internal
 	}
+}
+
+// Unavailable reports whether err means that the live store or the database is
+// away: it could not be reached, did not answer in time, or its breaker is open.
+// The call may be tried again later. It is the one function that decides this.
+func Unavailable(err error) bool {
+	code := CodeOf(err)
+	return code == LiveStoreUnavailable || code == DatabaseUnavailable || errors.Is(err, ErrUnavailable)
 }

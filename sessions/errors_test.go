@@ -53,11 +53,31 @@ func TestCodeOf(t *testing.T) {
 		"wrapped":          {fmt.Errorf("a: %w", fmt.Errorf("b: %w", refusal)), sessions.Forbidden},
 		"joined":           {errors.Join(errors.New("other"), refusal), sessions.Forbidden},
 		"without_a_code":   {errors.New("other"), sessions.Internal},
-		"the_outer_counts": {sessions.Fault(sessions.Overloaded, "x", refusal), sessions.Overloaded},
+		"the_outer_counts": {sessions.Fault(sessions.RateLimited, "x", refusal), sessions.RateLimited},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			require.Equal(t, test.want, sessions.CodeOf(test.err))
+		})
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"nil":                   {nil, false},
+		"a_refusal":             {sessions.Refuse(sessions.Forbidden, "no"), false},
+		"without_a_code":        {errors.New("other"), false},
+		"the_live_store":        {fmt.Errorf("update: %w", sessions.ErrUnavailable), true},
+		"the_live_store's_code": {sessions.Refuse(sessions.LiveStoreUnavailable, "x"), true},
+		"the_database":          {fmt.Errorf("start: %w", sessions.Refuse(sessions.DatabaseUnavailable, "x")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, test.want, sessions.Unavailable(test.err))
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/gateway/api"
 	"doorstep/sessions"
 )
 
@@ -59,7 +60,7 @@ func contractReview(t *testing.T, h *gateway) {
 	} {
 		h.post(t, v.student, v.reviewPath(), bad).want(t, 400, sessions.InvalidRequest)
 	}
-	h.post(t, v.student, v.reviewPath(), `rating=4`, header("Content-Type", "text/plain")).want(t, 415, sessions.UnsupportedMediaType)
+	h.post(t, v.student, v.reviewPath(), `rating=4`, header("Content-Type", "text/plain")).want(t, 415, api.UnsupportedMediaType)
 	h.post(t, v.student, base+"/students/sessions/1/review", good).want(t, 400, sessions.InvalidRequest)
 	h.post(t, v.student, visit{id: sessions.NewID()}.reviewPath(), good).want(t, 404, sessions.SessionNotFound)
 
@@ -105,7 +106,7 @@ func contractPushTokens(t *testing.T, h *gateway) {
 		put(v.student, bad).want(t, 400, sessions.InvalidRequest)
 	}
 	h.do(t, http.MethodPut, v.student, pushTokensPath, []byte("token=a"), header("Content-Type", "text/plain")).
-		want(t, 415, sessions.UnsupportedMediaType)
+		want(t, 415, api.UnsupportedMediaType)
 
 	forget := func(body string, edits ...edit) answer {
 		return h.do(t, http.MethodDelete, v.student, pushTokensPath, []byte(body), edits...)
@@ -118,5 +119,5 @@ func contractPushTokens(t *testing.T, h *gateway) {
 	forget(`{}`).want(t, 400, sessions.InvalidRequest)
 	forget(`{"token":"\u0007"}`).want(t, 400, sessions.InvalidRequest)
 	forget(``).want(t, 400, sessions.InvalidRequest)
-	forget(`token`, header("Content-Type", "text/plain")).want(t, 415, sessions.UnsupportedMediaType)
+	forget(`token`, header("Content-Type", "text/plain")).want(t, 415, api.UnsupportedMediaType)
 }

@@ -15,7 +15,8 @@ type arrivedBody struct {
 	ArrivedAt *string     `json:"arrivedAt"`
 }
 
-// arrived ends the journey at the door. Repeated, it gives the same answer.
+// arrived ends the journey at the student's home and answers with the OTP.
+// Repeated while the OTP lives, it gives the same answer.
 func (a *API) arrived(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	id, err := pathID(c)
 	if err != nil {

@@ -93,7 +93,7 @@ func contractStart(t *testing.T, h *gateway) {
 	h.post(t, v.trainer, base+"/admin/sessions/nobody/start-journey", nil).want(t, 400, sessions.InvalidRequest)
 	h.post(t, v.trainer, v.path("start-journey"), `{"travelMode":"boat"}`).want(t, 400, sessions.InvalidRequest)
 	h.post(t, v.trainer, v.path("start-journey"), `travelMode=car`, header("Content-Type", "text/plain")).
-		want(t, 415, sessions.UnsupportedMediaType)
+		want(t, 415, api.UnsupportedMediaType)
 
 	done := h.atTheDoor(t)
 	h.arrive(t, done)
@@ -141,7 +141,7 @@ func contractUpdate(t *testing.T, h *gateway) {
 	h.post(t, v.trainer, updatesPath, fix).want(t, 404, sessions.SessionNotFound)
 	fix["latitude"] = 91
 	h.post(t, v.trainer, updatesPath, fix).want(t, 400, sessions.InvalidRequest)
-	h.post(t, v.trainer, updatesPath, `<fix/>`, header("Content-Type", "text/xml")).want(t, 415, sessions.UnsupportedMediaType)
+	h.post(t, v.trainer, updatesPath, `<fix/>`, header("Content-Type", "text/xml")).want(t, 415, api.UnsupportedMediaType)
 }
 
 func contractLive(t *testing.T, h *gateway) {
@@ -230,7 +230,7 @@ func contractBook(t *testing.T, h *gateway) {
 		h.post(t, token, path, v.booking()).want(t, 403, sessions.Forbidden)
 	}
 	h.post(t, v.admin, path, `{}`).want(t, 400, sessions.InvalidRequest)
-	h.post(t, v.admin, path, `a=b`, header("Content-Type", "application/x-www-form-urlencoded")).want(t, 415, sessions.UnsupportedMediaType)
+	h.post(t, v.admin, path, `a=b`, header("Content-Type", "application/x-www-form-urlencoded")).want(t, 415, api.UnsupportedMediaType)
 }
 
 func contractRead(t *testing.T, h *gateway) {
@@ -267,7 +267,7 @@ func contractVerify(t *testing.T, h *gateway) {
 	}
 	h.post(t, v.trainer, nowhere("verify-otp"), wrong(otp)).want(t, 404, sessions.SessionNotFound)
 	h.post(t, v.trainer, path, map[string]string{"otp": "12345"}).want(t, 400, sessions.InvalidRequest)
-	h.post(t, v.trainer, path, otp+"!", header("Content-Type", "text/plain")).want(t, 415, sessions.UnsupportedMediaType)
+	h.post(t, v.trainer, path, otp+"!", header("Content-Type", "text/plain")).want(t, 415, api.UnsupportedMediaType)
 	for left := 4; left > 0; left-- {
 		refused := h.post(t, v.trainer, path, wrong(otp)).want(t, 400, sessions.OTPWrong)
 		assert.InDelta(t, left, refused.fields["attemptsLeft"], 0)
@@ -289,11 +289,11 @@ func contractHealth(t *testing.T, h *gateway) {
 }
 
 func contractAnywhere(t *testing.T, h *gateway) {
-	h.get(t, "", "/nothing").want(t, 404, sessions.RouteNotFound)
-	h.get(t, "", "/metrics").want(t, 404, sessions.RouteNotFound)
-	h.get(t, "", "/debug/pprof/").want(t, 404, sessions.RouteNotFound)
-	h.do(t, http.MethodDelete, "", "/healthz", nil).want(t, 405, sessions.MethodNotAllowed)
-	h.get(t, "", updatesPath).want(t, 405, sessions.MethodNotAllowed)
+	h.get(t, "", "/nothing").want(t, 404, api.RouteNotFound)
+	h.get(t, "", "/metrics").want(t, 404, api.RouteNotFound)
+	h.get(t, "", "/debug/pprof/").want(t, 404, api.RouteNotFound)
+	h.do(t, http.MethodDelete, "", "/healthz", nil).want(t, 405, api.MethodNotAllowed)
+	h.get(t, "", updatesPath).want(t, 405, api.MethodNotAllowed)
 }
 
 func nowhere(verb string) string { return visit{id: sessions.NewID()}.path(verb) }
@@ -345,7 +345,7 @@ func everyCallWithoutToken(t *testing.T, seen *coverage) {
 		if c.open {
 			continue
 		}
-		h.do(t, c.method, "", c.path, c.body).want(t, 401, sessions.Unauthenticated)
+		h.do(t, c.method, "", c.path, c.body).want(t, 401, api.Unauthenticated)
 	}
 }
 
@@ -354,8 +354,8 @@ func everyCallTooLarge(t *testing.T, seen *coverage) {
 	h.seen = seen
 	admin := h.token(t, sessions.NewID(), sessions.Admin)
 	for _, c := range calls(t, sessions.NewID()) {
-		h.do(t, c.method, admin, c.path, bytes.Repeat([]byte(" "), 16<<10+1)).want(t, 413, sessions.PayloadTooLarge)
-		h.do(t, c.method, admin, c.path, c.body, header("X-Flood", strings.Repeat("x", 16<<10))).want(t, 431, sessions.HeadersTooLarge)
+		h.do(t, c.method, admin, c.path, bytes.Repeat([]byte(" "), 16<<10+1)).want(t, 413, api.PayloadTooLarge)
+		h.do(t, c.method, admin, c.path, c.body, header("X-Flood", strings.Repeat("x", 16<<10))).want(t, 431, api.HeadersTooLarge)
 	}
 }
 
@@ -373,7 +373,7 @@ func everyCallTooSlow(t *testing.T, seen *coverage) {
 	for _, c := range calls(t, sessions.NewID()) {
 		t.Run(c.op.OperationID, func(t *testing.T) {
 			t.Parallel()
-			h.raw(t, c, c.method+" "+c.path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{").want(t, 408, sessions.RequestTimeout)
+			h.raw(t, c, c.method+" "+c.path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{").want(t, 408, api.RequestTimeout)
 		})
 	}
 }
@@ -406,7 +406,7 @@ func everyCallWithoutKeys(t *testing.T, seen *coverage) {
 		if c.open {
 			continue
 		}
-		h.do(t, c.method, token, c.path, c.body).want(t, 503, sessions.KeysUnavailable)
+		h.do(t, c.method, token, c.path, c.body).want(t, 503, api.KeysUnavailable)
 	}
 	h.get(t, "", "/readyz").want(t, 503, "")
 	h.get(t, "", "/healthz").want(t, 200, "")
@@ -461,7 +461,7 @@ func everyCallOverloaded(t *testing.T, seen *coverage) {
 			h.do(t, c.method, "", c.path, c.body).want(t, 200, "")
 			continue
 		}
-		refused := h.do(t, c.method, "", c.path, c.body).want(t, 503, sessions.Overloaded)
+		refused := h.do(t, c.method, "", c.path, c.body).want(t, 503, api.Overloaded)
 		assert.Equal(t, "1", refused.header.Get("Retry-After"))
 		n++
 	}
@@ -569,7 +569,7 @@ func tooManyWaits(t *testing.T, seen *coverage) {
 	h.seen = seen
 	v := h.begun(t)
 	w := h.wait(t, v.student, v, "&wait=30")
-	refused := h.get(t, v.student, v.live("&wait=30")).want(t, 429, sessions.TooManyWaits)
+	refused := h.get(t, v.student, v.live("&wait=30")).want(t, 429, api.TooManyWaits)
 	assert.Equal(t, "1", refused.header.Get("Retry-After"))
 	h.get(t, v.student, v.live("")).want(t, 200, "") // a plain read is no wait
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")

@@ -11,15 +11,15 @@ import (
 //go:embed openapi.yaml
 var openAPIDocument []byte
 
-// healthz says that the process lives; nothing else can make it fail, or a
-// store's outage would restart every gateway.
+// healthz says that the process lives. It checks nothing else: otherwise an
+// outage of a store would restart every gateway.
 func (a *API) healthz(_ context.Context, c *app.RequestContext) {
 	writeJSON(c, http.StatusOK, success{Success: true, Message: "alive", Data: struct{}{}})
 }
 
 // readyz says whether this process should get traffic: not while it drains, and
-// not before it can verify a token. A store that is away does not count: every
-// gateway has the same one, and what can be answered without it still is.
+// not before it can verify a token. A store that is away does not matter: every
+// gateway has the same store, and much can be answered without it.
 func (a *API) readyz(_ context.Context, c *app.RequestContext) {
 	ready, parts := a.deps.Ready()
 	if !ready {
@@ -29,6 +29,7 @@ func (a *API) readyz(_ context.Context, c *app.RequestContext) {
 	writeJSON(c, http.StatusOK, success{Success: true, Message: "ready", Data: parts})
 }
 
+// openAPI answers with the OpenAPI document.
 func (a *API) openAPI(_ context.Context, c *app.RequestContext) {
 	c.Data(http.StatusOK, "application/yaml", openAPIDocument)
 }

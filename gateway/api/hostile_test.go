@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/gateway/api"
 	"doorstep/gateway/app"
 	"doorstep/sessions"
 )
@@ -150,14 +151,14 @@ func TestHostile_bodies_that_are_no_object(t *testing.T) {
 				t.Run(name+"/"+kind, func(t *testing.T) { //nolint:paralleltest // they watch one journey
 					w.refuses(t, 400, sessions.InvalidRequest, func() answer { return w.post(t, call.token, call.path, body) })
 					if kind != "spaces" { // nothing is in no format
-						w.refuses(t, 415, sessions.UnsupportedMediaType, func() answer {
+						w.refuses(t, 415, api.UnsupportedMediaType, func() answer {
 							return w.post(t, call.token, call.path, body, header("Content-Type", "text/plain"))
 						})
 					}
 				})
 			}
 			t.Run(name+"/2 MB", func(t *testing.T) { //nolint:paralleltest // as above
-				w.refuses(t, 413, sessions.PayloadTooLarge, func() answer {
+				w.refuses(t, 413, api.PayloadTooLarge, func() answer {
 					return w.post(t, call.token, call.path, bytes.Repeat([]byte(`{"a":1}`), 300_000))
 				})
 			})
@@ -273,7 +274,7 @@ func TestHostile_content_type_of_what_is_not_JSON(t *testing.T) {
 	} {
 		code := sessions.InvalidRequest
 		if want == 415 {
-			code = sessions.UnsupportedMediaType
+			code = api.UnsupportedMediaType
 		}
 		t.Run(kind, func(t *testing.T) { //nolint:paralleltest // they watch one journey
 			w.refuses(t, want, code, func() answer { return w.post(t, w.v.trainer, updatesPath, "--x\r\n", header("Content-Type", kind)) })
@@ -424,7 +425,7 @@ func TestHostile_tokens(t *testing.T) {
 				labels = []string{fmt.Sprintf("reason=%q", row.reason)}
 			}
 			n, codes := h.metric(t, "doorstep_unauthenticated_total", labels...), h.metric(t, "doorstep_http_refusals_total", `code="UNAUTHENTICATED"`)
-			got := h.get(t, "", v.live(""), header("Authorization", row.authorization)).want(t, 401, sessions.Unauthenticated)
+			got := h.get(t, "", v.live(""), header("Authorization", row.authorization)).want(t, 401, api.Unauthenticated)
 			assert.InDelta(t, n+1, h.metric(t, "doorstep_unauthenticated_total", labels...), 0, "counted as %q", row.reason)
 			assert.InDelta(t, codes+1, h.metric(t, "doorstep_http_refusals_total", `code="UNAUTHENTICATED"`), 0)
 			if token := strings.TrimPrefix(row.authorization, "Bearer "); len(token) > 20 {
@@ -462,7 +463,7 @@ func TestHostile_tokens_RS_HS_confusion(t *testing.T) {
 	} {
 		for _, alg := range []string{"HS256", "RS256"} {
 			token := handmade(t, map[string]any{"alg": alg, "kid": "1"}, claims, key)
-			h.get(t, token, base+"/students/me/sessions").want(t, 401, sessions.Unauthenticated)
+			h.get(t, token, base+"/students/me/sessions").want(t, 401, api.Unauthenticated)
 			require.NotEmpty(t, name)
 		}
 	}
@@ -483,7 +484,7 @@ func TestHostile_request_ids(t *testing.T) {
 	for _, id := range []string{
 		"", " ", "a b", strings.Repeat("x", 65), strings.Repeat("x", 8000), "żółw", "\"", "a\tb", "<script>", "a,b", "a/b", "${jndi:ldap://x}", "\x80", "a%0d%0aSet-Cookie:x", "'; DROP TABLE",
 	} {
-		got := h.get(t, "", livePath, header("X-Request-Id", id)).want(t, 401, sessions.Unauthenticated)
+		got := h.get(t, "", livePath, header("X-Request-Id", id)).want(t, 401, api.Unauthenticated)
 		made := got.header.Get("X-Request-Id")
 		_, ok := sessions.ParseID(made)
 		assert.True(t, ok, "a new one for %q, not %q", id, made)
@@ -516,39 +517,39 @@ func TestHostile_paths(t *testing.T) {
 		status         int
 		code           sessions.Code
 	}{
-		{"POST", base + "/admin/sessions/" + id + "%2Fstop-journey", 405, sessions.MethodNotAllowed},
-		{"POST", base + "/admin/sessions/" + id + "%2fstop-journey", 405, sessions.MethodNotAllowed},
-		{"POST", base + "/admin/sessions/" + id + "/stop-journey/", 404, sessions.RouteNotFound},
-		{"POST", base + "/admin/sessions/" + id + "//stop-journey", 404, sessions.RouteNotFound},
-		{"POST", base + "/admin/sessions/" + id + "/stop-journey%00", 404, sessions.RouteNotFound},
+		{"POST", base + "/admin/sessions/" + id + "%2Fstop-journey", 405, api.MethodNotAllowed},
+		{"POST", base + "/admin/sessions/" + id + "%2fstop-journey", 405, api.MethodNotAllowed},
+		{"POST", base + "/admin/sessions/" + id + "/stop-journey/", 404, api.RouteNotFound},
+		{"POST", base + "/admin/sessions/" + id + "//stop-journey", 404, api.RouteNotFound},
+		{"POST", base + "/admin/sessions/" + id + "/stop-journey%00", 404, api.RouteNotFound},
 		{"POST", base + "/admin/sessions/" + id + "%00/stop-journey", 400, sessions.InvalidRequest},
 		{"POST", base + "/admin/sessions/" + strings.Replace(id, "-", "%2d", 1) + "/stop-journey", 400, sessions.InvalidRequest},
-		{"POST", base + "/admin/sessions/" + id + "/STOP-JOURNEY", 404, sessions.RouteNotFound},
+		{"POST", base + "/admin/sessions/" + id + "/STOP-JOURNEY", 404, api.RouteNotFound},
 		{"POST", base + "/admin/sessions//stop-journey", 400, sessions.InvalidRequest},
-		{"POST", base + "/admin/sessions/stop-journey", 405, sessions.MethodNotAllowed},
-		{"POST", base + "/admin/sessions/../sessions/" + id + "/stop-journey", 404, sessions.RouteNotFound},
-		{"GET", base + "/admin/sessions/%2e%2e/%2e%2e/%2e%2e/%2e%2e/metrics", 404, sessions.RouteNotFound},
+		{"POST", base + "/admin/sessions/stop-journey", 405, api.MethodNotAllowed},
+		{"POST", base + "/admin/sessions/../sessions/" + id + "/stop-journey", 404, api.RouteNotFound},
+		{"GET", base + "/admin/sessions/%2e%2e/%2e%2e/%2e%2e/%2e%2e/metrics", 404, api.RouteNotFound},
 		{"GET", base + "/admin/sessions/..%2f..%2f..%2f..%2fmetrics", 400, sessions.InvalidRequest},
 		{"GET", base + "/admin/sessions/..%5c..%5cmetrics", 400, sessions.InvalidRequest},
-		{"GET", "/../../etc/passwd", 404, sessions.RouteNotFound},
-		{"GET", "/openapi.yaml/../server.go", 404, sessions.RouteNotFound},
-		{"GET", "/openapi.yaml%00.txt", 404, sessions.RouteNotFound},
-		{"GET", "/healthz/", 404, sessions.RouteNotFound},
-		{"GET", "/HEALTHZ", 404, sessions.RouteNotFound},
-		{"GET", "/healthz;x=1", 404, sessions.RouteNotFound},
-		{"GET", "/" + strings.Repeat("a", 8000), 404, sessions.RouteNotFound},
-		{"GET", "/%", 404, sessions.RouteNotFound},
-		{"GET", "/%zz", 404, sessions.RouteNotFound},
-		{"GET", "/\xff\xfe", 404, sessions.RouteNotFound},
+		{"GET", "/../../etc/passwd", 404, api.RouteNotFound},
+		{"GET", "/openapi.yaml/../server.go", 404, api.RouteNotFound},
+		{"GET", "/openapi.yaml%00.txt", 404, api.RouteNotFound},
+		{"GET", "/healthz/", 404, api.RouteNotFound},
+		{"GET", "/HEALTHZ", 404, api.RouteNotFound},
+		{"GET", "/healthz;x=1", 404, api.RouteNotFound},
+		{"GET", "/" + strings.Repeat("a", 8000), 404, api.RouteNotFound},
+		{"GET", "/%", 404, api.RouteNotFound},
+		{"GET", "/%zz", 404, api.RouteNotFound},
+		{"GET", "/\xff\xfe", 404, api.RouteNotFound},
 		{"GET", "*", 400, sessions.InvalidRequest},
 		{"OPTIONS", "*", 400, sessions.InvalidRequest},
-		{"BREW", "/healthz", 405, sessions.MethodNotAllowed},
+		{"BREW", "/healthz", 405, api.MethodNotAllowed},
 		{"HEAD", "/healthz", 405, ""},
-		{"TRACE", "/healthz", 405, sessions.MethodNotAllowed},
-		{"GET", base + "/admin/sessions", 405, sessions.MethodNotAllowed},
-		{"get", "/healthz", 405, sessions.MethodNotAllowed},
-		{"PUT", base + "/admin/sessions/" + id, 405, sessions.MethodNotAllowed},
-		{"DELETE", base + "/admin/sessions/" + id, 405, sessions.MethodNotAllowed},
+		{"TRACE", "/healthz", 405, api.MethodNotAllowed},
+		{"GET", base + "/admin/sessions", 405, api.MethodNotAllowed},
+		{"get", "/healthz", 405, api.MethodNotAllowed},
+		{"PUT", base + "/admin/sessions/" + id, 405, api.MethodNotAllowed},
+		{"DELETE", base + "/admin/sessions/" + id, 405, api.MethodNotAllowed},
 	} {
 		t.Run(row.method+" "+row.target[:min(len(row.target), 120)], func(t *testing.T) { //nolint:paralleltest // they watch one journey
 			status, code := w.line(t, row.method, row.target)
@@ -572,10 +573,10 @@ func TestHostile_method_that_the_path_has_not(t *testing.T) {
 		"/healthz": "GET", base + "/admin/sessions": "POST", base + "/admin/sessions/x": "GET", base + "/admin/sessions/x/arrived": "POST",
 		updatesPath: "POST", livePath + "?sessionId=x": "GET",
 	} {
-		got := h.do(t, http.MethodPatch, "", path, nil).want(t, 405, sessions.MethodNotAllowed)
+		got := h.do(t, http.MethodPatch, "", path, nil).want(t, 405, api.MethodNotAllowed)
 		assert.Equal(t, allow, got.header.Get("Allow"), "RFC 9110, section 15.5.6: %s", path)
 	}
-	got := h.do(t, "BREW", "", "/nothing", nil).want(t, 404, sessions.RouteNotFound)
+	got := h.do(t, "BREW", "", "/nothing", nil).want(t, 404, api.RouteNotFound)
 	assert.Empty(t, got.header.Get("Allow"))
 }
 
@@ -614,10 +615,10 @@ func (h *gateway) requestLine(t *testing.T, token, method, target string) (statu
 func TestHostile_headers(t *testing.T) {
 	t.Parallel()
 	w := watch(t, embedded)
-	w.refuses(t, 431, sessions.HeadersTooLarge, func() answer {
+	w.refuses(t, 431, api.HeadersTooLarge, func() answer {
 		return w.get(t, w.v.student, w.v.live(""), header("Cookie", strings.Repeat("x", 17<<10)))
 	})
-	w.refuses(t, 431, sessions.HeadersTooLarge, func() answer {
+	w.refuses(t, 431, api.HeadersTooLarge, func() answer {
 		return w.get(t, w.v.student, w.v.live(""), func(r *http.Request) {
 			for i := range 2000 {
 				r.Header.Set(fmt.Sprint("X-", i), "xxxxxxxx")

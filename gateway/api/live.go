@@ -15,11 +15,13 @@ import (
 	"doorstep/sessions"
 )
 
-// maxWait caps a long poll under the idle time-out of a usual load balancer.
+// maxWait is the longest long poll. It is below the idle time-out of a usual load
+// balancer (60 s).
 const maxWait = 30 * time.Second
 
-// live answers a read, at once or as soon as there is something new. ETags are
-// versions; see the contract's section on live reads.
+// live answers a read of the live location: at once, or with wait as soon as
+// there is something new. The ETag is the version of what the student sees; the
+// rules are in docs/contract.md, section 1, "Live reads and the long poll".
 func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	id, err := parseID("sessionId", c.Query("sessionId"))
 	if err != nil {
@@ -53,19 +55,20 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 }
 
 // awaitLive waits for a version that the caller has not seen. Without a
-// validator, or with "*", that is any but the version of now. While the live store is away
-// there are no versions, and nothing to do but wait.
+// validator, or with "*", that is any version but the current one. While the live
+// store is away there are no versions, so it waits until the store is back or the
+// time is up.
 func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessions.Caller,
 	ref sessions.Ref, wait time.Duration, seen *etags,
 ) error {
 	recordOf(c).waited = true
-	lighten(c)
-	view := sessions.View{Degraded: true} // the last that could be read
-	a.work.rest()                         // the hub has bounds of its own
-	defer a.work.resume()
+	releaseReadBuffer(c)
+	view := sessions.View{Degraded: true} // the last view that could be read
+	a.inFlight.rest()                     // the hub bounds the waits
+	defer a.inFlight.resume()
 	outcome, err := a.deps.Hub.Wait(ctx, caller.ID, ref, wait, func(ctx context.Context, timeUp bool) (bool, error) {
 		read := a.deps.Sessions.Look
-		if timeUp { // of the store itself: what was told may have been the last that could be heard
+		if timeUp { // ask the store itself: the last wake-ups may not have come through
 			read = a.deps.Sessions.Read
 		}
 		now, err := read(ctx, ref)
@@ -93,13 +96,13 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	}
 }
 
-// lighten gives back what a request keeps while it only waits, and that the
-// answer does not need: the 8 KB into which it was read. Hertz has copied the
-// request out of them, all but a body, and does the same itself before it
-// answers; what the caller has sent behind the request stays.
-func lighten(c *app.RequestContext) {
+// releaseReadBuffer gives back the 8 KB into which the request was read, so that
+// a waiting request does not hold them. The answer does not need them: Hertz has
+// copied everything but the body out of them, and releases them itself before it
+// answers. Bytes that the client has sent after this request stay.
+func releaseReadBuffer(c *app.RequestContext) {
 	if r := c.GetReader(); r != nil && len(c.Request.Body()) == 0 { // nil without a connection, as in tests
-		_ = r.Release() // never an error, by its code
+		_ = r.Release() // its code never returns an error
 	}
 }
 
@@ -128,8 +131,8 @@ func answerLive(c *app.RequestContext, v sessions.View) error {
 	return nil
 }
 
-// appendLocation appends the fields of an object that has been opened, and
-// closes it. What the phone did not say is left out.
+// appendLocation appends the fields of the object that the caller has opened, and
+// closes the object. A field that the phone did not send is left out.
 func appendLocation(b []byte, at *sessions.Location) []byte {
 	b = appendFloat(b, "latitude", at.Point.Lat())
 	b = appendFloat(b, "longitude", at.Point.Lng())
@@ -158,8 +161,7 @@ func notModified(c *app.RequestContext, v sessions.View) error {
 	return nil
 }
 
-// validators sets the ETag, but not on a degraded answer: it has no version,
-// and the next one must not be compared with it.
+// validators sets the ETag. A degraded answer has no version and gets none.
 func validators(c *app.RequestContext, v sessions.View) {
 	c.Header("Cache-Control", "private, no-cache")
 	if !v.Degraded {
@@ -167,7 +169,7 @@ func validators(c *app.RequestContext, v sessions.View) {
 	}
 }
 
-// waitOf is the wait parameter: whole seconds, capped at maxWait.
+// waitOf is the wait parameter: whole seconds, at most maxWait.
 func waitOf(c *app.RequestContext) (time.Duration, error) {
 	text, ok := c.GetQuery("wait")
 	if !ok {
@@ -183,7 +185,8 @@ func waitOf(c *app.RequestContext) (time.Duration, error) {
 	return time.Duration(min(n, uint64(maxWait/time.Second))) * time.Second, nil
 }
 
-// etags is an If-None-Match; nil where there was none, which matches nothing.
+// etags is an If-None-Match header. Nil means that there was none; it matches
+// nothing.
 type etags struct {
 	any      bool
 	versions []int64
@@ -193,16 +196,16 @@ func (e *etags) match(version int64) bool {
 	return e != nil && (e.any || slices.Contains(e.versions, version))
 }
 
-// behind reports a location older than one that the caller has seen: a live
-// store that fails over may lose its last moments, and a pin must not move back
-// for that. The next fix has a version past all of them.
+// behind reports whether v is older than a version that the caller has seen. A
+// live store that fails over can lose its last moments, and the pin must not move
+// back because of that. The next fix has a higher version than all of them.
 func (e *etags) behind(v sessions.View) bool {
 	return v.Location != nil && slices.ContainsFunc(e.versions, func(seen int64) bool { return seen > v.Version })
 }
 
-// validator reads If-None-Match (RFC 9110, section 13.1.2): "*" or a list of
-// entity tags, of which the weak compare equal too. A tag that is no version
-// of ours matches nothing.
+// validator reads If-None-Match (RFC 9110, section 13.1.2): "*", or a list of
+// entity tags. A weak tag matches like a strong one. A tag that is not one of our
+// versions matches nothing.
 func validator(header []byte) *etags {
 	header = bytes.TrimSpace(header)
 	if len(header) == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/gateway/api"
 	"doorstep/gateway/app"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
@@ -378,7 +379,7 @@ func TestLive_waits_are_limited(t *testing.T) {
 		for range 4 {
 			waiters = append(waiters, h.wait(t, v.student, v, "&wait=30"))
 		}
-		h.get(t, v.student, v.live("&wait=1")).want(t, 429, sessions.TooManyWaits)
+		h.get(t, v.student, v.live("&wait=1")).want(t, 429, api.TooManyWaits)
 		h.wait(t, other.student, other, "&wait=30") // somebody else may
 		h.wait(t, v.trainer, v, "&wait=30")
 		assert.InDelta(t, 1, h.metric(t, "doorstep_http_refusals_total", `code="TOO_MANY_WAITS"`), 0)
@@ -392,7 +393,7 @@ func TestLive_waits_are_limited(t *testing.T) {
 		v := h.begun(t)
 		h.wait(t, v.student, v, "&wait=30")
 		h.wait(t, v.trainer, v, "&wait=30")
-		full := h.get(t, v.admin, v.live("&wait=30")).want(t, 503, sessions.Overloaded) // no fault of the caller's
+		full := h.get(t, v.admin, v.live("&wait=30")).want(t, 503, api.Overloaded) // no fault of the caller's
 		assert.Equal(t, "1", full.header.Get("Retry-After"))
 		assert.InDelta(t, 1, h.metric(t, "doorstep_requests_shed_total", `reason="waits"`), 0)
 		h.get(t, v.admin, v.live("")).want(t, 200, "") // a plain read needs no room among them

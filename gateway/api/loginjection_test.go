@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/gateway/api"
 	"doorstep/gateway/app"
 	"doorstep/sessions"
 )
@@ -49,11 +50,11 @@ func TestHostile_log_injection(t *testing.T) {
 				require.NoError(t, err)
 				h.post(t, v.trainer, updatesPath, body).want(t, 400, sessions.InvalidRequest)
 				h.post(t, v.trainer, updatesPath, "{"+line).want(t, 400, sessions.InvalidRequest)
-				h.get(t, "", v.live(""), func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+strings.Map(printable, line)) }).want(t, 401, sessions.Unauthenticated)
+				h.get(t, "", v.live(""), func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+strings.Map(printable, line)) }).want(t, 401, api.Unauthenticated)
 				h.get(t, handmade(t, map[string]any{"alg": "HS256" + line, "kid": line}, map[string]any{"sub": line, "role": line}, []byte(secret)), v.live("")).
-					want(t, 401, sessions.Unauthenticated)
+					want(t, 401, api.Unauthenticated)
 				h.get(t, handmade(t, map[string]any{"alg": "HS256"}, map[string]any{"sub": line, "role": line, "exp": time.Now().Add(time.Hour).Unix()}, []byte(secret)), v.live("")).
-					want(t, 401, sessions.Unauthenticated)
+					want(t, 401, api.Unauthenticated)
 			}
 			text := log.String()
 			require.True(t, strings.Contains(text, "INVALID_REQUEST") && strings.Contains(text, "UNAUTHENTICATED"), "refusals are in it")

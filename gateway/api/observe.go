@@ -3,22 +3,25 @@ package api
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
 	"github.com/google/uuid"
 
+	"doorstep/gateway/hub"
 	"doorstep/sessions"
 )
 
 const requestIDHeader = "X-Request-Id"
 
-// Call is a request as a trace's span begins with it. Nothing in it is the
-// caller's to choose but the last two, which W3C's trace context defines.
+// Call is what a trace's span is made of at the start of a request. The caller
+// chooses nothing in it but the last two fields, which are W3C Trace Context.
 type Call struct {
 	Method, Route string
 	RequestID     string
@@ -26,24 +29,24 @@ type Call struct {
 	Tracestate    string
 }
 
-// observe gives the request its id, and tells of the answer: to the metrics,
-// to the log, and to the trace where there is one.
+// observe is the middleware of every request. It gives the request its id, and
+// reports the answer to the metrics, the log and the trace.
 func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	began, r := time.Now(), recordOf(c)
 	c.Response.Header.Set(requestIDHeader, r.id)
-	traced := a.deps.Trace != nil && strings.HasPrefix(c.FullPath(), base) // neither probes nor strangers' paths
+	traced := a.deps.Trace != nil && strings.HasPrefix(c.FullPath(), base) // not the probes, and not paths that have no route
 	end := func(int, string) {}
 	if traced {
 		ctx, end = a.deps.Trace(ctx, call(c, r))
 	}
 	panicked := true
-	defer func() { // the recover is further out
+	defer func() { // httpserver recovers, further out
 		status := c.Response.StatusCode()
 		if panicked {
 			status, r.code = http.StatusInternalServerError, sessions.Internal
 		}
 		took := time.Since(began)
-		a.deps.Metrics.Answered(series(c, r), method(c), status, string(r.code), took)
+		a.deps.Metrics.Answered(routeLabel(c, r), methodLabel(c), status, string(r.code), took)
 		a.log(ctx, c, r, status, took)
 		end(status, string(r.code))
 	}()
@@ -53,28 +56,28 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 
 func call(c *app.RequestContext, r *record) Call {
 	return Call{
-		Method: method(c), Route: c.FullPath(), RequestID: r.id,
+		Method: methodLabel(c), Route: c.FullPath(), RequestID: r.id,
 		Traceparent: string(c.GetHeader("traceparent")), Tracestate: string(c.GetHeader("tracestate")),
 	}
 }
 
-// log writes one line a request: at debug, since a stranger could else fill the
-// disk; what the caller cannot mend, a fault of the server's, higher.
+// log writes one line a request. It is a debug line, because otherwise a
+// stranger could fill the disk; a fault of the server is a warning or an error.
 func (a *API) log(ctx context.Context, c *app.RequestContext, r *record, status int, took time.Duration) {
 	level, message := slog.LevelDebug, "request"
 	switch {
 	case r.code == sessions.Internal:
 		level, message = slog.LevelError, "request failed"
-	// Not what is shed, for a line would be one more thing to do; nor /readyz,
-	// whose 503 is an answer.
-	case status >= http.StatusInternalServerError && r.err != nil && r.code != sessions.Overloaded:
+	// Not for OVERLOADED, because a line is more work, and not for /readyz, whose
+	// 503 is an answer and has no error.
+	case status >= http.StatusInternalServerError && r.err != nil && r.code != Overloaded:
 		level, message = slog.LevelWarn, "request failed"
 	}
 	if !a.deps.Log.Enabled(ctx, level) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 9)
-	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", series(c, r)), slog.String("method", method(c)),
+	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", routeLabel(c, r)), slog.String("method", methodLabel(c)),
 		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", string(r.role)),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000), slog.Int("bytes", len(c.Response.Body())))
 	if r.err != nil {
@@ -83,34 +86,34 @@ func (a *API) log(ctx context.Context, c *app.RequestContext, r *record, status 
 	a.deps.Log.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // one of the two constants above
 }
 
-// record is what becomes known of a request on its way, for who tells of it.
+// record is what observe reports of a request. The handlers fill it in.
 type record struct {
 	id   string // of the request
 	role sessions.Role
 	code sessions.Code // of a refusal
-	err  error         // behind it; for the log only
+	err  error         // its cause; for the log only
 
-	waited bool // a long poll: it has a series of its own
+	waited bool // a long poll, which has a route label of its own
 }
 
 const recordKey = "record"
 
-// recordOf is the request's; the same for the whole of it. Its id is the
-// caller's X-Request-Id where that is sane, else a new one.
+// recordOf returns the record of a request, and makes it at the first call. Its
+// id is the caller's X-Request-Id if that is safe to repeat, else a new one.
 func recordOf(c *app.RequestContext) *record {
 	if r, ok := c.Value(recordKey).(*record); ok {
 		return r
 	}
 	r := &record{id: string(c.GetHeader(requestIDHeader))}
-	if !sane(r.id) {
+	if !isSafeID(r.id) {
 		r.id = newRequestID()
 	}
 	c.Set(recordKey, r)
 	return r
 }
 
-// newRequestID is a random UUID (RFC 9562, version 4). It need not be one that
-// nobody could guess, so it does not ask the kernel for randomness.
+// newRequestID is a random UUID (RFC 9562, version 4). It is no secret, so it
+// does not ask the kernel for randomness.
 func newRequestID() string {
 	var id uuid.UUID
 	binary.LittleEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // no secret
@@ -119,9 +122,9 @@ func newRequestID() string {
 	return id.String()
 }
 
-// sane is 1 to 64 of letters, digits and -_.: so that an id can stand in a
-// header and a log line as it is.
-func sane(id string) bool {
+// isSafeID reports whether an id may stand in a header and a log line as it is:
+// 1 to 64 letters, digits and -_.: characters.
+func isSafeID(id string) bool {
 	if id == "" || len(id) > 64 {
 		return false
 	}
@@ -135,26 +138,115 @@ func sane(id string) bool {
 	return true
 }
 
-// series is the route that the request has matched, by its pattern: a label must
-// not be the caller's to choose.
-func series(c *app.RequestContext, r *record) string {
+// What follows are the closed lists of the metrics' labels. metrics makes every
+// series from them at the start, and a caller can choose no label.
+
+const (
+	noRoute   = "none"  // the route label of a path that has no route
+	waitRoute = "?wait" // what the route label of a long poll ends in
+)
+
+// routeLabel is the pattern of the route that the request matched.
+func routeLabel(c *app.RequestContext, r *record) string {
 	switch path := c.FullPath(); {
 	case path == "":
-		return "none"
+		return noRoute
 	case r.waited:
-		return path + waited
+		return path + waitRoute
 	default:
 		return path
 	}
 }
 
-// method is the request's, from a closed list: a label must not be the
-// caller's to choose.
-func method(c *app.RequestContext) string {
+// methodLabel is the request's method, or "other".
+func methodLabel(c *app.RequestContext) string {
 	switch m := string(c.Method()); m {
 	case "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH":
 		return m
 	default:
 		return "other"
 	}
+}
+
+// Routes lists the method and the route label of every route, and of a path that
+// has none.
+func (a *API) Routes() [][2]string {
+	list := [][2]string{{http.MethodGet, noRoute}}
+	for _, r := range a.routes() {
+		list = append(list, [2]string{r.method, r.path})
+		if strings.HasSuffix(r.path, "/live") {
+			list = append(list, [2]string{r.method, r.path + waitRoute})
+		}
+	}
+	return list
+}
+
+// UpdateVerdicts lists what can become of an update: the verdicts of the live
+// store, "unavailable" if it could not be asked, and "refused" if it was not.
+func UpdateVerdicts() []string {
+	verdicts := []string{"unavailable", "refused"}
+	for v := sessions.VerdictTooSoon; v <= sessions.VerdictStored; v++ {
+		verdicts = append(verdicts, v.String())
+	}
+	return verdicts
+}
+
+// arrivalRefusals are the codes that are an outcome of an arrival each.
+var arrivalRefusals = []sessions.Code{
+	sessions.NotWithinRadius, sessions.NoFreshLocation, sessions.SuspiciousLocation, sessions.NoActiveJourney,
+}
+
+// ArrivalOutcomes lists how a request to arrive can end.
+func ArrivalOutcomes() []string {
+	outcomes := []string{"arrived", "unavailable", "refused"}
+	for _, code := range arrivalRefusals {
+		outcomes = append(outcomes, strings.ToLower(string(code)))
+	}
+	return outcomes
+}
+
+func arrivalOutcome(err error) string {
+	switch code := sessions.CodeOf(err); {
+	case err == nil:
+		return "arrived"
+	case sessions.Unavailable(err):
+		return "unavailable"
+	case slices.Contains(arrivalRefusals, code):
+		return strings.ToLower(string(code))
+	default:
+		return "refused"
+	}
+}
+
+// Why a request was refused because of load. Connections are refused earlier, by
+// gateway/httpserver.
+const (
+	shedInFlight      = "in_flight"      // as many requests are worked on as Deps.MaxInFlight
+	shedWaits         = "waits"          // as many long polls are open as the hub allows
+	shedCallerRate    = "caller_rate"    // requests of one caller
+	shedCallerWaits   = "caller_waits"   // long polls of one caller
+	shedCallerLookups = "caller_lookups" // requests of one caller for sessions that are not there or not theirs
+)
+
+// ShedReasons lists why a request can be refused because of load.
+func ShedReasons() []string {
+	return []string{shedInFlight, shedWaits, shedCallerRate, shedCallerWaits, shedCallerLookups}
+}
+
+// shedReason is why err refused a request because of load; empty for every other
+// error.
+func shedReason(err error) string {
+	switch {
+	case errors.Is(err, errInFlight):
+		return shedInFlight
+	case errors.Is(err, hub.ErrFull):
+		return shedWaits
+	case errors.Is(err, hub.ErrTooMany):
+		return shedCallerWaits
+	case errors.Is(err, errRate):
+		return shedCallerRate
+	case errors.Is(err, sessions.ErrLookups):
+		return shedCallerLookups
+	}
+	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/gateway/api"
 	"doorstep/gateway/app"
 	"doorstep/sessions"
 )
@@ -52,8 +53,8 @@ func TestLog_one_line_a_request(t *testing.T) {
 	v := h.begun(t)
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), header("X-Request-Id", "stored")).want(t, 201, "")
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), header("X-Request-Id", "too-soon")).want(t, 429, sessions.RateLimited)
-	h.get(t, "no token", v.live(""), header("X-Request-Id", "stranger")).want(t, 401, sessions.Unauthenticated)
-	h.get(t, "", "/no/such/path", header("X-Request-Id", "nowhere")).want(t, 404, sessions.RouteNotFound)
+	h.get(t, "no token", v.live(""), header("X-Request-Id", "stranger")).want(t, 401, api.Unauthenticated)
+	h.get(t, "", "/no/such/path", header("X-Request-Id", "nowhere")).want(t, 404, api.RouteNotFound)
 
 	got := line(t, log, "stored")
 	assert.IsType(t, 0.0, got["took_ms"])
@@ -83,7 +84,7 @@ func TestLog_a_fault_is_a_warning_and_a_refusal_is_not(t *testing.T) {
 	})
 	token := h.token(t, sessions.NewID(), sessions.Admin)
 	path := base + "/admin/sessions/" + string(sessions.NewID())
-	h.get(t, "no token", path, header("X-Request-Id", "refused")).want(t, 401, sessions.Unauthenticated)
+	h.get(t, "no token", path, header("X-Request-Id", "refused")).want(t, 401, api.Unauthenticated)
 	h.get(t, token, path, header("X-Request-Id", "failed")).want(t, 503, sessions.DatabaseUnavailable)
 
 	got := line(t, log, "failed")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"doorstep/gateway/api"
 	"doorstep/gateway/app"
 	"doorstep/sessions"
 )
@@ -96,8 +97,8 @@ func TestLog_tells_no_place_and_no_token(t *testing.T) {
 	v := h.atTheDoor(t)
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)) // too soon
 	h.post(t, v.trainer, updatesPath, `{"latitude":12.93,"longitude":77.62,`).want(t, 400, sessions.InvalidRequest)
-	h.get(t, v.trainer+"x", v.live("")).want(t, 401, sessions.Unauthenticated)
-	h.do(t, http.MethodDelete, v.trainer, "/x?latitude=12.93", nil).want(t, 404, sessions.RouteNotFound)
+	h.get(t, v.trainer+"x", v.live("")).want(t, 401, api.Unauthenticated)
+	h.do(t, http.MethodDelete, v.trainer, "/x?latitude=12.93", nil).want(t, 404, api.RouteNotFound)
 	h.move(time.Hour)
 	h.post(t, v.trainer, v.path("arrived"), nil)
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")

@@ -13,50 +13,69 @@ import (
 	"doorstep/sessions"
 )
 
-const keysRetry = 5 * time.Second
-
-var (
-	errNoRoute  = sessions.Refuse(sessions.RouteNotFound, "no such path")
-	errNoMethod = sessions.Refuse(sessions.MethodNotAllowed, "the path is there, but not with this method")
+// The codes that only HTTP has. The others are in sessions.
+const (
+	Unauthenticated      sessions.Code = "UNAUTHENTICATED"
+	KeysUnavailable      sessions.Code = "KEYS_UNAVAILABLE"
+	RouteNotFound        sessions.Code = "ROUTE_NOT_FOUND"
+	MethodNotAllowed     sessions.Code = "METHOD_NOT_ALLOWED"
+	RequestTimeout       sessions.Code = "REQUEST_TIMEOUT"
+	PayloadTooLarge      sessions.Code = "PAYLOAD_TOO_LARGE"
+	UnsupportedMediaType sessions.Code = "UNSUPPORTED_MEDIA_TYPE"
+	HeadersTooLarge      sessions.Code = "HEADERS_TOO_LARGE"
+	TooManyWaits         sessions.Code = "TOO_MANY_WAITS"
+	Overloaded           sessions.Code = "OVERLOADED"
 )
 
-// status is the one map from a code to HTTP. It is total: a test walks the
-// list of codes in openapi.yaml through it.
+// Codes is the closed list of codes that an answer can hold: those above and
+// those of sessions.
+func Codes() []sessions.Code {
+	return append(sessions.Codes(), Unauthenticated, KeysUnavailable, RouteNotFound, MethodNotAllowed, RequestTimeout,
+		PayloadTooLarge, UnsupportedMediaType, HeadersTooLarge, TooManyWaits, Overloaded)
+}
+
+// status is the one map from a code to HTTP. It is total: a test compares its
+// cases with the two lists of codes and with openapi.yaml.
 func status(code sessions.Code) int {
 	switch code {
 	case sessions.InvalidRequest, sessions.NotScheduled, sessions.ImplausibleSpeed, sessions.ImplausibleJump,
 		sessions.NotWithinRadius, sessions.NoFreshLocation, sessions.SuspiciousLocation, sessions.OTPWrong:
 		return http.StatusBadRequest
-	case sessions.Unauthenticated:
+	case Unauthenticated:
 		return http.StatusUnauthorized
 	case sessions.Forbidden:
 		return http.StatusForbidden
-	case sessions.SessionNotFound, sessions.NoActiveJourney, sessions.RouteNotFound:
+	case sessions.SessionNotFound, sessions.NoActiveJourney, RouteNotFound:
 		return http.StatusNotFound
-	case sessions.MethodNotAllowed:
+	case MethodNotAllowed:
 		return http.StatusMethodNotAllowed
-	case sessions.RequestTimeout:
+	case RequestTimeout:
 		return http.StatusRequestTimeout
 	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
 		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone
-	case sessions.PayloadTooLarge:
+	case PayloadTooLarge:
 		return http.StatusRequestEntityTooLarge
-	case sessions.UnsupportedMediaType:
+	case UnsupportedMediaType:
 		return http.StatusUnsupportedMediaType
-	case sessions.RateLimited, sessions.OTPLocked, sessions.TooManyWaits:
+	case sessions.RateLimited, sessions.OTPLocked, TooManyWaits:
 		return http.StatusTooManyRequests
-	case sessions.HeadersTooLarge:
+	case HeadersTooLarge:
 		return http.StatusRequestHeaderFieldsTooLarge
-	case sessions.LiveStoreUnavailable, sessions.DatabaseUnavailable, sessions.KeysUnavailable, sessions.Overloaded:
+	case sessions.LiveStoreUnavailable, sessions.DatabaseUnavailable, KeysUnavailable, Overloaded:
 		return http.StatusServiceUnavailable
 	case sessions.Internal:
 		return http.StatusInternalServerError
 	}
 	return http.StatusInternalServerError
 }
+
+var (
+	errNoRoute  = sessions.Refuse(RouteNotFound, "no such path")
+	errNoMethod = sessions.Refuse(MethodNotAllowed, "the path exists, but not with this method")
+)
 
 // failure is the body of every refusal: the code and what the code needs.
 type failure struct {
@@ -71,22 +90,26 @@ type failure struct {
 	Journey      *journeyBody  `json:"journey,omitempty"`
 }
 
-// fail answers with a refusal. What has no code is a fault of ours: the caller
-// is told nothing of it, the log everything (see observe).
+// shedRetry is the Retry-After of a request that was refused because of load,
+// where nothing better is known.
+const shedRetry = time.Second
+
+// fail answers with a refusal. An error that has no code is a fault of ours: it
+// goes to the log (see observe), and the caller learns nothing of it.
 func (a *API) fail(c *app.RequestContext, err error) {
 	var e *sessions.Error
 	switch {
 	case errors.As(err, &e):
 	case errors.Is(err, hub.ErrTooMany):
-		e = &sessions.Error{Code: sessions.TooManyWaits, Message: "too many waits are open", RetryAfter: shedRetry}
+		e = &sessions.Error{Code: TooManyWaits, Message: "too many waits are open", RetryAfter: shedRetry}
 	case errors.Is(err, hub.ErrFull), errors.Is(err, errInFlight):
-		e = &sessions.Error{Code: sessions.Overloaded, Message: "the gateway has more to do than it can", RetryAfter: shedRetry}
+		e = &sessions.Error{Code: Overloaded, Message: "the gateway is overloaded", RetryAfter: shedRetry}
 	case errors.Is(err, sessions.ErrUnavailable):
 		e = &sessions.Error{Code: sessions.LiveStoreUnavailable, Message: "the live store is unavailable", RetryAfter: time.Second}
 	default:
 		e = sessions.Fault(sessions.Internal, "internal error", err)
 	}
-	if why := shed(err); why != "" {
+	if why := shedReason(err); why != "" {
 		a.deps.Metrics.Shed(why)
 	}
 	r := recordOf(c)
@@ -117,8 +140,8 @@ func failureBody(c *app.RequestContext, e *sessions.Error) failure {
 	return body
 }
 
-// Refuse is ServerOptions.Refuse: what the server answers where no handler
-// does.
+// Refuse writes the answers that no handler gives. It is httpserver's
+// Options.Refuse.
 func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 	e := sessions.Refuse(sessions.Internal, "internal error")
 	switch httpStatus {
@@ -129,11 +152,11 @@ func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 	case http.StatusMethodNotAllowed:
 		e = errNoMethod
 	case http.StatusRequestTimeout:
-		e = sessions.Refuse(sessions.RequestTimeout, "the request took too long to arrive")
+		e = sessions.Refuse(RequestTimeout, "the request took too long to arrive")
 	case http.StatusRequestEntityTooLarge:
-		e = sessions.Refuse(sessions.PayloadTooLarge, "the body is larger than 16 KiB")
+		e = sessions.Refuse(PayloadTooLarge, "the body is larger than 16 KiB")
 	case http.StatusRequestHeaderFieldsTooLarge:
-		e = sessions.Refuse(sessions.HeadersTooLarge, "the headers are too large")
+		e = sessions.Refuse(HeadersTooLarge, "the headers are too large")
 	}
 	r := recordOf(c)
 	r.code = e.Code

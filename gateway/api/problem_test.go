@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -15,56 +16,55 @@ import (
 	"doorstep/sessions"
 )
 
-// The list of codes is closed: what sessions names, openapi.yaml lists, and
-// status maps without falling through to its default.
+// The list of codes is closed: openapi.yaml lists exactly the codes that sessions
+// and this package declare, and status maps each without its default case.
 func TestStatus_is_total_over_the_closed_list(t *testing.T) {
 	t.Parallel()
-	named := declaredCodes(t)
-	require.NotEmpty(t, named)
+	declared := map[string]string{} // values by constant
+	for _, file := range []string{"../../sessions/errors.go", "problem.go"} {
+		n := len(declared)
+		declareCodes(t, file, declared)
+		require.Greater(t, len(declared), n, file)
+	}
+	codes := slices.Collect(maps.Values(declared))
 	doc, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
 	require.NoError(t, err)
 	var listed []string
 	for _, v := range doc.Components.Schemas["Code"].Value.Enum {
 		listed = append(listed, v.(string))
 	}
-	assert.ElementsMatch(t, named, listed, "the constants of sessions/errors.go and Code's enum in openapi.yaml")
+	assert.ElementsMatch(t, codes, listed, "the constants and Code's enum in openapi.yaml")
 	var said []string
-	for _, c := range sessions.Codes() {
+	for _, c := range Codes() {
 		said = append(said, string(c))
 	}
-	assert.ElementsMatch(t, named, said, "the constants of sessions/errors.go and what Codes answers")
-	assert.ElementsMatch(t, named, mappedCodes(t), "the constants of sessions/errors.go and the cases of status()")
-	for _, code := range named {
+	assert.ElementsMatch(t, codes, said, "the constants and Codes()")
+	assert.ElementsMatch(t, codes, mappedCodes(t, declared), "the constants and the cases of status()")
+	for _, code := range codes {
 		s := status(sessions.Code(code))
 		assert.Equal(t, code == string(sessions.Internal), s == 500, code)
 	}
 }
 
-// declaredCodes reads the constants of type Code from sessions/errors.go.
-func declaredCodes(t *testing.T) []string {
+// declareCodes adds the constants of type Code in a file, by name.
+func declareCodes(t *testing.T, path string, into map[string]string) {
 	t.Helper()
-	var codes []string
-	ast.Inspect(parsed(t, "../../sessions/errors.go"), func(n ast.Node) bool {
+	ast.Inspect(parsed(t, path), func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
+		if !ok || spec.Type == nil || nameOf(spec.Type) != "Code" {
 			return true
 		}
-		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Code" {
-			for _, v := range spec.Values {
-				text, err := strconv.Unquote(v.(*ast.BasicLit).Value)
-				require.NoError(t, err)
-				codes = append(codes, text)
-			}
-		}
+		text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		require.NoError(t, err)
+		require.NotContains(t, into, spec.Names[0].Name)
+		into[spec.Names[0].Name] = text
 		return true
 	})
-	return codes
 }
 
-// mappedCodes reads the cases of status's switch.
-func mappedCodes(t *testing.T) []string {
+// mappedCodes lists the values of the cases of status's switch.
+func mappedCodes(t *testing.T, declared map[string]string) []string {
 	t.Helper()
-	values := constantValues(t)
 	var codes []string
 	ast.Inspect(parsed(t, "problem.go"), func(n ast.Node) bool {
 		f, ok := n.(*ast.FuncDecl)
@@ -74,31 +74,26 @@ func mappedCodes(t *testing.T) []string {
 		ast.Inspect(f, func(n ast.Node) bool {
 			if clause, ok := n.(*ast.CaseClause); ok {
 				for _, e := range clause.List {
-					name := e.(*ast.SelectorExpr).Sel.Name
-					require.Contains(t, values, name)
-					codes = append(codes, values[name])
+					require.Contains(t, declared, nameOf(e))
+					codes = append(codes, declared[nameOf(e)])
 				}
 			}
 			return true
 		})
 		return false
 	})
-	slices.Sort(codes)
 	return codes
 }
 
-func constantValues(t *testing.T) map[string]string {
-	t.Helper()
-	values := map[string]string{}
-	ast.Inspect(parsed(t, "../../sessions/errors.go"), func(n ast.Node) bool {
-		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
-			if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
-				values[spec.Names[0].Name], _ = strconv.Unquote(lit.Value)
-			}
-		}
-		return true
-	})
-	return values
+// nameOf is the last word of x or sessions.x.
+func nameOf(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	case *ast.Ident:
+		return e.Name
+	}
+	return ""
 }
 
 func parsed(t *testing.T, path string) *ast.File {

@@ -9,7 +9,7 @@ import (
 	"doorstep/sessions"
 )
 
-// putPushToken registers the caller's device. It is answered without a body.
+// putPushToken registers a device of the caller for pushes. It answers 204.
 func (a *API) putPushToken(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	var body struct {
 		Token    *string            `json:"token"`
@@ -33,8 +33,8 @@ func (a *API) putPushToken(ctx context.Context, c *app.RequestContext, caller se
 	return nil
 }
 
-// deletePushToken forgets the caller's device. One that is not theirs is
-// answered alike: nobody learns whose it is.
+// deletePushToken forgets a device of the caller. A token of somebody else gets
+// the same answer, so that nobody learns whose it is.
 func (a *API) deletePushToken(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	var body struct {
 		Token *string `json:"token"`

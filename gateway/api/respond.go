@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -13,40 +14,18 @@ import (
 	"doorstep/sessions"
 )
 
-const jsonType = "application/json; charset=utf-8"
+const (
+	jsonType   = "application/json; charset=utf-8"
+	timeLayout = "2006-01-02T15:04:05.000Z"
+)
 
-// strict refuses what encoding/json refuses: sonic's default lets raw control
-// characters through. Like every JSON library it lets the last of two equal
-// keys win and takes keys in any case.
+// strict refuses what encoding/json refuses; sonic's default lets raw control
+// characters through. Like every JSON library it uses the last of two equal keys
+// and takes keys in any case.
 var strict = sonic.ConfigStd
 
-// success is the body of every success.
-type success struct {
-	Success bool   `json:"success"`
-	Message string `json:"message"`
-	Data    any    `json:"data"`
-}
-
-// succeed writes a success. A RequestContext that has been answered must not
-// be answered again.
-func succeed(c *app.RequestContext, status int, message string, data any) error {
-	writeJSON(c, status, success{Success: true, Message: message, Data: data})
-	return nil
-}
-
-func writeJSON(c *app.RequestContext, status int, body any) {
-	text, err := sonic.ConfigDefault.Marshal(body)
-	if err != nil {
-		// Every body is a struct of ours with finite numbers.
-		panic(fmt.Sprintf("encode %T: %v", body, err))
-	}
-	c.SetStatusCode(status)
-	c.Response.Header.SetContentType(jsonType)
-	c.Response.SetBody(text)
-}
-
-// decode reads a JSON object. Unknown fields are ignored; an empty body is an
-// error, and so is anything but one object.
+// decode reads the body, which must be one JSON object. Unknown fields are
+// ignored.
 func decode(c *app.RequestContext, into any) error {
 	body := c.Request.Body()
 	switch {
@@ -63,18 +42,18 @@ func decode(c *app.RequestContext, into any) error {
 	return nil
 }
 
-// notJSON is 415 when the caller also calls the body something else than JSON:
-// a wrong label on good JSON harms nobody.
+// notJSON is 415 if the content type is not JSON either, else 400. A wrong
+// content type on good JSON does no harm and is accepted.
 func notJSON(c *app.RequestContext, message string) error {
 	if kind := c.ContentType(); len(kind) > 0 && !bytes.Contains(bytes.ToLower(kind), []byte("json")) {
-		return sessions.Refuse(sessions.UnsupportedMediaType, message+"; send application/json")
+		return sessions.Refuse(UnsupportedMediaType, message+"; send application/json")
 	}
 	return invalid(message)
 }
 
 func invalid(message string) error { return sessions.Refuse(sessions.InvalidRequest, message) }
 
-// pathID is the session of the path.
+// pathID is the session id in the path.
 func pathID(c *app.RequestContext) (sessions.ID, error) {
 	return parseID("sessionId", c.Param("sessionId"))
 }
@@ -87,9 +66,50 @@ func parseID(field, text string) (sessions.ID, error) {
 	return id, nil
 }
 
-const timeLayout = "2006-01-02T15:04:05.000Z"
+// coordinates is a place in a body. Pointers tell an absent number from 0.
+type coordinates struct {
+	Latitude  *float64 `json:"latitude"`
+	Longitude *float64 `json:"longitude"`
+}
 
-// timestamp is RFC 3339 UTC with milliseconds; nil for "not yet".
+// point checks the coordinates. prefix is what stands before their names in a
+// message.
+func (p coordinates) point(prefix string) (geo.Point, error) {
+	if p.Latitude == nil || p.Longitude == nil {
+		return geo.Point{}, invalid(prefix + "latitude and " + prefix + "longitude are required")
+	}
+	at, err := geo.NewPoint(*p.Latitude, *p.Longitude)
+	if err != nil {
+		return geo.Point{}, invalid(prefix + "latitude must be in [-90, 90] and " + prefix + "longitude in [-180, 180]")
+	}
+	return at, nil
+}
+
+// success is the body of every success.
+type success struct {
+	Success bool   `json:"success"`
+	Message string `json:"message"`
+	Data    any    `json:"data"`
+}
+
+// succeed writes a success. Answer a RequestContext only once.
+func succeed(c *app.RequestContext, status int, message string, data any) error {
+	writeJSON(c, status, success{Success: true, Message: message, Data: data})
+	return nil
+}
+
+func writeJSON(c *app.RequestContext, status int, body any) {
+	text, err := sonic.ConfigDefault.Marshal(body)
+	if err != nil {
+		// Cannot happen: every body is a struct of this package with finite numbers.
+		panic(fmt.Sprintf("encode %T: %v", body, err))
+	}
+	c.SetStatusCode(status)
+	c.Response.Header.SetContentType(jsonType)
+	c.Response.SetBody(text)
+}
+
+// timestamp is RFC 3339 in UTC with milliseconds; nil for "not yet".
 func timestamp(t time.Time) *string {
 	if t.IsZero() {
 		return nil
@@ -98,19 +118,64 @@ func timestamp(t time.Time) *string {
 	return &s
 }
 
-// coordinates is a place in a body. Pointers tell an absent number from 0.
-type coordinates struct {
-	Latitude  *float64 `json:"latitude"`
-	Longitude *float64 `json:"longitude"`
+// The two most frequent answers, to updates and to live reads, are not encoded
+// by writeJSON. They are appended to the response's own pooled buffer, field by
+// field, without an allocation and in a fifth of an encoder's time
+// (BenchmarkStages_JSON).
+
+// beginSuccess starts the body of a success. Append the fields of data, then call
+// endSuccess. message is a constant that needs no escaping.
+func beginSuccess(c *app.RequestContext, status int, message string) []byte {
+	c.SetStatusCode(status)
+	c.Response.Header.SetContentType(jsonType)
+	b := c.Response.BodyBuffer().B[:0]
+	b = append(b, `{"success":true,"message":"`...)
+	b = append(b, message...)
+	return append(b, `","data":{`...)
 }
 
-func (p coordinates) point(field string) (geo.Point, error) {
-	if p.Latitude == nil || p.Longitude == nil {
-		return geo.Point{}, invalid(field + "latitude and " + field + "longitude are required")
+func endSuccess(c *app.RequestContext, b []byte) {
+	b = append(b, '}', '}')
+	c.Response.BodyBuffer().B = b
+}
+
+// appendID appends an id: a canonical UUID, which needs no escaping.
+func appendID(b []byte, name string, id sessions.ID) []byte {
+	b = append(appendName(b, name), '"')
+	b = append(b, id...)
+	return append(b, '"')
+}
+
+func appendName(b []byte, name string) []byte {
+	if last := b[len(b)-1]; last != '{' {
+		b = append(b, ',')
 	}
-	at, err := geo.NewPoint(*p.Latitude, *p.Longitude)
-	if err != nil {
-		return geo.Point{}, invalid(field + "latitude must be in [-90, 90] and " + field + "longitude in [-180, 180]")
+	b = append(b, '"')
+	b = append(b, name...)
+	return append(b, '"', ':')
+}
+
+func appendInt(b []byte, name string, n int64) []byte {
+	return strconv.AppendInt(appendName(b, name), n, 10)
+}
+
+func appendBool(b []byte, name string, v bool) []byte {
+	return strconv.AppendBool(appendName(b, name), v)
+}
+
+// appendFloat appends a finite number in the fewest digits that give it back.
+func appendFloat(b []byte, name string, f float64) []byte {
+	return strconv.AppendFloat(appendName(b, name), f, 'f', -1, 64)
+}
+
+func appendNull(b []byte, name string) []byte { return append(appendName(b, name), "null"...) }
+
+// appendTime appends an instant; null for "not yet".
+func appendTime(b []byte, name string, t time.Time) []byte {
+	if t.IsZero() {
+		return appendNull(b, name)
 	}
-	return at, nil
+	b = append(appendName(b, name), '"')
+	b = t.UTC().AppendFormat(b, timeLayout)
+	return append(b, '"')
 }

@@ -17,14 +17,14 @@ type reviewBody struct {
 	TrainerRating ratingBody  `json:"trainerRating"`
 }
 
-// ratingBody is what a trainer's reviews add up to.
+// ratingBody is the average and the number of a trainer's ratings.
 type ratingBody struct {
 	Average float64 `json:"average"`
 	Count   int64   `json:"count"`
 }
 
-// review takes what the student says of the lesson. The rating is a whole
-// number: 4.5 is refused by the decoder.
+// review records the student's rating of the lesson. The rating is a whole
+// number; the decoder refuses 4.5.
 func (a *API) review(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	id, err := pathID(c)
 	if err != nil {

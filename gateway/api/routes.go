@@ -1,7 +1,10 @@
-// Package api is the HTTP side of the gateway, and the only package that knows
-// Hertz. Read this file first: it is the whole of the surface; each handler is
-// a file named for what it does. gateway/httpserver is what stands
-// between a socket and a route.
+// Package api is the HTTP API: the handlers, and what they share.
+//
+// Read this file first; routes, at its end, is the whole surface. A request
+// comes from gateway/httpserver and passes observe (observe.go: request id, log,
+// metrics), then authenticated (authn.go: room, token, rate), then its handler.
+// Each call has a file that is named after what it does. A success is written
+// with respond.go, a refusal with problem.go.
 package api
 
 import (
@@ -22,79 +25,84 @@ import (
 	"doorstep/sessions"
 )
 
-const base = "/api/v1"
+// Defaults of Deps. A test holds the settings of `gateway serve` to them.
+const (
+	DefaultMaxInFlight = 4096 // as many calls as the live store takes at once
+	DefaultCallerRate  = 50   // requests a second
+	DefaultCallerBurst = 100
+)
 
 // API is the handlers and what they need. Safe for concurrent use.
 type API struct {
-	deps    Deps
-	work    work
-	callers *ratelimit.Limit // nil: no limit
+	deps     Deps
+	inFlight inFlight
+	callers  *ratelimit.Limit // nil: no limit
 }
 
-// Deps are what the handlers call.
+// Deps are what the handlers call, and their settings.
 type Deps struct {
 	Sessions *sessions.Service
 	Hub      *hub.Hub
 	Tokens   Tokens
 	// Ready reports whether this process should get traffic, and the state of
-	// each thing it depends on, for an operator's eyes.
+	// each thing it depends on, for an operator to read.
 	Ready func() (bool, map[string]string)
 	// HideOTP keeps the OTP out of the answer to the trainer's arrival.
 	HideOTP bool
-	// RateInterval is what a phone is told when its fix could not be stored.
+	// RateInterval is the nextUpdateMs of a fix that could not be stored.
 	RateInterval time.Duration
-	// MaxInFlight is how many requests are worked on at once, open waits apart;
-	// one more is shed. 4096: as many as the live store is asked at once. A
-	// negative number: none.
+	// MaxInFlight is how many requests are worked on at once, open long polls not
+	// counted. One more is answered 503 OVERLOADED. 0: DefaultMaxInFlight. Negative:
+	// every request is refused.
 	MaxInFlight int
-	// CallerRate and CallerBurst bound the requests of one caller, admins
-	// excepted: a second in the long run, 50, and at once, 100. A negative rate:
-	// no bound.
+	// CallerRate and CallerBurst limit the requests of one caller, admins excepted:
+	// CallerRate a second in the long run, CallerBurst at once. More are answered
+	// 429. 0: the defaults. A negative rate: no limit.
 	CallerRate  float64
 	CallerBurst int
-	Now         func() time.Time // the wall clock
-	Log         *slog.Logger
+	Now         func() time.Time // nil: the wall clock
+	Log         *slog.Logger     // nil: discards
 	Metrics     Metrics
-	// Trace begins a request's span; the function it returns ends it, with the
-	// answer's status and code. Nil: no traces.
+	// Trace begins a request's span. The function it returns ends the span with the
+	// status and the code of the answer. Nil: no traces.
 	Trace func(ctx context.Context, call Call) (context.Context, func(status int, code string))
 }
 
-// Tokens turns a token into a caller: auth.Verifier.
+// Tokens turns a bearer token into a caller. auth.Verifier is one.
 type Tokens interface {
 	Verify(ctx context.Context, token string) (sessions.Caller, error)
 }
 
 var _ Tokens = (*auth.Verifier)(nil)
 
-// Metrics is told of every answer. Labels come from closed lists: route is a
-// pattern of this file, code one of sessions.Code or empty.
+// Metrics counts answers. All labels come from closed lists, which observe.go
+// gives out. The methods are called from many goroutines at once.
 type Metrics interface {
-	Answered(route, method string, status int, code string, took time.Duration)
-	Updated(verdict string)
-	Flagged(flag string)    // a flag of geo's closed list
-	Arrived(outcome string) // one of ArrivalOutcomes
-	Unauthenticated(reason string)
-	Shed(why string) // one of the Shed constants of shed.go
+	Answered(route, method string, status int, code string, took time.Duration) // route and method: one of Routes; code: one of Codes or empty
+	Updated(verdict string)                                                     // one of UpdateVerdicts
+	Flagged(flag string)                                                        // one of geo.AllFlags
+	Arrived(outcome string)                                                     // one of ArrivalOutcomes
+	Unauthenticated(reason string)                                              // one of auth.Reasons
+	Shed(why string)                                                            // one of ShedReasons
 }
 
-// New makes the handlers. Register puts them on a server.
+// New makes the handlers. Register adds them to a server.
 func New(deps Deps) *API {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
-	a := &API{deps: deps, callers: newCallers(deps.CallerRate, deps.CallerBurst)}
-	a.work.limit = int64(cmp.Or(deps.MaxInFlight, 4096))
+	a := &API{deps: deps, callers: callerLimit(deps)}
+	a.inFlight.limit = int64(cmp.Or(deps.MaxInFlight, DefaultMaxInFlight))
 	return a
 }
 
-// Register adds the routes: the contract's calls by number. It is NewServer's
-// hook; who waits is told of a drain by the hub.
+// Register adds the routes to a server. It is the second argument of
+// httpserver.New.
 func (a *API) Register(h *server.Hertz) {
-	// A path has one spelling. By default Hertz decodes and cleans it first, so
-	// that ID%2Fstop-journey and x/../ID//stop-journey are calls that no rule of
-	// a proxy in front has seen; and an id in it is not decoded either.
+	// A path has one spelling. By default Hertz decodes and cleans a path before it
+	// matches: ID%2Fstop-journey and x/../ID//stop-journey would be calls that no
+	// rule of a proxy in front has seen. An id in a path is not decoded either.
 	h.GetOptions().UseRawPath, h.GetOptions().UnescapePathValues = true, false
 	h.Use(a.observe)
 	for _, r := range a.routes() {
@@ -102,12 +110,12 @@ func (a *API) Register(h *server.Hertz) {
 	}
 	h.NoRoute(func(_ context.Context, c *app.RequestContext) { a.fail(c, errNoRoute) })
 	h.NoMethod(func(_ context.Context, c *app.RequestContext) {
-		c.Header("Allow", a.allowed(string(c.Request.URI().PathOriginal()))) // a must of RFC 9110, section 15.5.6
+		c.Header("Allow", a.allowed(string(c.Request.URI().PathOriginal()))) // required by RFC 9110, section 15.5.6
 		a.fail(c, errNoMethod)
 	})
 }
 
-// allowed is the methods of a path that has some.
+// allowed lists the methods of a path.
 func (a *API) allowed(path string) string {
 	var methods []string
 	for _, r := range a.routes() {
@@ -122,11 +130,14 @@ func matches(pattern, path []string) bool {
 	return slices.EqualFunc(pattern, path, func(p, s string) bool { return p == s || strings.HasPrefix(p, ":") })
 }
 
+const base = "/api/v1"
+
 type route struct {
 	method, path string
 	handler      app.HandlerFunc
 }
 
+// routes is every call. The numbers are those of docs/contract.md, section 1.
 func (a *API) routes() []route {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []route{
@@ -143,8 +154,8 @@ func (a *API) routes() []route {
 		{post, base + "/students/sessions/:sessionId/review", a.authenticated(a.review)},     // 10
 		{put, base + "/me/push-tokens", a.authenticated(a.putPushToken)},                     // 11
 		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                  // 11
-		{get, "/healthz", a.healthz}, // 12
-		{get, "/readyz", a.readyz},   // 12
-		{get, "/openapi.yaml", a.openAPI},
+		{get, "/healthz", a.healthz},      // 12
+		{get, "/readyz", a.readyz},        // 12
+		{get, "/openapi.yaml", a.openAPI}, // 12
 	}
 }

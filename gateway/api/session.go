@@ -57,7 +57,8 @@ func sessionOf(s sessions.Session) sessionBody {
 	return body
 }
 
-// createSession books a session; the same booking again is harmless.
+// createSession books a session. The same booking again answers 200 and changes
+// nothing.
 func (a *API) createSession(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	var body bookingBody
 	if err := decode(c, &body); err != nil {
@@ -116,7 +117,7 @@ func requiredID(field string, text *string) (sessions.ID, error) {
 	return parseID(field, *text)
 }
 
-// readSession shows one session to its parties and to admins.
+// readSession answers with one session. Its parties and admins may read it.
 func (a *API) readSession(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	id, err := pathID(c)
 	if err != nil {
@@ -129,7 +130,7 @@ func (a *API) readSession(ctx context.Context, c *app.RequestContext, caller ses
 	return succeed(c, http.StatusOK, "Session", sessionOf(session))
 }
 
-// listSessions shows a student's own sessions, latest booking first.
+// listSessions answers with the student's own sessions, latest booking first.
 func (a *API) listSessions(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	list, err := a.deps.Sessions.OfStudent(ctx, caller)
 	if err != nil {

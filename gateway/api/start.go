@@ -11,8 +11,8 @@ import (
 	"doorstep/sessions"
 )
 
-// journeyBody is a running journey, in the answer to its start and in the
-// refusal of a second one.
+// journeyBody is a running journey, in the answer to a start and in the refusal
+// of a second start.
 type journeyBody struct {
 	SessionID sessions.ID `json:"sessionId"`
 	TrainerID sessions.ID `json:"trainerId"`
@@ -24,7 +24,7 @@ func journeyOf(s sessions.Session) journeyBody {
 	return journeyBody{s.ID, s.TrainerID, s.StudentID, timestamp(s.JourneyStartedAt)}
 }
 
-// start begins a journey. The body may be empty.
+// start begins the journey to a session. The body may be empty.
 func (a *API) start(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	id, err := pathID(c)
 	if err != nil {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 	"doorstep/sessions"
 )
 
-// updateBody is what a phone sends every five seconds.
+// updateBody is one fix, as a phone sends it every five seconds.
 type updateBody struct {
 	SessionID *string `json:"sessionId"`
 	coordinates
@@ -22,15 +21,15 @@ type updateBody struct {
 	Mock       *bool      `json:"mock"`
 }
 
-// unstoredBody is the answer while the live store is away.
+// unstoredBody is the answer while a store is away.
 type unstoredBody struct {
 	SessionID    sessions.ID `json:"sessionId"`
 	Stored       bool        `json:"stored"`
 	NextUpdateMS int64       `json:"nextUpdateMs"`
 }
 
-// update takes one fix. A phone is never shown a 5xx for a location: what could
-// not be stored is answered 202, and the next fix will do.
+// update takes one fix of a phone. While a store is away it answers 202 and never
+// 5xx: the phone has done nothing wrong, and its next fix replaces the lost one.
 func (a *API) update(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	id, fix, err := decodeUpdate(c)
 	if err != nil {
@@ -38,7 +37,7 @@ func (a *API) update(ctx context.Context, c *app.RequestContext, caller sessions
 	}
 	receipt, err := a.deps.Sessions.Update(ctx, caller, id, fix)
 	switch {
-	case unavailable(err):
+	case sessions.Unavailable(err):
 		a.deps.Metrics.Updated("unavailable")
 		return succeed(c, http.StatusAccepted, "Location accepted, not stored",
 			unstoredBody{SessionID: id, NextUpdateMS: a.deps.RateInterval.Milliseconds()})
@@ -79,18 +78,13 @@ func (b updateBody) fix() (sessions.Fix, error) {
 		fix.AccuracyM = *b.Accuracy
 	}
 	if b.RecordedAt != nil {
-		// Not left to NewFix: to it the year 1 is a phone that did not say.
+		// Checked here, because NewFix takes the year 1 for "the phone did not say".
 		if fix.RecordedAt, err = sessions.Instant("recordedAt", *b.RecordedAt); err != nil {
 			return sessions.Fix{}, err
 		}
 	}
 	fix.Mock = b.Mock != nil && *b.Mock
 	return sessions.NewFix(fix)
-}
-
-func unavailable(err error) bool {
-	code := sessions.CodeOf(err)
-	return code == sessions.LiveStoreUnavailable || code == sessions.DatabaseUnavailable || errors.Is(err, sessions.ErrUnavailable)
 }
 
 func answerUpdate(c *app.RequestContext, id sessions.ID, r sessions.Receipt) error {
@@ -108,7 +102,7 @@ func answerUpdate(c *app.RequestContext, id sessions.ID, r sessions.Receipt) err
 }
 
 // answerReceipt answers a fix that was not refused. seq is the version that a
-// live read would show.
+// live read shows in its ETag.
 func answerReceipt(c *app.RequestContext, status int, message string, id sessions.ID, r sessions.Receipt) {
 	b := beginSuccess(c, status, message)
 	b = appendID(b, "sessionId", id)
@@ -144,8 +138,9 @@ func refusalOf(r sessions.Receipt) error {
 	}
 }
 
-// implausible tells when the next fix may come: a refused one counts against
-// the rate, so a phone that waited its own five seconds could be too soon.
+// implausible refuses a fix and says when the next one may come. A refused fix
+// counts against the rate, so a phone that only waits its usual five seconds
+// could be too soon.
 func implausible(r sessions.Receipt, code sessions.Code, message string) error {
 	return &sessions.Error{Code: code, Message: message, RetryAfter: r.NextUpdate}
 }

@@ -15,7 +15,8 @@ type verifiedBody struct {
 	StartedAt *string         `json:"startedAt"`
 }
 
-// verifyOTP checks the code that the student shows, and starts the lesson.
+// verifyOTP checks the OTP that the student shows to the trainer, and starts the
+// lesson.
 func (a *API) verifyOTP(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	id, err := pathID(c)
 	if err != nil {

@@ -92,7 +92,7 @@ func New(opts Options) (*App, error) {
 	a.hub = hub.New(live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: a.hub, Tokens: a.verifier, Ready: a.ready, HideOTP: !opts.OTPInResponse,
-		RateInterval: cmp.Or(opts.RateInterval, 5*time.Second),
+		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst,
 		Now: opts.Now, Log: a.opts.Log, Metrics: m, Trace: a.traces.requests(),
 	})

@@ -119,7 +119,7 @@ func (a *App) startDatabase(ctx context.Context) error {
 	}
 	a.life.onStop("database", func(context.Context) error { a.database.Close(); return nil })
 	err := a.database.CheckSchema(ctx)
-	if sessions.CodeOf(err) == sessions.DatabaseUnavailable {
+	if sessions.Unavailable(err) {
 		a.opts.Log.WarnContext(ctx, "database not reached", slog.Any("error", err))
 		return nil
 	}

@@ -19,10 +19,10 @@ import (
 
 func expectServed(m *metrics.Metrics, handlers *api.API) {
 	m.ExpectServed(metrics.Served{
-		Routes: handlers.Routes(), Codes: texts(sessions.Codes()), Verdicts: api.UpdateVerdicts(),
+		Routes: handlers.Routes(), Codes: texts(api.Codes()), Verdicts: api.UpdateVerdicts(),
 		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Reasons: auth.Reasons(),
 		Shed: httpserver.ShedReasons(), Waits: texts(hub.Outcomes()),
-		Malformed: httpserver.RefusedStatuses(), Refused: api.ShedRequestReasons(),
+		Malformed: httpserver.RefusedStatuses(), Refused: api.ShedReasons(),
 	})
 }
 
