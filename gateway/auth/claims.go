@@ -12,39 +12,40 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// lastSecond is the end of the year 9999 in Unix seconds. It catches what is
-// no date, and an issuer that writes milliseconds, whose tokens would otherwise
-// be good for fifty thousand years.
+// lastSecond is the end of the year 9999 in Unix seconds. A larger number is not a
+// date, or comes from an issuer that writes milliseconds, whose tokens would
+// otherwise be valid for fifty thousand years.
 const lastSecond = 253402300799
 
-// sealed keeps the claims as bytes while golang-jwt reads a token and checks
-// its signature: nothing in them is interpreted, boxed or branched on before
-// they are proven. The embedded interface stays nil; its getters would be called
-// only by the library's claims validation, which is switched off (New).
-type sealed struct {
+// rawClaims keeps the claims as bytes while golang-jwt parses a token and checks
+// its signature, so that nothing in them is interpreted before they are proven.
+// The embedded interface stays nil: only the library's claims validation would
+// call its getters, and New switches that off.
+type rawClaims struct {
 	jwt.Claims
 	raw []byte
 }
 
 // UnmarshalJSON is called by the parser with the whole claims document.
-func (s *sealed) UnmarshalJSON(document []byte) error {
+func (s *rawClaims) UnmarshalJSON(document []byte) error {
 	s.raw = slices.Clone(document)
 	return nil
 }
 
-// grant is what a proven token gives, and until when.
+// grant is the caller of a verified token, and the end of the token.
 type grant struct {
 	caller  sessions.Caller
 	expires time.Time // leeway included
 }
 
-// claims is the opened document. A map, not a struct: names are settings, and
-// encoding/json would match a struct's fields in any case.
+// claims is the parsed claims document. It is a map and not a struct, because the
+// names are settings, and encoding/json matches a struct's fields in any case.
 type claims map[string]any
 
-// open judges the claims of a token whose signature is right, in an order that
-// makes the commonest reason (expired) the first. The library's own validation
-// is not used: it cannot tell which claim was missing, and the reason is a label.
+// open checks the claims of a token whose signature is right. The most frequent
+// reason for a refusal (expired) is checked first. The library's own validation is
+// not used, because it does not tell which claim was missing, and the reason is a
+// metric's label.
 func (v *Verifier) open(document []byte, now time.Time) (grant, error) {
 	var c claims
 	if err := json.Unmarshal(document, &c); err != nil {
@@ -67,9 +68,9 @@ func (v *Verifier) open(document []byte, now time.Time) (grant, error) {
 	return grant{caller: caller, expires: expires}, nil
 }
 
-// checkTimes wants exp, and takes nbf and iat if they are there (RFC 7519
-// section 4.1). A token from the future is refused by iat too: whoever can
-// make one has an issuer with a wrong clock, or is trying.
+// checkTimes requires exp, and checks nbf and iat if they are there (RFC 7519
+// section 4.1). A token whose iat is in the future is refused: either the
+// issuer's clock is wrong or the token is an attack.
 func (c claims) checkTimes(now time.Time, leeway time.Duration) (expires time.Time, err error) {
 	exp, ok, err := c.instant("exp")
 	if err != nil {
@@ -95,7 +96,8 @@ func (c claims) checkTimes(now time.Time, leeway time.Duration) (expires time.Ti
 }
 
 // instant reads a NumericDate: Unix seconds, with or without a fraction. Null
-// and text are errors, not absence: half-read times would be no limit at all.
+// and text are errors and not "absent": otherwise a token with a badly written
+// time would have no limit.
 func (c claims) instant(name string) (at time.Time, ok bool, err error) {
 	value, ok := c[name]
 	if !ok {
@@ -109,7 +111,8 @@ func (c claims) instant(name string) (at time.Time, ok bool, err error) {
 	return time.Unix(int64(whole), int64(fraction*1e9)), true, nil
 }
 
-// isFor reads aud as one string or a list (RFC 7519 section 4.1.3).
+// isFor reports whether aud, a string or a list (RFC 7519 section 4.1.3), names
+// the audience.
 func (c claims) isFor(audience string) bool {
 	switch aud := c["aud"].(type) {
 	case string:
@@ -120,8 +123,8 @@ func (c claims) isFor(audience string) bool {
 	return false
 }
 
-// caller copies: what it returns shares no memory with the token, which a cache
-// entry would otherwise keep alive.
+// caller reads the caller's id and role. What it returns shares no memory with the
+// token; otherwise a cache entry would keep the token alive.
 func (c claims) caller(subjectClaim, roleClaim string) (sessions.Caller, error) {
 	subject, _ := c[subjectClaim].(string)
 	id, ok := sessions.ParseID(subject)
@@ -136,7 +139,7 @@ func (c claims) caller(subjectClaim, roleClaim string) (sessions.Caller, error) 
 	return sessions.Caller{ID: id, Role: role}, nil
 }
 
-// parseRole is exact: "Admin" is not admin.
+// parseRole is case-sensitive: "Admin" is not admin.
 func parseRole(name string) (sessions.Role, bool) {
 	for _, role := range []sessions.Role{sessions.Trainer, sessions.Student, sessions.Admin} {
 		if string(role) == name {

@@ -19,25 +19,26 @@ const (
 	// on each of maxKeys keys there is still room.
 	maxJWKSBytes = 256 << 10
 	// firstRetry is the pause after the first failed fetch; it doubles up to
-	// UnknownKeyInterval. Short, for a gateway and its issuer often start together.
+	// UnknownKeyInterval. It is short because a gateway and its issuer often start
+	// at the same time.
 	firstRetry = time.Second
 )
 
 // keyring holds the latest good JWKS and keeps it fresh.
 //
-// It is our own and not keyfunc's for what keyfunc v3.9.1 on jwkset v0.11.4
-// does: its constructor fetches and starts a goroutine; a fetch for an unknown
-// kid happens in the request and runs under the same deadline as the wait for
-// its limiter, so that it either blocks the request as long as the JWKS stalls
-// or (with a short RateLimitWaitMax) can never succeed; nothing joins requests
-// to one fetch; a body has no limit; one key it dislikes discards the whole
-// set; symmetric keys are taken in. What it does well, reading a JWK, is jwkset,
-// and that is used (keyset.go).
+// keyfunc was not used (v3.9.1 on jwkset v0.11.4) for these reasons. Its
+// constructor fetches and starts a goroutine. A fetch for an unknown kid happens
+// in the request, under the same deadline as the wait for its limiter: either it
+// blocks the request for as long as the JWKS stalls, or, with a short
+// RateLimitWaitMax, it can never succeed. Requests do not share a fetch. The size
+// of a body has no limit. One key that it cannot read discards the whole set.
+// Symmetric keys are accepted. What it does well, reading a JWK, is jwkset, which
+// keyset.go uses.
 //
-// All fetching is done by the one goroutine in run: so there is never more than
+// All fetching is done by the one goroutine in run. So there is never more than
 // one fetch at a time, it ends with run, and a request only asks and waits.
-// Nothing is stored for an unknown kid: the set itself is the negative answer,
-// and the clock says whether it may be asked again.
+// Nothing is stored for an unknown kid: the set itself says that there is no such
+// key, and the time of the last fetch says whether to fetch again.
 type keyring struct {
 	opts    Options
 	host    string // for the log: the address may hold a password
@@ -46,7 +47,7 @@ type keyring struct {
 
 	mu        sync.Mutex
 	running   bool
-	flight    chan struct{} // closed when the fetch under way has landed; nil when there is none
+	fetching  chan struct{} // closed when the current fetch is finished; nil when there is none
 	attempted time.Time     // begin of the last fetch, by opts.Clock
 	healthy   bool          // the last fetch succeeded
 }
@@ -62,66 +63,68 @@ func newKeyring(opts Options) *keyring {
 }
 
 // find returns the key that a token names. A known key costs one atomic load
-// and a map access, whatever the JWKS server does. For an unknown one a fetch
-// is asked for, if it is time for one, and awaited for at most UnknownKeyWait.
-// ErrUnknownKey: the issuer was asked lately and has no such key.
-// ErrKeysUnavailable: the issuer could not be asked.
+// and a map access, whatever the JWKS server does. For an unknown key it asks for
+// a fetch, unless the last one was less than UnknownKeyInterval ago, and waits for
+// at most UnknownKeyWait. ErrUnknownKey means that the issuer was asked lately and
+// has no such key; ErrKeysUnavailable, that the issuer could not be asked.
 func (k *keyring) find(ctx context.Context, ref keyRef) (publicKey, error) {
 	if key, ok := k.keys().find(ref); ok {
 		return key, nil
 	}
-	if landed := k.ask(); landed != nil {
-		if err := k.await(ctx, landed); err != nil {
+	if finished := k.ask(); finished != nil {
+		if err := k.await(ctx, finished); err != nil {
 			return nil, err
 		}
 	}
 	if key, ok := k.keys().find(ref); ok {
 		return key, nil
 	}
-	return nil, k.absence()
+	return nil, k.missing()
 }
 
 func (k *keyring) keys() keySet { return *k.current.Load() }
 
-// ask joins the fetch under way or requests one from run. It returns nil when
-// it is too early for another, or when nobody would do it.
-func (k *keyring) ask() (landed <-chan struct{}) {
+// ask joins the current fetch or requests one from run. It returns nil if it is
+// too early for another fetch, or if run is not running.
+func (k *keyring) ask() (finished <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.running {
 		return nil
 	}
-	if k.flight == nil {
+	if k.fetching == nil {
 		if k.tooEarly() {
 			return nil
 		}
-		k.takeOff()
-		k.asked <- struct{}{} // has room: takeOff has just emptied it, under mu
+		k.startFetch()
+		k.asked <- struct{}{} // does not block: startFetch has just emptied it, under mu
 	}
-	return k.flight
+	return k.fetching
 }
 
-// tooEarly lets a clock that was set back fetch again at once, rather than
-// hold fetching off until it has caught up.
+// tooEarly reports whether the last fetch was less than UnknownKeyInterval ago. If
+// the clock was set back it is not: otherwise nothing would be fetched until the
+// clock has caught up.
 func (k *keyring) tooEarly() bool {
 	since := k.opts.Clock().Sub(k.attempted)
 	return 0 <= since && since < k.opts.UnknownKeyInterval
 }
 
-func (k *keyring) await(ctx context.Context, landed <-chan struct{}) error {
-	patience := time.NewTimer(k.opts.UnknownKeyWait)
-	defer patience.Stop()
+func (k *keyring) await(ctx context.Context, finished <-chan struct{}) error {
+	timer := time.NewTimer(k.opts.UnknownKeyWait)
+	defer timer.Stop()
 	select {
-	case <-landed:
+	case <-finished:
 		return nil
-	case <-patience.C:
+	case <-timer.C:
 		return fmt.Errorf("%w within %s", ErrKeysUnavailable, k.opts.UnknownKeyWait)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrKeysUnavailable, context.Cause(ctx))
 	}
 }
 
-func (k *keyring) absence() error {
+// missing is the error for a key that is not in the set.
+func (k *keyring) missing() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.healthy {
@@ -131,8 +134,8 @@ func (k *keyring) absence() error {
 }
 
 // run fetches at once, then every RefreshInterval and when asked, until ctx
-// ends. While fetching fails it retries sooner, and the last good keys stay in
-// use for as long as that lasts: an issuer that is down must not log everybody out.
+// ends. While fetching fails it retries sooner. The last good keys stay in use for
+// as long as that lasts: an issuer that is down must not log everybody out.
 func (k *keyring) run(ctx context.Context) error {
 	if !k.start() {
 		return errors.New("auth: Run is running already")
@@ -153,8 +156,8 @@ func (k *keyring) run(ctx context.Context) error {
 	}
 }
 
-// start reports false where another run is at work: single flight rests on
-// there being one.
+// start returns false if another run is running. Only with one run is there only
+// one fetch at a time.
 func (k *keyring) start() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -165,12 +168,12 @@ func (k *keyring) start() bool {
 	return true
 }
 
-// stop lets go whoever still waits for a fetch that will not happen.
+// stop releases the requests that still wait for a fetch.
 func (k *keyring) stop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.running = false
-	k.land()
+	k.finishFetch()
 }
 
 func (k *keyring) pause(ctx context.Context, d time.Duration) bool {
@@ -188,7 +191,7 @@ func (k *keyring) pause(ctx context.Context, d time.Duration) bool {
 // refresh does one fetch and reports whether it succeeded.
 func (k *keyring) refresh(ctx context.Context) bool {
 	k.mu.Lock()
-	k.takeOff()
+	k.startFetch()
 	k.mu.Unlock()
 
 	set, skipped, err := k.fetch(ctx)
@@ -199,39 +202,39 @@ func (k *keyring) refresh(ctx context.Context) bool {
 
 	k.mu.Lock()
 	k.healthy = err == nil
-	k.land() // after the store: who was waiting finds the new keys
+	k.finishFetch() // after the keys are stored, so that the waiting requests find them
 	k.mu.Unlock()
 
 	k.report(ctx, before, skipped, err)
 	return err == nil
 }
 
-// takeOff opens a flight, or takes over the one that ask has opened together
-// with its request, which must then not cause a second fetch. Call it with mu held.
-func (k *keyring) takeOff() {
+// startFetch marks a fetch as begun. It takes over a fetch that ask has marked and
+// requested, so that the request does not cause a second one. Call it with mu held.
+func (k *keyring) startFetch() {
 	select {
 	case <-k.asked:
 	default:
 	}
-	if k.flight == nil {
-		k.flight = make(chan struct{})
+	if k.fetching == nil {
+		k.fetching = make(chan struct{})
 	}
 	k.attempted = k.opts.Clock()
 }
 
-// land lets go whoever waits. Call it with mu held.
-func (k *keyring) land() {
-	if k.flight != nil {
-		close(k.flight)
-		k.flight = nil
+// finishFetch releases the requests that wait for the fetch. Call it with mu held.
+func (k *keyring) finishFetch() {
+	if k.fetching != nil {
+		close(k.fetching)
+		k.fetching = nil
 	}
 }
 
-// report says what an operator would want to know: that fetching fails, and
-// that the keys are others. A refresh that changes nothing is not worth a line.
+// report logs what an operator wants to know: that fetching fails, or that the
+// keys have changed. A refresh that changes nothing is not logged.
 func (k *keyring) report(ctx context.Context, before keySet, skipped int, err error) {
 	if ctx.Err() != nil {
-		return // shutting down: not the issuer's fault
+		return // shutting down; the issuer did not fail
 	}
 	now := k.keys()
 	k.opts.Observer.KeysRefreshed(err == nil, len(now))
@@ -248,8 +251,8 @@ func (k *keyring) report(ctx context.Context, before keySet, skipped int, err er
 	}
 }
 
-// fetch gets and reads the JWKS within FetchTimeout. A connection of its own
-// each time: at one fetch in ten minutes an idle one would be closed anyway.
+// fetch gets and parses the JWKS within FetchTimeout. It uses a new connection
+// each time: with one fetch in ten minutes an idle one would be closed anyway.
 func (k *keyring) fetch(ctx context.Context) (set keySet, skipped int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, k.opts.FetchTimeout)
 	defer cancel()
@@ -263,7 +266,7 @@ func (k *keyring) fetch(ctx context.Context) (set keySet, skipped int, err error
 	if err != nil {
 		return nil, 0, withoutURL(err)
 	}
-	defer func() { _ = res.Body.Close() }() // read to the end or given up: nothing to learn
+	defer func() { _ = res.Body.Close() }() // read to the end or given up: its error means nothing
 	if res.StatusCode != http.StatusOK {
 		return nil, 0, fmt.Errorf("status %d", res.StatusCode)
 	}
@@ -278,8 +281,8 @@ func (k *keyring) fetch(ctx context.Context) (set keySet, skipped int, err error
 	return parseKeys(document)
 }
 
-// withoutURL takes the address, which may carry a key in its query, out of
-// what net/http says about it.
+// withoutURL removes the address from an error of net/http. The address may hold
+// a secret in its query.
 func withoutURL(err error) error {
 	if urlErr, ok := errors.AsType[*url.Error](err); ok {
 		return urlErr.Err
@@ -287,8 +290,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// warnIfForgeable is for a JWKS over plain http from another machine: whoever
-// sits on the way chooses the keys. A sidecar on loopback is fine.
+// warnIfForgeable warns of a JWKS over plain http from another machine: anybody
+// on the way can replace the keys. A sidecar on loopback is fine.
 func warnIfForgeable(ctx context.Context, logger *slog.Logger, address string) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxKeys is far more than any issuer publishes: two or three, a dozen for
-	// one that rotates daily.
+	// maxKeys is far more than any issuer publishes: usually two or three, or a
+	// dozen with a rotation every day.
 	maxKeys = 64
 	// RSA moduli in bits: RFC 7518 section 3.3 asks for 2048 at least. The upper
 	// end keeps one check below a millisecond.
@@ -26,9 +26,9 @@ const (
 	maxRSABits = 8192
 )
 
-// publicKey is what all three kinds of verification key have in common, and
-// what a byte slice lacks: so no key of a JWKS can ever be used as the secret
-// of an HMAC, by type.
+// publicKey is a verification key of any of the three kinds. A byte slice does
+// not have this method, so by its type no key of a JWKS can be used as the secret
+// of an HMAC.
 type publicKey interface {
 	Equal(x crypto.PublicKey) bool
 }
@@ -40,9 +40,9 @@ type keyRef struct{ alg, kid string }
 // keySet is one JWKS as fetched. It never changes after parseKeys.
 type keySet map[keyRef]publicKey
 
-// find looks a key up. A token without a kid is accepted only where there is
-// no choice: trying every key would let a stranger pay for one check and have
-// the gateway do maxKeys of them.
+// find returns the key that a token names. A token without a kid is accepted only
+// if one key has its algorithm. Trying every key would let a stranger send one
+// token and have the gateway do maxKeys checks.
 func (s keySet) find(ref keyRef) (publicKey, bool) {
 	if ref.kid != "" {
 		key, ok := s[ref]
@@ -66,10 +66,11 @@ func (s keySet) equal(other keySet) bool {
 }
 
 // parseKeys reads a JWKS. Keys that cannot verify one of our algorithms
-// (encryption keys, other curves, short moduli, broken ones) are counted and
-// left out: an issuer that adds a new kind must not take the others down. Of
-// two keys with one kid and algorithm the first counts. An empty set is a valid
-// answer, "no key is good any more"; a document that is no JWKS is an error.
+// (encryption keys, other curves, short moduli, broken ones) are counted in
+// skipped and left out, so that an issuer can add a new kind without harm to the
+// others. Of two keys with one kid and algorithm the first counts. An empty set is
+// valid and means that no key is valid any more. A document that is not a JWKS is
+// an error.
 func parseKeys(document []byte) (set keySet, skipped int, err error) {
 	var jwks struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -95,9 +96,9 @@ func parseKeys(document []byte) (set keySet, skipped int, err error) {
 	return set, skipped, nil
 }
 
-// parseKey reads one JWK. jwkset decodes and checks the point, the modulus and
-// any certificate that comes along; with Private unset it gives out public keys
-// only and refuses symmetric ones; without GetX5U it fetches nothing.
+// parseKey reads one JWK. jwkset decodes it and checks the point, the modulus and
+// any certificate in it. With Private unset it returns only public keys and
+// refuses symmetric ones; without GetX5U it fetches nothing.
 func parseKey(raw json.RawMessage) (keyRef, publicKey, bool) {
 	jwk, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil || !forSignatures(jwk.Marshal()) {
@@ -110,8 +111,9 @@ func parseKey(raw json.RawMessage) (keyRef, publicKey, bool) {
 	return keyRef{alg: alg, kid: jwk.Marshal().KID}, key, true
 }
 
-// forSignatures reads "use" and "key_ops"; a key that has neither is for
-// anything (RFC 7517 sections 4.2 and 4.3).
+// forSignatures reports whether a key may verify signatures, by its "use" and
+// "key_ops". A key that has neither may do anything (RFC 7517 sections 4.2 and
+// 4.3).
 func forSignatures(jwk jwkset.JWKMarshal) bool {
 	if jwk.USE != "" && jwk.USE != jwkset.UseSig {
 		return false
@@ -119,8 +121,8 @@ func forSignatures(jwk jwkset.JWKMarshal) bool {
 	return len(jwk.KEYOPS) == 0 || slices.Contains(jwk.KEYOPS, jwkset.KeyOpsVerify)
 }
 
-// algorithmOf binds a key to the one algorithm it may verify. The curve is
-// checked here because golang-jwt does not: its ES256 takes a key on any curve.
+// algorithmOf is the one algorithm that a key may verify. The curve is checked
+// here because golang-jwt's ES256 takes a key on any curve.
 func algorithmOf(key any) (alg string, _ publicKey, ok bool) {
 	switch key := key.(type) {
 	case *rsa.PublicKey:

@@ -10,10 +10,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Mint makes an HS256 token for a caller that a Verifier with these options
-// believes from now, by their Clock, until now+ttl. It is for `gateway token`, the
-// demo and tests; in production an identity service issues tokens. The ttl is at
-// least a second, the resolution of exp.
+// Mint makes an HS256 token that a Verifier with the same options accepts, from
+// now by their Clock until now+ttl. It is for `gateway token`, the demo and tests;
+// in production an identity service issues tokens. The ttl is at least a second,
+// the resolution of exp.
 func (o Options) Mint(caller sessions.Caller, ttl time.Duration) (string, error) {
 	if err := checkSecret(o.Secret); err != nil {
 		return "", err

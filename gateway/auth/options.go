@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// MinSecretBytes is the shortest HS256 secret: RFC 7518 section 3.2 wants at
-// least the hash's own length. A shorter one can be guessed offline by whoever
-// holds a single token.
+// MinSecretBytes is the shortest HS256 secret: RFC 7518 section 3.2 requires at
+// least the length of the hash. A shorter one can be guessed offline by anybody
+// who has a single token.
 const MinSecretBytes = 32
 
-// maxLeeway bounds what is tolerated between two clocks. More than that is not
-// skew but a token accepted after its end.
+// maxLeeway bounds Options.Leeway. A larger difference is not clock skew; it would
+// accept tokens after their end.
 const maxLeeway = 5 * time.Minute
 
-// Options say whom a Verifier believes. At least one of Secret and JWKSURL is
-// needed; the zero value of everything else means its default.
+// Options say which tokens a Verifier accepts. At least one of Secret and JWKSURL
+// is required; the zero value of everything else means its default.
 type Options struct {
 	// Secret verifies HS256 tokens: raw bytes, at least MinSecretBytes.
 	Secret []byte
@@ -41,25 +41,25 @@ type Options struct {
 
 	// CacheSize is the largest number of verified tokens remembered. Default
 	// 200,000, those of 100,000 trainers and their students: about 50 MB when full,
-	// however long the tokens are. With fewer than there are callers who ask again
-	// within CacheTTL, most would be verified each time: 100,000 with 65,536 cost
-	// some 10 µs of CPU a request more.
+	// however long the tokens are. If more callers than that are active within
+	// CacheTTL, most tokens are verified at each request: 100,000 callers with a
+	// cache of 65,536 cost some 10 µs of CPU a request more.
 	CacheSize int
-	// CacheTTL is the longest a proven token is believed without looking at its
-	// signature again, so also how long it can outlive a key that the JWKS has
+	// CacheTTL is how long a verified token is accepted without a new check of its
+	// signature. So it is also how long a token can outlive a key that the JWKS has
 	// dropped. Default 60 s.
 	CacheTTL time.Duration
 
 	// RefreshInterval is the time from one good fetch of the JWKS to the next.
 	// Default 10 min.
 	RefreshInterval time.Duration
-	// UnknownKeyInterval is the least time between a fetch and another one asked
-	// for by a token with an unknown kid: the longest a rotated key can take to
-	// be known here, and all the fetching that made-up kids can cause. It is
-	// also the longest pause between retries while fetching fails. Default 30 s.
+	// UnknownKeyInterval is the least time between a fetch and another one that a
+	// token with an unknown kid causes. So it is the longest time until a new key is
+	// known here, and it limits the fetching that made-up kids can cause. It is also
+	// the longest pause between retries while fetching fails. Default 30 s.
 	UnknownKeyInterval time.Duration
-	// UnknownKeyWait is the longest that Verify waits for such a fetch; the
-	// fetch itself goes on. Default 250 ms.
+	// UnknownKeyWait is how long Verify waits for such a fetch at most; the fetch
+	// itself goes on. Default 250 ms.
 	UnknownKeyWait time.Duration
 	// FetchTimeout bounds one fetch, from dial to last byte. Default 1 s.
 	FetchTimeout time.Duration
@@ -69,21 +69,20 @@ type Options struct {
 
 	// Clock is read once a Verify. Default time.Now.
 	Clock func() time.Time
-	// Logger hears of fetches that fail and of keys that change. Default: none.
+	// Logger gets fetches that fail and keys that change. Default: discards.
 	Logger *slog.Logger
 	// Observer counts fetches. Default: none.
 	Observer Observer
 }
 
-// Observer is told what cannot be seen from the answers of Verify. It must not
-// block.
+// Observer counts what the answers of Verify do not show. It must not block.
 type Observer interface {
 	// KeysRefreshed is called after each fetch of the JWKS with its outcome and
 	// with the number of keys in use from then on.
 	KeysRefreshed(ok bool, keys int)
 }
 
-// validate names the first field that makes no sense.
+// validate names the first field that is wrong.
 func (o Options) validate() error {
 	if len(o.Secret) == 0 && o.JWKSURL == "" {
 		return errors.New("auth: Options needs Secret or JWKSURL: without either no token can be verified")
@@ -126,7 +125,7 @@ func (o Options) checkNumbers() error {
 	return nil
 }
 
-// checkSecret tells the length and never the secret.
+// checkSecret checks the length. The error does not contain the secret.
 func checkSecret(secret []byte) error {
 	if len(secret) < MinSecretBytes {
 		return fmt.Errorf("auth: Options.Secret has %d bytes, want at least %d random ones (openssl rand -base64 32)",
@@ -135,7 +134,8 @@ func checkSecret(secret []byte) error {
 	return nil
 }
 
-// checkJWKSURL does not repeat the address: it may hold a password.
+// checkJWKSURL checks the address. The error does not contain it, because it may
+// hold a password.
 func checkJWKSURL(address string) error {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -150,8 +150,8 @@ func checkJWKSURL(address string) error {
 	return nil
 }
 
-// withDefaults fills what was left zero, and copies what the caller could
-// still write to.
+// withDefaults fills in the defaults, and copies what the caller could still
+// write to.
 func (o Options) withDefaults() Options {
 	o.Secret = slices.Clone(o.Secret)
 	o.SubjectClaim = cmp.Or(o.SubjectClaim, "sub")
@@ -176,10 +176,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// withoutRedirects copies the client. A redirect would let whoever can bend
-// one answer (or an open redirect on the issuer's host) choose where the
-// gateway looks for the keys that it believes, over plain http or inside the
-// network too. A 302 is then an answer like any other that is not 200: an error.
+// withoutRedirects copies the client and makes it follow no redirect. With
+// redirects, anybody who can change one answer (or use an open redirect on the
+// issuer's host) chooses where the gateway gets its keys from, also over plain
+// http or inside the network. A 302 is an error, like any status but 200.
 func withoutRedirects(client *http.Client) *http.Client {
 	strict := http.Client{}
 	if client != nil {

@@ -2,8 +2,8 @@ package auth
 
 import "errors"
 
-// refusal is a reason for not believing a token. Its label goes into a metric,
-// so it is short, constant and one of few.
+// refusal is why a token is refused. reason is a metric's label: short, constant
+// and one of few.
 type refusal struct {
 	reason string
 	text   string
@@ -11,10 +11,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return "auth: " + r.text }
 
-// Why a token is not believed. Verify returns each as it is or wrapped with a
-// constant detail: use errors.Is. None carries any part of the token. All mean
-// "this token will not do" (401), except ErrKeysUnavailable, which means "it
-// cannot be judged just now" (503): nobody should be logged out for that.
+// Why a token is refused. Verify returns each as it is, or wrapped with a constant
+// detail; use errors.Is. None carries any part of the token. All mean that the
+// token is not valid (401), except ErrKeysUnavailable, which means that it cannot
+// be verified now (503): nobody should be logged out for that.
 var (
 	ErrMissing         error = &refusal{"missing", "no token"}
 	ErrMalformed       error = &refusal{"malformed", "token is malformed"}
@@ -30,7 +30,7 @@ var (
 	ErrKeysUnavailable error = &refusal{"keys_unavailable", "signing keys cannot be fetched"}
 )
 
-// The labels Reason has for what is not a refusal.
+// The labels of Reason for what is not a refusal.
 const (
 	reasonOK    = "ok"
 	reasonOther = "other"
@@ -49,8 +49,8 @@ func Reason(err error) string {
 	return reasonOther
 }
 
-// Reasons is the closed list of what Reason returns, for a metric that wants
-// every series to exist from the start.
+// Reasons is the closed list of what Reason returns. The metrics make every series
+// from it at the start.
 func Reasons() []string {
 	reasons := []string{reasonOK, reasonOther}
 	for _, err := range refusals() {
@@ -59,7 +59,7 @@ func Reasons() []string {
 	return reasons
 }
 
-// refusals lists every sentinel above; a test holds it complete.
+// refusals lists every sentinel above; a test checks that it is complete.
 func refusals() []error {
 	return []error{
 		ErrMissing, ErrMalformed, ErrAlgorithm, ErrUnknownKey, ErrSignature, ErrExpired,

@@ -1,9 +1,10 @@
-// Package hub is who waits for which session: one hub a process, behind the
-// long poll of live reads. It holds no data: a wake-up only says "look again",
-// so a lost one costs a waiter its time-out, never a change.
+// Package hub wakes long polls when a session changes. A process has one hub,
+// behind the live reads that wait. It holds no data: a wake-up only says "read
+// again". So a lost wake-up costs a waiter its time-out and never a change.
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -14,15 +15,16 @@ import (
 )
 
 var (
-	// ErrTooMany is returned when a caller has as many waits open as it may.
+	// ErrTooMany is returned when the caller has Options.PerCaller waits open.
 	ErrTooMany = errors.New("too many waits")
-	// ErrFull is returned when the whole process has, which is no one caller's
-	// fault.
+	// ErrFull is returned when the process has Options.Total waits open, whoever
+	// has opened them.
 	ErrFull = errors.New("too many waits of all callers")
 )
 
-// ErrUnread is what a read says that could not find out: the hub reads again
-// soon, and does not leave it to a wake-up that may have been the last one.
+// ErrUnread is returned by a read that could not find out whether there is a
+// change. The hub then reads again soon and does not rely on a wake-up, because
+// the last one may have been lost.
 var ErrUnread = errors.New("not to be read just now")
 
 // Source is the part of the live store that the hub waits on: sessions.Live.
@@ -30,12 +32,10 @@ type Source interface {
 	Watch(ctx context.Context, ref sessions.Ref, wake func()) (stop func(), err error)
 }
 
-// Metrics is told of every wait.
+// Metrics counts the waits. The methods are called from many goroutines at once.
 type Metrics interface {
-	// Waiting gets +1 and -1.
-	Waiting(delta int)
-	// Waited: how a wait ended, one of the outcomes below.
-	Waited(outcome string, took time.Duration)
+	Waiting(delta int)                         // +1 when a wait begins and -1 when it ends
+	Waited(outcome string, took time.Duration) // one of Outcomes
 }
 
 // Outcome is how a wait ended.
@@ -45,29 +45,35 @@ type Outcome string
 const (
 	Changed  Outcome = "changed"
 	TimedOut Outcome = "timed_out"
-	Left     Outcome = "left"
-	Drained  Outcome = "drained"
-	Failed   Outcome = "failed"
+	Left     Outcome = "left"    // the caller's context ended
+	Drained  Outcome = "drained" // the process is shutting down
+	Failed   Outcome = "failed"  // a read or the watch failed
 )
 
 // Outcomes is that list.
 func Outcomes() []Outcome { return []Outcome{Changed, TimedOut, Left, Drained, Failed} }
 
-// Options are the hub's limits. Zero means default.
+// Defaults of Options. A test holds the settings of `gateway serve` to them.
+const (
+	DefaultPerCaller = 4
+	DefaultTotal     = 100_000
+)
+
+// Options are the hub's limits.
 type Options struct {
-	PerCaller int // open waits a caller: 4
-	Total     int // open waits in the process: 100,000
-	Metrics   Metrics
+	PerCaller int     // open waits of one caller. 0: DefaultPerCaller
+	Total     int     // open waits of the process. 0: DefaultTotal. Negative: every wait is refused
+	Metrics   Metrics // nil: none
 }
 
-// Hub lets callers wait for changes. Safe for concurrent use.
+// Hub lets callers wait until a session changes. Safe for concurrent use.
 type Hub struct {
 	source Source
 	opts   Options
 	total  atomic.Int64
 	drain  chan struct{}
 	once   sync.Once
-	spread atomic.Uint64 // of the retries
+	spread atomic.Uint64 // see retry
 
 	mu      sync.Mutex
 	waiting map[sessions.ID]int
@@ -75,27 +81,27 @@ type Hub struct {
 
 // New makes a hub on a source. It starts nothing.
 func New(source Source, opts Options) *Hub {
-	if opts.PerCaller == 0 {
-		opts.PerCaller = 4
-	}
-	if opts.Total == 0 {
-		opts.Total = 100_000
-	}
+	opts.PerCaller = cmp.Or(opts.PerCaller, DefaultPerCaller)
+	opts.Total = cmp.Or(opts.Total, DefaultTotal)
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
 	return &Hub{source: source, opts: opts, drain: make(chan struct{}), waiting: map[sessions.ID]int{}}
 }
 
-// Wait calls read until it reports a change, then returns Changed. It registers
-// first and reads then, so a change between the two is not missed; it reads
-// again at every wake-up, and once more when the time is up, which it tells
-// read, or the hub drains; and again soon after a read that said ErrUnread, at
-// first within 100 ms and at last every 4 s, and not all at once, since after an
-// outage a great many do. It returns TimedOut after timeout, Left when ctx ends,
-// Drained when the hub drains, and Failed with read's error.
+// Wait calls read until read reports a change, and then returns Changed. It
+// registers first and reads then, so a change between the two is not missed. It
+// reads again
+//   - at every wake-up;
+//   - once more when the time is up (read is told so) or when the hub drains;
+//   - soon after a read that returned ErrUnread: within 100 ms at first, every 4 s
+//     at last, and spread over that time, because after an outage very many do.
 //
-// The cost is a map entry, a channel and a timer; no goroutine.
+// It returns TimedOut after timeout, Left when ctx ends, Drained when the hub
+// drains, and Failed with read's error. If the caller or the process has too many
+// waits open, it returns ErrTooMany or ErrFull without an outcome.
+//
+// A wait costs a map entry, a channel and a timer, and no goroutine.
 func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, timeout time.Duration,
 	read func(ctx context.Context, timeUp bool) (changed bool, err error),
 ) (Outcome, error) {
@@ -108,7 +114,7 @@ func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, ti
 	defer h.opts.Metrics.Waiting(-1)
 	outcome, err := h.wait(ctx, ref, timeout, read)
 	if err != nil && ctx.Err() != nil {
-		outcome, err = Left, nil // whatever failed, failed for that
+		outcome, err = Left, nil // what failed, failed because the caller has left
 	}
 	h.opts.Metrics.Waited(string(outcome), time.Since(began))
 	return outcome, err
@@ -123,7 +129,7 @@ func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
 	stop, err := h.source.Watch(ctx, ref, func() {
 		select {
 		case wake <- struct{}{}:
-		default: // one is enough: the reader will see all that has happened
+		default: // one wake-up is enough: the next read sees all changes
 		}
 	})
 	if err != nil {
@@ -170,11 +176,10 @@ func last(ctx context.Context, outcome Outcome, read func(context.Context, bool)
 	}
 }
 
-// retry is when to read again after a read that could not find out. A zero
-// after is never.
+// retry is when to read again after a read that returned ErrUnread.
 type retry struct {
 	timer  *time.Timer
-	after  time.Duration // up to; 0: never
+	after  time.Duration // the longest pause; 0: do not read again
 	spread *atomic.Uint64
 }
 
@@ -185,8 +190,8 @@ const (
 
 func (r *retry) soon() {
 	r.after = min(max(2*r.after, firstRetry), lastRetry)
-	// The fractional parts of the multiples of the golden ratio: of any number of
-	// waiters each has a moment of its own, evenly, and a test the same every time.
+	// The fractional parts of the multiples of the golden ratio spread any number
+	// of waiters evenly over time. They are the same in every run of a test.
 	fraction := r.spread.Add(0x9e3779b97f4a7c15) >> 32
 	d := r.after/2 + r.after/2*time.Duration(fraction)>>32
 	if r.timer == nil {
@@ -212,11 +217,11 @@ func (r *retry) stop() {
 // Drain ends every wait, now and from now on. Idempotent.
 func (h *Hub) Drain() { h.once.Do(func() { close(h.drain) }) }
 
-// Waiting is how many waits are open.
+// Waiting is the number of open waits.
 func (h *Hub) Waiting() int { return int(h.total.Load()) }
 
-// enter asks the caller's own limit first: who floods is told so, however full
-// it is.
+// enter checks the caller's own limit first, so that a caller with too many waits
+// gets ErrTooMany even when the process is full.
 func (h *Hub) enter(caller sessions.ID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
