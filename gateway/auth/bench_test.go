@@ -23,7 +23,7 @@ func benched(b *testing.B) bundle {
 	return v
 }
 
-// A miss: the whole work. What a caller pays once a CacheTTL.
+// A miss: the whole work. What a caller pays once a cacheTTL.
 func BenchmarkVerify_Miss(b *testing.B) {
 	for name, spec := range map[string]tokenSpec{
 		"HS256": {}, "RS256": rs256("rsa"), "ES256": es256("ec"), "EdDSA": eddsa("ed"),

@@ -187,7 +187,7 @@ func TestVerify_CachedTokenIsJudgedAgainWhenTheClockGoesBack(t *testing.T) {
 
 func TestVerify_CacheHoldsWhatWasProvenOnly(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *Options) { o.CacheSize = 32 })
+	b := setup(t, func(o *Options) { o.cacheSize = 32 })
 	good := tokenSpec{}.sign(t)
 	for range 3 {
 		b.refuses(t, good[:len(good)-4]+"AAAA", ErrSignature)
@@ -209,14 +209,14 @@ func TestVerify_ForgetsTheTokensThatWereReplaced(t *testing.T) {
 		for n := range callers {
 			b.accepts(t, tokenSpec{claims: map[string]any{"jti": round*callers + n}}.sign(t))
 		}
-		b.clock.Move(b.opts.CacheTTL)
+		b.clock.Move(b.opts.cacheTTL)
 	}
 	require.LessOrEqual(t, b.cache.len(), 2*callers)
 }
 
 func TestVerify_ManyValidTokensDoNotGrowTheCache(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *Options) { o.CacheSize = 32 })
+	b := setup(t, func(o *Options) { o.cacheSize = 32 })
 	for n := range 500 {
 		b.accepts(t, tokenSpec{claims: map[string]any{"jti": n}}.sign(t))
 	}

@@ -13,8 +13,8 @@
 //     of their own type. Every other algorithm is refused, also "none".
 //   - Nothing in a token makes the gateway fetch an address (jku, x5u and jwk
 //     headers are not read), and no kid makes it fetch the configured one more
-//     often than once per UnknownKeyInterval.
-//   - Memory does not depend on the tokens: the cache has at most CacheSize entries
+//     often than once per unknownKeyInterval.
+//   - Memory does not depend on the tokens: the cache has at most cacheSize entries
 //     of fixed size, and nothing is kept of a token that was refused.
 //   - The claims are not interpreted before the signature is verified, and nothing
 //     of a token appears in an error or a log line.

@@ -19,7 +19,7 @@ const (
 	// on each of maxKeys keys there is still room.
 	maxJWKSBytes = 256 << 10
 	// firstRetry is the pause after the first failed fetch; it doubles up to
-	// UnknownKeyInterval. It is short because a gateway and its issuer often start
+	// unknownKeyInterval. It is short because a gateway and its issuer often start
 	// at the same time.
 	firstRetry = time.Second
 )
@@ -64,8 +64,8 @@ func newKeyring(opts Options) *keyring {
 
 // find returns the key that a token names. A known key costs one atomic load
 // and a map access, whatever the JWKS server does. For an unknown key it asks for
-// a fetch, unless the last one was less than UnknownKeyInterval ago, and waits for
-// at most UnknownKeyWait. ErrUnknownKey means that the issuer was asked lately and
+// a fetch, unless the last one was less than unknownKeyInterval ago, and waits for
+// at most unknownKeyWait. ErrUnknownKey means that the issuer was asked lately and
 // has no such key; ErrKeysUnavailable, that the issuer could not be asked.
 func (k *keyring) find(ctx context.Context, ref keyRef) (publicKey, error) {
 	if key, ok := k.keys().find(ref); ok {
@@ -102,22 +102,22 @@ func (k *keyring) ask() (finished <-chan struct{}) {
 	return k.fetching
 }
 
-// tooEarly reports whether the last fetch was less than UnknownKeyInterval ago. If
+// tooEarly reports whether the last fetch was less than unknownKeyInterval ago. If
 // the clock was set back it is not: otherwise nothing would be fetched until the
 // clock has caught up.
 func (k *keyring) tooEarly() bool {
 	since := k.opts.Clock().Sub(k.attempted)
-	return 0 <= since && since < k.opts.UnknownKeyInterval
+	return 0 <= since && since < k.opts.unknownKeyInterval
 }
 
 func (k *keyring) await(ctx context.Context, finished <-chan struct{}) error {
-	timer := time.NewTimer(k.opts.UnknownKeyWait)
+	timer := time.NewTimer(k.opts.unknownKeyWait)
 	defer timer.Stop()
 	select {
 	case <-finished:
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("%w within %s", ErrKeysUnavailable, k.opts.UnknownKeyWait)
+		return fmt.Errorf("%w within %s", ErrKeysUnavailable, k.opts.unknownKeyWait)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrKeysUnavailable, context.Cause(ctx))
 	}
@@ -133,7 +133,7 @@ func (k *keyring) missing() error {
 	return ErrUnknownKey
 }
 
-// run fetches at once, then every RefreshInterval and when asked, until ctx
+// run fetches at once, then every refreshInterval and when asked, until ctx
 // ends. While fetching fails it retries sooner. The last good keys stay in use for
 // as long as that lasts: an issuer that is down must not log everybody out.
 func (k *keyring) run(ctx context.Context) error {
@@ -143,12 +143,12 @@ func (k *keyring) run(ctx context.Context) error {
 	defer k.stop()
 	retry := firstRetry
 	for {
-		pause := k.opts.RefreshInterval
+		pause := k.opts.refreshInterval
 		if k.refresh(ctx) {
 			retry = firstRetry
 		} else {
 			pause = min(pause, retry)
-			retry = min(2*retry, k.opts.UnknownKeyInterval)
+			retry = min(2*retry, k.opts.unknownKeyInterval)
 		}
 		if !k.pause(ctx, pause) {
 			return nil
@@ -251,10 +251,10 @@ func (k *keyring) report(ctx context.Context, before keySet, skipped int, err er
 	}
 }
 
-// fetch gets and parses the JWKS within FetchTimeout. It uses a new connection
+// fetch gets and parses the JWKS within fetchTimeout. It uses a new connection
 // each time: with one fetch in ten minutes an idle one would be closed anyway.
 func (k *keyring) fetch(ctx context.Context) (set keySet, skipped int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, k.opts.FetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, k.opts.fetchTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.opts.JWKSURL, nil)
 	if err != nil {
@@ -262,7 +262,7 @@ func (k *keyring) fetch(ctx context.Context) (set keySet, skipped int, err error
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	req.Close = true
-	res, err := k.opts.HTTPClient.Do(req)
+	res, err := k.opts.httpClient.Do(req)
 	if err != nil {
 		return nil, 0, withoutURL(err)
 	}

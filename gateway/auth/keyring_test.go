@@ -84,7 +84,7 @@ func TestRun_RefreshesPeriodically(t *testing.T) {
 }
 
 // A key that the issuer has dropped: gone with the refresh for tokens not seen
-// lately, and CacheTTL later for the others.
+// lately, and cacheTTL later for the others.
 func TestVerify_RemovedKeyIsGoneAfterTheCacheTTL(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := setupInBubble(t, threeKeys(t))
@@ -341,7 +341,7 @@ func fetchFrom(t *testing.T, serve http.HandlerFunc) error {
 	t.Helper()
 	server := httptest.NewServer(serve)
 	t.Cleanup(server.Close)
-	b := setup(t, func(o *Options) { o.JWKSURL, o.FetchTimeout = server.URL, 30*time.Second })
+	b := setup(t, func(o *Options) { o.JWKSURL, o.fetchTimeout = server.URL, 30*time.Second })
 	_, _, err := b.keys.fetch(t.Context())
 	return err
 }
@@ -426,7 +426,7 @@ func TestKeyring_RefreshTakesOverWhatWasAsked(t *testing.T) {
 	t.Parallel()
 	iss := newIssuer(threeKeys(t))
 	k := setup(t, func(o *Options) {
-		o.JWKSURL, o.HTTPClient = "https://issuer.test/", &http.Client{Transport: iss}
+		o.JWKSURL, o.httpClient = "https://issuer.test/", &http.Client{Transport: iss}
 	}).keys
 	require.True(t, k.start())
 	landed := k.ask()

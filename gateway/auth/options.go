@@ -20,6 +20,12 @@ const MinSecretBytes = 32
 // accept tokens after their end.
 const maxLeeway = 5 * time.Minute
 
+// Defaults of Options. A test holds the settings of `gateway serve` to them.
+const (
+	DefaultSubjectClaim = "sub"
+	DefaultRoleClaim    = "role"
+)
+
 // Options say which tokens a Verifier accepts. At least one of Secret and JWKSURL
 // is required; the zero value of everything else means its default.
 type Options struct {
@@ -32,40 +38,12 @@ type Options struct {
 	Issuer   string
 	Audience string
 	// SubjectClaim and RoleClaim name the top-level claims that hold the user's
-	// id and role. Defaults "sub" and "role".
+	// id and role. Empty: DefaultSubjectClaim and DefaultRoleClaim.
 	SubjectClaim string
 	RoleClaim    string
 	// Leeway is the difference between the issuer's clock and this one that exp,
 	// nbf and iat tolerate. Default 5 s, at most 5 min.
 	Leeway time.Duration
-
-	// CacheSize is the largest number of verified tokens remembered. Default
-	// 200,000, those of 100,000 trainers and their students: about 50 MB when full,
-	// however long the tokens are. If more callers than that are active within
-	// CacheTTL, most tokens are verified at each request: 100,000 callers with a
-	// cache of 65,536 cost some 10 µs of CPU a request more.
-	CacheSize int
-	// CacheTTL is how long a verified token is accepted without a new check of its
-	// signature. So it is also how long a token can outlive a key that the JWKS has
-	// dropped. Default 60 s.
-	CacheTTL time.Duration
-
-	// RefreshInterval is the time from one good fetch of the JWKS to the next.
-	// Default 10 min.
-	RefreshInterval time.Duration
-	// UnknownKeyInterval is the least time between a fetch and another one that a
-	// token with an unknown kid causes. So it is the longest time until a new key is
-	// known here, and it limits the fetching that made-up kids can cause. It is also
-	// the longest pause between retries while fetching fails. Default 30 s.
-	UnknownKeyInterval time.Duration
-	// UnknownKeyWait is how long Verify waits for such a fetch at most; the fetch
-	// itself goes on. Default 250 ms.
-	UnknownKeyWait time.Duration
-	// FetchTimeout bounds one fetch, from dial to last byte. Default 1 s.
-	FetchTimeout time.Duration
-	// HTTPClient fetches the JWKS. It is copied and the copy follows no
-	// redirects. Default: a plain client on http.DefaultTransport.
-	HTTPClient *http.Client
 
 	// Clock is read once a Verify. Default time.Now.
 	Clock func() time.Time
@@ -73,6 +51,39 @@ type Options struct {
 	Logger *slog.Logger
 	// Observer counts fetches. Default: none.
 	Observer Observer
+
+	limits // tests change them; the defaults suit every gateway
+}
+
+// limits bound the memory and the fetching. Zero means the default.
+type limits struct {
+	// cacheSize is the largest number of verified tokens remembered. Default
+	// 200,000, those of 100,000 trainers and their students: about 50 MB when full,
+	// however long the tokens are. If more callers than that are active within
+	// cacheTTL, most tokens are verified at each request: 100,000 callers with a
+	// cache of 65,536 cost some 10 µs of CPU a request more.
+	cacheSize int
+	// cacheTTL is how long a verified token is accepted without a new check of its
+	// signature. So it is also how long a token can outlive a key that the JWKS has
+	// dropped. Default 60 s.
+	cacheTTL time.Duration
+
+	// refreshInterval is the time from one good fetch of the JWKS to the next.
+	// Default 10 min.
+	refreshInterval time.Duration
+	// unknownKeyInterval is the least time between a fetch and another one that a
+	// token with an unknown kid causes. So it is the longest time until a new key is
+	// known here, and it limits the fetching that made-up kids can cause. It is also
+	// the longest pause between retries while fetching fails. Default 30 s.
+	unknownKeyInterval time.Duration
+	// unknownKeyWait is how long Verify waits for such a fetch at most; the fetch
+	// itself goes on. Default 250 ms.
+	unknownKeyWait time.Duration
+	// fetchTimeout bounds one fetch, from dial to last byte. Default 1 s.
+	fetchTimeout time.Duration
+	// httpClient fetches the JWKS. It is copied and the copy follows no
+	// redirects. Default: a plain client on http.DefaultTransport.
+	httpClient *http.Client
 }
 
 // Observer counts what the answers of Verify do not show. It must not block.
@@ -97,30 +108,8 @@ func (o Options) validate() error {
 			return err
 		}
 	}
-	return o.checkNumbers()
-}
-
-func (o Options) checkNumbers() error {
-	if o.CacheSize < 0 {
-		return fmt.Errorf("auth: Options.CacheSize is %d, want 0 (default) or more", o.CacheSize)
-	}
-	for _, d := range []struct {
-		field string
-		value time.Duration
-	}{
-		{"Leeway", o.Leeway},
-		{"CacheTTL", o.CacheTTL},
-		{"RefreshInterval", o.RefreshInterval},
-		{"UnknownKeyInterval", o.UnknownKeyInterval},
-		{"UnknownKeyWait", o.UnknownKeyWait},
-		{"FetchTimeout", o.FetchTimeout},
-	} {
-		if d.value < 0 {
-			return fmt.Errorf("auth: Options.%s is %s, want 0 (default) or more", d.field, d.value)
-		}
-	}
-	if o.Leeway > maxLeeway {
-		return fmt.Errorf("auth: Options.Leeway is %s, want at most %s", o.Leeway, maxLeeway)
+	if o.Leeway < 0 || o.Leeway > maxLeeway {
+		return fmt.Errorf("auth: Options.Leeway is %s, want 0 (default) to %s", o.Leeway, maxLeeway)
 	}
 	return nil
 }
@@ -154,15 +143,15 @@ func checkJWKSURL(address string) error {
 // write to.
 func (o Options) withDefaults() Options {
 	o.Secret = slices.Clone(o.Secret)
-	o.SubjectClaim = cmp.Or(o.SubjectClaim, "sub")
-	o.RoleClaim = cmp.Or(o.RoleClaim, "role")
+	o.SubjectClaim = cmp.Or(o.SubjectClaim, DefaultSubjectClaim)
+	o.RoleClaim = cmp.Or(o.RoleClaim, DefaultRoleClaim)
 	o.Leeway = cmp.Or(o.Leeway, 5*time.Second)
-	o.CacheSize = cmp.Or(o.CacheSize, 200_000)
-	o.CacheTTL = cmp.Or(o.CacheTTL, time.Minute)
-	o.RefreshInterval = cmp.Or(o.RefreshInterval, 10*time.Minute)
-	o.UnknownKeyInterval = cmp.Or(o.UnknownKeyInterval, 30*time.Second)
-	o.UnknownKeyWait = cmp.Or(o.UnknownKeyWait, 250*time.Millisecond)
-	o.FetchTimeout = cmp.Or(o.FetchTimeout, time.Second)
+	o.cacheSize = cmp.Or(o.cacheSize, 200_000)
+	o.cacheTTL = cmp.Or(o.cacheTTL, time.Minute)
+	o.refreshInterval = cmp.Or(o.refreshInterval, 10*time.Minute)
+	o.unknownKeyInterval = cmp.Or(o.unknownKeyInterval, 30*time.Second)
+	o.unknownKeyWait = cmp.Or(o.unknownKeyWait, 250*time.Millisecond)
+	o.fetchTimeout = cmp.Or(o.fetchTimeout, time.Second)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -172,7 +161,7 @@ func (o Options) withDefaults() Options {
 	if o.Observer == nil {
 		o.Observer = unobserved{}
 	}
-	o.HTTPClient = withoutRedirects(o.HTTPClient)
+	o.httpClient = withoutRedirects(o.httpClient)
 	return o
 }
 

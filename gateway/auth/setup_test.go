@@ -257,7 +257,7 @@ func setupJWKS(t testing.TB, body []byte, edit ...func(*Options)) bundle {
 	t.Cleanup(server.Close)
 	b := setup(t, append([]func(*Options){func(o *Options) {
 		o.JWKSURL = server.URL + "/jwks.json?api_key=hush"
-		o.FetchTimeout, o.UnknownKeyWait = 30*time.Second, 30*time.Second
+		o.fetchTimeout, o.unknownKeyWait = 30*time.Second, 30*time.Second
 	}}, edit...)...)
 	b.issuer = iss
 	b.run(t)
@@ -272,7 +272,7 @@ func setupInBubble(t testing.TB, body []byte, edit ...func(*Options)) bundle {
 	iss, began := newIssuer(body), time.Now()
 	b := setup(t, append([]func(*Options){func(o *Options) {
 		o.JWKSURL = "https://issuer.test/jwks.json"
-		o.HTTPClient = &http.Client{Transport: iss}
+		o.httpClient = &http.Client{Transport: iss}
 		o.Observer = nil
 		o.Clock = func() time.Time { return testNow.Add(time.Since(began)) }
 	}}, edit...)...)
