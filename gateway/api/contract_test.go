@@ -27,9 +27,8 @@ import (
 	"doorstep/sessions"
 )
 
-// The document says no more and no less than what the gateway answers: every
-// outcome of it is brought about here by real requests, and everything that is
-// answered is in it.
+// openapi.yaml lists exactly what the gateway answers. Real requests cause every
+// outcome in the document, and every answer is checked against it.
 func TestContract(t *testing.T) { //nolint:paralleltest // its parts are parallel, and it looks back on all of them
 	seen := &coverage{}
 	t.Run("group", func(t *testing.T) {
@@ -298,7 +297,7 @@ func contractAnywhere(t *testing.T, h *gateway) {
 
 func nowhere(verb string) string { return visit{id: sessions.NewID()}.path(verb) }
 
-// call is one operation of the document with a request that would do.
+// call is one operation of the document with a valid request.
 type call struct {
 	op           *openapi3.Operation
 	method, path string
@@ -378,7 +377,7 @@ func everyCallTooSlow(t *testing.T, seen *coverage) {
 	}
 }
 
-// raw sends text as it is and reads what is answered to it as to c.
+// raw sends text as it is and reads the answer as an answer to c.
 func (h *gateway) raw(t *testing.T, c call, text string) answer {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.Addr().String())
@@ -397,7 +396,7 @@ func (h *gateway) raw(t *testing.T, c call, text string) answer {
 	return a
 }
 
-// A token that only a JWKS could prove, and a JWKS that nobody serves.
+// A token that needs a key of a JWKS, and a JWKS that nobody serves.
 func everyCallWithoutKeys(t *testing.T, seen *coverage) {
 	h := open(t, embedded, func(o *app.Options) { o.JWTSecret, o.JWKSURL = "", "http://"+unusedAddress(t)+"/jwks" })
 	h.seen = seen
@@ -451,7 +450,7 @@ func everyCallBroken(t *testing.T, seen *coverage) {
 	}
 }
 
-// A gateway that has room for no request is still healthy.
+// A gateway that refuses every request as overloaded is still healthy.
 func everyCallOverloaded(t *testing.T, seen *coverage) {
 	h := open(t, embedded, func(o *app.Options) { o.MaxInFlight = -1 })
 	h.seen = seen
@@ -468,8 +467,8 @@ func everyCallOverloaded(t *testing.T, seen *coverage) {
 	assert.InDelta(t, n, h.metric(t, "doorstep_requests_shed_total", `reason="in_flight"`), 0)
 }
 
-// The second call of a caller who has one in a thousand seconds; admins have
-// as many as they like.
+// A caller may send one request in a thousand seconds; the second is refused.
+// Admins have no limit.
 func everyCallTooMany(t *testing.T, seen *coverage) {
 	h := open(t, embedded, func(o *app.Options) { o.CallerRate, o.CallerBurst = 0.001, 1 })
 	h.seen = seen
@@ -576,7 +575,7 @@ func tooManyWaits(t *testing.T, seen *coverage) {
 	w.want(t, 200, "")
 }
 
-// waiting is a long poll under way.
+// waiting is an open long poll.
 type waiting struct {
 	answered chan answer
 	cancel   context.CancelFunc

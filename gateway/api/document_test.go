@@ -22,13 +22,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// document is openapi.yaml and the way from a request to its operation.
+// document is openapi.yaml and a router from a request to its operation.
 type document struct {
 	*openapi3.T
 	router routers.Router
 }
 
-// theDocument is read once a run.
+// theDocument is loaded once a run.
 var theDocument = sync.OnceValues(func() (document, error) {
 	doc, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
 	if err != nil {
@@ -48,8 +48,8 @@ func readDocument(t testing.TB) document {
 	return doc
 }
 
-// outcome is one thing that a call may answer. Code is empty for a success,
-// call for what is answered outside of any.
+// outcome is one possible answer of a call. code is empty for a success, and call
+// for an answer outside any call.
 type outcome struct {
 	call   string
 	status int
@@ -60,7 +60,7 @@ func (o outcome) String() string {
 	return strings.TrimSpace(fmt.Sprint(o.call, " ", o.status, " ", o.code))
 }
 
-// coverage is what was answered in a run.
+// coverage is the outcomes that were seen in a run.
 type coverage struct {
 	mu   sync.Mutex
 	seen map[outcome]bool
@@ -78,7 +78,7 @@ func (c *coverage) add(o outcome) {
 	c.seen[o] = true
 }
 
-// outcomes is everything that the document says may be answered.
+// outcomes is every answer in the document.
 func (d document) outcomes(t testing.TB) map[outcome]bool {
 	t.Helper()
 	all := map[outcome]bool{}
@@ -100,8 +100,7 @@ func (d document) outcomes(t testing.TB) map[outcome]bool {
 	return all
 }
 
-// codesOf is the codes that a response may carry; for one without, an empty
-// one.
+// codesOf is the codes that a response may carry, or one empty code if it has none.
 func codesOf(r *openapi3.Response) []string {
 	media := r.Content.Get("application/json")
 	if media == nil {
@@ -121,9 +120,9 @@ func codesOf(r *openapi3.Response) []string {
 	return codes
 }
 
-// documented fails the test unless the answer is one that the document has for
-// the request: status, code, headers and body, with no field that it does not
-// name. A request that succeeded must be as documented, too.
+// documented fails the test unless the document has this answer for the request:
+// status, code, headers and body, without a field that the document does not
+// name. A request that succeeded must match the document, too.
 func documented(t testing.TB, seen *coverage, req *http.Request, sent []byte, a answer) {
 	t.Helper()
 	doc := readDocument(t)
@@ -165,7 +164,7 @@ func documented(t testing.TB, seen *coverage, req *http.Request, sent []byte, a 
 	}
 }
 
-// unnamed lists the fields of value that its schema has no property for.
+// unnamed lists the fields of value that its schema does not name.
 func unnamed(schema *openapi3.Schema, value any, at string) []string {
 	var found []string
 	switch v := value.(type) {

@@ -13,7 +13,7 @@ import (
 	"doorstep/gateway/app"
 )
 
-// Whatever a phone sends as a fix is stored, stale, or refused with a code.
+// Any body is stored, stale, or refused with a code.
 func FuzzUpdate(f *testing.F) {
 	h := open(f, embedded, func(o *app.Options) { o.JourneyTTL = 100_000 * time.Hour }) // five seconds a try
 	v := h.begun(f)
@@ -45,8 +45,8 @@ func FuzzUpdate(f *testing.F) {
 	})
 }
 
-// Whatever a reader asks is answered or refused with a code, and never waits
-// where there is no room to.
+// Any query is answered or refused with a code, and does not wait where no wait is
+// allowed.
 func FuzzLive(f *testing.F) {
 	h := open(f, embedded, func(o *app.Options) { o.MaxWaits = -1 }) // room for none
 	v := h.atTheDoor(f)
@@ -70,8 +70,8 @@ func FuzzLive(f *testing.F) {
 	})
 }
 
-// Whatever a target is spelled like, it reads what its own spelling names, or
-// nothing: a path has one spelling.
+// Any request target reads exactly what it names, or nothing: a path has one
+// spelling.
 func FuzzPath(f *testing.F) {
 	h := open(f, embedded)
 	v := h.atTheDoor(f)

@@ -71,7 +71,7 @@ const (
 	servers  backend = "servers"  // a real Valkey and a real PostgreSQL
 )
 
-// onEach runs a test on both backends, beside each other.
+// onEach runs a test on both backends, in parallel.
 func onEach(t *testing.T, run func(t *testing.T, b backend)) {
 	t.Helper()
 	for _, b := range []backend{embedded, servers} {
@@ -82,8 +82,8 @@ func onEach(t *testing.T, run func(t *testing.T, b backend)) {
 	}
 }
 
-// clock stands still until it is moved. It begins at the wall clock's time,
-// which tokens are judged by.
+// clock stands still until it is moved. It begins at the time of the wall clock,
+// which the tokens' times are checked against.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -158,13 +158,13 @@ func start(t testing.TB, opts app.Options) *gateway {
 	return h
 }
 
-// awaitStore waits until /readyz says that of the live store.
+// awaitStore waits until /readyz reports this state of the live store.
 func (h *gateway) awaitStore(t testing.TB, state string) {
 	t.Helper()
 	until(t, func() bool { return h.get(t, "", "/readyz").data()["liveStore"] == state }, "live store "+state)
 }
 
-// until polls a condition that another goroutine brings about.
+// until polls a condition until it holds.
 func until(t testing.TB, cond func() bool, what string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !cond(); {
@@ -175,7 +175,7 @@ func until(t testing.TB, cond func() bool, what string) {
 	}
 }
 
-// answer is a response that has been read, and found to be as documented.
+// answer is a response that was read and matches the document.
 type answer struct {
 	status int
 	header http.Header
@@ -208,7 +208,7 @@ func header(name, value string) edit {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
-// off says that the request is not as documented, though the answer is a
+// off says that the request does not match the document although the answer is a
 // success.
 type offKey struct{}
 
@@ -268,7 +268,7 @@ func (h *gateway) try(ctx context.Context, t testing.TB, method, token, path str
 	return read(t, h.seen, req, body, res)
 }
 
-// read reads an answer and holds it, and the request of a success, against the
+// read reads an answer and checks it, and the request of a success, against the
 // document.
 func read(t testing.TB, seen *coverage, req *http.Request, sent []byte, res *http.Response) (answer, error) {
 	t.Helper()
@@ -351,7 +351,7 @@ func (h *gateway) begun(t testing.TB) visit {
 	return v
 }
 
-// atTheDoor is a session whose trainer is at the door.
+// atTheDoor is a session whose trainer is at the student's home.
 func (h *gateway) atTheDoor(t testing.TB) visit {
 	t.Helper()
 	v := h.begun(t)
@@ -408,8 +408,8 @@ func containsAll(s string, parts []string) bool {
 	return true
 }
 
-// handmade is a token put together by hand, to be wrong in ways that no
-// library would sign. A nil key leaves the signature empty.
+// handmade is a token that is wrong in a way in which no library would sign it. A
+// nil key leaves the signature empty.
 func handmade(t testing.TB, header, claims map[string]any, key []byte) string {
 	t.Helper()
 	encode := func(v any) string {

@@ -27,8 +27,8 @@ import (
 	"doorstep/sessions"
 )
 
-// watched is a gateway with one journey under way that no row of these tests
-// may change, and the refusals that it should have counted.
+// watched is a gateway with one running journey that no row of these tests may
+// change, and the refusals that it should have counted.
 type watched struct {
 	*gateway
 	v       visit
@@ -47,7 +47,7 @@ func watch(t *testing.T, b backend) *watched {
 	return w
 }
 
-// state is all that anybody can read of the visit.
+// state is everything that a caller can read of the visit.
 func (w *watched) state(t testing.TB) []any {
 	t.Helper()
 	live := w.get(t, w.v.student, w.v.live("")).want(t, 200, "")
@@ -57,7 +57,7 @@ func (w *watched) state(t testing.TB) []any {
 	}
 }
 
-// peek is a quick look at the session, to tell which row changed it.
+// peek is the session as text, to find the row that changed it.
 func (w *watched) peek(t testing.TB) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+w.v.live(""), nil)
@@ -71,7 +71,7 @@ func (w *watched) peek(t testing.TB) string {
 	return res.Header.Get("ETag") + string(text)
 }
 
-// refuses checks that the request is refused as said, and changed nothing.
+// refuses checks that the request is refused with this code and changes nothing.
 func (w *watched) refuses(t *testing.T, status int, code sessions.Code, request func() answer) {
 	t.Helper()
 	request().want(t, status, code)
@@ -83,8 +83,8 @@ func (w *watched) refuses(t *testing.T, status int, code sessions.Code, request 
 	}
 }
 
-// settle checks that every refusal was counted and that nothing at all has
-// changed, while the gateway still runs: cleanups go in reverse.
+// settle checks that every refusal was counted and that nothing has changed. It is
+// a cleanup that runs while the gateway still does: cleanups run in reverse order.
 func (w *watched) settle(t *testing.T) {
 	t.Helper()
 	for series, n := range w.refused {
@@ -95,7 +95,7 @@ func (w *watched) settle(t *testing.T) {
 	assert.Equal(t, w.before, w.state(t), "nothing has changed")
 }
 
-// notAnObject are bodies that are no JSON object, whatever is asked.
+// notAnObject are bodies that are not a JSON object.
 var notAnObject = map[string]string{
 	"truncated":             `{"sessionId":"0d4a1f62-9f0e`,
 	"truncated after colon": `{"latitude":`,
@@ -166,8 +166,8 @@ func TestHostile_bodies_that_are_no_object(t *testing.T) {
 	})
 }
 
-// with is a good update's body with one field replaced by raw text; without
-// text, taken out.
+// with is a valid update with one field replaced by raw text, or removed if raw is
+// empty.
 func with(v visit, field, raw string) string {
 	fields := map[string]string{"sessionId": `"` + string(v.id) + `"`, "latitude": "12.9362", "longitude": "77.6245"}
 	if fields[field] = raw; raw == "" {
@@ -213,7 +213,7 @@ func TestHostile_update_fields(t *testing.T) {
 	})
 }
 
-// What looks odd and is none the less good.
+// These look wrong and are valid.
 func TestHostile_update_that_is_good(t *testing.T) {
 	t.Parallel()
 	h := open(t, embedded)
@@ -255,7 +255,7 @@ func TestHostile_update_that_is_good(t *testing.T) {
 	}
 }
 
-// A duplicate key's last value decides, for every reader of a body alike.
+// The last value of a duplicate key counts, in every body.
 func TestHostile_duplicate_key_last_one_counts(t *testing.T) {
 	t.Parallel()
 	w := watch(t, embedded)
@@ -433,13 +433,13 @@ func TestHostile_tokens(t *testing.T) {
 			}
 		})
 	}
-	// The right id in the wrong role is nobody.
+	// The right id with the wrong role has no rights.
 	h.get(t, handmade(t, hs, claims("role", "trainer"), key), v.live("")).want(t, 403, sessions.Forbidden)
 	h.get(t, handmade(t, hs, claims("sub", v.trainerID), key), v.live("")).want(t, 403, sessions.Forbidden)
 	h.get(t, good, v.live(""), header("Authorization", "bEaReR   "+good+"  ")).want(t, 200, "")
 }
 
-// The public key, which anybody has, is no secret to sign with.
+// A token that is signed by HMAC with the public key, which anybody has, is refused.
 func TestHostile_tokens_RS_HS_confusion(t *testing.T) {
 	t.Parallel()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -506,8 +506,8 @@ func TestHostile_request_ids(t *testing.T) {
 	}
 }
 
-// Whatever a path is spelled like, it is one of the routes or it is not there;
-// never another caller's, never a 500.
+// Any spelling of a path is one of the routes or not found. It never reaches
+// another caller's session and never causes a 500.
 func TestHostile_paths(t *testing.T) {
 	t.Parallel()
 	w := watch(t, embedded)
@@ -588,7 +588,7 @@ func TestHostile_no_host(t *testing.T) {
 	}
 }
 
-// line sends a request line as it is, with the trainer's token.
+// line sends a request line unchanged, with the trainer's token.
 func (w *watched) line(t *testing.T, method, target string) (status int, code string) {
 	t.Helper()
 	return w.requestLine(t, w.v.trainer, method, target)

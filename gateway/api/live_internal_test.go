@@ -32,8 +32,8 @@ func TestWaitOf(t *testing.T) {
 	}
 }
 
-// A list that holds the version matches, whatever else is in it and however it
-// is spaced; one that does not, doesn't.
+// A list matches if and only if it holds the version, whatever else is in it and
+// however it is spaced.
 func TestValidator(t *testing.T) {
 	t.Parallel()
 	assert.Nil(t, validator(nil))

@@ -22,7 +22,7 @@ import (
 	"doorstep/sessions"
 )
 
-// CONTRACT.md, "Live reads and the long poll", a test a sentence.
+// docs/contract.md, "Live reads and the long poll": one test a sentence.
 
 // step moves the journey on by one fix, five seconds later.
 func (h *gateway) step(t testing.TB, v visit) answer {
@@ -45,7 +45,7 @@ func TestLive_ETag_rises_with_every_change(t *testing.T) {
 			assert.Greater(t, now, last, what)
 			last = now
 		}
-		// The clock stands still between some of these: one more than the last, then.
+		// The clock stands still between some of these; then the version is one more than the last.
 		h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 		rises("start")
 		h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
@@ -186,8 +186,8 @@ func TestLive_validator_without_wait_is_answered_at_once(t *testing.T) {
 	})
 }
 
-// A store that failed over may have lost its last moments: who has seen them is
-// not shown an older place, but the next, or that the journey is over.
+// A store that failed over may have lost its last moments. A reader who has seen
+// them is not shown an older location, but the next one, or the end of the journey.
 func TestLive_wait_does_not_go_back(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, b backend) {
@@ -272,8 +272,7 @@ func TestLive_wait_ends_as_304_when_its_time_is_up(t *testing.T) {
 	})
 }
 
-// What was heard last may have been the last that could be: so a wait ends by a
-// read of the store itself, and by one only.
+// Wake-ups may have been lost, so a wait ends with one read of the store itself.
 func TestLive_wait_ends_by_one_read_of_the_store(t *testing.T) {
 	t.Parallel()
 	store := valkeytest.Private(t, valkeyserver.Valkey)
@@ -285,7 +284,7 @@ func TestLive_wait_ends_by_one_read_of_the_store(t *testing.T) {
 		h.get(t, v.student, v.live("&wait=1"), ifNoneMatch(tag)).want(t, status, "")
 		return h.metric(t, "doorstep_live_store_call_duration_seconds_count", `verb="latest"`) - before
 	}
-	assert.InDelta(t, 2, outwaited(304), 0, "nothing was heard yet: it begins with a read, too")
+	assert.InDelta(t, 2, outwaited(304), 0, "no view is cached yet, so it begins with a read, too")
 
 	w := h.wait(t, v.student, v, "&wait=30", ifNoneMatch(tag))
 	h.step(t, v)
@@ -307,7 +306,7 @@ func TestLive_wait_needs_no_journey(t *testing.T) {
 	})
 }
 
-// Whoever waits, on whichever gateway, learns of the end.
+// Every waiter, on every gateway, learns of the end of the journey.
 func TestLive_end_answers_every_waiter(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"stop-journey", "arrived"} {
@@ -401,8 +400,8 @@ func TestLive_waits_are_limited(t *testing.T) {
 }
 
 // A student who polls with the version of the last answer sees the last of any
-// number of updates, whenever they come: a change between the read and the
-// wait would cost 30 s here, and fail.
+// number of updates, whenever they come. A change that was missed between the read
+// and the wait would cost 30 s here and fail.
 func TestLive_no_change_is_missed(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, b backend) {
@@ -459,8 +458,7 @@ func TestLive_wait_outlives_an_outage_of_the_store(t *testing.T) {
 	assert.NotEqual(t, tag, w.want(t, 200, "").etag())
 }
 
-// A 304 ends where its head does: what comes next on the connection is the
-// next answer.
+// A 304 has no body: after its head the next answer follows on the connection.
 func TestLive_304_leaves_the_connection_usable(t *testing.T) {
 	t.Parallel()
 	h := open(t, embedded)
@@ -479,8 +477,8 @@ func TestLive_304_leaves_the_connection_usable(t *testing.T) {
 	assert.True(t, strings.HasSuffix(string(text), "\r\n\r\n"), "%s", text)
 }
 
-// A request that waits gives back the buffer that it was read into, but not
-// what came behind it, nor a body that nobody asked for.
+// A waiting request gives back its read buffer, but not the bytes of the next
+// request, nor a body of its own.
 func TestLive_wait_keeps_what_is_sent_behind_it(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{"no_body": "", "body": "never read"} {

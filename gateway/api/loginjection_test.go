@@ -18,8 +18,8 @@ import (
 	"doorstep/sessions"
 )
 
-// Nothing that a caller sends can begin a line of the log, or pass for a field
-// of one: at the lowest level, where refusals are logged, too.
+// Nothing that a caller sends can begin a line of the log or look like a field of
+// one. The log is at its lowest level, so that refusals are logged, too.
 func TestHostile_log_injection(t *testing.T) {
 	t.Parallel()
 	const forged = "FORGED"
@@ -71,7 +71,7 @@ func TestHostile_log_injection(t *testing.T) {
 	}
 }
 
-// printable is what a client's own library lets into a header.
+// printable is what Go's HTTP client accepts in a header.
 func printable(r rune) rune {
 	if r < ' ' || r > '~' {
 		return '_'

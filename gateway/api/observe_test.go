@@ -14,7 +14,7 @@ import (
 	"doorstep/sessions"
 )
 
-// logged opens a gateway whose lines can be read.
+// logged opens a gateway whose log can be read.
 func logged(t *testing.T, level slog.Level, b backend) (*gateway, *lockedBuffer) {
 	t.Helper()
 	log := new(lockedBuffer)
@@ -24,7 +24,7 @@ func logged(t *testing.T, level slog.Level, b backend) (*gateway, *lockedBuffer)
 	return h, log
 }
 
-// lines are those of one request.
+// lines are the log lines of one request.
 func lines(t *testing.T, log *lockedBuffer, requestID string) (found []map[string]any) {
 	t.Helper()
 	for line := range strings.Lines(log.String()) {
@@ -37,8 +37,8 @@ func lines(t *testing.T, log *lockedBuffer, requestID string) (found []map[strin
 	return found
 }
 
-// line is the one of a request, once it is written: which is after the answer
-// may have arrived.
+// line waits for the one log line of a request. It is written after the answer, so
+// the answer may arrive first.
 func line(t *testing.T, log *lockedBuffer, requestID string) map[string]any {
 	t.Helper()
 	until(t, func() bool { return len(lines(t, log, requestID)) > 0 }, "a line of "+requestID)

@@ -87,7 +87,7 @@ func TestOTP_is_the_students(t *testing.T) {
 	})
 }
 
-// What a gateway writes tells nobody where anybody is, nor a token.
+// The log holds no coordinate, no token and no OTP.
 func TestLog_tells_no_place_and_no_token(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer

@@ -20,13 +20,13 @@ import (
 	"doorstep/sessions"
 )
 
-// hurried is on real clocks and hardly limited: for calls that race.
+// hurried uses the real clock and almost no rate limit, for calls that race.
 func hurried(o *app.Options) {
 	o.Now, o.RateInterval, o.RateTolerance, o.MaxWaitsPerCaller = nil, time.Millisecond, time.Hour, 100
 }
 
-// together runs each f at the same moment and gathers what they return.
-func together(fs ...func() answer) []answer {
+// atOnce runs all functions at the same moment and returns their answers.
+func atOnce(fs ...func() answer) []answer {
 	answers := make([]answer, len(fs))
 	var ready, done sync.WaitGroup
 	gun := make(chan struct{})
@@ -44,8 +44,8 @@ func together(fs ...func() answer) []answer {
 	return answers
 }
 
-// tally counts answers by status and code.
-func tally(answers []answer) map[string]int {
+// count counts answers by status and code.
+func count(answers []answer) map[string]int {
 	n := map[string]int{}
 	for _, a := range answers {
 		n[strings.TrimSpace(fmt.Sprint(a.status, " ", a.code()))]++
@@ -60,8 +60,8 @@ func TestRace_starts(t *testing.T) {
 		for range 15 {
 			v := h.book(t)
 			starting := func() answer { return h.post(t, v.trainer, v.path("start-journey"), nil) }
-			answers := together(starting, starting, starting, starting)
-			require.Equal(t, map[string]int{"201": 1, "409 JOURNEY_ALREADY_STARTED": 3}, tally(answers))
+			answers := atOnce(starting, starting, starting, starting)
+			require.Equal(t, map[string]int{"201": 1, "409 JOURNEY_ALREADY_STARTED": 3}, count(answers))
 			var journey any
 			for _, a := range answers {
 				if a.status == 201 {
@@ -84,10 +84,10 @@ func TestRace_two_sessions_of_one_trainer(t *testing.T) {
 		for range 15 {
 			one := h.book(t)
 			two := h.bookFor(t, one.trainerID, one.studentID)
-			answers := together(
+			answers := atOnce(
 				func() answer { return h.post(t, one.trainer, one.path("start-journey"), nil) },
 				func() answer { return h.post(t, two.trainer, two.path("start-journey"), nil) })
-			require.Equal(t, map[string]int{"201": 1, "409 TRAINER_BUSY": 1}, tally(answers))
+			require.Equal(t, map[string]int{"201": 1, "409 TRAINER_BUSY": 1}, count(answers))
 		}
 	})
 }
@@ -97,15 +97,15 @@ func TestRace_two_trainers_on_one_session(t *testing.T) {
 	onEach(t, func(t *testing.T, b backend) {
 		h := open(t, b, hurried)
 		v := h.book(t)
-		require.Equal(t, map[string]int{"201": 1, "403 FORBIDDEN": 1}, tally(together(
+		require.Equal(t, map[string]int{"201": 1, "403 FORBIDDEN": 1}, count(atOnce(
 			func() answer { return h.post(t, v.trainer, v.path("start-journey"), nil) },
 			func() answer { return h.post(t, v.otherTrainer, v.path("start-journey"), nil) })))
-		require.Equal(t, map[string]int{"201": 1, "403 FORBIDDEN": 1}, tally(together(
+		require.Equal(t, map[string]int{"201": 1, "403 FORBIDDEN": 1}, count(atOnce(
 			func() answer { return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)) },
 			func() answer { return h.post(t, v.otherTrainer, updatesPath, v.fix(homeLat, homeLng)) })))
 		live := h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"].(map[string]any)
 		assert.InDelta(t, nearLat, live["latitude"], 0, "the trainer's, not the stranger's")
-		require.Equal(t, map[string]int{"200": 1, "403 FORBIDDEN": 1}, tally(together(
+		require.Equal(t, map[string]int{"200": 1, "403 FORBIDDEN": 1}, count(atOnce(
 			func() answer { return h.post(t, v.trainer, v.path("arrived"), nil) },
 			func() answer { return h.post(t, v.otherTrainer, v.path("arrived"), nil) })))
 	})
@@ -119,13 +119,13 @@ func TestRace_bookings(t *testing.T) {
 		for range 10 {
 			v := visit{id: sessions.NewID(), trainerID: sessions.NewID(), studentID: sessions.NewID()}
 			booking := func() answer { return h.post(t, admin, base+"/admin/sessions", v.booking()) }
-			require.Equal(t, map[string]int{"201": 1, "200": 3}, tally(together(booking, booking, booking, booking)))
+			require.Equal(t, map[string]int{"201": 1, "200": 3}, count(atOnce(booking, booking, booking, booking)))
 		}
 	})
 }
 
-// After the stop's answer no coordinate of the journey is left, and no update
-// that was under way can bring one back.
+// After the answer to the stop no coordinate of the journey is left, and no update
+// in flight can bring one back.
 func TestRace_updates_and_the_end(t *testing.T) {
 	t.Parallel()
 	for _, end := range []string{"stop-journey", "arrived"} {
@@ -148,7 +148,7 @@ func TestRace_updates_and_the_end(t *testing.T) {
 						updaters.Go(func() {
 							for ctx.Err() == nil {
 								a := h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng))
-								assert.Contains(t, []string{"201", "200", "404 NO_ACTIVE_JOURNEY", "429 RATE_LIMITED"}, oneOf(tally([]answer{a})))
+								assert.Contains(t, []string{"201", "200", "404 NO_ACTIVE_JOURNEY", "429 RATE_LIMITED"}, oneOf(count([]answer{a})))
 							}
 						})
 					}
@@ -178,8 +178,8 @@ func oneOf(n map[string]int) string {
 	return ""
 }
 
-// knowsWhere reports whether the live store holds a coordinate of anybody: any
-// text in Valkey, any number in the process.
+// knowsWhere reports whether the live store holds any coordinate, as text in
+// Valkey or as a number in the process.
 func (h *gateway) knowsWhere(t testing.TB, store string) bool {
 	t.Helper()
 	if store != "" {
@@ -188,7 +188,7 @@ func (h *gateway) knowsWhere(t testing.TB, store string) bool {
 	}
 	memory := reflect.ValueOf(h.App).Elem().FieldByName("hub").Elem().FieldByName("source")
 	require.True(t, memory.IsValid())
-	// The clean-up may be at it just now: under the store's own lock, then.
+	// Under the store's own lock, because the clean-up may be writing.
 	memory = memory.Elem().Elem()
 	mu := (*sync.Mutex)(unsafe.Pointer(memory.FieldByName("mu").UnsafeAddr()))
 	mu.Lock()
@@ -196,8 +196,8 @@ func (h *gateway) knowsWhere(t testing.TB, store string) bool {
 	return holds(memory.FieldByName("journeys"), 0)
 }
 
-// holds searches a value for a latitude of these tests, in degrees or as an
-// integer of ten-millionths.
+// holds searches a value for a latitude of these tests, in degrees or in
+// ten-millionths of a degree.
 func holds(v reflect.Value, depth int) bool {
 	if depth > 20 {
 		return false
@@ -237,7 +237,7 @@ func TestRace_arrival_and_stop(t *testing.T) {
 		h := open(t, b, hurried)
 		for range 30 {
 			v := h.atTheDoor(t)
-			answers := together(
+			answers := atOnce(
 				func() answer { return h.post(t, v.trainer, v.path("arrived"), nil) },
 				func() answer { return h.post(t, v.admin, v.path("stop-journey"), nil) })
 			arrived, stopped := answers[0], answers[1]
@@ -247,7 +247,7 @@ func TestRace_arrival_and_stop(t *testing.T) {
 				assert.Equal(t, []any{"pending_verification", "arrived", arrived.data()["otp"]}, []any{after["status"], after["journeyEndReason"], after["otp"]})
 			} else {
 				stopped.want(t, 200, "")
-				assert.Contains(t, []string{"400 NO_FRESH_LOCATION", "404 NO_ACTIVE_JOURNEY"}, oneOf(tally([]answer{arrived})))
+				assert.Contains(t, []string{"400 NO_FRESH_LOCATION", "404 NO_ACTIVE_JOURNEY"}, oneOf(count([]answer{arrived})))
 				assert.Equal(t, []any{"scheduled", "cancelled", nil}, []any{after["status"], after["journeyEndReason"], after["otp"]})
 			}
 			assert.Equal(t, false, h.get(t, v.student, v.live("")).want(t, 200, "").data()["isActive"])
@@ -262,7 +262,7 @@ func TestRace_arrivals(t *testing.T) {
 		for range 15 {
 			v := h.atTheDoor(t)
 			arriving := func() answer { return h.post(t, v.trainer, v.path("arrived"), nil) }
-			answers := together(arriving, arriving, arriving)
+			answers := atOnce(arriving, arriving, arriving)
 			settled := arriving().want(t, 200, "").data()
 			for _, a := range answers {
 				assert.Equal(t, settled, a.want(t, 200, "").data(), "one code, whoever asks")
@@ -279,7 +279,7 @@ func TestRace_verifications(t *testing.T) {
 			v := h.atTheDoor(t)
 			otp := h.arrive(t, v)
 			right := func() answer { return h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}) }
-			require.Equal(t, map[string]int{"200": 1, "409 NOT_PENDING_VERIFICATION": 3}, tally(together(right, right, right, right)))
+			require.Equal(t, map[string]int{"200": 1, "409 NOT_PENDING_VERIFICATION": 3}, count(atOnce(right, right, right, right)))
 		}
 		v := h.atTheDoor(t)
 		otp := h.arrive(t, v)
@@ -287,8 +287,8 @@ func TestRace_verifications(t *testing.T) {
 		for range 12 {
 			tries = append(tries, func() answer { return h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)) })
 		}
-		answers := together(tries...)
-		require.Equal(t, map[string]int{"400 OTP_WRONG": 4, "429 OTP_LOCKED": 8}, tally(answers), "no more tries for asking all at once")
+		answers := atOnce(tries...)
+		require.Equal(t, map[string]int{"400 OTP_WRONG": 4, "429 OTP_LOCKED": 8}, count(answers), "no more tries for asking all at once")
 		left := map[any]int{}
 		for _, a := range answers {
 			if a.status == 400 {
@@ -321,7 +321,7 @@ func TestJourney_starts_again_after_a_stop(t *testing.T) {
 func TestJourney_past_its_hour(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, b backend) {
-		// The store's keys live on its own clock, so the hour is a short one.
+		// The store's keys expire by its own clock, so the longest journey is short here.
 		h := open(t, b, hurried, func(o *app.Options) { o.JourneyTTL = 700 * time.Millisecond })
 		v := h.atTheDoor(t)
 		until(t, func() bool {
@@ -336,8 +336,8 @@ func TestJourney_past_its_hour(t *testing.T) {
 	})
 }
 
-// A caller who hangs up in the middle is nobody's fault: no 5xx in the
-// metrics, no breaker, nothing left behind.
+// A client that leaves in the middle of a call causes no 5xx in the metrics, opens
+// no breaker and leaves nothing behind.
 func TestClient_that_leaves_in_the_middle_is_no_fault(t *testing.T) {
 	t.Parallel()
 	store := valkeytest.Private(t, valkeyserver.Valkey)

@@ -16,8 +16,7 @@ import (
 	"doorstep/sessions"
 )
 
-// What is appended by hand is what an encoder would write: it parses, and every
-// value comes back as it was.
+// What is appended by hand parses as JSON, and every value comes back unchanged.
 func TestAnswerUpdate_is_JSON(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -104,8 +103,7 @@ func finite(rt *rapid.T, name string) float64 {
 
 func text(n int64) string { b, _ := json.Marshal(n); return string(b) }
 
-// requireData compares numbers as what they mean: floats by value, integers
-// digit by digit.
+// requireData compares floats by value and integers digit by digit.
 func requireData(rt *rapid.T, c *app.RequestContext, want map[string]any) {
 	require.True(rt, bytes.Equal([]byte(jsonType), c.Response.Header.ContentType()))
 	require.Contains(rt, []int{http.StatusOK, http.StatusCreated}, c.Response.StatusCode())

@@ -12,7 +12,7 @@ import (
 	"doorstep/sessions"
 )
 
-// One token's flood costs its owner the service, and nobody else.
+// A flood of requests with one token is refused, and no other caller is.
 func TestShed_caller_rate(t *testing.T) {
 	t.Parallel()
 	h := open(t, embedded, func(o *app.Options) { o.CallerRate, o.CallerBurst = 2, 10 })
@@ -30,11 +30,12 @@ func TestShed_caller_rate(t *testing.T) {
 	h.get(t, v.student, v.live("")).want(t, 429, sessions.RateLimited)
 	assert.InDelta(t, 2, h.metric(t, "doorstep_requests_shed_total", `reason="caller_rate"`), 0)
 	for range 50 {
-		h.get(t, v.admin, v.live("")).want(t, 200, "") // the house's own may
+		h.get(t, v.admin, v.live("")).want(t, 200, "") // admins have no limit
 	}
 }
 
-// The slow path is each caller's own, and a journey's phone is not on it.
+// Look-ups are limited for each caller, and the updates of a running journey do not
+// look up.
 func TestShed_lookups(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, b backend) {
@@ -57,7 +58,8 @@ func TestShed_lookups(t *testing.T) {
 	})
 }
 
-// A waiting poll is no work, and one that is told is not turned away for it.
+// A waiting poll does not count as in flight, and is answered even if no place is
+// free.
 func TestShed_in_flight_leaves_waits_out(t *testing.T) {
 	t.Parallel()
 	h := open(t, embedded, func(o *app.Options) { o.MaxInFlight = 1 })
@@ -72,7 +74,7 @@ func TestShed_in_flight_leaves_waits_out(t *testing.T) {
 	until(t, func() bool { return h.metric(t, "doorstep_requests_in_flight") == 0 }, "every place is given back")
 }
 
-// Whatever is shed meanwhile, every place that was taken is given back.
+// Every place in flight is given back, also when other requests are refused.
 func TestShed_in_flight_is_bounded_and_freed(t *testing.T) {
 	t.Parallel()
 	h := open(t, embedded, func(o *app.Options) { o.MaxInFlight = 2 })

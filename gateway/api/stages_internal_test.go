@@ -13,9 +13,9 @@ import (
 	"doorstep/sessions"
 )
 
-// BenchmarkStages_JSON is the two stages of a request that nothing outside the
-// package can reach; bench lists them all. The unit is encoding/json's work on
-// the same body.
+// BenchmarkStages_JSON measures the two stages of a request that cannot be reached
+// from outside the package; package bench measures the others. The unit is what
+// encoding/json needs to decode the same body.
 func BenchmarkStages_JSON(b *testing.B) {
 	body := []byte(`{"sessionId":"b54adc00-67f9-11ef-9669-0242ac120002","latitude":52.1012345,"longitude":5.1012345,` +
 		`"accuracy":8.5,"speed":50.4,"heading":260,"recordedAt":"2026-03-14T09:26:53.589Z"}`)

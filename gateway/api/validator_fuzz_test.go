@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An If-None-Match matches a version if and only if that version stands in it
-// as a whole tag: one too many would keep a change from a student, one too few
-// costs a read.
+// An If-None-Match matches a version if and only if it holds that version as a
+// whole tag. A wrong match would keep a change from a student; a missing one costs
+// a read.
 func FuzzValidator(f *testing.F) {
 	const version = int64(1773480420412)
 	for _, header := range []string{

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// valkey sends one command to the server at url and returns its reply as text:
-// what a neighbour on the store sees, by none of the gateway's own means.
+// valkey sends one command to the server at url and returns its reply as text. It
+// uses no code of the gateway.
 func valkey(t testing.TB, url string, args ...string) string {
 	t.Helper()
 	path, unix := strings.CutPrefix(url, "unix://")
@@ -71,8 +71,7 @@ func readReply(r *bufio.Reader) (string, error) {
 	}
 }
 
-// dump is everything that a Valkey holds under keys that contain part, and the
-// keys themselves.
+// dump is all keys that contain part, and their values.
 func dump(t testing.TB, url, part string) string {
 	t.Helper()
 	var all strings.Builder

@@ -327,7 +327,7 @@ func TestRun_BadAnswerKeepsTheLastGoodKeys(t *testing.T) {
 			spoil(b.issuer)
 			b.clock.Move(30 * time.Second)
 			b.refuses(t, rs256("new").sign(t), ErrKeysUnavailable)
-			require.False(t, <-b.landings)
+			require.False(t, <-b.refreshes)
 			require.Equal(t, 2, b.issuer.count(), "a redirect is not followed")
 			b.accepts(t, rs256("rsa").sign(t))
 			require.True(t, b.Ready())
@@ -411,10 +411,10 @@ func TestKeyring_StopLandsAFlightThatNeverTookOff(t *testing.T) {
 	t.Parallel()
 	k := setup(t, func(o *Options) { o.JWKSURL = "https://issuer.test/" }).keys
 	require.True(t, k.start())
-	landed := k.ask()
+	finished := k.ask()
 	k.stop()
 	select {
-	case <-landed:
+	case <-finished:
 	default:
 		t.Fatal("its waiters are held to the last")
 	}
@@ -429,11 +429,11 @@ func TestKeyring_RefreshTakesOverWhatWasAsked(t *testing.T) {
 		o.JWKSURL, o.httpClient = "https://issuer.test/", &http.Client{Transport: iss}
 	}).keys
 	require.True(t, k.start())
-	landed := k.ask()
-	require.Equal(t, landed, k.ask(), "the second joins the first")
+	finished := k.ask()
+	require.Equal(t, finished, k.ask(), "the second joins the first")
 	require.Len(t, k.asked, 1)
 	require.True(t, k.refresh(t.Context()))
-	<-landed
+	<-finished
 	require.Empty(t, k.asked, "no second fetch is due")
 	require.Equal(t, 1, iss.count())
 }
@@ -457,7 +457,7 @@ func TestRun_OneAskIsOneFetch(t *testing.T) {
 		b := setupInBubble(t, threeKeys(t))
 		b.run(t)
 		synctest.Wait()
-		// Ask at the very moment of the periodic refresh, whoever comes first.
+		// Ask at the moment of the periodic refresh; either may come first.
 		time.Sleep(10 * time.Minute)
 		b.refuses(t, rs256("new").sign(t), ErrUnknownKey)
 		synctest.Wait()
@@ -498,7 +498,7 @@ func TestRun_TellsTheObserver(t *testing.T) {
 	b.issuer.answer(http.StatusTeapot)
 	b.clock.Move(time.Minute)
 	b.refuses(t, rs256("new").sign(t), ErrKeysUnavailable)
-	require.False(t, <-b.landings)
+	require.False(t, <-b.refreshes)
 }
 
 func TestWarnIfForgeable(t *testing.T) {

@@ -217,26 +217,26 @@ func (i *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return rec.Result(), nil
 }
 
-// landings tells a test that a fetch is over.
-type landings chan bool
+// refreshes tells a test that a fetch is over.
+type refreshes chan bool
 
-func (l landings) KeysRefreshed(ok bool, _ int) { l <- ok }
+func (l refreshes) KeysRefreshed(ok bool, _ int) { l <- ok }
 
 // bundle is a Verifier with all that a test wants to get at.
 type bundle struct {
 	*Verifier
-	clock    *clock
-	issuer   *issuer
-	log      *lockedBuffer
-	landings landings
+	clock     *clock
+	issuer    *issuer
+	log       *lockedBuffer
+	refreshes refreshes
 }
 
 // setup makes a Verifier with the secret, without a JWKS.
 func setup(t testing.TB, edit ...func(*Options)) bundle {
 	t.Helper()
-	b := bundle{clock: &clock{now: testNow}, log: &lockedBuffer{}, landings: make(landings, 64)}
+	b := bundle{clock: &clock{now: testNow}, log: &lockedBuffer{}, refreshes: make(refreshes, 64)}
 	opts := Options{
-		Secret: testSecret, Clock: b.clock.Now, Observer: b.landings,
+		Secret: testSecret, Clock: b.clock.Now, Observer: b.refreshes,
 		Logger: slog.New(slog.NewTextHandler(b.log, nil)),
 	}
 	for _, e := range edit {
@@ -261,7 +261,7 @@ func setupJWKS(t testing.TB, body []byte, edit ...func(*Options)) bundle {
 	}}, edit...)...)
 	b.issuer = iss
 	b.run(t)
-	<-b.landings
+	<-b.refreshes
 	return b
 }
 

@@ -8,9 +8,9 @@ import (
 	"doorstep/gateway/httpserver"
 )
 
-// Each row is sent with a second request behind it, where a reader who sees the
-// first one's end elsewhere finds it. A refused row closes the connection, and
-// the second request never runs.
+// Each row is sent with a second request behind it, which a reader that sees the
+// end of the first one elsewhere would run. A refused row closes the connection,
+// and the second request never runs.
 func TestServer_Framing(t *testing.T) {
 	t.Parallel()
 	const (
@@ -61,7 +61,7 @@ func TestServer_Framing(t *testing.T) {
 		{"chunks", post + chunked + "\r\n3\r\nabc\r\n0\r\n\r\n", 200},
 		{"te_in_capitals", post + "TRANSFER-ENCODING: Chunked\r\n\r\n0\r\n\r\n", 200},
 		{"get_with_a_body", "GET /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 200},
-		// Hertz reads any other version as 1.0, so closes; its line is gone by the time we look.
+		// Hertz reads any other version as 1.0 and closes; the request line cannot be checked later.
 		{"http_3.7", "GET /ping HTTP/3.7\r\nHost: x\r\n\r\n", 200},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 
 const shortRead = 100 * time.Millisecond
 
-// The behaviour matrix of a slow or silent client. Each row runs on a new
-// connection and, where it says so, behind a first request that was answered.
+// What a slow or silent client gets. Each row runs on a new connection, and again
+// after a first request that was answered.
 func TestListener_Slow(t *testing.T) {
 	t.Parallel()
 	const head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
@@ -116,7 +116,7 @@ func TestListener_MaxConns(t *testing.T) {
 	assert.Equal(t, 1, g.events.Shed("max_conns"))
 
 	two.get("/ping")
-	two.wantStatus(200) // those inside keep their service
+	two.wantStatus(200) // admitted connections are still served
 	require.NoError(t, one.Close())
 	eventually(t, func() bool { return g.Conns() == 1 }, "one left")
 	three := dialRaw(t, g.Server)
@@ -177,8 +177,8 @@ func TestListener_AcceptError_does_not_hold_up_a_drain(t *testing.T) {
 	assert.NoError(t, <-g.ran)
 }
 
-// A server that is cut does not close a socket under Hertz, whose epoll set
-// goes by the descriptor's number; so the peer sees an end, not a reset.
+// Cutting does not close a socket that Hertz still watches by its descriptor's
+// number. So the peer sees an end and not a reset.
 func TestListener_Cut_ends_idle_and_half_sent(t *testing.T) {
 	t.Parallel()
 	g := guardedServer(t, httpserver.Options{})

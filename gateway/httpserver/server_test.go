@@ -27,11 +27,11 @@ import (
 	"doorstep/gateway/httpserver"
 )
 
-// patience bounds every wait in these tests: they assert what happens, and
-// only that it happens at all, so that a loaded machine cannot fail them.
+// patience bounds every wait in these tests. They assert what happens, not how
+// soon, so a loaded machine cannot fail them.
 const patience = 10 * time.Second
 
-// guarded is a running server with routes that do one thing each.
+// guarded is a running server. Each of its routes does one thing.
 type guarded struct {
 	*httpserver.Server
 	events  countedEvents
@@ -367,8 +367,8 @@ func TestServer_Panic_is_logged_with_its_stack_and_ends_one_connection(t *testin
 	assert.Zero(t, g.smuggle.Load(), "the handler after the one that panicked must not run")
 }
 
-// Hertz's standard transport has no recover of its own: without ours this
-// would end the test binary.
+// Hertz's standard transport does not recover. Without our recover this test would
+// end the test binary.
 func TestServer_Panic_outside_a_handler_ends_one_connection(t *testing.T) {
 	t.Parallel()
 	g := guardedServer(t, httpserver.Options{Refuse: func(*app.RequestContext, int) { panic("in the hook") }})
@@ -455,7 +455,7 @@ func TestServer_Listen(t *testing.T) {
 	assert.NoError(t, g.Run(t.Context()), "drained before it began")
 }
 
-// What stops within one drain: everything a phone or a student can have open.
+// A drain ends everything that a phone or a student can have open.
 func TestServer_Drain(t *testing.T) {
 	t.Parallel()
 	t.Run("answers_what_is_in_flight_and_refuses_the_rest", func(t *testing.T) {
@@ -600,7 +600,7 @@ func TestServer_Run_fails_when_somebody_else_closes_the_listener(t *testing.T) {
 // Not parallel: goleak sees the goroutines of every test that runs beside it.
 func TestServer_Drain_leaves_no_goroutine(t *testing.T) { //nolint:paralleltest // see above
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(),
-		// Hertz's, one each per process from the first connection on, without a way to stop them.
+		// Hertz starts these once a process, at the first connection, and cannot stop them.
 		goleak.IgnoreAnyFunction("github.com/cloudwego/gopkg/net/connstate.createPoller.func1"),    // departed peers
 		goleak.IgnoreAnyFunction("github.com/cloudwego/hertz/pkg/protocol.UpdateServerDate.func1")) // Date
 	g := newGuarded(t, httpserver.Options{}, time.Millisecond)

@@ -75,10 +75,10 @@ func (s *source) watched() int {
 	return len(s.wakes)
 }
 
-// change is a new version, of which the watchers may hear.
-func (s *source) change(heard bool) {
+// change makes a new version, and wakes the watchers unless the wake-up is lost.
+func (s *source) change(wake bool) {
 	s.version.Add(1)
-	if heard {
+	if wake {
 		s.wake()
 	}
 }
@@ -135,7 +135,7 @@ func TestHub_Wait_changed_already(t *testing.T) {
 	})
 }
 
-// The change that falls between the read and the wait has woken us already.
+// A change between the read and the wait has already woken the waiter.
 func TestHub_Wait_changed_between_read_and_wait(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 		newer := s.newerThan(0)
@@ -173,7 +173,7 @@ func TestHub_Wait_woken_for_nothing(t *testing.T) {
 	})
 }
 
-// However often it is woken while it reads, it reads once more.
+// Any number of wake-ups during a read cause one more read.
 func TestHub_Wait_wakes_are_one(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 		newer := s.newerThan(0)
@@ -222,7 +222,7 @@ func TestHub_Wait_left(t *testing.T) {
 	})
 }
 
-// Who leaves in the middle of a call has left, and the call has not failed.
+// A caller that leaves during a read has left; the wait has not failed.
 func TestHub_Wait_left_during_a_call(t *testing.T) {
 	t.Run("watch", func(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
@@ -383,8 +383,8 @@ func (m *meter) Waited(outcome string, took time.Duration) {
 	m.ended = append(m.ended, outcome+" "+took.String())
 }
 
-// Ten thousand waiters on the real store of one process: each sees the change,
-// and no goroutine is left.
+// Ten thousand waiters on the in-process live store: each sees the change, and no
+// goroutine is left.
 func TestHub_many(t *testing.T) {
 	const waiters = 10_000
 	clock := time.Now()
@@ -438,8 +438,8 @@ func BenchmarkHub_Wait(b *testing.B) {
 	}
 }
 
-// A read that could not find out is repeated, less and less often: the wake-up
-// that it was for may have been the last.
+// A read that returned ErrUnread is repeated, less and less often, because the last
+// wake-up may have been lost.
 func TestHub_Wait_reads_again_what_could_not_be_read(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		began, reads := time.Now(), 0
@@ -469,7 +469,7 @@ func TestHub_Wait_asks_seldom_what_stays_unread(t *testing.T) {
 	})
 }
 
-// Once it could be read there is nothing to repeat.
+// After a read that succeeded nothing is repeated.
 func TestHub_Wait_reads_no_more_than_it_must(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		reads := 0
