@@ -61,7 +61,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		}
 	})
 	if t.Failed() {
-		return // what is missing then says nothing
+		return // the outcomes of the others are missing
 	}
 	documented := readDocument(t).outcomes(t)
 	for o := range documented {
@@ -80,7 +80,7 @@ func contractStart(t *testing.T, h *gateway) {
 	assert.Equal(t, string(v.studentID), started["studentId"])
 
 	again := h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 409, sessions.JourneyAlreadyStarted)
-	assert.Equal(t, started, again.fields["journey"], "a retry after a lost answer learns what the answer was")
+	assert.Equal(t, started, again.fields["journey"], "a retry after a lost answer gets the same journey")
 
 	other := h.bookFor(t, v.trainerID, v.studentID)
 	h.post(t, v.trainer, other.path("start-journey"), nil).want(t, 409, sessions.TrainerBusy)
@@ -480,7 +480,7 @@ func everyCallTooMany(t *testing.T, seen *coverage) {
 		id := sessions.NewID()
 		h.get(t, h.token(t, id, sessions.Trainer), nowhere("")).want(t, 404, sessions.SessionNotFound)
 		refused := h.do(t, c.method, h.token(t, id, sessions.Student), c.path, c.body).want(t, 429, sessions.RateLimited)
-		assert.Equal(t, "1000", refused.header.Get("Retry-After"), "a caller is one in every role")
+		assert.Equal(t, "1000", refused.header.Get("Retry-After"), "the limit is per caller, in every role")
 		n++
 	}
 	assert.InDelta(t, n, h.metric(t, "doorstep_requests_shed_total", `reason="caller_rate"`), 0)
@@ -515,14 +515,14 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	booking := cold.booking()
 	booking["sessionId"] = sessions.NewID()
 	h.post(t, v.admin, base+"/admin/sessions", booking).want(t, 503, sessions.DatabaseUnavailable)
-	h.post(t, cold.trainer, updatesPath, cold.fix(nearLat, homeLng)).want(t, 202, "") // nobody can say whose it is; nothing stored
+	h.post(t, cold.trainer, updatesPath, cold.fix(nearLat, homeLng)).want(t, 202, "") // its owner cannot be checked; nothing is stored
 	h.get(t, "", "/readyz").want(t, 200, "")
 
 	require.NoError(t, database.Restart(t.Context()))
 	until(t, func() bool {
 		return h.get(t, v.student, v.path("")).status == 200 && h.metric(t, "doorstep_database_breaker_state", `state="closed"`) == 1
 	}, "well again, a second after the breaker opened")
-	assert.Equal(t, "scheduled", h.get(t, v.student, v.path("")).want(t, 200, "").data()["status"], "nothing half done")
+	assert.Equal(t, "scheduled", h.get(t, v.student, v.path("")).want(t, 200, "").data()["status"], "nothing was changed")
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
 	h.get(t, v.admin, visit{id: booking["sessionId"].(sessions.ID)}.path("")).want(t, 404, sessions.SessionNotFound)
 }
@@ -550,7 +550,7 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	}
 
 	h.move(time.Second)
-	require.NoError(t, store.Restart(t.Context())) // with nothing in its memory
+	require.NoError(t, store.Restart(t.Context())) // with no data
 	until(t, func() bool {
 		return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).status == 201
 	}, "healed by the next update")
@@ -570,7 +570,7 @@ func tooManyWaits(t *testing.T, seen *coverage) {
 	w := h.wait(t, v.student, v, "&wait=30")
 	refused := h.get(t, v.student, v.live("&wait=30")).want(t, 429, api.TooManyWaits)
 	assert.Equal(t, "1", refused.header.Get("Retry-After"))
-	h.get(t, v.student, v.live("")).want(t, 200, "") // a plain read is no wait
+	h.get(t, v.student, v.live("")).want(t, 200, "") // a read without wait is not counted
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
 	w.want(t, 200, "")
 }

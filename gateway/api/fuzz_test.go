@@ -37,7 +37,7 @@ func FuzzUpdate(f *testing.F) {
 		if a.status == 413 {
 			assert.Greater(t, len(body), 16<<10)
 		}
-		if a.status < 300 { // what was taken for a fix is in the range of one
+		if a.status < 300 { // an accepted fix is in range
 			live := h.get(t, v.student, v.live("")).want(t, 200, "")
 			assert.True(t, bytes.ContainsRune(bytes.TrimSpace(body)[:1], '{'))
 			assert.NotEmpty(t, live.etag())
@@ -48,7 +48,7 @@ func FuzzUpdate(f *testing.F) {
 // Any query is answered or refused with a code, and does not wait where no wait is
 // allowed.
 func FuzzLive(f *testing.F) {
-	h := open(f, embedded, func(o *app.Options) { o.MaxWaits = -1 }) // room for none
+	h := open(f, embedded, func(o *app.Options) { o.MaxWaits = -1 }) // every wait is refused
 	v := h.atTheDoor(f)
 	id := "sessionId=" + string(v.id)
 	f.Add(id, `"1"`)

@@ -110,7 +110,7 @@ type gateway struct {
 	*clock
 	url    string
 	client *http.Client
-	seen   *coverage // nil: nobody asks
+	seen   *coverage // nil: not recorded
 }
 
 // open starts a gateway on b; edit changes its settings first.
@@ -119,7 +119,7 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 	c := newClock()
 	opts := app.Options{
 		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Now: c.Now,
-		CallerRate:    -1,              // its clock stands still, and these tests are a flood
+		CallerRate:    -1,              // no limit: the clock stands still, so every limit would soon be reached
 		ValkeyTimeout: 2 * time.Second, // a loaded machine must not look like a store that is down
 	}
 	if b == servers {

@@ -41,7 +41,7 @@ func watch(t *testing.T, b backend) *watched {
 	t.Helper()
 	h := open(t, b)
 	w := &watched{gateway: h, v: h.atTheDoor(t), refused: map[string]float64{}}
-	h.move(5 * time.Second) // the next fix would be welcome
+	h.move(5 * time.Second) // the next fix would be accepted
 	w.before, w.peeked = w.state(t), w.peek(t)
 	t.Cleanup(func() { w.settle(t) })
 	return w
@@ -146,7 +146,7 @@ func TestHostile_bodies_that_are_no_object(t *testing.T) {
 		} {
 			for kind, body := range notAnObject {
 				if name == "start" && kind == "spaces" {
-					continue // as good as empty, which start may be
+					continue // blank counts as empty, and the body of a start may be empty
 				}
 				t.Run(name+"/"+kind, func(t *testing.T) { //nolint:paralleltest // they watch one journey
 					w.refuses(t, 400, sessions.InvalidRequest, func() answer { return w.post(t, call.token, call.path, body) })
@@ -354,7 +354,7 @@ func TestHostile_ids_and_waits(t *testing.T) {
 		})
 	}
 	for _, wait := range []string{"999", "99999999999", "999999999999999999999999999999", strings.Repeat("9", 4000)} {
-		poll := w.wait(t, w.v.student, w.v, "&wait="+wait) // over the cap is the cap
+		poll := w.wait(t, w.v.student, w.v, "&wait="+wait) // more than the longest wait is the longest wait
 		poll.cancel()
 		until(t, func() bool { return w.metric(t, "doorstep_waits_open") == 0 }, "the poll is dropped")
 	}
@@ -429,7 +429,7 @@ func TestHostile_tokens(t *testing.T) {
 			assert.InDelta(t, n+1, h.metric(t, "doorstep_unauthenticated_total", labels...), 0, "counted as %q", row.reason)
 			assert.InDelta(t, codes+1, h.metric(t, "doorstep_http_refusals_total", `code="UNAUTHENTICATED"`), 0)
 			if token := strings.TrimPrefix(row.authorization, "Bearer "); len(token) > 20 {
-				assert.NotContains(t, string(got.body), token[:20], "no part of the token is told back")
+				assert.NotContains(t, string(got.body), token[:20], "no part of the token is in the answer")
 			}
 		})
 	}
@@ -475,7 +475,7 @@ func TestHostile_request_ids(t *testing.T) {
 	for _, id := range []string{"a", "req-1_2.3:4", strings.Repeat("x", 64), "0d4a1f62-9f0e-4c57-8a3c-2f6d3f1b7a10"} {
 		for path, status := range map[string]int{"/healthz": 200, "/nothing": 404, livePath: 401} {
 			got := h.get(t, "", path, header("X-Request-Id", id))
-			assert.Equal(t, []any{status, []string{id}}, []any{got.status, got.header.Values("X-Request-Id")}, "the caller's own")
+			assert.Equal(t, []any{status, []string{id}}, []any{got.status, got.header.Values("X-Request-Id")}, "the caller's own id")
 			if status > 200 {
 				assert.Equal(t, id, got.fields["requestId"])
 			}
@@ -625,7 +625,7 @@ func TestHostile_headers(t *testing.T) {
 			}
 		})
 	})
-	w.get(t, w.v.student, w.v.live(""), func(r *http.Request) { // many, and together small enough
+	w.get(t, w.v.student, w.v.live(""), func(r *http.Request) { // many headers, below the limit in total
 		for i := range 500 {
 			r.Header.Set(fmt.Sprint("X-", i), "x")
 		}

@@ -58,7 +58,7 @@ func TestLive_ETag_rises_with_every_change(t *testing.T) {
 		rises("a start after a stop")
 		h.step(t, v)
 		rises("a fix of the second journey")
-		h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.SuspiciousLocation) // a restart is no way to the door
+		h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.SuspiciousLocation) // a restart must not allow an arrival
 		for range 12 {
 			h.step(t, v)
 		}
@@ -109,7 +109,7 @@ func TestLive_ETag_never_goes_back(t *testing.T) {
 		h.move(301 * time.Second)
 		after := h.get(t, v.student, v.live("")).want(t, 200, "")
 		assert.Greater(t, after.version(t), before.version(t))
-		assert.Equal(t, []any{true, nil}, []any{after.data()["isActive"], after.data()["location"]}, "active, but nobody knows where")
+		assert.Equal(t, []any{true, nil}, []any{after.data()["isActive"], after.data()["location"]}, "active, without a location")
 	})
 	t.Run("when the store has lost its memory", func(t *testing.T) {
 		t.Parallel()
@@ -159,7 +159,7 @@ func TestLive_validator_without_wait_is_answered_at_once(t *testing.T) {
 			"\t*":                                    304,
 			fmt.Sprintf(`"%d"`, n-1):                 200,
 			fmt.Sprintf(`"%d"`, n+1):                 200,
-			fmt.Sprintf(`%d`, n):                     200, // no entity tag
+			fmt.Sprintf(`%d`, n):                     200, // not an entity tag
 			fmt.Sprintf(`"%d`, n):                    200,
 			fmt.Sprintf(`"+%d"`, n):                  200,
 			fmt.Sprintf(`"0%d"`, n):                  200,
@@ -171,18 +171,18 @@ func TestLive_validator_without_wait_is_answered_at_once(t *testing.T) {
 			strings.Repeat(",", 4000):                200,
 			fmt.Sprintf(`"%d"`, n) + "\t, \"x\"":     304,
 			fmt.Sprintf(`"x", W/W/"%d"`, n):          200,
-			fmt.Sprintf(`"x", *, "%d"`, n-1):         200, // "*" is not of a list
+			fmt.Sprintf(`"x", *, "%d"`, n-1):         200, // "*" is valid only alone
 			"\"1\"\xff, " + fmt.Sprintf(`"%d"`, n):   304,
 			fmt.Sprintf(`"%d"`, n) + `, "`:           304,
 			`"` + strings.Repeat("1", 3000) + `", *`: 200,
 		} {
 			got := h.get(t, v.student, v.live(""), ifNoneMatch(tags)).want(t, status, "")
-			assert.Equal(t, n, got.version(t), "the version of now, in either answer")
+			assert.Equal(t, n, got.version(t), "the current version, in both answers")
 		}
 		two := h.get(t, v.student, v.live(""), func(r *http.Request) {
 			r.Header["If-None-Match"] = []string{`"1"`, fmt.Sprintf(`"%d"`, n)}
 		})
-		two.want(t, 304, "") // two lines are one list (RFC 9110, section 5.3)
+		two.want(t, 304, "") // two header lines are one list (RFC 9110, section 5.3)
 	})
 }
 
@@ -246,7 +246,7 @@ func TestLive_wait_with_another_version_is_no_wait(t *testing.T) {
 		h.step(t, v)
 		now := h.get(t, v.student, v.live("&wait=30"), ifNoneMatch(old.etag())).want(t, 200, "")
 		assert.Greater(t, now.version(t), old.version(t))
-		h.get(t, v.student, v.live("&wait=30"), ifNoneMatch("nonsense")).want(t, 200, "") // a validator that is no version of ours
+		h.get(t, v.student, v.live("&wait=30"), ifNoneMatch("nonsense")).want(t, 200, "") // a validator that is not one of our versions
 		h.get(t, v.student, v.live("&wait=0"), ifNoneMatch(now.etag())).want(t, 304, "")
 		h.get(t, v.student, v.live("&wait=0")).want(t, 200, "")
 	})
@@ -291,8 +291,8 @@ func TestLive_wait_ends_by_one_read_of_the_store(t *testing.T) {
 	tag = w.want(t, 200, "").etag()
 	assert.InDelta(t, 1, outwaited(304), 0)
 	h.move(time.Second)
-	valkey(t, store.URL(), "FLUSHALL") // of which no message tells
-	assert.InDelta(t, 2, outwaited(200), 0, "what it had forgotten is read when it has been put back")
+	valkey(t, store.URL(), "FLUSHALL") // no wake-up is sent for this
+	assert.InDelta(t, 2, outwaited(200), 0, "what the store had lost is read once it is restored")
 }
 
 func TestLive_wait_needs_no_journey(t *testing.T) {
@@ -337,14 +337,14 @@ func TestLive_waiter_whose_client_has_gone_is_dropped(t *testing.T) {
 	onEach(t, func(t *testing.T, b backend) {
 		h := open(t, b, func(o *app.Options) { o.MaxWaitsPerCaller = 2 })
 		v := h.atTheDoor(t)
-		for range 3 { // more than fit, were one not freed
+		for range 3 { // more than the limit, if a place were not freed
 			one, two := h.wait(t, v.student, v, "&wait=30"), h.wait(t, v.student, v, "&wait=30")
 			one.cancel()
 			two.cancel()
 			until(t, func() bool { return h.metric(t, "doorstep_waits_open") == 0 }, "the waits are dropped")
 		}
 		until(t, func() bool { return h.metric(t, "doorstep_wait_duration_seconds_count", `outcome="left"`) == 6 }, "as left")
-		assert.Zero(t, h.metric(t, "doorstep_http_refusals_total"), "a client that leaves is no failure")
+		assert.Zero(t, h.metric(t, "doorstep_http_refusals_total"), "a client that leaves is not a refusal")
 	})
 }
 
@@ -379,12 +379,12 @@ func TestLive_waits_are_limited(t *testing.T) {
 			waiters = append(waiters, h.wait(t, v.student, v, "&wait=30"))
 		}
 		h.get(t, v.student, v.live("&wait=1")).want(t, 429, api.TooManyWaits)
-		h.wait(t, other.student, other, "&wait=30") // somebody else may
+		h.wait(t, other.student, other, "&wait=30") // another caller may wait
 		h.wait(t, v.trainer, v, "&wait=30")
 		assert.InDelta(t, 1, h.metric(t, "doorstep_http_refusals_total", `code="TOO_MANY_WAITS"`), 0)
 		waiters[0].cancel()
 		until(t, func() bool { return h.metric(t, "doorstep_waits_open") == 5 }, "one has left")
-		h.wait(t, v.student, v, "&wait=30") // and may be replaced
+		h.wait(t, v.student, v, "&wait=30") // and the place can be taken again
 	})
 	t.Run("altogether", func(t *testing.T) {
 		t.Parallel()
@@ -392,10 +392,10 @@ func TestLive_waits_are_limited(t *testing.T) {
 		v := h.begun(t)
 		h.wait(t, v.student, v, "&wait=30")
 		h.wait(t, v.trainer, v, "&wait=30")
-		full := h.get(t, v.admin, v.live("&wait=30")).want(t, 503, api.Overloaded) // no fault of the caller's
+		full := h.get(t, v.admin, v.live("&wait=30")).want(t, 503, api.Overloaded) // the process is full, not the caller
 		assert.Equal(t, "1", full.header.Get("Retry-After"))
 		assert.InDelta(t, 1, h.metric(t, "doorstep_requests_shed_total", `reason="waits"`), 0)
-		h.get(t, v.admin, v.live("")).want(t, 200, "") // a plain read needs no room among them
+		h.get(t, v.admin, v.live("")).want(t, 200, "") // a read without wait is answered
 	})
 }
 

@@ -43,7 +43,7 @@ func TestHostile_log_injection(t *testing.T) {
 					require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 					_, err = io.WriteString(conn, at+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 					require.NoError(t, err)
-					_, _ = io.Copy(io.Discard, conn) // a reset is an answer, too
+					_, _ = io.Copy(io.Discard, conn) // a reset is accepted, too
 					_ = conn.Close()
 				}
 				body, err := jsonOf(map[string]any{"sessionId": line, "latitude": 1, "longitude": 1, "x" + line: line})

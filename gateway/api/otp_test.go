@@ -25,7 +25,7 @@ func TestOTP_tries(t *testing.T) {
 			refused := h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
 			assert.InDelta(t, left, refused.fields["attemptsLeft"], 0)
 		}
-		assert.Equal(t, otp, h.arrive(t, v), "arriving again gives the same code, and no more tries")
+		assert.Equal(t, otp, h.arrive(t, v), "arriving again gives the same code and no new tries")
 		locked := h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 429, sessions.OTPLocked)
 		assert.Equal(t, "600", locked.header.Get("Retry-After"))
 		h.move(59500 * time.Millisecond)
@@ -54,7 +54,7 @@ func TestOTP_expiry(t *testing.T) {
 		renewed := again["otp"].(string)
 		refused := h.post(t, v.trainer, v.path("verify-otp"), wrong(renewed)).want(t, 400, sessions.OTPWrong)
 		assert.InDelta(t, 4, refused.fields["attemptsLeft"], 0, "a new code has its own tries")
-		if otp != renewed { // one time in 10,000 they are the same
+		if otp != renewed { // by chance the two codes are equal once in 10,000 runs
 			h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 400, sessions.OTPWrong)
 		}
 		h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": renewed}).want(t, 200, "")

@@ -104,7 +104,7 @@ func TestRace_two_trainers_on_one_session(t *testing.T) {
 			func() answer { return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)) },
 			func() answer { return h.post(t, v.otherTrainer, updatesPath, v.fix(homeLat, homeLng)) })))
 		live := h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"].(map[string]any)
-		assert.InDelta(t, nearLat, live["latitude"], 0, "the trainer's, not the stranger's")
+		assert.InDelta(t, nearLat, live["latitude"], 0, "the trainer's journey")
 		require.Equal(t, map[string]int{"200": 1, "403 FORBIDDEN": 1}, count(atOnce(
 			func() answer { return h.post(t, v.trainer, v.path("arrived"), nil) },
 			func() answer { return h.post(t, v.otherTrainer, v.path("arrived"), nil) })))
@@ -134,14 +134,14 @@ func TestRace_updates_and_the_end(t *testing.T) {
 			onEach(t, func(t *testing.T, b backend) {
 				var store string
 				h := open(t, b, hurried, func(o *app.Options) {
-					if b == servers { // of its own: all of it is searched
+					if b == servers { // a database of its own, because all of it is searched
 						o.ValkeyURL = valkeytest.Private(t, valkeyserver.Valkey).URL()
 						store = o.ValkeyURL
 					}
 				})
 				for i := range 40 {
 					v := h.atTheDoor(t)
-					require.True(t, h.knowsWhere(t, store), "the search finds what is there")
+					require.True(t, h.knowsWhere(t, store), "the search finds a coordinate that is there")
 					ctx, cancel := context.WithCancel(t.Context())
 					var updaters sync.WaitGroup
 					for range 3 {
@@ -152,7 +152,7 @@ func TestRace_updates_and_the_end(t *testing.T) {
 							}
 						})
 					}
-					updaters.Go(func() { // readers restore what the store has forgotten: not this
+					updaters.Go(func() { // readers restore what the store has lost, but must not restore this
 						for ctx.Err() == nil {
 							h.get(t, v.student, v.live(""))
 						}
@@ -265,7 +265,7 @@ func TestRace_arrivals(t *testing.T) {
 			answers := atOnce(arriving, arriving, arriving)
 			settled := arriving().want(t, 200, "").data()
 			for _, a := range answers {
-				assert.Equal(t, settled, a.want(t, 200, "").data(), "one code, whoever asks")
+				assert.Equal(t, settled, a.want(t, 200, "").data(), "one code for all callers")
 			}
 		}
 	})
@@ -288,7 +288,7 @@ func TestRace_verifications(t *testing.T) {
 			tries = append(tries, func() answer { return h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)) })
 		}
 		answers := atOnce(tries...)
-		require.Equal(t, map[string]int{"400 OTP_WRONG": 4, "429 OTP_LOCKED": 8}, count(answers), "no more tries for asking all at once")
+		require.Equal(t, map[string]int{"400 OTP_WRONG": 4, "429 OTP_LOCKED": 8}, count(answers), "concurrent tries get no extra tries")
 		left := map[any]int{}
 		for _, a := range answers {
 			if a.status == 400 {
@@ -313,7 +313,7 @@ func TestJourney_starts_again_after_a_stop(t *testing.T) {
 			started := h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "").data()["startedAt"]
 			assert.Greater(t, started, last, "another journey, even within a millisecond")
 			last = started
-			assert.Nil(t, h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"], "nothing of the one before")
+			assert.Nil(t, h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"], "no location of the journey before")
 		}
 	})
 }

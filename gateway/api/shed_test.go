@@ -22,7 +22,7 @@ func TestShed_caller_rate(t *testing.T) {
 	}
 	refused := h.get(t, v.student, v.live("")).want(t, 429, sessions.RateLimited)
 	assert.Equal(t, "1", refused.header.Get("Retry-After"), "in whole seconds")
-	assert.InDelta(t, 500, refused.fields["retryAfterMs"], 0, "to the point")
+	assert.InDelta(t, 500, refused.fields["retryAfterMs"], 0, "in milliseconds")
 	h.get(t, v.trainer, v.live("")).want(t, 200, "")
 	h.post(t, other.trainer, updatesPath, other.fix(farLat, homeLng)).want(t, 201, "")
 	h.move(500 * time.Millisecond)

@@ -76,7 +76,7 @@ func TestCache_PutRemovesTheEnded(t *testing.T) {
 	const end = 100
 	for name, row := range map[string]struct {
 		now  int64
-		left []uint64 // of 1, which ends at 100, and 2, which does not
+		left []uint64 // of entry 1, which ends at 100, and entry 2, which does not end
 	}{
 		"none has ended":                         {99, []uint64{1, 2}},
 		"one has ended":                          {100, []uint64{2}},

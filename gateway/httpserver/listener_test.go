@@ -26,7 +26,7 @@ func TestListener_Slow(t *testing.T) {
 	hundred := string(make([]byte, 100))
 	for _, tc := range []struct {
 		name, send, drip string
-		status           int // 0: closed without a word
+		status           int // 0: closed without an answer
 	}{
 		{"silent", "", "", 0},
 		{"part_of_a_header", "GET /pi", "", 408},
@@ -57,7 +57,7 @@ func TestListener_Slow(t *testing.T) {
 				}
 				status := tc.status
 				if tc.name == "three_bytes" && before == "later_request" {
-					status = 0 // Hertz takes less than four for a connection that is closing down
+					status = 0 // Hertz takes fewer than four bytes for the end of the connection
 				}
 				if status != 0 {
 					wantRefusal(t, c.answer(), status, "REQUEST_TIMEOUT")
@@ -86,7 +86,7 @@ func TestListener_ReaderThatDoesNotRead_is_cut(t *testing.T) {
 	g := guardedServer(t, httpserver.Options{WriteTimeout: shortRead})
 	c := dialRaw(t, g.Server)
 	c.get("/big")
-	_, err := c.r.Peek(1) // the answer has begun, and nobody takes the rest of its 8 MB
+	_, err := c.r.Peek(1) // the answer has begun, and its other 8 MB are never read
 	require.NoError(t, err)
 	eventually(t, func() bool { return g.Conns() == 0 }, "the writer gave up")
 }

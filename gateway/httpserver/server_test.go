@@ -36,7 +36,7 @@ type guarded struct {
 	*httpserver.Server
 	events  countedEvents
 	log     lockedBuffer
-	entered chan string   // a handler that waits says so
+	entered chan string   // a handler sends here before it waits
 	release chan struct{} // what /hold waits for
 	gone    chan error    // what /wait saw of its context
 	smuggle atomic.Int32  // requests to /smuggled
@@ -122,7 +122,7 @@ func (g *guarded) routes(h *server.Hertz) {
 			g.gone <- errors.New("nobody told the handler")
 		}
 	})
-	h.GET("/deaf", func(ctx context.Context, _ *app.RequestContext) { // to a drain, but not to the end of its context
+	h.GET("/deaf", func(ctx context.Context, _ *app.RequestContext) { // it ignores a drain, but not the end of its context
 		g.entered <- "deaf"
 		<-ctx.Done()
 	})
@@ -419,7 +419,7 @@ func TestServer_KeepAlive(t *testing.T) {
 func TestServer_Unix(t *testing.T) {
 	t.Parallel()
 	g := guardedServer(t, httpserver.Options{Addr: "unix:" + filepath.Join(t.TempDir(), "s"), MaxConnsPerIP: 1})
-	for range 2 { // a unix peer has no address to be limited by
+	for range 2 { // a unix peer has no address, so no limit by address
 		c := dialRaw(t, g.Server)
 		c.get("/ping")
 		c.wantStatus(200)
@@ -582,7 +582,7 @@ func TestServer_Run_ends_with_its_context(t *testing.T) {
 	c.get("/wait")
 	<-g.entered
 	cancel()
-	if err := <-ran; err != nil { // nil where the handler and its connection were gone before there was anything to cut
+	if err := <-ran; err != nil { // nil if the connection had ended before it could be cut
 		require.ErrorIs(t, err, httpserver.ErrClosed)
 	}
 	assert.Zero(t, g.Conns())

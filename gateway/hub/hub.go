@@ -17,8 +17,7 @@ import (
 var (
 	// ErrTooMany is returned when the caller has Options.PerCaller waits open.
 	ErrTooMany = errors.New("too many waits")
-	// ErrFull is returned when the process has Options.Total waits open, whoever
-	// has opened them.
+	// ErrFull is returned when all callers together have Options.Total waits open.
 	ErrFull = errors.New("too many waits of all callers")
 )
 

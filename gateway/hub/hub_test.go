@@ -218,7 +218,7 @@ func TestHub_Wait_left(t *testing.T) {
 		time.Sleep(time.Second)
 		cancel()
 		require.Equal(t, result{hub.Left, nil, time.Second}, <-done)
-		require.EqualValues(t, 1, s.reads.Load(), "nobody is there to read for")
+		require.EqualValues(t, 1, s.reads.Load(), "no read after the caller has left")
 	})
 }
 
@@ -280,10 +280,10 @@ func TestHub_Drain(t *testing.T) {
 		h.Drain()
 		require.Equal(t, result{hub.Drained, nil, time.Second}, <-first)
 		require.Equal(t, result{hub.Drained, nil, time.Second}, <-second)
-		require.NotContains(t, s.calls, "read, the time is up", "a drain must not have every waiter read the store")
-		require.Equal(t, result{hub.Drained, nil, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)), "from now on, too")
+		require.NotContains(t, s.calls, "read, the time is up", "a drain must not make every waiter read the store itself")
+		require.Equal(t, result{hub.Drained, nil, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)), "a wait that begins after the drain, too")
 		s.change(true)
-		require.Equal(t, hub.Changed, waitFor(t.Context(), h, wait, s.newerThan(0)).outcome, "but news is still told")
+		require.Equal(t, hub.Changed, waitFor(t.Context(), h, wait, s.newerThan(0)).outcome, "a change is still reported")
 	})
 }
 
@@ -305,10 +305,10 @@ func TestHub_limits(t *testing.T) {
 				waits[i] = started(t.Context(), h, s)
 			}
 			require.Equal(t, result{"", hub.ErrTooMany, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)))
-			require.Equal(t, 4, h.Waiting(), "a refused one counts for nothing")
+			require.Equal(t, 4, h.Waiting(), "a refused wait is not counted")
 			outcome, err := h.Wait(t.Context(), other, ref, 0, s.newerThan(0))
 			require.NoError(t, err)
-			require.Equal(t, hub.TimedOut, outcome, "somebody else")
+			require.Equal(t, hub.TimedOut, outcome, "another caller")
 			s.change(true)
 			for _, done := range waits {
 				require.Equal(t, hub.Changed, (<-done).outcome)
@@ -329,7 +329,7 @@ func TestHub_limits(t *testing.T) {
 	t.Run("a_caller's_own_comes_first", func(t *testing.T) {
 		inBubble(t, hub.Options{Total: 1, PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
 			done := started(t.Context(), h, s)
-			require.ErrorIs(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err, hub.ErrTooMany, "who floods is told so")
+			require.ErrorIs(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err, hub.ErrTooMany, "the caller's own limit is checked first")
 			s.change(true)
 			<-done
 		})
