@@ -1,7 +1,19 @@
-// Package sessions is the vocabulary of the house: the tutoring session, the
-// journey to it, the fix, the verdict on a fix; the rules they obey; the
-// contracts of the two stores; and both stores again in process memory, as the
-// embedded default and as the executable specification of the real ones.
+// Package sessions holds the domain: the tutoring session, the trainer's journey
+// to it, the fix (one position that a phone reports), the verdict on a fix, the
+// rules they obey, and the contracts of the two stores.
+//
+// # Where to start
+//
+//   - session.go: the types. transition.go: how a session changes.
+//   - repository.go: the contract of the store of record (PostgreSQL).
+//     live.go: the contract of the live store (Valkey).
+//   - service.go and journey.go: the calls that change a session.
+//     locate.go: the two frequent calls, an update and a live read.
+//   - sweeper.go, suspicion.go, fixcounter.go: what runs in the background.
+//
+// Package memory has both stores in process memory. Packages postgres and scripts
+// have the real ones. Packages repotest and livetest are the contract suites that
+// all of them must pass.
 //
 // # The session
 //
@@ -12,31 +24,32 @@
 //	    └──────────────────┘
 //	     stop, time-out: the journey ends, the session stays and may be started again
 //
-//	A completed session may be reviewed, once, by its student.
+//	A completed session may be reviewed once, by its student.
 //
-//	cancelled: set by the booking side of the house; nothing starts from it.
+//	cancelled: set by the operator's booking side; no journey starts from it.
 //
-// A journey is the travelling part. It has no status of its own: it runs while
-// JourneyStartedAt is set and JourneyEndedAt is not. Its identity is its
-// session and the millisecond it started in; transition.go keeps that rising,
-// so a late message about an old journey can never touch a newer one.
+// A journey is the travelling part of a session. It has no status of its own: it
+// runs while JourneyStartedAt is set and JourneyEndedAt is not. Its identity is
+// its session and the millisecond in which it started. transition.go makes each
+// start of a session later than the one before, so a late message about an old
+// journey cannot touch a newer one.
 //
 // # Invariants
 //
-//   - transition.go is the only place that changes a session; every change and
-//     the event that tells of it are one transaction of the Repository.
+//   - Only transition.go changes a session. Every change and the event about it
+//     are one transaction of the Repository.
 //   - A trainer has at most one running journey.
-//   - The Repository is the truth. The live store is a cache of what happens
-//     now: losing it loses no journey, the next update or read restores it.
-//   - A version never goes back for a reader. It is a store's own clock in
-//     milliseconds, or one more than the last version, whichever is larger.
-//   - When End has answered, no coordinate of the journey is in the live store,
-//     and no call that was under way can bring one back: the mark that End
-//     leaves refuses it.
+//   - The Repository is the truth. The live store is a cache of what happens now.
+//     Losing it loses no journey: the next update or read restores it.
+//   - A version never goes back for a reader. It is the store's clock in
+//     milliseconds, or the last version plus one, whichever is larger.
+//   - When Live.End has returned, no coordinate of the journey is in the live
+//     store, and no call that was under way can bring one back: the tombstone
+//     that End leaves refuses it.
 //
 // # Units and clocks
 //
-// Instants are UTC with milliseconds. Rate, order and expiry run on the store's
-// clock; implied speed on the phone's where that is sane. Degrees are WGS 84,
-// distances metres, speeds km/h.
+// Instants are UTC with milliseconds. Rate, order and expiry use the store's
+// clock. The implied speed of a fix uses the phone's clock where that is sane.
+// Degrees are WGS 84, distances metres, speeds km/h.
 package sessions

@@ -49,9 +49,9 @@ func Codes() []Code {
 	}
 }
 
-// Error is a refusal or a fault with its code, a message fit for the caller's
-// eyes, and what the code needs besides. Compare by code with errors.Is and a
-// bare &Error{Code: …}, or read it with CodeOf.
+// Error is a refusal or a fault: its code, a message that callers may see, and the
+// values that some codes need. Compare by code with errors.Is and a bare
+// &Error{Code: …}, or read the code with CodeOf.
 type Error struct {
 	Code    Code
 	Message string
@@ -60,7 +60,7 @@ type Error struct {
 	DistanceM    float64       // NotWithinRadius
 	RadiusM      float64       // NotWithinRadius
 	AttemptsLeft int           // OTPWrong
-	Journey      *Session      // JourneyAlreadyStarted: the running one
+	Journey      *Session      // JourneyAlreadyStarted: the session with the running journey
 
 	cause error
 }
@@ -68,12 +68,12 @@ type Error struct {
 // Refuse makes an Error without a cause.
 func Refuse(code Code, message string) *Error { return &Error{Code: code, Message: message} }
 
-// Fault makes an Error with the cause that operators see and callers don't.
+// Fault makes an Error with a cause, which operators see and callers do not.
 func Fault(code Code, message string, cause error) *Error {
 	return &Error{Code: code, Message: message, cause: cause}
 }
 
-// Error is for logs; the API shows Message only.
+// Error is the text for logs, with the cause. The API shows Message only.
 func (e *Error) Error() string {
 	if e.cause != nil {
 		return fmt.Sprintf("%s: %s: %v", e.Code, e.Message, e.cause)
@@ -81,7 +81,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s", e.Code, e.Message)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Is makes errors.Is compare by code.

@@ -5,61 +5,61 @@ import (
 	"time"
 )
 
-// promises is when students were told that their trainer would be there, to be
-// compared with when the trainer was. It knows what this process has shown: a
-// student who meanwhile polls another gateway is a comparison lost, not a wrong
-// one. Safe for concurrent use.
-type promises struct {
-	limit int
+// etaErrors measures how far ETAs were off: it keeps the arrival time that a
+// student was shown, and compares it with the real one. It knows only what this
+// process has shown. A student who meanwhile polls another gateway is a comparison
+// that is missing, not a wrong one. Safe for concurrent use.
+type etaErrors struct {
+	limit int // of journeys
 
-	mu  sync.Mutex
-	due map[Ref]time.Time
+	mu       sync.Mutex
+	expected map[Ref]time.Time // when the student was told that the trainer arrives
 }
 
-// The look-out: the first estimate between four and five minutes is the one that
-// counts. A longer one is of less use to a student, a shorter one is easy.
+// The first ETA between minETA and maxETA is the one that is compared. A longer one
+// is of less use to a student, a shorter one is easy to get right.
 const (
-	lookOut      = 5 * time.Minute
-	shortLookOut = 4 * time.Minute
+	maxETA = 5 * time.Minute
+	minETA = 4 * time.Minute
 )
 
-// shown notes what a student sees. Once the trainer is within the fence it
-// answers by how much later that is than was promised. Both instants are of
-// fixes, by the same clock: how long they took to be seen is counted elsewhere.
-// The estimate is to the door and the fence is before it, so a perfect one is
-// early by the last 150 m.
-func (p *promises) shown(v View, now time.Time) (by time.Duration, came bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	due, promised := p.due[v.Ref]
+// shown notes the ETA that a student sees. Once the trainer is inside the fence it
+// reports true, and by how much later than shown that is; negative for earlier. Both
+// instants are of fixes, by the same clock: the time until a fix is seen is measured
+// elsewhere. The ETA is to the door and the fence is before it, so a perfect ETA is
+// early by the time for the last 150 m.
+func (e *etaErrors) shown(v View, now time.Time) (late time.Duration, arrived bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	expected, known := e.expected[v.Ref]
 	switch {
-	case v.Arriving && promised:
-		delete(p.due, v.Ref)
-		return v.Location.RecordedAt.Sub(due), true
-	case v.Arriving || promised:
+	case v.Arriving && known:
+		delete(e.expected, v.Ref)
+		return v.Location.RecordedAt.Sub(expected), true
+	case v.Arriving || known:
 		return 0, false
 	}
 	eta := v.ETASeconds()
 	if eta == nil {
 		return 0, false
 	}
-	if left := time.Duration(*eta) * time.Second; left >= shortLookOut && left <= lookOut {
-		p.note(v.Ref, v.Location.RecordedAt.Add(left), now)
+	if left := time.Duration(*eta) * time.Second; left >= minETA && left <= maxETA {
+		e.expect(v.Ref, v.Location.RecordedAt.Add(left), now)
 	}
 	return 0, false
 }
 
-// note keeps a promise, if there is room or old ones can go: nobody travels
-// longer than an hour.
-func (p *promises) note(ref Ref, due, now time.Time) {
-	if len(p.due) >= p.limit {
-		for old, at := range p.due {
+// expect keeps an arrival time if there is room, or if old ones can be removed: no
+// journey lasts longer than an hour.
+func (e *etaErrors) expect(ref Ref, at, now time.Time) {
+	if len(e.expected) >= e.limit {
+		for old, at := range e.expected {
 			if now.Sub(at) > time.Hour {
-				delete(p.due, old)
+				delete(e.expected, old)
 			}
 		}
 	}
-	if len(p.due) < p.limit {
-		p.due[ref] = due
+	if len(e.expected) < e.limit {
+		e.expected[ref] = at
 	}
 }

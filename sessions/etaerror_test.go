@@ -42,7 +42,7 @@ func TestFixCounter_compares_what_was_shown_with_what_came(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := startCounted(t, sessions.FixCounterOptions{})
+			c := startCounted(t)
 			for i, left := range row.shown {
 				if i > 0 {
 					c.now = c.now.Add(10 * time.Second)
@@ -59,7 +59,8 @@ func TestFixCounter_compares_what_was_shown_with_what_came(t *testing.T) {
 
 func TestFixCounter_promises_are_bounded(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.FixCounterOptions{Limit: 1})
+	c := startCounted(t)
+	c.counter.SetLimit(1)
 	other := func(v *sessions.View) { v.SessionID = sessions.NewID() }
 	c.shows(300, other)
 	c.shows(300)
@@ -88,7 +89,7 @@ func TestFixCounter_measures_from_the_phones_clock_where_it_is_sane(t *testing.T
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := startCounted(t, sessions.FixCounterOptions{})
+			c := startCounted(t)
 			c.shows(900, func(v *sessions.View) {
 				v.Location.At = c.now.Add(-time.Second)
 				v.Location.RecordedAt = v.Location.At.Add(-row.recorded)

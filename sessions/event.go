@@ -10,21 +10,21 @@ import (
 // EventType is an event's detail-type on the bus.
 type EventType string
 
-// The events. The first two are raised by transitions, the last by flagged
-// fixes and by silence.
+// The events. Transitions raise the first two; flagged or refused fixes and silent
+// phones raise the last.
 const (
 	JourneyStarted     EventType = "TrainerJourneyStarted"
 	JourneyEnded       EventType = "TrainerJourneyEnded"
 	LocationSuspicious EventType = "TrainerLocationSuspicious"
 )
 
-// EventSchema is the version of the details below. A field may be added to it;
-// one that changes its meaning or goes is a new version.
+// EventSchema is the version of the details below. A new field keeps the version.
+// A field that is removed or changes its meaning needs a new one.
 const EventSchema = 1
 
-// Event is what happened to a session, written in the transaction that made it
-// happen. ID is what consumers drop repeats by. No coordinate and no OTP is
-// ever in one.
+// Event is a record that something happened to a session. It is stored in the same
+// transaction as the change. Consumers recognise repeats by ID. It never holds a
+// coordinate or an OTP.
 type Event struct {
 	ID        ID
 	Type      EventType
@@ -32,16 +32,16 @@ type Event struct {
 	TrainerID ID
 	StudentID ID
 	At        time.Time
-	// JourneyStartedAt is the identity of the journey it tells of.
+	// JourneyStartedAt is, with SessionID, the identity of the journey.
 	JourneyStartedAt time.Time
 	Reason           EndReason // JourneyEnded
 	Verdict          string    // LocationSuspicious: a flag's name, or "silent"
 	Count            int       // LocationSuspicious: how often so far
 }
 
-// detail is an event on the wire, in the words of CONTRACT section 4. The start
-// is in every one: with the session it is the journey's identity, by which a
-// late message is kept from touching a newer journey.
+// detail is an event on the wire: docs/contract.md, section 4. Every
+// event has startTime: with the session it is the journey's identity, which keeps a
+// late message from touching a newer journey.
 type detail struct {
 	EventID       ID        `json:"eventId"`
 	SchemaVersion int       `json:"schemaVersion"`

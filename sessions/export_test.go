@@ -1,4 +1,7 @@
 package sessions
 
-// Journeys is how many journeys the tally counts.
+// Journeys is how many journeys the counter counts.
 func (t *FixCounter) Journeys() int { return int(t.counted.Load()) }
+
+// SetLimit bounds how many journeys are counted, and how many ETAs are kept.
+func (t *FixCounter) SetLimit(journeys int) { t.limit, t.etas.limit = journeys, journeys }

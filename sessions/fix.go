@@ -7,27 +7,26 @@ import (
 	"doorstep/geo"
 )
 
-// Fix is one position that a phone reports. A value of NewFix: in range and
-// rounded to what the stores keep, so that both stores judge the same number.
+// Fix is one position that a phone reports. NewFix makes it: in range, and rounded
+// to what the stores keep, so that both stores judge the same numbers.
 type Fix struct {
 	Point geo.Point
-	// AccuracyM is the radius the phone claims to be within, in metres, to
+	// AccuracyM is the radius in metres that the phone claims to be within, to
 	// 0.1; 0 means that it did not say.
 	AccuracyM float64
-	// SpeedKMH and HeadingDeg are the receiver's own, to 0.1; nil where the
-	// phone did not say.
+	// SpeedKMH and HeadingDeg are what the receiver measured, to 0.1; nil where
+	// the phone did not say.
 	SpeedKMH   *float64
 	HeadingDeg *float64
 	// RecordedAt is the phone's clock, to the millisecond; zero where the
 	// phone did not say.
 	RecordedAt time.Time
-	// Mock is the phone's own word that the position comes from a mock
-	// provider.
+	// Mock means that the phone itself said that the position is simulated.
 	Mock bool
 }
 
-// NewFix checks and rounds a fix. The error is an *Error with InvalidRequest
-// and a message that names the field.
+// NewFix checks and rounds a fix. Error: InvalidRequest, with a message that names
+// the field.
 func NewFix(f Fix) (Fix, error) {
 	switch {
 	case !f.Point.Valid():
@@ -51,9 +50,9 @@ func NewFix(f Fix) (Fix, error) {
 	return f, nil
 }
 
-// Instant is an instant from outside as the house keeps it: UTC, milliseconds,
-// and in a range where all arithmetic on it is exact. InvalidRequest names the
-// field.
+// Instant converts an instant from outside to what the stores keep: UTC, in
+// milliseconds, and in a range where all arithmetic on it is exact. Error:
+// InvalidRequest, with a message that names the field.
 func Instant(field string, t time.Time) (time.Time, error) {
 	if t.Before(earliest) || t.After(latest) {
 		return time.Time{}, Refuse(InvalidRequest, field+" must be between the years 2000 and 2200")
@@ -62,7 +61,7 @@ func Instant(field string, t time.Time) (time.Time, error) {
 }
 
 const (
-	maxAccuracyM = 100_000 // a phone with only a country code says tens of km
+	maxAccuracyM = 100_000 // a phone that knows only its country reports tens of km
 	maxSpeedKMH  = 2_000   // no trainer flies faster; keeps one decimal exact
 )
 
@@ -71,12 +70,11 @@ var (
 	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// RoundM is a distance in metres to 0.1, as every answer and both stores give
-// it.
+// RoundM rounds a distance in metres to 0.1, as every answer and both stores do.
 func RoundM(d float64) float64 { return tenth(d) }
 
-// tenth adds 0 because the negative zero that some receivers send would print
-// with its sign; -0 + 0 is 0.
+// tenth rounds to one decimal. It adds 0 because some receivers send a negative
+// zero, which would print with its sign; -0 + 0 is 0.
 func tenth(v float64) float64 { return math.Round(v*10)/10 + 0 }
 
 func tenthOf(v *float64) *float64 {
@@ -87,8 +85,8 @@ func tenthOf(v *float64) *float64 {
 	return &t
 }
 
-// headingOf folds 360, which some receivers send for north, to 0; 359.97
-// rounds there too.
+// headingOf rounds a heading and turns 360, which some receivers send for north,
+// into 0. 359.97 rounds to that too.
 func headingOf(v *float64) *float64 {
 	t := tenthOf(v)
 	if t != nil && *t >= 360 {

@@ -9,25 +9,26 @@ import (
 	"time"
 )
 
-// FixCounter counts what becomes of fixes, journey by journey, in this process, and
-// brings the counts to the repository in batches: so nothing is written on an
-// update's way. A nil FixCounter counts nothing. Safe for concurrent use.
+// FixCounter counts what becomes of fixes, for each journey, in this process, and
+// writes the counts to the repository in batches, so an update waits for no write. A
+// nil FixCounter counts nothing. Safe for concurrent use.
 //
-// A count is lost with the process that had not said it yet, at most half
-// a minute's worth; and counted twice when the answer to a commit is lost. It is
-// there to look back by, not to bill by.
+// A process that dies loses what it has not written, at most half a minute's
+// counts. Counts are added twice when the answer to a commit is lost. They are for
+// statistics, not for bills.
 type FixCounter struct {
 	repo Analytics
 	opts FixCounterOptions
 
-	// The journeys are shared out so that a flush is of a part of them: all at
-	// once they would keep the database, and whoever shares its machine, busy for
-	// seconds each half minute.
-	shards   [64]counterShard
-	counted  atomic.Int64 // journeys in all of them
-	promised promises
+	// The journeys are split into shards, and a flush writes one shard. All at once
+	// would keep the database, and everything on its machine, busy for seconds each
+	// half minute.
+	shards  [64]counterShard
+	counted atomic.Int64 // journeys in all shards
+	limit   int          // how many there may be
+	etas    etaErrors
 
-	ending chan Ref // journeys whose counts are wanted soon
+	ending chan Ref // journeys whose counts are to be written soon
 }
 
 type counterShard struct {
@@ -37,45 +38,45 @@ type counterShard struct {
 
 // FixCounterOptions are the settings of a FixCounter. Zero means default.
 type FixCounterOptions struct {
-	Every time.Duration // 30 s between two flushes of a journey's counts
-	// Limit is how many journeys are counted at once; those over it are not.
-	// 100,000: about 40 MB.
-	Limit   int
 	Log     *slog.Logger
 	Metrics FixCounterMetrics
 }
 
-// FixCounterMetrics is told of what the tally does.
+// FixCounterMetrics observes what the counter does.
 type FixCounterMetrics interface {
-	// FixSeen is one fix that a student has seen: how long before it was taken,
-	// by which clock ("phone", "store"), and how long before it was stored.
+	// FixSeen is one fix that a student was shown: how long ago it was taken, by
+	// which clock ("phone", "store"), and how long ago it was stored.
 	FixSeen(clock string, sinceTaken, sinceStored time.Duration)
-	// ETAOff is by how much later than a student was shown the trainer reached
-	// the fence; negative for sooner.
+	// ETAOff is by how much later than the student was shown the trainer reached the
+	// fence; negative for earlier.
 	ETAOff(by time.Duration)
-	// CountsWritten is one flush of so many journeys.
+	// CountsWritten is one write of the counts of so many journeys.
 	CountsWritten(journeys int, err error)
 	// CountDropped is one fix that was not counted.
 	CountDropped()
 }
 
-// flushRows is how many journeys go in one call: 500 rows take some 15 ms.
-const flushRows = 500
+const (
+	// flushEvery is the time between two flushes of a journey's counts.
+	flushEvery = 30 * time.Second
+	// flushRows is how many journeys one call writes: 500 rows take some 15 ms.
+	flushRows = 500
+	// lastFlush is the time-out of the flush at the end.
+	lastFlush = 3 * time.Second
+	// countLimit is how many journeys are counted at once; further ones are not.
+	// 100,000 take about 40 MB.
+	countLimit = 100_000
+)
 
-// lastFlush bounds the flush at the end.
-const lastFlush = 3 * time.Second
-
-// NewFixCounter makes one. Run does the work.
+// NewFixCounter makes a counter that writes to repo. Run does the work.
 func NewFixCounter(repo Analytics, opts FixCounterOptions) *FixCounter {
-	opts.Every = cmp.Or(opts.Every, 30*time.Second)
-	opts.Limit = cmp.Or(opts.Limit, 100_000)
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	if opts.Metrics == nil {
 		opts.Metrics = noFixCounterMetrics{}
 	}
 	t := &FixCounter{
-		repo: repo, opts: opts, ending: make(chan Ref, flushRows),
-		promised: promises{limit: opts.Limit, due: map[Ref]time.Time{}},
+		repo: repo, opts: opts, limit: countLimit, ending: make(chan Ref, flushRows),
+		etas: etaErrors{limit: countLimit, expected: map[Ref]time.Time{}},
 	}
 	for i := range t.shards {
 		t.shards[i].journeys = map[Ref]*Counts{}
@@ -85,33 +86,33 @@ func NewFixCounter(repo Analytics, opts FixCounterOptions) *FixCounter {
 
 // Run flushes until ctx ends, and then once more.
 func (t *FixCounter) Run(ctx context.Context) error {
-	step := t.opts.Every / time.Duration(len(t.shards))
-	turn, next := 0, time.Now().Add(step) // whose it is, and when
+	step := flushEvery / time.Duration(len(t.shards))
+	turn, next := 0, time.Now().Add(step) // the next shard, and its time
 	ticker := time.NewTicker(step)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			var due []JourneyCounts
-			for now := time.Now(); !next.After(now); next = next.Add(step) { // several where a flush has taken longer
+			for now := time.Now(); !next.After(now); next = next.Add(step) { // several shards where a flush took longer than a step
 				due = append(due, t.take(turn)...)
 				turn = (turn + 1) % len(t.shards)
 			}
-			if err := t.flush(ctx, due); err != nil { // told of; what could not be written is tried again
-				next = next.Add(t.opts.Every) // a database that is away is not asked, nor told of, twice a second
+			if err := t.flush(ctx, due); err != nil { // logged; the counts are kept and written later
+				next = next.Add(flushEvery) // a database that is away is not asked, and not logged, twice a second
 			}
 		case ref := <-t.ending:
-			_ = t.flush(ctx, t.takeEnding(ref)) // the same
+			_ = t.flush(ctx, t.takeEnding(ref)) // as above
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
 			defer cancel()
-			_ = t.Flush(last) // lost with a database that is away: no reason to call the stop a failure
+			_ = t.Flush(last) // counts that are lost because the database is away do not make the stop fail
 			return ctx.Err()
 		}
 	}
 }
 
-// Flush writes what has been counted. What cannot be written is kept.
+// Flush writes all counts. Those that cannot be written are kept.
 func (t *FixCounter) Flush(ctx context.Context) error {
 	var all []JourneyCounts
 	for i := range t.shards {
@@ -126,7 +127,7 @@ func (t *FixCounter) flush(ctx context.Context, list []JourneyCounts) error {
 		err := t.repo.AddCounts(ctx, batch)
 		t.opts.Metrics.CountsWritten(len(batch), err)
 		if err != nil {
-			t.opts.Log.WarnContext(ctx, "journey tallies not written", slog.Int("journeys", len(list)-from), slog.Any("error", err))
+			t.opts.Log.WarnContext(ctx, "journey counts not written", slog.Int("journeys", len(list)-from), slog.Any("error", err))
 			t.giveBack(list[from:])
 			return err
 		}
@@ -134,7 +135,7 @@ func (t *FixCounter) flush(ctx context.Context, list []JourneyCounts) error {
 	return nil
 }
 
-// count notes what became of a fix.
+// count counts one fix by its verdict.
 func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 	c := Counts{LastSeen: ms(now)}
 	switch r.Verdict {
@@ -157,16 +158,16 @@ func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 	t.add(ref, c)
 }
 
-// heard notes that a phone has spoken, though nobody could say what became of
-// it: a live store that is down must not make every phone look silent.
-func (t *FixCounter) heard(ref Ref, now time.Time) { t.add(ref, Counts{LastSeen: ms(now)}) }
+// phoneSeen notes that a phone has sent a fix that nobody could judge: a live store
+// that is away must not make every phone look silent.
+func (t *FixCounter) phoneSeen(ref Ref, now time.Time) { t.add(ref, Counts{LastSeen: ms(now)}) }
 
-// sanePhone is how far a phone's clock may be from the store's to measure by:
-// beyond it a fix is flagged for its clock (geo.FlagClock).
+// sanePhone is how far a phone's clock may be from the store's for a measurement to
+// use it. A fix beyond that has a flag for its clock (geo.FlagClock).
 const sanePhone = time.Minute
 
-// seen notes that a student has been shown a location.
-func (t *FixCounter) seen(v View, now time.Time) {
+// shown notes that a student was shown a location.
+func (t *FixCounter) shown(v View, now time.Time) {
 	if t == nil {
 		return
 	}
@@ -176,31 +177,31 @@ func (t *FixCounter) seen(v View, now time.Time) {
 		taken, clock = at.RecordedAt, "phone"
 	}
 	t.opts.Metrics.FixSeen(clock, max(0, now.Sub(taken)), max(0, after))
-	if by, came := t.promised.shown(v, now); came {
-		t.opts.Metrics.ETAOff(by)
+	if late, arrived := t.etas.shown(v, now); arrived {
+		t.opts.Metrics.ETAOff(late)
 	}
 	var c Counts
 	c.FixToEye.Count(after)
 	t.add(v.Ref, c)
 }
 
-// ended asks for a journey's counts to be written soon: what is known of it
-// should be whole when its end is told. Of that journey only: with ten thousand
-// under way one ends every tenth of a second.
+// ended asks for a journey's counts to be written soon, so that its record is
+// complete when its end is published. It writes that journey only: of ten thousand
+// running journeys one ends every tenth of a second.
 func (t *FixCounter) ended(ref Ref) {
 	if t == nil {
 		return
 	}
 	select {
 	case t.ending <- ref:
-	default: // its next turn has it
+	default: // the next flush of its shard writes them
 	}
 }
 
-// takeEnding takes the counts of a journey that has ended, and of whichever
-// have ended since.
+// takeEnding removes and returns the counts of a journey that has ended, and of all
+// that have ended since.
 func (t *FixCounter) takeEnding(ref Ref) []JourneyCounts {
-	ended := map[Ref]Counts{} // one may have been begun again, and ended again
+	ended := map[Ref]Counts{} // a session's journey may have started and ended again
 	for {
 		if c := t.takeOne(ref); c != nil {
 			ended[ref] = ended[ref].Add(*c)
@@ -217,7 +218,7 @@ func (t *FixCounter) takeEnding(ref Ref) []JourneyCounts {
 	}
 }
 
-// takeOne is nil for a journey that is not counted.
+// takeOne removes and returns a journey's counts; nil where it has none.
 func (t *FixCounter) takeOne(ref Ref) *Counts {
 	s := t.shard(ref)
 	s.mu.Lock()
@@ -245,12 +246,12 @@ func shardOf(id ID, n int) int {
 }
 
 func (t *FixCounter) add(ref Ref, c Counts) {
-	if t != nil && !t.shard(ref).add(ref, c, &t.counted, int64(t.opts.Limit)) {
+	if t != nil && !t.shard(ref).add(ref, c, &t.counted, int64(t.limit)) {
 		t.opts.Metrics.CountDropped()
 	}
 }
 
-// add reports false for a journey that there is no room for.
+// add reports false where there is no room for the journey.
 func (s *counterShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -267,7 +268,7 @@ func (s *counterShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64
 	return true
 }
 
-// take takes the counts of a shard.
+// take removes and returns the counts of a shard.
 func (t *FixCounter) take(i int) []JourneyCounts {
 	s := &t.shards[i]
 	s.mu.Lock()
@@ -288,11 +289,11 @@ func (t *FixCounter) giveBack(list []JourneyCounts) {
 	}
 }
 
-// Seen notes that c was shown a location: of a student's long poll that has
-// been answered with a new one.
+// Seen notes that a long poll of c was answered with a new location. It counts for
+// students only.
 func (s *Service) Seen(c Caller, v View) {
 	if c.Role == Student && v.Active && v.Location != nil {
-		s.opts.Counter.seen(v, s.opts.Now())
+		s.opts.Counter.shown(v, s.opts.Now())
 	}
 }
 

@@ -74,11 +74,10 @@ type counted struct {
 	trainer sessions.Caller
 }
 
-func startCounted(t *testing.T, opts sessions.FixCounterOptions) *counted {
+func startCounted(t *testing.T) *counted {
 	t.Helper()
 	c := &counted{countsRepo: &countsRepo{Repository: memory.NewRepository(nil)}, now: noon}
-	opts.Metrics = c.countsRepo
-	c.counter = sessions.NewFixCounter(c.countsRepo, opts)
+	c.counter = sessions.NewFixCounter(c.countsRepo, sessions.FixCounterOptions{Metrics: c.countsRepo})
 	clock := func() time.Time { return c.now }
 	c.Service = sessions.NewService(c.countsRepo, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock, Counter: c.counter})
 	c.session, c.trainer = c.begin(t)
@@ -119,7 +118,7 @@ func (c *counted) record(t *testing.T) sessions.JourneyRecord {
 
 func TestFixCounter_counts_what_became_of_fixes(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.FixCounterOptions{})
+	c := startCounted(t)
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.9400))
 	require.Equal(t, sessions.VerdictTooSoon, c.fix(t, 12.9400))
 	for range 2 {
@@ -142,7 +141,7 @@ func TestFixCounter_counts_what_became_of_fixes(t *testing.T) {
 
 func TestFixCounter_keeps_what_it_cannot_write(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.FixCounterOptions{})
+	c := startCounted(t)
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.94))
 	c.breakWith(errors.New("away"))
 	require.Error(t, c.counter.Flush(t.Context()))
@@ -155,7 +154,8 @@ func TestFixCounter_keeps_what_it_cannot_write(t *testing.T) {
 
 func TestFixCounter_is_bounded(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.FixCounterOptions{Limit: 1})
+	c := startCounted(t)
+	c.counter.SetLimit(1)
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.94))
 	c.session, c.trainer = c.begin(t)
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.94))
@@ -166,7 +166,7 @@ func TestFixCounter_is_bounded(t *testing.T) {
 
 func TestFixCounter_in_batches(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.FixCounterOptions{})
+	c := startCounted(t)
 	for range 1100 {
 		c.session, c.trainer = c.begin(t)
 		c.fix(t, 12.94)
@@ -177,7 +177,7 @@ func TestFixCounter_in_batches(t *testing.T) {
 
 func TestFixCounter_of_what_a_student_sees(t *testing.T) {
 	t.Parallel()
-	c := startCounted(t, sessions.FixCounterOptions{})
+	c := startCounted(t)
 	c.fix(t, 12.94)
 	student := sessions.Caller{ID: c.session.StudentID, Role: sessions.Student}
 	ref, err := c.Ref(t.Context(), student, c.session.ID)
@@ -199,7 +199,7 @@ func TestFixCounter_of_what_a_student_sees(t *testing.T) {
 func TestFixCounter_Run(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := startCounted(t, sessions.FixCounterOptions{})
+		c := startCounted(t)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- c.counter.Run(ctx) }()

@@ -9,53 +9,54 @@ import (
 	"doorstep/geo"
 )
 
-// ErrUnavailable is the one fault of a live store: it did not answer in time,
-// could not be reached, or its breaker is open. What was sent may still
-// happen; every call here is safe to repeat. Wrapped with the cause.
+// ErrUnavailable is the one fault of a live store: it did not answer in time, it
+// could not be reached, or its breaker is open. A call that was sent may still take
+// effect, so every call of Live is safe to repeat. Wrapped with the cause.
 var ErrUnavailable = errors.New("live store unavailable")
 
-// Live is the contract of the live store. Two implementations keep it: Memory
-// here and scripts.Store on Valkey; package livetest holds both to it.
+// Live is the contract of the live store. There are two implementations:
+// memory.Live, and scripts.Store on Valkey. Package livetest tests both against it.
 //
-// All methods are safe for concurrent use and atomic for one Ref. Refusals are
-// values, never errors; the only errors are ErrUnavailable and the context's.
+// All methods are safe for concurrent use, and atomic for one Ref. A refusal is a
+// value, never an error. The only errors are ErrUnavailable and the context's.
 type Live interface {
-	// Open makes a journey active, with no location. Opening it again changes
-	// nothing. It reports false, and does nothing, for a journey that has
-	// ended, is older than the one known, or has had its hour: so neither a
-	// retry nor a restoration can wake the dead.
+	// Open makes a journey active, with no location. To open it again changes
+	// nothing. It does nothing and reports false for a journey that has ended, is
+	// older than the known one, or has lasted for JourneyTTL. So neither a retry
+	// nor a restoration can bring an ended journey back.
 	Open(ctx context.Context, j Journey) (bool, error)
 
-	// Update judges one fix and, when it is believed, makes it the live
-	// location and wakes the watchers.
+	// Update judges one fix. One that is believed becomes the live location and
+	// wakes the watchers.
 	Update(ctx context.Context, ref Ref, fix Fix) (Receipt, error)
 
-	// Latest reads a journey. Snapshot.Known is false when the store has
-	// nothing of it: not started, expired, or the store lost its memory.
+	// Latest reads a journey. Snapshot.Known is false when the store has nothing
+	// of it: it has not started, it has expired, or the store lost its data.
 	Latest(ctx context.Context, ref Ref) (Snapshot, error)
 
-	// CachedView is Latest without asking: what the last wake-up told, where it told
-	// all and nothing can have been missed since. It is as good as a read for
-	// whoever watches ref since before the call, and may be a message behind; it
-	// leaves out ReanchoredAt. False where a read is needed.
+	// CachedView is Latest without a round trip: the journey as the last wake-up
+	// message told it. It reports false where a read is needed: the message did not
+	// tell everything, or a later one may have been missed. For a caller that has
+	// been watching ref it is as good as a read. It may be one message behind, and
+	// it leaves ReanchoredAt out.
 	CachedView(ref Ref) (Snapshot, bool)
 
-	// End removes the journey's coordinates, leaves a mark without any, and
-	// wakes the watchers. Repeating it changes nothing, and so does ending a
-	// journey older than the one known. With a journey that never started it
-	// leaves the mark of one that is not there, so that readers have a
-	// version to wait on.
+	// End replaces the journey by a tombstone, which has no coordinate, and wakes
+	// the watchers. To repeat it, or to end a journey that is older than the known
+	// one, changes nothing. For a journey that never started it writes a tombstone
+	// too, so that readers have a version to wait on.
 	End(ctx context.Context, j Journey) error
 
-	// Watch calls wake, which must not block, after every change to ref from
-	// the moment Watch returns until stop is called; and also whenever changes
-	// may have been missed. It says "look again": ask CachedView, or read.
+	// Watch calls wake after every change to ref, from the moment Watch returns
+	// until stop is called, and also whenever changes may have been missed. wake
+	// must not block. It means "look again": by CachedView, or by a read.
 	Watch(ctx context.Context, ref Ref, wake func()) (stop func(), err error)
 
-	// Meta reads the parties of a session as last set; false when unknown.
+	// Meta reads the parties of a session as last set. It reports false when they
+	// are not known.
 	Meta(ctx context.Context, id ID) (Meta, bool, error)
 
-	// SetMeta remembers the parties of a session for LiveOptions.LocationTTL.
+	// SetMeta keeps the parties of a session for LiveOptions.LocationTTL.
 	SetMeta(ctx context.Context, id ID, m Meta) error
 }
 
@@ -66,22 +67,24 @@ type Verdict int
 const (
 	// VerdictUnknown: the store knows no such journey of this trainer.
 	VerdictUnknown Verdict = iota
-	// VerdictEnded: the journey has ended or had its hour.
+	// VerdictEnded: the journey has ended, or has lasted for JourneyTTL.
 	VerdictEnded
-	// VerdictTooSoon: over the rate; Receipt.RetryAfter says by how much.
+	// VerdictTooSoon: over the rate. Receipt.RetryAfter is the time to wait.
 	VerdictTooSoon
-	// VerdictStale: not newer than the live location; nothing written.
+	// VerdictStale: not newer than the live location, or recorded more than
+	// StaleAfter ago. Nothing was written.
 	VerdictStale
-	// VerdictVague: too inaccurate to store; counts against the rate.
+	// VerdictVague: too inaccurate to store. It counts against the rate.
 	VerdictVague
-	// VerdictJump: too far in too short a time; counts against the rate, and
-	// leaves what the judgement of the next fix needs.
+	// VerdictJump: too far in too short a time. It counts against the rate, and
+	// what the judgement of the next fix needs is stored.
 	VerdictJump
-	// VerdictSpeed: over the mode's limit; as VerdictJump.
+	// VerdictSpeed: over the limit of the travel mode. Otherwise as VerdictJump.
 	VerdictSpeed
-	// VerdictCeiling: over what the mode can do at all; as VerdictJump.
+	// VerdictCeiling: faster than the travel mode can be at all. Otherwise as
+	// VerdictJump.
 	VerdictCeiling
-	// VerdictStored: the fix is the live location now.
+	// VerdictStored: the fix is now the live location.
 	VerdictStored
 )
 
@@ -97,64 +100,32 @@ func (v Verdict) String() string {
 	return names[v]
 }
 
-// Receipt is a store's answer to one fix. Fields past Verdict are set only
-// where the comment says so; "judged" is every verdict from Stale on.
+// Receipt is a live store's answer to one fix. A field after Verdict is set only
+// for the verdicts that its comment names. "judged" is every verdict from
+// VerdictStale on.
 type Receipt struct {
 	Verdict    Verdict
 	At         time.Time     // judged, TooSoon: the store's clock
 	RetryAfter time.Duration // TooSoon: until the next fix may come
-	NextUpdate time.Duration // judged: when the phone should come back
+	NextUpdate time.Duration // judged: the time until the phone should send the next fix
 	Version    int64         // judged: the journey's version
-	TTL        time.Duration // judged: what the journey's hash has left
+	TTL        time.Duration // judged: the time until the journey's hash expires
 	Arriving   bool          // judged: the journey has reached the fence
 	Flags      geo.Flags     // judged: what is odd about this fix
-	Suspicions Suspicions    // judged: what was seen with this fix for the first time in its journey
-	MovedM     float64       // Stored: the way from the fix before
+	Suspicions Suspicions    // judged: those that this fix raised for the first time in its journey
+	MovedM     float64       // Stored: the distance from the fix before
 	DistanceM  float64       // Stored: to the home
 }
 
-// Suspicions is a set of what a journey can be suspected of: the flags of its
-// fixes, and the ways in which one was refused. Kept as the sum of its members.
-type Suspicions uint32
-
-// The refusals among the suspicions. The other members are geo.Flags.
-const (
-	SuspectSpeed   Suspicions = 512
-	SuspectCeiling Suspicions = 1024
-	SuspectJump    Suspicions = 2048
-)
-
-// Names lists the members by the name that an event's verdict has.
-func (s Suspicions) Names() []string {
-	if s == 0 {
-		return nil // nearly always, and once an update
-	}
-	var names []string
-	for _, f := range geo.AllFlags() {
-		if s&Suspicions(f) != 0 {
-			names = append(names, f.String())
-		}
-	}
-	for _, r := range []struct {
-		bit     Suspicions
-		verdict Verdict
-	}{{SuspectSpeed, VerdictSpeed}, {SuspectCeiling, VerdictCeiling}, {SuspectJump, VerdictJump}} {
-		if s&r.bit != 0 {
-			names = append(names, r.verdict.String())
-		}
-	}
-	return names
-}
-
-// Location is a fix that was believed, and when. Its RecordedAt is the fix's
-// own time: the phone's clock where that was sane, else At; Mock is not kept.
+// Location is a fix that was believed, and the time of that. Its RecordedAt is the
+// phone's clock where that was sane, otherwise At. Mock is not kept.
 type Location struct {
 	Fix
 	// At is the store's clock at acceptance.
 	At time.Time
 }
 
-// Snapshot is what a live store knows of a journey. A value, safe to keep.
+// Snapshot is what a live store knows of a journey. A value: safe to keep.
 type Snapshot struct {
 	Known   bool
 	Active  bool
@@ -164,22 +135,22 @@ type Snapshot struct {
 	// DistanceM is from Location to the home; meaningless without Location.
 	DistanceM float64
 	Arriving  bool
-	// Pace is the smoothed speed that an ETA goes by.
+	// Pace is the smoothed speed that an ETA uses.
 	Pace Pace
 	// ReanchoredAt is when the track last began anew; zero for never.
 	ReanchoredAt time.Time
 }
 
-// Pace is a journey's smoothed speed over ground, in mm/s, and how many ms of
-// journey it has seen, capped; see geo.ETA.
+// Pace is a journey's smoothed speed over ground, in mm/s, and the time in ms over
+// which it was measured, capped. See geo.ETA.
 type Pace struct{ MMS, OverMS int64 }
 
-// LiveOptions are the rules a live store applies. The zero value of a field
-// means its default. Both implementations take the same.
+// LiveOptions are the rules that a live store applies. A zero field means its
+// default. Both implementations use the same.
 type LiveOptions struct {
 	RateInterval  time.Duration // 5 s between two fixes of one journey
 	RateTolerance time.Duration // 1 s of GCRA tolerance
-	LocationTTL   time.Duration // 300 s after the last accepted fix; also of marks and metas
+	LocationTTL   time.Duration // 300 s after the last accepted fix; also of tombstones and metas
 	JourneyTTL    time.Duration // 1 h, the longest journey
 	RadiusM       float64       // 150 m, the geofence around the home
 
@@ -190,10 +161,10 @@ type LiveOptions struct {
 	Rules      geo.Limits // the rest of the limits, common to all modes
 }
 
-// Speeds is one speed a travel mode, km/h.
+// Speeds has one speed for each travel mode, in km/h.
 type Speeds struct{ Car, Bike, Walk float64 }
 
-// Of is the speed of a mode.
+// Of returns the speed of a mode.
 func (s Speeds) Of(m Mode) float64 {
 	switch m {
 	case Bike:
@@ -205,7 +176,7 @@ func (s Speeds) Of(m Mode) float64 {
 	}
 }
 
-// Limits are the limits of one mode.
+// Limits returns the plausibility limits of one mode.
 func (o LiveOptions) Limits(m Mode) geo.Limits {
 	l := o.Rules
 	l.LimitKMH, l.CeilingKMH = o.LimitKMH.Of(m), o.CeilingKMH.Of(m)

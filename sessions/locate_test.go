@@ -101,7 +101,7 @@ func countLookups(t *testing.T, live func(sessions.Live) sessions.Live) *lookups
 	l.repo = &countedReads{Repository: records}
 	l.counter = sessions.NewFixCounter(records, sessions.FixCounterOptions{})
 	l.Service = sessions.NewService(l.repo, live(memory.NewLive(sessions.LiveOptions{}, clock)), sessions.ServiceOptions{
-		Now: clock, Counter: l.counter, RestoreEvery: time.Second, RestoreBurst: 10,
+		Now: clock, Counter: l.counter,
 	})
 	return l
 }

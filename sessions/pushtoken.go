@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Platform is the kind of device that a push goes to.
+// Platform is the kind of a device that gets pushes.
 type Platform string
 
-// The platforms. FCM carries to all three.
+// The platforms. FCM delivers to all three.
 const (
 	Android Platform = "android"
 	IOS     Platform = "ios"
@@ -16,10 +16,10 @@ const (
 )
 
 const (
-	// maxPushToken bounds a token, in bytes. FCM's have some 160, and no
-	// promise that they stay so short.
+	// maxPushToken bounds a token, in bytes. FCM's have some 160, and FCM does not
+	// say that they stay so short.
 	maxPushToken = 1024
-	// maxLanguage is that of RFC 5646's longest usual tag.
+	// maxLanguage is the length of the longest usual tag of RFC 5646.
 	maxLanguage = 35
 )
 
@@ -32,12 +32,12 @@ type PushToken struct {
 	RegisteredAt time.Time
 }
 
-// PushTokens is the part of the Repository that knows the devices.
+// PushTokens is the part of the Repository that keeps the devices.
 type PushTokens interface {
-	// PutPushToken stores a token. One that is known moves to the user that
-	// has registered it last; of more than ten of a user the oldest go.
+	// PutPushToken stores a token. A known token moves to the user who registered it
+	// last. Of more than ten of a user the oldest are deleted.
 	PutPushToken(ctx context.Context, t PushToken) error
-	// DeletePushToken forgets a token if it is that user's.
+	// DeletePushToken deletes a token if it is that user's.
 	DeletePushToken(ctx context.Context, userID ID, token string) error
 	// PushTokensOf lists a user's devices, the latest first.
 	PushTokensOf(ctx context.Context, userID ID) ([]PushToken, error)
@@ -62,8 +62,8 @@ func (s *Service) PutPushToken(ctx context.Context, c Caller, token string, plat
 	})
 }
 
-// DeletePushToken forgets the caller's device; one that is not theirs, or not
-// known, is left alone without a word. Errors: InvalidRequest,
+// DeletePushToken deletes the caller's device. For a token that is not the caller's,
+// or not known, it does nothing and returns no error. Errors: InvalidRequest,
 // DatabaseUnavailable.
 func (s *Service) DeletePushToken(ctx context.Context, c Caller, token string) error {
 	if err := checkPushToken(token); err != nil {
@@ -72,11 +72,10 @@ func (s *Service) DeletePushToken(ctx context.Context, c Caller, token string) e
 	return s.repo.DeletePushToken(context.WithoutCancel(ctx), c.ID, token)
 }
 
-// checkPushToken takes what can stand in a URL and a log's hash alike: visible
-// ASCII.
+// checkPushToken accepts visible ASCII, which can stand in a URL.
 func checkPushToken(token string) error {
 	if token == "" || len(token) > maxPushToken {
-		return Refuse(InvalidRequest, "token must be of 1 to 1024 characters")
+		return Refuse(InvalidRequest, "token must have 1 to 1024 characters")
 	}
 	for _, b := range []byte(token) {
 		if b <= ' ' || b > '~' {

@@ -5,54 +5,172 @@ import (
 	"time"
 )
 
-// Repository is the contract of the store of record. MemoryRepository here and
-// postgres.Repository keep it; package repotest holds both to it.
+// Repository is the contract of the store of record. There are two
+// implementations: memory.Repository and postgres.Repository. Package repotest
+// tests both against it.
 //
-// Safe for concurrent use. Faults are *Error with DatabaseUnavailable; the
-// refusals are named at each method.
+// Safe for concurrent use. A fault is an *Error with DatabaseUnavailable. Each
+// method names its refusals.
 type Repository interface {
-	// Create stores a new session. With an id that exists it reports false and
-	// the stored session when the booking is the same, else SessionConflict.
+	// Create stores a new session. For an id that exists it reports false and
+	// returns the stored session when the booking is the same; otherwise
+	// SessionConflict.
 	Create(ctx context.Context, s Session) (Session, bool, error)
 
-	// Session reads one; SessionNotFound.
+	// Session reads one session. SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
 	// OfStudent lists a student's sessions, latest booking first, at most 200.
 	OfStudent(ctx context.Context, studentID ID) ([]Session, error)
 
-	// Change locks the session, calls f once with it, and stores what f made
-	// of it together with the events f returned, in one transaction, then
-	// returns it. When f fails nothing is stored and the error comes back as
-	// it is, with the session as it stood. SessionNotFound; TrainerBusy when
-	// the trainer's other journey is still running.
+	// Change locks the session, calls f once with it, and stores what f made of it
+	// together with the events that f returned, in one transaction. It returns the
+	// changed session. When f fails, nothing is stored, and Change returns f's error
+	// as it is, with the session before the change. SessionNotFound; TrainerBusy
+	// when another journey of the trainer is running.
 	Change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
 
-	// Record stores an event that changes nothing, in the order of its
-	// session's others. It reports false, and stores nothing, for one whose id
-	// has been recorded. SessionNotFound.
+	// Record stores an event that changes no session, in the order of the session's
+	// other events. For an event id that has been recorded it reports false and
+	// stores nothing. SessionNotFound.
 	Record(ctx context.Context, e Event) (first bool, err error)
 
-	// Running lists up to limit sessions whose journey is running and was
-	// started at or before an instant, the longest running first.
+	// Running lists up to limit sessions with a running journey that started at or
+	// before startedBy, the longest running first.
 	Running(ctx context.Context, startedBy time.Time, limit int) ([]Session, error)
 
-	// Review locks the session, calls f once with it, and stores the review
-	// that f returns together with the trainer's rating, which it moves, in
-	// one transaction. When f fails nothing is stored and the error comes
-	// back as it is. SessionNotFound; AlreadyReviewed.
+	// Review locks the session, calls f once with it, and stores the review that f
+	// returns, together with the trainer's new rating, in one transaction. When f
+	// fails, nothing is stored, and Review returns f's error as it is.
+	// SessionNotFound; AlreadyReviewed.
 	Review(ctx context.Context, id ID, f func(Session) (Review, error)) (Rating, error)
 
-	// Rating is what a trainer's reviews add up to; zero without any.
+	// Rating is the sum of a trainer's reviews; zero without any.
 	Rating(ctx context.Context, trainerID ID) (Rating, error)
 
 	PushTokens
 	Analytics
 }
 
-// SameBooking reports whether two sessions were booked alike: what Create
-// compares. What happened to them since does not count.
-func SameBooking(a, b Session) bool {
-	return a.ID == b.ID && a.TrainerID == b.TrainerID && a.StudentID == b.StudentID &&
-		a.ScheduledAt.Equal(b.ScheduledAt) && a.Home == b.Home && a.Mode == b.Mode
+// Analytics is the part of the Repository that keeps what is known of journeys
+// after they have ended.
+type Analytics interface {
+	// RecordJourney notes what a JourneyStarted or a JourneyEnded event says, and
+	// returns what is then known of that journey. First is false when the event was
+	// noted before. Other events are not noted.
+	RecordJourney(ctx context.Context, e Event) (record JourneyRecord, first bool, err error)
+	// AddCounts adds counts to the records of their journeys. It drops the counts of
+	// a session that does not exist, belongs to another trainer or had no journey.
+	AddCounts(ctx context.Context, list []JourneyCounts) error
+	// JourneyRecord reads one record. It reports false when nothing is known.
+	JourneyRecord(ctx context.Context, key JourneyKey) (JourneyRecord, bool, error)
+	// LastSeen returns when each journey's phone last sent a fix. A journey whose
+	// phone sent none has no entry.
+	LastSeen(ctx context.Context, keys []JourneyKey) (map[JourneyKey]time.Time, error)
+}
+
+// JourneyKey is a journey's identity.
+type JourneyKey struct {
+	SessionID ID
+	StartedAt time.Time
+}
+
+// JourneyRecord is what is known of one journey. The facts come from the events,
+// the counts from the gateways. Either may be stored first.
+type JourneyRecord struct {
+	JourneyKey
+	TrainerID ID
+	StudentID ID
+	EndedAt   time.Time // zero: not yet
+	Reason    EndReason
+	Counts
+}
+
+// Duration is how long the journey took; 0 while it has not ended.
+func (r JourneyRecord) Duration() time.Duration {
+	if r.EndedAt.IsZero() {
+		return 0
+	}
+	return r.EndedAt.Sub(r.StartedAt)
+}
+
+// JourneyCounts is what one gateway has counted of one journey since its last
+// flush. A gateway does not know for which journey of the session it counts, so the
+// repository takes the session's latest one. Of a journey that is stopped and
+// started again within a flush, at most two fixes go to the wrong record.
+type JourneyCounts struct {
+	Ref
+	Counts
+}
+
+// Counts is what became of a journey's fixes. Counts can be added up.
+type Counts struct {
+	Accepted int64 // stored as the live location
+	Refused  int64 // implausible
+	Stale    int64
+	Vague    int64 // too inaccurate to store
+	TooSoon  int64
+	Flagged  int64 // stored or refused, with a flag
+	// DistanceM is the sum of the distances from accepted fix to accepted fix.
+	DistanceM float64
+	// LastSeen is when the trainer's phone last sent a fix, whatever the verdict;
+	// zero for never.
+	LastSeen time.Time
+	// FixToEye counts the times from the storing of a fix to the answer that showed
+	// it to the student.
+	FixToEye Latencies
+}
+
+// Add returns the sum of a and b.
+func (a Counts) Add(b Counts) Counts {
+	a.Accepted += b.Accepted
+	a.Refused += b.Refused
+	a.Stale += b.Stale
+	a.Vague += b.Vague
+	a.TooSoon += b.TooSoon
+	a.Flagged += b.Flagged
+	a.DistanceM = RoundM(a.DistanceM + b.DistanceM)
+	if b.LastSeen.After(a.LastSeen) {
+		a.LastSeen = b.LastSeen
+	}
+	for i, n := range b.FixToEye {
+		a.FixToEye[i] += n
+	}
+	return a
+}
+
+// LatencyBoundsMS are the upper bounds of the buckets of Latencies. The last bucket
+// also holds everything above. Each bound is about half as much again as the one
+// before, so a median that is read from the buckets has that accuracy. The SQL
+// function doorstep_median_ms (migration 0004) has the same bounds.
+var LatencyBoundsMS = [...]int64{25, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10_000, 60_000}
+
+// Latencies counts latencies by bucket, so that those of several gateways can be
+// added up and still have a median.
+type Latencies [len(LatencyBoundsMS)]int64
+
+// Count adds one latency. It is negative where this process's clock is behind the
+// store's. That counts in the first bucket.
+func (l *Latencies) Count(d time.Duration) {
+	for i, bound := range LatencyBoundsMS {
+		if d.Milliseconds() <= bound || i == len(l)-1 {
+			l[i]++
+			return
+		}
+	}
+}
+
+// MedianMS is the upper bound of the bucket that holds the median. It reports false
+// without any latency.
+func (l Latencies) MedianMS() (int64, bool) {
+	var total, seen int64
+	for _, n := range l {
+		total += n
+	}
+	for i, n := range l {
+		if seen += n; total > 0 && 2*seen >= total {
+			return LatencyBoundsMS[i], true
+		}
+	}
+	return 0, false
 }

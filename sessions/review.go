@@ -10,7 +10,7 @@ import (
 // maxComment bounds a review's comment, in characters.
 const maxComment = 2000
 
-// Review is what a student says of a completed session. A session has one.
+// Review is a student's review of a completed session. A session has at most one.
 type Review struct {
 	SessionID ID
 	TrainerID ID
@@ -20,11 +20,11 @@ type Review struct {
 	At        time.Time
 }
 
-// Rating is what a trainer's reviews add up to: a sum and a count, so that it
-// moves without reading the reviews.
+// Rating is the sum and the number of a trainer's stars. A new review changes it
+// without a read of the others.
 type Rating struct{ Sum, Count int64 }
 
-// Average is the mean of the stars, 0 without any.
+// Average is the mean of the stars; 0 without any.
 func (r Rating) Average() float64 {
 	if r.Count == 0 {
 		return 0
@@ -32,9 +32,9 @@ func (r Rating) Average() float64 {
 	return float64(r.Sum) / float64(r.Count)
 }
 
-// Review stores what the session's student says of it, and answers with the
-// trainer's rating as it is then. Errors: InvalidRequest, SessionNotFound,
-// Forbidden, NotCompleted, AlreadyReviewed, DatabaseUnavailable.
+// Review stores the review of the session's student, and returns it with the
+// trainer's new rating. Errors: InvalidRequest, SessionNotFound, Forbidden,
+// NotCompleted, AlreadyReviewed, DatabaseUnavailable.
 func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, comment string) (Review, Rating, error) {
 	if err := checkReview(stars, comment); err != nil {
 		return Review{}, Rating{}, err
@@ -43,7 +43,7 @@ func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, commen
 		return Review{}, Rating{}, Refuse(Forbidden, "only the session's student may review it")
 	}
 	var review Review
-	// What has begun is done, as with every change.
+	// A write that has begun is completed, as in change.
 	rating, err := s.repo.Review(context.WithoutCancel(ctx), id, func(session Session) (Review, error) {
 		if c.Role != Student || c.ID != session.StudentID {
 			return Review{}, Refuse(Forbidden, "only the session's student may review it")
@@ -66,9 +66,9 @@ func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, commen
 func checkReview(stars int, comment string) error {
 	switch {
 	case stars < 1 || stars > 5:
-		return Refuse(InvalidRequest, "rating must be a whole number of 1 to 5")
+		return Refuse(InvalidRequest, "rating must be a whole number from 1 to 5")
 	case !utf8.ValidString(comment) || strings.ContainsRune(comment, 0):
-		return Refuse(InvalidRequest, "comment must be text") // PostgreSQL's cannot hold the zero character
+		return Refuse(InvalidRequest, "comment must be text") // PostgreSQL cannot store the zero character
 	case utf8.RuneCountInString(comment) > maxComment:
 		return Refuse(InvalidRequest, "comment must be at most 2000 characters")
 	}

@@ -11,25 +11,26 @@ import (
 	"doorstep/ratelimit"
 )
 
-// Service is the rules put to work: who may do what, in which order the two
-// stores are touched, and what heals when one of them forgot. It holds no
-// state of a journey; any number of them run side by side.
+// Service decides who may do what, in which order the two stores are written, and
+// how they agree again when one of them has lost something. It holds no state of
+// a journey, so any number of services can run side by side.
 //
-// The repository is always written first: what it has committed is true, and
-// the live store is then brought to agree. A live store that cannot be reached
-// stops no start and no stop; its hash is put right by the next call that
-// finds it, by the clean-up consumer, or by its own expiry.
+// The repository is always written first: what it has committed is true, and the
+// live store is then brought to agree. A live store that is away stops no start
+// and no stop. Its hash is corrected by the next call that reaches it, by the
+// clean-up consumer, or by its own expiry.
 type Service struct {
-	repo   Repository
-	live   Live
-	opts   ServiceOptions
-	slow   *ratelimit.Limit // looks into the repository, see lookUp
-	voices *ratelimit.Limit // see heard
+	repo Repository
+	live Live
+	opts ServiceOptions
 
-	parties *parties // of the sessions that Ref was asked for lately
-	reads   sharedReads
+	lookups *ratelimit.Limit // see allowLookup
+	outages *ratelimit.Limit // see countOutage
 
-	sighted chan sighted // suspicions on their way to Report
+	parties *parties    // of the sessions that Ref was called for lately
+	reads   sharedReads // of Look, Read and View
+
+	suspected chan suspected // on its way to Report
 }
 
 // ServiceOptions are the service's settings. Zero means default.
@@ -41,25 +42,28 @@ type ServiceOptions struct {
 	RadiusM    float64
 	// FreshWithin is how old the live location may be for an arrival. 60 s.
 	FreshWithin time.Duration
-	// Detour is how much longer than the great circle a way is taken to be for
-	// an ETA. geo.DefaultDetour.
+	// Detour is the factor from the great-circle distance to the length of the
+	// road, for an ETA. geo.DefaultDetour.
 	Detour float64
 	// ApproachFor is how long a track that began anew must go on plausibly
 	// before it can arrive. 60 s.
 	ApproachFor time.Duration
-	// RestoreEvery and RestoreBurst bound, per caller, how often a session that
-	// the live store does not know may cost a look into the repository that
-	// finds nothing for the caller. 1 s, 10.
-	RestoreEvery time.Duration
-	RestoreBurst int
-	// OnEvents is called after a commit that raised events: a hint to the
-	// outbox's relay. It must not block.
+	// OnEvents is called after a commit that stored events, so that the outbox's
+	// relay looks at once. It must not block.
 	OnEvents func()
-	// FixCounter counts what becomes of fixes; nil: nobody does.
+	// Counter counts what becomes of fixes; nil counts nothing.
 	Counter *FixCounter
 }
 
-// NewService wires a service. It does no I/O.
+// lookupEvery and lookupBurst bound, for each caller, how often a session that the
+// live store does not know may cost a read of the repository that finds nothing
+// for the caller.
+const (
+	lookupEvery = time.Second
+	lookupBurst = 10
+)
+
+// NewService makes a service. It does no I/O.
 func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -73,21 +77,19 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.JourneyTTL = cmp.Or(opts.JourneyTTL, time.Hour)
 	opts.FreshWithin = cmp.Or(opts.FreshWithin, time.Minute)
 	opts.ApproachFor = cmp.Or(opts.ApproachFor, time.Minute)
-	opts.RestoreEvery = cmp.Or(opts.RestoreEvery, time.Second)
-	opts.RestoreBurst = cmp.Or(opts.RestoreBurst, 10)
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
 	return &Service{
 		repo: repo, live: live, opts: opts,
-		slow:    ratelimit.New(opts.RestoreEvery, opts.RestoreBurst),
-		voices:  ratelimit.New(opts.RestoreEvery, opts.RestoreBurst),
-		parties: newParties(),
-		sighted: make(chan sighted, suspicionQueue),
+		lookups:   ratelimit.New(lookupEvery, lookupBurst),
+		outages:   ratelimit.New(lookupEvery, lookupBurst),
+		parties:   newParties(),
+		suspected: make(chan suspected, suspicionQueue),
 	}
 }
 
-// Booking is what the booking side of the house says of a new session.
+// Booking is what the operator's booking side says about a new session.
 type Booking struct {
-	ID          ID // empty: a new one is made
+	ID          ID // empty: Create makes one
 	TrainerID   ID
 	StudentID   ID
 	ScheduledAt time.Time // zero: not fixed yet
@@ -95,8 +97,8 @@ type Booking struct {
 	Mode        Mode // empty: Car
 }
 
-// Create books a session; false when the same booking was there already.
-// Errors: Forbidden, SessionConflict, DatabaseUnavailable.
+// Create books a session. It reports false when the same booking was stored
+// before. Errors: Forbidden, SessionConflict, DatabaseUnavailable.
 func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, bool, error) {
 	if c.Role != Admin {
 		return Session{}, false, Refuse(Forbidden, "only an admin may book a session")
@@ -113,8 +115,8 @@ func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, boo
 	})
 }
 
-// Session reads one for a party or an admin. The trainer does not see the OTP.
-// Errors: SessionNotFound, Forbidden, DatabaseUnavailable.
+// Session reads a session for one of its parties or an admin. The trainer does not
+// get the OTP. Errors: SessionNotFound, Forbidden, DatabaseUnavailable.
 func (s *Service) Session(ctx context.Context, c Caller, id ID) (Session, error) {
 	session, err := s.repo.Session(ctx, id)
 	if err != nil {
@@ -129,182 +131,17 @@ func (s *Service) Session(ctx context.Context, c Caller, id ID) (Session, error)
 	return session, nil
 }
 
-// OfStudent lists the caller's own sessions, latest booking first.
-// Errors: Forbidden, DatabaseUnavailable.
+// OfStudent lists the caller's own sessions, latest booking first. Errors:
+// Forbidden, DatabaseUnavailable.
 func (s *Service) OfStudent(ctx context.Context, c Caller) ([]Session, error) {
 	if c.Role != Student {
-		return nil, Refuse(Forbidden, "only a student has sessions of their own")
+		return nil, Refuse(Forbidden, "only a student has a list of sessions")
 	}
 	return s.repo.OfStudent(ctx, c.ID)
 }
 
-// Start begins the journey to a session. Errors: SessionNotFound, Forbidden,
-// NotScheduled, JourneyAlreadyStarted (with the running journey), TrainerBusy,
-// DatabaseUnavailable.
-func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Session, error) {
-	if c.Role != Trainer {
-		return Session{}, errNotTrainer
-	}
-	var before time.Time // when the session's last journey ended
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) {
-			return nil, errNotTrainer
-		}
-		before = session.JourneyEndedAt
-		return session.Start(mode, s.opts.Now())
-	})
-	if err != nil {
-		s.startedBefore(ctx, err)
-		return Session{}, err
-	}
-	journey := session.Journey()
-	// A stop and a start must not wash a refused jump to the door clean.
-	journey.Restored = !before.IsZero() && session.JourneyStartedAt.Sub(before) < washed
-	s.settle(ctx, session, journey)
-	return session, nil
-}
-
-// startedBefore heals what a gateway left behind that died between the two
-// stores: the trainer, who had no answer, starts again. Without it the first fix
-// would restore the journey, which counts as a re-anchor and cannot arrive for a
-// minute. A live store that knows the journey changes nothing. Only a young
-// journey: an older one has a track, and losing that must not go unnoticed.
-func (s *Service) startedBefore(ctx context.Context, err error) {
-	var e *Error
-	if errors.As(err, &e) && e.Code == JourneyAlreadyStarted && s.opts.Now().Sub(e.Journey.JourneyStartedAt) < startRepeats {
-		s.settle(ctx, *e.Journey, e.Journey.Journey())
-	}
-}
-
-const startRepeats = 30 * time.Second
-
-// washed is how soon after the last one a journey to the same session counts as
-// its continuation: its first fix is then a re-anchor, which cannot arrive at
-// once.
-const washed = 10 * time.Minute
-
-// Stop ends the journey without an arrival. When it returns, no coordinate of
-// the journey is in a live store that could be reached; nor is it where the stop
-// is refused because the journey has ended already. Errors: SessionNotFound,
-// Forbidden, NoActiveJourney, DatabaseUnavailable.
-func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role != Trainer && c.Role != Admin {
-		return Session{}, errNotTrainer
-	}
-	var ended Session
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) && c.Role != Admin {
-			return nil, errNotTrainer
-		}
-		ended = *session
-		return session.Stop(EndCancelled, s.opts.Now())
-	})
-	if err != nil {
-		// Perhaps the repetition of a stop whose gateway died, or whose live
-		// store was away, before the students heard of it. The clean-up would
-		// tell them, but only once a dead relay's claim on the event is over.
-		if CodeOf(err) == NoActiveJourney && !ended.JourneyEndedAt.IsZero() {
-			s.settle(ctx, ended, ended.Journey())
-		}
-		return Session{}, err
-	}
-	s.settle(ctx, session, session.Journey())
-	return session, nil
-}
-
-// Arrive ends the journey at the door and makes the OTP; repeated, it gives
-// the same one. Errors: SessionNotFound, Forbidden, NoActiveJourney,
-// NoFreshLocation, NotWithinRadius, SuspiciousLocation, LiveStoreUnavailable,
-// DatabaseUnavailable.
-func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role != Trainer {
-		return Session{}, errNotTrainer
-	}
-	session, err := s.repo.Session(ctx, id)
-	if err != nil {
-		return Session{}, err
-	}
-	if !session.isTrainer(c) {
-		return Session{}, errNotTrainer
-	}
-	if session.JourneyActive() {
-		if err := s.atTheDoor(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
-			return Session{}, err
-		}
-	}
-	journey := session.JourneyStartedAt
-	session, err = s.change(ctx, id, func(session *Session) ([]Event, error) {
-		// Checked at the door was that journey; one that was stopped and
-		// started again meanwhile has to be checked itself.
-		if session.JourneyActive() && !session.JourneyStartedAt.Equal(journey) {
-			return nil, Refuse(NoFreshLocation, "the journey has just started again")
-		}
-		return session.Arrive(s.opts.Now())
-	})
-	if err != nil {
-		return Session{}, err
-	}
-	s.settle(ctx, session, session.Journey())
-	return session, nil
-}
-
-// arrivedMeanwhile reports whether the journey has ended since session was read:
-// another call of the same arrival was first, and has taken the location away.
-// The transition then decides.
-func (s *Service) arrivedMeanwhile(ctx context.Context, session Session) bool {
-	now, err := s.repo.Session(ctx, session.ID)
-	return err == nil && !now.JourneyActive() && now.JourneyStartedAt.Equal(session.JourneyStartedAt)
-}
-
-// atTheDoor checks the live location. It never fails open.
-func (s *Service) atTheDoor(ctx context.Context, session Session) error {
-	snap, err := s.live.Latest(ctx, session.Journey().Ref)
-	switch {
-	case err != nil:
-		return liveDown(err)
-	case !snap.Active || snap.Location == nil:
-		return Refuse(NoFreshLocation, "no location of this journey is known; send one and try again")
-	case s.opts.Now().Sub(snap.Location.At) > s.opts.FreshWithin:
-		return Refuse(NoFreshLocation, "the last location is too old; send one and try again")
-	case snap.DistanceM > s.opts.RadiusM:
-		return &Error{
-			Code: NotWithinRadius, Message: "the last location is not at the student's home",
-			DistanceM: snap.DistanceM, RadiusM: s.opts.RadiusM,
-		}
-	case !snap.ReanchoredAt.IsZero() && snap.Location.At.Sub(snap.ReanchoredAt) < s.opts.ApproachFor:
-		return &Error{
-			Code: SuspiciousLocation, Message: "the track has just begun anew; go on sending locations and try again",
-			RetryAfter: s.opts.ApproachFor - snap.Location.At.Sub(snap.ReanchoredAt),
-		}
-	}
-	return nil
-}
-
-// Verify checks the OTP that the student shows, and starts the lesson. Errors:
-// SessionNotFound, Forbidden, NotPendingVerification, OTPWrong, OTPExpired,
-// OTPLocked, DatabaseUnavailable.
-func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Session, error) {
-	if c.Role != Trainer {
-		return Session{}, errNotTrainer
-	}
-	var refused error
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) {
-			return nil, errNotTrainer
-		}
-		// A wrong try is stored like a right one, so it must not fail the
-		// transaction.
-		refused = session.Verify(otp, s.opts.Now())
-		return nil, nil
-	})
-	if err != nil {
-		return Session{}, err
-	}
-	return session, refused
-}
-
-// change is Repository.Change on a context that the caller's leaving does not
-// cancel: a phone that hangs up must not leave the answer to chance.
+// change calls Repository.Change with a context that is not cancelled when the
+// caller leaves: a write that has begun is completed.
 func (s *Service) change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
 	raised := 0
 	session, err := s.repo.Change(context.WithoutCancel(ctx), id, func(session *Session) ([]Event, error) {
@@ -318,7 +155,7 @@ func (s *Service) change(ctx context.Context, id ID, f func(*Session) ([]Event, 
 	return session, err
 }
 
-// record is Repository.Record, as change is Change.
+// record calls Repository.Record as change calls Repository.Change.
 func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 	first, err = s.repo.Record(context.WithoutCancel(ctx), e)
 	if first {
@@ -327,28 +164,28 @@ func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 	return first, err
 }
 
-// settle brings the live store to agree with a session that has just been
-// stored. What fails here is only late: see Service.
-func (s *Service) settle(ctx context.Context, session Session, journey Journey) {
+// syncLive makes the live store agree with a session that has just been stored. A
+// failure only delays that: see Service.
+func (s *Service) syncLive(ctx context.Context, session Session, journey Journey) {
 	ctx = context.WithoutCancel(ctx)
 	if !session.JourneyActive() {
 		s.opts.Counter.ended(journey.Ref)
 	}
-	err := errors.Join(s.tell(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
+	err := errors.Join(s.writeLive(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {
-		s.opts.Log.WarnContext(ctx, "live store not settled",
+		s.opts.Log.WarnContext(ctx, "live store does not agree with the database yet",
 			slog.String("session_id", string(session.ID)), slog.Any("error", err))
 	}
 }
 
-// restore is tell for a live store that has lost the journey. The journey may
-// have ended, and the store may have lost the mark of that, too, between the
-// read of session and now: so what was opened is looked up once more, and ended
-// if it should not have been.
+// restore is writeLive for a live store that has lost the journey. The journey may
+// have ended after session was read, and the store may have lost its tombstone too.
+// So restore reads the session once more after it has opened the journey, and ends
+// the journey if it should not have been opened.
 func (s *Service) restore(ctx context.Context, session Session) error {
 	journey := session.Journey()
 	journey.Restored = true
-	if err := s.tell(ctx, journey, session); err != nil || !s.running(session) {
+	if err := s.writeLive(ctx, journey, session); err != nil || !s.running(session) {
 		return err
 	}
 	again, err := s.repo.Session(ctx, session.ID)
@@ -361,12 +198,13 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 	return s.live.End(ctx, journey)
 }
 
-// tell writes into the live store what the repository says: a journey that
-// runs, or the mark of one that does not.
-func (s *Service) tell(ctx context.Context, journey Journey, session Session) error {
+// writeLive writes what the repository says into the live store: a running
+// journey, or the tombstone of one that is not running.
+func (s *Service) writeLive(ctx context.Context, journey Journey, session Session) error {
 	if s.running(session) {
-		// Not opened: it has ended meanwhile, or has had its hour by the store's
-		// clock. Then there has to be a mark to read; End changes no other.
+		// Where Open does nothing the journey has ended meanwhile, or has lasted
+		// for an hour by the store's clock. Then readers need a tombstone. End
+		// changes no other journey.
 		if opened, err := s.live.Open(ctx, journey); opened || err != nil {
 			return err
 		}
@@ -374,20 +212,19 @@ func (s *Service) tell(ctx context.Context, journey Journey, session Session) er
 	return s.live.End(ctx, journey)
 }
 
-// running is JourneyActive within the hour: past it a journey is only waiting
-// to be timed out.
+// running is JourneyActive within the journey's hour (JourneyTTL). Past the hour
+// the journey only waits for the sweep that times it out.
 func (s *Service) running(session Session) bool {
 	return session.JourneyActive() && s.opts.Now().Before(session.JourneyStartedAt.Add(s.opts.JourneyTTL))
 }
 
-func (s *Session) isTrainer(c Caller) bool { return c.Role == Trainer && c.ID == s.TrainerID }
-
 var (
 	errNotTrainer = Refuse(Forbidden, "only the session's trainer may do this")
 	errNotParty   = Refuse(Forbidden, "only the session's parties may see it")
+	errNoJourney  = Refuse(NoActiveJourney, "no journey to this session is running")
 )
 
-// liveDown turns the store's fault into the refusal that callers get.
+// liveDown turns a fault of the live store into the error that callers get.
 func liveDown(err error) error {
 	if !errors.Is(err, ErrUnavailable) {
 		return err
@@ -396,4 +233,10 @@ func liveDown(err error) error {
 		Code: LiveStoreUnavailable, Message: "the live location cannot be read just now",
 		RetryAfter: time.Second, cause: err,
 	}
+}
+
+// RetryIn rounds a wait up to whole seconds, at least one: the form of the
+// Retry-After header.
+func RetryIn(d time.Duration) int {
+	return max(1, int((d+time.Second-1)/time.Second))
 }

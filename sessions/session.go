@@ -3,10 +3,51 @@ package sessions
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"doorstep/geo"
 )
 
-// Status is where a session stands; doc.go draws the ways between them.
+// ID is a UUID in its canonical form: 36 characters, lower case, with hyphens.
+// Only ParseID and NewID make one, so an ID can stand in a key, a channel name or
+// a hash tag without escaping. Comparable, and usable as a map key.
+type ID string
+
+// ParseID accepts the canonical form in either case. It refuses braces,
+// "urn:uuid:" and bare hex, which package uuid would accept: the same id in two
+// spellings would be two keys. It refuses the nil UUID too.
+func ParseID(s string) (ID, bool) {
+	if len(s) != 36 {
+		return "", false
+	}
+	u, err := uuid.Parse(s)
+	if err != nil || u == uuid.Nil {
+		return "", false
+	}
+	return ID(u.String()), true
+}
+
+// NewID makes a random (version 4) id.
+func NewID() ID { return ID(uuid.NewString()) }
+
+// Role is what a caller's token says the caller is.
+type Role string
+
+// The roles that a token can carry.
+const (
+	Trainer Role = "trainer"
+	Student Role = "student"
+	Admin   Role = "admin"
+)
+
+// Caller is the user who sent a request. A token proves it; it is never taken
+// from a body or a query.
+type Caller struct {
+	ID   ID
+	Role Role
+}
+
+// Status is the state of a session. The diagram in doc.go shows the transitions.
 type Status string
 
 // The statuses of a session.
@@ -18,7 +59,7 @@ const (
 	Cancelled           Status = "cancelled"
 )
 
-// Mode is how the trainer travels; it decides which speeds are plausible.
+// Mode is how the trainer travels. It decides which speeds are plausible.
 type Mode = geo.Mode
 
 // The travel modes.
@@ -31,14 +72,14 @@ const (
 // EndReason is why a journey ended.
 type EndReason string
 
-// The reasons of an end, as the events name them.
+// The reasons, as the events name them.
 const (
 	EndArrived   EndReason = "arrived"
 	EndCancelled EndReason = "cancelled"
 	EndTimeout   EndReason = "timeout"
 )
 
-// Session is one tutoring session with the journey to it. Zero instants mean
+// Session is one tutoring session and the journey to it. A zero instant means
 // "not yet". A value: stores hand out copies.
 type Session struct {
 	ID          ID
@@ -50,7 +91,7 @@ type Session struct {
 	Mode        Mode // as booked
 	CreatedAt   time.Time
 
-	JourneyMode      Mode // as started; the booked one unless the start said otherwise
+	JourneyMode      Mode // of the journey; the booked one unless the start named another
 	JourneyStartedAt time.Time
 	JourneyEndedAt   time.Time
 	JourneyEndReason EndReason
@@ -60,7 +101,7 @@ type Session struct {
 	OTPExpiresAt time.Time
 	OTPAttempts  int // wrong tries against this OTP
 
-	StartedAt   time.Time // the lesson, not the journey
+	StartedAt   time.Time // of the lesson, not of the journey
 	CompletedAt time.Time
 }
 
@@ -69,8 +110,8 @@ func (s Session) JourneyActive() bool {
 	return !s.JourneyStartedAt.IsZero() && s.JourneyEndedAt.IsZero()
 }
 
-// Journey is the session's present or last journey. Its StartedAt is zero when
-// there never was one.
+// Journey is the session's running or last journey. Its StartedAt is zero when
+// the session never had one.
 func (s Session) Journey() Journey {
 	return Journey{
 		Ref: Ref{TrainerID: s.TrainerID, SessionID: s.ID}, Home: s.Home, Mode: s.JourneyMode,
@@ -78,34 +119,44 @@ func (s Session) Journey() Journey {
 	}
 }
 
-// Meta is what a read of this session has to check.
+// Meta is the session's parties.
 func (s Session) Meta() Meta { return Meta{TrainerID: s.TrainerID, StudentID: s.StudentID} }
 
-// HasParty reports whether c is the session's trainer or student under the
-// right role, or an admin. A student's id in a trainer's token is nobody.
+// HasParty reports whether c may see the session: its trainer, its student, or
+// an admin. See Meta.HasParty.
 func (s Session) HasParty(c Caller) bool { return s.Meta().HasParty(c) }
 
-// Ref names a journey's place in the live store: all of it lies in the
+func (s *Session) isTrainer(c Caller) bool { return c.Role == Trainer && c.ID == s.TrainerID }
+
+// SameBooking reports whether two sessions have the same booking. Repository.Create
+// compares by it. What happened to the sessions since then does not count.
+func SameBooking(a, b Session) bool {
+	return a.ID == b.ID && a.TrainerID == b.TrainerID && a.StudentID == b.StudentID &&
+		a.ScheduledAt.Equal(b.ScheduledAt) && a.Home == b.Home && a.Mode == b.Mode
+}
+
+// Ref is a journey's place in the live store. In a cluster all of it lies in the
 // trainer's slot.
 type Ref struct{ TrainerID, SessionID ID }
 
-// Journey is what the live store has to know to take a journey's fixes.
-// StartedAt, in milliseconds, is its identity.
+// Journey is what the live store has to know to accept a journey's fixes. Its
+// identity is Ref and StartedAt, in milliseconds.
 type Journey struct {
 	Ref
 	Home      geo.Point
 	Mode      Mode
 	StartedAt time.Time
-	// Restored says that the live store had this journey and lost it: its next
-	// fix is believed as a first one is, but counts as a re-anchor.
+	// Restored says that the live store had this journey and lost it. Its next
+	// fix is believed like a first one, but counts as a re-anchor.
 	Restored bool
 }
 
-// Meta is a session's parties: what a read must check before it reads.
+// Meta is a session's parties. A read has to check them first.
 type Meta struct{ TrainerID, StudentID ID }
 
-// HasParty reports whether c may see the session: its trainer, its student,
-// or an admin.
+// HasParty reports whether c may see the session: its trainer, its student, or
+// an admin. The role counts too: a trainer's token with the student's id gives no
+// access.
 func (m Meta) HasParty(c Caller) bool {
 	switch c.Role {
 	case Admin:

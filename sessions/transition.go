@@ -2,15 +2,20 @@ package sessions
 
 import (
 	"cmp"
+	"crypto/rand"
+	"crypto/subtle"
+	"fmt"
+	"math/big"
 	"time"
 )
 
-// The transitions. Each takes the session as it stands under the repository's
-// lock, changes it, and says which events tell of it; or refuses and changes
-// nothing. Ownership is the caller's to check (service.go), status is checked
-// here. Instants are given, never taken, so that a test can replay any history.
+// The transitions. Each takes the session as it is under the repository's lock,
+// changes it, and returns the events about the change; or it refuses and changes
+// nothing. The caller checks ownership (service.go, journey.go); the status is
+// checked here. The time is a parameter, so that a test can replay any history.
 
-// Start begins a journey. A zero mode means the booked one.
+// Start begins a journey. An empty mode means the booked one. Errors:
+// JourneyAlreadyStarted, NotScheduled.
 func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	switch {
 	case s.JourneyActive():
@@ -19,7 +24,7 @@ func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	case s.Status != Scheduled:
 		return nil, Refuse(NotScheduled, "the session is "+string(s.Status)+", not scheduled")
 	}
-	if !s.Home.Valid() { // a row of the house's own
+	if !s.Home.Valid() { // a row that the operator's own system wrote
 		return nil, Refuse(NotScheduled, "the session has no home to travel to")
 	}
 	s.JourneyMode = cmp.Or(mode, s.Mode)
@@ -28,7 +33,7 @@ func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	return []Event{s.event(JourneyStarted, s.JourneyStartedAt)}, nil
 }
 
-// Stop ends a running journey that did not arrive: EndCancelled or EndTimeout.
+// Stop ends a running journey that did not arrive. Error: NoActiveJourney.
 func (s *Session) Stop(reason EndReason, now time.Time) ([]Event, error) {
 	if !s.JourneyActive() {
 		return nil, Refuse(NoActiveJourney, "no journey to this session is running")
@@ -36,10 +41,10 @@ func (s *Session) Stop(reason EndReason, now time.Time) ([]Event, error) {
 	return s.end(reason, now), nil
 }
 
-// Arrive ends a running journey at the door and makes the OTP. Called again
-// while the session waits for that OTP it changes nothing, so that a retry
-// after a lost answer gets the same one; once the OTP has expired a new one is
-// made, or the lesson could never start.
+// Arrive ends a running journey at the door and makes the OTP. A repeated call
+// while that OTP is valid changes nothing, so a retry after a lost answer gets the
+// same OTP. Once it has expired a repeated call makes a new one, or the lesson
+// could never start. Error: NoActiveJourney.
 func (s *Session) Arrive(now time.Time) ([]Event, error) {
 	if s.Status == PendingVerification {
 		if s.hasOTP(now) {
@@ -47,7 +52,7 @@ func (s *Session) Arrive(now time.Time) ([]Event, error) {
 		}
 		return nil, s.issueOTP(now)
 	}
-	if !s.JourneyActive() || s.Status != Scheduled { // the house may have cancelled it meanwhile
+	if !s.JourneyActive() || s.Status != Scheduled { // the operator may have cancelled it meanwhile
 		return nil, Refuse(NoActiveJourney, "no journey to this session is running")
 	}
 	if err := s.issueOTP(now); err != nil {
@@ -59,8 +64,9 @@ func (s *Session) Arrive(now time.Time) ([]Event, error) {
 	return events, nil
 }
 
-// Verify checks the OTP and, when it is right, starts the lesson. A wrong try
-// is counted: the caller must store the session whatever the error.
+// Verify checks the OTP and, when it is right, starts the lesson. It counts a
+// wrong try, so the caller must store the session whatever the error. Errors:
+// NotPendingVerification, OTPExpired, OTPLocked, OTPWrong.
 func (s *Session) Verify(otp string, now time.Time) error {
 	switch {
 	case s.Status != PendingVerification:
@@ -81,7 +87,7 @@ func (s *Session) Verify(otp string, now time.Time) error {
 	return nil
 }
 
-// Complete ends the lesson.
+// Complete ends the lesson. Error: NotInProgress.
 func (s *Session) Complete(now time.Time) error {
 	if s.Status != InProgress {
 		return Refuse(NotInProgress, "the session is "+string(s.Status)+", not in progress")
@@ -90,19 +96,19 @@ func (s *Session) Complete(now time.Time) error {
 	return nil
 }
 
-// TimeOut ends a journey that has had its hour, ttl, as of that hour: when the
-// house was down then, the record says the same as if it had not been. On any
-// other session it does nothing, so any number of gateways may try.
+// TimeOut ends a journey that has lasted for ttl or longer. Its recorded end is
+// the start plus ttl, even when no gateway was running then. On any other session
+// it does nothing, so any number of gateways may try.
 func (s *Session) TimeOut(ttl time.Duration, now time.Time) []Event {
-	hour := s.JourneyStartedAt.Add(ttl)
-	if !s.JourneyActive() || now.Before(hour) {
+	limit := s.JourneyStartedAt.Add(ttl)
+	if !s.JourneyActive() || now.Before(limit) {
 		return nil
 	}
-	return s.end(EndTimeout, hour)
+	return s.end(EndTimeout, limit)
 }
 
-// hasOTP asks for the code besides its time: the house may have left a session
-// waiting without one, and the empty code must open nothing.
+// hasOTP checks the code and not only its time: the operator's own system may have
+// left a session pending without a code, and an empty code must verify nothing.
 func (s *Session) hasOTP(now time.Time) bool { return s.OTP != "" && now.Before(s.OTPExpiresAt) }
 
 func (s *Session) locked(now time.Time) error {
@@ -132,9 +138,9 @@ func (s *Session) event(t EventType, at time.Time) Event {
 	}
 }
 
-// after is now to the millisecond, or the first millisecond after earlier when
-// the clock has not reached it: starts and ends of one session only rise, even
-// when a gateway's clock is behind the one that wrote the last.
+// after is now in milliseconds, or one millisecond after earlier where now is not
+// later than that. So the starts and ends of one session only rise, even when this
+// gateway's clock is behind the one that wrote the last.
 func after(now, earlier time.Time) time.Time {
 	now = ms(now)
 	if !earlier.IsZero() && !now.After(earlier) {
@@ -144,3 +150,22 @@ func after(now, earlier time.Time) time.Time {
 }
 
 func ms(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+const (
+	otpLifetime = 10 * time.Minute
+	// otpTries wrong answers lock the code for its lifetime. Five guesses at four
+	// digits succeed once in 2,000.
+	otpTries = 5
+)
+
+// newOTP draws four digits, uniformly, from the system's cryptographic source.
+func newOTP() (string, error) {
+	n, err := rand.Int(rand.Reader, big.NewInt(10_000))
+	if err != nil {
+		return "", fmt.Errorf("draw otp: %w", err)
+	}
+	return fmt.Sprintf("%04d", n), nil
+}
+
+// otpEqual compares in a time that does not depend on where the two differ.
+func otpEqual(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

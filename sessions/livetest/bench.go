@@ -16,8 +16,8 @@ func Bench(b *testing.B, open Open) {
 		"Update/stored":   benchStored,
 		"Update/too_soon": benchTooSoon,
 		"Update/parallel": benchParallel,
-		"Latest":           benchLatest,
-		"Open/again":       benchOpen,
+		"Latest":          benchLatest,
+		"Open/again":      benchOpen,
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

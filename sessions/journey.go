@@ -1,0 +1,189 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Start begins the journey to a session. Errors: SessionNotFound, Forbidden,
+// NotScheduled, JourneyAlreadyStarted (with the running journey), TrainerBusy,
+// DatabaseUnavailable.
+func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Session, error) {
+	if c.Role != Trainer {
+		return Session{}, errNotTrainer
+	}
+	var lastEnd time.Time // of the session's journey before this one
+	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+		if !session.isTrainer(c) {
+			return nil, errNotTrainer
+		}
+		lastEnd = session.JourneyEndedAt
+		return session.Start(mode, s.opts.Now())
+	})
+	if err != nil {
+		s.repairRepeatedStart(ctx, err)
+		return Session{}, err
+	}
+	journey := session.Journey()
+	// A refused jump to the door must not become believable by a stop and a start.
+	journey.Restored = !lastEnd.IsZero() && session.JourneyStartedAt.Sub(lastEnd) < continuesWithin
+	s.syncLive(ctx, session, journey)
+	return session, nil
+}
+
+// continuesWithin is how soon after the end of the last one a journey to the same
+// session counts as its continuation. Its first fix is then a re-anchor, which
+// cannot arrive at once.
+const continuesWithin = 10 * time.Minute
+
+// repairRepeatedStart opens a young journey in the live store, when a start was
+// refused because that journey runs already. It is for a gateway that died between
+// the two stores: the trainer got no answer and starts again. Without it the first
+// fix would restore the journey, which counts as a re-anchor and cannot arrive for
+// a minute. Where the live store knows the journey nothing changes. An older
+// journey has a track, and the loss of a track must not go unnoticed, so it is left
+// to restore.
+func (s *Service) repairRepeatedStart(ctx context.Context, err error) {
+	var e *Error
+	if errors.As(err, &e) && e.Code == JourneyAlreadyStarted && s.opts.Now().Sub(e.Journey.JourneyStartedAt) < startRetryWithin {
+		s.syncLive(ctx, *e.Journey, e.Journey.Journey())
+	}
+}
+
+// startRetryWithin is the age up to which repairRepeatedStart repairs a journey.
+const startRetryWithin = 30 * time.Second
+
+// Stop ends the journey without an arrival. When it returns, no coordinate of the
+// journey is in a live store that could be reached. That holds too where the stop
+// is refused because the journey has ended already. Errors: SessionNotFound,
+// Forbidden, NoActiveJourney, DatabaseUnavailable.
+func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
+	if c.Role != Trainer && c.Role != Admin {
+		return Session{}, errNotTrainer
+	}
+	var ended Session
+	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+		if !session.isTrainer(c) && c.Role != Admin {
+			return nil, errNotTrainer
+		}
+		ended = *session
+		return session.Stop(EndCancelled, s.opts.Now())
+	})
+	if err != nil {
+		// This may repeat a stop whose gateway died, or whose live store was away,
+		// before the live store was told. The clean-up consumer would tell it too,
+		// but only after the dead relay's claim on the event has expired.
+		if CodeOf(err) == NoActiveJourney && !ended.JourneyEndedAt.IsZero() {
+			s.syncLive(ctx, ended, ended.Journey())
+		}
+		return Session{}, err
+	}
+	s.syncLive(ctx, session, session.Journey())
+	return session, nil
+}
+
+// Arrive ends the journey at the door and makes the OTP. A repeated call gives the
+// same OTP. Errors: SessionNotFound, Forbidden, NoActiveJourney, NoFreshLocation,
+// NotWithinRadius, SuspiciousLocation, LiveStoreUnavailable, DatabaseUnavailable.
+func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) {
+	if c.Role != Trainer {
+		return Session{}, errNotTrainer
+	}
+	session, err := s.repo.Session(ctx, id)
+	if err != nil {
+		return Session{}, err
+	}
+	if !session.isTrainer(c) {
+		return Session{}, errNotTrainer
+	}
+	if session.JourneyActive() {
+		if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
+			return Session{}, err
+		}
+	}
+	checked := session.JourneyStartedAt
+	session, err = s.change(ctx, id, func(session *Session) ([]Event, error) {
+		// The location was checked for that journey. One that was stopped and
+		// started again meanwhile needs a check of its own.
+		if session.JourneyActive() && !session.JourneyStartedAt.Equal(checked) {
+			return nil, Refuse(NoFreshLocation, "the journey has just started again")
+		}
+		return session.Arrive(s.opts.Now())
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	s.syncLive(ctx, session, session.Journey())
+	return session, nil
+}
+
+// arrivedMeanwhile reports whether the journey has ended since session was read.
+// Another call of the same arrival was then first and has removed the location.
+// The transition decides in that case.
+func (s *Service) arrivedMeanwhile(ctx context.Context, session Session) bool {
+	now, err := s.repo.Session(ctx, session.ID)
+	return err == nil && !now.JourneyActive() && now.JourneyStartedAt.Equal(session.JourneyStartedAt)
+}
+
+// checkAtHome checks that the live location is fresh, at the student's home, and
+// of a track that can be believed. An error of the live store is a refusal.
+func (s *Service) checkAtHome(ctx context.Context, session Session) error {
+	snap, err := s.live.Latest(ctx, session.Journey().Ref)
+	switch {
+	case err != nil:
+		return liveDown(err)
+	case !snap.Active || snap.Location == nil:
+		return Refuse(NoFreshLocation, "no location of this journey is known; send one and try again")
+	case s.opts.Now().Sub(snap.Location.At) > s.opts.FreshWithin:
+		return Refuse(NoFreshLocation, "the last location is too old; send one and try again")
+	case snap.DistanceM > s.opts.RadiusM:
+		return &Error{
+			Code: NotWithinRadius, Message: "the last location is not at the student's home",
+			DistanceM: snap.DistanceM, RadiusM: s.opts.RadiusM,
+		}
+	case !snap.ReanchoredAt.IsZero() && snap.Location.At.Sub(snap.ReanchoredAt) < s.opts.ApproachFor:
+		return &Error{
+			Code: SuspiciousLocation, Message: "the track has just begun again; continue to send locations and try again",
+			RetryAfter: s.opts.ApproachFor - snap.Location.At.Sub(snap.ReanchoredAt),
+		}
+	}
+	return nil
+}
+
+// Verify checks the OTP that the student shows, and starts the lesson. Errors:
+// SessionNotFound, Forbidden, NotPendingVerification, OTPWrong, OTPExpired,
+// OTPLocked, DatabaseUnavailable.
+func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Session, error) {
+	if c.Role != Trainer {
+		return Session{}, errNotTrainer
+	}
+	var refused error
+	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+		if !session.isTrainer(c) {
+			return nil, errNotTrainer
+		}
+		// A wrong try is stored like a right one, so it must not fail the
+		// transaction.
+		refused = session.Verify(otp, s.opts.Now())
+		return nil, nil
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	return session, refused
+}
+
+// Complete ends the lesson. Errors: SessionNotFound, Forbidden, NotInProgress,
+// DatabaseUnavailable.
+func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error) {
+	if c.Role != Trainer && c.Role != Admin {
+		return Session{}, errNotTrainer
+	}
+	return s.change(ctx, id, func(session *Session) ([]Event, error) {
+		if !session.isTrainer(c) && c.Role != Admin {
+			return nil, errNotTrainer
+		}
+		return nil, session.Complete(s.opts.Now())
+	})
+}
