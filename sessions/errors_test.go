@@ -82,8 +82,8 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// Codes are on the wire: one in another spelling, or two alike, would be a
-// break that no compiler sees.
+// Codes are on the wire: a changed spelling, or two equal codes, would break clients,
+// and no compiler sees it.
 func TestCodes_are_distinct_and_in_capitals(t *testing.T) {
 	t.Parallel()
 	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)

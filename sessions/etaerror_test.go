@@ -10,7 +10,7 @@ import (
 	"doorstep/sessions"
 )
 
-// shows lets the student see the counted journey: leftS seconds from the door.
+// shows shows the student the counted journey, leftS seconds from the door.
 func (c *counted) shows(leftS float64, edit ...func(*sessions.View)) {
 	v := sessions.View{
 		Ref: sessions.Ref{TrainerID: c.trainer.ID, SessionID: c.session.ID},
@@ -27,10 +27,10 @@ func (c *counted) shows(leftS float64, edit ...func(*sessions.View)) {
 
 func arriving(v *sessions.View) { v.Arriving = true }
 
-func TestFixCounter_compares_what_was_shown_with_what_came(t *testing.T) {
+func TestFixCounter_compares_the_ETA_with_the_arrival(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		shown []float64 // seconds left, one every 10 s; the fence 200 s after the last
+		shown []float64 // the ETAs in seconds, one every 10 s; the trainer reaches the fence 200 s after the last
 		want  []time.Duration
 	}{
 		"sooner":                        {[]float64{300}, []time.Duration{-100 * time.Second}},
@@ -57,7 +57,7 @@ func TestFixCounter_compares_what_was_shown_with_what_came(t *testing.T) {
 	}
 }
 
-func TestFixCounter_promises_are_bounded(t *testing.T) {
+func TestFixCounter_ETAs_are_bounded(t *testing.T) {
 	t.Parallel()
 	c := startCounted(t)
 	c.counter.SetLimit(1)
@@ -74,11 +74,11 @@ func TestFixCounter_promises_are_bounded(t *testing.T) {
 	require.Equal(t, []time.Duration{0}, c.off, "the old one has gone")
 }
 
-// The phone's own clock says when it took the fix, where that can be.
+// The phone's clock says when the fix was taken, where it is sane.
 func TestFixCounter_measures_from_the_phones_clock_where_it_is_sane(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		recorded time.Duration // before it was stored
+		recorded time.Duration // time from taken to stored
 		want     string
 	}{
 		"taken_before":   {2 * time.Second, "phone 3s"},

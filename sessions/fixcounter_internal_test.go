@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// written is what a counter brings to the repository.
+// written is a repository that records what a counter writes.
 type written struct {
 	Analytics
 	takes time.Duration // a call
@@ -34,7 +34,7 @@ func (w *written) AddCounts(_ context.Context, list []JourneyCounts) error {
 	return nil
 }
 
-// whileCounting runs a test beside a counter that runs, on a clock of their own.
+// whileCounting runs a test beside a running counter, on a synthetic clock.
 func whileCounting(t *testing.T, test func(t *testing.T, repo *written, counter *FixCounter)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -48,7 +48,7 @@ func whileCounting(t *testing.T, test func(t *testing.T, repo *written, counter 
 	})
 }
 
-// The end of a journey has its own counts written, and nobody else's.
+// The end of a journey writes the counts of that journey, and no others.
 func TestFixCounter_ended(t *testing.T) {
 	t.Parallel()
 	whileCounting(t, func(t *testing.T, repo *written, counter *FixCounter) {
@@ -70,8 +70,8 @@ func TestFixCounter_ended(t *testing.T) {
 	})
 }
 
-// Each journey's counts are written every half minute, whatever else is, and not
-// all at the same instant.
+// The counts of each journey are written every half minute, whatever else happens,
+// and not all at the same instant.
 func TestFixCounter_flushes_in_turns(t *testing.T) {
 	t.Parallel()
 	whileCounting(t, func(t *testing.T, repo *written, counter *FixCounter) {
@@ -84,7 +84,7 @@ func TestFixCounter_flushes_in_turns(t *testing.T) {
 				counter.count(ref, Receipt{Verdict: VerdictStored}, time.Now())
 			}
 			before := len(repo.all())
-			for range 30 { // ends come in between, and must not put anybody's turn off
+			for range 30 { // ends come in between, and must not delay the other journeys
 				time.Sleep(time.Second)
 				counter.ended(Ref{SessionID: NewID()})
 			}
@@ -101,9 +101,9 @@ func TestFixCounter_flushes_in_turns(t *testing.T) {
 	})
 }
 
-// A database whose calls take longer than a turn is given several turns at once,
-// so that a round is no longer for it.
-func TestFixCounter_catches_up_with_a_slow_database(t *testing.T) {
+// A database whose calls take longer than a step gets several shards at once, so that
+// a round of all shards takes no longer.
+func TestFixCounter_Run_keeps_its_pace_on_a_slow_database(t *testing.T) {
 	t.Parallel()
 	whileCounting(t, func(t *testing.T, repo *written, counter *FixCounter) {
 		repo.takes = 2 * time.Second

@@ -16,8 +16,7 @@ import (
 	"doorstep/sessions/memory"
 )
 
-// countsRepo is a repository that fails when it is told to, and what the counter
-// tells of.
+// countsRepo is a repository that can be made to fail, and the metrics of the counter.
 type countsRepo struct {
 	*memory.Repository
 
@@ -64,7 +63,7 @@ func (r *countsRepo) CountsWritten(n int, err error) {
 }
 func (r *countsRepo) CountDropped() { r.mu.Lock(); defer r.mu.Unlock(); r.dropped++ }
 
-// counted is a journey under way, with a counter that counts it.
+// counted is a running journey, with a counter that counts it.
 type counted struct {
 	*countsRepo
 	*sessions.Service
@@ -136,7 +135,7 @@ func TestFixCounter_counts_what_became_of_fixes(t *testing.T) {
 	require.Equal(t, []int64{2, 1, 1, 1, 1}, []int64{r.Accepted, r.TooSoon, r.Vague, r.Stale, r.Refused})
 	require.Equal(t, c.now, r.LastSeen)
 	require.NoError(t, c.counter.Flush(t.Context()))
-	require.Equal(t, r, c.record(t), "what was said is not said again")
+	require.Equal(t, r, c.record(t), "what was written is not written again")
 }
 
 func TestFixCounter_keeps_what_it_cannot_write(t *testing.T) {
@@ -186,7 +185,7 @@ func TestFixCounter_of_what_a_student_sees(t *testing.T) {
 		view, err := c.View(t.Context(), ref)
 		require.NoError(t, err)
 		c.Seen(student, view)
-		c.Seen(c.trainer, view) // who knows where they are
+		c.Seen(c.trainer, view) // the trainer is no student
 		c.now = c.now.Add(180 * time.Millisecond)
 	}
 	require.Equal(t, []time.Duration{0, 180 * time.Millisecond, 360 * time.Millisecond}, c.seen)

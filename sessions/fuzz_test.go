@@ -12,8 +12,8 @@ import (
 
 var canonicalID = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
-// An id is the one spelling that the document has, in either case, and no
-// other: whatever passes stands in keys and channel names as it is.
+// ParseID accepts one spelling, in either case, and no other: what it accepts stands
+// in keys and channel names without escaping.
 func FuzzParseID(f *testing.F) {
 	const canonical = "6f1b2a34-9c8d-4e5f-a0b1-c2d3e4f50617"
 	for _, text := range []string{

@@ -27,8 +27,8 @@ func (l *awayOnce) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	return l.Live.Open(ctx, j)
 }
 
-// TestService_Update/started_again_while_the_live_store_was_away: the mark of
-// the old journey's end does not stand in the new one's way.
+// The tombstone of the old journey does not refuse the fixes of a new one that was
+// started while the live store was away.
 func TestService_Update_started_again_while_the_live_store_was_away(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
@@ -84,8 +84,8 @@ func (away) Update(context.Context, sessions.Ref, sessions.Fix) (sessions.Receip
 	return sessions.Receipt{}, sessions.ErrUnavailable
 }
 
-// lookups is a service whose reads of the repository are counted, on a clock
-// that is moved by hand.
+// lookups is a service whose reads of the repository are counted. Its clock stands
+// still until a test moves it.
 type lookups struct {
 	*sessions.Service
 	repo    *countedReads
@@ -195,7 +195,7 @@ func TestService_lookups(t *testing.T) {
 		require.EqualValues(t, 2, l.repo.reads.Load(), "not for long")
 		_, err = l.Ref(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}, s.ID)
 		require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
-		require.EqualValues(t, 3, l.repo.reads.Load(), "and nobody is refused by what is remembered")
+		require.EqualValues(t, 3, l.repo.reads.Load(), "what is remembered refuses nobody")
 	})
 	t.Run("of_admins_are_not_counted", func(t *testing.T) {
 		t.Parallel()
@@ -205,7 +205,7 @@ func TestService_lookups(t *testing.T) {
 			require.Equal(t, sessions.SessionNotFound, sessions.CodeOf(err))
 		}
 	})
-	t.Run("of_who_hangs_up_count", func(t *testing.T) {
+	t.Run("of_a_caller_that_disconnects_count", func(t *testing.T) {
 		t.Parallel()
 		l, c := countLookups(t, asItIs), sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
 		gone, cancel := context.WithCancel(t.Context())
@@ -215,7 +215,7 @@ func TestService_lookups(t *testing.T) {
 		}
 		require.EqualValues(t, 10, l.repo.reads.Load())
 	})
-	t.Run("bound_what_is_heard_while_the_live_store_is_away", func(t *testing.T) {
+	t.Run("bound_what_is_counted_while_the_live_store_is_away", func(t *testing.T) {
 		t.Parallel()
 		l, c := countLookups(t, func(l sessions.Live) sessions.Live { return away{l} }), sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
 		for range 1000 {

@@ -12,7 +12,7 @@ import (
 	"doorstep/sessions/memory"
 )
 
-// visit is a service on a clock of its own, and one booked session.
+// visit is a service with its own clock, and one booked session.
 type visit struct {
 	*sessions.Service
 	now     *time.Time
@@ -60,7 +60,7 @@ func (v visit) arrive(t *testing.T) sessions.Code {
 	return sessions.CodeOf(err)
 }
 
-// A stop and a start do not wash a refused jump to the door clean.
+// A stop and a start do not make a refused jump to the door believable.
 func TestService_Arrive_after_a_restart(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)
@@ -78,7 +78,7 @@ func TestService_Arrive_after_a_restart(t *testing.T) {
 	require.Equal(t, sessions.Code(""), v.arrive(t))
 }
 
-// The house may cancel a session while its journey runs: nothing starts then.
+// The operator may cancel a session while its journey runs: no lesson starts then.
 func TestService_Arrive_at_a_cancelled_session(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)
@@ -92,7 +92,8 @@ func TestService_Arrive_at_a_cancelled_session(t *testing.T) {
 	require.Equal(t, sessions.NoActiveJourney, v.arrive(t))
 }
 
-// A wrong role hears the same of a session that is there and of one that is not.
+// A wrong role gets the same answer for a session that exists and for one that does
+// not.
 func TestService_wrong_role(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)
@@ -111,7 +112,7 @@ func TestService_wrong_role(t *testing.T) {
 	}
 }
 
-// A row of the house's own may have no home: no journey can lead there.
+// A row that the operator's own system wrote may have no home: no journey can start.
 func TestSession_Start_without_a_home(t *testing.T) {
 	t.Parallel()
 	s := sessions.Session{Status: sessions.Scheduled}
@@ -129,7 +130,7 @@ func (gone) Latest(context.Context, sessions.Ref) (sessions.Snapshot, error) {
 	return sessions.Snapshot{}, sessions.ErrUnavailable
 }
 
-// asked counts who asks the repository.
+// asked counts the reads of the repository.
 type asked struct {
 	sessions.Repository
 	times int
@@ -140,8 +141,8 @@ func (r *asked) Session(ctx context.Context, id sessions.ID) (sessions.Session, 
 	return r.Repository.Session(ctx, id)
 }
 
-// While the live store is away a waiting student costs the repository nothing,
-// and one who asks once gets its word.
+// While the live store is away a waiting student costs the repository no read, and a
+// single read is answered from the repository.
 func TestService_Look_while_the_live_store_is_away(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)
@@ -158,8 +159,8 @@ func TestService_Look_while_the_live_store_is_away(t *testing.T) {
 	require.Equal(t, 1, repo.times)
 }
 
-// A stop whose gateway died between the two stores is healed by its repetition:
-// the live store ends the journey, too.
+// The repetition of a stop whose gateway died between the two stores ends the journey
+// in the live store too.
 func TestService_Stop_again(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)
@@ -171,13 +172,13 @@ func TestService_Stop_again(t *testing.T) {
 	require.NoError(t, err)
 	view, err := v.View(t.Context(), v.session.Journey().Ref)
 	require.NoError(t, err)
-	require.True(t, view.Active, "the live store has not heard of it")
+	require.True(t, view.Active, "the live store does not know of the stop")
 
 	_, err = v.Stop(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}, v.session.ID)
 	require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
 	view, err = v.View(t.Context(), v.session.Journey().Ref)
 	require.NoError(t, err)
-	require.True(t, view.Active, "it is nobody else's to end")
+	require.True(t, view.Active, "no other trainer can end it")
 
 	_, err = v.Stop(t.Context(), v.trainer, v.session.ID)
 	require.Equal(t, sessions.NoActiveJourney, sessions.CodeOf(err))
@@ -189,12 +190,12 @@ func TestService_Stop_again(t *testing.T) {
 	v.start(t)
 	view, err = v.View(t.Context(), v.session.Journey().Ref)
 	require.NoError(t, err)
-	require.True(t, view.Active, "and a new journey is not touched by it")
+	require.True(t, view.Active, "a new journey is not touched")
 }
 
-// ending is a repository whose first reader is told what was true just before
-// the journey ended: its stop, and a live store that has forgotten even that,
-// come between the read and what the reader does with it.
+// ending is a repository whose first reader gets the session as it was just before
+// the journey ended. Between that read and what the reader does with it, the journey
+// is stopped, and the live store loses its tombstone.
 type ending struct {
 	*memory.Repository
 	stop func()
@@ -230,8 +231,8 @@ func TestService_Update_restores_nothing_that_ended_meanwhile(t *testing.T) {
 	require.False(t, view.Active)
 }
 
-// A start whose gateway died between the two stores is healed by its
-// repetition: the journey is no restored one, which could not arrive at once.
+// The repetition of a start whose gateway died between the two stores opens the
+// journey in the live store. It does not count as restored, so it can arrive at once.
 func TestService_Start_again(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -260,14 +261,14 @@ func TestService_Start_again(t *testing.T) {
 	}
 }
 
-// forgetful is a live store that loses whatever it is told.
+// forgetful is a live store that loses all that is written.
 type forgetful struct{ sessions.Live }
 
 func (forgetful) Latest(context.Context, sessions.Ref) (sessions.Snapshot, error) {
 	return sessions.Snapshot{}, nil
 }
 
-// What is not known is not told as the end of the journey.
+// A journey that the live store does not know is not reported as ended.
 func TestService_View_of_a_store_that_forgets_at_once(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)

@@ -10,8 +10,8 @@ import (
 	"doorstep/sessions"
 )
 
-// TestSession_any_history plays any verbs on a clock that also steps back,
-// and holds what doc.go promises after each.
+// TestSession_any_history plays random transitions on a clock that also steps back,
+// and checks the invariants of doc.go after each.
 func TestSession_any_history(t *testing.T) {
 	t.Parallel()
 	verbs := []string{"start", "stop", "arrive", "verify", "miss"}
@@ -46,8 +46,8 @@ func play(s *sessions.Session, verb string, now time.Time) ([]sessions.Event, er
 	}
 }
 
-// holdRefusal: a refusal changes nothing but the count of wrong codes, and
-// that only by one.
+// holdRefusal checks that a refusal changes only the count of wrong codes, and that
+// by one.
 func holdRefusal(t *rapid.T, before, after sessions.Session, events []sessions.Event, err error) {
 	if err == nil {
 		return
@@ -83,8 +83,9 @@ func holdSession(t *rapid.T, s sessions.Session) {
 	}
 }
 
-// holdEvents: start and end by turns, each instant after the one before
-// whatever the clock did, each end telling its own start, no id twice.
+// holdEvents checks that starts and ends alternate, that each instant is after the
+// one before whatever the clock did, that each end names its own start, and that no
+// id comes twice.
 func holdEvents(t *rapid.T, s sessions.Session, told []sessions.Event) {
 	ids, last := map[sessions.ID]bool{}, time.Time{}
 	for i, e := range told {

@@ -10,7 +10,7 @@ import (
 	"doorstep/sessions"
 )
 
-// at is a session at each station of its life.
+// at is a session in each state.
 var at = map[string]func() sessions.Session{
 	"scheduled": booked,
 	"travelling": func() sessions.Session {
@@ -43,7 +43,7 @@ var at = map[string]func() sessions.Session{
 	"completed": func() sessions.Session { return with(sessions.Completed) },
 	"cancelled": func() sessions.Session { return with(sessions.Cancelled) },
 	"foreign":   func() sessions.Session { return with("no_show") },
-	// The house may have left it waiting for a code that it keeps elsewhere.
+	// The operator's own system may have left it pending, with the code elsewhere.
 	"codeless": func() sessions.Session {
 		s := arrived()
 		s.OTP = ""
@@ -71,7 +71,7 @@ func with(status sessions.Status) sessions.Session {
 	return s
 }
 
-// transitions are the verbs, at noon.
+// transitions are the transitions by name, at noon.
 var transitions = map[string]func(*sessions.Session) ([]sessions.Event, error){
 	"start":  func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon) },
 	"stop":   func(s *sessions.Session) ([]sessions.Event, error) { return s.Stop(sessions.EndTimeout, noon) },
@@ -80,7 +80,7 @@ var transitions = map[string]func(*sessions.Session) ([]sessions.Event, error){
 	"miss":   func(s *sessions.Session) ([]sessions.Event, error) { return nil, s.Verify("x", noon) },
 }
 
-// Every verb at every station: "" is done, the rest is refused with that code.
+// Every transition in every state: "" means done, a code means refused with it.
 func TestSession_transitions(t *testing.T) {
 	t.Parallel()
 	const (

@@ -14,13 +14,12 @@ import (
 	"doorstep/sessions"
 )
 
-// Memory is the live store in one process: the embedded default, and the
-// executable specification of the scripts. It keeps the same fields, decides
-// in the same order and answers the same receipts; the differential test plays
-// random histories on both. Journeys are lost with the process, and restored
-// from the Repository like those of any live store.
+// Live is the live store in process memory. It has the same fields as the Lua
+// scripts, decides in the same order and returns the same receipts; a differential
+// test plays random histories on both. Its journeys are lost with the process, and
+// restored from the repository like those of any live store.
 //
-// One mutex guards it all: an update holds it for about a microsecond.
+// One mutex guards all of it. An update holds it for about a microsecond.
 type Live struct {
 	opts sessions.LiveOptions
 	now  func() time.Time
@@ -58,7 +57,7 @@ type metaEntry struct {
 
 type watcher struct{ wake func() }
 
-// NewLive makes an empty store that reads its time from now.
+// NewLive makes an empty store with the given rules. now is its clock.
 func NewLive(opts sessions.LiveOptions, now func() time.Time) *Live {
 	return &Live{
 		opts: opts.WithDefaults(), now: now,
@@ -66,7 +65,7 @@ func NewLive(opts sessions.LiveOptions, now func() time.Time) *Live {
 	}
 }
 
-// Open keeps the contract of Live.
+// Open implements sessions.Live.
 func (m *Live) Open(_ context.Context, j sessions.Journey) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,8 +93,7 @@ func (m *Live) Open(_ context.Context, j sessions.Journey) (bool, error) {
 	return true, nil
 }
 
-// Update keeps the contract of Live. The order of the decisions is that of
-// update.lua.
+// Update implements sessions.Live. The order of the decisions is that of update.lua.
 func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -118,9 +116,9 @@ func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (se
 	return m.judge(ref, t, fix, now), nil
 }
 
-// due is the GCRA's theoretical arrival time. One further ahead than the rate
-// can put it means that the clock was set back: a phone is not made to wait
-// for the clock to catch up.
+// due is the GCRA's theoretical arrival time. One that is further ahead than the rate
+// can move it means that the clock was set back. A phone does not have to wait until
+// the clock has caught up.
 func (m *Live) due(t *track, now int64) int64 {
 	if t.tatMS > now+(m.opts.RateInterval+m.opts.RateTolerance).Milliseconds() {
 		return now
@@ -128,10 +126,10 @@ func (m *Live) due(t *track, now int64) int64 {
 	return t.tatMS
 }
 
-// stale says whether the fix is older than the live one, or the same. A phone's
-// clock in the future by more than the tolerance is wrong, so it is not used; a
-// live fix from the future means that the store's clock was set back, so it is
-// no reason to refuse.
+// stale reports whether the fix is not newer than the live one, or too old. A phone's
+// clock that is ahead by more than the tolerance is wrong, so it is not used. A live
+// fix from the future means that the store's clock was set back, so it is no reason
+// to refuse.
 func (m *Live) stale(t *track, fix sessions.Fix, now int64) bool {
 	future := now + m.opts.Rules.FutureMS
 	fixMS := ownTime(unixMS(fix.RecordedAt), now, future)
@@ -146,7 +144,7 @@ func (m *Live) stale(t *track, fix sessions.Fix, now int64) bool {
 	return lastMS <= future && fixMS <= lastMS
 }
 
-// ownTime is a fix's time: the phone's clock where that is sane, else ours.
+// ownTime is a fix's time: the phone's clock where that is sane, otherwise ours.
 func ownTime(recordedMS, atMS, futureMS int64) int64 {
 	if recordedMS > 0 && recordedMS <= futureMS {
 		return recordedMS
@@ -154,7 +152,7 @@ func ownTime(recordedMS, atMS, futureMS int64) int64 {
 	return atMS
 }
 
-// judge is geo.Judge, and what follows from its ruling.
+// judge calls geo.Judge and stores what its ruling says.
 func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, now int64) sessions.Receipt {
 	before := t.judged.Last
 	ruling, judged := geo.Judge(t.judged, toGeo(fix), m.opts.Limits(t.mode), now)
@@ -176,7 +174,7 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, now int64) se
 	return r
 }
 
-// toGeo is the fix as the judgement takes it.
+// toGeo converts a fix for geo.Judge.
 func toGeo(f sessions.Fix) geo.Fix {
 	return geo.Fix{
 		Point: f.Point, AccuracyM: f.AccuracyM, SpeedKMH: reading(f.SpeedKMH), HeadingDeg: reading(f.HeadingDeg),
@@ -216,8 +214,8 @@ func (m *Live) store(ref sessions.Ref, t *track, before geo.Sighting, fix sessio
 	m.wake(ref)
 }
 
-// copied shares nothing with f: neither a caller that goes on to use its fix
-// nor a reader can write into the store.
+// copied is a copy that shares no memory with f, so that neither the caller of
+// Update nor a reader can write into the store.
 func copied(f sessions.Fix) sessions.Fix {
 	if f.SpeedKMH != nil {
 		f.SpeedKMH = new(*f.SpeedKMH)
@@ -228,12 +226,12 @@ func copied(f sessions.Fix) sessions.Fix {
 	return f
 }
 
-// longLegM is the leg from which it is worth asking whether it passed the
-// fence between two fixes: 72 km/h at the usual 5 s.
+// longLegM is the length from which a leg is tested for a crossing of the fence
+// between its two fixes: 72 km/h at the usual 5 s.
 const longLegM = 100
 
-// arrives reports whether a fix reaches the fence: in a cell of its cover the
-// exact distance decides, and a long leg may have passed between two fixes.
+// arrives reports whether a fix reaches the fence. In a cell of the fence's cover the
+// exact distance decides. A long leg may also have crossed the fence.
 func (m *Live) arrives(t *track, from, to geo.Point, flags geo.Flags) bool {
 	toHome := geo.DistanceM(to, t.home)
 	if t.fence.MayContain(geo.CellOf(to)) && toHome <= m.opts.RadiusM {
@@ -253,7 +251,7 @@ func (m *Live) receipt(v sessions.Verdict, t *track, now, tat int64) sessions.Re
 	}
 }
 
-// Latest keeps the contract of Live.
+// Latest implements sessions.Live.
 func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -273,14 +271,14 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 	return s, nil
 }
 
-// CachedView keeps the contract of Live: nothing is further away than asking.
+// CachedView implements sessions.Live. It reads: a read costs no round trip here.
 func (m *Live) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	snap, _ := m.Latest(context.Background(), ref) // it cannot fail
 	snap.ReanchoredAt = time.Time{}
 	return snap, snap.Location != nil
 }
 
-// End keeps the contract of Live.
+// End implements sessions.Live.
 func (m *Live) End(_ context.Context, j sessions.Journey) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -296,10 +294,10 @@ func (m *Live) End(_ context.Context, j sessions.Journey) error {
 	return nil
 }
 
-// startedMS is a journey's identity, 0 for one that never started.
+// startedMS is a journey's start in ms, its identity; 0 for one that never started.
 func startedMS(j sessions.Journey) int64 { return unixMS(j.StartedAt) }
 
-// unixMS is t in ms, 0 for the zero time.
+// unixMS is t in ms; 0 for the zero time.
 func unixMS(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -307,7 +305,7 @@ func unixMS(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// Watch keeps the contract of Live.
+// Watch implements sessions.Live.
 func (m *Live) Watch(_ context.Context, ref sessions.Ref, wake func()) (func(), error) {
 	w := &watcher{wake: wake}
 	m.mu.Lock()
@@ -328,19 +326,19 @@ func (m *Live) unwatch(ref sessions.Ref, w *watcher) {
 	}
 }
 
-// Meta keeps the contract of Live.
+// Meta implements sessions.Live.
 func (m *Live) Meta(_ context.Context, id sessions.ID) (sessions.Meta, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.metas[id]
 	if !ok || e.expiresMS <= m.clock() {
-		delete(m.metas, id) // for good, as in find
+		delete(m.metas, id) // it stays away, as in find
 		return sessions.Meta{}, false, nil
 	}
 	return e.meta, true, nil
 }
 
-// SetMeta keeps the contract of Live.
+// SetMeta implements sessions.Live.
 func (m *Live) SetMeta(_ context.Context, id sessions.ID, meta sessions.Meta) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -350,9 +348,9 @@ func (m *Live) SetMeta(_ context.Context, id sessions.ID, meta sessions.Meta) er
 	return nil
 }
 
-// find is the journey's track unless it has expired. What has, goes: a clock
-// that is set back afterwards must not bring it back, as it could not in the
-// other store.
+// find returns the journey's track unless it has expired. It deletes an expired
+// track: a clock that is set back later must not bring it back, as it cannot in
+// Valkey.
 func (m *Live) find(ref sessions.Ref, now int64) *track {
 	t := m.journeys[ref]
 	if t == nil || t.expiresMS <= now {
@@ -368,8 +366,8 @@ func (m *Live) put(ref sessions.Ref, t *track) {
 	m.wake(ref)
 }
 
-// sweep drops what has expired, at most once a LocationTTL, on the way of a
-// write: no goroutine to own, and the memory stays within twice what is live.
+// sweep deletes what has expired, at most once in a LocationTTL, as part of a write.
+// So there is no goroutine to stop, and the memory stays within twice what is live.
 func (m *Live) sweep(now int64) {
 	if at(now).Sub(m.swept).Abs() < m.opts.LocationTTL {
 		return

@@ -16,7 +16,7 @@ func TestLive(t *testing.T) { livetest.Run(t, openMemory) }
 
 func BenchmarkLive(b *testing.B) { livetest.Bench(b, openMemory) }
 
-// openMemory is livetest's own fixture with a way to look inside.
+// openMemory is livetest's fixture with a way to look into the store.
 func openMemory(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 	t.Helper()
 	f := livetest.Memory(t, rules)
@@ -24,8 +24,8 @@ func openMemory(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 	return f
 }
 
-// What has expired must not stay in the process: it is dropped on the way of
-// a later write.
+// Expired journeys and metas must not stay in the process: a later write deletes
+// them.
 func TestLive_sweep(t *testing.T) {
 	t.Parallel()
 	clock := livetest.NewClock()

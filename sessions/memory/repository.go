@@ -10,11 +10,11 @@ import (
 	"doorstep/sessions"
 )
 
-// listLimit bounds OfStudent: a page of an app, not an export.
+// listLimit bounds OfStudent. It is for a page of an app, not for an export.
 const listLimit = 200
 
-// Repository is the Repository in one process: the embedded default, and
-// what the postgres one must agree with. Nothing outlives the process.
+// Repository is the store of record in process memory. postgres.Repository must agree
+// with it. Nothing outlives the process. Safe for concurrent use.
 type Repository struct {
 	mu       sync.Mutex
 	sessions map[sessions.ID]sessions.Session
@@ -24,15 +24,15 @@ type Repository struct {
 
 var _ sessions.Repository = (*Repository)(nil)
 
-// NewRepository makes an empty one. onEvent, when not nil, is called
-// with each event after the change that raised it, in order, and under the
-// repository's lock: it must not block or call back. The repository keeps no
-// event itself; outbox.Memory.Record does until it is published.
+// NewRepository makes an empty repository. onEvent, when not nil, is called with each
+// event after the change that raised it, in order, and under the repository's lock:
+// it must not block, and must not call the repository. The repository keeps no event
+// itself; outbox.Memory.Record keeps it until it is published.
 func NewRepository(onEvent func(sessions.Event)) *Repository {
 	return &Repository{sessions: map[sessions.ID]sessions.Session{}, onEvent: onEvent, records: newRecords()}
 }
 
-// Create keeps the contract of Repository.
+// Create implements sessions.Repository.
 func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,7 +47,7 @@ func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Ses
 	return s, true, nil
 }
 
-// Session keeps the contract of Repository.
+// Session implements sessions.Repository.
 func (r *Repository) Session(_ context.Context, id sessions.ID) (sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,7 +58,7 @@ func (r *Repository) Session(_ context.Context, id sessions.ID) (sessions.Sessio
 	return s, nil
 }
 
-// OfStudent keeps the contract of Repository.
+// OfStudent implements sessions.Repository.
 func (r *Repository) OfStudent(_ context.Context, studentID sessions.ID) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,8 +74,8 @@ func (r *Repository) OfStudent(_ context.Context, studentID sessions.ID) ([]sess
 	return list[:min(len(list), listLimit)], nil
 }
 
-// Change keeps the contract of Repository. What was booked is not f's to
-// change: such changes are dropped.
+// Change implements sessions.Repository. Changes that f makes to
+// the booking are dropped.
 func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,7 +101,7 @@ func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.
 	return changed, nil
 }
 
-// busy is a scan, and called once a start: embedded there are few sessions.
+// busy scans all sessions, once for each start: an embedded repository has few.
 func (r *Repository) busy(trainer sessions.ID) bool {
 	for _, s := range r.sessions {
 		if s.TrainerID == trainer && s.JourneyActive() {
@@ -111,7 +111,7 @@ func (r *Repository) busy(trainer sessions.ID) bool {
 	return false
 }
 
-// inMilliseconds cuts every instant to what a store of record keeps.
+// inMilliseconds truncates every instant to what a store of record keeps.
 func inMilliseconds(s sessions.Session) sessions.Session {
 	for _, t := range []*time.Time{
 		&s.ScheduledAt, &s.CreatedAt, &s.JourneyStartedAt, &s.JourneyEndedAt, &s.ArrivedAt,
@@ -122,11 +122,196 @@ func inMilliseconds(s sessions.Session) sessions.Session {
 	return s
 }
 
-// asBooked is changed with the booking of old.
+// asBooked returns changed with the booking of old.
 func asBooked(changed, old sessions.Session) sessions.Session {
 	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
 	changed.ScheduledAt, changed.Home, changed.Mode, changed.CreatedAt = old.ScheduledAt, old.Home, old.Mode, old.CreatedAt
 	return changed
+}
+
+// maxPushTokens is how many devices a user may have. A further one replaces the one
+// that was registered longest ago.
+const maxPushTokens = 10
+
+// records is what a Repository keeps besides the sessions. Repository.mu guards it.
+type records struct {
+	recorded map[sessions.ID]bool
+	reviews  map[sessions.ID]sessions.Review
+	ratings  map[sessions.ID]sessions.Rating
+	devices  map[string]sessions.PushToken
+	journeys map[sessions.JourneyKey]sessions.JourneyRecord
+}
+
+func newRecords() records {
+	return records{
+		recorded: map[sessions.ID]bool{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
+		devices: map[string]sessions.PushToken{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
+	}
+}
+
+// Record implements sessions.Repository.
+func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.sessions[e.SessionID]; !ok {
+		return false, sessions.Refuse(sessions.SessionNotFound, "no such session")
+	}
+	if r.recorded[e.ID] {
+		return false, nil
+	}
+	r.recorded[e.ID] = true
+	if r.onEvent != nil {
+		r.onEvent(e)
+	}
+	return true, nil
+}
+
+// Running implements sessions.Repository.
+func (r *Repository) Running(_ context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []sessions.Session
+	for _, s := range r.sessions {
+		if s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b sessions.Session) int {
+		return cmp.Or(a.JourneyStartedAt.Compare(b.JourneyStartedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return list[:min(len(list), limit)], nil
+}
+
+// Review implements sessions.Repository.
+func (r *Repository) Review(_ context.Context, id sessions.ID, f func(sessions.Session) (sessions.Review, error)) (sessions.Rating, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.sessions[id]
+	if !ok {
+		return sessions.Rating{}, sessions.Refuse(sessions.SessionNotFound, "no such session")
+	}
+	review, err := f(s)
+	if err != nil {
+		return sessions.Rating{}, err
+	}
+	if _, ok := r.reviews[id]; ok {
+		return sessions.Rating{}, sessions.Refuse(sessions.AlreadyReviewed, "the session has been reviewed already")
+	}
+	r.reviews[id] = review
+	rating := r.ratings[review.TrainerID]
+	rating.Sum, rating.Count = rating.Sum+int64(review.Stars), rating.Count+1
+	r.ratings[review.TrainerID] = rating
+	return rating, nil
+}
+
+// Rating implements sessions.Repository.
+func (r *Repository) Rating(_ context.Context, trainerID sessions.ID) (sessions.Rating, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ratings[trainerID], nil
+}
+
+// PutPushToken implements sessions.PushTokens.
+func (r *Repository) PutPushToken(_ context.Context, t sessions.PushToken) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.RegisteredAt = ms(t.RegisteredAt)
+	// The token that is registered now stays, whatever the times of the others are.
+	delete(r.devices, t.Token)
+	if others := r.devicesOf(t.UserID); len(others) >= maxPushTokens {
+		for _, old := range others[maxPushTokens-1:] {
+			delete(r.devices, old.Token)
+		}
+	}
+	r.devices[t.Token] = t
+	return nil
+}
+
+// DeletePushToken implements sessions.PushTokens.
+func (r *Repository) DeletePushToken(_ context.Context, userID sessions.ID, token string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.devices[token].UserID == userID {
+		delete(r.devices, token)
+	}
+	return nil
+}
+
+// PushTokensOf implements sessions.PushTokens.
+func (r *Repository) PushTokensOf(_ context.Context, userID sessions.ID) ([]sessions.PushToken, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.devicesOf(userID), nil
+}
+
+func (r *Repository) devicesOf(userID sessions.ID) []sessions.PushToken {
+	var list []sessions.PushToken
+	for _, t := range r.devices {
+		if t.UserID == userID {
+			list = append(list, t)
+		}
+	}
+	slices.SortFunc(list, func(a, b sessions.PushToken) int {
+		return cmp.Or(b.RegisteredAt.Compare(a.RegisteredAt), cmp.Compare(a.Token, b.Token))
+	})
+	return list
+}
+
+// RecordJourney implements sessions.Analytics.
+func (r *Repository) RecordJourney(_ context.Context, e sessions.Event) (sessions.JourneyRecord, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := sessions.JourneyKey{SessionID: e.SessionID, StartedAt: ms(e.JourneyStartedAt)}
+	record := r.journeys[key]
+	switch {
+	case e.Type == sessions.JourneyStarted && record.TrainerID == "":
+	case e.Type == sessions.JourneyEnded && record.EndedAt.IsZero():
+		record.EndedAt, record.Reason = ms(e.At), e.Reason
+	default:
+		return record, false, nil
+	}
+	record.JourneyKey, record.TrainerID, record.StudentID = key, e.TrainerID, e.StudentID
+	r.journeys[key] = record
+	return record, true, nil
+}
+
+// AddCounts implements sessions.Analytics.
+func (r *Repository) AddCounts(_ context.Context, list []sessions.JourneyCounts) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range list {
+		s, ok := r.sessions[t.SessionID]
+		if !ok || s.TrainerID != t.TrainerID || s.JourneyStartedAt.IsZero() {
+			continue
+		}
+		key := sessions.JourneyKey{SessionID: s.ID, StartedAt: s.JourneyStartedAt}
+		record := r.journeys[key]
+		record.JourneyKey, record.Counts = key, record.Add(t.Counts)
+		r.journeys[key] = record
+	}
+	return nil
+}
+
+// JourneyRecord implements sessions.Analytics.
+func (r *Repository) JourneyRecord(_ context.Context, key sessions.JourneyKey) (sessions.JourneyRecord, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key.StartedAt = ms(key.StartedAt)
+	record, ok := r.journeys[key]
+	return record, ok, nil
+}
+
+// LastSeen implements sessions.Analytics.
+func (r *Repository) LastSeen(_ context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lastSeen := map[sessions.JourneyKey]time.Time{}
+	for _, key := range keys {
+		if at := r.journeys[key].LastSeen; !at.IsZero() {
+			lastSeen[key] = at
+		}
+	}
+	return lastSeen, nil
 }
 
 func ms(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
