@@ -28,10 +28,10 @@ var mayImport = map[string][]string{
 		"gateway/app", "gateway/demo", "gateway/auth", "gateway/consumers",
 		"sessions", "sessions/postgres", "sessions/outbox",
 	},
-	"gateway/demo": {"gateway/app", "gateway/auth", "client", "sessions", "geo", "geo/trace"},
+	"gateway/demo": {"gateway/app", "gateway/auth", "client", "internal/pause", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
-		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "geo",
+		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "geo", "internal/pause",
 	},
 	"gateway/api":        {"gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/httpserver": {},
@@ -40,21 +40,24 @@ var mayImport = map[string][]string{
 	"gateway/consumers":  {"sessions", "geo"},
 
 	"scripts":                       {"scripts/valkeyconn", "sessions", "geo"},
-	"scripts/valkeyconn":            {"scripts/valkeyconn/flowbuffer"},
+	"scripts/valkeyconn":            {"scripts/valkeyconn/flowbuffer", "internal/pause"},
 	"scripts/valkeyconn/flowbuffer": {},
 
-	"sessions":          {"geo", "ratelimit"},
+	"sessions":          {"geo", "ratelimit", "internal/pause"},
 	"sessions/memory":   {"sessions", "geo"},
 	"sessions/postgres": {"sessions", "sessions/outbox", "geo"}, // it is the outbox's Store
 	"sessions/outbox":   {"sessions"},
 
-	"sessions/outbox/aws": {"sessions", "sessions/outbox"},
+	"sessions/outbox/aws": {"sessions", "sessions/outbox", "internal/pause"},
 
 	"geo":       {},
 	"geo/trace": {"geo"},
 	"metrics":   {},
 	"ratelimit": {},
-	"client":    {}, // and nothing from outside, see standardOnly
+
+	"internal/pause": {}, // one function, that several of the above need
+
+	"client": {}, // and nothing from outside, see standardOnly
 
 	"metrics/dashboards": {}, // writes the JSON beside it
 	"deploy":             {}, // files, and the tests that read them

@@ -97,16 +97,6 @@ func journeyNow() sessions.Journey {
 
 func fixAt(p geo.Point) sessions.Fix { return sessions.Fix{Point: p, AccuracyM: 10} }
 
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
 // spawnEach runs a test on a private server of each kind.
 func spawnEach(t *testing.T, test func(*testing.T, *valkeyserver.Server)) {
 	t.Helper()

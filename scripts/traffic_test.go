@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -71,7 +72,7 @@ func rush(t testing.TB, s *Store, journeys int) *traffic {
 }
 
 func (tr *traffic) drive(ctx context.Context, r *ride) {
-	pause(ctx, time.Duration(r.lane)*fixEvery/time.Duration(len(tr.rides)))
+	_ = pause.For(ctx, time.Duration(r.lane)*fixEvery/time.Duration(len(tr.rides)))
 	for n := 0; ctx.Err() == nil; n++ {
 		receipt, err := tr.store.Update(ctx, r.Ref, fixAt(geo.MustPoint(10+float64(r.lane)*laneWidth, 77+float64(n)*1e-5)))
 		switch {
@@ -83,7 +84,7 @@ func (tr *traffic) drive(ctx context.Context, r *ride) {
 		default:
 			r.stored.Store(receipt.Version)
 		}
-		pause(ctx, fixEvery)
+		_ = pause.For(ctx, fixEvery)
 	}
 }
 

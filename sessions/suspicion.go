@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"doorstep/geo"
+	"doorstep/internal/pause"
 )
 
 // Suspicions is a set of what a journey can be suspected of: the flags of its
@@ -109,10 +110,7 @@ func (s *Service) Report(ctx context.Context) error {
 // reportUntil tries again for as long as the repository is away.
 func (s *Service) reportUntil(ctx context.Context, news suspected) {
 	for wait := 100 * time.Millisecond; s.report(ctx, news) != nil && ctx.Err() == nil; wait = min(2*wait, 10*time.Second) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
+		_ = pause.For(ctx, wait)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"doorstep/internal/pause"
 )
 
 // Sweeper ends the journeys that have lasted for JourneyTTL, and reports those
@@ -70,12 +72,8 @@ func NewSweeper(s *Service, opts SweeperOptions) *Sweeper {
 // usual time.
 func (w *Sweeper) Run(ctx context.Context) error {
 	for {
-		timer := time.NewTimer(sweepEvery/2 + rand.N(sweepEvery)) //nolint:gosec // jitter
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
+		if err := pause.For(ctx, sweepEvery/2+rand.N(sweepEvery)); err != nil { //nolint:gosec // jitter
+			return err
 		}
 		err := w.Sweep(ctx)
 		w.opts.Metrics.Swept(err)

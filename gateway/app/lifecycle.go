@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -91,7 +92,7 @@ func (a *App) start(ctx context.Context) error {
 		return errors.Join(err, <-served)
 	})
 	a.life.onStop("waits", func(context.Context) error { a.hub.Drain(); return nil })
-	a.life.onStop("delay", func(ctx context.Context) error { pause(ctx, a.opts.DrainDelay); return nil })
+	a.life.onStop("delay", func(ctx context.Context) error { _ = pause.For(ctx, a.opts.DrainDelay); return nil })
 	a.opts.Log.InfoContext(ctx, "serving", slog.String("addr", a.server.Addr().String()))
 	return nil
 }
@@ -107,7 +108,7 @@ func (a *App) awaitStore(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, storeIn)
 	defer cancel()
 	for a.store != nil && !a.store.Ready() && ctx.Err() == nil {
-		pause(ctx, time.Millisecond)
+		_ = pause.For(ctx, time.Millisecond)
 	}
 }
 
@@ -206,13 +207,4 @@ func (a *App) Stop(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"doorstep/client"
 	"doorstep/gateway/app"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -94,7 +95,7 @@ func (b *backend) await(ctx context.Context) error {
 		if failure == nil && (state == "ok" || state == "embedded") {
 			return nil
 		}
-		if err = pause(ctx, 5*time.Millisecond); err != nil {
+		if err = pause.For(ctx, 5*time.Millisecond); err != nil {
 			err = fmt.Errorf("the gateway does not get ready: live store %s: %w", state, err)
 		}
 	}

@@ -3,6 +3,8 @@ package demo
 import (
 	"context"
 	"time"
+
+	"doorstep/internal/pause"
 )
 
 // Clock is a wall clock that runs faster: it shows start when it is made, and
@@ -38,19 +40,4 @@ func (c *Clock) Real(virtual time.Duration) time.Duration {
 func (c *Clock) Until(ctx context.Context, at time.Time) error { return c.Sleep(ctx, at.Sub(c.Now())) }
 
 // Sleep waits for a virtual duration.
-func (c *Clock) Sleep(ctx context.Context, d time.Duration) error { return pause(ctx, c.Real(d)) }
-
-// pause waits in real time.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
+func (c *Clock) Sleep(ctx context.Context, d time.Duration) error { return pause.For(ctx, c.Real(d)) }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"doorstep/client"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -218,7 +219,7 @@ func (j *journey) tellPushes(ctx context.Context) {
 	const wanted = 2 // the beginning and the end
 	titles := j.pushes(j.booking.SessionID)
 	for range 20 {
-		if len(titles) >= wanted || pause(ctx, 50*time.Millisecond) != nil {
+		if len(titles) >= wanted || pause.For(ctx, 50*time.Millisecond) != nil {
 			break
 		}
 		titles = j.pushes(j.booking.SessionID)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"doorstep/internal/pause"
 )
 
 // feed is the wake-ups of one server. It has a connection of its own, which is
@@ -83,7 +85,7 @@ func (w *watcher) runFeed(ctx context.Context, f *feed) {
 		if time.Since(began) > maxBackoff {
 			backoff = minBackoff
 		}
-		pause(ctx, backoff/2+rand.N(backoff/2)) //nolint:gosec // jitter, no secret
+		_ = pause.For(ctx, backoff/2+rand.N(backoff/2)) //nolint:gosec // jitter, no secret
 		backoff = min(2*backoff, maxBackoff)
 	}
 }
@@ -203,14 +205,4 @@ func names(subs map[string]*subscription) []string {
 func refused(err error) bool {
 	_, ok := valkey.IsValkeyErr(err)
 	return ok
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

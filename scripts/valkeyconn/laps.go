@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"doorstep/internal/pause"
 )
 
 // laps distinguish a store that does not answer from a process that is too busy
@@ -111,7 +113,7 @@ func (l *laps) timeUp(call context.Context, timeout time.Duration) error {
 			return nil
 		}
 		if !last {
-			pause(call, min(time.Since(began), timeout))
+			_ = pause.For(call, min(time.Since(began), timeout))
 		}
 	}
 	return errTimeUp

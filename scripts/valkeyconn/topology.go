@@ -14,6 +14,8 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 	"github.com/valkey-io/valkey-go"
+
+	"doorstep/internal/pause"
 )
 
 // topology knows which server owns a slot: always the same server, or one of a
@@ -219,7 +221,7 @@ func (tp *topology) run(ctx context.Context, runFeed func(context.Context, *feed
 			running.Go(func() { n.run(ctx) })
 			running.Go(func() { runFeed(ctx, n.feed) })
 		})
-		pause(ctx, minInterval)
+		_ = pause.For(ctx, minInterval)
 		select {
 		case <-ctx.Done():
 			return

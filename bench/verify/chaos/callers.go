@@ -13,6 +13,7 @@ import (
 	"doorstep/bench/rig"
 	"doorstep/gateway/auth"
 	"doorstep/geo"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -118,7 +119,7 @@ func (t *troupe) depart(ctx context.Context) error {
 		if time.Now().After(deadline) {
 			return errors.New("depart: no fix is stored")
 		}
-		if err := pause(ctx, rate); err != nil {
+		if err := pause.For(ctx, rate); err != nil {
 			return err
 		}
 	}

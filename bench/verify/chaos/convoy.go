@@ -16,6 +16,7 @@ import (
 
 	"doorstep/bench/rig"
 	"doorstep/geo"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -93,7 +94,7 @@ func (c *convoy) depart(ctx context.Context, client *http.Client) error {
 
 // drive posts fixes. What was not stored is followed by the next one sooner.
 func (c *convoy) drive(ctx context.Context, r *convoyRide) {
-	_ = pause(ctx, time.Duration(r.lane)*c.every/time.Duration(len(c.rides)))
+	_ = pause.For(ctx, time.Duration(r.lane)*c.every/time.Duration(len(c.rides)))
 	for n := 0; ctx.Err() == nil; n++ {
 		a := r.Update(ctx, c.base, geo.MustPoint(10+float64(r.lane)*convoyLane, 77+float64(n)*convoyStep))
 		if ctx.Err() != nil {
@@ -110,7 +111,7 @@ func (c *convoy) drive(ctx context.Context, r *convoyRide) {
 			r.failed.Add(1)
 			next = retryEvery
 		}
-		_ = pause(ctx, next)
+		_ = pause.For(ctx, next)
 	}
 }
 
@@ -127,7 +128,7 @@ func (c *convoy) follow(ctx context.Context, r *convoyRide) {
 		case a.Status == http.StatusOK && a.ETag != "":
 			etag, east = a.ETag, c.see(r, a, east)
 		case a.Status != http.StatusNotModified:
-			_ = pause(ctx, retryEvery)
+			_ = pause.For(ctx, retryEvery)
 		}
 	}
 }
@@ -188,7 +189,7 @@ func (c *convoy) untilFlow(ctx context.Context) (updates, waits time.Duration, e
 	flows := func(version func(*convoyRide) int64) (time.Duration, error) {
 		for i, r := range c.rides {
 			for version(r) <= before[i] {
-				if err := pause(ctx, time.Millisecond); err != nil {
+				if err := pause.For(ctx, time.Millisecond); err != nil {
 					return 0, fmt.Errorf("journey %d did not go on: %w", i, err)
 				}
 			}

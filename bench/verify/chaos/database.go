@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"doorstep/internal/pause"
 	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox/aws"
@@ -162,7 +163,7 @@ func consumed(ctx context.Context, t *set, r *row) error {
 		return n
 	}
 	for deadline := time.Now().Add(drainIn); waiting() > 0 && time.Now().Before(deadline); {
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

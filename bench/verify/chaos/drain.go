@@ -16,6 +16,7 @@ import (
 
 	"doorstep/bench/rig"
 	"doorstep/geo"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -76,7 +77,7 @@ func playCutShort(ctx context.Context, s *stage) (row, error) {
 		return r, err
 	}
 	for h.gateway.Ready(ctx) { // until it has heard the first
-		if pause(ctx, 10*time.Millisecond) != nil {
+		if pause.For(ctx, 10*time.Millisecond) != nil {
 			return r, ctx.Err()
 		}
 	}
@@ -273,7 +274,7 @@ func (h *house) awaitWaiting(ctx context.Context, want int) error {
 		if int(n) == want {
 			return nil
 		}
-		if pause(ctx, 20*time.Millisecond) != nil {
+		if pause.For(ctx, 20*time.Millisecond) != nil {
 			return fmt.Errorf("%v of %d wait: %w", n, want, ctx.Err())
 		}
 	}
@@ -304,7 +305,7 @@ func (h *house) watch(ctx context.Context) <-chan door {
 					d.refusing = time.Now()
 				}
 			}
-			_ = pause(ctx, 5*time.Millisecond)
+			_ = pause.For(ctx, 5*time.Millisecond)
 		}
 		seen <- d
 	}()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"doorstep/bench/rig"
+	"doorstep/internal/pause"
 	"doorstep/internal/servers/awstest"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeyserver"
@@ -89,7 +90,7 @@ func (f fault) play(ctx context.Context, s *stage) (r row, err error) {
 
 // suffer plays on for a while, breaks, waits and mends.
 func (f fault) suffer(ctx context.Context, t *set) (lasted time.Duration, err error) {
-	if err := pause(ctx, pick(t.stage, time.Second, 3*time.Second)); err != nil {
+	if err := pause.For(ctx, pick(t.stage, time.Second, 3*time.Second)); err != nil {
 		return 0, err
 	}
 	t.troupe.recorder.enter(during)
@@ -97,7 +98,7 @@ func (f fault) suffer(ctx context.Context, t *set) (lasted time.Duration, err er
 	if err := f.breaks(ctx, t); err != nil {
 		return 0, fmt.Errorf("break: %w", err)
 	}
-	if err := pause(ctx, pick(t.stage, 2500*time.Millisecond, 10*time.Second)); err != nil {
+	if err := pause.For(ctx, pick(t.stage, 2500*time.Millisecond, 10*time.Second)); err != nil {
 		return 0, err
 	}
 	if err := f.mends(ctx, t); err != nil {
@@ -119,7 +120,7 @@ func (t *set) awaitWell(ctx context.Context, r *row) {
 			r.Well = fmt.Sprintf("%s (%s)", round(max(well, time.Millisecond)), last)
 			return
 		}
-		if pause(ctx, 50*time.Millisecond) != nil {
+		if pause.For(ctx, 50*time.Millisecond) != nil {
 			break
 		}
 	}
@@ -182,17 +183,6 @@ func sum(metrics, name, label string) (total float64) {
 	return total
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
-
 // leftovers is what a gateway holds.
 type leftovers struct {
 	goroutines float64
@@ -229,7 +219,7 @@ func (t *set) leftBehind(ctx context.Context, atRest leftovers, r *row) error {
 		if now.goroutines <= atRest.goroutines+moreGoroutines && now.fds <= atRest.fds+moreFDs {
 			break
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"doorstep/bench/rig"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -366,7 +367,7 @@ func (f *fleet) awaitOutbox(ctx context.Context, r *row) error {
 				return err
 			}
 		}
-		if pause(ctx, 50*time.Millisecond) != nil {
+		if pause.For(ctx, 50*time.Millisecond) != nil {
 			r.check(false, "%d events still wait after %s (%v)", waiting, leaseOver, err)
 			return nil
 		}

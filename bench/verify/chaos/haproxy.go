@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"doorstep/bench/rig"
+	"doorstep/internal/pause"
 	"doorstep/internal/servers/process"
 )
 
@@ -179,7 +180,7 @@ func awaitDial(ctx context.Context, addr string) error {
 		if err == nil {
 			return conn.Close()
 		}
-		if pause(ctx, 5*time.Millisecond) != nil {
+		if pause.For(ctx, 5*time.Millisecond) != nil {
 			return fmt.Errorf("haproxy: %w", err)
 		}
 	}
@@ -202,7 +203,7 @@ func (h *haproxy) awaitWhole(ctx context.Context) error {
 				return nil
 			}
 		}
-		if pause(ctx, 20*time.Millisecond) != nil {
+		if pause.For(ctx, 20*time.Millisecond) != nil {
 			return fmt.Errorf("haproxy: the fleet is not whole: %w", ctx.Err())
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
+	"doorstep/internal/pause"
 	"doorstep/internal/servers/valkeyserver"
 )
 
@@ -127,7 +128,7 @@ func reload(ctx context.Context, t *set) error {
 	if err := t.store.Kill(); err != nil {
 		return err
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := pause.For(ctx, time.Second); err != nil {
 		return err
 	}
 	return t.store.Restart(ctx)

@@ -17,6 +17,7 @@ import (
 
 	"doorstep/bench/rig"
 	"doorstep/geo"
+	"doorstep/internal/pause"
 )
 
 // overloadScenarios are callers who take more than their share, on an embedded
@@ -78,7 +79,7 @@ func (c *crowd) during(ctx context.Context, attack func(ctx context.Context) err
 			at := geo.Offset(c.Home, 0, 20_000-10*time.Since(c.began).Seconds())
 			c.note(ctx, "update ", c.Update(ctx, c.URL(), at))
 			c.note(ctx, "read ", c.Live(ctx, c.URL(), "", 0))
-			_ = pause(ctx, 100*time.Millisecond)
+			_ = pause.For(ctx, 100*time.Millisecond)
 		}
 	})
 	err := attack(ctx)

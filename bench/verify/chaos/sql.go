@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"doorstep/bench/rig"
+	"doorstep/internal/pause"
 	"doorstep/internal/servers/postgrestest"
 )
 
@@ -149,7 +150,7 @@ func drained(ctx context.Context, conn *pgx.Conn, r *row, short bool) error {
 				}
 			}
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"doorstep/bench/rig"
 	"doorstep/geo"
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
 
@@ -89,7 +90,7 @@ func (f *fleet) drive(ctx context.Context, over <-chan struct{}) []*trip {
 	for lane := range f.plan.lanes {
 		lanes.Go(func() {
 			// Spread over one interval, as phones are.
-			_ = pause(ctx, f.plan.interval*time.Duration(lane)/time.Duration(f.plan.lanes))
+			_ = pause.For(ctx, f.plan.interval*time.Duration(lane)/time.Duration(f.plan.lanes))
 			for n := 0; !closed(over) && ctx.Err() == nil; n++ {
 				t, err := newTrip(f, lane, n, client)
 				if err != nil {
@@ -167,7 +168,7 @@ func (t *trip) persist(ctx context.Context, call string, do func() rig.Answer, e
 			began = time.Now()
 		}
 		h.failures = append(h.failures, failure{a.Label(), time.Now()})
-		if time.Since(began) > healIn || pause(ctx, 50*time.Millisecond) != nil {
+		if time.Since(began) > healIn || pause.For(ctx, 50*time.Millisecond) != nil {
 			t.odd = append(t.odd, fmt.Sprintf("%s: not healed after %d tries: %s", call, len(h.failures), a.Label()))
 			return a, false
 		}
@@ -194,7 +195,7 @@ func (t *trip) travel(ctx context.Context) {
 	for k := range t.plan.fixes {
 		at := geo.Offset(t.journey.Home, 0, 20+t.plan.stepM*float64(t.plan.fixes-1-k))
 		t.sent = append(t.sent, at)
-		if next := t.post(ctx, k, at); pause(ctx, next) != nil {
+		if next := t.post(ctx, k, at); pause.For(ctx, next) != nil {
 			return
 		}
 	}
@@ -271,7 +272,7 @@ func (t *trip) follow(ctx context.Context) {
 		if unanswered(a) {
 			if ctx.Err() == nil {
 				t.cuts = append(t.cuts, failure{a.Label(), l.at})
-				_ = pause(ctx, 50*time.Millisecond)
+				_ = pause.For(ctx, 50*time.Millisecond)
 			}
 			continue
 		}

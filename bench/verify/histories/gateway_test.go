@@ -17,6 +17,7 @@ import (
 	"doorstep/gateway/api"
 	"doorstep/gateway/hub"
 	"doorstep/geo"
+	"doorstep/internal/pause"
 	"doorstep/metrics"
 	"doorstep/sessions"
 )
@@ -53,7 +54,7 @@ func (g *gateway) up(ctx context.Context) {
 	reports := newRequest(g.draw.Uint64())
 	g.served.Go(func() { _ = service.Report(reports.in(life)) })
 	g.served.Go(func() {
-		for pause(life, time.Duration(60+sweeps.IntN(240))*time.Second+time.Duration(sweeps.IntN(1e9))) == nil {
+		for pause.For(life, time.Duration(60+sweeps.IntN(240))*time.Second+time.Duration(sweeps.IntN(1e9))) == nil {
 			_ = sweeper.Sweep((&request{draw: sweeps}).in(life)) // tried again
 		}
 	})

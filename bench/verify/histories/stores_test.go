@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 	"doorstep/sessions/memory"
 )
@@ -100,18 +101,7 @@ func hop(ctx context.Context, r *request) error {
 		d *= 200
 		r.faulted.Store(true)
 	}
-	return pause(ctx, d)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.For(ctx, d)
 }
 
 // through sends one piece of work to a store and brings its answer back. Late
@@ -134,7 +124,7 @@ func (f faults) through(ctx context.Context, late *sync.WaitGroup, work func()) 
 		return hop(ctx, r)
 	}
 	r.faulted.Store(true)
-	if err := pause(ctx, time.Duration(r.draw.Int64N(int64(valkeyTimeout)))); err != nil {
+	if err := pause.For(ctx, time.Duration(r.draw.Int64N(int64(valkeyTimeout)))); err != nil {
 		return err
 	}
 	return errStore
@@ -385,7 +375,7 @@ func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*session
 		return s, err
 	}
 	q.faulted.Store(true)
-	_ = pause(ctx, time.Duration(q.draw.Int64N(int64(2*time.Second))))
+	_ = pause.For(ctx, time.Duration(q.draw.Int64N(int64(2*time.Second))))
 	return sessions.Session{}, sessions.Fault(sessions.DatabaseUnavailable, "the database is away", errStore)
 }
 

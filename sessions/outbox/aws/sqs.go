@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"doorstep/internal/pause"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 )
@@ -150,7 +151,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		failures++
 		c.opts.Log.WarnContext(ctx, "queue cannot be read", slog.String("consumer", c.opts.Name),
 			slog.Int("failures", failures), slog.Any("error", err))
-		pause(ctx, 1+rand.N(outbox.Backoff(250*time.Millisecond, 15*time.Second, failures))) //nolint:gosec // jitter
+		_ = pause.For(ctx, 1+rand.N(outbox.Backoff(250*time.Millisecond, 15*time.Second, failures))) //nolint:gosec // jitter
 	}
 	timer := time.AfterFunc(c.opts.Drain, cut)
 	work.Wait()
@@ -402,15 +403,6 @@ func parseEnvelope(body string) (sessions.Event, error) {
 		return sessions.Event{}, errors.New("the message is not from EventBridge")
 	}
 	return sessions.ParseEvent(envelope.DetailType, envelope.Detail)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 type noMetrics struct{}
