@@ -72,9 +72,10 @@ var mayImport = map[string][]string{
 	"internal/servers/postgrestest": {"internal/servers/process"},
 	"internal/servers/awstest":      {},
 
+	"internal/testclock":  {}, // the clock that tests inject
 	"internal/budgettest": {}, // a test kit: what a stage of a request may cost
 	// Test support: packages named *test.
-	"sessions/livetest":          {"sessions", "sessions/memory", "geo"},
+	"sessions/livetest":          {"internal/testclock", "sessions", "sessions/memory", "geo"},
 	"sessions/repotest":          {"sessions", "sessions/memory", "geo"},
 	"sessions/outbox/outboxtest": {"sessions", "sessions/outbox"},
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"doorstep/internal/servers/valkeytest"
+	"doorstep/internal/testclock"
 	"doorstep/sessions"
 	"doorstep/sessions/livetest"
 )
@@ -39,7 +40,7 @@ func TestStore_Histories(t *testing.T) {
 
 func BenchmarkStore(b *testing.B) {
 	livetest.Bench(b, func(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
-		clock := livetest.NewClock()
+		clock := testclock.New()
 		return livetest.Fixture{Live: connected(t, Options{URL: valkeytest.Valkey(t), Live: rules, Now: clock.Now}), Clock: clock}
 	})
 }
@@ -53,7 +54,7 @@ type virtual struct {
 	*Store
 	t     testing.TB
 	raw   valkey.Client
-	clock *livetest.Clock
+	clock *testclock.Clock
 
 	mu    sync.Mutex
 	lives map[string]life
@@ -75,7 +76,7 @@ func virtualOn(url string) livetest.Open { return virtualAs(Options{URL: url}, u
 func virtualAs(opts Options, url string) livetest.Open {
 	return func(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 		t.Helper()
-		clock := livetest.NewClock()
+		clock := testclock.New()
 		opts := opts // each test's own
 		opts.Live, opts.Now = rules, clock.Now
 		v := &virtual{

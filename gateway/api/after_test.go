@@ -30,7 +30,7 @@ func contractComplete(t *testing.T, h *gateway) {
 	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("complete"), nil).want(t, 403, sessions.Forbidden)
 	}
-	h.move(time.Hour)
+	h.Advance(time.Hour)
 	token := h.token(t, v.trainerID, sessions.Trainer)
 	done := h.post(t, token, v.path("complete"), nil).want(t, 200, "").data()
 	assert.Equal(t, "completed", done["status"])

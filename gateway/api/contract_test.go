@@ -113,7 +113,7 @@ func contractUpdate(t *testing.T, h *gateway) {
 	assert.Equal(t, "4", soon.header.Get("Retry-After"), "5 s less 1 s of tolerance")
 	assert.InDelta(t, 4000, soon.fields["retryAfterMs"], 0)
 
-	h.move(5 * time.Second)
+	h.Advance(5 * time.Second)
 	stale := h.post(t, v.trainer, updatesPath, fix).want(t, 200, "").data()
 	assert.Equal(t, true, stale["stale"])
 	assert.Equal(t, first["seq"], stale["seq"])
@@ -123,11 +123,11 @@ func contractUpdate(t *testing.T, h *gateway) {
 	assert.Equal(t, "low_accuracy", ignored["ignored"])
 	assert.Nil(t, ignored["distanceMeters"])
 
-	h.move(5 * time.Second) // 11.5 s after the live fix was recorded: 383 m at 120 km/h
+	h.Advance(5 * time.Second) // 11.5 s after the live fix was recorded: 383 m at 120 km/h
 	h.post(t, v.trainer, updatesPath, v.fix(homeLat, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
-	h.move(5 * time.Second)
+	h.Advance(5 * time.Second)
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
-	h.move(5 * time.Second)
+	h.Advance(5 * time.Second)
 	h.post(t, v.trainer, updatesPath, v.fix(homeLat, homeLng)).want(t, 400, sessions.ImplausibleJump)
 
 	for _, token := range []string{v.student, v.admin, v.trainerAsStudent} {
@@ -180,7 +180,7 @@ func contractArrived(t *testing.T, h *gateway) {
 	outside := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NotWithinRadius)
 	assert.InDelta(t, 1112, outside.fields["distanceMeters"], 2)
 	assert.InDelta(t, 150, outside.fields["radiusMeters"], 0)
-	h.move(61 * time.Second)
+	h.Advance(61 * time.Second)
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NoFreshLocation)
 	inside := h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
 	assert.Equal(t, true, inside.data()["arriving"])
@@ -205,7 +205,7 @@ func contractStop(t *testing.T, h *gateway) {
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
 	h.post(t, v.trainer, nowhere("stop-journey"), nil).want(t, 404, sessions.SessionNotFound)
 	h.post(t, v.trainer, base+"/admin/sessions/1/stop-journey", nil).want(t, 400, sessions.InvalidRequest)
-	h.move(time.Second)
+	h.Advance(time.Second)
 	h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
 }
@@ -273,7 +273,7 @@ func contractVerify(t *testing.T, h *gateway) {
 	}
 	locked := h.post(t, v.trainer, path, wrong(otp)).want(t, 429, sessions.OTPLocked)
 	assert.Equal(t, "600", locked.header.Get("Retry-After"))
-	h.move(10 * time.Minute)
+	h.Advance(10 * time.Minute)
 	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 410, sessions.OTPExpired)
 	otp = h.arrive(t, v)
 	begun := h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 200, "").data()
@@ -549,7 +549,7 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 		h.get(t, token, v.live("")).want(t, 403, sessions.Forbidden)
 	}
 
-	h.move(time.Second)
+	h.Advance(time.Second)
 	require.NoError(t, store.Restart(t.Context())) // with no data
 	until(t, func() bool {
 		return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).status == 201
@@ -558,7 +558,7 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	assert.Greater(t, after.version(t), before.version(t))
 	anew := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.SuspiciousLocation) // the track began anew
 	assert.Equal(t, "60", anew.header.Get("Retry-After"))
-	h.move(time.Minute)
+	h.Advance(time.Minute)
 	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
 }

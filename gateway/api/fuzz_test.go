@@ -27,7 +27,7 @@ func FuzzUpdate(f *testing.F) {
 		f.Add([]byte(body), "")
 	}
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
-		h.move(5 * time.Second)
+		h.Advance(5 * time.Second)
 		a, err := h.try(t.Context(), t, http.MethodPost, v.trainer, updatesPath, body, off, func(r *http.Request) { r.Header["Content-Type"] = []string{contentType} })
 		if err != nil {
 			t.Skip("no request that can be sent: ", err)

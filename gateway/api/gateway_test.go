@@ -22,6 +22,7 @@ import (
 	"doorstep/gateway/app"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeytest"
+	"doorstep/internal/testclock"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
 )
@@ -82,41 +83,20 @@ func onEach(t *testing.T, run func(t *testing.T, b backend)) {
 	}
 }
 
-// clock stands still until it is moved. It begins at the time of the wall clock,
-// which the tokens' times are checked against.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Now()} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) move(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // gateway is a whole gateway on its own socket, and one client of it. Every
 // answer is checked against openapi.yaml.
 type gateway struct {
 	*app.App
-	*clock
-	url    string
-	client *http.Client
-	seen   *coverage // nil: not recorded
+	*testclock.Clock // it stands still; it begins at the wall clock's time, which the tokens' times are checked against
+	url              string
+	client           *http.Client
+	seen             *coverage // nil: not recorded
 }
 
 // open starts a gateway on b; edit changes its settings first.
 func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 	t.Helper()
-	c := newClock()
+	c := testclock.At(time.Now())
 	opts := app.Options{
 		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Now: c.Now,
 		CallerRate:    -1,              // no limit: the clock stands still, so every limit would soon be reached
@@ -129,7 +109,7 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 		f(&opts)
 	}
 	h := start(t, opts)
-	h.clock = c
+	h.Clock = c
 	return h
 }
 

@@ -41,7 +41,7 @@ func watch(t *testing.T, b backend) *watched {
 	t.Helper()
 	h := open(t, b)
 	w := &watched{gateway: h, v: h.atTheDoor(t), refused: map[string]float64{}}
-	h.move(5 * time.Second) // the next fix would be accepted
+	h.Advance(5 * time.Second) // the next fix would be accepted
 	w.before, w.peeked = w.state(t), w.peek(t)
 	t.Cleanup(func() { w.settle(t) })
 	return w
@@ -242,14 +242,14 @@ func TestHostile_update_that_is_good(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) { //nolint:paralleltest // one phone
-			h.move(5 * time.Second)
+			h.Advance(5 * time.Second)
 			got := h.post(t, v.trainer, updatesPath, body, off)
 			assert.Contains(t, []int{200, 201}, got.status, "%s", got.body)
 		})
 	}
 	for _, kind := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "multipart/form-data; boundary=x", "nonsense", "application/json; charset=utf-16"} {
 		t.Run("Content-Type "+kind, func(t *testing.T) { //nolint:paralleltest // one phone
-			h.move(5 * time.Second)
+			h.Advance(5 * time.Second)
 			h.post(t, v.trainer, updatesPath, with(v, "mock", "false"), off, header("Content-Type", kind)).want(t, 201, "")
 		})
 	}

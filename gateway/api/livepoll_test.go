@@ -27,7 +27,7 @@ import (
 // step moves the journey on by one fix, five seconds later.
 func (h *gateway) step(t testing.TB, v visit) answer {
 	t.Helper()
-	h.move(5 * time.Second)
+	h.Advance(5 * time.Second)
 	return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
 }
 
@@ -80,7 +80,7 @@ func TestLive_ETag_stays_where_nothing_changes(t *testing.T) {
 		}
 		h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 429, sessions.RateLimited)
 		unmoved("too soon")
-		h.move(5 * time.Second)
+		h.Advance(5 * time.Second)
 		old := v.fix(nearLat, homeLng)
 		old["recordedAt"] = h.Now().Add(-time.Minute)
 		h.post(t, v.trainer, updatesPath, old).want(t, 200, "")
@@ -89,7 +89,7 @@ func TestLive_ETag_stays_where_nothing_changes(t *testing.T) {
 		vague["accuracy"] = 1000
 		h.post(t, v.trainer, updatesPath, vague).want(t, 201, "")
 		unmoved("vague")
-		h.move(5 * time.Second)
+		h.Advance(5 * time.Second)
 		h.post(t, v.trainer, updatesPath, v.fix(homeLat+1, homeLng)).want(t, 400, sessions.ImplausibleJump)
 		unmoved("implausible")
 		h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 409, sessions.JourneyAlreadyStarted)
@@ -106,7 +106,7 @@ func TestLive_ETag_never_goes_back(t *testing.T) {
 		h := open(t, embedded)
 		v := h.atTheDoor(t)
 		before := h.get(t, v.student, v.live("")).want(t, 200, "")
-		h.move(301 * time.Second)
+		h.Advance(301 * time.Second)
 		after := h.get(t, v.student, v.live("")).want(t, 200, "")
 		assert.Greater(t, after.version(t), before.version(t))
 		assert.Equal(t, []any{true, nil}, []any{after.data()["isActive"], after.data()["location"]}, "active, without a location")
@@ -121,7 +121,7 @@ func TestLive_ETag_never_goes_back(t *testing.T) {
 		for _, v := range []visit{running, ended, idle} {
 			before[v.id] = h.get(t, v.student, v.live("")).want(t, 200, "").version(t)
 		}
-		h.move(time.Second)
+		h.Advance(time.Second)
 		valkey(t, store.URL(), "FLUSHALL")
 		for _, v := range []visit{running, ended, idle} {
 			after := h.get(t, v.student, v.live("")).want(t, 200, "")
@@ -138,7 +138,7 @@ func TestLive_ETag_never_goes_back(t *testing.T) {
 		before := h.get(t, v.student, v.live("")).want(t, 200, "")
 		require.NoError(t, h.Stop(t.Context()))
 		again := start(t, opts)
-		again.clock = h.clock
+		again.Clock = h.Clock
 		again.get(t, v.student, v.live(""), ifNoneMatch(before.etag())).want(t, 304, "")
 		assert.Greater(t, again.step(t, v).data()["seq"], float64(before.version(t)))
 	})
@@ -290,7 +290,7 @@ func TestLive_wait_ends_by_one_read_of_the_store(t *testing.T) {
 	h.step(t, v)
 	tag = w.want(t, 200, "").etag()
 	assert.InDelta(t, 1, outwaited(304), 0)
-	h.move(time.Second)
+	h.Advance(time.Second)
 	valkey(t, store.URL(), "FLUSHALL") // no wake-up is sent for this
 	assert.InDelta(t, 2, outwaited(200), 0, "what the store had lost is read once it is restored")
 }
@@ -315,7 +315,7 @@ func TestLive_end_answers_every_waiter(t *testing.T) {
 			var opts app.Options
 			one := open(t, servers, func(o *app.Options) { opts = *o })
 			two := start(t, opts)
-			two.clock = one.clock
+			two.Clock = one.Clock
 			v := one.atTheDoor(t)
 			var waiters []waiting
 			for _, h := range []*gateway{one, two} {
@@ -449,10 +449,10 @@ func TestLive_wait_outlives_an_outage_of_the_store(t *testing.T) {
 	w := h.wait(t, v.student, v, "&wait=30", ifNoneMatch(tag))
 	require.NoError(t, store.Kill())
 	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 202, "")
-	h.move(time.Minute)
+	h.Advance(time.Minute)
 	require.NoError(t, store.Restart(t.Context()))
 	until(t, func() bool {
-		h.move(5 * time.Second)
+		h.Advance(5 * time.Second)
 		return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).status == 201
 	}, "updates are stored again")
 	assert.NotEqual(t, tag, w.want(t, 200, "").etag())

@@ -25,7 +25,7 @@ func TestShed_caller_rate(t *testing.T) {
 	assert.InDelta(t, 500, refused.fields["retryAfterMs"], 0, "in milliseconds")
 	h.get(t, v.trainer, v.live("")).want(t, 200, "")
 	h.post(t, other.trainer, updatesPath, other.fix(farLat, homeLng)).want(t, 201, "")
-	h.move(500 * time.Millisecond)
+	h.Advance(500 * time.Millisecond)
 	h.get(t, v.student, v.live("")).want(t, 200, "")
 	h.get(t, v.student, v.live("")).want(t, 429, sessions.RateLimited)
 	assert.InDelta(t, 2, h.metric(t, "doorstep_requests_shed_total", `reason="caller_rate"`), 0)

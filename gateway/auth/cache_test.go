@@ -170,9 +170,9 @@ func TestVerify_CachedTokenStillExpires(t *testing.T) {
 	b := setup(t)
 	token := tokenSpec{claims: map[string]any{"exp": testNow.Add(10 * time.Second).Unix()}}.sign(t)
 	b.accepts(t, token)
-	b.clock.Move(15*time.Second - time.Nanosecond) // exp and 5 s of leeway
+	b.clock.Advance(15*time.Second - time.Nanosecond) // exp and 5 s of leeway
 	b.accepts(t, token)
-	b.clock.Move(time.Nanosecond)
+	b.clock.Advance(time.Nanosecond)
 	b.refuses(t, token, ErrExpired)
 }
 
@@ -181,7 +181,7 @@ func TestVerify_CachedTokenIsJudgedAgainWhenTheClockGoesBack(t *testing.T) {
 	b := setup(t)
 	token := tokenSpec{claims: map[string]any{"nbf": testNow.Unix(), "iat": nil}}.sign(t)
 	b.accepts(t, token)
-	b.clock.Move(-time.Minute)
+	b.clock.Advance(-time.Minute)
 	b.refuses(t, token, ErrNotYetValid)
 }
 
@@ -209,7 +209,7 @@ func TestVerify_ForgetsTheTokensThatWereReplaced(t *testing.T) {
 		for n := range callers {
 			b.accepts(t, tokenSpec{claims: map[string]any{"jti": round*callers + n}}.sign(t))
 		}
-		b.clock.Move(b.opts.cacheTTL)
+		b.clock.Advance(b.opts.cacheTTL)
 	}
 	require.LessOrEqual(t, b.cache.len(), 2*callers)
 }

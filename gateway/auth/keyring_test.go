@@ -152,7 +152,7 @@ func TestVerify_FloodOfUnknownKidsFetchesOnceAnInterval(t *testing.T) {
 	flood()
 	require.Equal(t, 1, b.issuer.count(), "the first fetch was just now")
 	for interval := range 3 {
-		b.clock.Move(30 * time.Second)
+		b.clock.Advance(30 * time.Second)
 		flood()
 		flood()
 		require.Equal(t, 2+interval, b.issuer.count())
@@ -325,7 +325,7 @@ func TestRun_BadAnswerKeepsTheLastGoodKeys(t *testing.T) {
 			t.Parallel()
 			b := setupJWKS(t, threeKeys(t))
 			spoil(b.issuer)
-			b.clock.Move(30 * time.Second)
+			b.clock.Advance(30 * time.Second)
 			b.refuses(t, rs256("new").sign(t), ErrKeysUnavailable)
 			require.False(t, <-b.refreshes)
 			require.Equal(t, 2, b.issuer.count(), "a redirect is not followed")
@@ -472,7 +472,7 @@ func TestVerify_ClockSetBackDoesNotHoldOffFetching(t *testing.T) {
 	t.Parallel()
 	b := setupJWKS(t, threeKeys(t))
 	b.issuer.publish(rotated(t))
-	b.clock.Move(-24 * time.Hour)
+	b.clock.Advance(-24 * time.Hour)
 	token := rsaNext()
 	token.claims = map[string]any{"iat": nil}
 	b.accepts(t, token.sign(t))
@@ -496,7 +496,7 @@ func TestRun_TellsTheObserver(t *testing.T) {
 	t.Parallel()
 	b := setupJWKS(t, threeKeys(t)) // has taken the first, a success
 	b.issuer.answer(http.StatusTeapot)
-	b.clock.Move(time.Minute)
+	b.clock.Advance(time.Minute)
 	b.refuses(t, rs256("new").sign(t), ErrKeysUnavailable)
 	require.False(t, <-b.refreshes)
 }

@@ -27,9 +27,9 @@ func TestMint_EndsWithItsTTL(t *testing.T) {
 	b := setup(t)
 	token, err := b.opts.Mint(testCaller, time.Minute)
 	require.NoError(t, err)
-	b.clock.Move(time.Minute + b.opts.Leeway - time.Nanosecond)
+	b.clock.Advance(time.Minute + b.opts.Leeway - time.Nanosecond)
 	b.accepts(t, token)
-	b.clock.Move(time.Nanosecond)
+	b.clock.Advance(time.Nanosecond)
 	b.refuses(t, token, ErrExpired)
 }
 

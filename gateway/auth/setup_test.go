@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"doorstep/internal/testclock"
 	"doorstep/sessions"
 
 	"github.com/MicahParks/jwkset"
@@ -59,24 +60,6 @@ var keysOnce = sync.OnceValue(func() signers {
 	must()
 	return s
 })
-
-// clock stands still until it is moved.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Move(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // tokenSpec describes a token to sign; the zero value is testCaller's HS256 token,
 // good from testNow for an hour.
@@ -225,7 +208,7 @@ func (l refreshes) KeysRefreshed(ok bool, _ int) { l <- ok }
 // bundle is a Verifier with all that a test wants to get at.
 type bundle struct {
 	*Verifier
-	clock     *clock
+	clock     *testclock.Clock
 	issuer    *issuer
 	log       *lockedBuffer
 	refreshes refreshes
@@ -234,7 +217,7 @@ type bundle struct {
 // setup makes a Verifier with the secret, without a JWKS.
 func setup(t testing.TB, edit ...func(*Options)) bundle {
 	t.Helper()
-	b := bundle{clock: &clock{now: testNow}, log: &lockedBuffer{}, refreshes: make(refreshes, 64)}
+	b := bundle{clock: testclock.At(testNow), log: &lockedBuffer{}, refreshes: make(refreshes, 64)}
 	opts := Options{
 		Secret: testSecret, Clock: b.clock.Now, Observer: b.refreshes,
 		Logger: slog.New(slog.NewTextHandler(b.log, nil)),

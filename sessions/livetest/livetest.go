@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
+	"doorstep/internal/testclock"
 	"doorstep/sessions"
 )
 
@@ -28,7 +29,7 @@ type Fixture struct {
 	Live sessions.Live
 	// Clock is the only one the store reads. What has expired by it must be
 	// gone when Advance returns.
-	Clock *Clock
+	Clock *testclock.Clock
 	// Kept is all that the store holds of a journey, as text: what a reader of
 	// the server's memory would see. Empty when there is nothing.
 	Kept func(ref sessions.Ref) string

@@ -3,6 +3,7 @@ package livetest
 import (
 	"testing"
 
+	"doorstep/internal/testclock"
 	"doorstep/sessions"
 	"doorstep/sessions/memory"
 )
@@ -11,7 +12,7 @@ import (
 // the store under test of package memory. That package, which can look inside,
 // sets Kept.
 func Memory(_ testing.TB, rules sessions.LiveOptions) Fixture {
-	clock := NewClock()
+	clock := testclock.New()
 	m := &restartable{Live: memory.NewLive(rules, clock.Now)}
 	return Fixture{
 		Live: m, Clock: clock,

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
+	"doorstep/internal/testclock"
 	"doorstep/sessions"
 	"doorstep/sessions/livetest"
 	"doorstep/sessions/memory"
@@ -28,7 +29,7 @@ func openMemory(t testing.TB, rules sessions.LiveOptions) livetest.Fixture {
 // them.
 func TestLive_sweep(t *testing.T) {
 	t.Parallel()
-	clock := livetest.NewClock()
+	clock := testclock.New()
 	m := memory.NewLive(sessions.LiveOptions{}, clock.Now)
 	for range 100 {
 		open(t, m, clock.Now())
