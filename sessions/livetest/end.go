@@ -71,8 +71,8 @@ var endTests = map[string]func(*testing.T, journey){
 	},
 }
 
-// requireNoCoordinate looks into the store: neither a fix nor the home, to a
-// kilometre.
+// requireNoCoordinate looks into the store: it must hold neither a fix nor the home,
+// not even to a kilometre.
 func (j journey) requireNoCoordinate(t testing.TB) {
 	t.Helper()
 	kept := j.Kept(j.Ref)

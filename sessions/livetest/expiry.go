@@ -44,15 +44,15 @@ var expiryTests = map[string]func(*testing.T, journey){
 		j.Clock.Advance(-10 * time.Second)
 		require.Equal(t, sessions.Snapshot{}, j.latest(t))
 	},
-	"the_mark_of_an_ended_one": func(t *testing.T, j journey) {
+	"the_tombstone_of_an_ended_one": func(t *testing.T, j journey) {
 		j.begun(t).stored(t, 100)
 		j.end(t)
 		j.goneAfter(t, 300*time.Second)
 	},
 }
 
-// goneAfter expects the journey to be there a millisecond before, and nothing
-// of it then.
+// goneAfter requires that the journey is there until a millisecond before d, and that
+// nothing of it is left at d.
 func (j journey) goneAfter(t *testing.T, d time.Duration) {
 	t.Helper()
 	j.Clock.Advance(d - time.Millisecond)

@@ -12,12 +12,12 @@ import (
 	"doorstep/sessions"
 )
 
-// Histories plays random histories on the store and on memory.Live, its
-// executable specification: openings, fixes, ends, restarts, interleaved over
-// two trainers and two sessions, with clocks that step in both directions,
-// expiry and loss of memory. Every receipt and, after every step, every
-// snapshot must agree. A disagreement is shrunk to the shortest history that
-// shows it; history_test.go proves that wrong stores are found.
+// Histories plays random histories on the store and on memory.Live, its executable
+// specification: openings, fixes, ends and restarts of two trainers and two sessions,
+// with clocks that step in both directions, expiry and loss of data. Every receipt
+// and, after every step, every snapshot must agree. rapid shrinks a disagreement to
+// the shortest history that shows it. history_test.go proves that the test finds
+// wrong stores.
 func Histories(t *testing.T, open Open) {
 	t.Helper()
 	other := open(t, sessions.LiveOptions{})
@@ -33,12 +33,11 @@ func Histories(t *testing.T, open Open) {
 	})
 }
 
-// history is a random sequence of calls, as data: rapid shrinks it to the
-// shortest that still shows a disagreement.
+// history is a random sequence of calls, as data, so that rapid can shrink it.
 type history []step
 
-// step is one call, after a step of the clock. Everything in it is relative, so
-// that a shortened history is still a history.
+// step is one call, after a step of the clock. All its values are relative, so that a
+// shortened history is still valid.
 type step struct {
 	WaitMS           int64
 	Verb             string
@@ -58,8 +57,8 @@ type fixDraw struct {
 	HeadingDeg        *float64
 }
 
-// The choices lie on and beside every limit of the default rules; what comes
-// first is what rapid shrinks towards.
+// The choices are at and beside every limit of the default rules. rapid shrinks
+// towards the first choice.
 var (
 	waits = rapid.SampledFrom([]int64{
 		5000, 0, 5000, 5000, 5000, 5000, 4000, 1, 3999, 4001, 6000, 10_000, 60_000, 500, 5000, 4500,
@@ -96,8 +95,8 @@ func (s step) String() string {
 	return fmt.Sprintf("%+dms %s trainer=%d session=%d start=%s restored=%v %+v", s.WaitMS, s.Verb, s.Trainer, s.Session, s.Start, s.Restored, s.Fix)
 }
 
-// player plays one history on several fixtures. They share no clock: each is
-// moved alike.
+// player plays one history on several fixtures. Each has its own clock, and all clocks
+// are moved by the same steps.
 type player struct {
 	stores   []Fixture
 	trainers [2]sessions.ID
@@ -132,9 +131,9 @@ func (p *player) refs() []sessions.Ref {
 	return refs
 }
 
-// advance moves every clock alike, and then reads everything: a server expires
-// a key on its own or when it is touched, and which of the two shows only when
-// the clock is set back in between.
+// advance moves every clock by the same step, and then reads everything. A server
+// expires a key by itself or when the key is used. The difference shows only when the
+// clock is set back between the two, so the read makes the expiry happen now.
 func (p *player) advance(ctx context.Context, d time.Duration) {
 	for _, f := range p.stores {
 		f.Clock.Advance(d)
@@ -147,8 +146,8 @@ func (p *player) advance(ctx context.Context, d time.Duration) {
 	}
 }
 
-// wait is the step's, stretched over the last second of any hour: a hash that
-// has less to live than a call takes is no test of anything.
+// wait is the step's time, made longer where it would end in the last second of a
+// journey's hour: a hash that expires during the call tests nothing.
 func (p *player) wait(s step) time.Duration {
 	wait := ms(s.WaitMS)
 	for range 2 { // stretched to the end of one, it may fall into the next
@@ -207,9 +206,9 @@ func (p *player) fix(s step) (sessions.Fix, error) {
 	return fix, err
 }
 
-// diverge plays a history on the twin and on another store and returns the
-// first step at which they disagree; empty when they never do. Both clocks
-// start alike.
+// diverge plays a history on the reference store and on another store. It returns the
+// first step at which they disagree; empty when they always agree. Both clocks start
+// at the same instant.
 func diverge(ctx context.Context, twin, other Fixture, h history) (string, error) {
 	other.Clock.Advance(twin.Clock.Now().Sub(other.Clock.Now()))
 	p := newPlayer(twin, other)
@@ -225,7 +224,7 @@ func diverge(ctx context.Context, twin, other Fixture, h history) (string, error
 	return "", nil
 }
 
-// play runs one step on every store and returns what each said.
+// play runs one step on every store and returns each store's answer.
 func (p *player) play(ctx context.Context, s step) ([]string, error) {
 	p.advance(ctx, p.wait(s))
 	call, err := p.call(s)
@@ -271,7 +270,7 @@ func (p *player) call(s step) (func(context.Context, Fixture) (string, error), e
 	}
 }
 
-// seen is everything a reader can see.
+// seen is all that a reader can see.
 func (p *player) seen(ctx context.Context, f Fixture) string {
 	var b strings.Builder
 	for _, ref := range p.refs() {
@@ -285,7 +284,7 @@ func (p *player) seen(ctx context.Context, f Fixture) string {
 	return b.String()
 }
 
-// describe is a snapshot with what its pointers point to.
+// describe is a snapshot as text, with the values behind its pointers.
 func describe(s sessions.Snapshot) string {
 	text := fmt.Sprintf("known=%v active=%v version=%d arriving=%v pace=%v reanchored=%d",
 		s.Known, s.Active, s.Version, s.Arriving, s.Pace, s.ReanchoredAt.UnixMilli())

@@ -11,14 +11,14 @@ import (
 	"doorstep/sessions"
 )
 
-// enough random histories to find any of the wrong stores below; the rarest
-// takes about a quarter.
+// enough random histories to find any of the wrong stores below. The rarest takes
+// about a quarter of them.
 const enough = 400
 
 func TestHistories(t *testing.T) { Histories(t, Memory) }
 
-// A differential test that finds nothing proves nothing until it has been seen
-// to find something: each of these is wrong by the least that can be.
+// A differential test that finds nothing proves nothing until it has found something.
+// Each of these stores differs from the right one by the smallest possible step.
 func TestHistories_finds(t *testing.T) {
 	t.Parallel()
 	for name, open := range mutants() {
@@ -74,8 +74,8 @@ func (endForgotten) End(context.Context, sessions.Journey) error { return nil }
 
 type openWakes struct{ sessions.Live }
 
-// Open of the wrong store opens a journey that has ended as one a millisecond
-// younger.
+// Open of the wrong store opens an ended journey as one that started a millisecond
+// later.
 func (o openWakes) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	opened, err := o.Live.Open(ctx, j)
 	if err != nil || opened {

@@ -1,13 +1,13 @@
-// Package livetest holds any sessions.Live to its contract: each clause of the
-// comments on Live, Verdict and Receipt is a test here, and Histories plays
-// random ones beside memory.Live, which must agree.
+// Package livetest is the contract suite of sessions.Live. Run has a test for each
+// clause of the comments on Live, Verdict and Receipt. Histories plays random
+// histories on the store and on memory.Live, which must agree.
 //
 //	func TestStore(t *testing.T)           { livetest.Run(t, open) }
 //	func TestStore_Histories(t *testing.T) { livetest.Histories(t, open) }
 //	func BenchmarkStore(b *testing.B)      { livetest.Bench(b, open) }
 //
-// Plausibility has its own specification, geo.Judge; what of it a live store
-// must keep is in plausible.go and nowhere else here.
+// Plausibility has its own specification, geo.Judge. plausibleTests has what a live
+// store must do about it.
 package livetest
 
 import (
@@ -27,22 +27,22 @@ import (
 // the store may hold other journeys, and fixtures may share a server.
 type Fixture struct {
 	Live sessions.Live
-	// Clock is the only one the store reads. What has expired by it must be
+	// Clock is the only clock that the store reads. What has expired by it must be
 	// gone when Advance returns.
 	Clock *testclock.Clock
-	// Kept is all that the store holds of a journey, as text: what a reader of
-	// the server's memory would see. Empty when there is nothing.
+	// Kept returns all that the store holds of a journey, as text, as a reader of
+	// the server's memory would see it. Empty when there is nothing.
 	Kept func(ref sessions.Ref) string
-	// Forget makes the store lose all that was put in through this fixture, as
-	// a restart would.
+	// Forget makes the store lose all that was written through this fixture, as a
+	// restart would.
 	Forget func()
 }
 
-// Open makes a fixture with these rules and a fresh clock, and ends it with t.
+// Open makes a fixture with these rules and a new clock, and cleans it up when t ends.
 type Open func(t testing.TB, rules sessions.LiveOptions) Fixture
 
-// Run is the contract suite, under the default rules. Each test opens its own
-// fixture and runs beside the others; use -race.
+// Run runs the contract suite with the default rules. Each test opens its own fixture
+// and runs in parallel with the others; use -race.
 func Run(t *testing.T, open Open) {
 	t.Helper()
 	for _, group := range []struct {
@@ -82,13 +82,12 @@ var home = geo.MustPoint(12.9763472, 77.5929284)
 // metreNorth is a metre of latitude in degrees, on the sphere of geo.DistanceM.
 const metreNorth = 180 / (math.Pi * geo.EarthRadiusM)
 
-// north is the place so many metres north of home.
+// north is the point that many metres north of home.
 func north(metres float64) geo.Point {
 	return geo.MustPoint(home.Lat()+metres*metreNorth, home.Lng())
 }
 
-// journey is a fixture with a journey to drive: by car, started now, not yet
-// opened.
+// journey is a fixture with a journey by car that starts now and is not opened yet.
 type journey struct {
 	Fixture
 	sessions.Journey
@@ -102,13 +101,13 @@ func fresh(t testing.TB, f Fixture) journey {
 	}}
 }
 
-// startedAgo is the same session's journey, started earlier.
+// startedAgo is a journey of the same session that started d ago.
 func (j journey) startedAgo(d time.Duration) journey {
 	j.StartedAt = j.Clock.Now().Add(-d)
 	return j
 }
 
-// sameTrainer is another session of the trainer's.
+// sameTrainer is a journey of another session of the same trainer.
 func (j journey) sameTrainer() journey {
 	j.SessionID = sessions.NewID()
 	return j
@@ -121,7 +120,7 @@ func (j journey) open(t testing.TB) bool {
 	return opened
 }
 
-// begun opens the journey, which must succeed.
+// begun opens the journey; that must succeed.
 func (j journey) begun(t testing.TB) journey {
 	t.Helper()
 	require.True(t, j.open(t))
@@ -142,7 +141,7 @@ func (j journey) update(t testing.TB, fix sessions.Fix) sessions.Receipt {
 	return receipt
 }
 
-// stored publishes a fix so far north of home, which must be believed.
+// stored sends a fix that many metres north of home; it must be stored.
 func (j journey) stored(t testing.TB, metres float64) sessions.Receipt {
 	t.Helper()
 	receipt := j.update(t, sessions.Fix{Point: north(metres)})
@@ -157,14 +156,14 @@ func (j journey) latest(t testing.TB) sessions.Snapshot {
 	return snap
 }
 
-// state is all that can be seen of the journey: what a call that changes
-// nothing must leave as it was.
+// state is all that can be seen of the journey. A call that changes nothing leaves it
+// equal.
 func (j journey) state(t testing.TB) string {
 	t.Helper()
 	return fmt.Sprintf("%s %s", describe(j.latest(t)), j.Kept(j.Ref))
 }
 
-// unchanged runs what must change nothing.
+// unchanged runs a call that must change nothing.
 func (j journey) unchanged(t testing.TB, call func()) {
 	t.Helper()
 	before := j.state(t)

@@ -17,7 +17,7 @@ const (
 )
 
 var raceTests = map[string]func(*testing.T, journey){
-	// The reason that the mark exists: whoever comes first, nothing is left.
+	// The reason for the tombstone: whichever call is first, no coordinate is left.
 	"end_and_fixes": func(t *testing.T, j journey) {
 		for range raceRounds {
 			j := j.sameTrainer().begun(t)
@@ -88,7 +88,7 @@ var raceTests = map[string]func(*testing.T, journey){
 			require.Equal(t, map[sessions.Verdict]int{sessions.VerdictStored: 1, sessions.VerdictTooSoon: racers - 1}, verdicts)
 		}
 	},
-	// A reader sees whole snapshots, whose versions only rise.
+	// A reader sees complete snapshots, whose versions only rise.
 	"readers": func(t *testing.T, j journey) {
 		j.begun(t)
 		atOnce(func(i int) {

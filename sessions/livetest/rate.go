@@ -29,8 +29,8 @@ var rateTests = map[string]func(*testing.T, journey){
 	},
 }
 
-// timeline is a GCRA of one in 5,000 ms with 1,000 ms of tolerance: tat, in
-// the comments, is when the next fix is due.
+// timeline is a GCRA of one fix in 5,000 ms with 1,000 ms of tolerance. In the
+// comments, tat is the time when the next fix is due.
 func timeline(t *testing.T, j journey) {
 	const stored, tooSoon, stale = sessions.VerdictStored, sessions.VerdictTooSoon, sessions.VerdictStale
 	j.begun(t)
@@ -41,23 +41,23 @@ func timeline(t *testing.T, j journey) {
 		retryMS int64
 		nextMS  int64
 	}{
-		// A burst of one, and the tolerance.
+		// One fix at once, and the tolerance.
 		0: {0, stored, 0, 5000}, // tat 5000
 		1: {0, tooSoon, 4000, 0},
 		2: {3999, tooSoon, 1, 0},
 		3: {4000, stored, 0, 6000}, // tat 10000: what was early is owed
 		4: {8999, tooSoon, 1, 0},
 		5: {9000, stored, 0, 6000}, // tat 15000
-		// On time; late; long away. Nothing is saved up.
+		// On time; late; after a long time. Unused time is not saved up.
 		6: {15_000, stored, 0, 5000}, // tat 20000
 		7: {60_000, stored, 0, 5000}, // tat 65000
 		8: {60_001, tooSoon, 3999, 0},
-		// The clock is set back by more than a due time can lie ahead: no
-		// phone waits for it to catch up.
+		// The clock is set back by more than a due time can be ahead: no phone waits
+		// until it has caught up.
 		9: {50_000, stored, 0, 5000}, // tat 55000
-		// By less: one wait, within the interval and its tolerance.
+		// Set back by less: one wait, within the interval and its tolerance.
 		10: {49_000, tooSoon, 5000, 0},
-		// By a millisecond more than that: not the rate refuses, the order does.
+		// Set back by a millisecond more: the fix is refused as stale, not by the rate.
 		11: {48_999, stale, 0, 0},
 		12: {54_000, stored, 0, 6000},
 	} {
@@ -69,7 +69,7 @@ func timeline(t *testing.T, j journey) {
 	}
 }
 
-// orderTests are the phone's clock against the store's.
+// orderTests are about the phone's clock and the store's.
 var orderTests = map[string]func(*testing.T, journey){
 	"no_clock": func(t *testing.T, j journey) {
 		j.begun(t).stored(t, 100)
@@ -113,8 +113,8 @@ var orderTests = map[string]func(*testing.T, journey){
 	},
 }
 
-// recorded publishes a fix of a phone whose clock is off by so much, and
-// expects it under that time, relative to the store's.
+// recorded sends a fix of a phone whose clock is off by that much, and requires that it
+// is stored with that time, relative to the store's.
 func (j journey) recorded(t *testing.T, offset, want time.Duration) {
 	t.Helper()
 	now := j.Clock.Now()
@@ -123,7 +123,7 @@ func (j journey) recorded(t *testing.T, offset, want time.Duration) {
 	require.Equal(t, now, j.latest(t).Location.At)
 }
 
-// after publishes a fix 5 s after another, recorded so much later than it.
+// after sends a fix 5 s after another one, recorded that much later than it.
 func (j journey) after(t *testing.T, offset time.Duration, want sessions.Verdict) {
 	t.Helper()
 	live := j.Clock.Now().Add(-time.Second)

@@ -10,7 +10,7 @@ import (
 	"doorstep/sessions"
 )
 
-// updateTests are the verdicts, the receipts and the order of the decisions.
+// updateTests are about the verdicts, the receipts and the order of the decisions.
 var updateTests = map[string]func(*testing.T, journey){
 	"unknown": func(t *testing.T, j journey) {
 		require.Equal(t, sessions.Receipt{Verdict: sessions.VerdictUnknown}, j.update(t, sessions.Fix{Point: north(100)}))
@@ -97,7 +97,7 @@ var updateTests = map[string]func(*testing.T, journey){
 	},
 }
 
-// plausibleTests are all that this suite says about plausibility.
+// plausibleTests are about plausibility.
 var plausibleTests = map[string]func(*testing.T, journey){
 	"first_fix": func(t *testing.T, j journey) { j.begun(t).stored(t, 500_000) },
 	"jump": func(t *testing.T, j journey) {
@@ -139,8 +139,8 @@ var plausibleTests = map[string]func(*testing.T, journey){
 	},
 }
 
-// implausible sends a fix 5 s on, which must be refused, leave the live
-// location alone and count against the rate.
+// implausible sends a fix 5 s later. It must be refused, must not change the live
+// location, and must count against the rate.
 func (j journey) implausible(t *testing.T, metres float64, want sessions.Verdict) {
 	t.Helper()
 	before := j.latest(t)

@@ -12,8 +12,8 @@ import (
 	"doorstep/sessions"
 )
 
-// watchTests run on a healthy store, where nothing may have been missed: so
-// the wakes are exactly the changes.
+// watchTests run on a healthy store, which misses no message: it wakes exactly once
+// for each change.
 var watchTests = map[string]func(*testing.T, journey){
 	"open_fix_end": func(t *testing.T, j journey) {
 		w := j.watch(t)
@@ -96,8 +96,8 @@ var watchTests = map[string]func(*testing.T, journey){
 	},
 }
 
-// watch counts wakes. Another journey of the same trainer, watched after it, is
-// the barrier: a store that tells in order has told all before it.
+// watch counts wakes. Another journey of the same trainer, watched after it, is the
+// barrier: a store delivers in order, so all earlier wakes have come before its own.
 type watch struct {
 	journey
 	barrier       journey
@@ -120,7 +120,7 @@ func (j journey) watchUnder(ctx context.Context, t *testing.T) *watch {
 	return w
 }
 
-// require expects so many wakes so far.
+// require requires that many wakes so far.
 func (w *watch) require(t *testing.T, want int64) {
 	t.Helper()
 	before := w.passed.Load()

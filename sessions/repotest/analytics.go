@@ -17,7 +17,7 @@ func (f Fixture) record(t testing.TB, key sessions.JourneyKey) sessions.JourneyR
 	return r
 }
 
-// told is the events of one journey of a fresh session.
+// told is the events of one journey of a new session.
 func (f Fixture) told(t testing.TB) (s sessions.Session, started, ended sessions.Event) {
 	t.Helper()
 	s = f.started(t)
@@ -127,7 +127,7 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 		s, _, ended := f.told(t)
 		other := f.started(t)
 		var firsts counter
-		together(func(i int) {
+		atOnce(func(i int) {
 			list := []sessions.JourneyCounts{fixesOf(s, 1), fixesOf(other, 1)}
 			if i%2 == 0 {
 				list[0], list[1] = list[1], list[0]

@@ -96,7 +96,7 @@ func storedWithEvents(t *testing.T, f Fixture) {
 	require.Equal(t, raised, f.Events(t, s.ID))
 }
 
-// everyField writes each one that a transition may, and clears it again.
+// everyField writes each field that a transition may write, and clears it again.
 func everyField(t *testing.T, f Fixture) {
 	s := booking()
 	f.create(t, s)

@@ -129,8 +129,8 @@ var ofStudentTests = map[string]func(*testing.T, Fixture){
 	},
 }
 
-// latestFirst: by date; without one last; then by the day it was booked; then
-// by id, so that a list read twice is the same list.
+// latestFirst is the order of OfStudent: by date, without a date last; then by the
+// time of the booking; then by id, so that a list read twice is the same list.
 func latestFirst(t *testing.T, f Fixture) {
 	student := sessions.NewID()
 	book := func(scheduled, created time.Time) sessions.Session {

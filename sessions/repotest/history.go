@@ -11,11 +11,10 @@ import (
 	"doorstep/sessions"
 )
 
-// Histories plays random histories on the fixture and on MemoryRepository
-// (bookings, transitions and reads, of a few sessions that share trainers and
-// students, on a clock that also steps back) and requires the same answer to
-// each, the same rows and the same events at the end. A disagreement shrinks to
-// a short history.
+// Histories plays random histories on the fixture and on memory.Repository: bookings,
+// transitions and reads of a few sessions that share trainers and students, on a clock
+// that also steps back. It requires the same answer to each call, and the same rows
+// and events at the end. rapid shrinks a disagreement to a short history.
 func Histories(t *testing.T, open func(t testing.TB) Fixture) {
 	t.Helper()
 	tested := open(t)
@@ -36,7 +35,7 @@ var steps = []time.Duration{
 	-time.Second,
 }
 
-// history is one in the playing: the same bookings, the same clock, two stores.
+// history is a history while it is played: the same bookings and clock, two stores.
 type history struct {
 	rt             *rapid.T
 	tested, memory Fixture
@@ -56,7 +55,7 @@ func newHistory(rt *rapid.T, tested, memory Fixture) *history {
 	return h
 }
 
-// answer is what both stores must give alike: all but the random parts.
+// answer is the part of an answer that must be equal: all but the random parts.
 type answer struct {
 	Code    sessions.Code
 	Created bool

@@ -10,15 +10,15 @@ import (
 	"doorstep/sessions"
 )
 
-// racers is how many do the same at once: more than the pool of a small
-// gateway has connections, so that some of them wait for one.
+// racers is how many callers do the same at once: more than the pool of a small gateway
+// has connections, so that some of them wait for one.
 const racers = 12
 
 var raceTests = map[string]func(*testing.T, Fixture){
 	"create": func(t *testing.T, f Fixture) {
 		s := booking()
 		var created counter
-		together(func(int) {
+		atOnce(func(int) {
 			stored, isNew, err := f.Repo.Create(t.Context(), s)
 			if err != nil || stored != s {
 				t.Errorf("create: %v, %+v", err, stored)
@@ -32,7 +32,7 @@ var raceTests = map[string]func(*testing.T, Fixture){
 	"start": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())
 		var codes counter
-		together(func(int) {
+		atOnce(func(int) {
 			stood, err := f.start(t, s.ID, now)
 			codes.add(string(sessions.CodeOf(err)))
 			if !stood.JourneyActive() {
@@ -49,7 +49,7 @@ var raceTests = map[string]func(*testing.T, Fixture){
 			booked[i] = f.create(t, bookingOf(trainer))
 		}
 		var codes counter
-		together(func(i int) {
+		atOnce(func(i int) {
 			_, err := f.start(t, booked[i].ID, now)
 			codes.add(string(sessions.CodeOf(err)))
 		})
@@ -69,7 +69,7 @@ var raceTests = map[string]func(*testing.T, Fixture){
 		_, err := f.start(t, s.ID, now)
 		require.NoError(t, err)
 		var otps counter
-		together(func(int) {
+		atOnce(func(int) {
 			arrived, err := f.arrive(t, s.ID, now.Add(time.Minute))
 			if err != nil {
 				t.Error(err)
@@ -84,7 +84,7 @@ var raceTests = map[string]func(*testing.T, Fixture){
 		_, err := f.start(t, s.ID, now)
 		require.NoError(t, err)
 		var ended counter
-		together(func(i int) {
+		atOnce(func(i int) {
 			end := f.stop
 			if i%2 == 0 {
 				end = f.arrive
@@ -105,7 +105,7 @@ var raceTests = map[string]func(*testing.T, Fixture){
 		arrived, err := f.arrive(t, s.ID, now)
 		require.NoError(t, err)
 		var codes counter
-		together(func(int) {
+		atOnce(func(int) {
 			_, refused := f.verify(t, s.ID, wrong(arrived.OTP), now)
 			codes.add(string(sessions.CodeOf(refused)))
 		})
@@ -116,7 +116,7 @@ var raceTests = map[string]func(*testing.T, Fixture){
 	},
 	"no_lost_change": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())
-		together(func(int) {
+		atOnce(func(int) {
 			_, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
 				s.OTPAttempts++
 				return nil, nil
@@ -130,11 +130,11 @@ var raceTests = map[string]func(*testing.T, Fixture){
 	"events_in_order": eventsInOrder,
 }
 
-// eventsInOrder starts and stops one session from everywhere at once: what is
-// to be published must be start, end, start, end, with rising instants.
+// eventsInOrder starts and stops one session from all racers at once. The stored events
+// must be start, end, start, end, with rising instants.
 func eventsInOrder(t *testing.T, f Fixture) {
 	s := f.create(t, booking())
-	together(func(i int) {
+	atOnce(func(i int) {
 		for range 4 {
 			if i%2 == 0 {
 				_, _ = f.start(t, s.ID, now)
@@ -156,8 +156,8 @@ func eventsInOrder(t *testing.T, f Fixture) {
 	require.False(t, last.IsZero(), "nobody started")
 }
 
-// together runs all racers at the same time and waits for them.
-func together(do func(i int)) {
+// atOnce runs all racers at the same time and waits for them.
+func atOnce(do func(i int)) {
 	var ready, done sync.WaitGroup
 	ready.Add(racers)
 	for i := range racers {

@@ -1,6 +1,6 @@
-// Package repotest holds any sessions.Repository to its contract: each clause
-// of that comment is a test here, the races included, and Histories plays
-// random ones beside the in-process repository, which must agree.
+// Package repotest is the contract suite of sessions.Repository. Run has a test for
+// each clause of its comments, races included. Histories plays random histories on the
+// repository and on memory.Repository, which must agree.
 //
 //	func TestRepository(t *testing.T)           { repotest.Run(t, open) }
 //	func TestRepository_Histories(t *testing.T) { repotest.Histories(t, open) }
@@ -29,7 +29,7 @@ type Fixture struct {
 	Events func(t testing.TB, id sessions.ID) []sessions.Event
 }
 
-// Memory is the fixture of a fresh memory.Repository.
+// Memory is the fixture of a new memory.Repository.
 func Memory(testing.TB) Fixture {
 	var (
 		mu     sync.Mutex
@@ -47,8 +47,8 @@ func Memory(testing.TB) Fixture {
 	}}
 }
 
-// Run is the contract suite. Each test opens its own fixture and runs beside
-// the others; use -race.
+// Run runs the contract suite. Each test opens its own fixture and runs in parallel
+// with the others; use -race.
 func Run(t *testing.T, open func(t testing.TB) Fixture) {
 	t.Helper()
 	for _, group := range []struct {

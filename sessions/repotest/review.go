@@ -18,7 +18,7 @@ func reviewOf(s sessions.Session, stars int) sessions.Review {
 	}
 }
 
-// review stores one without any rule: those are the service's.
+// review stores a review without the rules, which the service has.
 func (f Fixture) review(t testing.TB, s sessions.Session, stars int) (sessions.Rating, error) {
 	return f.Repo.Review(t.Context(), s.ID, func(s sessions.Session) (sessions.Review, error) { return reviewOf(s, stars), nil })
 }
@@ -67,7 +67,7 @@ var reviewTests = map[string]func(*testing.T, Fixture){
 	"race": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())
 		var codes counter
-		together(func(i int) {
+		atOnce(func(i int) {
 			_, err := f.review(t, s, 1+i%5)
 			codes.add(string(sessions.CodeOf(err)))
 		})
@@ -82,7 +82,7 @@ var reviewTests = map[string]func(*testing.T, Fixture){
 		for i := range booked {
 			booked[i] = f.create(t, bookingOf(trainer))
 		}
-		together(func(i int) {
+		atOnce(func(i int) {
 			if _, err := f.review(t, booked[i], 4); err != nil {
 				t.Error(err)
 			}
@@ -97,7 +97,7 @@ func device(user sessions.ID, token string, at time.Time) sessions.PushToken {
 	return sessions.PushToken{Token: token, UserID: user, Platform: sessions.IOS, Language: "pt-BR", RegisteredAt: at}
 }
 
-// fresh is a token nobody else has.
+// fresh is a token that nobody else has.
 func fresh() string { return "t:" + string(sessions.NewID()) }
 
 func (f Fixture) put(t testing.TB, d sessions.PushToken) {
@@ -159,7 +159,7 @@ var pushTokenTests = map[string]func(*testing.T, Fixture){
 	},
 	"race": func(t *testing.T, f Fixture) {
 		user := sessions.NewID()
-		together(func(i int) {
+		atOnce(func(i int) {
 			if err := f.Repo.PutPushToken(t.Context(), device(user, fresh(), now.Add(time.Duration(i)))); err != nil {
 				t.Error(err)
 			}
@@ -172,7 +172,7 @@ var pushTokenTests = map[string]func(*testing.T, Fixture){
 		for i := range tokens {
 			tokens[i] = fresh()
 		}
-		together(func(i int) {
+		atOnce(func(i int) {
 			for j := range tokens {
 				err := f.Repo.PutPushToken(t.Context(), device(users[i%2], tokens[(i*5+j)%racers], now.Add(time.Duration(j)*time.Second)))
 				if err != nil {

@@ -9,7 +9,7 @@ import (
 	"doorstep/sessions"
 )
 
-// suspicion is an event that changes nothing.
+// suspicion is an event that changes no session.
 func suspicion(s sessions.Session, verdict string) sessions.Event {
 	return sessions.Event{
 		ID: sessions.SuspicionID(s.ID, s.JourneyStartedAt, verdict), Type: sessions.LocationSuspicious,
@@ -50,7 +50,7 @@ var recordTests = map[string]func(*testing.T, Fixture){
 	"race": func(t *testing.T, f Fixture) {
 		s := f.started(t)
 		var firsts counter
-		together(func(int) {
+		atOnce(func(int) {
 			first, err := f.Repo.Record(t.Context(), suspicion(s, "silent"))
 			if err != nil {
 				t.Error(err)
@@ -64,7 +64,7 @@ var recordTests = map[string]func(*testing.T, Fixture){
 	},
 }
 
-// started is a fresh session with a running journey since now.
+// started is a new session with a journey that has just started.
 func (f Fixture) started(t testing.TB) sessions.Session {
 	t.Helper()
 	return f.startedAt(t, now)
@@ -77,8 +77,8 @@ func (f Fixture) startedAt(t testing.TB, at time.Time) sessions.Session {
 	return s
 }
 
-// long is earlier than any other test of the suite starts a journey, and the
-// further ahead the longer a test goes on: what it lists is its own.
+// long is an instant before any journey of the suite's other tests, so that Running
+// lists the test's own journeys only.
 var long = now.AddDate(-10, 0, 0)
 
 var runningTests = map[string]func(*testing.T, Fixture){
