@@ -1,10 +1,10 @@
 package metrics
 
-// What is counted only when it happens has no series before, and a query over
-// no series has no answer: a panel stays empty, and a counter whose first value
-// is 1 has not risen. So the closed lists are said in advance, at zero.
+// A metric with labels has no series before its first event. A query over no series
+// has no result, so a panel stays empty; and a counter whose first value is 1 has not
+// risen. So the series of the closed lists are made in advance, at zero.
 
-// Served is the closed lists of what a gateway serves.
+// Served has the closed lists of label values of Metrics.
 type Served struct {
 	Routes   [][2]string // method and pattern
 	Codes    []string    // of refusals
@@ -19,8 +19,8 @@ type Served struct {
 	Refused   []string // why requests are refused for load
 }
 
-// ExpectServed makes those series. Of a route's statuses these are the one of
-// success and the two that alerts look for.
+// ExpectServed makes those series. Of a route's statuses it makes the success and the
+// two that alerts use.
 func (m *Metrics) ExpectServed(s Served) {
 	for _, route := range s.Routes {
 		for _, status := range []string{"200", "500", "503"} {
@@ -48,7 +48,7 @@ func (m *Metrics) ExpectStored(verbs, results []string) {
 	}
 }
 
-// ExpectRelays makes the series of relays by their names.
+// ExpectRelays makes the series of the named relays.
 func (m *Outbox) ExpectRelays(relays ...string) {
 	for _, relay := range relays {
 		m.published.WithLabelValues(relay)
@@ -58,14 +58,14 @@ func (m *Outbox) ExpectRelays(relays ...string) {
 	}
 }
 
-// ExpectConsumers makes the series of the queues' consumers by their names.
+// ExpectConsumers makes the series of the named consumers of queues.
 func (m *Outbox) ExpectConsumers(consumers ...string) {
 	for _, consumer := range consumers {
 		each([]string{"done", "failed", "malformed"}, func(v string) { m.consumed.WithLabelValues(consumer, v) })
 	}
 }
 
-// Ways is the closed lists of what happens to journeys.
+// Ways has the closed lists of label values of Journeys.
 type Ways struct {
 	Ends     []string // reasons
 	Verdicts []string // of suspicions

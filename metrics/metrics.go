@@ -1,8 +1,9 @@
-// Package metrics counts what happens: one method an event, on a registry that
-// is given. It imports nothing of this module; the packages that report
-// declare the one to three methods they need, and Metrics has them.
+// Package metrics has the Prometheus metrics of a process, with one method for each
+// event. New and its siblings register them on a given registry. The package imports
+// nothing of this module. A package that reports declares an interface of the one to
+// three methods that it needs, and the types here have them.
 //
-// Base units, labels only from closed lists, never an id.
+// Units are base units. Labels come from closed lists, and are never an id.
 package metrics
 
 import (
@@ -12,7 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics is every series of one process. Safe for concurrent use.
+// Metrics is what a gateway serves: its requests, its waits and its calls to the
+// stores. Safe for concurrent use.
 type Metrics struct {
 	answers       *prometheus.CounterVec
 	took          *prometheus.HistogramVec
@@ -36,16 +38,16 @@ type Metrics struct {
 	keys          prometheus.Gauge
 }
 
-// answer covers answers from half a millisecond to a long poll's 30 s; fast
-// covers calls from a tenth of a millisecond to five seconds; long, long polls.
+// The buckets: answer is for answers from half a millisecond to a long poll's 30 s,
+// fast for calls from a tenth of a millisecond to five seconds, long for long polls.
 var (
 	answer = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 35}
 	fast   = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	long   = []float64{.01, .05, .1, .5, 1, 2, 5, 10, 15, 20, 25, 30, 35}
 )
 
-// New registers every series on reg; it panics when one is there already,
-// which is a bug of the wiring.
+// New registers the metrics on reg. It panics when one is registered already, which is
+// a bug in the wiring.
 func New(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		answers: counter("http_requests_total", "Answers, by route, method and status.", "route", "method", "status"),
@@ -80,7 +82,7 @@ func New(reg prometheus.Registerer) *Metrics {
 }
 
 // Answered counts one answer; code is empty for a success. A read that waited
-// has a route of its own: its half minute would drown every other latency.
+// has its own route: its half minute would hide every other latency.
 func (m *Metrics) Answered(route, method string, status int, code string, took time.Duration) {
 	m.answers.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
 	m.took.WithLabelValues(route, method).Observe(took.Seconds())
@@ -89,10 +91,10 @@ func (m *Metrics) Answered(route, method string, status int, code string, took t
 	}
 }
 
-// Updated counts one location update by what became of it.
+// Updated counts one location update by its verdict.
 func (m *Metrics) Updated(verdict string) { m.updates.WithLabelValues(verdict).Inc() }
 
-// Flagged counts one oddity of a fix that was not refused for it.
+// Flagged counts one flag of a fix that was not refused for it.
 func (m *Metrics) Flagged(flag string) { m.flags.WithLabelValues(flag).Inc() }
 
 // Arrived counts one request to arrive.
@@ -107,13 +109,13 @@ func (m *Metrics) ConnShed(why string) { m.connsShed.WithLabelValues(why).Inc() 
 // Shed counts one request that was refused to keep the service for the rest.
 func (m *Metrics) Shed(why string) { m.shed.WithLabelValues(why).Inc() }
 
-// RequestRefused counts one request that no handler saw.
+// RequestRefused counts one request that was refused before any handler.
 func (m *Metrics) RequestRefused(status int) { m.refused.WithLabelValues(strconv.Itoa(status)).Inc() }
 
 // Panicked counts one panic.
 func (m *Metrics) Panicked() { m.panics.Inc() }
 
-// Waiting moves the number of open waits.
+// Waiting adds delta to the number of open waits.
 func (m *Metrics) Waiting(delta int) { m.waiting.Add(float64(delta)) }
 
 // Waited counts the end of a wait.
@@ -121,8 +123,8 @@ func (m *Metrics) Waited(outcome string, took time.Duration) {
 	m.waits.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-// StoreCall counts one call to the live store. How long it took is kept only of
-// those that were sent: a refusal's microsecond says nothing about the store.
+// StoreCall counts one call to the live store. It observes the duration only of a call
+// that was sent: the microsecond of a refused call says nothing about the store.
 func (m *Metrics) StoreCall(verb, result string, took time.Duration) {
 	m.storeCalls.WithLabelValues(verb, result).Inc()
 	if result != "busy" && result != "breaker_open" && result != "not_connected" {
@@ -130,8 +132,8 @@ func (m *Metrics) StoreCall(verb, result string, took time.Duration) {
 	}
 }
 
-// StoreBreaker sets the breaker's state, closed, half-open or open, and counts
-// the change: half open lasts for milliseconds, which no scrape would see.
+// StoreBreaker sets the state of the live store's breaker (closed, half-open or open)
+// and counts the change: half open lasts for milliseconds, which no scrape sees.
 func (m *Metrics) StoreBreaker(state string) {
 	m.storeChanges.WithLabelValues(state).Inc()
 	setState(m.storeBreaker, state)
@@ -146,7 +148,7 @@ func (m *Metrics) KeysRefreshed(ok bool, keys int) {
 	m.keys.Set(float64(keys))
 }
 
-// setState sets the one state of a breaker that holds to 1 and the others to 0.
+// setState sets the given state of a breaker to 1 and the others to 0.
 func setState(breaker *prometheus.GaugeVec, state string) {
 	for _, s := range []string{"closed", "half-open", "open"} {
 		v := 0.0

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Outbox is the series of the relays and of the queues' consumers. Their names
+// Outbox has the metrics of the relays and of the queues' consumers. Their names
 // ("bus", "notify", …) are constants of the program.
 type Outbox struct {
 	published *prometheus.HistogramVec
@@ -19,14 +19,14 @@ type Outbox struct {
 	consumed  *prometheus.HistogramVec
 }
 
-// delays covers an event's way to the bus: milliseconds when all is well, and
-// an outage of hours.
+// delays are the buckets for an event's way to the bus: milliseconds as a rule, hours
+// in an outage.
 var delays = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200}
 
-// NewOutbox registers the series on reg; it panics when one is there already.
+// NewOutbox registers the metrics on reg. It panics when one is registered already.
 func NewOutbox(reg prometheus.Registerer) *Outbox {
 	m := &Outbox{
-		published: histogram("event_publish_delay_seconds", "From an event's happening to its being taken, by relay.", delays, "relay"),
+		published: histogram("event_publish_delay_seconds", "From an event to its acceptance by the bus, by relay.", delays, "relay"),
 		failed:    counter("event_failures_total", "Attempts that failed, by relay and why (rejected, down, store).", "relay", "why"),
 		buried:    counter("events_buried_total", "New dead letters, by relay.", "relay"),
 		waiting:   gaugeVec("outbox_waiting", "Events that wait, by relay.", "relay"),
@@ -41,7 +41,8 @@ func NewOutbox(reg prometheus.Registerer) *Outbox {
 	return m
 }
 
-// EventPublished counts an event that was taken, and how long after it happened.
+// EventPublished counts an event that the bus has accepted, and how long after it
+// happened.
 func (m *Outbox) EventPublished(relay string, after time.Duration) {
 	m.published.WithLabelValues(relay).Observe(after.Seconds())
 }
@@ -62,7 +63,7 @@ func (m *Outbox) OutboxState(relay string, waiting, dead int, lag time.Duration)
 // BusBreaker sets the breaker's state: closed, half-open or open.
 func (m *Outbox) BusBreaker(state string) { setState(m.breaker, state) }
 
-// MessageHandled counts one queue message by what became of it.
+// MessageHandled counts one queue message by its result.
 func (m *Outbox) MessageHandled(consumer, result string, took time.Duration) {
 	m.consumed.WithLabelValues(consumer, result).Observe(took.Seconds())
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// NewProcess registers what there is to say of a process itself: which build it
-// is, and whether it should get traffic. ready is asked at every scrape; nil for
-// a process that serves nobody.
+// NewProcess registers the metrics of a process itself: its build, and whether it
+// should get traffic. ready is called at every scrape; nil for a process that serves
+// no requests.
 func NewProcess(reg prometheus.Registerer, version string, ready func() bool) {
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1, with the version that runs.",
@@ -25,8 +25,8 @@ func NewProcess(reg prometheus.Registerer, version string, ready func() bool) {
 	}
 }
 
-// NewInFlight registers how many calls to the live store are on their way, and
-// how many may be. read is asked at every scrape.
+// NewInFlight registers how many calls to the live store are in flight, and how many
+// may be. read is called at every scrape.
 func NewInFlight(reg prometheus.Registerer, read func() (calls, limit int)) {
 	reg.MustRegister(
 		gaugeFunc("live_store_calls_in_flight", "Calls to the live store that are on their way.", func() float64 {
@@ -39,29 +39,29 @@ func NewInFlight(reg prometheus.Registerer, read func() (calls, limit int)) {
 		}))
 }
 
-// NewLoad registers what the API is busy with: requests that are worked on, and
-// open connections. Both are asked at every scrape.
+// NewLoad registers the load of the API: requests in flight, and open connections.
+// Both functions are called at every scrape.
 func NewLoad(reg prometheus.Registerer, inFlight, conns func() int) {
 	reg.MustRegister(
 		gaugeFunc("requests_in_flight", "Requests being worked on; long polls that wait are not.", func() float64 { return float64(inFlight()) }),
 		gaugeFunc("connections_open", "Open connections: idle, waiting or working.", func() float64 { return float64(conns()) }))
 }
 
-// PoolState is a pool of database connections at one moment. The counts are
-// since the process began.
+// PoolState is the state of a pool of database connections at one moment. The counts
+// are since the start of the process.
 type PoolState struct {
 	InUse, Idle, Max int
-	Acquired         int64         // how often a connection was had
+	Acquired         int64         // how often a caller got a connection
 	Waited           int64         // of those, how often none was free
 	Left             int64         // how often the caller gave up waiting
 	WaitedFor        time.Duration // in all
 }
 
-// NewPool registers a pool of database connections. read is asked at every
-// scrape, once.
+// NewPool registers the metrics of a pool of database connections. read is called once
+// at every scrape.
 func NewPool(reg prometheus.Registerer, read func() PoolState) { reg.MustRegister(&pool{read}) }
 
-// pool is a collector, so that all its series are of the same moment.
+// pool is a collector, so that all its series show the same moment.
 type pool struct{ read func() PoolState }
 
 var (
@@ -75,14 +75,14 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
 }
 
-// Describe keeps the contract of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (p *pool) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{poolConns, poolMax, poolAcquired, poolWaited} {
 		to <- d
 	}
 }
 
-// Collect keeps the contract of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (p *pool) Collect(to chan<- prometheus.Metric) {
 	s := p.read()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -104,10 +104,10 @@ func gaugeFunc(name, help string, read func() float64) prometheus.GaugeFunc {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, read)
 }
 
-// NewScripts registers what the live store's servers say of their scripts: how
-// many they have run, and the time there, without the way. Every process says the
-// same of the same servers: take the largest, not the sum. read is asked at every
-// scrape; where it does not know there is no series.
+// NewScripts registers what the live store's servers report about their scripts: how
+// many they have run, and their time on the server, without the network. Every process
+// reports the same about the same servers: use the largest value, not the sum. read is
+// called at every scrape. Where it does not know there is no series.
 func NewScripts(reg prometheus.Registerer, read func() (ran int64, took time.Duration, known bool)) {
 	reg.MustRegister(&scripts{read})
 }
@@ -121,13 +121,13 @@ var (
 	scriptsTook = desc("live_store_script_seconds_total", "Their time on the servers, in all.")
 )
 
-// Describe keeps the contract of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (s *scripts) Describe(to chan<- *prometheus.Desc) {
 	to <- scriptsRan
 	to <- scriptsTook
 }
 
-// Collect keeps the contract of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (s *scripts) Collect(to chan<- prometheus.Metric) {
 	if ran, took, known := s.read(); known {
 		to <- prometheus.MustNewConstMetric(scriptsRan, prometheus.CounterValue, float64(ran))

@@ -23,7 +23,7 @@ func TestNewProcess(t *testing.T) {
 	require.Equal(t, map[string]float64{build: 1, "doorstep_ready": 1}, read(t, reg))
 	worker := prometheus.NewRegistry()
 	metrics.NewProcess(worker, "v1.2.3", nil)
-	require.Equal(t, map[string]float64{build: 1}, read(t, worker), "who serves nobody is not asked")
+	require.Equal(t, map[string]float64{build: 1}, read(t, worker), "a process that serves no requests has no series")
 }
 
 func TestNewInFlight(t *testing.T) {
@@ -50,13 +50,13 @@ func TestNewScripts(t *testing.T) {
 	t.Parallel()
 	reg, known := prometheus.NewRegistry(), false
 	metrics.NewScripts(reg, func() (int64, time.Duration, bool) { return 12, 3 * time.Second, known })
-	require.Empty(t, read(t, reg), "what is not known is not said")
+	require.Empty(t, read(t, reg), "an unknown value has no series")
 	known = true
 	require.Equal(t, map[string]float64{"doorstep_live_store_scripts_total": 12, "doorstep_live_store_script_seconds_total": 3}, read(t, reg))
 }
 
-// What the closed lists say is there at once, at zero, and nothing else comes of
-// it: counting one of them makes no new series.
+// The series of the closed lists are there at once, at zero, and an event with one of
+// their values makes no new series.
 func TestExpect(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()

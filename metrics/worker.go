@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Journeys is the series of what happens to journeys besides requests: how they
-// end, who is told of it, and what sweeps and tallies find.
+// Journeys has the metrics of journeys besides requests: how they end, which pushes
+// are sent, and what sweeps and the fix counter find.
 type Journeys struct {
 	started    prometheus.Counter
 	took       *prometheus.HistogramVec
@@ -26,18 +26,18 @@ type Journeys struct {
 }
 
 var (
-	// journeyTimes covers a way round the corner and the longest there can be.
+	// journeyTimes covers journeys from a minute to the longest possible, an hour.
 	journeyTimes = []float64{60, 180, 300, 600, 900, 1200, 1800, 2700, 3600}
 	// journeyWays covers 100 m to 100 km.
 	journeyWays = []float64{100, 300, 1000, 3000, 5000, 10_000, 20_000, 50_000, 100_000}
-	// eyes covers a wake-up, a phone that sends late, and one whose clock is up
-	// to a minute off.
+	// eyes are the buckets of fix to eye. They cover a wake-up, a phone that sends
+	// late, and one whose clock is up to a minute off.
 	eyes = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 3, 5, 10, 30, 60}
-	// etaErrors covers a good guess and one that is off by as much as it said.
+	// etaErrors covers a good ETA and one that is off by its own length.
 	etaErrors = []float64{5, 10, 15, 30, 45, 60, 90, 120, 180, 300, 600}
 )
 
-// NewJourneys registers the series on reg; it panics when one is there already.
+// NewJourneys registers the metrics on reg. It panics when one is registered already.
 func NewJourneys(reg prometheus.Registerer) *Journeys {
 	count := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
@@ -86,7 +86,7 @@ func (m *Journeys) Pushed(kind, outcome string) { m.pushes.WithLabelValues(kind,
 // PushBreaker sets the breaker's state: closed, half-open or open.
 func (m *Journeys) PushBreaker(state string) { setState(m.pusher, state) }
 
-// JourneyTimedOut counts a journey that this process has ended at its hour.
+// JourneyTimedOut counts a journey that this process has timed out.
 func (m *Journeys) JourneyTimedOut() { m.timedOut.Inc() }
 
 // JourneySilent counts a silence that this process has reported.
@@ -95,15 +95,15 @@ func (m *Journeys) JourneySilent() { m.silent.Inc() }
 // Swept counts a sweep.
 func (m *Journeys) Swept(err error) { m.sweeps.WithLabelValues(result(err == nil)).Inc() }
 
-// FixSeen counts a fix that a student was shown: by which clock ("phone",
-// "store") it was taken how long before, and how long before it was stored.
+// FixSeen counts a fix that a student was shown: how long ago it was taken, by which
+// clock ("phone", "store"), and how long ago it was stored.
 func (m *Journeys) FixSeen(clock string, sinceTaken, sinceStored time.Duration) {
 	m.fixToEye.WithLabelValues(clock).Observe(sinceTaken.Seconds())
 	m.wakeUp.WithLabelValues().Observe(sinceStored.Seconds())
 }
 
-// ETAOff counts an estimate that has come true: by how much later than shown
-// the trainer came; negative for sooner.
+// ETAOff counts an ETA by its error: by how much later than shown the trainer reached
+// the fence; negative for earlier.
 func (m *Journeys) ETAOff(by time.Duration) {
 	if by < 0 {
 		m.etaError.WithLabelValues("early").Observe(-by.Seconds())
@@ -112,7 +112,7 @@ func (m *Journeys) ETAOff(by time.Duration) {
 	m.etaError.WithLabelValues("late").Observe(by.Seconds())
 }
 
-// CountsWritten counts a flush of so many journeys' counts.
+// CountsWritten counts a write of the counts of so many journeys.
 func (m *Journeys) CountsWritten(journeys int, err error) {
 	m.counts.WithLabelValues(result(err == nil)).Add(float64(journeys))
 }
