@@ -110,18 +110,18 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 		require.False(t, known)
 		require.EqualValues(t, 1, f.record(t, keyOf(again)).Accepted)
 	},
-	"heard": func(t *testing.T, f Fixture) {
+	"last_seen": func(t *testing.T, f Fixture) {
 		spoke, silent := f.started(t), f.started(t)
 		f.note(t, f.Events(t, silent.ID)[0])
 		require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{fixesOf(spoke, 7)}))
 		other := keyOf(spoke)
 		other.StartedAt = now.Add(-time.Hour)
-		heard, err := f.Repo.LastSeen(t.Context(), []sessions.JourneyKey{keyOf(spoke), keyOf(silent), other})
+		lastSeen, err := f.Repo.LastSeen(t.Context(), []sessions.JourneyKey{keyOf(spoke), keyOf(silent), other})
 		require.NoError(t, err)
-		require.Equal(t, map[sessions.JourneyKey]time.Time{keyOf(spoke): now.Add(7 * time.Second)}, heard)
-		heard, err = f.Repo.LastSeen(t.Context(), nil)
+		require.Equal(t, map[sessions.JourneyKey]time.Time{keyOf(spoke): now.Add(7 * time.Second)}, lastSeen)
+		lastSeen, err = f.Repo.LastSeen(t.Context(), nil)
 		require.NoError(t, err)
-		require.Empty(t, heard)
+		require.Empty(t, lastSeen)
 	},
 	"race": func(t *testing.T, f Fixture) {
 		s, _, ended := f.told(t)
