@@ -405,7 +405,7 @@ func TestHostile_tokens(t *testing.T) {
 		"expired":               {"Bearer " + handmade(t, hs, claims("exp", now.Add(-time.Minute).Unix()), key), "expired"},
 		"never expires":         {"Bearer " + handmade(t, hs, claims("exp", nil), key), ""},
 		"expires as text":       {"Bearer " + handmade(t, hs, claims("exp", "tomorrow"), key), ""},
-		"not yet":               {"Bearer " + handmade(t, hs, claims("nbf", now.Add(time.Minute).Unix()), key), "not_yet_valid"},
+		"not yet":               {"Bearer " + handmade(t, hs, claims("nbf", now.Add(10*time.Minute).Unix()), key), "not_yet_valid"},
 		"another issuer":        {"Bearer " + handmade(t, hs, claims("iss", "evil"), key), "issuer"},
 		"another audience":      {"Bearer " + handmade(t, hs, claims("aud", []string{"a", "b"}), key), "audience"},
 		"no audience":           {"Bearer " + handmade(t, hs, claims("aud", nil), key), "audience"},
