@@ -48,10 +48,10 @@ func TestETA_jumps_back_by_no_more_than_it_explains(t *testing.T) {
 			eta, known := geo.ETA(leftM, track.PaceMMS, track.PacedMS, geo.DefaultDetour)
 			if known && before > 0 {
 				explained := before.Seconds() * leftM / beforeM
-				if track.Mark != old.Mark {
-					explained *= 1 + float64(now-old.Mark.AtMS)/float64(old.PacedMS)
+				if track.Anchor != old.Anchor {
+					explained *= 1 + float64(now-old.Anchor.AtMS)/float64(old.PacedMS)
 				}
-				assert.LessOrEqual(t, eta.Seconds(), explained*1.01+2, "the pace changes with the mark alone")
+				assert.LessOrEqual(t, eta.Seconds(), explained*1.01+2, "the pace changes with the anchor alone")
 			}
 			before, beforeM = eta, leftM
 			assert.GreaterOrEqual(t, eta, time.Duration(0))

@@ -13,7 +13,7 @@ import (
 
 const startMS = int64(1_700_000_000_000)
 
-// step is one fix of a story: metres east of home, seconds after the start.
+// step is one fix of a journey: metres east of home, seconds after the start.
 type step struct {
 	s, eastM float64
 	change   func(*geo.Fix)
@@ -21,8 +21,8 @@ type step struct {
 	flags    geo.Flags
 }
 
-// tell plays a story and checks each step.
-func tell(t *testing.T, limits geo.Limits, track geo.Track, steps []step) geo.Track {
+// play judges a journey and checks each step.
+func play(t *testing.T, limits geo.Limits, track geo.Track, steps []step) geo.Track {
 	t.Helper()
 	home := geo.MustPoint(52, 5)
 	for i, st := range steps {
@@ -93,7 +93,7 @@ func TestJudge(t *testing.T) {
 			{20, 80, nil, ok, geo.FlagReanchored},
 			{25, 120, nil, ok, 0},
 		}},
-		"silence buys no more than two minutes unmarked": {geo.Car, []step{
+		"silence buys no more than two minutes without a flag": {geo.Car, []step{
 			{0, 0, nil, ok, 0}, {240, 3900, nil, ok, 0}, {480, 8500, nil, ok, geo.FlagSilence},
 		}},
 		"a position that stood still catches up": {geo.Car, []step{
@@ -119,13 +119,13 @@ func TestJudge(t *testing.T) {
 		"frozen while it says it moves": {geo.Car, []step{
 			{0, 0, kmh(40), ok, 0}, {5, 0, kmh(40), ok, 0}, {10, 0, kmh(40), ok, 0}, {15, 0, kmh(40), ok, geo.FlagFrozen | geo.FlagMismatch},
 		}},
-		"back at exactly the mark": {geo.Car, []step{{0, 0, nil, ok, 0}, {5, 60, nil, ok, 0}, {10, 0, nil, ok, geo.FlagRepeated}}},
+		"back at exactly the anchor": {geo.Car, []step{{0, 0, nil, ok, 0}, {5, 60, nil, ok, 0}, {10, 0, nil, ok, geo.FlagRepeated}}},
 		"bike downhill":            {geo.Bike, []step{{0, 0, nil, ok, 0}, {5, 40, nil, ok, 0}, {10, 95, nil, ok, geo.FlagFast}}},
 		"bus claimed as walk":      {geo.Walk, []step{{0, 0, nil, ok, 0}, {5, 70, nil, ceiling, 0}, {10, 140, nil, ceiling, 0}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tell(t, geo.DefaultLimits(c.mode), geo.Track{}, c.steps)
+			play(t, geo.DefaultLimits(c.mode), geo.Track{}, c.steps)
 		})
 	}
 }
@@ -147,7 +147,7 @@ func TestJudge_looks_back_a_minute(t *testing.T) {
 
 func TestJudge_restored_track_counts_as_reanchored(t *testing.T) {
 	t.Parallel()
-	track := tell(t, geo.DefaultLimits(geo.Car), geo.Restored(startMS-900), []step{{0, 0, nil, geo.Accepted, geo.FlagReanchored}, {5, 50, nil, geo.Accepted, 0}})
+	track := play(t, geo.DefaultLimits(geo.Car), geo.Restored(startMS-900), []step{{0, 0, nil, geo.Accepted, geo.FlagReanchored}, {5, 50, nil, geo.Accepted, 0}})
 	assert.Equal(t, startMS, track.ReanchoredMS, "the wait begins with the fix")
 }
 
@@ -155,14 +155,14 @@ func TestJudge_shadow_counts_and_lets_pass(t *testing.T) {
 	t.Parallel()
 	limits := geo.DefaultLimits(geo.Car)
 	limits.Shadow = geo.Shadow{LowAccuracy: true, Speed: true, Ceiling: true}
-	tell(t, limits, geo.Track{}, []step{
+	play(t, limits, geo.Track{}, []step{
 		{0, 0, nil, geo.Accepted, 0},
 		{5, 200, nil, geo.Accepted, geo.FlagShadow},
 		{10, 9000, nil, geo.Accepted, geo.FlagShadow},
 		{15, 9050, func(f *geo.Fix) { f.AccuracyM = 900 }, geo.Accepted, geo.FlagShadow},
 	})
 	limits.Shadow = geo.Shadow{Speed: true}
-	tell(t, limits, geo.Track{}, []step{{0, 0, nil, geo.Accepted, 0}, {5, 9000, nil, geo.RefusedJump, 0}})
+	play(t, limits, geo.Track{}, []step{{0, 0, nil, geo.Accepted, 0}, {5, 9000, nil, geo.RefusedJump, 0}})
 }
 
 func TestFlags_are_a_closed_list(t *testing.T) {

@@ -1,33 +1,34 @@
 package geo
 
-// Limits are the numbers Judge goes by, all of them settings. DefaultLimits has
-// the values and why.
+// Limits are the numbers that Judge uses. All of them are settings;
+// DefaultLimits has the values and the reasons.
 type Limits struct {
-	LimitKMH   float64 // over it alone: refused at first, then believed if fixes agree
-	CeilingKMH float64 // over it: refused, until fixes agree that the track was wrong
+	LimitKMH   float64 // a fix over it is refused at first, then believed if more fixes agree
+	CeilingKMH float64 // a fix over it is refused until fixes agree that the track was wrong
 
-	DefaultAccuracyM float64 // what a phone that says nothing is taken to mean
-	MaxAccuracyM     float64 // how much doubt one fix may claim for itself
-	VagueM           float64 // worse than this is ignored
+	DefaultAccuracyM float64 // assumed when the phone does not say
+	MaxAccuracyM     float64 // the most doubt that one fix may claim for itself
+	VagueM           float64 // a worse accuracy than this is ignored
 
 	JumpM       float64 // with JumpMS, what makes a refusal a jump
 	JumpMS      int64
-	BankMS      int64 // silence beyond this buys no distance unmarked
-	CatchUpMS   int64 // by how much the phone's clock may run ahead of ours between two fixes
-	GraceMS     int64 // quiet time after which fast driving must prove itself again
-	FutureMS    int64 // a recordedAt further ahead is no clock at all
-	ClockSkewMS int64 // a recordedAt further off, either way, is flagged
+	BankMS      int64 // the time credit: distance that needs a longer silence than this is flagged
+	CatchUpMS   int64 // by how much the phone's clock may run ahead of the store's between two fixes
+	GraceMS     int64 // after so long without fast driving, it must be proved again
+	FutureMS    int64 // a RecordedMS further in the future is not used
+	ClockSkewMS int64 // a RecordedMS further off, in either direction, is flagged
 
-	Shadow Shadow // rules that count and let pass
+	Shadow Shadow // rules that count and let the fix pass
 }
 
-// Shadow is the set of refusing rules that only count.
+// Shadow is the set of refusing rules in shadow mode: they count and do not
+// refuse.
 type Shadow struct{ LowAccuracy, Speed, Ceiling bool }
 
-// DefaultLimits are the limits of one mode; a mode outside the list is Car.
-// The limits are the review's. A ceiling is what the vehicle can do, with room
-// for a receiver's noise: cars on an unlimited motorway do 190, racing bikes
-// 60 downhill, a runner's sprint 30.
+// DefaultLimits returns the limits of one mode. A mode outside the list is Car.
+// The speed limits are those of docs/origin.md. A ceiling is what the vehicle
+// can do, with room for a receiver's noise: cars on an unlimited motorway do
+// 190 km/h, racing bikes 60 downhill, a runner's sprint 30.
 func DefaultLimits(mode Mode) Limits {
 	l := Limits{
 		LimitKMH: 120, CeilingKMH: 200,
@@ -44,7 +45,7 @@ func DefaultLimits(mode Mode) Limits {
 	return l
 }
 
-// passes reports whether the rule behind a refusal is only to count.
+// passes reports whether the rule behind a refusal is in shadow mode.
 func (s Shadow) passes(v Verdict) bool {
 	if v == RefusedSpeed {
 		return s.Speed

@@ -7,21 +7,21 @@ import (
 	"strconv"
 )
 
-// ErrOutOfRange is returned for degrees that name no place on Earth.
+// ErrOutOfRange is returned for degrees that are no place on Earth.
 var ErrOutOfRange = errors.New("geo: latitude must be in [-90, 90] and longitude in [-180, 180]")
 
-// Point is a place on the WGS 84 ellipsoid. Its zero value is invalid on
-// purpose: 0,0 is a real place in the Gulf of Guinea and also what a forgotten
-// field looks like, so the two must not be equal.
+// Point is a place on the WGS 84 ellipsoid. Its zero value is invalid: 0,0 is a
+// real place in the Gulf of Guinea, and it is also what a forgotten field looks
+// like, so the two must differ.
 type Point struct {
 	lat, lng float64
 	set      bool
 }
 
-// NewPoint takes degrees. They are rounded to 1e-7 degree (11 mm at the
-// equator), the precision in which every store keeps them, so that a point
-// read back equals the point written. NaN, infinities and anything outside
-// the globe give ErrOutOfRange.
+// NewPoint makes a point of degrees. They are rounded to 1e-7 degree (11 mm at
+// the equator), the precision of every store, so a point that is read back
+// equals the point that was written. NaN, infinities and degrees out of range
+// give ErrOutOfRange.
 func NewPoint(latitude, longitude float64) (Point, error) {
 	if !(latitude >= -90 && latitude <= 90 && longitude >= -180 && longitude <= 180) {
 		return Point{}, ErrOutOfRange
@@ -39,30 +39,31 @@ func MustPoint(latitude, longitude float64) Point {
 	return p
 }
 
-// Valid reports whether p was made by NewPoint.
+// Valid reports whether p is a place, and not the zero value.
 func (p Point) Valid() bool { return p.set }
 
-// Lat is the latitude in degrees.
+// Lat returns the latitude in degrees.
 func (p Point) Lat() float64 { return p.lat }
 
-// Lng is the longitude in degrees.
+// Lng returns the longitude in degrees.
 func (p Point) Lng() float64 { return p.lng }
 
-// AppendLat appends the latitude with seven decimals, the form it has in the
-// live store.
+// AppendLat appends the latitude in degrees with seven decimals, as in the live
+// store.
 func (p Point) AppendLat(b []byte) []byte { return append7(b, p.lat) }
 
-// AppendLng appends the longitude with seven decimals.
+// AppendLng appends the longitude in degrees with seven decimals.
 func (p Point) AppendLng(b []byte) []byte { return append7(b, p.lng) }
 
-// round7 is the float nearest to deg in seven decimals, which is also what that
-// text is read as: a quotient of two integers that a float holds is rounded once.
+// round7 returns the float nearest to deg in seven decimals. The text of append7
+// is read as the same float, because a quotient of two integers that floats hold
+// exactly is rounded once.
 func round7(deg float64) float64 {
 	return math.Round(deg*1e7)/1e7 + 0 // and never -0, which prints as "-0.0000000"
 }
 
-// append7 is strconv.AppendFloat(b, deg, 'f', 7, 64) of what round7 has made,
-// at a quarter of the price.
+// append7 is strconv.AppendFloat(b, deg, 'f', 7, 64) for a result of round7, in a
+// quarter of the time.
 func append7(b []byte, deg float64) []byte {
 	n := int64(math.Round(deg * 1e7))
 	if n < 0 {

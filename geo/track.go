@@ -6,90 +6,98 @@ import "math"
 // value is a journey without a fix. Every number in it is an integer, so the
 // twin in Lua, whose only number is a double, computes the same bits.
 type Track struct {
-	Last Sighting // the live fix
+	Last TrackPoint // the live fix
 
-	// Rival is the last fix that was refused, or after a re-anchor the track
-	// that was given up: another story of where the phone is.
-	Rival Sighting
-	Votes int64 // fixes in a row that tell the rival's story; 0 = no rival
+	// Rival is the rival track: the last fix that was refused or, after a
+	// re-anchor, the last fix of the track that was replaced.
+	Rival TrackPoint
+	Votes int64 // how many fixes in a row agree with the rival; 0 = no rival
 
-	Mark Sighting // where the phone was up to markMS ago
+	Anchor TrackPoint // where the phone was up to anchorMS ago
 
-	FastMS       int64 // when a fix was last over the limit and believed; 0 = never
+	FastMS       int64 // when a fix over the limit was last believed; 0 = never
 	ReanchoredMS int64 // when the track last began anew or came out of a silence; 0 = never
 	StillMS      int64 // since when the position has not moved by a centimetre; 0 = it moves
 	Mismatches   int64 // legs in a row that the receiver's own speed contradicts
 	PaceMMS      int64 // smoothed speed over ground, mm/s; see ETA
-	PacedMS      int64 // how much time that smoothing has seen, capped
+	PacedMS      int64 // how much of the journey PaceMMS covers, ms, at most paceMS
 }
 
-// Restored is the track of a journey whose live location was lost: expired
-// after a silence, or gone with the store. Its first fix is believed, as any
-// first fix is, but counts as a re-anchor: else five minutes of silence would
-// be a way to the door.
+// Restored returns the track of a journey whose live location was lost: it
+// expired after a silence, or the store lost it. Its first fix is believed, as
+// any first fix is, but counts as a re-anchor. Without that, five minutes of
+// silence would be a way to the door.
 func Restored(nowMS int64) Track { return Track{ReanchoredMS: max(1, nowMS)} }
 
-// Sighting is a fix as the store keeps it: rounded, and stamped by both clocks.
-type Sighting struct {
+// TrackPoint is a fix as the store keeps it: rounded, and with the time of both
+// clocks.
+type TrackPoint struct {
 	Point      Point
 	AccuracyDM int64 // decimetres; 0 = the phone did not say
-	AtMS       int64 // the store's clock on arrival
-	RecordedMS int64 // the phone's clock; 0 = absent or not sane
+	AtMS       int64 // the store's clock on arrival, Unix ms
+	RecordedMS int64 // the phone's clock, Unix ms; 0 = absent or too far in the future
 }
 
-// sight rounds a fix and drops a clock that cannot be: the twin's ARGV are made
-// of exactly these numbers.
-func sight(fix Fix, nowMS int64, limits Limits) Sighting {
-	s := Sighting{Point: fix.Point, AccuracyDM: decimetres(fix.AccuracyM), AtMS: nowMS}
+// trackPoint rounds a fix and drops a phone's clock that is in the future. The
+// ARGV of update.lua are made of exactly these numbers.
+func trackPoint(fix Fix, nowMS int64, limits Limits) TrackPoint {
+	p := TrackPoint{Point: fix.Point, AccuracyDM: decimetres(fix.AccuracyM), AtMS: nowMS}
 	if fix.RecordedMS > 0 && fix.RecordedMS <= nowMS+limits.FutureMS {
-		s.RecordedMS = fix.RecordedMS
+		p.RecordedMS = fix.RecordedMS
 	}
-	return s
+	return p
 }
 
 // decimetres rounds half up, as math.floor(x*10+0.5) does in Lua.
 func decimetres(m float64) int64 { return int64(math.Floor(m*10 + 0.5)) }
 
-// leg is the way from one sighting to the next.
+// leg is the way from one track point to the next.
 type leg struct {
 	distanceDM int64 // great circle
-	reachDM    int64 // the least of it that is not explained by both accuracies
-	ms         int64 // what it took, at least minLegMS
-	aheadMS    int64 // by how much the phone's clock outran ours
+	reachDM    int64 // the part of it that both accuracies do not explain
+	ms         int64 // how long it took, at least minLegMS
+	aheadMS    int64 // by how much the phone's clock outran the store's
 }
 
-// minLegMS keeps a phone that stamps whole seconds from dividing by nothing.
-const minLegMS = 1000
+const (
+	// minLegMS is the shortest time of a leg: a phone that stamps whole seconds
+	// must not cause a division by zero.
+	minLegMS = 1000
+	// kmhPerDMMS converts a speed: one decimetre a millisecond is 360 km/h.
+	kmhPerDMMS = 360
+)
 
-// legTo measures a leg. Time is the phone's where both fixes have it and it
-// rises: a fix that waited for the network was not driven in no time. It may
-// outrun ours by CatchUpMS, as it does after such a wait, and no more: else
-// back-dating one fix would pay for a jump at the next.
-func (s Sighting) legTo(next Sighting, limits Limits) leg {
-	l := leg{distanceDM: decimetres(DistanceM(s.Point, next.Point)), ms: next.AtMS - s.AtMS}
-	if s.RecordedMS > 0 && next.RecordedMS > s.RecordedMS {
-		phoneMS := next.RecordedMS - s.RecordedMS
+// legTo measures a leg. The time is the phone's where both points have it and it
+// rises: a fix that waited for the network was not driven in no time. It may be
+// longer than the store's by CatchUpMS, as it is after such a wait, and no more.
+// Otherwise one back-dated fix would pay for a jump at the next.
+func (p TrackPoint) legTo(next TrackPoint, limits Limits) leg {
+	l := leg{distanceDM: decimetres(DistanceM(p.Point, next.Point)), ms: next.AtMS - p.AtMS}
+	if p.RecordedMS > 0 && next.RecordedMS > p.RecordedMS {
+		phoneMS := next.RecordedMS - p.RecordedMS
 		l.aheadMS = phoneMS - l.ms
 		l.ms = min(phoneMS, l.ms+limits.CatchUpMS)
 	}
 	l.ms = max(l.ms, minLegMS)
-	l.reachDM = max(0, l.distanceDM-s.doubtDM(limits)-next.doubtDM(limits))
+	l.reachDM = max(0, l.distanceDM-p.doubtDM(limits)-next.doubtDM(limits))
 	return l
 }
 
-func (s Sighting) doubtDM(limits Limits) int64 {
-	if s.AccuracyDM == 0 {
+// doubtDM is how far from its point the phone may be: its accuracy, within the
+// limits.
+func (p TrackPoint) doubtDM(limits Limits) int64 {
+	if p.AccuracyDM == 0 {
 		return decimetres(limits.DefaultAccuracyM)
 	}
-	return min(s.AccuracyDM, decimetres(limits.MaxAccuracyM))
+	return min(p.AccuracyDM, decimetres(limits.MaxAccuracyM))
 }
 
-// over reports whether the reach takes more than kmh. dm/ms is 360 km/h; both
-// products are exact, so no two machines disagree.
-func (l leg) over(kmh float64) bool { return float64(l.reachDM*360) > kmh*float64(l.ms) }
+// over reports whether the reach takes more than kmh. Both products are exact,
+// so no two machines disagree.
+func (l leg) over(kmh float64) bool { return float64(l.reachDM*kmhPerDMMS) > kmh*float64(l.ms) }
 
-// lasting is the leg with another time.
-func (l leg) lasting(ms int64) leg {
+// taking returns the leg as if it had taken ms.
+func (l leg) taking(ms int64) leg {
 	l.ms = ms
 	return l
 }

@@ -84,7 +84,7 @@ func (j *judge) expired(nowMS int64) bool {
 }
 
 // stale is the order rule: too old, or not newer than the live fix.
-func stale(fix geo.Fix, last geo.Sighting, nowMS int64) bool {
+func stale(fix geo.Fix, last geo.TrackPoint, nowMS int64) bool {
 	if fix.RecordedMS == 0 || fix.RecordedMS > nowMS+futureMS {
 		return false
 	}

@@ -93,10 +93,13 @@ func (m *Live) Open(_ context.Context, j sessions.Journey) (bool, error) {
 	return true, nil
 }
 
-// Update implements sessions.Live. The order of the decisions is that of update.lua.
+// Update implements sessions.Live. Its steps are those of update.lua, in the same
+// order and with the same numbers; steps 4 to 12 are in geo.Judge.
 func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
+	// Step 1: the journey runs.
 	now := m.clock()
 	t := m.find(ref, now)
 	switch {
@@ -105,10 +108,14 @@ func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (se
 	case t.ended, now >= t.startedMS+m.opts.JourneyTTL.Milliseconds():
 		return sessions.Receipt{Verdict: sessions.VerdictEnded}, nil
 	}
+
+	// Step 2: the rate.
 	tat := m.due(t, now)
 	if wait := tat - m.opts.RateTolerance.Milliseconds() - now; wait > 0 {
 		return sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
 	}
+
+	// Step 3: the order.
 	if m.stale(t, fix, now) {
 		return m.receipt(sessions.VerdictStale, t, now, tat), nil
 	}
@@ -152,11 +159,13 @@ func ownTime(recordedMS, atMS, futureMS int64) int64 {
 	return atMS
 }
 
-// judge calls geo.Judge and stores what its ruling says.
+// judge calls geo.Judge and stores what its ruling says: steps 4 to 15.
 func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, now int64) sessions.Receipt {
 	before := t.judged.Last
 	ruling, judged := geo.Judge(t.judged, toGeo(fix), m.opts.Limits(t.mode), now)
 	t.judged = judged
+
+	// Step 13: the suspicions.
 	verdict, suspicions := verdictOf(ruling)
 	fresh := suspicions &^ t.seen
 	t.seen |= suspicions
@@ -205,10 +214,13 @@ func verdictOf(r geo.Ruling) (sessions.Verdict, sessions.Suspicions) {
 	}
 }
 
-func (m *Live) store(ref sessions.Ref, t *track, before geo.Sighting, fix sessions.Fix, ruling geo.Ruling, now int64) {
+func (m *Live) store(ref sessions.Ref, t *track, before geo.TrackPoint, fix sessions.Fix, ruling geo.Ruling, now int64) {
+	// Step 14: the arrival.
+	t.isArriving = t.isArriving || m.arrives(t, before.Point, fix.Point, ruling.Flags)
+
+	// Step 15: the writes, and the wake-up.
 	fix.RecordedAt, fix.Mock = at(ownTime(t.judged.Last.RecordedMS, now, math.MaxInt64)), false
 	t.last = copied(fix)
-	t.isArriving = t.isArriving || m.arrives(t, before.Point, fix.Point, ruling.Flags)
 	t.version = max(t.version+1, now)
 	t.expiresMS = min(now+m.opts.LocationTTL.Milliseconds(), t.startedMS+m.opts.JourneyTTL.Milliseconds())
 	m.wake(ref)
