@@ -54,9 +54,9 @@ func parseMessage(message string) *cachedView {
 	var arriving string
 	text[hashSeq], message, _ = strings.Cut(message, " ")
 	arriving, message, _ = strings.Cut(message, " ")
-	text[hashTo], message = cutWords(message, 4)
-	text[hashFix], text[hashMark] = cutWords(message, 7)
-	if text[hashMark] == "" {
+	text[hashTo], message = cutWords(message, 5)
+	text[hashFix], text[hashAnchor] = cutWords(message, 7)
+	if text[hashAnchor] == "" {
 		return nil
 	}
 	if arriving == "0" {

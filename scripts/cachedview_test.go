@@ -74,7 +74,7 @@ func TestStore_CachedView(t *testing.T) {
 
 // messageOf is a message as update.lua publishes it.
 func messageOf(seq string) string {
-	return seq + " 0 1773480000000 car 12.9763472 77.5929284 12.9786000 77.5929284 10.0 1 1773480412589 36.0 180.0 " +
+	return seq + " 0 1773480000000 1 car 12.9763472 77.5929284 12.9786000 77.5929284 10.0 1 1773480412589 36.0 180.0 " +
 		"360000 12.9790452 77.5929284 100 - 9800 60000"
 }
 
@@ -95,7 +95,7 @@ func TestParseMessage(t *testing.T) {
 	for end := range strings.LastIndexByte(whole, ' ') + 2 { // the last word cut short is another number
 		assert.Nil(t, parseMessage(whole[:end]), whole[:end])
 	}
-	for _, text := range []string{"", " ", "x", "1773480413590", whole + " 1", " " + whole, messageOf("x"), messageOf("")} {
+	for _, text := range []string{"", " ", "x", "1773480413590", whole + " 1", " " + whole, messageOf("x"), messageOf(""), strings.Replace(whole, " 1 car", " 3 car", 1)} {
 		assert.Nil(t, parseMessage(text), text)
 	}
 }

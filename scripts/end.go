@@ -8,7 +8,7 @@ import (
 	"doorstep/sessions"
 )
 
-// End keeps the contract of sessions.Live: end.lua.
+// End implements sessions.Live by end.lua.
 func (s *Store) End(ctx context.Context, j sessions.Journey) error {
 	args := []string{liveChannel(j.Ref), s.clock(), identity(j), milliseconds(s.opts.Live.LocationTTL)}
 	_, err := s.call(ctx, "end", journeyKey(j.Ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
@@ -17,7 +17,7 @@ func (s *Store) End(ctx context.Context, j sessions.Journey) error {
 	return err
 }
 
-// identity is a journey's start in ms, 0 for one that never started.
+// identity is a journey's start in Unix ms, 0 for one that never started.
 func identity(j sessions.Journey) string {
 	if j.StartedAt.IsZero() {
 		return "0"

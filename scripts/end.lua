@@ -1,29 +1,39 @@
 #!lua flags=allow-oom
--- end: remove a journey's coordinates and leave the mark of an ended one, which
--- refuses every update and every open of it that is still under way. The mark
--- holds no coordinate, and in `to` no more than the start, which is how an
--- ended journey is told. Safe to repeat; never touches a newer journey.
+-- end: remove a journey's coordinates and leave a tombstone, which refuses every
+-- update and every open of this journey that is still under way. The tombstone
+-- holds no coordinate. It may be repeated; it never changes a newer journey.
 --
--- Allowed in a store that is full, as it only ever makes room: the coordinates
--- go, whatever else.
+-- It is allowed when the store is full, because it only frees memory: the
+-- coordinates must go in any case.
 --
 -- KEYS
 --   1  location:trainer:{<trainerId>}:session:<sessionId>   hash, the journey
 -- ARGV
---   1  channel         location:live:{<trainerId>}:<sessionId>
---   2  clock_ms        Unix ms; empty for the store's own TIME
---   3  started_ms      the journey's identity; 0 for one that never started
---   4  mark_ttl_ms     how long the mark stays
+--   1  channel           location:live:{<trainerId>}:<sessionId>
+--   2  clock_ms          Unix ms; empty for the store's own TIME
+--   3  started_ms        Unix ms, the journey's identity; 0 for one that never
+--                        started
+--   4  tombstone_ttl_ms  ms, how long the tombstone stays
 -- RETURN
---   0  a newer journey is known, or this one had ended; nothing written
---   1  ended now
+--   0  KEPT: a newer journey is known, or this one had ended; nothing written
+--   1  ENDED: ended now
+-- MESSAGE to the channel when ended: the version
 -- COMPLEXITY O(1)
+--
+-- HASH: a tombstone has three fields, which are the same in every layout:
+--   to       started_ms layout     no mode: this tells a tombstone
+--   ended    1
+--   seq      the version
+-- So this script ends a journey of any layout.
+local KEPT, ENDED = 0, 1
+local LAYOUT = 1
+
 local key = KEYS[1]
-local channel, clock, started, mark_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local channel, clock, started, tombstone_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local h = redis.call('HMGET', key, 'to', 'ended', 'seq')
 local known = h[1] and tonumber(string.match(h[1], '%d+'))
-if known and (known > started or (known == started and h[2])) then return 0 end
+if known and (known > started or (known == started and h[2])) then return KEPT end
 
 local now = tonumber(clock)
 if not now then
@@ -32,7 +42,7 @@ if not now then
 end
 local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
-redis.call('HSET', key, 'to', started, 'ended', 1, 'seq', seq)
-redis.call('PEXPIRE', key, mark_ttl)
+redis.call('HSET', key, 'to', string.format('%d %d', started, LAYOUT), 'ended', 1, 'seq', seq)
+redis.call('PEXPIRE', key, tombstone_ttl)
 redis.call('SPUBLISH', channel, seq)
-return 1
+return ENDED

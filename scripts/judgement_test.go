@@ -14,9 +14,9 @@ import (
 	"doorstep/sessions/memory"
 )
 
-// TestStore_Publish/judges_as_geo.Judge: update.lua and geo.Judge, by way of
-// Memory, give the same receipt and the same snapshot for every fix of random
-// journeys that drive, stand, jump, come back, hide, lie and lose their clock.
+// TestJudgement plays random journeys on update.lua and on geo.Judge, by way of
+// sessions/memory. Both give the same receipt and the same snapshot for every fix. The
+// journeys drive, stand, jump, come back, hide, lie and lose their clock.
 func TestJudgement(t *testing.T) {
 	t.Parallel()
 	valkeytest.Each(t, func(t *testing.T, url string) {

@@ -15,11 +15,20 @@ import (
 	"doorstep/sessions"
 )
 
-// latestFields are what a read needs. One HMGET is atomic, so it needs no
-// script. Their forms are in the header of update.lua.
-var latestFields = []string{"to", "fence", "seq", "fix", "mark", "odd"}
+// The layouts of a journey's hash: the one that open.lua writes, and the oldest
+// and the newest that can be read. See the header of update.lua and
+// docs/adr/0011-layout-number.md.
+const (
+	hashLayout   = 1
+	layoutOldest = 1
+	layoutNewest = hashLayout + 1
+)
 
-// Latest keeps the contract of sessions.Live.
+// latestFields are the fields that a read needs; their forms are in the header
+// of update.lua. One HMGET is atomic, so a read needs no script.
+var latestFields = []string{"to", "fence", "seq", "fix", "anchor", "odd"}
+
+// Latest implements sessions.Live by one HMGET.
 func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
 	res, err := s.call(ctx, "latest", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return c.Do(ctx, c.B().Hmget().Key(journeyKey(ref)).Field(latestFields...).Build())
@@ -38,13 +47,13 @@ func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot
 	return snap, nil
 }
 
-// The fields of latestFields.
+// The indexes of latestFields.
 const (
 	hashTo = iota
 	hashFence
 	hashSeq
 	hashFix
-	hashMark
+	hashAnchor
 	hashOdd
 	hashFields
 )
@@ -64,17 +73,26 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 	return snap, err
 }
 
-// journeyOf reads the fields of latestFields; one that is not there is empty.
-// startedMS is when it began, zero without a location.
+// journeyOf reads the fields of latestFields; an absent one is empty. startedMS
+// is when the journey began, Unix ms, and 0 without a location. A running
+// journey whose layout is too old is unknown, so that it is opened anew; one
+// whose layout is too new is an error, because a place could be read wrongly.
 func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int64, err error) {
 	if text[hashSeq] == "" {
 		return snap, 0, nil
 	}
 	p := parser{}
 	snap = sessions.Snapshot{Known: true, Version: p.integer(text[hashSeq])}
-	started, _, running := strings.Cut(text[hashTo], " ")
+	started, rest, _ := strings.Cut(text[hashTo], " ")
+	digit, _, running := strings.Cut(rest, " ")
 	if !running {
-		return snap, 0, p.err // the mark of an end
+		return snap, 0, p.err // a tombstone
+	}
+	switch number, err := strconv.ParseUint(digit, 10, 8); {
+	case err != nil || number < layoutOldest:
+		return sessions.Snapshot{}, 0, nil
+	case number > layoutNewest:
+		return sessions.Snapshot{}, 0, fmt.Errorf("layout %d, want %d to %d", number, layoutOldest, layoutNewest)
 	}
 	snap.Active, snap.Arriving = true, text[hashFence] == ""
 	snap.ReanchoredAt = p.reanchored(text[hashOdd])
@@ -82,17 +100,17 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 		startedMS = p.integer(started)
 		snap.Location = p.location(text[hashFix], snap.Version)
 		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, p.home(text[hashTo])))
-		snap.Pace = p.pace(text[hashMark])
+		snap.Pace = p.pace(text[hashAnchor])
 	}
 	return snap, startedMS, p.err
 }
 
-// parser reads what the scripts wrote, and keeps the first error.
+// parser reads the texts that the scripts wrote, and keeps the first error.
 type parser struct{ err error }
 
 func (p *parser) keep(err error) {
-	// A strconv error quotes its input, which may be half a place, and what fails
-	// here is logged.
+	// A strconv error quotes its input, which may be part of a coordinate, and
+	// the errors of a parser are logged.
 	if quoting := (*strconv.NumError)(nil); errors.As(err, &quoting) {
 		err = quoting.Err
 	}
@@ -107,7 +125,7 @@ func (p *parser) integer(text string) int64 {
 	return n
 }
 
-// instant is a time that RFC 3339 can write.
+// instant reads a time that RFC 3339 can write.
 func (p *parser) instant(unixMS int64) time.Time {
 	if !writable(unixMS) {
 		p.keep(strconv.ErrRange)
@@ -172,13 +190,13 @@ func (p *parser) home(to string) geo.Point {
 	return home
 }
 
-func (p *parser) pace(mark string) sessions.Pace {
+func (p *parser) pace(anchor string) sessions.Pace {
 	var w [7]string
-	p.words(mark, w[:])
+	p.words(anchor, w[:])
 	return sessions.Pace{MMS: p.integer(w[5]), OverMS: p.integer(w[6])}
 }
 
-// reanchored is the second number of a field `odd`, if there is one.
+// reanchored reads the second number of a field `odd`, if there is one.
 func (p *parser) reanchored(odd string) time.Time {
 	if odd == "" {
 		return time.Time{}

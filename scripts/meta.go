@@ -9,7 +9,7 @@ import (
 	"doorstep/sessions"
 )
 
-// Meta keeps the contract of sessions.Live.
+// Meta implements sessions.Live by one HMGET.
 func (s *Store) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, error) {
 	res, err := s.call(ctx, "meta", metaKey(id), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return c.Do(ctx, c.B().Hmget().Key(metaKey(id)).Field("trainer", "student").Build())
@@ -32,8 +32,8 @@ func (s *Store) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, 
 	return sessions.Meta{TrainerID: trainer, StudentID: student}, true, nil
 }
 
-// SetMeta keeps the contract of sessions.Live: meta.lua, since a hash written in
-// one command and given its expiry in another could be left without one.
+// SetMeta implements sessions.Live by meta.lua. With two commands, one for the
+// hash and one for its expiry, the hash could be left without an expiry.
 func (s *Store) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta) error {
 	_, err := s.call(ctx, "set_meta", metaKey(id), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.meta.Exec(ctx, c, []string{metaKey(id)},

@@ -2,19 +2,56 @@ package scripts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"doorstep/scripts/valkeyconn"
 )
 
+// Verbs returns the closed list of calls to the live store, for Metrics.
+func Verbs() []string { return []string{"open", "update", "latest", "end", "meta", "set_meta"} }
+
+// Results returns the closed list of how a call can end, for Metrics. "ok" is a
+// reply with any verdict, "left" a caller that went away, "behind" a process too
+// busy to read the reply. The last three were not sent at all.
+func Results() []string {
+	return []string{"ok", "timeout", "error", "left", "behind", "busy", "breaker_open", "not_connected"}
+}
+
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, valkeyconn.ErrTooManyCalls):
+		return "busy"
+	case errors.Is(err, valkeyconn.ErrNotConnected):
+		return "not_connected"
+	case errors.Is(err, valkeyconn.ErrBreakerOpen):
+		return "breaker_open"
+	case errors.Is(err, valkeyconn.ErrCallerLeft):
+		return "left"
+	case errors.Is(err, valkeyconn.ErrBehind):
+		return "behind"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	default:
+		return "error"
+	}
+}
+
+// InFlight returns how many calls are under way, and how many may be.
+func (s *Store) InFlight() (calls, limit int) { return s.conn.InFlight() }
+
 // ScriptTime asks the servers how many scripts they have run since they started,
-// and how long those took in all: their own time, without the way there. Whoever
-// else runs scripts on them is counted, too. Errors where one is away or may not
-// be asked (INFO): a sum without it would look like a restart. One round trip a
-// server, together bounded by Options.Timeout; they are no call of a caller's
-// and count as none.
+// and how long those took in all. This is the servers' own time, without the
+// network, and includes the scripts of other clients. It fails if one server is
+// away or does not allow INFO, because a sum without that server would look like
+// a restart. It takes one round trip to each server, all within Options.Timeout.
+// These are not calls for Metrics, nor for the bulkhead.
 func (s *Store) ScriptTime(ctx context.Context) (ran int64, took time.Duration, err error) {
 	err = s.conn.EachServer(ctx, func(ctx context.Context, c valkey.Client) error {
 		info, err := c.Do(ctx, c.B().Info().Section("commandstats").Build()).ToString()
@@ -31,7 +68,8 @@ func (s *Store) ScriptTime(ctx context.Context) (ran int64, took time.Duration, 
 	return ran, took, nil
 }
 
-// scriptTime reads EVALSHA's line of the section; nothing before the first.
+// scriptTime reads the line of EVALSHA in the section; both are 0 before the
+// first call.
 func scriptTime(info string) (ran int64, took time.Duration) {
 	for line := range strings.Lines(info) {
 		if stats, ok := strings.CutPrefix(line, "cmdstat_evalsha:"); ok {

@@ -10,7 +10,7 @@ import (
 	"doorstep/sessions"
 )
 
-// Open keeps the contract of sessions.Live: open.lua.
+// Open implements sessions.Live by open.lua.
 func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	fence, err := geo.Cover(j.Home, s.opts.Live.RadiusM)
 	if err != nil {
@@ -34,5 +34,10 @@ func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	if err != nil {
 		return false, unreadable("open", err)
 	}
-	return code != 0, nil
+	return code != 0, nil // opened now, or active already
+}
+
+// destination writes the argument `to` of open.lua, "mode lat lng".
+func destination(mode sessions.Mode, home geo.Point) string {
+	return string(home.AppendLng(append(home.AppendLat(append([]byte(mode), ' ')), ' ')))
 }

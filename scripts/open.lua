@@ -1,24 +1,32 @@
 #!lua
--- open: make a journey active, without a location. Safe to repeat, and safe to
--- arrive late: it never wakes a journey that has ended or is older than the
--- one known.
+-- open: make a journey active, without a location. It may be repeated, and it
+-- may arrive late: it never revives a journey that has ended, nor one that is
+-- older than the one known.
 --
 -- KEYS
 --   1  location:trainer:{<trainerId>}:session:<sessionId>   hash, the journey
 -- ARGV
 --   1  channel         location:live:{<trainerId>}:<sessionId>
 --   2  clock_ms        Unix ms; empty for the store's own TIME
---   3  started_ms      the journey's identity
+--   3  started_ms      Unix ms, the journey's identity
 --   4  to              "mode lat lng": car, bike or walk, and the home, degrees
 --   5  fence           the home's cover, as geo.Fence writes it
---   6  journey_ttl_ms
+--   6  journey_ttl_ms  ms, the longest journey
 --   7  restored        1 when the store had this journey and lost it: the next
 --                      fix will count as a re-anchor
 -- RETURN
---   0  ended, older than the one known, or past its hour; nothing written
---   1  active now
---   2  was active already; nothing written
+--   0  REFUSED: ended, older than the one known, or had its hour; nothing written
+--   1  OPENED: active now
+--   2  ACTIVE: it was active already; nothing written
+-- MESSAGE to the channel when opened: the version
 -- COMPLEXITY O(1)
+--
+-- HASH and LAYOUT: see update.lua. A running journey whose layout is too old for
+-- this release is opened anew, as if the store had lost it. One whose layout is
+-- newer is active: a newer gateway serves it, and this script must not touch it.
+local REFUSED, OPENED, ACTIVE = 0, 1, 2
+local LAYOUT, LAYOUT_OLDEST = 1, 1
+
 local key = KEYS[1]
 local channel, clock, started = ARGV[1], ARGV[2], ARGV[3]
 local to, fence, journey_ttl, restored = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
@@ -29,17 +37,22 @@ if not now then
     now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
 local left = started + journey_ttl - now
-if left <= 0 then return 0 end
+if left <= 0 then return REFUSED end
 
 local h = redis.call('HMGET', key, 'to', 'ended', 'seq')
 local known = h[1] and tonumber(string.match(h[1], '%d+'))
-if known and known > tonumber(started) then return 0 end
-if known == tonumber(started) then return h[2] and 0 or 2 end
+local outdated = false
+if known and known > tonumber(started) then return REFUSED end
+if known == tonumber(started) then
+    if h[2] then return REFUSED end
+    outdated = (tonumber(string.match(h[1], '^%d+ (%d) ')) or 0) < LAYOUT_OLDEST
+    if not outdated then return ACTIVE end
+end
 
 local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
-redis.call('HSET', key, 'to', started .. ' ' .. to, 'fence', fence, 'seq', seq)
-if restored == '1' then redis.call('HSET', key, 'odd', '0 ' .. now .. ' 0 0 0') end
+redis.call('HSET', key, 'to', started .. ' ' .. LAYOUT .. ' ' .. to, 'fence', fence, 'seq', seq)
+if restored == '1' or outdated then redis.call('HSET', key, 'odd', '0 ' .. now .. ' 0 0 0') end
 redis.call('PEXPIRE', key, left)
 redis.call('SPUBLISH', channel, seq)
-return 1
+return OPENED

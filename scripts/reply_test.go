@@ -18,8 +18,8 @@ var garbage = []string{
 	`[]`, `[null]`, `["x"]`, `[-1]`, `[9]`, `[99999999]`, `[0, 1]`, `[1, 2, 3]`, `[2]`, `[2, 1]`, `[2, "x", 3]`, `[2, null, 3]`, `[[2], 1, 2]`,
 	`[3, 1, 2, 3, 4, 5]`, `[4, 1, 2, 3, 4, 5, 6, 7, 8]`, `[8]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8]`,
 	`[8, 1, 2, 3, 4, 5, 6, 7, 8, 9]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, null]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, ""]`,
-	`[8, 1, 2, 3, 4, 5, 6, 7, 8, "1 car nan nan"]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, "1 car 91.0 0.0"]`, `[8, 1, 2, 3, 4, 5, 6, 7, "x", "1 car 1.0 2.0"]`,
-	`[2, 999999999999999, 1]`, `[8, -1, 2, 3, 4, 1, 6, 7, 80, "1 car 1.0 2.0"]`,
+	`[8, 1, 2, 3, 4, 5, 6, 7, 8, "1 1 car nan nan"]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, "1 1 car 91.0 0.0"]`, `[8, 1, 2, 3, 4, 5, 6, 7, "x", "1 1 car 1.0 2.0"]`,
+	`[2, 999999999999999, 1]`, `[8, -1, 2, 3, 4, 1, 6, 7, 80, "1 1 car 1.0 2.0"]`,
 }
 
 func TestReceiptOf_garbage(t *testing.T) {
@@ -29,7 +29,7 @@ func TestReceiptOf_garbage(t *testing.T) {
 		_, err := receiptOf(replyOf(t, c, text), home)
 		assert.Error(t, err, text)
 	}
-	receipt, err := receiptOf(replyOf(t, c, `[8, 1, 2, 3, 4, 1, 6, 7, 80, "1 car 1.0 2.0"]`), home)
+	receipt, err := receiptOf(replyOf(t, c, `[8, 1, 2, 3, 4, 1, 6, 7, 80, "1 1 car 1.0 2.0"]`), home)
 	require.NoError(t, err)
 	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
 	require.True(t, receipt.Arriving)
@@ -72,7 +72,7 @@ func FuzzReceiptOf(f *testing.F) {
 // Whatever somebody has written into a hash is a snapshot that can be shown,
 // or an error.
 func FuzzSnapshotOf(f *testing.F) {
-	for _, value := range []string{"", "x", "nan", "inf", "-1", "1e999", "9223372036854775808", "1773480000000 car 12.9763472 77.5929284", "12.9 77.5 10.0 0 1 - -", "1 12.9 77.5 100 1 1 1", "1 2 3 4 5", "0x1p4"} {
+	for _, value := range []string{"", "x", "nan", "inf", "-1", "1e999", "9223372036854775808", "1773480000000 1 car 12.9763472 77.5929284", "1773480000000 3 car 12.9763472 77.5929284", "1773480000000 car 12.9763472 77.5929284", "12.9 77.5 10.0 0 1 - -", "1 12.9 77.5 100 1 1 1", "1 2 3 4 5", "0x1p4"} {
 		for i := range latestFields {
 			f.Add(uint8(i), value)
 		}
@@ -115,8 +115,9 @@ func TestLatest_spoilt(t *testing.T) {
 		s, c := connected(t, Options{URL: url}), rawClient(t, url)
 		for _, spoilt := range []struct{ field, value string }{
 			{"seq", "x"},
-			{"to", "x car 12.9 77.5"},
-			{"to", "1773480000000 car x"},
+			{"to", "x 1 car 12.9 77.5"},
+			{"to", "1773480000000 1 car x"},
+			{"to", "1773480000000 3 car 12.9 77.5"},
 			{"fix", "nan 77.5 10.0 0 1 - -"},
 			{"fix", "91 77.5 10.0 0 1 - -"},
 			{"fix", "12.9 "},
@@ -130,7 +131,7 @@ func TestLatest_spoilt(t *testing.T) {
 			{"fix", "12.9 77.5 10.0 0 999999999999999 - -"},
 			{"fix", "12.9 77.5 10.0 9223372036854775807 1 - -"},
 			{"odd", "0 999999999999999 0 0 0"},
-			{"mark", ""},
+			{"anchor", ""},
 		} {
 			j := journeyNow()
 			requireTakesFix(t, s, j)

@@ -67,7 +67,8 @@ func (h hash) with(fields hash) hash {
 
 var (
 	opened = hash{"to": startedAt(startMS), "fence": fenceOf(home), "seq": ms(startMS)}
-	mark   = hash{"to": ms(startMS), "ended": "1", "seq": ms(startMS + 1)}
+	// tombstone is what an end leaves.
+	tombstone = hash{"to": ms(startMS) + " 1", "ended": "1", "seq": ms(startMS + 1)}
 	// moving is opened with a fix 300 m north of home, five seconds ago.
 	moving = opened.with(hash{
 		"fix": "12.9790452 77.5929284 10.0 0 " + ms(nowMS-6000) + " - -",
@@ -76,16 +77,21 @@ var (
 )
 
 // startedAt is a field to: a drive to home.
-func startedAt(startedMS int64) string { return ms(startedMS) + " " + destination(sessions.Car, home) }
+func startedAt(startedMS int64) string { return inLayout("1", startedMS) }
 
-// message is what update.lua publishes: seq, arriving, and the fields to, fix
-// and mark.
-func message(seq, started int64, arriving, fix, mark string) string {
-	return strings.Join([]string{ms(seq), arriving, startedAt(started), fix, mark}, " ")
+// inLayout is startedAt in a layout of this number.
+func inLayout(number string, startedMS int64) string {
+	return strings.TrimSpace(ms(startedMS)+" "+number) + " " + destination(sessions.Car, home)
 }
 
-// movingMark is the mark that moving gets from its fix.
-const movingMark = "595000 12.9790452 77.5929284 100 594000 0 0"
+// message is what update.lua publishes: seq, arriving, and the fields to, fix
+// and anchor.
+func message(seq, started int64, arriving, fix, anchor string) string {
+	return strings.Join([]string{ms(seq), arriving, startedAt(started), fix, anchor}, " ")
+}
+
+// movingAnchor is the anchor that moving gets from its fix.
+const movingAnchor = "595000 12.9790452 77.5929284 100 594000 0 0"
 
 // told are the fields that this test speaks of. All others are the judgement's
 // memory, which geo.Judge specifies and other tests compare.
@@ -98,6 +104,7 @@ type row struct {
 	before       hash           // nil: no key
 	args         map[int]string // by index, over the script's usual ones
 	reply        []any          // the code first; any_ for what does not matter here
+	fails        string         // the beginning of the error that it replies with instead
 	after        hash           // the fields that changed, of those told; nil: nothing at all was written; "": removed
 	gone         bool           // whatever was there before is not
 	ttl          int64          // PTTL after; 0: as before
@@ -110,8 +117,8 @@ func rows() []row {
 	return []row{
 		{script: "open", name: "past_its_hour", args: map[int]string{3: ms(nowMS - hourMS)}, reply: []any{0}},
 		{script: "open", name: "older", before: opened, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
-		{script: "open", name: "ended", before: mark, reply: []any{0}},
-		{script: "open", name: "older_than_the_ended", before: mark, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
+		{script: "open", name: "ended", before: tombstone, reply: []any{0}},
+		{script: "open", name: "older_than_the_ended", before: tombstone, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
 		{script: "open", name: "never_started", args: map[int]string{3: "0"}, reply: []any{0}},
 		{
 			script: "open", name: "new", reply: []any{1}, after: opened.with(hash{"seq": ms(nowMS)}),
@@ -122,7 +129,7 @@ func rows() []row {
 			after: opened.with(hash{"to": startedAt(startMS + 1), "seq": ms(nowMS)}), ttl: hourMS - 599_999, told: ms(nowMS),
 		},
 		{
-			script: "open", name: "newer_than_the_ended", before: mark.with(hash{"seq": ms(nowMS + 7)}), args: map[int]string{3: ms(startMS + 1)},
+			script: "open", name: "newer_than_the_ended", before: tombstone.with(hash{"seq": ms(nowMS + 7)}), args: map[int]string{3: ms(startMS + 1)},
 			reply: []any{1}, gone: true, after: opened.with(hash{"to": startedAt(startMS + 1), "seq": ms(nowMS + 8)}),
 			ttl: hourMS - 599_999, told: ms(nowMS + 8),
 		},
@@ -131,28 +138,53 @@ func rows() []row {
 			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
 		},
 		{script: "open", name: "again", before: moving, reply: []any{2}},
+		{script: "open", name: "again/next_layout", before: moving.with(hash{"to": inLayout("2", startMS)}), reply: []any{2}},
+		{script: "open", name: "again/layout_too_new", before: moving.with(hash{"to": inLayout("3", startMS)}), reply: []any{2}},
+		{
+			script: "open", name: "again/layout_too_old", before: moving.with(hash{"to": inLayout("0", startMS)}), reply: []any{1}, gone: true,
+			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
+		},
+		{
+			script: "open", name: "again/no_layout", before: moving.with(hash{"to": inLayout("", startMS)}), reply: []any{1}, gone: true,
+			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
+		},
+		{
+			script: "open", name: "older_layout_too_new", before: moving.with(hash{"to": inLayout("3", startMS)}), args: map[int]string{3: ms(startMS - 1)},
+			reply: []any{0},
+		},
 
 		{script: "end", name: "newer_known", before: moving, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
-		{script: "end", name: "again", before: mark, reply: []any{0}},
+		{script: "end", name: "again", before: tombstone, reply: []any{0}},
 		{script: "end", name: "never_started_under_a_running_one", before: moving, args: map[int]string{3: "0"}, reply: []any{0}},
 		{
 			script: "end", name: "running", before: moving, reply: []any{1}, gone: true,
-			after: mark.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS),
+			after: tombstone.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS),
 		},
-		{script: "end", name: "unknown", reply: []any{1}, after: mark.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS)},
+		{
+			script: "end", name: "layout_too_new", before: moving.with(hash{"to": inLayout("3", startMS)}), reply: []any{1}, gone: true,
+			after: tombstone.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS),
+		},
+		{
+			script: "end", name: "no_layout", before: moving.with(hash{"to": inLayout("", startMS)}), reply: []any{1}, gone: true,
+			after: tombstone.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS),
+		},
+		{script: "end", name: "unknown", reply: []any{1}, after: tombstone.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS)},
 		{
 			script: "end", name: "never_started", args: map[int]string{3: "0"}, reply: []any{1},
-			after: hash{"to": "0", "ended": "1", "seq": ms(nowMS)}, ttl: 300_000, told: ms(nowMS),
+			after: hash{"to": "0 1", "ended": "1", "seq": ms(nowMS)}, ttl: 300_000, told: ms(nowMS),
 		},
 		{
 			script: "end", name: "clock_set_back", before: moving.with(hash{"seq": ms(nowMS + 7)}), reply: []any{1}, gone: true,
-			after: mark.with(hash{"seq": ms(nowMS + 8)}), ttl: 300_000, told: ms(nowMS + 8),
+			after: tombstone.with(hash{"seq": ms(nowMS + 8)}), ttl: 300_000, told: ms(nowMS + 8),
 		},
 
 		{script: "update", name: "unknown", reply: []any{0}},
-		{script: "update", name: "of_another_layout", before: opened.with(hash{"to": destination(sessions.Car, home)}), reply: []any{0}},
-		{script: "update", name: "ended", before: mark, reply: []any{1}},
-		{script: "update", name: "never_started", before: mark.with(hash{"to": "0"}), reply: []any{1}},
+		{script: "update", name: "layout_too_old", before: moving.with(hash{"to": inLayout("0", startMS)}), reply: []any{0}},
+		{script: "update", name: "no_layout", before: moving.with(hash{"to": inLayout("", startMS)}), reply: []any{0}},
+		{script: "update", name: "layout_too_new", before: moving.with(hash{"to": inLayout("3", startMS)}), fails: "LAYOUT"},
+		{script: "update", name: "ended", before: tombstone, reply: []any{1}},
+		{script: "update", name: "ended/layout_too_new", before: tombstone.with(hash{"to": ms(startMS) + " 3"}), reply: []any{1}},
+		{script: "update", name: "never_started", before: tombstone.with(hash{"to": "0 1"}), reply: []any{1}},
 		{script: "update", name: "had_its_hour", before: moving.with(hash{"to": startedAt(nowMS - hourMS)}), reply: []any{1}},
 		{script: "update", name: "too_soon", before: moving.with(hash{"tat": ms(nowMS + 1001)}), reply: []any{2, nowMS, 1}},
 		{
@@ -187,7 +219,13 @@ func rows() []row {
 				"fix": "12.9786000 77.5929284 10.0 0 " + ms(nowMS-1000) + " 36.0 180.0",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: message(nowMS, startMS, "0", "12.9786000 77.5929284 10.0 0 "+ms(nowMS-1000)+" 36.0 180.0", movingMark),
+			ttl: 300_000, told: message(nowMS, startMS, "0", "12.9786000 77.5929284 10.0 0 "+ms(nowMS-1000)+" 36.0 180.0", movingAnchor),
+		},
+		{
+			script: "update", name: "stored/next_layout", before: moving.with(hash{"to": inLayout("2", startMS)}), args: map[int]string{2: "12.9786000"},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 0, 0, 0, 495, inLayout("2", startMS)},
+			after: hash{"fix": "12.9786000 77.5929284 10.0 0 - - -", "seq": ms(nowMS), "tat": ms(nowMS + 5000)},
+			ttl:   300_000, told: strings.Replace(message(nowMS, startMS, "0", "12.9786000 77.5929284 10.0 0 - - -", movingAnchor), toHome, inLayout("2", startMS), 1),
 		},
 		{
 			script: "update", name: "stored/first_and_near_the_hour", before: opened.with(hash{"to": startedAt(nowMS - hourMS + 2000)}),
@@ -261,7 +299,12 @@ func (b *bench) play(t *testing.T, r row) {
 	before := b.prepare(t, key, channel, r.before)
 
 	reply, err := b.eval(t, key, channel, r)
-	require.NoError(t, err)
+	if r.fails != "" {
+		require.ErrorContains(t, err, r.fails)
+		reply = nil
+	} else {
+		require.NoError(t, err)
+	}
 	require.Len(t, reply, len(r.reply), "%v", reply)
 	for i, want := range r.reply {
 		if want != any_ {
@@ -286,7 +329,7 @@ func (b *bench) prepare(t *testing.T, key, channel string, state hash) hash {
 		reply, err := b.eval(t, key, channel, fix)
 		require.NoError(t, err)
 		require.EqualValues(t, 8, reply[0])
-		b.requireTold(t, channel, message(nowMS-5000, startMS, "0", state["fix"], movingMark))
+		b.requireTold(t, channel, message(nowMS-5000, startMS, "0", state["fix"], movingAnchor))
 		b.forget(channel)
 	}
 	b.set(t, key, state)
@@ -371,7 +414,7 @@ func (b *bench) requireTold(t *testing.T, channel, want string) {
 }
 
 // What a stored fix publishes is what a read of the hash would find, at every
-// step of a journey that passes marks, is thrown back on its track, and arrives.
+// step of a journey that sets several anchors, returns to its track, and arrives.
 func TestScripts_message(t *testing.T) {
 	t.Parallel()
 	valkeytest.Each(t, func(t *testing.T, url string) {
@@ -381,11 +424,11 @@ func TestScripts_message(t *testing.T) {
 		key, channel := journeyKey(ref), liveChannel(ref)
 		require.NoError(t, b.feed.Do(t.Context(), b.feed.B().Ssubscribe().Channel(channel).Build()).Error())
 		b.set(t, key, opened)
-		marks, arrived := map[string]bool{}, false
+		anchors, arrived := map[string]bool{}, false
 		for i := range int64(40) {
 			at := geo.Offset(home, 0, float64(max(0, 2000-60*i)))
 			if i > 20 && i < 25 {
-				at = geo.Offset(at, 90, 3000) // a rival's tale: refused twice, then the track
+				at = geo.Offset(at, 90, 3000) // the rival track: refused twice, then accepted
 			}
 			fix := row{script: "update", args: map[int]string{
 				10: ms(startMS + 5000*i), 2: string(at.AppendLat(nil)), 3: string(at.AppendLng(nil)), 9: geo.CellOf(at),
@@ -397,14 +440,14 @@ func TestScripts_message(t *testing.T) {
 				h, err := do(t, b.client, "HGETALL", key).AsStrMap()
 				require.NoError(t, err)
 				arriving := ms(reply[5].(int64))
-				want = strings.Join([]string{h["seq"], arriving, h["to"], h["fix"], h["mark"]}, " ")
-				require.Len(t, strings.Fields(want), 20)
-				marks[h["mark"]], arrived = true, arrived || arriving == "1"
+				want = strings.Join([]string{h["seq"], arriving, h["to"], h["fix"], h["anchor"]}, " ")
+				require.Len(t, strings.Fields(want), 21)
+				anchors[h["anchor"]], arrived = true, arrived || arriving == "1"
 			}
 			b.requireTold(t, channel, want)
 			b.forget(channel)
 		}
-		require.Greater(t, len(marks), 3, "it has passed marks")
+		require.Greater(t, len(anchors), 3, "it has set anchors")
 		require.True(t, arrived)
 	})
 }
@@ -465,7 +508,7 @@ func TestScripts_memory(t *testing.T) {
 				RecordedAt: f.Clock.Now().Add(-1234 * time.Millisecond),
 			}
 			if i%7 > 4 {
-				fix.Point = geo.Offset(at, 0, float64(900*i)) // a rival's tale
+				fix.Point = geo.Offset(at, 0, float64(900*i)) // the rival track
 			}
 			_, err := f.Live.Update(t.Context(), j.Ref, fix)
 			require.NoError(t, err)

@@ -1,7 +1,9 @@
 package scripts
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -9,35 +11,48 @@ import (
 	"doorstep/sessions"
 )
 
-// withSettings writes a gateway's settings over the defaults that a script
-// declares in its lines `local NAME, NAME = value, value`. The script stays
-// plain Lua that runs as it is, and a call pays nothing for a setting: as ARGV,
-// the thirty of update.lua would have to be sent, parsed and converted every
-// time. It panics for a name that the script does not declare, which is a bug
-// of ours that every test would meet.
-func withSettings(script string, values map[string]string) string {
+// withSettings returns a script with a value in place of each constant that it
+// declares in lines of the form `local NAME, NAME = value, value`: the setting
+// of that name, or else the default from the line. The script stays plain Lua
+// that also runs as it is. A call pays nothing for a constant: as ARGV, the
+// settings of update.lua would be sent, parsed and converted in every call; as
+// Lua locals, its sixty constants cost 2 % of a call (callgrind). Line numbers
+// stay as they are in the file. It panics for a setting that the script does not
+// declare, which is a bug that every test would find.
+func withSettings(script string, settings map[string]string) string {
 	lines := strings.Split(script, "\n")
-	used := 0
+	values, used := map[string]string{}, 0
 	for i, line := range lines {
 		names, defaults, ok := declaration(line)
 		if !ok {
 			continue
 		}
 		for j, name := range names {
-			if v, set := values[name]; set {
-				defaults[j] = v
+			values[name] = defaults[j]
+			if v, set := settings[name]; set {
+				values[name] = v
 				used++
 			}
 		}
-		lines[i] = "local " + strings.Join(names, ", ") + " = " + strings.Join(defaults, ", ")
+		lines[i] = ""
 	}
-	if used != len(values) {
-		panic(fmt.Sprintf("scripts: %d settings for a script that declares %d of them", len(values), used))
+	if used != len(settings) {
+		panic(fmt.Sprintf("scripts: %d settings for a script that declares %d of them", len(settings), used))
+	}
+	for i, line := range lines {
+		code, _, _ := strings.Cut(line, "--") // no script has that in a string
+		lines[i] = constantName.ReplaceAllStringFunc(code, func(name string) string {
+			return cmp.Or(values[name], name)
+		})
 	}
 	return strings.Join(lines, "\n")
 }
 
-// declaration reads `local NAME, NAME = value, value` with names in capitals.
+// constantName matches a constant in code. It also matches commands and flags in
+// strings, whose names no constant has.
+var constantName = regexp.MustCompile(`\b[A-Z][A-Z0-9_]+\b`)
+
+// declaration reads `local NAME, NAME = value, value`, with names in capitals.
 func declaration(line string) (names, defaults []string, ok bool) {
 	left, right, found := strings.Cut(line, " = ")
 	list, isLocal := strings.CutPrefix(left, "local ")
@@ -48,7 +63,7 @@ func declaration(line string) (names, defaults []string, ok bool) {
 	return names, defaults, len(names) == len(defaults)
 }
 
-// updateSettings are the rules in the words of update.lua.
+// updateSettings are the rules of a live store, under the names of update.lua.
 func updateSettings(o sessions.LiveOptions) map[string]string {
 	return map[string]string{
 		"RATE_MS": milliseconds(o.RateInterval), "TOLERANCE_MS": milliseconds(o.RateTolerance),

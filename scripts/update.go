@@ -14,7 +14,7 @@ import (
 	"doorstep/sessions"
 )
 
-// Update keeps the contract of sessions.Live: update.lua in one round trip.
+// Update implements sessions.Live by update.lua, in one round trip.
 func (s *Store) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	args := s.fixArgs(ref, fix)
 	res, err := s.call(ctx, "update", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
@@ -34,7 +34,7 @@ func (s *Store) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) 
 	return receipt, nil
 }
 
-// fixArgs are the ARGV of update.lua.
+// fixArgs returns the ARGV of update.lua.
 func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
 	mock := "0"
 	if fix.Mock {
@@ -62,25 +62,25 @@ func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
 	return args
 }
 
-// words are arguments written one behind the other, for one allocation instead
-// of one each.
+// words are arguments that are written one after the other into one text: one
+// allocation instead of one for each.
 type words struct {
 	text []byte
 	ends [6]int
 	n    int
 }
 
-// end takes the text with one more word at its end.
+// end keeps the text with one more word at its end.
 func (w *words) end(text []byte) {
 	w.text, w.ends[w.n] = text, len(text)
 	w.n++
 }
 
-// The fields of update.lua's reply.
+// The indexes of update.lua's reply.
 const (
 	fieldCode = iota
 	fieldClock
-	fieldNext // or retry
+	fieldNext // for TooSoon: retry_ms
 	fieldVersion
 	fieldTTL
 	fieldArriving
@@ -92,8 +92,8 @@ const (
 	storedFields
 )
 
-// receiptOf reads update.lua's reply. A reply of any other shape is a fault of
-// ours, never a panic.
+// receiptOf reads update.lua's reply. to is the point of the fix. A reply of any
+// other shape is an error, and never a panic.
 func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, error) {
 	n, err := integers(reply[:min(len(reply), fieldTo)])
 	switch {
@@ -104,7 +104,7 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	}
 	r := sessions.Receipt{Verdict: sessions.Verdict(n[fieldCode])}
 	if len(n) > fieldClock && !writable(n[fieldClock]) {
-		return sessions.Receipt{}, fmt.Errorf("no clock says %d", n[fieldClock])
+		return sessions.Receipt{}, fmt.Errorf("clock %d is out of range", n[fieldClock])
 	}
 	if want := replyLen(r.Verdict); len(reply) != want {
 		return sessions.Receipt{}, fmt.Errorf("%d fields for code %d, want %d", len(reply), n[fieldCode], want)
@@ -133,11 +133,10 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	return r, nil
 }
 
-// homeOf is the place in a field `to`, "started_ms mode lat lng".
+// homeOf reads the home in a field `to`, "started_ms layout mode lat lng".
 func homeOf(to string) (geo.Point, error) {
-	_, way, _ := strings.Cut(to, " ")
-	_, place, _ := strings.Cut(way, " ")
-	lat, lng, _ := strings.Cut(place, " ")
+	_, rest := cutWords(to, 3)
+	lat, lng, _ := strings.Cut(rest, " ")
 	y, err1 := strconv.ParseFloat(lat, 64)
 	x, err2 := strconv.ParseFloat(lng, 64)
 	p, err3 := geo.NewPoint(y, x)
@@ -147,11 +146,7 @@ func homeOf(to string) (geo.Point, error) {
 	return p, nil
 }
 
-// destination writes what follows the start in a field `to`: "mode lat lng".
-func destination(mode sessions.Mode, home geo.Point) string {
-	return string(home.AppendLng(append(home.AppendLat(append([]byte(mode), ' ')), ' ')))
-}
-
+// replyLen is how many fields update.lua replies with a verdict.
 func replyLen(v sessions.Verdict) int {
 	switch {
 	case v <= sessions.VerdictEnded:
@@ -177,7 +172,7 @@ func integers(reply []valkey.ValkeyMessage) ([]int64, error) {
 	return n, nil
 }
 
-// writable reports whether RFC 3339 can write an instant: the years 1970 to 9999.
+// writable reports whether RFC 3339 can write an instant: years 1970 to 9999.
 func writable(unixMS int64) bool { return 0 <= unixMS && unixMS < 253_402_300_800_000 }
 
 func instant(unixMS int64) time.Time { return time.UnixMilli(unixMS).UTC() }
@@ -185,7 +180,7 @@ func milli(n int64) time.Duration    { return time.Duration(n) * time.Millisecon
 
 func appendTenths(b []byte, f float64) []byte { return strconv.AppendFloat(b, f, 'f', 1, 64) }
 
-// unsaid stands for what the phone did not say.
+// unsaid stands for a value that the phone did not send.
 const unsaid = "-"
 
 func appendTenthsOf(b []byte, f *float64) []byte {
