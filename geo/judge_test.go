@@ -120,8 +120,8 @@ func TestJudge(t *testing.T) {
 			{0, 0, kmh(40), ok, 0}, {5, 0, kmh(40), ok, 0}, {10, 0, kmh(40), ok, 0}, {15, 0, kmh(40), ok, geo.FlagFrozen | geo.FlagMismatch},
 		}},
 		"back at exactly the anchor": {geo.Car, []step{{0, 0, nil, ok, 0}, {5, 60, nil, ok, 0}, {10, 0, nil, ok, geo.FlagRepeated}}},
-		"bike downhill":            {geo.Bike, []step{{0, 0, nil, ok, 0}, {5, 40, nil, ok, 0}, {10, 95, nil, ok, geo.FlagFast}}},
-		"bus claimed as walk":      {geo.Walk, []step{{0, 0, nil, ok, 0}, {5, 70, nil, ceiling, 0}, {10, 140, nil, ceiling, 0}}},
+		"bike downhill":              {geo.Bike, []step{{0, 0, nil, ok, 0}, {5, 40, nil, ok, 0}, {10, 95, nil, ok, geo.FlagFast}}},
+		"bus claimed as walk":        {geo.Walk, []step{{0, 0, nil, ok, 0}, {5, 70, nil, ceiling, 0}, {10, 140, nil, ceiling, 0}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
