@@ -1,14 +1,13 @@
 package rig
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
+	"doorstep/client"
 	"doorstep/gateway/auth"
 	"doorstep/sessions"
 )
@@ -21,8 +20,9 @@ func Token(id sessions.ID, role sessions.Role) (string, error) {
 	return auth.Options{Secret: []byte(Secret)}.Mint(sessions.Caller{ID: id, Role: role}, 24*time.Hour)
 }
 
-// Caller is one user's app. HTTP is whose connections it uses; nil:
-// http.DefaultClient. Safe for concurrent use.
+// Caller is one user's app, which may call any of several gateways. HTTP is the
+// client whose connections it uses; nil: http.DefaultClient. Safe for concurrent
+// use.
 type Caller struct {
 	ID    sessions.ID
 	Token string
@@ -30,20 +30,20 @@ type Caller struct {
 }
 
 // NewCaller is a new user with a token.
-func NewCaller(role sessions.Role, client *http.Client) (*Caller, error) {
+func NewCaller(role sessions.Role, connections *http.Client) (*Caller, error) {
 	id := sessions.NewID()
 	token, err := Token(id, role)
-	return &Caller{ID: id, Token: token, HTTP: client}, err
+	return &Caller{ID: id, Token: token, HTTP: connections}, err
 }
 
-// Answer is what a caller saw.
+// Answer is what a caller was answered.
 type Answer struct {
-	Status       int // 0: no answer at all, see Err
+	Status       int // 0: no answer of a gateway at all, see Err
 	Err          error
 	Code         string
 	Data         json.RawMessage
 	ETag         string
-	RetryAfter   string
+	RetryAfter   string // the header
 	RetryAfterMS int64
 	Took         time.Duration
 }
@@ -60,11 +60,15 @@ func (a Answer) Label() string {
 	}
 }
 
-// Do makes one call to base + "/api/v1" + path. A call is not repeated. The
-// error is in the answer.
+// noTimeout leaves it to the context how long a call may take: some are long
+// polls whose wait is in their path.
+const noTimeout = time.Hour
+
+// Do makes one call to base + "/api/v1" + path with package client. A call is
+// not repeated. The error is in the answer. header is names and values in turns.
 func (c *Caller) Do(ctx context.Context, method, base, path string, body any, header ...string) Answer {
 	began := time.Now()
-	a, err := c.do(ctx, method, base, path, body, header)
+	a, err := c.do(ctx, base, client.Request{Method: method, Path: path, Body: body, Header: headerOf(header)})
 	a.Took = time.Since(began)
 	if err != nil {
 		a.Status, a.Err = 0, err
@@ -72,44 +76,30 @@ func (c *Caller) Do(ctx context.Context, method, base, path string, body any, he
 	return a
 }
 
-func (c *Caller) do(ctx context.Context, method, base, path string, body any, header []string) (Answer, error) {
-	var reader io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return Answer{}, err
-		}
-		reader = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, base+"/api/v1"+path, reader)
+func (c *Caller) do(ctx context.Context, base string, r client.Request) (Answer, error) {
+	to, err := client.New(client.Options{BaseURL: base, Token: client.StaticToken(c.Token), HTTP: c.HTTP, Timeout: noTimeout})
 	if err != nil {
 		return Answer{}, err
 	}
-	req.Header.Set("Authorization", "Bearer "+c.Token)
-	req.Header.Set("Content-Type", "application/json")
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
-	}
-	res, err := client.Do(req)
+	got, err := to.Do(ctx, r)
 	if err != nil {
 		return Answer{}, err
 	}
-	defer func() { _ = res.Body.Close() }()
-	a := Answer{Status: res.StatusCode, ETag: res.Header.Get("ETag"), RetryAfter: res.Header.Get("Retry-After")}
-	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil || len(text) == 0 {
-		return a, err
+	a := Answer{Status: got.Status, Data: got.Data, ETag: got.Header.Get("ETag"), RetryAfter: got.Header.Get("Retry-After")}
+	if got.Err == nil {
+		return a, nil
 	}
-	var envelope struct {
-		Code         string          `json:"code"`
-		RetryAfterMS int64           `json:"retryAfterMs"`
-		Data         json.RawMessage `json:"data"`
+	if got.Err.Code == "" {
+		return a, got.Err // a proxy's page, not a gateway's answer
 	}
-	err = json.Unmarshal(text, &envelope)
-	a.Code, a.RetryAfterMS, a.Data = envelope.Code, envelope.RetryAfterMS, envelope.Data
-	return a, err
+	a.Code, a.RetryAfterMS = string(got.Err.Code), got.Err.RetryAfter.Milliseconds()
+	return a, nil
+}
+
+func headerOf(pairs []string) http.Header {
+	h := http.Header{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		h.Set(pairs[i], pairs[i+1])
+	}
+	return h
 }

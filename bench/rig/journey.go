@@ -2,16 +2,16 @@ package rig
 
 import (
 	"context"
-	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"doorstep/geo"
 	"doorstep/sessions"
 )
 
-// Journey is one journey's two sides. Each call names the gateway it goes to,
-// since none is special. Safe for concurrent use.
+// Journey is the two users of one session. Each call names the gateway that it
+// goes to, since the state is in none. Safe for concurrent use.
 type Journey struct {
 	ID               sessions.ID
 	Home             geo.Point
@@ -19,16 +19,16 @@ type Journey struct {
 }
 
 // NewJourney makes a trainer and a student; nothing is booked yet.
-func NewJourney(home geo.Point, client *http.Client) (*Journey, error) {
-	trainer, err := NewCaller(sessions.Trainer, client)
+func NewJourney(home geo.Point, connections *http.Client) (*Journey, error) {
+	trainer, err := NewCaller(sessions.Trainer, connections)
 	if err != nil {
 		return nil, err
 	}
-	student, err := NewCaller(sessions.Student, client)
+	student, err := NewCaller(sessions.Student, connections)
 	return &Journey{ID: sessions.NewID(), Home: home, Trainer: trainer, Student: student}, err
 }
 
-// Book makes the session, as the booking side of the house does.
+// Book creates the session, as an admin.
 func (j *Journey) Book(ctx context.Context, base string, admin *Caller) Answer {
 	return admin.Do(ctx, http.MethodPost, base, "/admin/sessions", map[string]any{
 		"sessionId": j.ID, "trainerId": j.Trainer.ID, "studentId": j.Student.ID,
@@ -38,10 +38,24 @@ func (j *Journey) Book(ctx context.Context, base string, admin *Caller) Answer {
 
 // Start starts the journey.
 func (j *Journey) Start(ctx context.Context, base string) Answer {
-	return j.Trainer.Do(ctx, http.MethodPost, base, fmt.Sprintf("/admin/sessions/%s/start-journey", j.ID), nil)
+	return j.change(ctx, base, "start-journey")
 }
 
-// Update posts a fix, with the phone's time, as phones are asked to: a store that
+// Arrive ends the journey at the door and asks for the code.
+func (j *Journey) Arrive(ctx context.Context, base string) Answer {
+	return j.change(ctx, base, "arrived")
+}
+
+// Stop ends the journey without an arrival.
+func (j *Journey) Stop(ctx context.Context, base string) Answer {
+	return j.change(ctx, base, "stop-journey")
+}
+
+func (j *Journey) change(ctx context.Context, base, verb string) Answer {
+	return j.Trainer.Do(ctx, http.MethodPost, base, "/admin/sessions/"+string(j.ID)+"/"+verb, nil)
+}
+
+// Update reports a fix with the phone's time, as phones should: a store that
 // stalls may take it late.
 func (j *Journey) Update(ctx context.Context, base string, at geo.Point) Answer {
 	return j.Trainer.Do(ctx, http.MethodPost, base, "/admin/location-tracking/journey/updates", map[string]any{
@@ -50,25 +64,15 @@ func (j *Journey) Update(ctx context.Context, base string, at geo.Point) Answer 
 	})
 }
 
-// Live reads, waiting up to wait seconds for something other than etag; both
-// may be zero.
+// Live reads the live location, as the student. It waits up to wait seconds for
+// another version than etag; both may be zero.
 func (j *Journey) Live(ctx context.Context, base, etag string, wait int) Answer {
-	path := fmt.Sprintf("/admin/location-tracking/journey/live?sessionId=%s", j.ID)
+	path, header := "/admin/location-tracking/journey/live?sessionId="+string(j.ID), []string{}
 	if wait > 0 {
-		path += fmt.Sprintf("&wait=%d", wait)
+		path += "&wait=" + strconv.Itoa(wait)
 	}
-	if etag == "" {
-		return j.Student.Do(ctx, http.MethodGet, base, path, nil)
+	if etag != "" {
+		header = []string{"If-None-Match", etag}
 	}
-	return j.Student.Do(ctx, http.MethodGet, base, path, nil, "If-None-Match", etag)
-}
-
-// Arrive asks for the code.
-func (j *Journey) Arrive(ctx context.Context, base string) Answer {
-	return j.Trainer.Do(ctx, http.MethodPost, base, fmt.Sprintf("/admin/sessions/%s/arrived", j.ID), nil)
-}
-
-// Stop ends the journey.
-func (j *Journey) Stop(ctx context.Context, base string) Answer {
-	return j.Trainer.Do(ctx, http.MethodPost, base, fmt.Sprintf("/admin/sessions/%s/stop-journey", j.ID), nil)
+	return j.Student.Do(ctx, http.MethodGet, base, path, nil, header...)
 }
