@@ -22,8 +22,8 @@ type step struct {
 func (s step) both() float64 { return s.gateway + s.valkey }
 
 // climb is the numbers of journeys in the order in which they are played, up to
-// most: five pairs of the two ends, the one first and then the other, so that what
-// the machine does meanwhile meets both, and once what lies between.
+// most: five pairs of the two ends, in alternating order, so that a change of the
+// machine's speed meets both, and once each number between.
 func climb(most int) []int {
 	const least = 100
 	if most <= least {
@@ -36,9 +36,9 @@ func climb(most int) []int {
 	return append(steps, most, least, least, most, most, least, least, most)
 }
 
-// flat asks whether an update costs the same however many journeys there are.
-// Each step has servers of its own. The generator's cost has its column so that
-// it can be seen not to be what grows; no figure has it in it.
+// flat measures whether an update costs the same however many journeys there
+// are. Each step has servers of its own. The generator's cost has a column to
+// show that it does not grow; no figure includes it.
 func flat(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
 	var steps []step
 	for _, journeys := range climb(o.journeys) {
@@ -71,7 +71,9 @@ func flatOnce(ctx context.Context, o options, progress io.Writer) (step, error) 
 		return step{}, err
 	}
 	defer func() { _ = s.close() }()
-	r, costs, err := s.measure(ctx, o, s.flood(o), progress)
+	plan := s.plan(o)
+	toFlood(&plan)
+	r, costs, err := s.measure(ctx, o, plan, progress)
 	if err != nil {
 		return step{}, err
 	}
@@ -85,7 +87,7 @@ func flatOnce(ctx context.Context, o options, progress io.Writer) (step, error) 
 }
 
 // growth compares the fewest journeys with the most, pair by pair: a machine that
-// is half as fast a minute later must not be taken for growth, nor hide it.
+// is half as fast a minute later must not look like growth, nor hide it.
 func growth(steps []step) (figures.Facts, []figures.Bar) {
 	costs := map[int][]float64{}
 	var sizes []int
@@ -118,8 +120,8 @@ func growth(steps []step) (figures.Facts, []figures.Bar) {
 	return facts, bars
 }
 
-// pairs are the steps of the two ends, two that follow each other at a time, the
-// one of the fewest journeys first.
+// pairs are the steps of the two ends, two that follow each other at a time; the
+// one with the fewest journeys comes first in the pair.
 func pairs(steps []step, least, most int) iter.Seq2[step, step] {
 	return func(yield func(step, step) bool) {
 		var before *step

@@ -1,17 +1,17 @@
-// Command load plays journeys against gateways that it starts, on a Valkey and
-// a PostgreSQL that it starts, and prints one Markdown document of what it
-// measured, with plots. Its modes:
+// Command load plays journeys against gateways, a Valkey and a PostgreSQL that
+// it starts, and prints a Markdown document of what it measured, with plots. Its
+// modes:
 //
 //	pace   journeys on their schedule, open loop, one student each
 //	flood  as many updates as are accepted, closed loop
-//	wake   many students wait; one change each at the same instant
+//	wake   many students wait; each journey changes once, all at the same instant
 //	idle   what a waiting student costs in memory
 //	start  from the start of the process to its first 200
-//	flat   flood with 100 journeys, -journeys, and what lies between: the cost of each update
-//	held   pace with fewer journeys than -journeys, as many, and more: the most that are held
+//	flat   flood with 100 journeys, -journeys, and numbers between: the cost of each update
+//	held   pace with -journeys and with a fifth more: the most that are held
 //
-// A process has at most some 20,000 connections here (RLIMIT_NOFILE), so 50,000
-// students take -gateways 3; the generator splits itself.
+// A process may have some 20,000 connections (RLIMIT_NOFILE), so 50,000 students
+// need -gateways 3; the generator splits itself.
 package main
 
 import (
@@ -65,8 +65,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.warmup, "warmup", 6*time.Second, "played, not measured; a pace needs more than -every")
 	flags.DurationVar(&o.duration, "duration", 10*time.Second, "measured")
 	flags.BoolVar(&o.database, "database", true, "sessions in PostgreSQL; false: in the gateway's memory")
-	flags.BoolVar(&o.opened, "opened", false, "open the journeys in the live store itself, without booking and start: many, soon; none ends")
-	flags.StringVar(&o.gateway, "gateway", "", "binary of the gateway; empty: it is built")
+	flags.BoolVar(&o.opened, "opened", false, "open the journeys in the live store itself, without booking and start: fast, for many; none ends")
+	flags.StringVar(&o.gateway, "gateway", "", "binary of the gateway; empty: build it")
 	flags.StringVar(&o.out, "out", "bench/out/load", "folder of the report and its plots; empty for none")
 	flags.BoolVar(&o.profile, "profile", false, "take a CPU profile of the first gateway while measuring, into -out")
 	if err := flags.Parse(args); err != nil {
@@ -104,15 +104,15 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return play(ctx, o, stdout, stderr)
 }
 
-// mode is one kind of run: it prints its report to out and how far it is to
-// progress, and returns what a program may want to know of the report.
+// mode is one kind of run: it prints its report to out and its progress to
+// progress, and returns the report's figures for a program to read.
 type mode func(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error)
 
 var modes = map[string]mode{
 	"pace": pace, "flood": flood, "wake": wake, "idle": idle, "start": start, "flat": flat, "held": held,
 }
 
-// play runs the mode, whose report and facts go to files, too.
+// play runs the mode and writes its report and facts to files, too.
 func play(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if o.out == "" {
 		_, err := modes[o.mode](ctx, o, stdout, stderr)

@@ -17,16 +17,16 @@ import (
 	"doorstep/internal/servers/valkeyserver"
 )
 
-// stage is the servers of one run. All are gone when it closes.
+// stage is the servers of one run. close stops all of them.
 type stage struct {
 	gateways  []*rig.Gateway
 	processes figures.Processes
 	ends      rig.Ends
 	store     string // the live store's URL
-	settled   string // how the events of the starts were waited for, in words
+	settled   string // how the run waited for the events of the starts, for the report
 }
 
-// raise starts a Valkey, a PostgreSQL where it is wanted, and the gateways.
+// raise starts a Valkey, a PostgreSQL with -database, and the gateways.
 func raise(ctx context.Context, o options, settings ...string) (*stage, error) {
 	s := &stage{processes: figures.Processes{}}
 	if err := s.raise(ctx, o, settings); err != nil {
@@ -69,7 +69,7 @@ func (s *stage) raise(ctx context.Context, o options, settings []string) error {
 }
 
 // raiseStore starts the live store. Each primary of a cluster has a line of its
-// own in the report, beside the line of all.
+// own in the report, besides the line of all.
 func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err error) {
 	args := []string{"--maxclients", "1000"}
 	if shards < 2 {
@@ -104,7 +104,7 @@ func (s *stage) addresses() (addrs []string) {
 	return addrs
 }
 
-// measure plays a plan and returns what came of it and what it cost.
+// measure plays a plan and returns its result and what it cost.
 func (s *stage) measure(ctx context.Context, o options, plan drive.Plan, progress io.Writer) (drive.Result, []figures.Cost, error) {
 	if o.opened {
 		plan.Store = s.store
@@ -115,40 +115,40 @@ func (s *stage) measure(ctx context.Context, o options, plan drive.Plan, progres
 		Begun: func() { go func() { profiled <- s.profile(ctx, o) }() },
 	})
 	if err != nil {
-		return result, nil, errors.Join(err, s.complaints())
+		return result, nil, errors.Join(err, s.lastLogs())
 	}
 	return result, costs, <-profiled
 }
 
-// settle waits until the events of the starts have been carried, so that what is
-// measured is not the thousands of starts just before.
+// settle waits until the events of the starts have been published, so that the
+// thousands of starts just before are not part of what is measured.
 func (s *stage) settle(ctx context.Context, o options, progress io.Writer) error {
 	if o.opened {
 		s.settled = "Journeys were opened in the live store itself, without booking and start"
 		return nil
 	}
-	fmt.Fprintf(progress, "\r\033[K%s: waiting for the events of the starts to be carried", o.mode)
+	fmt.Fprintf(progress, "\r\033[K%s: waiting for the events of the starts to be published", o.mode)
 	began := time.Now()
 	carried, err := rig.AwaitCarried(ctx, s.gateways...)
 	took := time.Since(began).Round(time.Second)
 	s.settled = fmt.Sprintf("The events of the starts were waited for, %v, before the play began", took)
 	if !carried {
-		s.settled = fmt.Sprintf("The events of the starts were still being carried %v after the last start, when the play began", took)
+		s.settled = fmt.Sprintf("The events of the starts were still being published %v after the last start, when the play began", took)
 	}
 	return err
 }
 
-// complaints are what the gateways have logged, if anything.
-func (s *stage) complaints() error {
+// lastLogs is the last lines that each gateway has logged.
+func (s *stage) lastLogs() error {
 	var lines []string
 	for _, g := range s.gateways {
 		all := strings.Split(strings.TrimSpace(g.Log()), "\n")
 		lines = append(lines, all[max(0, len(all)-5):]...)
 	}
-	return fmt.Errorf("the gateways' last words: %s", strings.Join(lines, "\n"))
+	return fmt.Errorf("the gateways' last log lines: %s", strings.Join(lines, "\n"))
 }
 
-// profile takes the first gateway's CPU profile for as long as is measured.
+// profile takes the first gateway's CPU profile while the run is measured.
 func (s *stage) profile(ctx context.Context, o options) error {
 	if !o.profile || o.out == "" {
 		return nil

@@ -15,8 +15,8 @@ import (
 // starts is how often a gateway is started.
 const starts = 9
 
-// start measures from the start of the process to the first 200 of /readyz,
-// which is asked every 5 ms, and the memory of a gateway that nobody calls.
+// start measures the time from the start of the process to the first 200 of
+// /readyz, which is read every 5 ms, and the memory of a gateway without calls.
 func start(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
 	valkey, err := valkeyserver.Start(ctx, valkeyserver.Options{TCP: true})
 	if err != nil {

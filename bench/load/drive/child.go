@@ -8,13 +8,29 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/signal"
 	"time"
 )
+
+// Main is the main of a program that plays loads. In a process that Start has
+// started it generates. Else run gets the arguments and a context that an
+// interrupt ends, and its error ends the process with 1.
+func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) {
+	Child()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
 
 // childVariable makes a program that calls Child a generator.
 const childVariable = "DOORSTEP_BENCH_GENERATOR"
 
-// message is what a generator tells who started it, as a gob; one field is set.
+// message is what a generator sends to the process that started it, as a gob;
+// one field is set.
 type message struct {
 	Setup  int64 // journeys begun, and students waiting
 	Ready  bool
@@ -34,12 +50,12 @@ type Second struct {
 // part is one generator's Result.
 type part struct {
 	Accepted, Unseen int64
-	Tally            map[string]int64
+	Counts           map[string]int64
 	Latencies        map[string][]byte
 }
 
 // Child plays a plan and ends the process, if Start started this process; else
-// it returns at once. First thing in main, or in TestMain.
+// it returns at once. Call it first in main, or in TestMain.
 func Child() {
 	if os.Getenv(childVariable) == "" {
 		return
@@ -52,8 +68,8 @@ func Child() {
 	os.Exit(0)
 }
 
-// generate reads a plan and, once it has said that it is ready, the instant at
-// which to begin.
+// generate reads a plan, prepares it, reports that it is ready, and then reads
+// the instant at which to begin.
 func generate(ctx context.Context, stdin io.Reader, out *gob.Encoder) error {
 	in := gob.NewDecoder(bufio.NewReader(stdin))
 	var plan Plan
@@ -76,7 +92,7 @@ func generate(ctx context.Context, stdin io.Reader, out *gob.Encoder) error {
 	p.schedule(at)
 	done := make(chan struct{})
 	go func() { defer close(done); p.run(ctx, at) }()
-	p.narrate(out, done)
+	p.reportSeconds(out, done)
 	result, err := p.result()
 	if err != nil {
 		return err
@@ -84,11 +100,11 @@ func generate(ctx context.Context, stdin io.Reader, out *gob.Encoder) error {
 	if err := out.Encode(message{Result: result}); err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, stdin) // until Close: what this process took can still be read
+	_, _ = io.Copy(io.Discard, stdin) // until Close: what this process used can be read until then
 	return nil
 }
 
-// ready prepares, and says how far it is.
+// ready prepares the journeys and the students, and reports its progress.
 func (p *play) ready(ctx context.Context, out *gob.Encoder) error {
 	prepared := make(chan error, 1)
 	go func() {
@@ -115,8 +131,8 @@ func (p *play) ready(ctx context.Context, out *gob.Encoder) error {
 	}
 }
 
-// narrate tells of each measured second until the run is done.
-func (p *play) narrate(out *gob.Encoder, done <-chan struct{}) {
+// reportSeconds reports each measured second until the run is done.
+func (p *play) reportSeconds(out *gob.Encoder, done <-chan struct{}) {
 	var before int64
 	for n, over := 0, false; !over; n++ {
 		end := p.from.Add(time.Duration(n+1) * time.Second)
@@ -138,8 +154,8 @@ func (p *play) narrate(out *gob.Encoder, done <-chan struct{}) {
 func (p *play) result() (*part, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// A copy: a student's last answer may still be on its way.
-	r := &part{Accepted: p.accepted.Load(), Unseen: p.unseen.Load(), Tally: maps.Clone(p.tally), Latencies: map[string][]byte{}}
+	// A copy: a student's last answer may still come.
+	r := &part{Accepted: p.accepted.Load(), Unseen: p.unseen.Load(), Counts: maps.Clone(p.counts), Latencies: map[string][]byte{}}
 	for name, l := range p.latencies {
 		var err error
 		if r.Latencies[name], err = l.encode(); err != nil {

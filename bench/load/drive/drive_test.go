@@ -54,7 +54,8 @@ func (c trickle) Write(text []byte) (int, error) { return len(text), nil }
 func (c trickle) SetDeadline(time.Time) error    { return nil }
 func (c trickle) Close() error                   { return nil }
 func answering(text string) *wire {
-	return &wire{conn: trickle{text: strings.NewReader(text)}, undo: func() bool { return true }}
+	conn := trickle{text: strings.NewReader(text)}
+	return &wire{conn: conn, in: bufio.NewReaderSize(conn, readBuffer), undo: func() bool { return true }}
 }
 
 func called(t *testing.T, w *wire) (answer, error) {
@@ -71,7 +72,7 @@ func TestWire_call(t *testing.T) {
 	a, err := called(t, w)
 	require.NoError(t, err)
 	assert.Equal(t, 200, a.status)
-	assert.Equal(t, `"17"`, string(a.etag), "although the buffer moved")
+	assert.Equal(t, `"17"`, a.etag)
 	assert.Equal(t, long, string(a.body))
 	a, err = called(t, w)
 	require.NoError(t, err)
@@ -87,21 +88,19 @@ func TestWire_call(t *testing.T) {
 func TestWire_call_unreadable(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
-		"chunked":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"cut short": "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
 		"no HTTP":   "SSH-2.0-OpenSSH_9.2\r\n\r\n",
 		"no number": "HTTP/1.1 2x0 OK\r\n\r\n",
 		"no length": "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-		"endless":   "HTTP/1.1 200 OK\r\n" + strings.Repeat("x", 2<<20),
 	} {
 		w := answering(text)
 		_, err := called(t, w)
-		require.ErrorIs(t, err, errShape, name)
+		require.Error(t, err, name)
 		assert.Nil(t, w.conn, name)
 	}
 }
 
-// The wire and net/http's server understand each other, from an address of
-// one's own.
+// A wire calls net/http's server, from an address of its own.
 func TestWire_server(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
@@ -117,11 +116,11 @@ func TestWire_server(t *testing.T) {
 		a, err := w.call(t.Context(), post("/x", "token", `{"a":1}`), time.Second)
 		require.NoError(t, err)
 		assert.Equal(t, `{"a":1}Bearer token`, string(a.body))
-		assert.Contains(t, string(a.etag), "127.1.1.44:")
+		assert.Contains(t, a.etag, "127.1.1.44:")
 		if first == "" {
-			first = string(a.etag)
+			first = a.etag
 		}
-		assert.Equal(t, first, string(a.etag), "kept alive")
+		assert.Equal(t, first, a.etag, "kept alive")
 	}
 }
 
@@ -204,11 +203,11 @@ func TestLatency(t *testing.T) {
 		l.record(d)
 	}
 	assert.Greater(t, l.next(), time.Minute)
-	assert.Zero(t, l.next(), "a new lap")
+	assert.Zero(t, l.next(), "a new second")
 	var r Result
 	text, err := l.encode()
 	require.NoError(t, err)
-	r.Tally, r.Latencies = map[string]int64{}, map[string]*Histogram{}
+	r.Counts, r.Latencies = map[string]int64{}, map[string]*Histogram{}
 	for range 2 {
 		require.NoError(t, r.add(&part{Accepted: 3, Latencies: map[string][]byte{Update: text}}))
 	}
@@ -258,7 +257,7 @@ func TestReadFrame(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 256, n)
 	_, err = readFrame(strings.NewReader("\x81\x7f"), into)
-	require.ErrorIs(t, err, errShape)
+	require.ErrorIs(t, err, errFrame)
 	_, err = readFrame(strings.NewReader("\x81\x7e\x01\x80"), into)
-	require.ErrorIs(t, err, errShape, "longer than there is room")
+	require.ErrorIs(t, err, errFrame, "longer than there is room")
 }

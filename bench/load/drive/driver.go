@@ -16,7 +16,7 @@ import (
 	"doorstep/internal/servers/process"
 )
 
-// Driver is the generators that play one plan.
+// Driver runs the generators that play one plan.
 type Driver struct {
 	plan       Plan
 	generators []*generator
@@ -25,13 +25,13 @@ type Driver struct {
 }
 
 // Result is what a run has measured, from the end of the warm-up to its own
-// end; Tally holds the booking and starting before it, too.
+// end. Counts also has the bookings and starts before it.
 type Result struct {
 	Accepted int64 // fixes answered 201
-	// Unseen fixes were overtaken by the next before a student saw them; no
-	// latency speaks of them.
+	// Unseen counts fixes that the next one overtook before a student was shown
+	// them; no latency includes them.
 	Unseen    int64
-	Tally     map[string]int64 // answers by call and status
+	Counts    map[string]int64 // answers by call and status
 	Latencies map[string]*Histogram
 	Seconds   []Second
 }
@@ -40,12 +40,12 @@ type generator struct {
 	process *process.Process
 	stdin   *gob.Encoder
 	setup   int64
-	said    chan message
+	sent    chan message
 }
 
-// Start starts as many processes as the plan needs, which book and start its
-// journeys and let its students begin to look, and returns when all of that is
-// done. Progress goes to a writer, a line rewritten. Close the driver.
+// Start starts as many processes as the plan needs and returns when they have
+// booked and started the journeys and each student has read once. Progress goes
+// to a writer, as one line that is rewritten. Close the driver.
 func Start(ctx context.Context, what string, plan Plan, progress io.Writer) (*Driver, error) {
 	if err := plan.validate(); err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func newGenerator(plan Plan) (*generator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("drive: %w", err)
 	}
-	g := &generator{stdin: gob.NewEncoder(stdin), said: make(chan message, 256)}
+	g := &generator{stdin: gob.NewEncoder(stdin), sent: make(chan message, 256)}
 	if g.process, err = process.Start(cmd); err != nil {
 		return nil, fmt.Errorf("drive: %w", err)
 	}
@@ -92,24 +92,24 @@ func newGenerator(plan Plan) (*generator, error) {
 }
 
 func (g *generator) read(stdout io.Reader) {
-	defer close(g.said)
+	defer close(g.sent)
 	in := gob.NewDecoder(stdout)
 	for {
 		var m message
 		if err := in.Decode(&m); err != nil {
 			return
 		}
-		g.said <- m
+		g.sent <- m
 	}
 }
 
 // next is the generator's next message.
 func (g *generator) next(ctx context.Context) (message, error) {
 	select {
-	case m, ok := <-g.said:
+	case m, ok := <-g.sent:
 		switch {
 		case !ok:
-			return m, errors.New("drive: a generator has ended before its time")
+			return m, errors.New("drive: a generator has ended early")
 		case m.Err != "":
 			return m, errors.New(m.Err)
 		}
@@ -156,11 +156,12 @@ func (d *Driver) Close() error {
 	return errors.Join(errs...)
 }
 
-// soon is when a run begins: every generator must have heard of it.
+// soon is how long before a run its beginning is sent: every generator must have
+// it in time.
 const soon = 200 * time.Millisecond
 
-// Play plays the plan and returns what was measured. Measured is called as the
-// warm-up ends. Once a driver.
+// Play plays the plan and returns what was measured. It calls measured as the
+// warm-up ends. Call it once.
 func (d *Driver) Play(ctx context.Context, measured func()) (Result, error) {
 	at := time.Now().Add(soon)
 	for _, g := range d.generators {
@@ -172,7 +173,7 @@ func (d *Driver) Play(ctx context.Context, measured func()) (Result, error) {
 		return Result{}, ctx.Err()
 	}
 	measured()
-	r := Result{Tally: map[string]int64{}, Latencies: map[string]*Histogram{}}
+	r := Result{Counts: map[string]int64{}, Latencies: map[string]*Histogram{}}
 	playing := slices.Clone(d.generators)
 	for len(playing) > 0 {
 		var err error
@@ -184,8 +185,8 @@ func (d *Driver) Play(ctx context.Context, measured func()) (Result, error) {
 	return r, nil
 }
 
-// second takes one message of each generator, which speak once a second and last
-// of all their results, and returns those that go on.
+// second takes one message of each generator, which sends one a second and at
+// the end its result, and returns the generators that go on.
 func (d *Driver) second(ctx context.Context, playing []*generator, r *Result) (left []*generator, err error) {
 	var now Second
 	for _, g := range playing {
@@ -216,8 +217,8 @@ func (d *Driver) second(ctx context.Context, playing []*generator, r *Result) (l
 func (r *Result) add(p *part) error {
 	r.Accepted += p.Accepted
 	r.Unseen += p.Unseen
-	for label, n := range p.Tally {
-		r.Tally[label] += n
+	for label, n := range p.Counts {
+		r.Counts[label] += n
 	}
 	for name, text := range p.Latencies {
 		h, err := hdrhistogram.Decode(text)
@@ -233,14 +234,14 @@ func (r *Result) add(p *part) error {
 	return nil
 }
 
-// Failures are the answers that no run should have: of fixes all but 201, of
+// Failures counts the answers that no run should have: to fixes all but 201, to
 // students all but 200 and 304, and no answer at all.
 func (r Result) Failures() (n int64) {
 	fine := map[string]bool{
 		Update + " 201": true, "live 200": true, "live 304": true, "socket 101": true, Booking + " 201": true,
 		Starting + " 201": true, "arrived 200": true, "stop-journey 200": true,
 	}
-	for label, count := range r.Tally {
+	for label, count := range r.Counts {
 		if !fine[label] {
 			n += count
 		}

@@ -11,13 +11,14 @@ import (
 )
 
 // journey is one trainer on the way to one student, in one session after the
-// other. A phone's goroutine drives it; students read it through leg and see.
+// other; the way to one session is a leg. A phone's goroutine changes it;
+// students read it through leg and see.
 type journey struct {
 	number                         int
 	trainer, student               sessions.ID
 	trainerToken, studentToken     string
 	homeLat, homeLng               float64
-	update                         []byte // the request of a fix, with room for the position at lat and lng
+	update                         []byte // the request of an update, with room for the position at lat and lng
 	lat, lng                       int
 	due, intended                  time.Time // the schedule, and that plus jitter
 	began, ends                    time.Time // of this leg; ends zero: never
@@ -43,8 +44,9 @@ type flight struct {
 func newJourney(number int) (*journey, error) {
 	j := &journey{
 		number: number, trainer: sessions.NewID(), student: sessions.NewID(), next: make(chan struct{}),
-		// Homes lie in a field of 0.2 by 0.2 degrees: many H3 cells. Two digits
-		// before the point, and one: a request of a fix is of one length.
+		// Homes lie in an area of 0.2 by 0.2 degrees: many H3 cells. The latitude has
+		// two digits before the point and the longitude one, so that all requests of
+		// an update have one length.
 		homeLat: 51.9 + 0.2*rand.Float64(), homeLng: 4.9 + 0.2*rand.Float64(),
 	}
 	var err error
@@ -55,8 +57,8 @@ func newJourney(number int) (*journey, error) {
 	return j, err
 }
 
-// embark begins a leg in a new session, as far from home as it takes to arrive
-// at ends, or away from home where it does not.
+// embark begins a leg in a new session. A leg that arrives starts as far from
+// the home as the speed covers until ends; any other leads away from the home.
 func (j *journey) embark(now, ends time.Time, arrives bool, speedMPS float64) {
 	j.mu.Lock()
 	j.session = sessions.NewID()
@@ -72,8 +74,8 @@ func (j *journey) embark(now, ends time.Time, arrives bool, speedMPS float64) {
 	j.update, j.lat, j.lng = updateRequest(j.session, j.trainerToken)
 }
 
-// depart moves the leg's beginning, and its end with it, to the first fix: the
-// others were still being set up.
+// depart moves the leg's beginning, and its end with it, to the first fix: other
+// journeys were still being set up when the leg was made.
 func (j *journey) depart(at time.Time) {
 	if !j.ends.IsZero() {
 		j.ends = j.ends.Add(at.Sub(j.began))
@@ -89,7 +91,7 @@ func (j *journey) underway() {
 	j.next = make(chan struct{})
 }
 
-// leg is the session of now and what is closed when another has begun.
+// leg is the current session, and what is closed when the next leg has begun.
 func (j *journey) leg() (sessions.ID, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -104,14 +106,14 @@ func (j *journey) position(at time.Time, speedMPS float64) (lat, lng int64) {
 	if j.arrives {
 		m = -m
 	}
-	m = min(60_000, max(0, j.startM+m)) // over 60 km the digits would not fit
+	m = min(60_000, max(0, j.startM+m)) // over 60 km the number of digits could change
 	lat = int64(1e7 * (j.homeLat + m*j.cosBearing/metresPerDegree))
 	lng = int64(1e7 * (j.homeLng + m*j.sinBearing/(metresPerDegree*math.Cos(j.homeLat*math.Pi/180))))
 	return lat, lng
 }
 
-// send notes a fix that is about to leave and reports whether the last one,
-// a measured one, was never seen by a student.
+// send notes a fix that is about to leave and reports whether the one before,
+// if it was measured, was never shown to a student.
 func (j *journey) send(lat, lng int64, intended time.Time, metered bool) (unseen bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -126,8 +128,8 @@ func (j *journey) answered(at time.Time) {
 	j.flight.answered = at
 }
 
-// see is a student's sight of a position. The flight is of the fix that is
-// there; ok is false where that is not the one sent last.
+// see takes a position that a student was shown and returns the flight of its
+// fix; ok is false where that is not the fix that was sent last.
 func (j *journey) see(lat, lng int64) (f flight, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

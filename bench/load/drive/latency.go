@@ -11,33 +11,34 @@ import (
 // digits.
 type Histogram = hdrhistogram.Histogram
 
-// NewHistogram is an empty one.
+// NewHistogram makes an empty one.
 func NewHistogram() *Histogram { return hdrhistogram.New(1, (2 * time.Minute).Microseconds(), 3) }
 
-// latency is a histogram of the whole run and one since the last lap. Safe for
-// concurrent use.
+// latency is a histogram of the whole run and one of the current second. Safe
+// for concurrent use.
 type latency struct {
-	mu         sync.Mutex
-	whole, lap *Histogram
+	mu            sync.Mutex
+	whole, second *Histogram
 }
 
-func newLatency() *latency { return &latency{whole: NewHistogram(), lap: NewHistogram()} }
+func newLatency() *latency { return &latency{whole: NewHistogram(), second: NewHistogram()} }
 
-// record takes a duration; what is out of range is put to its edge.
+// record takes a duration; one that is out of range counts as the nearest that
+// is in range.
 func (l *latency) record(d time.Duration) {
 	us := min(max(d.Microseconds(), 1), l.whole.HighestTrackableValue())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_ = l.whole.RecordValue(us) // in range
-	_ = l.lap.RecordValue(us)
+	_ = l.second.RecordValue(us)
 }
 
-// next is the lap's 99th percentile; a new lap begins.
+// next returns the second's 99th percentile and begins a new second.
 func (l *latency) next() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p99 := time.Duration(l.lap.ValueAtQuantile(99)) * time.Microsecond
-	l.lap.Reset()
+	p99 := time.Duration(l.second.ValueAtQuantile(99)) * time.Microsecond
+	l.second.Reset()
 	return p99
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // openAll opens every journey in the plan's live store, with its parties, so that
-// students may look.
+// its students may read it.
 func (p *play) openAll(ctx context.Context) error {
 	store, err := scripts.New(scripts.Options{URL: p.plan.Store, Timeout: callWithin})
 	if err != nil {
@@ -27,9 +27,7 @@ func (p *play) openAll(ctx context.Context) error {
 			return errors.New("drive: the live store is not ready")
 		}
 	}
-	return p.each(openers, func(int) (func(*journey) error, func()) {
-		return func(j *journey) error { return p.open(ctx, store, j) }, func() {}
-	})
+	return p.each(ctx, openers, func(ctx context.Context, j *journey) error { return p.open(ctx, store, j) })
 }
 
 func (p *play) open(ctx context.Context, store *scripts.Store, j *journey) error {

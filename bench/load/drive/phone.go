@@ -23,7 +23,7 @@ func (s *schedule) Pop() any {
 
 // pace sends each journey's fixes as they fall due, open loop: an answer that
 // is late makes the fixes behind it on this connection late, and their
-// latencies say so.
+// latencies include that.
 func (p *play) pace(ctx context.Context, w *wire, mine schedule, at time.Time) {
 	for _, j := range mine {
 		j.due = at.Add(fraction(p.plan.Every))
@@ -37,7 +37,7 @@ func (p *play) pace(ctx context.Context, w *wire, mine schedule, at time.Time) {
 			return
 		}
 		if !j.ends.IsZero() && j.intended.After(j.ends) {
-			p.change(ctx, w, j)
+			p.change(ctx, j)
 		}
 		_ = p.fix(ctx, w, j, j.intended, j.intended.After(p.from)) // counted
 		j.due = j.due.Add(p.plan.Every)
@@ -46,24 +46,20 @@ func (p *play) pace(ctx context.Context, w *wire, mine schedule, at time.Time) {
 	}
 }
 
-// change ends a leg, by its last fix and an arrival or by a stop, and begins
-// the next one.
-func (p *play) change(ctx context.Context, w *wire, j *journey) {
+// change ends a leg, by an arrival or by a stop, and begins the next one.
+func (p *play) change(ctx context.Context, j *journey) {
 	verb := "stop-journey"
 	if j.arrives {
 		verb = "arrived"
 	}
 	began := time.Now()
-	a, err := w.call(ctx, changeRequest(j, verb), callWithin)
-	p.count(ctx, verb, a, err)
-	if err == nil && a.status == http.StatusOK {
+	err := p.ask(ctx, j.number, verb, j.trainerToken, sessionPath(j, verb), nil)
+	if err == nil {
 		p.latencies[Ending].record(time.Since(began))
+	} else if verb == "arrived" {
+		_ = p.ask(ctx, j.number, "stop-journey", j.trainerToken, sessionPath(j, "stop-journey"), nil) // counted
 	}
-	if err == nil && a.status != http.StatusOK && verb == "arrived" {
-		a, err = w.call(ctx, changeRequest(j, "stop-journey"), callWithin)
-		p.count(ctx, "stop-journey", a, err)
-	}
-	if err := p.begin(ctx, w, j, j.intended); err == nil {
+	if err := p.begin(ctx, j, j.intended); err == nil {
 		j.underway()
 	}
 }
@@ -105,7 +101,7 @@ func (p *play) fix(ctx context.Context, w *wire, j *journey, intended time.Time,
 	a, err := w.call(ctx, j.update, callWithin)
 	now := time.Now()
 	if metered {
-		p.count(ctx, Update, a, err)
+		p.count(ctx, Update, a.status, codeOf(a), err)
 	}
 	if err != nil || a.status != http.StatusCreated {
 		return err
@@ -139,9 +135,3 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func fraction(d time.Duration) time.Duration {
 	return time.Duration(rand.Float64() * float64(d))
 }
-
-func exponential(mean time.Duration) time.Duration {
-	return time.Duration(rand.ExpFloat64() * float64(mean))
-}
-
-func lucky(share float64) bool { return rand.Float64() < share }

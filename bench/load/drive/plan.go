@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Way is how phones send.
+// Way is how the phones send.
 type Way string
 
-// The ways.
+// The ways of sending.
 const (
 	Pace  Way = "pace"  // open loop: each journey on its own schedule
 	Flood Way = "flood" // closed loop: each connection as fast as it is answered
@@ -16,34 +16,34 @@ const (
 	Still Way = "still" // no fix
 )
 
-// Eye is how a student looks.
-type Eye string
+// Reading is how a student reads the live location.
+type Reading string
 
-// The eyes.
+// The ways of reading.
 const (
-	LongPoll Eye = "longpoll" // wait=25 with If-None-Match
-	Poll     Eye = "poll"     // every 3 to 5 s, as the review has it
-	Push     Eye = "push"     // a WebSocket
+	LongPoll Reading = "longpoll" // wait=25 with If-None-Match
+	Poll     Reading = "poll"     // every 3 to 5 s, as docs/origin.md describes it
+	Push     Reading = "push"     // a WebSocket, which only peers have
 )
 
-// Plan is what one generator process plays. It travels as a gob.
+// Plan is what one generator process plays. It is sent to it as a gob.
 type Plan struct {
 	Updates []string // host:port that fixes and changes of a journey go to, in turns
 	Watches []string // host:port that students go to, in turns; may be the same
 
-	// Store is the URL of a live store in which journeys are opened straight, with
-	// no booking and no start, which take a gateway and its database fifty times as
-	// long: where the journeys must be many and their beginning is not what is
-	// measured. Empty: they are booked and started, as in life.
+	// Store is the URL of a live store in which journeys are opened directly,
+	// without booking and start, which cost a gateway and its database fifty times
+	// as much: for many journeys whose beginning is not what is measured. Empty:
+	// they are booked and started, as in production.
 	Store string
 
 	Journeys int // at the same time
 	First    int // number of the first one among all processes'
 	Conns    int // connections that the phones share, as behind a load balancer; 0: one each
-	Watchers int // number i watches journey i modulo Journeys: its student, and then admins
+	Watchers int // students; number i watches journey i modulo Journeys: its student, then admins
 
 	Way      Way
-	Eye      Eye
+	Reading  Reading
 	Every    time.Duration // Pace: between two fixes of a journey
 	Jitter   time.Duration // Pace: a fix is due up to this much later than its schedule
 	Life     time.Duration // Pace: a journey's mean length (exponential); 0: none ends
@@ -70,16 +70,19 @@ func (p Plan) validate() error {
 	return nil
 }
 
-// descriptors is about how many files a process that plays the plan has open.
-func (p Plan) descriptors() int {
-	conns := p.Conns
-	if conns == 0 {
-		conns = p.Journeys
+// conns is how many connections the phones have.
+func (p Plan) conns() int {
+	if p.Conns == 0 {
+		return p.Journeys
 	}
-	return conns + p.Watchers
+	return p.Conns
 }
 
-// perProcess leaves room under the usual hard limit of 20,000.
+// descriptors is about how many files a process that plays the plan has open.
+func (p Plan) descriptors() int { return p.conns() + p.Watchers }
+
+// perProcess is how many of them one process may have. It leaves room under the
+// usual hard limit of 20,000.
 const perProcess = 18_000
 
 // Split shares a plan among as many processes as its connections need.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"doorstep/bench/rig"
+	"doorstep/client"
 	"doorstep/sessions"
 )
 
@@ -32,8 +35,8 @@ var names = []string{Update, Service, Late, Sight, SightOK, Starting, Ending, Bo
 
 const (
 	callWithin = 10 * time.Second
-	// clerks book and start journeys before the run; openers open them in the live
-	// store itself, in whose pipeline they share trips.
+	// clerks book and start journeys before the run. openers open them in the live
+	// store itself, in whose pipeline they share round trips.
 	clerks, openers = 16, 256
 	// tries bounds how often one journey is begun before the run.
 	tries = 5
@@ -45,8 +48,9 @@ const (
 type play struct {
 	plan     Plan
 	journeys []*journey
-	admin    string
-	from     time.Time // measured from here
+	admin    string       // an admin's token
+	http     *http.Client // of the calls that are not timed by their cost, see wire
+	from     time.Time    // measured from here
 	until    time.Time
 
 	latencies map[string]*latency
@@ -54,17 +58,20 @@ type play struct {
 	unseen    atomic.Int64 // fixes overtaken before a student saw them
 	setup     atomic.Int64 // journeys begun, then students waiting
 	gate      chan struct{}
-	waiting   sync.WaitGroup // students who have looked once
+	waiting   sync.WaitGroup // students who have read once
 
-	mu    sync.Mutex
-	tally map[string]int64
+	mu     sync.Mutex
+	counts map[string]int64 // answers by call and status
 }
 
 func newPlay(plan Plan) (*play, error) {
 	if err := plan.validate(); err != nil {
 		return nil, err
 	}
-	p := &play{plan: plan, latencies: map[string]*latency{}, tally: map[string]int64{}, gate: make(chan struct{}, gates)}
+	p := &play{
+		plan: plan, latencies: map[string]*latency{}, counts: map[string]int64{}, gate: make(chan struct{}, gates),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clerks}},
+	}
 	for _, name := range names {
 		p.latencies[name] = newLatency()
 	}
@@ -73,45 +80,42 @@ func newPlay(plan Plan) (*play, error) {
 	return p, err
 }
 
-// prepare begins every journey. The first fix is the run's: a phone's schedule
-// begins with it.
+// prepare begins every journey. The first fix belongs to the run: a phone's
+// schedule begins with it.
 func (p *play) prepare(ctx context.Context) error {
 	p.journeys = make([]*journey, p.plan.Journeys)
 	if p.plan.Store != "" {
 		return p.openAll(ctx)
 	}
-	return p.each(clerks, func(c int) (func(*journey) error, func()) {
-		w := p.phoneWire(c)
-		return func(j *journey) error {
-			err := p.begin(ctx, w, j, time.Now())
-			for try := 1; err != nil && try < tries && sleep(ctx, retry); try++ {
-				err = p.begin(ctx, w, j, time.Now()) // counted, and it is not what is measured
-			}
-			return err
-		}, w.close
+	return p.each(ctx, clerks, func(ctx context.Context, j *journey) error {
+		err := p.begin(ctx, j, time.Now())
+		for try := 1; err != nil && try < tries && sleep(ctx, retry); try++ {
+			err = p.begin(ctx, j, time.Now()) // counted, and not what is measured
+		}
+		return err
 	})
 }
 
-// each makes every journey, shared among so many workers, and lets its worker
-// begin it. Worker c is made by hire, with how to dismiss it.
-func (p *play) each(workers int, hire func(c int) (begin func(*journey) error, dismiss func())) error {
-	var group errgroup.Group
-	for c := range workers {
+// each makes every journey and begins it, so many at a time. The first error
+// ends it.
+func (p *play) each(ctx context.Context, workers int, begin func(context.Context, *journey) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers)
+	for i := range p.journeys {
 		group.Go(func() error {
-			begin, dismiss := hire(c)
-			defer dismiss()
-			for i := c; i < len(p.journeys); i += workers {
-				j, err := newJourney(p.plan.First + i)
-				if err != nil {
-					return err
-				}
-				j.watched = i < p.plan.Watchers
-				p.journeys[i] = j
-				if err := begin(j); err != nil {
-					return err
-				}
-				p.setup.Add(1)
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
+			j, err := newJourney(p.plan.First + i)
+			if err != nil {
+				return err
+			}
+			j.watched = i < p.plan.Watchers
+			p.journeys[i] = j
+			if err := begin(ctx, j); err != nil {
+				return err
+			}
+			p.setup.Add(1)
 			return nil
 		})
 	}
@@ -119,25 +123,50 @@ func (p *play) each(workers int, hire func(c int) (begin func(*journey) error, d
 }
 
 // begin books and starts a leg.
-func (p *play) begin(ctx context.Context, w *wire, j *journey, now time.Time) error {
-	j.embark(now, p.endOf(now), lucky(p.plan.Arrivals), p.plan.SpeedMPS)
-	for _, step := range []struct {
-		name    string
-		request []byte
-	}{
-		{Booking, bookRequest(j, p.admin)},
-		{Starting, changeRequest(j, "start-journey")},
-	} {
-		began := time.Now()
-		a, err := w.call(ctx, step.request, callWithin)
-		p.count(ctx, step.name, a, err)
-		if err != nil {
-			return fmt.Errorf("drive: %s: %w", step.name, err)
-		}
-		if a.status != 201 && a.status != 200 {
-			return fmt.Errorf("drive: %s: %d %s", step.name, a.status, a.body)
-		}
-		p.latencies[step.name].record(time.Since(began))
+func (p *play) begin(ctx context.Context, j *journey, now time.Time) error {
+	j.embark(now, p.endOf(now), rand.Float64() < p.plan.Arrivals, p.plan.SpeedMPS)
+	began := time.Now()
+	err := p.ask(ctx, j.number, Booking, p.admin, "/admin/sessions", map[string]any{
+		"sessionId": j.session, "trainerId": j.trainer, "studentId": j.student,
+		"studentHome": client.Point{Latitude: j.homeLat, Longitude: j.homeLng},
+	})
+	if err != nil {
+		return err
+	}
+	booked := time.Now()
+	p.latencies[Booking].record(booked.Sub(began))
+	err = p.ask(ctx, j.number, Starting, j.trainerToken, sessionPath(j, "start-journey"), nil)
+	if err == nil {
+		p.latencies[Starting].record(time.Since(booked))
+	}
+	return err
+}
+
+func sessionPath(j *journey, verb string) string {
+	return "/admin/sessions/" + string(j.session) + "/" + verb
+}
+
+// ask makes one POST of package client and counts its answer. n chooses the
+// gateway. Any answer below 400 is a success: peers do not answer as the API
+// does.
+func (p *play) ask(ctx context.Context, n int, call, token, path string, body any) error {
+	c, err := client.New(client.Options{
+		BaseURL: "http://" + p.plan.Updates[n%len(p.plan.Updates)], Token: client.StaticToken(token), HTTP: p.http, Timeout: callWithin,
+	})
+	if err != nil {
+		return err
+	}
+	a, err := c.Do(ctx, client.Request{Method: http.MethodPost, Path: path, Body: body})
+	code := ""
+	if a.Err != nil {
+		code = string(a.Err.Code)
+	}
+	p.count(ctx, call, a.Status, code, err)
+	if err == nil && a.Err != nil {
+		err = a.Err
+	}
+	if err != nil {
+		return fmt.Errorf("drive: %s: %w", call, err)
 	}
 	return nil
 }
@@ -147,23 +176,17 @@ func (p *play) endOf(now time.Time) time.Time {
 	if p.plan.Way != Pace || p.plan.Life <= 0 {
 		return time.Time{}
 	}
-	return now.Add(exponential(p.plan.Life))
+	return now.Add(time.Duration(rand.ExpFloat64() * float64(p.plan.Life)))
 }
 
 // run plays from a given instant until the plan's end.
 func (p *play) run(ctx context.Context, at time.Time) {
 	var group sync.WaitGroup
-	conns := p.plan.Conns
-	if conns == 0 {
-		conns = len(p.journeys)
-	}
-	for c := range conns {
+	conns := p.plan.conns()
+	for c := range min(conns, len(p.journeys)) {
 		var mine []*journey
 		for i := c; i < len(p.journeys); i += conns {
 			mine = append(mine, p.journeys[i])
-		}
-		if len(mine) == 0 {
-			break
 		}
 		group.Go(func() {
 			w := p.phoneWire(c)
@@ -200,14 +223,14 @@ func loopback(network byte, n int) net.IP {
 	return net.IPv4(127, network, byte(n>>8), byte(n))
 }
 
-// count notes an answer by its call, status and code. What the end of the run cut
-// short is none.
-func (p *play) count(ctx context.Context, call string, a answer, err error) {
+// count notes an answer by its call, status and code. A call that the end of the
+// run cut short does not count.
+func (p *play) count(ctx context.Context, call string, status int, code string, err error) {
 	if err != nil && ctx.Err() != nil {
 		return
 	}
-	label := fmt.Sprintf("%s %d", call, a.status)
-	if code := codeOf(a); code != "" {
+	label := fmt.Sprintf("%s %d", call, status)
+	if code != "" {
 		label += " " + code
 	}
 	var timeout net.Error
@@ -219,5 +242,5 @@ func (p *play) count(ctx context.Context, call string, a answer, err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tally[label]++
+	p.counts[label]++
 }

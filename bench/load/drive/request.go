@@ -3,13 +3,14 @@ package drive
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 
 	"doorstep/sessions"
 )
 
-const api = "/api/v1/admin"
+const trackingPath = "/api/v1/admin/location-tracking/journey/"
 
 func get(path, token string) []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: doorstep\r\nAuthorization: Bearer %s\r\n\r\n", path, token)
@@ -23,10 +24,10 @@ func post(path, token, body string) []byte {
 // The places of a position in an update's body, by width: 52.1234567 and 5.1234567.
 const latHere, lngHere = "LLLLLLLLLL", "GGGGGGGGG"
 
-// updateRequest is the review's own body of an update, and where in the
-// request the latitude and the longitude belong.
+// updateRequest is an update with the fields of docs/origin.md's example, and
+// where in the request the latitude and the longitude belong.
 func updateRequest(session sessions.ID, token string) (request []byte, lat, lng int) {
-	request = post(api+"/location-tracking/journey/updates", token, fmt.Sprintf(
+	request = post(trackingPath+"updates", token, fmt.Sprintf(
 		`{"sessionId":%q,"latitude":%s,"longitude":%s,"accuracy":8.5,"speed":40.0,"heading":90.0}`, session, latHere, lngHere))
 	return request, bytes.Index(request, []byte(latHere)), bytes.Index(request, []byte(lngHere))
 }
@@ -43,66 +44,38 @@ func setDegrees(at []byte, e7 int64) {
 	}
 }
 
-func bookRequest(j *journey, token string) []byte {
-	return post(api+"/sessions", token, fmt.Sprintf(
-		`{"sessionId":%q,"trainerId":%q,"studentId":%q,"studentHome":{"latitude":%.7f,"longitude":%.7f}}`,
-		j.session, j.trainer, j.student, j.homeLat, j.homeLng))
-}
-
-// changeRequest is start-journey, arrived or stop-journey.
-func changeRequest(j *journey, verb string) []byte {
-	return post(api+"/sessions/"+string(j.session)+"/"+verb, j.trainerToken, "")
-}
-
 // liveRequest reads once, without the blank line at its end where a header may
 // follow.
 func liveRequest(session sessions.ID, token string, waitS int) []byte {
-	path := api + "/location-tracking/journey/live?sessionId=" + string(session)
+	path := trackingPath + "live?sessionId=" + string(session)
 	if waitS > 0 {
 		path += "&wait=" + strconv.Itoa(waitS)
 	}
 	return bytes.TrimSuffix(get(path, token), []byte("\r\n"))
 }
 
-// placeOf finds the position in the JSON of a live read. Whoever wrote it may
-// write 52.1 for 52.1000000.
+// placeOf finds the position in the JSON of a live read, in 1e-7 degrees.
+// Decoding all of it would cost as much again as reading the answer.
 func placeOf(body []byte) (lat, lng int64, ok bool) {
-	if lat, ok = e7After(body, `"latitude":`); !ok {
-		return 0, 0, false
-	}
+	lat, known := e7After(body, `"latitude":`)
 	lng, ok = e7After(body, `"longitude":`)
-	return lat, lng, ok
+	return lat, lng, known && ok
 }
 
 func e7After(body []byte, name string) (e7 int64, ok bool) {
-	at := bytes.Index(body, []byte(name))
-	if at < 0 {
+	_, rest, _ := bytes.Cut(body, []byte(name))
+	end := bytes.IndexAny(rest, ",}")
+	if end < 0 {
 		return 0, false
 	}
-	decimals := -1
-	for _, c := range body[at+len(name):] {
-		switch {
-		case c == '.' && decimals < 0:
-			decimals = 0
-		case c >= '0' && c <= '9' && decimals < 7:
-			e7, ok = 10*e7+int64(c-'0'), true
-			if decimals >= 0 {
-				decimals++
-			}
-		default:
-			for ; decimals < 7; decimals = max(decimals, 0) + 1 {
-				e7 *= 10
-			}
-			return e7, ok
-		}
-	}
-	return 0, false
+	degrees, err := strconv.ParseFloat(string(rest[:end]), 64)
+	return int64(math.Round(1e7 * degrees)), err == nil
 }
 
 // ended reports that a live read shows a journey that is over.
 func ended(body []byte) bool { return bytes.Contains(body, []byte(`"isActive":false`)) }
 
-// codeOf is what a refusal calls itself, if it does.
+// codeOf is the code of a refusal; empty where there is none.
 func codeOf(a answer) string {
 	if a.status < http.StatusBadRequest {
 		return ""

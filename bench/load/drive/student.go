@@ -2,6 +2,10 @@ package drive
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -16,11 +20,11 @@ const (
 	retry      = time.Second
 )
 
-// watch starts the plan's students and returns when each has looked once. A
-// journey has one student; who else watches it is an admin, each another, so that
-// no limit of one caller's is met by many.
+// watch starts the plan's students and returns when each has read once. A
+// journey has one student. Its other watchers are admins, each a user of its
+// own, so that no limit of one caller is met by many.
 func (p *play) watch(ctx context.Context) error {
-	look := map[Eye]func(context.Context, *student){LongPoll: p.longPoll, Poll: p.poll, Push: p.push}[p.plan.Eye]
+	read := map[Reading]func(context.Context, *student){LongPoll: p.longPoll, Poll: p.poll, Push: p.push}[p.plan.Reading]
 	p.waiting.Add(p.plan.Watchers)
 	for i := range p.plan.Watchers {
 		n := p.plan.First + i
@@ -36,35 +40,46 @@ func (p *play) watch(ctx context.Context) error {
 			// Another gateway than the phone's where there are several.
 			addr: p.plan.Watches[(n+1)%len(p.plan.Watches)], local: loopback(1, n),
 		}}
-		go look(ctx, s)
+		go func() {
+			defer s.wire.close()
+			read(ctx, s)
+		}()
 	}
 	p.waiting.Wait()
 	return nil
 }
 
-// student is one app that looks at one journey.
+// student is one app that watches one journey.
 type student struct {
 	play     *play
 	journey  *journey
 	token    string
 	wire     *wire
-	looked   bool
-	lat, lng int64 // of the last sight
+	ready    bool
+	lat, lng int64 // the last position that it was shown
 }
 
-// first is called with the first answer, whatever it is.
-func (s *student) first() {
-	if !s.looked {
-		s.looked = true
+// first makes the student's first call, of which only a few are made at a time,
+// and notes that the student is there, whatever the answer.
+func (s *student) first(ctx context.Context, request []byte) (answer, error) {
+	s.play.gate <- struct{}{}
+	a, err := s.wire.call(ctx, request, callWithin)
+	<-s.play.gate
+	if !s.ready {
+		s.ready = true
 		s.play.setup.Add(1)
 		s.play.waiting.Done()
 	}
+	return a, err
 }
 
-// longPoll waits for what is newer than what it knows, over and over. When a
+func (s *student) count(ctx context.Context, call string, a answer, err error) {
+	s.play.count(ctx, call, a.status, codeOf(a), err)
+}
+
+// longPoll waits for what is newer than what it knows, again and again. When a
 // leg ends it goes on with the next.
 func (p *play) longPoll(ctx context.Context, s *student) {
-	defer s.wire.close()
 	for ctx.Err() == nil {
 		session, next := s.journey.leg()
 		if !p.follow(ctx, s, session) {
@@ -77,45 +92,37 @@ func (p *play) longPoll(ctx context.Context, s *student) {
 	}
 }
 
-// follow looks at one leg until it ends; false when the run did.
+// follow watches one leg until it ends; false when the run did.
 func (p *play) follow(ctx context.Context, s *student, id sessions.ID) bool {
-	once, waits := liveRequest(id, s.token, 0), liveRequest(id, s.token, waitS)
-	p.gate <- struct{}{}
-	a, err := s.wire.call(ctx, append(once, "\r\n"...), callWithin)
-	<-p.gate
-	s.first()
+	waits := liveRequest(id, s.token, waitS)
+	a, err := s.first(ctx, append(liveRequest(id, s.token, 0), "\r\n"...))
 	request := append([]byte(nil), waits...)
 	for ctx.Err() == nil {
-		p.count(ctx, "live", a, err)
+		s.count(ctx, "live", a, err)
 		switch {
 		case err != nil, a.status != http.StatusOK && a.status != http.StatusNotModified:
 			sleep(ctx, retry/2+fraction(retry)) // not all at once, as apps do
 			request = append(request[:len(waits)], "\r\n"...)
 		case a.status == http.StatusOK:
-			if s.sight(a.body, time.Now()) {
+			if s.show(a.body, time.Now()) {
 				return true
 			}
-			request = append(request[:len(waits)], "If-None-Match: "...)
-			request = append(append(request, a.etag...), "\r\n\r\n"...)
+			request = fmt.Appendf(request[:len(waits)], "If-None-Match: %s\r\n\r\n", a.etag)
 		}
 		a, err = s.wire.call(ctx, request, waitWithin)
 	}
 	return false
 }
 
-// poll looks every 3 to 5 s.
+// poll reads every 3 to 5 s.
 func (p *play) poll(ctx context.Context, s *student) {
-	defer s.wire.close()
 	session, _ := s.journey.leg()
 	request := append(liveRequest(session, s.token, 0), "\r\n"...)
-	p.gate <- struct{}{}
-	a, err := s.wire.call(ctx, request, callWithin)
-	<-p.gate
-	s.first()
+	a, err := s.first(ctx, request)
 	for ctx.Err() == nil {
-		p.count(ctx, "live", a, err)
+		s.count(ctx, "live", a, err)
 		if err == nil && a.status == http.StatusOK {
-			s.sight(a.body, time.Now())
+			s.show(a.body, time.Now())
 		}
 		if !sleep(ctx, 3*time.Second+fraction(2*time.Second)) {
 			return
@@ -124,9 +131,54 @@ func (p *play) poll(ctx context.Context, s *student) {
 	}
 }
 
-// sight records a position that is new to this student and reports whether the
+// push holds a WebSocket open and reads what the server sends: text frames, in
+// one piece and unmasked, as servers send them (RFC 6455, section 5).
+func (p *play) push(ctx context.Context, s *student) {
+	session, _ := s.journey.leg()
+	a, err := s.first(ctx, fmt.Appendf(nil, "GET /live?sessionId=%s&token=%s HTTP/1.1\r\nHost: doorstep\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", session, s.token))
+	s.count(ctx, "socket", a, err)
+	if err != nil || a.status != http.StatusSwitchingProtocols {
+		return
+	}
+	_ = s.wire.conn.SetDeadline(time.Time{}) // the end of ctx closes it
+	frame := make([]byte, 1024)
+	for {
+		n, err := readFrame(s.wire.in, frame)
+		if err != nil {
+			s.count(ctx, "socket", answer{}, err)
+			return
+		}
+		s.show(frame[:n], time.Now())
+	}
+}
+
+// errFrame is a frame that is too long for the buffer, or masked.
+var errFrame = errors.New("drive: unreadable frame")
+
+// readFrame reads one frame's payload of up to len(into) bytes.
+func readFrame(from io.Reader, into []byte) (int, error) {
+	if _, err := io.ReadFull(from, into[:2]); err != nil {
+		return 0, err
+	}
+	n := int(into[1])
+	if n == 126 {
+		if _, err := io.ReadFull(from, into[:2]); err != nil {
+			return 0, err
+		}
+		n = int(binary.BigEndian.Uint16(into))
+	} else if n > 126 {
+		return 0, errFrame
+	}
+	if n > len(into) {
+		return 0, errFrame
+	}
+	return io.ReadFull(from, into[:n])
+}
+
+// show records a position that is new to this student and reports whether the
 // journey is over.
-func (s *student) sight(body []byte, at time.Time) (over bool) {
+func (s *student) show(body []byte, at time.Time) (over bool) {
 	if ended(body) {
 		return true
 	}

@@ -11,11 +11,11 @@ import (
 	"doorstep/bench/load/drive"
 )
 
-// Facts are the figures of a run that targets speak of, by a name that has its
-// unit in it: what the report says in words, for a program to read.
+// Facts are the figures of a run that targets refer to, by a name that has its
+// unit in it: the report's numbers for a program to read.
 type Facts map[string]float64
 
-// The names that more than one run has.
+// The names that several modes have.
 const (
 	Failures    = "failures"
 	GatewayCore = "gateway_core_percent"
@@ -24,7 +24,7 @@ const (
 	SightP99MS  = "fix_to_eye_p99_ms"
 )
 
-// FactsOf are those names' of one run.
+// FactsOf returns the facts with those names of one run.
 func FactsOf(r drive.Result, costs []Cost) Facts {
 	f := Facts{
 		Failures:    float64(r.Failures()),
@@ -40,8 +40,9 @@ func FactsOf(r drive.Result, costs []Cost) Facts {
 	return f
 }
 
-// Save writes the facts of a run beside its report: dir/name.json. What is no
-// number, since nothing was there to divide by, was not measured, and is left out.
+// Save writes the facts of a run beside its report: dir/name.json. NaN and
+// infinity, from a division by zero, mean that nothing was measured, and are left
+// out.
 func (f Facts) Save(dir, name string) error {
 	f = maps.Clone(f)
 	maps.DeleteFunc(f, func(_ string, v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })

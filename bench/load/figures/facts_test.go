@@ -14,7 +14,7 @@ func TestFacts(t *testing.T) {
 	t.Parallel()
 	h := drive.NewHistogram()
 	require.NoError(t, h.RecordValue(2000))
-	f := FactsOf(drive.Result{Tally: map[string]int64{"update 429": 3, "update 201": 1}, Latencies: map[string]*drive.Histogram{drive.Update: h}},
+	f := FactsOf(drive.Result{Counts: map[string]int64{"update 429": 3, "update 201": 1}, Latencies: map[string]*drive.Histogram{drive.Update: h}},
 		[]Cost{{Name: "gateway", CPU: time.Second, Core: 0.25}})
 	assert.InDelta(t, 3, f[Failures], 0)
 	assert.InDelta(t, 2, f[UpdateP99MS], 0.01)

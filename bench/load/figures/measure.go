@@ -10,15 +10,15 @@ import (
 	"doorstep/bench/load/drive"
 )
 
-// Moments are what Measure calls meanwhile; nil: nothing.
+// Moments are what Measure calls during a run; nil: nothing.
 type Moments struct {
-	SetUp func(ctx context.Context) error // every journey has begun and every student waits; the play begins after it
-	Begun func()                          // the measuring begins
+	SetUp func(ctx context.Context) error // when every journey has begun and every student waits, before the play
+	Begun func()                          // when the measuring begins
 }
 
-// Measure plays a plan and returns what came of it and what each part took
-// meanwhile: the given processes, the generators, and the PostgreSQL that this
-// process has started.
+// Measure plays a plan and returns its result and what each part used meanwhile:
+// the given processes, the generators, and the PostgreSQL that this process has
+// started.
 func Measure(ctx context.Context, what string, plan drive.Plan, servers Processes, progress io.Writer, at Moments) (drive.Result, []Cost, error) {
 	d, err := drive.Start(ctx, what, plan, progress)
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	height = 4 * vg.Inch
 )
 
-// colours are told apart by most eyes (Okabe and Ito).
+// colours can be told apart with most kinds of colour blindness (Okabe and Ito).
 var colours = []color.Color{
 	color.RGBA{G: 114, B: 178, A: 255},
 	color.RGBA{R: 213, G: 94, A: 255},
@@ -28,14 +28,15 @@ var colours = []color.Color{
 	color.RGBA{R: 230, G: 159, A: 255},
 }
 
-// Line is a named histogram of a picture.
+// Line is a named histogram of a plot.
 type Line struct {
 	Name      string
 	Histogram *drive.Histogram
 }
 
-// DrawLatencies plots latency over percentile, the rarer the wider: 90, 99,
-// 99.9 % at equal distances, as HdrHistogram's own pictures do.
+// DrawLatencies plots latency over percentile with 90, 99 and 99.9 % at equal
+// distances, as HdrHistogram's own plots do. Where nothing was measured it writes
+// no file.
 func DrawLatencies(path, title string, lines []Line) error {
 	p := plot.New()
 	p.Title.Text = title
@@ -58,14 +59,14 @@ func DrawLatencies(path, title string, lines []Line) error {
 		}
 	}
 	if most == 0 {
-		return nil // nothing was measured, and a logarithm needs something
+		return nil // nothing was measured; a logarithmic axis needs a value
 	}
 	p.Y.Min, p.Y.Max = least/1.5, most*1.5
 	p.Legend.Top, p.Legend.Left = true, true
 	return save(p, path)
 }
 
-// DrawSeconds plots how a run went, second by second: 99th percentiles.
+// DrawSeconds plots the 99th percentiles of each second of a run.
 func DrawSeconds(path, title string, seconds []drive.Second) error {
 	p := plot.New()
 	p.Title.Text = title
@@ -88,13 +89,13 @@ func DrawSeconds(path, title string, seconds []drive.Second) error {
 	return save(p, path)
 }
 
-// Bar is a named number of a picture, with the least and the most of it.
+// Bar is a named number of a plot, with its least and its most.
 type Bar struct {
 	Name               string
 	Value, Least, Most float64
 }
 
-// DrawBars plots numbers beside each other.
+// DrawBars plots numbers beside each other, each with its spread.
 func DrawBars(path, title, unit string, bars []Bar) error {
 	p := plot.New()
 	p.Title.Text, p.Y.Label.Text, p.Y.Min = title, unit, 0

@@ -1,5 +1,5 @@
-// Package figures measures what processes take, and writes what was measured
-// as Markdown and SVG.
+// Package figures measures what processes use, and writes what was measured as
+// Markdown and SVG.
 package figures
 
 import (
@@ -16,10 +16,10 @@ import (
 	"doorstep/bench/rig"
 )
 
-// Processes are what is watched, by the name of their part.
+// Processes are the ids of the measured processes, by the name of their part.
 type Processes map[string][]int
 
-// Sample is what each part has taken until an instant.
+// Sample is what each part has used until an instant.
 type Sample struct {
 	At    time.Time
 	Parts map[string]rig.Usage // summed over a part's processes; PeakRSS, too
@@ -47,7 +47,7 @@ func (p Processes) Sample() (Sample, error) {
 	return s, nil
 }
 
-// Cost is what one part took between two samples.
+// Cost is what one part used between two samples.
 type Cost struct {
 	Name string
 	CPU  time.Duration
@@ -65,7 +65,7 @@ func (s Sample) Since(before Sample) (costs []Cost) {
 	return costs
 }
 
-// CPU is the time that some parts took together.
+// CPU is the CPU time that some parts used together.
 func CPU(costs []Cost, names ...string) (sum time.Duration) {
 	for _, c := range costs {
 		if slices.Contains(names, c.Name) {
@@ -75,9 +75,9 @@ func CPU(costs []Cost, names ...string) (sum time.Duration) {
 	return sum
 }
 
-// Descendants are the processes below a given one, and itself, whose program
-// has this name, such as PostgreSQL's, which are many; with no name all of them.
-// Those that come later are not among them.
+// Descendants are a process and those below it whose program has this name, such
+// as PostgreSQL's many; an empty name means all. Processes that start later are
+// not among them.
 func Descendants(root int, program string) (pids []int) {
 	parents := map[int]int{}
 	names := map[int]string{}

@@ -28,8 +28,8 @@ func Head(w io.Writer, names ...string) {
 	fmt.Fprintf(w, "\n| %s |\n|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
 }
 
-// Number writes a positive number as people read it: three digits at least, and
-// a comma between thousands. 3.14, 31.4, 314, 31,416.
+// Number formats a positive number with three digits at least, and a comma
+// between thousands: 3.14, 31.4, 314, 31,416.
 func Number(v float64) string {
 	if v < 100 {
 		return fmt.Sprintf("%.3g", v)
@@ -52,7 +52,7 @@ func At(h *drive.Histogram, percent float64) time.Duration {
 	return time.Duration(h.ValueAtQuantile(percent)) * time.Microsecond
 }
 
-// Latencies writes a table of the histograms that hold anything.
+// Latencies writes a table of the histograms that are not empty.
 func Latencies(w io.Writer, all map[string]*drive.Histogram) {
 	Head(w, "latency, ms", "count", "p50", "p90", "p99", "p99.9", "max")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -62,15 +62,15 @@ func Latencies(w io.Writer, all map[string]*drive.Histogram) {
 	}
 }
 
-// Tally writes how often each call was answered how.
-func Tally(w io.Writer, tally map[string]int64) {
+// Counts writes how often each call had each answer.
+func Counts(w io.Writer, counts map[string]int64) {
 	Head(w, "call and answer", "count")
-	for _, label := range slices.Sorted(maps.Keys(tally)) {
-		Row(w, label, tally[label])
+	for _, label := range slices.Sorted(maps.Keys(counts)) {
+		Row(w, label, counts[label])
 	}
 }
 
-// Costs writes what each part took, and what that is for each of n updates.
+// Costs writes what each part used, in all and for each of n updates.
 func Costs(w io.Writer, costs []Cost, n int64) {
 	Head(w, "part", "CPU, % of a core", "CPU per update, µs", "RSS, MB")
 	for _, c := range costs {
