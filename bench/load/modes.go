@@ -30,7 +30,7 @@ var unlimited = []string{"RATE_INTERVAL=1ms", "CALLER_RATE=1000000", "CALLER_BUR
 func (s *stage) plan(o options) drive.Plan {
 	return drive.Plan{
 		Updates: s.addresses(), Watches: s.addresses(), Journeys: o.journeys, Conns: o.conns, Watchers: o.students,
-		Reading: drive.LongPoll, SpeedMPS: cityMPS, Warmup: o.warmup, Duration: o.duration,
+		SpeedMPS: cityMPS, Warmup: o.warmup, Duration: o.duration,
 	}
 }
 

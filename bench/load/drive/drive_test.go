@@ -246,18 +246,3 @@ func TestPlay_pace_tellsOfAStall(t *testing.T) {
 	assert.GreaterOrEqual(t, waited.Max(), (4*stall - 20*time.Millisecond).Microseconds(), "the last waited for all")
 	assert.Less(t, p.latencies[Service].whole.ValueAtQuantile(50), waited.Max(), "on the wire alone it would not show")
 }
-
-func TestReadFrame(t *testing.T) {
-	t.Parallel()
-	into := make([]byte, 300)
-	n, err := readFrame(strings.NewReader("\x81\x02{}"), into)
-	require.NoError(t, err)
-	assert.Equal(t, "{}", string(into[:n]))
-	n, err = readFrame(strings.NewReader("\x81\x7e\x01\x00"+strings.Repeat("x", 256)), into)
-	require.NoError(t, err)
-	assert.Equal(t, 256, n)
-	_, err = readFrame(strings.NewReader("\x81\x7f"), into)
-	require.ErrorIs(t, err, errFrame)
-	_, err = readFrame(strings.NewReader("\x81\x7e\x01\x80"), into)
-	require.ErrorIs(t, err, errFrame, "longer than there is room")
-}

@@ -16,16 +16,6 @@ const (
 	Still Way = "still" // no fix
 )
 
-// Reading is how a student reads the live location.
-type Reading string
-
-// The ways of reading.
-const (
-	LongPoll Reading = "longpoll" // wait=25 with If-None-Match
-	Poll     Reading = "poll"     // every 3 to 5 s, as docs/origin.md describes it
-	Push     Reading = "push"     // a WebSocket, which only peers have
-)
-
 // Plan is what one generator process plays. It is sent to it as a gob.
 type Plan struct {
 	Updates []string // host:port that fixes and changes of a journey go to, in turns
@@ -43,7 +33,6 @@ type Plan struct {
 	Watchers int // students; number i watches journey i modulo Journeys: its student, then admins
 
 	Way      Way
-	Reading  Reading
 	Every    time.Duration // Pace: between two fixes of a journey
 	Jitter   time.Duration // Pace: a fix is due up to this much later than its schedule
 	Life     time.Duration // Pace: a journey's mean length (exponential); 0: none ends

@@ -2,10 +2,7 @@ package drive
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -24,7 +21,6 @@ const (
 // journey has one student. Its other watchers are admins, each a user of its
 // own, so that no limit of one caller is met by many.
 func (p *play) watch(ctx context.Context) error {
-	read := map[Reading]func(context.Context, *student){LongPoll: p.longPoll, Poll: p.poll, Push: p.push}[p.plan.Reading]
 	p.waiting.Add(p.plan.Watchers)
 	for i := range p.plan.Watchers {
 		n := p.plan.First + i
@@ -42,7 +38,7 @@ func (p *play) watch(ctx context.Context) error {
 		}}
 		go func() {
 			defer s.wire.close()
-			read(ctx, s)
+			s.longPoll(ctx)
 		}()
 	}
 	p.waiting.Wait()
@@ -73,16 +69,12 @@ func (s *student) first(ctx context.Context, request []byte) (answer, error) {
 	return a, err
 }
 
-func (s *student) count(ctx context.Context, call string, a answer, err error) {
-	s.play.count(ctx, call, a.status, codeOf(a), err)
-}
-
 // longPoll waits for what is newer than what it knows, again and again. When a
 // leg ends it goes on with the next.
-func (p *play) longPoll(ctx context.Context, s *student) {
+func (s *student) longPoll(ctx context.Context) {
 	for ctx.Err() == nil {
 		session, next := s.journey.leg()
-		if !p.follow(ctx, s, session) {
+		if !s.follow(ctx, session) {
 			return
 		}
 		select {
@@ -93,12 +85,12 @@ func (p *play) longPoll(ctx context.Context, s *student) {
 }
 
 // follow watches one leg until it ends; false when the run did.
-func (p *play) follow(ctx context.Context, s *student, id sessions.ID) bool {
+func (s *student) follow(ctx context.Context, id sessions.ID) bool {
 	waits := liveRequest(id, s.token, waitS)
 	a, err := s.first(ctx, append(liveRequest(id, s.token, 0), "\r\n"...))
 	request := append([]byte(nil), waits...)
 	for ctx.Err() == nil {
-		s.count(ctx, "live", a, err)
+		s.play.count(ctx, "live", a.status, codeOf(a), err)
 		switch {
 		case err != nil, a.status != http.StatusOK && a.status != http.StatusNotModified:
 			sleep(ctx, retry/2+fraction(retry)) // not all at once, as apps do
@@ -112,68 +104,6 @@ func (p *play) follow(ctx context.Context, s *student, id sessions.ID) bool {
 		a, err = s.wire.call(ctx, request, waitWithin)
 	}
 	return false
-}
-
-// poll reads every 3 to 5 s.
-func (p *play) poll(ctx context.Context, s *student) {
-	session, _ := s.journey.leg()
-	request := append(liveRequest(session, s.token, 0), "\r\n"...)
-	a, err := s.first(ctx, request)
-	for ctx.Err() == nil {
-		s.count(ctx, "live", a, err)
-		if err == nil && a.status == http.StatusOK {
-			s.show(a.body, time.Now())
-		}
-		if !sleep(ctx, 3*time.Second+fraction(2*time.Second)) {
-			return
-		}
-		a, err = s.wire.call(ctx, request, callWithin)
-	}
-}
-
-// push holds a WebSocket open and reads what the server sends: text frames, in
-// one piece and unmasked, as servers send them (RFC 6455, section 5).
-func (p *play) push(ctx context.Context, s *student) {
-	session, _ := s.journey.leg()
-	a, err := s.first(ctx, fmt.Appendf(nil, "GET /live?sessionId=%s&token=%s HTTP/1.1\r\nHost: doorstep\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", session, s.token))
-	s.count(ctx, "socket", a, err)
-	if err != nil || a.status != http.StatusSwitchingProtocols {
-		return
-	}
-	_ = s.wire.conn.SetDeadline(time.Time{}) // the end of ctx closes it
-	frame := make([]byte, 1024)
-	for {
-		n, err := readFrame(s.wire.in, frame)
-		if err != nil {
-			s.count(ctx, "socket", answer{}, err)
-			return
-		}
-		s.show(frame[:n], time.Now())
-	}
-}
-
-// errFrame is a frame that is too long for the buffer, or masked.
-var errFrame = errors.New("drive: unreadable frame")
-
-// readFrame reads one frame's payload of up to len(into) bytes.
-func readFrame(from io.Reader, into []byte) (int, error) {
-	if _, err := io.ReadFull(from, into[:2]); err != nil {
-		return 0, err
-	}
-	n := int(into[1])
-	if n == 126 {
-		if _, err := io.ReadFull(from, into[:2]); err != nil {
-			return 0, err
-		}
-		n = int(binary.BigEndian.Uint16(into))
-	} else if n > 126 {
-		return 0, errFrame
-	}
-	if n > len(into) {
-		return 0, errFrame
-	}
-	return io.ReadFull(from, into[:n])
 }
 
 // show records a position that is new to this student and reports whether the
