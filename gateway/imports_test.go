@@ -18,7 +18,7 @@ import (
 const module = "doorstep"
 
 // mayImport says, for each package of ours, which others of ours it may import
-// directly: the arrows of ARCHITECTURE.md. A folder that ends in "/..." stands
+// directly: the arrows of docs/architecture.md. A folder that ends in "/..." stands
 // for all in it. A package that no row names is a failure: give it its row.
 //
 // The rows are for what is linked. Tests may import what they like that Go
@@ -119,7 +119,7 @@ func TestImports(t *testing.T) {
 	t.Parallel()
 	packages := list(t)
 	require.NotEmpty(t, packages)
-	assert.Empty(t, broken(packages), "an import points where ARCHITECTURE.md has no arrow: turn it round, or change the page and the table together")
+	assert.Empty(t, broken(packages), "an import points where docs/architecture.md has no arrow: turn it round, or change the page and the table together")
 }
 
 // A checker that finds nothing is only worth something if it can find.

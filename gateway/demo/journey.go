@@ -132,12 +132,13 @@ func (j *journey) play(ctx context.Context) (end State, note string, err error) 
 }
 
 func (j *journey) begin(ctx context.Context) error {
-	if _, err := insist(ctx, j, "booking", func(ctx context.Context) (client.Session, error) { return j.admin.Book(ctx, j.booking) }); err != nil {
+	_, err := insist(ctx, j, "booking", func(ctx context.Context, _ string) (client.Session, error) { return j.admin.Book(ctx, j.booking) })
+	if err != nil {
 		return err
 	}
 	j.line(func(l *Line) { l.State = Booked })
-	_, err := insist(ctx, j, "start", func(ctx context.Context) (client.Journey, error) {
-		return j.phone.StartJourney(ctx, j.booking.SessionID, "")
+	_, err = insist(ctx, j, "start", func(ctx context.Context, session string) (client.Journey, error) {
+		return j.phone.StartJourney(ctx, session, "")
 	})
 	if err != nil && client.CodeOf(err) != client.JourneyAlreadyStarted { // the answer to a repeat
 		return err
@@ -167,7 +168,7 @@ func (j *journey) travel(ctx context.Context) (end State, note string, err error
 	if err := j.clock.Sleep(ctx, toTheDoor); err != nil {
 		return "", "", err
 	}
-	_, err = insist(ctx, j, "arrived", func(ctx context.Context) (client.Arrival, error) { return j.phone.Arrive(ctx, j.booking.SessionID) })
+	_, err = insist(ctx, j, "arrived", j.phone.Arrive)
 	if err == nil {
 		j.sayf("arrived")
 		j.line(func(l *Line) { l.State = Arrived })
@@ -183,16 +184,14 @@ func (j *journey) travel(ctx context.Context) (end State, note string, err error
 		j.odd(err.Error() + ", but " + why)
 	}
 	j.report.count(func(t *totals) { t.why[string(code)]++ })
-	_, err = insist(ctx, j, "stop", func(ctx context.Context) (time.Time, error) { return j.phone.StopJourney(ctx, j.booking.SessionID) })
+	_, err = insist(ctx, j, "stop", j.phone.StopJourney)
 	return Stopped, string(code), err
 }
 
 // verify begins the lesson: the student reads the code out, the trainer types
 // it.
 func (j *journey) verify(ctx context.Context) (State, error) {
-	session, err := insist(ctx, j, "session", func(ctx context.Context) (client.Session, error) {
-		return j.student.Session(ctx, j.booking.SessionID)
-	})
+	session, err := insist(ctx, j, "session", j.student.Session)
 	if err != nil {
 		return "", err
 	}
@@ -203,9 +202,7 @@ func (j *journey) verify(ctx context.Context) (State, error) {
 	if err := j.clock.Sleep(ctx, readOut); err != nil {
 		return "", err
 	}
-	_, err = insist(ctx, j, "verify", func(ctx context.Context) (time.Time, error) {
-		return j.phone.Verify(ctx, j.booking.SessionID, session.OTP)
-	})
+	_, err = insist(ctx, j, "verify", func(ctx context.Context, id string) (time.Time, error) { return j.phone.Verify(ctx, id, session.OTP) })
 	if err == nil {
 		j.sayf("verified by the student's code: the lesson begins")
 	}
@@ -230,9 +227,9 @@ func (j *journey) tellPushes(ctx context.Context) {
 	j.report.count(func(t *totals) { t.pushed += len(titles) })
 }
 
-// insist makes a call until it is answered, as an app does. A 5xx is repeated,
-// too, but nothing explains it.
-func insist[T any](ctx context.Context, j *journey, name string, call func(context.Context) (T, error)) (T, error) {
+// insist makes a call for the journey's session until it is answered, as an app
+// does. A 5xx is repeated, too, but nothing explains it.
+func insist[T any](ctx context.Context, j *journey, name string, call func(ctx context.Context, session string) (T, error)) (T, error) {
 	return client.Repeat(ctx, tries, j.clock.Sleep, func(try int, err error) {
 		if noAnswer(err) {
 			j.report.count(func(t *totals) { t.failures++ })
@@ -240,7 +237,7 @@ func insist[T any](ctx context.Context, j *journey, name string, call func(conte
 			return
 		}
 		j.odd(err.Error())
-	}, call)
+	}, func(ctx context.Context) (T, error) { return call(ctx, j.booking.SessionID) })
 }
 
 func noAnswer(err error) bool {

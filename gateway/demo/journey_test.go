@@ -1,11 +1,9 @@
 package demo
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -48,7 +46,7 @@ func TestJourney_verify(t *testing.T) {
 	}
 }
 
-// A lost answer is an app's everyday; a fault is what nothing explains.
+// A lost answer is normal for an app; nothing explains a fault.
 func TestInsist(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := setup(t, every(5, 0, 5), func(n int, w http.ResponseWriter, _ *http.Request) {
@@ -61,7 +59,7 @@ func TestInsist(t *testing.T) {
 				reply(t, w, http.StatusOK, `{"data":{}}`)
 			}
 		})
-		_, err := insist(t.Context(), s.journey, "stop", func(ctx context.Context) (time.Time, error) { return s.phone.StopJourney(ctx, "s1") })
+		_, err := insist(t.Context(), s.journey, "stop", s.phone.StopJourney)
 		require.NoError(t, err)
 		now := s.report.now()
 		assert.Equal(t, 1, now.failures)

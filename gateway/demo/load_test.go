@@ -39,7 +39,7 @@ func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	car, walk := record(t, dir, "car-a.csv", 120), record(t, dir, "walk-b.csv", 90)
 	record(t, dir, "car-short.csv", 10)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "SOURCES.md"), []byte("not a recording"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("not a recording"), 0o600))
 	for name, c := range map[string]struct {
 		names []string
 		want  []string

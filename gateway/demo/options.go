@@ -19,8 +19,8 @@ type Options struct {
 	Metrics  bool     `help:"Serve /metrics on a free port, and say where."`
 	Log      string   `help:"Write what happens, a line each: refused fixes with the reason, starts, arrivals."`
 
-	// Out is where it is shown: drawn on when it is a terminal, else written
-	// line by line. Nil: standard output.
+	// Out gets the demo's output: drawn in place on a terminal, else line by line.
+	// Nil: standard output.
 	Out io.Writer
 
 	lengthM float64 // of a made-up drive by car; tests make it short

@@ -113,13 +113,8 @@ func (p *phone) answered(a client.Attempt) {
 		p.journey.report.count(func(t *totals) { t.failures++ })
 		p.unsure(a)
 		p.journey.sayf("no answer to a fix, try %d: %v", a.Try, a.Err)
-	case a.Receipt.Verdict == client.NotStored:
-		p.counted(labelUnstored)
-		p.unsure(a)
-		p.journey.sayf("fix not stored: the live store is away")
 	default:
-		again = false
-		p.taken(a)
+		again = p.taken(a)
 	}
 	fixes := p.journey.plan.Fixes
 	if again && a.Try >= tries && a.Fix.RecordedAt.Equal(p.due(fixes[len(fixes)-1])) {
@@ -131,29 +126,39 @@ func (p *phone) counted(label string) {
 	p.journey.report.count(func(t *totals) { t.sent[label]++ })
 }
 
-// taken takes a receipt.
-func (p *phone) taken(a client.Attempt) {
+// taken takes a receipt and reports whether the fix will be repeated.
+func (p *phone) taken(a client.Attempt) (again bool) {
 	switch a.Receipt.Verdict {
 	case client.Stored:
+		p.counted(labelStored)
 		p.sure(a)
-		p.journey.report.count(func(t *totals) { t.sent[labelStored]++; t.stored++ })
+		p.journey.report.count(func(t *totals) { t.stored++ })
 		p.journey.line(func(l *Line) { l.Stored++ })
 	case client.Stale:
 		p.counted(labelStale)
 		if a.Try == 1 { // right for a fix whose first answer was lost, and for no other
 			p.journey.odd("update: stale, and sent for the first time")
-			return
+			return false
 		}
 		p.sure(a)
+	case client.NotStored:
+		p.counted(labelUnstored)
+		p.unsure(a)
+		p.journey.sayf("fix not stored: the live store is away")
+		return true
 	default:
 		p.counted(labelVague)
 		p.doubt()
-		accuracy := 0.0
-		if a.Fix.AccuracyM != nil {
-			accuracy = *a.Fix.AccuracyM
-		}
-		p.journey.sayf("fix ignored: its accuracy is %.0f m", accuracy)
+		p.journey.sayf("fix ignored: its accuracy is %.0f m", accuracyOf(a.Fix))
 	}
+	return false
+}
+
+func accuracyOf(f client.Fix) float64 {
+	if f.AccuracyM == nil {
+		return 0
+	}
+	return *f.AccuracyM
 }
 
 func (p *phone) doubt() {
@@ -185,9 +190,9 @@ func (p *phone) refused(a client.Attempt, refusal *client.Error) (again bool) {
 	return client.Temporary(refusal)
 }
 
-// disbelieved logs a refusal and what the phone can say for it: how fast it
-// would have had to travel since the last fix that was believed. At a speed
-// that its mode allows, nothing explains the refusal.
+// disbelieved logs a refusal with what the phone can say for it: how fast it
+// would have had to travel since a fix that was believed. At a speed that its
+// mode allows, nothing explains the refusal.
 func (p *phone) disbelieved(a client.Attempt, refusal *client.Error) {
 	p.doubt()
 	if len(p.known) == 0 {
@@ -195,50 +200,37 @@ func (p *phone) disbelieved(a client.Attempt, refusal *client.Error) {
 		return
 	}
 	mode := p.journey.plan.Mode
-	leg, limit := p.fastest(a), geo.DefaultLimits(mode).LimitKMH
+	leg, kmh := p.fastest(a)
+	limit := geo.DefaultLimits(mode).LimitKMH
 	what := fmt.Sprintf("%s: %s, and a %s may do %.0f (%s)", refusal.Code, leg, mode, limit, refusal.Message)
-	if leg.kmh() < limit {
+	if kmh < limit {
 		p.journey.odd(what)
 		return
 	}
 	p.journey.sayf("fix refused, %s", what)
 }
 
-// leg is the way from a believed fix to a refused one, as the service may see
-// it: by the phone's clock, but no more than the service's own and a little.
-type leg struct {
-	m        float64
-	took     time.Duration // by the phone's clock
-	counted  time.Duration // what the service can have counted, at least
-	doubtful bool          // whether the first fix was stored is not known
-}
-
-func (l leg) kmh() float64 { return l.m / min(l.took, l.counted).Seconds() * 3.6 }
-
-func (l leg) String() string {
-	text := fmt.Sprintf("%.0f m in %s is %.0f km/h", l.m, l.took, l.kmh())
-	if l.counted < l.took {
-		text = fmt.Sprintf("%.0f m in %s, for the fix before came late, is %.0f km/h", l.m, l.counted.Round(time.Second), l.kmh())
-	}
-	if l.doubtful {
-		text += " from a fix that may have been stored"
-	}
-	return text
-}
-
-// fastest is the leg that explains a refusal best.
-func (p *phone) fastest(a client.Attempt) (best leg) {
+// fastest is the leg from a believed fix that explains a refusal best. Its time
+// is that of the phone's clock, but no more than the service can have counted: a
+// fix before that came late leaves little.
+func (p *phone) fastest(a client.Attempt) (leg string, kmh float64) {
 	catchUp := time.Duration(geo.DefaultLimits(p.journey.plan.Mode).CatchUpMS) * time.Millisecond
-	for n, from := range p.known {
-		l := leg{
-			m: geo.DistanceM(pointOf(from.Fix), pointOf(a.Fix)), took: a.Fix.RecordedAt.Sub(from.RecordedAt),
-			counted: max(0, a.SentAt.Sub(from.by)) + catchUp, doubtful: from.may,
+	for _, from := range p.known {
+		m, took := geo.DistanceM(pointOf(from.Fix), pointOf(a.Fix)), a.Fix.RecordedAt.Sub(from.RecordedAt)
+		counted := max(0, a.SentAt.Sub(from.by)) + catchUp
+		speed := m / min(took, counted).Seconds() * 3.6
+		if took <= 0 || leg != "" && speed <= kmh { // not from an earlier try of the same fix
+			continue
 		}
-		if n == 0 || l.kmh() > best.kmh() {
-			best = l
+		kmh, leg = speed, fmt.Sprintf("%.0f m in %s is %.0f km/h", m, took, speed)
+		if counted < took {
+			leg = fmt.Sprintf("%.0f m in %s, for the fix before came late, is %.0f km/h", m, counted.Round(time.Second), speed)
+		}
+		if from.may {
+			leg += " from a fix that may have been stored"
 		}
 	}
-	return best
+	return leg, kmh
 }
 
 func pointOf(f client.Fix) geo.Point { return geo.MustPoint(f.Latitude, f.Longitude) }

@@ -162,7 +162,7 @@ func TestPhone_drive_explains_a_refusal_after_a_lost_answer(t *testing.T) {
 		s := setup(t, []trace.Fix{fix(0, 0), fix(5, 1000), fix(10, 0)}, func(n int, w http.ResponseWriter, _ *http.Request) {
 			switch n {
 			case 1:
-				reply(t, w, http.StatusAccepted, `{"data":{"stored":false,"nextUpdateMs":5000}}`) // but it was
+				reply(t, w, http.StatusAccepted, `{"data":{"stored":false,"nextUpdateMs":6000}}`) // but it was
 			case 2:
 				reply(t, w, http.StatusBadRequest, speedBody)
 			default:
@@ -172,6 +172,26 @@ func TestPhone_drive_explains_a_refusal_after_a_lost_answer(t *testing.T) {
 		require.NoError(t, s.phone.drive(t.Context()))
 		assert.Zero(t, s.report.now().oddCount, "%v", s.report.now().odd)
 		assert.Contains(t, s.said.String(), "is 720 km/h from a fix that may have been stored")
+	})
+}
+
+// The last fix is sent again after a 202 and refused: the earlier try of it, which
+// may have been stored, is not what explains that.
+func TestPhone_drive_explains_a_refused_repeat(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := setup(t, []trace.Fix{fix(0, 0), fix(5, 1000)}, func(n int, w http.ResponseWriter, _ *http.Request) {
+			switch n {
+			case 0:
+				reply(t, w, http.StatusCreated, storedBody)
+			case 1:
+				reply(t, w, http.StatusAccepted, `{"data":{"stored":false,"nextUpdateMs":5000}}`)
+			default:
+				reply(t, w, http.StatusBadRequest, speedBody)
+			}
+		})
+		require.NoError(t, s.phone.drive(t.Context()))
+		assert.Zero(t, s.report.now().oddCount, "%v", s.report.now().odd)
+		assert.Contains(t, s.said.String(), "1000 m in 5s is 720 km/h, and")
 	})
 }
 

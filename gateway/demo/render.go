@@ -57,8 +57,8 @@ func (s style) paint(sgr, text string) string {
 	return "\x1b[" + sgr + "m" + text + "\x1b[0m"
 }
 
-// render lays the frame out in a window: no line is wider, there are no more
-// lines than rows. Journeys that do not fit are counted.
+// render lays the frame out in a window: no line is wider than columns and there
+// are no more lines than rows. Journeys that do not fit are counted.
 func (f frame) render(columns, rows int, s style) []string {
 	head := []string{s.paint(bold, fit("Doorstep", columns, s))}
 	for _, line := range f.About {
@@ -81,7 +81,7 @@ func (f frame) footer() string {
 		clockFace(f.Virtual), thousands(t.stored), thousands(t.refused()), milliseconds(t.fixToEye.quantile(.5)), milliseconds(t.fixToEye.quantile(.99)))
 }
 
-// table is a heading and as many journeys as there is room for.
+// table is a heading and as many journeys as fit.
 func (f frame) table(columns, rows int, s style) []string {
 	w := widthsFor(columns, f.Lines)
 	out := []string{s.paint(dim, fit(w.heading(), columns, s))}
@@ -98,8 +98,8 @@ func (f frame) table(columns, rows int, s style) []string {
 	return out
 }
 
-// mostRecent is n lines in their order: those under way first, then those whose
-// state changed last.
+// mostRecent selects n lines and keeps their order: it prefers journeys under
+// way, and then those whose state changed last.
 func mostRecent(lines []Line, n int) []Line {
 	order := make([]int, len(lines))
 	for i := range order {
@@ -128,7 +128,7 @@ func urgency(l Line) int {
 	}
 }
 
-// rest says what is not shown.
+// rest counts the journeys that are not shown.
 func (f frame) rest(shown []Line, more int) string {
 	var count [3]int
 	for _, l := range f.Lines {
@@ -140,7 +140,7 @@ func (f frame) rest(shown []Line, more int) string {
 	return fmt.Sprintf("%d more: %d under way, %d waiting, %d done", more, count[0], count[2], count[1])
 }
 
-// widths are the columns that give way to a narrow window.
+// widths are the columns that become narrower in a narrow window.
 type widths struct{ name, bar int }
 
 // fixed is the width of all other columns, with the spaces between.
@@ -195,7 +195,7 @@ func stateColour(st State) string {
 	}
 }
 
-// done is how much of the way lies behind, 0 to 1.
+// done is the share of the way that is behind the trainer, 0 to 1.
 func (l Line) done() float64 {
 	switch {
 	case l.State == Arrived || l.State == Verified:
@@ -209,7 +209,7 @@ func (l Line) done() float64 {
 
 func (l Line) eta() string {
 	switch {
-	case l.ETA <= 0 || l.ETA > time.Hour: // no journey takes longer: a guess from too little
+	case l.ETA <= 0 || l.ETA > time.Hour: // no journey takes longer: a guess from too short a way
 		return "-"
 	case l.Guess:
 		return "~" + clockFace(l.ETA)
@@ -223,7 +223,7 @@ func (s style) bar(l Line, width int) string {
 	if inner < 1 {
 		return pad("", width)
 	}
-	full := int(l.done() * float64(inner)) // rounded down: only what has arrived is full
+	full := int(l.done() * float64(inner)) // rounded down: the bar is full only on arrival
 	text := strings.Repeat(s.full, full)
 	if full > 0 && full < inner {
 		text = strings.Repeat(s.full, full-1) + s.tip
@@ -254,7 +254,7 @@ func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
 }
 
-// fit cuts text that has no colours yet.
+// fit shortens text to a width. The text must not have colours yet.
 func fit(text string, width int, s style) string {
 	if utf8.RuneCountInString(text) <= width {
 		return text

@@ -14,7 +14,7 @@ import (
 	"doorstep/geo"
 )
 
-// State is where a journey stands, as the screen names it.
+// State is the state of a journey, as the screen names it.
 type State string
 
 // The states.
@@ -35,7 +35,7 @@ func (s State) over() bool {
 	return s == Verified || s == Stopped || s == Interrupted || s == Failed
 }
 
-// Line is one journey as the screen shows it. A value.
+// Line is one journey as the screen shows it.
 type Line struct {
 	Name     string
 	Mode     geo.Mode
@@ -52,7 +52,7 @@ type Line struct {
 	Changed  int64 // rises with every change of State, over all journeys
 }
 
-// board is the lines of all journeys, in their order. Safe for concurrent use.
+// board holds the lines of all journeys, in their order. Safe for concurrent use.
 type board struct {
 	mu      sync.Mutex
 	lines   []Line
@@ -95,9 +95,9 @@ type frame struct {
 	Recent  []string // of the journal, oldest first
 }
 
-// screen draws frames in place, at most ten a second, each with one write:
-// nothing is erased before it is overwritten, so nothing flickers. The last
-// frame stays where it is.
+// screen draws frames in place, at most ten a second, each with one write.
+// Nothing is erased before it is overwritten, so nothing flickers. The last frame
+// stays.
 type screen struct {
 	terminal
 	style         style
@@ -128,7 +128,7 @@ func (s *screen) draw(done <-chan struct{}, next func() frame) {
 	}
 }
 
-// put ignores errors: a terminal that is gone is noticed by the summary.
+// put ignores errors: the summary's write reports a terminal that is gone.
 func (s *screen) put(text string) { _, _ = s.WriteString(text) }
 
 func (s *screen) paint(f frame) {
@@ -139,7 +139,7 @@ func (s *screen) paint(f frame) {
 	lines := f.render(columns-1, rows-1, s.style) // the last column and row would wrap and scroll
 	text := redraw(s.drawn, lines)
 	if s.drawn > 0 && (columns != s.columns || rows != s.rows) {
-		text = clearWindow + redraw(0, lines) // the terminal has moved what was drawn, nobody knows where to
+		text = clearWindow + redraw(0, lines) // the terminal has moved the last frame to an unknown place
 	}
 	s.put(text)
 	s.drawn, s.columns, s.rows = len(lines), columns, rows
@@ -147,7 +147,7 @@ func (s *screen) paint(f frame) {
 
 const clearWindow = "\x1b[H\x1b[2J"
 
-// redraw is what turns the last frame of so many lines into the next.
+// redraw is the text that replaces a last frame of so many lines.
 func redraw(before int, lines []string) string {
 	var b strings.Builder
 	if before > 0 {
@@ -163,8 +163,8 @@ func redraw(before int, lines []string) string {
 // terminal is a terminal that can be drawn on.
 type terminal struct{ *os.File }
 
-// terminalOf says whether out is one: a character device that knows its size,
-// and not a dumb one.
+// terminalOf returns out as a terminal where it is one: a character device that
+// has a size, and not a dumb one.
 func terminalOf(out io.Writer) (terminal, bool) {
 	file, ok := out.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" {
@@ -178,8 +178,9 @@ func terminalOf(out io.Writer) (terminal, bool) {
 	return terminal{file}, ok
 }
 
-// size asks the kernel, which costs a microsecond: often enough to ask before
-// every frame, so that no signal has to be caught. False where there is none.
+// size reads the window's size from the kernel, which costs a microsecond: cheap
+// enough before every frame, so that no signal has to be caught. ok is false where
+// there is none.
 func (t terminal) size() (columns, rows int, ok bool) {
 	var window struct{ rows, columns, x, y uint16 }
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, t.Fd(), syscall.TIOCGWINSZ,
