@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,7 @@ type storeProcess struct {
 }
 
 // startStore starts the first server on the PATH that is new enough, Valkey
-// before Redis. It does not wait until the server answers: /readyz tells.
+// before Redis, and returns when it listens.
 func startStore(ctx context.Context) (*storeProcess, error) {
 	path, name, err := findServer(ctx)
 	if err != nil {
@@ -53,7 +54,29 @@ func startStore(ctx context.Context) (*storeProcess, error) {
 	if err := <-started; err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	if err := s.await(ctx); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
 	return s, nil
+}
+
+// await waits until the server listens, for 5 s at most.
+func (s *storeProcess) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", s.socket())
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-s.ended:
+			return errors.New(s.name + " ended at once")
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not listen: %w", s.name, ctx.Err())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
 }
 
 func (s *storeProcess) socket() string { return filepath.Join(s.dir, "s") }

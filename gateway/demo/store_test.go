@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -29,13 +28,9 @@ func TestStartStore(t *testing.T) {
 	requireServer(t)
 	s, err := startStore(t.Context())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", s.socket())
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}, 10*time.Second, time.Millisecond)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", s.socket())
+	require.NoError(t, err, "it listens")
+	require.NoError(t, conn.Close())
 	group, err := syscall.Getpgid(s.cmd.Process.Pid)
 	require.NoError(t, err)
 	assert.Equal(t, s.cmd.Process.Pid, group, "Ctrl-C does not reach it")
@@ -43,6 +38,18 @@ func TestStartStore(t *testing.T) {
 	require.NoError(t, s.stop())
 	require.ErrorIs(t, syscall.Kill(s.cmd.Process.Pid, 0), syscall.ESRCH)
 	assert.NoDirExists(t, s.dir)
+}
+
+func TestStartStore_a_server_that_ends(t *testing.T) { // not parallel: it sets the PATH
+	bin, temp := t.TempDir(), t.TempDir()
+	t.Setenv("PATH", bin)
+	t.Setenv("TMPDIR", temp)
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "valkey-server"), []byte("#!/bin/sh\necho v=8.0.1\n"), 0o700))
+	_, err := startStore(t.Context())
+	require.ErrorContains(t, err, "valkey-server 8.0.1 ended at once")
+	left, err := os.ReadDir(temp)
+	require.NoError(t, err)
+	assert.Empty(t, left)
 }
 
 func TestStartStore_ends_with_its_parent(t *testing.T) {
