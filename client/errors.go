@@ -87,8 +87,8 @@ func (e *Error) Error() string {
 
 // Is makes errors.Is compare by code.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // Is compares two errors, errors.Is unwraps
-	return ok && t.Code == e.Code
+	var t *Error
+	return errors.As(target, &t) && t.Code == e.Code
 }
 
 // CodeOf is the code of the Error in err; empty where there is none.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"time"
 
 	"doorstep/client"
@@ -28,10 +27,10 @@ var home = client.Point{Latitude: 52.0907, Longitude: 5.1214}
 func embedded() (admin, trainer, student *client.Client, stop func()) {
 	gateway, err := app.New(app.Options{Listen: "127.0.0.1:0", OTPInResponse: true})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if err := gateway.Start(context.Background()); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	as := func(id sessions.ID, role sessions.Role) *client.Client {
 		c, err := client.New(client.Options{
@@ -41,7 +40,7 @@ func embedded() (admin, trainer, student *client.Client, stop func()) {
 			},
 		})
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		return c
 	}
@@ -56,7 +55,7 @@ func embedded() (admin, trainer, student *client.Client, stop func()) {
 func book(ctx context.Context, admin *client.Client) {
 	_, err := admin.Book(ctx, client.Booking{SessionID: sessionID, TrainerID: trainerID, StudentID: studentID, StudentHome: home})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 }
 
@@ -68,30 +67,30 @@ func Example() {
 	book(ctx, admin)
 
 	if _, err := trainer.StartJourney(ctx, sessionID, client.Bike); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	receipt, err := trainer.Update(ctx, sessionID, client.Fix{Point: home, AccuracyM: new(5.0), RecordedAt: time.Now()})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Printf("%s, %.0f m from the home, arriving: %v\n", receipt.Verdict, *receipt.DistanceM, receipt.Arriving)
 
 	if _, err := trainer.Arrive(ctx, sessionID); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	session, err := student.Session(ctx, sessionID) // the student reads the code out
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if _, err := trainer.Verify(ctx, sessionID, session.OTP); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if _, err := trainer.Complete(ctx, sessionID); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	review, err := student.Review(ctx, sessionID, 5, "")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Printf("rated %d, the trainer has %.1f\n", review.Rating, review.TrainerRating.Average)
 	// Output:
@@ -127,7 +126,7 @@ func ExampleReporter() {
 	defer stop()
 	book(ctx, admin)
 	if _, err := trainer.StartJourney(ctx, sessionID, ""); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	reporter := client.NewReporter(trainer, sessionID, client.ReporterOptions{
@@ -151,7 +150,7 @@ func ExampleFollower() {
 	defer stop()
 	book(ctx, admin)
 	if _, err := trainer.StartJourney(ctx, sessionID, ""); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	for view, err := range (client.Follower{Client: student, SessionID: sessionID}).Views(ctx) {
@@ -164,12 +163,12 @@ func ExampleFollower() {
 			fmt.Println("on the way")
 			fix := client.Fix{Point: client.Point{Latitude: 52.1, Longitude: 5.1214}, RecordedAt: time.Now()}
 			if _, err := trainer.Update(ctx, sessionID, fix); err != nil { // in another app, in life
-				log.Fatal(err)
+				panic(err)
 			}
 		default:
 			fmt.Printf("%.0f m away\n", *view.DistanceM)
 			if _, err := trainer.StopJourney(ctx, sessionID); err != nil {
-				log.Fatal(err)
+				panic(err)
 			}
 		}
 	}

@@ -107,7 +107,7 @@ func (p *poll) failed(err error) bool {
 	p.pause = backOff(p.failures)
 	var e *Error
 	if errors.As(err, &e) {
-		p.pause = max(p.pause, e.RetryAfter+rand.N(minGap)) // not all of them in one instant
+		p.pause = max(p.pause, e.RetryAfter+rand.N(minGap)) //nolint:gosec // jitter, so that not all come in one instant
 	}
 	return p.yield(View{}, err) && Temporary(err)
 }

@@ -41,7 +41,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // that lost one gateway do not come back together.
 func backOff(failures int) time.Duration {
 	d := min(firstBackOff<<min(failures-1, 5), maxBackOff)
-	return d/2 + rand.N(d)
+	return d/2 + rand.N(d) //nolint:gosec // jitter needs no secrecy
 }
 
 // Repeat makes a call until it succeeds or fails for good (see Temporary), as

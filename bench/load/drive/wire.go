@@ -92,7 +92,9 @@ func (w *wire) read() (a answer, closing bool, err error) {
 		return answer{}, false, err
 	}
 	w.body.Reset()
-	if _, err := w.body.ReadFrom(res.Body); err != nil {
+	_, err = w.body.ReadFrom(res.Body)
+	_ = res.Body.Close() // reads no further
+	if err != nil {
 		return answer{}, false, err
 	}
 	return answer{res.StatusCode, res.Header.Get("ETag"), w.body.Bytes()}, res.Close, nil
