@@ -207,7 +207,7 @@ func express(dir string, workers int) func(context.Context, string) (*served, er
 
 // serve starts a peer and returns once it answers, within 30 s.
 func serve(ctx context.Context, cmd *exec.Cmd, valkeyURL string) (*served, error) {
-	listen, err := rig.FreeAddr()
+	listen, err := process.FreeAddr()
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -46,7 +44,7 @@ func (p *Program) Start(ctx context.Context, settings ...string) (*Gateway, erro
 		}
 	}
 	if g.Listen == "" {
-		addr, err := FreeAddr()
+		addr, err := process.FreeAddr()
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +72,7 @@ func (p *Program) StartWorker(ctx context.Context, settings ...string) (*Gateway
 
 // launch starts the process, with its metrics on a free port.
 func (g *Gateway) launch(p *Program, command string, settings []string) error {
-	metrics, err := FreeAddr()
+	metrics, err := process.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -90,21 +88,6 @@ func (g *Gateway) launch(p *Program, command string, settings []string) error {
 	}
 	go g.read(stderr)
 	return nil
-}
-
-// FreeAddr is a loopback address whose port was free a moment ago. It is below
-// those that the kernel gives to connections (32768 and up, unless set), one of
-// which could else take it before whoever asked has come to listen.
-func FreeAddr() (string, error) {
-	var err error
-	for range 100 {
-		var l net.Listener
-		addr := fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000))
-		if l, err = net.Listen("tcp4", addr); err == nil { //nolint:noctx // closed at once
-			return addr, l.Close()
-		}
-	}
-	return "", fmt.Errorf("rig: free port: %w", err)
 }
 
 func (g *Gateway) read(stderr io.Reader) {

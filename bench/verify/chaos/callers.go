@@ -17,30 +17,30 @@ import (
 	"doorstep/sessions"
 )
 
-// troupe is everybody who calls a gateway, all the while: phones on their way,
-// students who read and who wait, trainers who start, stop and arrive, codes
-// right and wrong, and callers who must get nothing.
+// callers call one gateway all the time, in all roles: phones on their way,
+// students who read and wait, trainers who start, stop and arrive, right and wrong
+// codes, and callers that must be refused.
 //
 // Each pool holds sessions that wait for their next step. A step that is refused
-// leaves its session where it was, to be tried again, as people do.
-type troupe struct {
+// leaves its session in the pool, to be tried again.
+type callers struct {
 	base     string
 	client   *http.Client
 	admin    *rig.Caller
-	devices  bool // students register a phone
+	devices  bool // students register a device
 	recorder *recorder
 	travels  []*travel
 
 	unread, booked, running, doors, pending chan *lesson
 
-	end  context.CancelFunc
+	end  context.CancelFunc // nil until start
 	work sync.WaitGroup
 
 	mu   sync.Mutex
 	done map[kind][]sessions.ID // steps that were answered as done
 }
 
-// travel is a journey on its way to a home 20 km away, at an honest 36 km/h.
+// travel is a journey to a home 20 km away, at 36 km/h.
 type travel struct {
 	*rig.Journey
 	began time.Time
@@ -55,26 +55,25 @@ type lesson struct {
 	*rig.Journey
 	otp       string
 	guesses   int
-	seen      bool // a fix was sent
-	uncertain bool // the last try was not answered clearly
+	located   bool // a fix was sent
+	uncertain bool // the last try had no clear answer
 }
 
-// The rate of the troupe, and what the gateway must be set to for it.
 const (
-	rate     = 200 * time.Millisecond
-	tick     = 300 * time.Millisecond
+	rate     = 200 * time.Millisecond // between the fixes of a journey
+	tick     = 300 * time.Millisecond // between the steps of one kind
 	departIn = 10 * time.Second
 	spares   = 3 // sessions that wait for each step when a fault begins
 )
 
-// troupeSettings make a gateway take the troupe's fixes 25 times as often as
-// usual, and its tracks that begin anew 60 times as soon.
-func troupeSettings() []string {
+// callerSettings let a gateway take the callers' fixes 25 times as often as
+// usual, and a track that began anew arrive after 1 s instead of 60.
+func callerSettings() []string {
 	return []string{"RATE_INTERVAL=" + rate.String(), "RATE_TOLERANCE=1s", "APPROACH_FOR=1s"}
 }
 
-// newTroupe makes callers with a session for every step.
-func newTroupe(ctx context.Context, base string, travels int, devices bool) (*troupe, error) {
+// newCallers makes callers with sessions in every state.
+func newCallers(ctx context.Context, base string, devices bool) (*callers, error) {
 	client := &http.Client{
 		Timeout:   15 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second},
@@ -83,39 +82,49 @@ func newTroupe(ctx context.Context, base string, travels int, devices bool) (*tr
 	if err != nil {
 		return nil, err
 	}
-	t := &troupe{base: base, client: client, admin: admin, devices: devices, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
-	for _, pool := range []*chan *lesson{&t.unread, &t.booked, &t.running, &t.doors, &t.pending} {
-		*pool = make(chan *lesson, 1024) // more than an hour fills
+	c := &callers{base: base, client: client, admin: admin, devices: devices, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
+	pools := []*chan *lesson{&c.unread, &c.booked, &c.running, &c.doors, &c.pending}
+	for _, pool := range pools {
+		*pool = make(chan *lesson, 1024) // an hour does not fill it
 	}
 	for range travels {
-		if err := t.depart(ctx); err != nil {
+		if err := c.depart(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return t, t.prepare(ctx)
+	for _, s := range []struct {
+		step  func(context.Context)
+		times int
+	}{{c.book, 6 * spares}, {c.startOne, 3 * spares}, {c.arrive, spares}} {
+		for range s.times {
+			s.step(ctx)
+		}
+	}
+	for _, pool := range pools {
+		if len(*pool) < spares-1 {
+			return nil, errors.New("the sessions could not be prepared: " + c.recorder.of(before, start).String())
+		}
+	}
+	return c, nil
 }
 
-func (t *troupe) journey() (*rig.Journey, error) {
-	return rig.NewJourney(geo.MustPoint(52, 5), t.client)
+func (c *callers) journey() (*rig.Journey, error) {
+	return rig.NewJourney(geo.MustPoint(52, 5), c.client)
 }
 
-func (t *troupe) depart(ctx context.Context) error {
-	j, err := t.journey()
+// depart starts a journey and sends its first fix.
+func (c *callers) depart(ctx context.Context) error {
+	j, err := c.journey()
 	if err != nil {
 		return err
 	}
-	travel := &travel{Journey: j, began: time.Now()}
-	t.travels = append(t.travels, travel)
-	for _, do := range []func() rig.Answer{
-		func() rig.Answer { return j.Book(ctx, t.base, t.admin) }, // its student has no phone
-		func() rig.Answer { return j.Start(ctx, t.base) },
-	} {
-		if a := do(); a.Label() != "201" {
-			return fmt.Errorf("depart: %s: %w", a.Label(), a.Err)
-		}
+	t := &travel{Journey: j, began: time.Now()}
+	c.travels = append(c.travels, t)
+	if err := begin(ctx, c.base, c.admin, j); err != nil {
+		return err
 	}
-	// A gateway that has just begun to serve may have yet to reach its live store.
-	for deadline := time.Now().Add(departIn); j.Update(ctx, t.base, travel.at()).Label() != "201"; {
+	// A gateway that is just up may not have reached its live store yet.
+	for deadline := time.Now().Add(departIn); j.Update(ctx, c.base, t.at()).Label() != "201"; {
 		if time.Now().After(deadline) {
 			return errors.New("depart: no fix is stored")
 		}
@@ -126,87 +135,72 @@ func (t *troupe) depart(ctx context.Context) error {
 	return nil
 }
 
-// prepare fills the pools by playing each step often enough.
-func (t *troupe) prepare(ctx context.Context) error {
-	for range 6 * spares {
-		t.book(ctx)
-	}
-	for range 3 * spares {
-		t.start(ctx)
-	}
-	for range spares {
-		t.arrive(ctx)
-	}
-	for _, pool := range []chan *lesson{t.unread, t.booked, t.running, t.doors, t.pending} {
-		if len(pool) < spares-1 {
-			return errors.New("the troupe could not be prepared: " + t.recorder.of(before, start).String())
+// begin books and starts a journey.
+func begin(ctx context.Context, base string, admin *rig.Caller, j *rig.Journey) error {
+	for _, call := range []func() rig.Answer{
+		func() rig.Answer { return j.Book(ctx, base, admin) },
+		func() rig.Answer { return j.Start(ctx, base) },
+	} {
+		if a := call(); a.Label() != "201" {
+			return fmt.Errorf("begin a journey: %s: %w", a.Label(), a.Err)
 		}
 	}
 	return nil
 }
 
-// play has everybody call until close.
-func (t *troupe) play(ctx context.Context) error {
-	ctx, t.end = context.WithCancel(ctx)
-	outsiders, err := t.outsiders()
+// start makes the calls until stop.
+func (c *callers) start(ctx context.Context) error {
+	ctx, c.end = context.WithCancel(ctx)
+	refused, err := c.refused()
 	if err != nil {
 		return err
 	}
-	for _, travel := range t.travels {
-		t.every(ctx, rate, func(ctx context.Context) {
-			t.call(ctx, update, fixLabel, func() rig.Answer { return travel.Update(ctx, t.base, travel.at()) })
+	for _, t := range c.travels {
+		c.every(ctx, rate, func(ctx context.Context) {
+			c.call(ctx, update, fixLabel, func() rig.Answer { return t.Update(ctx, c.base, t.at()) })
 		})
-		t.every(ctx, rate, func(ctx context.Context) {
-			t.call(ctx, live, liveLabel, func() rig.Answer { return travel.Live(ctx, t.base, "", 0) })
+		c.every(ctx, rate, func(ctx context.Context) {
+			c.call(ctx, live, liveLabel, func() rig.Answer { return t.Live(ctx, c.base, "", 0) })
 		})
-		t.work.Go(func() { t.await(ctx, travel) })
+		c.work.Go(func() { c.poll(ctx, t) })
 	}
-	for _, step := range []func(context.Context){t.book, t.read, t.start, t.stop, t.arrive, t.guess} {
-		t.every(ctx, tick, step)
+	for _, step := range []func(context.Context){c.book, c.read, c.startOne, c.stopOne, c.arrive, c.verify} {
+		c.every(ctx, tick, step)
 	}
-	for _, outsider := range outsiders {
-		t.every(ctx, 2*tick, outsider)
+	for _, call := range refused {
+		c.every(ctx, 2*tick, call)
 	}
-	t.every(ctx, rate/4, func(ctx context.Context) {
-		t.call(ctx, health, nil, func() rig.Answer { return t.ping(ctx) })
-	})
+	c.every(ctx, rate/4, func(ctx context.Context) { c.call(ctx, health, plainLabel, func() rig.Answer { return c.ping(ctx) }) })
 	return nil
 }
 
-// close ends all calls and waits for that.
-func (t *troupe) close() {
-	if t.end != nil {
-		t.end()
+// stop ends all calls and waits for that. Idempotent.
+func (c *callers) stop() {
+	if c.end != nil {
+		c.end()
 	}
-	t.work.Wait()
-	t.client.CloseIdleConnections()
+	c.work.Wait()
+	c.client.CloseIdleConnections()
 }
 
-// every acts at most that often. What took longer is not made up for.
-func (t *troupe) every(ctx context.Context, d time.Duration, act func(context.Context)) {
-	t.work.Go(func() {
+// every calls f at most that often. Calls that are missed are not made up for.
+func (c *callers) every(ctx context.Context, d time.Duration, f func(context.Context)) {
+	c.work.Go(func() {
 		for ctx.Err() == nil {
 			next := time.Now().Add(d)
-			act(ctx)
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Until(next)):
-			}
+			f(ctx)
+			_ = pause(ctx, time.Until(next))
 		}
 	})
 }
 
-// call makes one call and records it. A nil label names the answer by status
-// and code.
-func (t *troupe) call(ctx context.Context, k kind, label func(rig.Answer) string, do func() rig.Answer) (rig.Answer, string) {
-	began := t.recorder.now()
+// call makes one call and records its answer under a label.
+func (c *callers) call(ctx context.Context, k kind, label func(rig.Answer) string, do func() rig.Answer) (rig.Answer, string) {
+	began := c.recorder.now()
 	a := do()
-	if label == nil {
-		label = plainLabel
-	}
 	text := label(a)
-	if ctx.Err() == nil { // else it was cut off by the end of the play
-		t.recorder.note(k, began, text, a.Took)
+	if ctx.Err() == nil { // otherwise the end of the scenario cut it off
+		c.recorder.note(k, began, text, a.Took)
 	}
 	return a, text
 }
@@ -218,8 +212,8 @@ func plainLabel(a rig.Answer) string {
 	return a.Label()
 }
 
-// fixLabel: 200 is for a fix that is not newer than the live one, as when a store
-// that was stalled takes two in one millisecond.
+// fixLabel: 200 is a fix that is not newer than the live one, as when a store that
+// was stalled takes two in one millisecond.
 func fixLabel(a rig.Answer) string {
 	if a.Status == http.StatusOK {
 		return stale
@@ -227,7 +221,7 @@ func fixLabel(a rig.Answer) string {
 	return plainLabel(a)
 }
 
-// liveLabel tells apart what a reader sees.
+// liveLabel says what a reader sees.
 func liveLabel(a rig.Answer) string {
 	var body struct {
 		Location json.RawMessage `json:"location"`
@@ -251,27 +245,22 @@ func liveLabel(a rig.Answer) string {
 	}
 }
 
-// await is a student's app: always one long poll open.
-func (t *troupe) await(ctx context.Context, j *travel) {
+// poll is a student's app: it always has one long poll open.
+func (c *callers) poll(ctx context.Context, t *travel) {
 	etag := ""
 	for ctx.Err() == nil {
-		a, _ := t.call(ctx, wait, waitLabel, func() rig.Answer {
-			return j.Live(ctx, t.base, etag, int(waitFor/time.Second))
-		})
+		a, _ := c.call(ctx, wait, waitLabel, func() rig.Answer { return t.Live(ctx, c.base, etag, int(waitFor/time.Second)) })
 		switch {
 		case a.ETag != "":
 			etag = a.ETag
 		case a.Status != http.StatusNotModified:
-			select {
-			case <-ctx.Done():
-			case <-time.After(tick):
-			}
+			_ = pause(ctx, tick)
 		}
 	}
 }
 
-// waitLabel: while phones report five times a second a wait that is woken takes
-// a fifth of one.
+// waitLabel: the phones report five times a second, so a wait that is woken takes
+// a fifth of a second.
 func waitLabel(a rig.Answer) string {
 	switch {
 	case a.Status == http.StatusNotModified && a.Took < early:
@@ -288,9 +277,9 @@ func waitLabel(a rig.Answer) string {
 }
 
 // next takes a session out of a pool; nil when there is none to spare. Until the
-// fault every pool keeps some, so that it meets every step.
-func (t *troupe) next(pool chan *lesson) *lesson {
-	if t.end != nil && t.recorder.now() == before && len(pool) <= spares {
+// fault, every pool keeps some, so that the fault meets every step.
+func (c *callers) next(pool chan *lesson) *lesson {
+	if c.end != nil && c.recorder.now() == before && len(pool) <= spares {
 		return nil
 	}
 	select {
@@ -302,146 +291,128 @@ func (t *troupe) next(pool chan *lesson) *lesson {
 }
 
 // book makes a session; every third is for a first read.
-func (t *troupe) book(ctx context.Context) {
-	j, err := t.journey()
+func (c *callers) book(ctx context.Context) {
+	j, err := c.journey()
 	if err != nil {
 		return
 	}
-	_, label := t.call(ctx, book, nil, func() rig.Answer { return j.Book(ctx, t.base, t.admin) })
-	if label != "201" {
+	if _, label := c.call(ctx, book, plainLabel, func() rig.Answer { return j.Book(ctx, c.base, c.admin) }); label != "201" {
 		return
 	}
-	if t.devices {
-		j.Student.Do(ctx, http.MethodPut, t.base, "/me/push-tokens", map[string]string{"token": "phone-of-" + string(j.Student.ID), "platform": "android"})
+	if c.devices {
+		j.Student.Do(ctx, http.MethodPut, c.base, "/me/push-tokens", map[string]string{"token": "phone-of-" + string(j.Student.ID), "platform": "android"})
 	}
-	if l := (&lesson{Journey: j}); t.count(book, j.ID)%3 == 0 {
-		t.unread <- l
+	if l := (&lesson{Journey: j}); c.count(book, j.ID)%3 == 0 {
+		c.unread <- l
 	} else {
-		t.booked <- l
+		c.booked <- l
 	}
 }
 
-// read is the first look at a session: nothing of it is cached.
-func (t *troupe) read(ctx context.Context) {
-	l := t.next(t.unread)
+// read is the first read of a session: nothing of it is cached.
+func (c *callers) read(ctx context.Context) {
+	l := c.next(c.unread)
 	if l == nil {
 		return
 	}
-	_, label := t.call(ctx, uncached, nil, func() rig.Answer { return l.Live(ctx, t.base, "", 0) })
-	if label != "200" {
-		t.unread <- l
+	if _, label := c.call(ctx, uncached, plainLabel, func() rig.Answer { return l.Live(ctx, c.base, "", 0) }); label != "200" {
+		c.unread <- l
 	}
 }
 
-func (t *troupe) start(ctx context.Context) {
-	t.step(ctx, start, t.booked, "409 JOURNEY_ALREADY_STARTED", (*rig.Journey).Start, func(l *lesson) {
-		if t.count(start, l.ID)%3 == 0 {
-			t.running <- l
-		} else {
-			t.doors <- l
+func (c *callers) startOne(ctx context.Context) {
+	if l := c.next(c.booked); l != nil {
+		c.step(ctx, start, l, "409 JOURNEY_ALREADY_STARTED", c.booked, func() rig.Answer { return l.Start(ctx, c.base) }, func(rig.Answer) {
+			if c.count(start, l.ID)%3 == 0 {
+				c.running <- l
+			} else {
+				c.doors <- l
+			}
+		})
+	}
+}
+
+func (c *callers) stopOne(ctx context.Context) {
+	if l := c.next(c.running); l != nil {
+		c.step(ctx, stop, l, "404 NO_ACTIVE_JOURNEY", c.running, func() rig.Answer { return l.Stop(ctx, c.base) }, func(rig.Answer) { c.count(stop, l.ID) })
+	}
+}
+
+// step tries a session's next step: onward when it is done, else back into the
+// pool. After an unclear answer, the refusal that says "done already" is a
+// success.
+func (c *callers) step(ctx context.Context, k kind, l *lesson, already string, pool chan *lesson, do func() rig.Answer, onward func(rig.Answer)) {
+	label := func(a rig.Answer) string {
+		if text := plainLabel(a); text != already || !l.uncertain {
+			return text
 		}
-	})
-}
-
-func (t *troupe) stop(ctx context.Context) {
-	t.step(ctx, stop, t.running, "404 NO_ACTIVE_JOURNEY", (*rig.Journey).Stop, func(l *lesson) { t.count(stop, l.ID) })
-}
-
-// step tries a session's next step. After an unclear answer the refusal that
-// says "done already" is a success.
-func (t *troupe) step(ctx context.Context, k kind, from chan *lesson, already string,
-	do func(*rig.Journey, context.Context, string) rig.Answer, onward func(*lesson),
-) {
-	l := t.next(from)
-	if l == nil {
-		return
+		return doneBefore
 	}
-	a, _ := t.call(ctx, k, l.once(already), func() rig.Answer { return do(l.Journey, ctx, t.base) })
-	t.settle(ctx, l, a, already, from, onward)
-}
-
-// once names a refusal that says that the step was done before, when that can
-// be.
-func (l *lesson) once(already string) func(rig.Answer) string {
-	return func(a rig.Answer) string {
-		if label := plainLabel(a); label != already || !l.uncertain {
-			return label
-		}
-		return afterAllItWas
-	}
-}
-
-func (t *troupe) settle(ctx context.Context, l *lesson, a rig.Answer, already string, back chan *lesson, onward func(*lesson)) {
+	a, text := c.call(ctx, k, label, do)
 	switch {
-	case a.Status/100 == 2, l.uncertain && a.Label() == already:
+	case a.Status/100 == 2, text == doneBefore:
 		l.uncertain = false
-		onward(l)
+		onward(a)
 	default:
 		l.uncertain = l.uncertain || a.Status == 0 || a.Status >= http.StatusInternalServerError
 		if ctx.Err() == nil {
-			back <- l
+			pool <- l
 		}
 	}
 }
 
-// arrive asks for the code before any fix, sends one from the door and asks
-// again; and somebody on the way asks for one, too.
-func (t *troupe) arrive(ctx context.Context) {
-	if len(t.travels) > 0 && t.end != nil {
-		t.call(ctx, afar, nil, func() rig.Answer { return t.travels[0].Arrive(ctx, t.base) })
+// arrive asks for the code before any fix, sends a fix from the door and asks
+// again. A trainer who is far away asks, too.
+func (c *callers) arrive(ctx context.Context) {
+	if c.end != nil {
+		c.call(ctx, afar, plainLabel, func() rig.Answer { return c.travels[0].Arrive(ctx, c.base) })
 	}
-	l := t.next(t.doors)
+	l := c.next(c.doors)
 	if l == nil {
 		return
 	}
-	if !l.seen {
-		t.call(ctx, unseen, nil, func() rig.Answer { return l.Arrive(ctx, t.base) })
+	if !l.located {
+		c.call(ctx, unseen, plainLabel, func() rig.Answer { return l.Arrive(ctx, c.base) })
 	}
-	l.seen = true
-	t.call(ctx, update, fixLabel, func() rig.Answer { return l.Update(ctx, t.base, l.Home) })
-	a, _ := t.call(ctx, arrive, nil, func() rig.Answer { return l.Arrive(ctx, t.base) })
-	t.settle(ctx, l, a, "", t.doors, func(l *lesson) {
+	l.located = true
+	c.call(ctx, update, fixLabel, func() rig.Answer { return l.Update(ctx, c.base, l.Home) })
+	c.step(ctx, arrive, l, "", c.doors, func() rig.Answer { return l.Arrive(ctx, c.base) }, func(a rig.Answer) {
 		var body struct {
 			OTP string `json:"otp"`
 		}
 		if json.Unmarshal(a.Data, &body) == nil && body.OTP != "" {
 			l.otp = body.OTP
-			t.count(arrive, l.ID)
-			t.pending <- l
+			c.count(arrive, l.ID)
+			c.pending <- l
 		}
 	})
 }
 
-// guess types a wrong code and then the right one.
-func (t *troupe) guess(ctx context.Context) {
-	l := t.next(t.pending)
+// verify enters a wrong code and then the right one.
+func (c *callers) verify(ctx context.Context) {
+	l := c.next(c.pending)
 	if l == nil {
 		return
 	}
+	enter := func(otp string) rig.Answer {
+		return l.Trainer.Do(ctx, http.MethodPost, c.base, fmt.Sprintf("/admin/sessions/%s/verify-otp", l.ID), map[string]string{"otp": otp})
+	}
 	if l.guesses < 3 && !l.uncertain {
 		l.guesses++
-		t.call(ctx, wrong, nil, func() rig.Answer { return t.verify(ctx, l, another(l.otp)) })
+		other := string('0'+(l.otp[0]-'0'+1)%10) + l.otp[1:]
+		c.call(ctx, wrong, plainLabel, func() rig.Answer { return enter(other) })
 	}
-	const already = "409 NOT_PENDING_VERIFICATION"
-	a, _ := t.call(ctx, verify, l.once(already), func() rig.Answer { return t.verify(ctx, l, l.otp) })
-	t.settle(ctx, l, a, already, t.pending, func(l *lesson) { t.count(verify, l.ID) })
+	c.step(ctx, verify, l, "409 NOT_PENDING_VERIFICATION", c.pending, func() rig.Answer { return enter(l.otp) }, func(rig.Answer) { c.count(verify, l.ID) })
 }
 
-func (t *troupe) verify(ctx context.Context, l *lesson, otp string) rig.Answer {
-	return l.Trainer.Do(ctx, http.MethodPost, t.base, fmt.Sprintf("/admin/sessions/%s/verify-otp", l.ID), map[string]string{"otp": otp})
-}
-
-// another code than this one.
-func another(otp string) string { return string('0'+(otp[0]-'0'+1)%10) + otp[1:] }
-
-// ping asks /healthz, which asks nobody.
-func (t *troupe) ping(ctx context.Context) rig.Answer {
+// ping asks /healthz, which asks no store.
+func (c *callers) ping(ctx context.Context) rig.Answer {
 	began := time.Now()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.base+"/healthz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/healthz", nil)
 	if err != nil {
 		return rig.Answer{Err: err}
 	}
-	res, err := t.client.Do(req)
+	res, err := c.client.Do(req)
 	if err != nil {
 		return rig.Answer{Err: err, Took: time.Since(began)}
 	}
@@ -449,44 +420,44 @@ func (t *troupe) ping(ctx context.Context) rig.Answer {
 	return rig.Answer{Status: res.StatusCode, Took: time.Since(began)}
 }
 
-// outsiders call for what is not theirs.
-func (t *troupe) outsiders() ([]func(context.Context), error) {
-	other, err := rig.NewJourney(geo.MustPoint(52, 5), t.client)
+// refused are the calls that must be refused: with another user's token, and with
+// a forged one.
+func (c *callers) refused() ([]func(context.Context), error) {
+	other, err := c.journey()
 	if err != nil {
 		return nil, err
 	}
-	forger := func(of *rig.Caller, role sessions.Role) (*rig.Caller, error) {
+	target := c.travels[0].Journey
+	forge := func(of *rig.Caller, role sessions.Role) (*rig.Caller, error) {
 		token, err := auth.Options{Secret: []byte(strings.Repeat("another key ", 4))}.Mint(sessions.Caller{ID: of.ID, Role: role}, time.Hour)
-		return &rig.Caller{ID: of.ID, Token: token, HTTP: t.client}, err
+		return &rig.Caller{ID: of.ID, Token: token, HTTP: c.client}, err
 	}
-	theirs := t.travels[0].Journey
-	trainer, err1 := forger(theirs.Trainer, sessions.Trainer)
-	student, err2 := forger(theirs.Student, sessions.Student)
-	posing := func(trainer, student *rig.Caller) *rig.Journey {
-		return &rig.Journey{ID: theirs.ID, Home: theirs.Home, Trainer: trainer, Student: student}
-	}
-	stolen, forged := posing(other.Trainer, other.Student), posing(trainer, student)
+	trainer, err1 := forge(target.Trainer, sessions.Trainer)
+	student, err2 := forge(target.Student, sessions.Student)
+	stolen := &rig.Journey{ID: target.ID, Home: target.Home, Trainer: other.Trainer, Student: other.Student}
+	forged := &rig.Journey{ID: target.ID, Home: target.Home, Trainer: trainer, Student: student}
+	call := func(ctx context.Context, k kind, do func() rig.Answer) { c.call(ctx, k, plainLabel, do) }
 	return []func(context.Context){
 		func(ctx context.Context) {
-			t.call(ctx, foreign, nil, func() rig.Answer { return stolen.Live(ctx, t.base, "", 0) })
-			t.call(ctx, foreign, nil, func() rig.Answer { return stolen.Live(ctx, t.base, `"1"`, 1) })
+			call(ctx, foreign, func() rig.Answer { return stolen.Live(ctx, c.base, "", 0) })
+			call(ctx, foreign, func() rig.Answer { return stolen.Live(ctx, c.base, `"1"`, 1) })
 		},
 		func(ctx context.Context) {
-			t.call(ctx, intruder, nil, func() rig.Answer { return stolen.Update(ctx, t.base, theirs.Home) })
+			call(ctx, intruder, func() rig.Answer { return stolen.Update(ctx, c.base, target.Home) })
 		},
 		func(ctx context.Context) {
-			t.call(ctx, stranger, nil, func() rig.Answer { return forged.Live(ctx, t.base, "", 0) })
-			t.call(ctx, stranger, nil, func() rig.Answer { return forged.Update(ctx, t.base, theirs.Home) })
-			t.call(ctx, stranger, nil, func() rig.Answer { return forged.Arrive(ctx, t.base) })
-			t.call(ctx, stranger, nil, func() rig.Answer { return forged.Stop(ctx, t.base) })
+			call(ctx, stranger, func() rig.Answer { return forged.Live(ctx, c.base, "", 0) })
+			call(ctx, stranger, func() rig.Answer { return forged.Update(ctx, c.base, target.Home) })
+			call(ctx, stranger, func() rig.Answer { return forged.Arrive(ctx, c.base) })
+			call(ctx, stranger, func() rig.Answer { return forged.Stop(ctx, c.base) })
 		},
 	}, errors.Join(err1, err2)
 }
 
-// count keeps that a step was answered as done, and returns how many were.
-func (t *troupe) count(k kind, id sessions.ID) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.done[k] = append(t.done[k], id)
-	return len(t.done[k])
+// count records that a step was answered as done, and returns how many were.
+func (c *callers) count(k kind, id sessions.ID) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done[k] = append(c.done[k], id)
+	return len(c.done[k])
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
-	"context"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"testing"
@@ -32,7 +34,6 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A promise that does not hold must end the run badly.
 func TestRow_verdict(t *testing.T) {
 	t.Parallel()
 	var r row
@@ -40,6 +41,43 @@ func TestRow_verdict(t *testing.T) {
 	assert.Equal(t, "as promised", r.verdict())
 	r.check(false, "%d of 3 were lost", 2)
 	assert.Equal(t, "BROKEN: 2 of 3 were lost", r.verdict())
-	_, err := playOne(context.Background(), scenario{play: func(context.Context, *stage) (row, error) { return r, nil }}, &stage{})
-	assert.NoError(t, err)
+}
+
+// A caller that was cut must not count as answered.
+func TestAnswerOf(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"HTTP/1.1 304 Not Modified\r\nEtag: \"1\"\r\n\r\n": "304",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}":   "200",
+		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}":   "cut in the body",
+		"HTTP/1.1 200 OK\r\nConte":                         "cut",
+		"":                                                 "cut",
+	} {
+		mine, theirs := net.Pipe()
+		go func() {
+			_, _ = io.WriteString(theirs, text)
+			_ = theirs.Close()
+		}()
+		assert.Equal(t, want, answerOf(t.Context(), mine, http.MethodGet), text)
+	}
+}
+
+func TestDrain_check(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*drain){
+		"":                   func(*drain) {},
+		"1 × wait: cut":      func(d *drain) { d.ends["wait: cut"] = 1 },
+		"2 × half sent: cut": func(d *drain) { d.ends["half sent: cut"] = 2 },
+		"a waiter was sent away after 900ms, before the delay was over": func(d *drain) { d.first = second(0.9) },
+	} {
+		d := &drain{ends: map[string]int{"wait: 304": 3, "half sent: 201": 1}, first: second(1.1), last: second(1.2)}
+		var r row
+		change(d)
+		d.check(&r, second(0), readiness{refusing: second(0.1), closed: second(1.2)})
+		if want == "" {
+			assert.Empty(t, r.Fails)
+		} else {
+			assert.Equal(t, []string{want}, r.Fails)
+		}
+	}
 }

@@ -2,209 +2,133 @@ package main
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"doorstep/internal/pause"
 	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
-	"doorstep/sessions/outbox/aws"
 )
 
-// The faults of PostgreSQL and of the bus: the third and fourth rows of the
-// contract's table.
-func databaseFaults() []scenario {
-	var list []scenario
-	for _, f := range []fault{
-		{
-			name: "database-stopped", what: "PostgreSQL stopped (SIGSTOP)", during: databaseAway(),
-			breaks: func(_ context.Context, t *set) error { return t.database.Pause() },
-			mends:  func(_ context.Context, t *set) error { return t.database.Resume() },
-		},
-		{
-			name: "database-killed", what: "PostgreSQL killed", during: databaseAway(),
-			breaks: func(_ context.Context, t *set) error { return t.database.Kill() },
-			mends:  func(ctx context.Context, t *set) error { return t.database.Restart(ctx) },
-		},
-		{
-			name: "database-restarted", what: "PostgreSQL restarted twice", during: databaseAway(),
-			breaks: func(ctx context.Context, t *set) error { return t.database.Restart(ctx) },
-			mends:  func(ctx context.Context, t *set) error { return t.database.Restart(ctx) },
-		},
-		databaseFull(),
-	} {
-		f.sets = onOwnDatabase
-		list = append(list, f.scenario())
+// inconsistent counts sessions whose state does not agree with their events.
+const inconsistent = `SELECT count(*) FROM tutoring_sessions s WHERE
+	(SELECT count(*) FROM outbox o WHERE o.session_id = s.id AND o.type = 'TrainerJourneyStarted') <> (s.journey_started_at IS NOT NULL)::int
+	OR (SELECT count(*) FROM outbox o WHERE o.session_id = s.id AND o.type = 'TrainerJourneyEnded') <> (s.journey_ended_at IS NOT NULL)::int`
+
+// conditions are true of a session after a step that was answered as done.
+func conditions() map[kind]string {
+	return map[kind]string{
+		book: "true", start: "journey_started_at IS NOT NULL", stop: "journey_end_reason = 'cancelled'",
+		arrive: "journey_end_reason = 'arrived'", verify: "status IN ('in_progress', 'completed')",
 	}
-	return append(list, busAway(awstest.Stall, "hang").scenario(), busAway(awstest.Internal, "fail").scenario(), pushAway().scenario())
 }
 
-// onOwnDatabase is a gateway on servers that are all its own.
-func onOwnDatabase(ctx context.Context, s *stage) (t *set, err error) {
-	t = &set{stage: s}
-	if t.store, err = s.valkey(ctx); err != nil {
-		return nil, err
-	}
-	// Nobody gets in over the limit: the gateway is a superuser here.
-	if t.database, err = s.postgres(ctx, fmt.Sprintf("max_connections=%d", connections), "superuser_reserved_connections=0"); err != nil {
-		return nil, err
-	}
-	t.dsn = t.database.DSN()
-	return t, t.open(ctx, t.store.URL(), t.dsn)
-}
-
-const connections = 40
-
-// databaseFull is another client that takes every connection there is, the
-// gateway's, too.
-func databaseFull() fault {
-	var held []*pgx.Conn
-	return fault{
-		name: "database-full", what: "PostgreSQL out of connections", during: databaseAway(),
-		breaks: func(ctx context.Context, t *set) (err error) {
-			held, err = takeAll(ctx, t.dsn)
+// checkDatabase checks what PostgreSQL holds once all is well: no transition is
+// half done, none that was answered as done is lost, and the outbox drains.
+func checkDatabase(ctx context.Context, dsn string, done map[kind][]sessions.ID, short bool, r *row) error {
+	return connected(ctx, dsn, func(conn *pgx.Conn) error {
+		var n int
+		if err := conn.QueryRow(ctx, inconsistent).Scan(&n); err != nil {
 			return err
-		},
-		mends: func(ctx context.Context, _ *set) (err error) {
-			for _, conn := range held {
-				err = errors.Join(err, conn.Close(ctx))
+		}
+		r.check(n == 0, "%d sessions are half done", n)
+		for k, condition := range conditions() {
+			if err := conn.QueryRow(ctx, "SELECT count(*) FROM tutoring_sessions WHERE "+condition+" AND id = ANY($1::uuid[])", done[k]).Scan(&n); err != nil {
+				return err
 			}
+			r.check(n == len(done[k]), "%d of %d that were answered as done (%s) are not", len(done[k])-n, len(done[k]), k)
+		}
+		return awaitOutbox(ctx, conn, short, r)
+	})
+}
+
+// drainIn bounds how long the outbox may take to drain. An event that was claimed
+// when the database went away is claimed again when its lease is over: by the
+// bus's relay after 30 s, then by a consumer's after 50 s. The short form ends the
+// leases itself.
+const drainIn = 2 * time.Minute
+
+// undelivered counts the events that have yet to reach the bus, or a consumer in
+// the gateway, and the dead letters.
+const undelivered = `SELECT count(*) FILTER (WHERE published_at IS NULL), count(dead_at)
+	FROM (SELECT published_at, dead_at FROM outbox UNION ALL SELECT published_at, dead_at FROM outbox_deliveries) events`
+
+func awaitOutbox(ctx context.Context, conn *pgx.Conn, short bool, r *row) error {
+	var waiting, dead int
+	began, ended := time.Now(), !short
+	for deadline := time.Now().Add(drainIn); time.Now().Before(deadline); {
+		if err := conn.QueryRow(ctx, undelivered).Scan(&waiting, &dead); err != nil {
 			return err
-		},
-	}
-}
-
-// takeAll connects until nobody else is: it ends the others' connections and
-// takes their places, as often as it needs to.
-func takeAll(ctx context.Context, dsn string) (held []*pgx.Conn, err error) {
-	for deadline := time.Now().Add(10 * time.Second); len(held) < connections && time.Now().Before(deadline); {
-		conn, err := pgx.Connect(ctx, dsn)
-		if err == nil {
-			held = append(held, conn)
-			continue
 		}
-		if len(held) == 0 {
-			return nil, err
+		if waiting == 0 {
+			break
 		}
-		_, err = held[0].Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doorstep'`)
-		if err != nil {
-			return held, err
+		if !ended && time.Since(began) > 2*time.Second {
+			ended = true
+			if err := endLeases(ctx, conn); err != nil {
+				return err
+			}
 		}
-	}
-	if len(held) < connections {
-		return held, fmt.Errorf("only %d of %d connections could be taken", len(held), connections)
-	}
-	return held, nil
-}
-
-// busAway: journeys do not notice, and the outbox drains.
-func busAway(how awstest.Fault, does string) fault {
-	return fault{
-		name: "bus-" + does, what: "EventBridge and SQS " + does, during: asEver(),
-		sets:   onBus,
-		breaks: func(_ context.Context, t *set) error { t.aws.Fail(how); return nil },
-		mends:  func(_ context.Context, t *set) error { t.aws.Fail(awstest.None); return nil },
-		checks: []func(context.Context, *set, *row) error{published, consumed},
-	}
-}
-
-const bus = "application-events"
-
-// onBus is a gateway whose events go to EventBridge's double, and a worker that
-// has them from SQS's.
-func onBus(ctx context.Context, s *stage) (t *set, err error) {
-	t = &set{stage: s, aws: awstest.Start()}
-	s.onEnd(func() error { t.aws.Close(); return nil })
-	t.aws.Bus(bus)
-	if t.store, err = s.valkey(ctx); err != nil {
-		return nil, err
-	}
-	if t.dsn, err = s.commons.database(ctx, s.program); err != nil {
-		return nil, err
-	}
-	if err := t.openWorker(ctx); err != nil {
-		return nil, err
-	}
-	settings := append(awstest.Env(), "EVENT_BUS="+bus, "EVENTBRIDGE_ENDPOINT="+t.aws.URL())
-	return t, t.open(ctx, t.store.URL(), t.dsn, settings...)
-}
-
-// queues of the worker's consumers, by the settings that name them.
-func queues() []string { return []string{"notify", "cleanup", "analytics"} }
-
-func (t *set) openWorker(ctx context.Context) error {
-	settings := append(awstest.Env(), "SQS_ENDPOINT="+t.aws.URL(), "DATABASE_URL="+t.dsn, "VALKEY_URL="+t.store.URL())
-	for _, name := range queues() {
-		url := t.aws.Queue(name, visibility, 100)
-		t.aws.Rule(bus, aws.Source, name, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
-		settings = append(settings, "QUEUE_"+strings.ToUpper(name)+"="+url)
-	}
-	worker, err := t.stage.program.StartWorker(ctx, settings...)
-	if worker != nil {
-		t.stage.onEnd(worker.Kill)
-	}
-	return err
-}
-
-// visibility is after how long a message that was not dealt with comes again.
-const visibility = 2 * time.Second
-
-// consumed checks that the worker has dealt with every message.
-func consumed(ctx context.Context, t *set, r *row) error {
-	waiting := func() (n int) {
-		for _, name := range queues() {
-			n += t.aws.Waiting(name)
-		}
-		return n
-	}
-	for deadline := time.Now().Add(drainIn); waiting() > 0 && time.Now().Before(deadline); {
-		if err := pause.For(ctx, 50*time.Millisecond); err != nil {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	r.check(waiting() == 0, "%d messages still wait in queues", waiting())
-	for _, name := range queues() {
-		r.check(len(t.aws.Messages(name+"-dlq")) == 0, "%s has dead letters", name)
+	if took := time.Since(began); took > time.Second {
+		r.Well += fmt.Sprintf("; outbox drained %s later", round(took))
+	}
+	r.check(waiting == 0, "%d events still wait in the outbox or for a consumer", waiting)
+	r.check(dead == 0, "%d events are dead letters", dead)
+	return nil
+}
+
+// endLeases frees all that is claimed and not yet delivered. A relay that still
+// has its claim may publish twice then, as it may at any time.
+func endLeases(ctx context.Context, conn *pgx.Conn) error {
+	for _, statement := range []string{
+		"UPDATE outbox SET locked_until = NULL WHERE published_at IS NULL",
+		"UPDATE outbox_deliveries SET locked_until = NULL WHERE published_at IS NULL",
+		"UPDATE consumed_events SET locked_until = now() WHERE done_at IS NULL",
+	} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// published checks that every event has reached the bus.
-func published(ctx context.Context, t *set, r *row) error {
-	return connected(ctx, t.dsn, func(conn *pgx.Conn) error {
-		var written int
-		if err := conn.QueryRow(ctx, "SELECT count(*) FROM outbox").Scan(&written); err != nil {
+// published checks that the bus has every event of the outbox, repeats apart,
+// and no other. With inconsistent it proves one event for each transition.
+func published(ctx context.Context, dsn string, aws *awstest.Server, r *row) error {
+	onBus, arrivals := map[string]bool{}, aws.Events()
+	for _, e := range arrivals {
+		var d struct {
+			EventID string `json:"eventId"`
+		}
+		if err := json.Unmarshal([]byte(e.Detail), &d); err != nil {
 			return err
 		}
-		distinct := map[string]bool{}
-		for _, entry := range t.aws.Events() {
-			distinct[entry.Detail] = true
+		onBus[d.EventID+" "+e.DetailType] = true
+	}
+	return connected(ctx, dsn, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, "SELECT event_id::text || ' ' || type FROM outbox")
+		if err != nil {
+			return err
 		}
-		r.check(len(distinct) == written, "%d of %d events are on the bus", len(distinct), written)
-		r.Saw += fmt.Sprintf("; %d of %d events on the bus", len(distinct), written)
+		written, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		found := 0
+		for _, id := range written {
+			if onBus[id] {
+				found++
+			}
+		}
+		r.check(found == len(written), "%d of %d events are on the bus", found, len(written))
+		r.check(len(onBus) == found, "%d events on the bus are not in the outbox", len(onBus)-found)
+		r.Saw += fmt.Sprintf("; %d of %d events on the bus, %d came again", found, len(written), len(arrivals)-len(onBus))
 		return nil
 	})
-}
-
-func addrOf(dsn string) (string, error) {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return "", err
-	}
-	return u.Host, nil
-}
-
-// withAddr is the same database at another address.
-func withAddr(dsn, addr string) (string, error) {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return "", err
-	}
-	u.Host = addr
-	return u.String(), nil
 }

@@ -7,147 +7,149 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"doorstep/bench/rig"
-	"doorstep/internal/pause"
 	"doorstep/internal/servers/awstest"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeyserver"
 )
 
-// set is what a fault is played on: a gateway with real servers, maybe with
-// networks between them that can be made bad.
-type set struct {
-	stage    *stage
-	store    *valkeyserver.Server
-	database *postgrestest.Server // nil: one that others use, too
-	dsn      string               // straight to the database
-	toStore  *proxy               // nil: no proxy between
-	toData   *proxy
-	aws      *awstest.Server // nil: consumers in the gateway
-	gateway  *rig.Gateway
-	devices  bool // students have phones to push to
-	troupe   *troupe
+// system is what a fault is played on: a gateway with real servers, and proxies
+// between them where the network is to be made bad.
+type system struct {
+	stage      *stage
+	store      *valkeyserver.Server
+	database   *postgrestest.Server // nil: the shared server
+	dsn        string               // of the database, without a proxy
+	held       []*pgx.Conn          // connections that a fault has taken
+	toStore    *proxy               // nil: no proxy between
+	toDatabase *proxy
+	aws        *awstest.Server // nil: the consumers are in the gateway
+	push       *pushService    // nil: students register no devices
+	gateway    *rig.Gateway
+	callers    *callers
 }
 
-// fault is one thing that breaks under a troupe, and what callers were promised.
+// fault is one thing that breaks while callers call, and what they may see.
 type fault struct {
-	name string // of the scenario
-	what string // the table's first column
-	// sets starts the servers and the gateway.
-	sets func(ctx context.Context, s *stage) (*set, error)
-	// breaks and mends return when it is broken and when it is mended.
-	breaks, mends func(ctx context.Context, t *set) error
-	during        promises
-	trips         bool                                              // the live store's breaker has to open
-	checks        []func(ctx context.Context, t *set, r *row) error // once all is well, nobody plays, and it was all of r
+	name          string // of the scenario
+	what          string // the table's first column
+	start         func(ctx context.Context, s *stage) (*system, error)
+	breaks, mends act // they return when it is broken, and when it is mended
+	during        expectations
+	trips         bool // the live store's breaker has to open
+	// check is made at the end, when nobody calls any more; nil: none.
+	check func(ctx context.Context, sys *system, r *row) error
 }
-
-func (f fault) scenario() scenario { return scenario{name: f.name, play: f.play, beside: true} }
 
 const (
-	travels = 3
-	// lasting is for how long all has to be as before to call it well, and
-	// wellIn how long that may take. Three times what the slowest takes: pgx
-	// keeps the places of a host that left without a word for 18 s.
+	travels = 3 // journeys under way all the time
+	// lasting is for how long all has to be as before until it counts as well, and
+	// wellIn how long that may take. It is three times what the slowest takes: pgx
+	// keeps connections to a host that disappeared silently for 18 s.
 	lasting = 1500 * time.Millisecond
 	wellIn  = time.Minute
 )
 
-// play breaks and mends under a troupe.
+// play breaks and mends while callers call.
 func (f fault) play(ctx context.Context, s *stage) (r row, err error) {
-	t, err := f.sets(ctx, s)
+	sys, err := f.start(ctx, s)
 	if err != nil {
 		return r, err
 	}
-	if t.troupe, err = newTroupe(ctx, t.gateway.URL(), travels, t.devices); err != nil {
+	if sys.callers, err = newCallers(ctx, sys.gateway.URL(), sys.push != nil); err != nil {
 		return r, err
 	}
-	atRest, err := t.leftovers(ctx)
+	before, err := sys.usage(ctx)
 	if err != nil {
 		return r, err
 	}
-	if err := t.troupe.play(ctx); err != nil {
+	if err := sys.callers.start(ctx); err != nil {
 		return r, err
 	}
-	defer t.troupe.close()
-	lasted, err := f.suffer(ctx, t)
+	defer sys.callers.stop()
+	lasted, err := f.runFault(ctx, sys)
 	if err != nil {
 		return r, err
 	}
-	t.awaitWell(ctx, &r)
-	t.troupe.close()
+	sys.awaitRecovery(ctx, &r)
+	sys.callers.stop()
 	r.Fault = fmt.Sprintf("%s, %s", f.what, round(lasted))
-	f.judge(&r, t.troupe.recorder)
-	err = errors.Join(f.breaker(ctx, t, &r, lasted), t.leftBehind(ctx, atRest, &r), t.consistent(ctx, &r))
-	for _, check := range f.checks {
-		err = errors.Join(err, check(ctx, t, &r))
+	f.judge(&r, sys.callers.recorder)
+	err = errors.Join(f.checkBreaker(ctx, sys, &r, lasted), sys.checkUsage(ctx, before, &r),
+		checkDatabase(ctx, sys.dsn, sys.callers.done, s.short, &r))
+	if f.check != nil {
+		err = errors.Join(err, f.check(ctx, sys, &r))
 	}
 	if len(r.Fails) > 0 {
-		s.lastWords = t.gateway.Log()
+		s.gatewayLog = sys.gateway.Log()
 	}
 	return r, err
 }
 
-// suffer plays on for a while, breaks, waits and mends.
-func (f fault) suffer(ctx context.Context, t *set) (lasted time.Duration, err error) {
-	if err := pause.For(ctx, pick(t.stage, time.Second, 3*time.Second)); err != nil {
+// runFault lets the callers call for a while, breaks, waits and mends. lasted is
+// the time from the breaking to the mending.
+func (f fault) runFault(ctx context.Context, sys *system) (lasted time.Duration, err error) {
+	if err := pause(ctx, pick(sys.stage, time.Second, 3*time.Second)); err != nil {
 		return 0, err
 	}
-	t.troupe.recorder.enter(during)
+	sys.callers.recorder.enter(during)
 	began := time.Now()
-	if err := f.breaks(ctx, t); err != nil {
+	if err := f.breaks(ctx, sys); err != nil {
 		return 0, fmt.Errorf("break: %w", err)
 	}
-	if err := pause.For(ctx, pick(t.stage, 2500*time.Millisecond, 10*time.Second)); err != nil {
+	if err := pause(ctx, pick(sys.stage, 2500*time.Millisecond, 10*time.Second)); err != nil {
 		return 0, err
 	}
-	if err := f.mends(ctx, t); err != nil {
+	if err := f.mends(ctx, sys); err != nil {
 		return 0, fmt.Errorf("mend: %w", err)
 	}
-	t.troupe.recorder.enter(after)
+	sys.callers.recorder.enter(after)
 	return time.Since(began), nil
 }
 
-// awaitWell plays on until all is as before, and says how long that took.
-func (t *set) awaitWell(ctx context.Context, r *row) {
+// awaitRecovery waits until all is as before, and records how long that took.
+func (sys *system) awaitRecovery(ctx context.Context, r *row) {
 	for deadline := time.Now().Add(wellIn); time.Now().Before(deadline); {
-		well, last, known := t.troupe.recorder.well(lasting)
+		took, last, known := sys.callers.recorder.recovery(lasting)
 		switch {
 		case known && last == "":
 			r.Well = "at once"
 			return
 		case known:
-			r.Well = fmt.Sprintf("%s (%s)", round(max(well, time.Millisecond)), last)
+			r.Well = fmt.Sprintf("%s (%s)", round(max(took, time.Millisecond)), last)
 			return
 		}
-		if pause.For(ctx, 50*time.Millisecond) != nil {
+		if pause(ctx, 50*time.Millisecond) != nil {
 			break
 		}
 	}
 	r.Well = "never"
-	r.check(false, "not well %s after it was mended: %s", wellIn, t.troupe.recorder.unwell())
+	r.check(false, "not well %s after it was mended: %s", wellIn, sys.callers.recorder.notRecovered())
 }
 
+// judge compares the answers of each phase with what was expected.
 func (f fault) judge(r *row, rec *recorder) {
-	r.Saw = saw(rec.seen[during])
-	r.Fails = append(r.Fails, never(rec)...)
+	r.Saw = summary(rec.seen[during])
+	r.Fails = append(r.Fails, failedOpen(rec)...)
 	var noise time.Duration
-	for _, seen := range rec.seen {
-		noise = max(noise, rec.worst(seen, health))
+	for p := range phases {
+		noise = max(noise, rec.of(phase(p), health).worst)
 	}
-	asEver().keep(r, rec.seen[before], noise)
-	f.during.keep(r, rec.seen[during], noise)
-	// Until all is well again it is as if it lasted.
-	f.during.and(promises{wait: {wokenLate, timedOut}}).keep(r, rec.seen[after], noise)
+	normal().check(r, rec.seen[before], noise)
+	f.during.check(r, rec.seen[during], noise)
+	// Until all is as before, the answers may be as if the fault lasted.
+	f.during.and(expectations{wait: {wokenLate, timedOut}}).check(r, rec.seen[after], noise)
 	r.Saw += fmt.Sprintf("; /healthz took %s at the worst", round(noise))
-	prompt(r, rec.of(during, update), noise)
-	prompt(r, rec.of(after, update), noise)
+	checkPrompt(r, rec.of(during, update), noise)
+	checkPrompt(r, rec.of(after, update), noise)
 }
 
-// breaker checks that the live store's breaker has opened, has let few calls
-// through meanwhile, and is closed now.
-func (f fault) breaker(ctx context.Context, t *set, r *row, lasted time.Duration) error {
-	text, err := t.gateway.Metrics(ctx)
+// checkBreaker checks that the live store's breaker has opened where it must, has
+// let few calls through meanwhile, and is closed in the end.
+func (f fault) checkBreaker(ctx context.Context, sys *system, r *row, lasted time.Duration) error {
+	text, err := sys.gateway.Metrics(ctx)
 	if err != nil {
 		return err
 	}
@@ -161,8 +163,8 @@ func (f fault) breaker(ctx context.Context, t *set, r *row, lasted time.Duration
 	}
 	waited := sum(text, "doorstep_live_store_calls_total", `result="timeout"`)
 	r.check(opened >= 1 && probed >= 1 && closed >= 1, "the breaker opened %v times, was half open %v times, closed %v times", opened, probed, closed)
-	// It is half open every half second at most, and lets three calls through
-	// then. Twenty open it; a troupe has some ten more under way by that time.
+	// It is half open every half second at most, and lets three calls through then.
+	// Twenty failures open it; some ten more calls are under way by that time.
 	r.check(probed <= 2*lasted.Seconds()+4, "the breaker was half open %v times in %s", probed, round(lasted))
 	r.check(waited <= 30*max(1, closed)+3*probed, "%v calls waited for the live store in vain", waited)
 	r.Saw += fmt.Sprintf("; breaker opened, half open ×%v, closed; %v calls waited in vain", probed, waited)
@@ -183,48 +185,48 @@ func sum(metrics, name, label string) (total float64) {
 	return total
 }
 
-// leftovers is what a gateway holds.
-type leftovers struct {
+// usage is what a gateway holds.
+type usage struct {
 	goroutines float64
 	fds        int
-	rss        int64
+	rss        int64 // bytes
 }
 
-func (t *set) leftovers(ctx context.Context) (leftovers, error) {
-	n, err := t.gateway.Metric(ctx, "go_goroutines")
+func (sys *system) usage(ctx context.Context) (usage, error) {
+	n, err := sys.gateway.Metric(ctx, "go_goroutines")
 	if err != nil {
-		return leftovers{}, err
+		return usage{}, err
 	}
-	u, err := rig.UsageOf(t.gateway.PID())
-	return leftovers{n, u.FDs, u.RSS}, err
+	u, err := rig.UsageOf(sys.gateway.PID())
+	return usage{n, u.FDs, u.RSS}, err
 }
 
-// What may be left after a fault more than there was before it: the 16 places
-// of the database's pool may all have been taken, and some timers may run. One
-// thing left by each call would be hundreds.
+// How much more a gateway may hold after a fault than before: all 16 connections
+// of the database's pool may be open, and some timers may run. A leak in each call
+// would be hundreds.
 const (
 	moreGoroutines = 24
 	moreFDs        = 24
 	moreRSS        = 96 << 20
 )
 
-// leftBehind waits for quiet and compares.
-func (t *set) leftBehind(ctx context.Context, atRest leftovers, r *row) error {
-	var now leftovers
+// checkUsage waits until the gateway is idle and compares.
+func (sys *system) checkUsage(ctx context.Context, before usage, r *row) error {
+	var now usage
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		var err error
-		if now, err = t.leftovers(ctx); err != nil {
+		if now, err = sys.usage(ctx); err != nil {
 			return err
 		}
-		if now.goroutines <= atRest.goroutines+moreGoroutines && now.fds <= atRest.fds+moreFDs {
+		if now.goroutines <= before.goroutines+moreGoroutines && now.fds <= before.fds+moreFDs {
 			break
 		}
-		if err := pause.For(ctx, 100*time.Millisecond); err != nil {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	r.check(now.goroutines <= atRest.goroutines+moreGoroutines, "goroutines went from %v to %v", atRest.goroutines, now.goroutines)
-	r.check(now.fds <= atRest.fds+moreFDs, "open files went from %d to %d", atRest.fds, now.fds)
-	r.check(now.rss <= atRest.rss+moreRSS, "memory went from %d to %d MB", atRest.rss>>20, now.rss>>20)
+	r.check(now.goroutines <= before.goroutines+moreGoroutines, "goroutines went from %v to %v", before.goroutines, now.goroutines)
+	r.check(now.fds <= before.fds+moreFDs, "open files went from %d to %d", before.fds, now.fds)
+	r.check(now.rss <= before.rss+moreRSS, "memory went from %d to %d MB", before.rss>>20, now.rss>>20)
 	return nil
 }

@@ -1,10 +1,9 @@
 // Command chaos breaks one thing after another under a real gateway and prints
-// what its callers saw, as one table: fault, what callers saw, time to well,
-// verdict. `make chaos` runs it whole; the tests run its short form.
+// one table of what its callers saw: fault, what callers saw, time to well,
+// verdict. `make chaos` plays all scenarios; the tests play their short form.
 //
-// A scenario is one fault. It starts what it needs on its stage, lets callers
-// play, breaks something, mends it, and says in a row what was seen. It returns
-// an error only when it could not be played at all.
+// A scenario plays one fault: it starts servers and callers, breaks something,
+// mends it, and returns a row. Its error means that it could not be played.
 package main
 
 import (
@@ -27,28 +26,34 @@ import (
 	"doorstep/bench/rig"
 )
 
-// scenario is one fault.
 type scenario struct {
-	name string // for -run: lower case, with dashes
+	name string // for -run
 	play func(ctx context.Context, s *stage) (row, error)
-	// beside: the short form may play it beside others, because its verdict does
-	// not hang on what the machine does otherwise.
-	beside bool
+	// parallel: the short form may play it with others at the same time, because
+	// its verdict does not depend on the machine's load.
+	parallel bool
 }
 
-// scenarios are all of them, in the table's order.
+// scenarios lists all of them in the table's order.
 func scenarios() []scenario {
-	return slices.Concat[[]scenario](
-		// each file adds its own here
-		storeFaults(), networkFaults(), databaseFaults(),
-		fleetScenarios(), drainScenarios(), overloadScenarios(), clusterScenarios(),
-	)
+	return slices.Concat(faultScenarios(), []scenario{
+		{"gateways-come-and-go", playFleet, false},
+		{"drain", playDrain, true},
+		{"drain-cut-short", playSecondSignal, true},
+		{"slow-loris", slowLoris, false},
+		{"idle-connections", idleConnections, false},
+		{"flood-of-one-token", floodOfOneToken, false},
+		{"thousand-waits", thousandWaits, false},
+		{"cluster-primary-killed", playPrimaryKilled, false},
+		{"cluster-slots-moved", playSlotsMoved, false},
+		{"sentinel-primary-killed", playSentinels, false},
+	})
 }
 
 // row is a line of the table.
 type row struct {
 	Fault string   // what was broken, and for how long
-	Saw   string   // statuses with their counts, the worst latency
+	Saw   string   // answers with their counts, the worst latency
 	Well  string   // how long after the mending all was as before; "at once", "–"
 	Fails []string // promises of the contract that did not hold; none: it passes
 }
@@ -60,10 +65,10 @@ func (r row) verdict() string {
 	return "BROKEN: " + strings.Join(r.Fails, "; ")
 }
 
-// check notes a promise that does not hold.
-func (r *row) check(holds bool, promise string, args ...any) {
+// check adds the message to the failures unless the promise holds.
+func (r *row) check(holds bool, message string, args ...any) {
 	if !holds {
-		r.Fails = append(r.Fails, fmt.Sprintf(promise, args...))
+		r.Fails = append(r.Fails, fmt.Sprintf(message, args...))
 	}
 }
 
@@ -103,44 +108,40 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 		return err
 	}
 	defer program.Remove()
-	shared := &commons{}
+	shared := &sharedPostgres{}
 	rows, err := playAll(ctx, o, program, shared, progress)
 	err = errors.Join(err, shared.close())
 	text := table(rows)
 	fmt.Fprint(out, text)
 	if o.out != "" {
-		err = errors.Join(err, write(o.out, text))
+		err = errors.Join(err, os.MkdirAll(filepath.Dir(o.out), 0o750), os.WriteFile(o.out, []byte(text), 0o600))
 	}
 	return err
 }
 
-func write(path, text string) error {
-	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(text), 0o600))
-}
-
-// atOnce is how many scenarios the short form plays beside each other: they
+// parallelism is how many scenarios the short form plays at the same time. They
 // mostly wait.
-const atOnce = 4
+const parallelism = 4
 
-// playAll plays those that may be played beside others first.
-func playAll(ctx context.Context, o options, program *rig.Program, shared *commons, progress io.Writer) ([]row, error) {
+// playAll plays the parallel scenarios first, then the others one by one.
+func playAll(ctx context.Context, o options, program *rig.Program, shared *sharedPostgres, progress io.Writer) ([]row, error) {
 	list := slices.DeleteFunc(scenarios(), func(sc scenario) bool { return !o.only.MatchString(sc.name) })
 	rows := make([]row, len(list))
 	report := &reporter{to: progress}
 	one := func(i int) {
-		rows[i] = report.follow(ctx, list[i], &stage{program: program, commons: shared, short: o.short})
+		rows[i] = report.play(ctx, list[i], &stage{program: program, shared: shared, short: o.short})
 	}
-	var beside sync.WaitGroup
-	slots := make(chan struct{}, pick(&stage{short: o.short}, atOnce, 1))
+	var parallel sync.WaitGroup
+	slots := make(chan struct{}, pick(&stage{short: o.short}, parallelism, 1))
 	for i, sc := range list {
-		if sc.beside && ctx.Err() == nil {
+		if sc.parallel && ctx.Err() == nil {
 			slots <- struct{}{}
-			beside.Go(func() { defer func() { <-slots }(); one(i) })
+			parallel.Go(func() { defer func() { <-slots }(); one(i) })
 		}
 	}
-	beside.Wait()
+	parallel.Wait()
 	for i, sc := range list {
-		if !sc.beside && ctx.Err() == nil {
+		if !sc.parallel && ctx.Err() == nil {
 			one(i)
 		}
 	}
@@ -148,18 +149,18 @@ func playAll(ctx context.Context, o options, program *rig.Program, shared *commo
 	return rows, errors.Join(ctx.Err(), report.err)
 }
 
-// reporter says how each scenario went. Safe for concurrent use.
+// reporter prints how each scenario went. Safe for concurrent use.
 type reporter struct {
 	mu  sync.Mutex
 	to  io.Writer
 	err error
 }
 
-func (rep *reporter) follow(ctx context.Context, sc scenario, s *stage) row {
+func (rep *reporter) play(ctx context.Context, sc scenario, s *stage) row {
 	began := time.Now()
-	r, failed := playOne(ctx, sc, s)
-	if failed != nil {
-		r.check(false, "could not be played: %v", failed)
+	r, err := playOne(ctx, sc, s)
+	if err != nil {
+		r.check(false, "could not be played: %v", err)
 	}
 	if r.Fault == "" {
 		r.Fault = sc.name
@@ -169,39 +170,32 @@ func (rep *reporter) follow(ctx context.Context, sc scenario, s *stage) row {
 	fmt.Fprintf(rep.to, "%-24s %5.1f s  %s\n", sc.name, time.Since(began).Seconds(), r.verdict())
 	if len(r.Fails) > 0 {
 		rep.err = errBroken
-		fmt.Fprint(rep.to, tail(s.lastWords, 4000))
+		fmt.Fprint(rep.to, s.gatewayLog[max(0, len(s.gatewayLog)-4000):])
 	}
 	return r
 }
 
-func tail(text string, n int) string { return text[max(0, len(text)-n):] }
-
-// scenarioLimit bounds one scenario, whatever hangs.
+// scenarioLimit bounds one scenario, so that one that hangs ends.
 const scenarioLimit = 5 * time.Minute
 
 func playOne(ctx context.Context, sc scenario, s *stage) (r row, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scenarioLimit)
 	defer cancel()
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.ends.Close()) }()
 	return sc.play(ctx, s)
-}
-
-// commit names what was played, with a mark when there are changes besides.
-func commit() string {
-	out, err := exec.Command("git", "describe", "--always", "--dirty").Output() //nolint:noctx // a moment
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // table is the result in Markdown.
 func table(rows []row) string {
+	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output() //nolint:noctx // a moment
+	if err != nil {
+		commit = []byte("unknown")
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Commit %s.\n\n", commit())
+	fmt.Fprintf(&b, "Commit %s.\n\n", strings.TrimSpace(string(commit)))
 	b.WriteString("| fault | what callers saw | time to well | verdict |\n|---|---|---|---|\n")
 	for _, r := range rows {
-		// An error may bring a server's whole log along.
+		// An error may contain a server's whole log.
 		verdict, _, _ := strings.Cut(r.verdict(), "\n")
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Fault, r.Saw, r.Well, verdict)
 	}

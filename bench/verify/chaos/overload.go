@@ -20,20 +20,10 @@ import (
 	"doorstep/internal/pause"
 )
 
-// overloadScenarios are callers who take more than their share, on an embedded
-// gateway: what is measured is the gateway, not its stores.
-func overloadScenarios() []scenario {
-	return []scenario{
-		{name: "slow-loris", play: slowLoris},
-		{name: "idle-connections", play: idleConnections},
-		{name: "flood-of-one-token", play: floodOfOneToken},
-		{name: "thousand-waits", play: thousandWaits},
-	}
-}
-
-// crowd is a gateway under an attack, and a witness: one trainer and one
-// student who came before it and go on as ever.
-type crowd struct {
+// overload is an embedded gateway under an attack (the gateway is measured, not
+// its stores), and a witness: one trainer and one student who were there before
+// the attack and must not notice it.
+type overload struct {
 	*rig.Gateway
 	*rig.Journey
 	before rig.Usage
@@ -44,7 +34,7 @@ type crowd struct {
 	worst time.Duration
 }
 
-func (s *stage) crowd(ctx context.Context, settings ...string) (*crowd, error) {
+func (s *stage) overload(ctx context.Context, settings ...string) (*overload, error) {
 	g, err := s.gateway(ctx, append(settings, "RATE_INTERVAL=100ms", "RATE_TOLERANCE=1s")...)
 	if err != nil {
 		return nil, err
@@ -58,19 +48,17 @@ func (s *stage) crowd(ctx context.Context, settings ...string) (*crowd, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{Gateway: g, Journey: j, saw: map[string]int{}, began: time.Now()}
-	for _, a := range []rig.Answer{j.Book(ctx, g.URL(), admin), j.Start(ctx, g.URL())} {
-		if a.Label() != "201" {
-			return nil, fmt.Errorf("a journey for the witness: %s: %w", a.Label(), a.Err)
-		}
+	c := &overload{Gateway: g, Journey: j, saw: map[string]int{}, began: time.Now()}
+	if err := begin(ctx, g.URL(), admin, j); err != nil {
+		return nil, err
 	}
 	c.before, err = rig.UsageOf(g.PID())
 	return c, err
 }
 
-// during plays an attack while the witness goes on, and returns when both have
+// during makes an attack while the witness goes on, and returns when both have
 // ended.
-func (c *crowd) during(ctx context.Context, attack func(ctx context.Context) error) error {
+func (c *overload) during(ctx context.Context, attack func(ctx context.Context) error) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	var witness sync.WaitGroup
@@ -88,9 +76,9 @@ func (c *crowd) during(ctx context.Context, attack func(ctx context.Context) err
 	return err
 }
 
-func (c *crowd) note(ctx context.Context, what string, a rig.Answer) {
+func (c *overload) note(ctx context.Context, what string, a rig.Answer) {
 	if ctx.Err() != nil {
-		return // cut by the end of the attack
+		return // the end of the attack cut it off
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,9 +86,9 @@ func (c *crowd) note(ctx context.Context, what string, a rig.Answer) {
 	c.worst = max(c.worst, a.Took)
 }
 
-// row is what the witness saw, the gateway's memory, and whether both are as
-// they should be; mayGrow is how many bytes the attack may cost.
-func (c *crowd) row(fault, attacker string, mayGrow int64) (row, error) {
+// row returns what the witness saw and the gateway's memory, and checks both.
+// mayGrow is how many bytes the attack may cost.
+func (c *overload) row(fault, attacker string, mayGrow int64) (row, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, err := rig.UsageOf(c.PID())
@@ -127,14 +115,14 @@ func labels(of map[string]int) string {
 }
 
 const (
-	perConn = 40 << 10 // bytes: twice what one was measured to take
-	ground  = 96 << 20 // what the witness and the collector may take besides
+	perConn = 40 << 10 // bytes: twice what was measured
+	ground  = 96 << 20 // for the witness and the garbage collector
 )
 
-// slowLoris: requests that never end, a byte at a time.
+// slowLoris sends requests that never end, a byte at a time.
 func slowLoris(ctx context.Context, s *stage) (row, error) {
 	n, limit := pick(s, 200, 2000), 2*time.Second
-	c, err := s.crowd(ctx, "READ_TIMEOUT="+limit.String())
+	c, err := s.overload(ctx, "READ_TIMEOUT="+limit.String())
 	if err != nil {
 		return row{}, err
 	}
@@ -162,7 +150,7 @@ func slowLoris(ctx context.Context, s *stage) (row, error) {
 	return r, err
 }
 
-// drip sends a request that never ends and says how long it was borne with.
+// drip sends a request that never ends, and returns how long the gateway kept it.
 func drip(ctx context.Context, addr string, i int) (time.Duration, error) {
 	conn, err := dialFrom(ctx, addr, i)
 	if err != nil {
@@ -182,17 +170,17 @@ func drip(ctx context.Context, addr string, i int) (time.Duration, error) {
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		case <-time.After(200 * time.Millisecond):
-			_, _ = io.WriteString(conn, "x") // whether it is taken is the reader's to find out
+			_, _ = io.WriteString(conn, "x") // an error shows in the reader
 		}
 	}
 }
 
-// idleConnections: more than there may be, most of which stay and say nothing.
+// idleConnections opens more connections than allowed and sends nothing on them.
 func idleConnections(ctx context.Context, s *stage) (row, error) {
 	offered, limit := pick(s, 2000, 100_000), pick(s, 200, 10_000)
-	// A new connection that says nothing is cut after READ_TIMEOUT, 10 s; here
-	// they may stay, or there would never be as many.
-	c, err := s.crowd(ctx, fmt.Sprintf("MAX_CONNS=%d", limit), "READ_TIMEOUT=4m")
+	// A new connection that sends nothing is cut after READ_TIMEOUT, 10 s. Here it may
+	// stay, or there would never be as many.
+	c, err := s.overload(ctx, fmt.Sprintf("MAX_CONNS=%d", limit), "READ_TIMEOUT=4m")
 	if err != nil {
 		return row{}, err
 	}
@@ -202,7 +190,7 @@ func idleConnections(ctx context.Context, s *stage) (row, error) {
 			_ = conn.Close()
 		}
 	}()
-	var turned atomic.Int64
+	var refused atomic.Int64
 	var open, shed float64
 	err = c.during(ctx, func(ctx context.Context) error {
 		var mu sync.Mutex
@@ -226,7 +214,7 @@ func idleConnections(ctx context.Context, s *stage) (row, error) {
 			defer func() { _ = conn.Close() }()
 			_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 			if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-				turned.Add(1)
+				refused.Add(1)
 			}
 			return nil
 		})
@@ -245,14 +233,14 @@ func idleConnections(ctx context.Context, s *stage) (row, error) {
 		fmt.Sprintf("attackers: %.0f open, %.0f shed", open, shed), int64(limit)*perConn+ground)
 	r.check(int(open) <= limit, "%.0f were open", open)
 	r.check(int(shed) >= offered-limit, "%.0f were counted as shed", shed)
-	r.check(int(turned.Load()) == offered-limit, "%d of %d were turned away", turned.Load(), offered-limit)
+	r.check(int(refused.Load()) == offered-limit, "%d of %d were refused", refused.Load(), offered-limit)
 	return r, err
 }
 
-// floodOfOneToken: a student's app that runs wild.
+// floodOfOneToken is a student's app in an endless loop.
 func floodOfOneToken(ctx context.Context, s *stage) (row, error) {
 	lasts := pick(s, 2*time.Second, 20*time.Second)
-	c, err := s.crowd(ctx)
+	c, err := s.overload(ctx)
 	if err != nil {
 		return row{}, err
 	}
@@ -260,7 +248,7 @@ func floodOfOneToken(ctx context.Context, s *stage) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	got, began := newTally(), time.Now()
+	got, began := &answers{of: map[string]int{}}, time.Now()
 	err = c.during(ctx, func(ctx context.Context) error {
 		return each(ctx, 16, 16, func(ctx context.Context, _ int) error {
 			for time.Since(began) < lasts && ctx.Err() == nil {
@@ -273,17 +261,17 @@ func floodOfOneToken(ctx context.Context, s *stage) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	r, err := c.row(fmt.Sprintf("one token floods for %.0f s", took.Seconds()), "attacker: "+got.String(), ground)
+	r, err := c.row(fmt.Sprintf("one token floods for %.0f s", took.Seconds()), "attacker: "+labels(got.of), ground)
 	r.check(float64(got.of["200"]) <= 100+50*took.Seconds()+1, "the flooder was served %d times", got.of["200"])
-	r.check(got.of["429 RATE_LIMITED"] > 0 && len(got.of) == 2, "the flooder was not only told to wait")
+	r.check(got.of["429 RATE_LIMITED"] > 0 && len(got.of) == 2, "the flooder saw other answers than 200 and 429")
 	return r, err
 }
 
-// thousandWaits: one student opens a thousand long polls at once.
+// thousandWaits has one student open a thousand long polls at once.
 func thousandWaits(ctx context.Context, s *stage) (row, error) {
 	const n = 1000
-	// Without a rate, so that it is the limit of waits that is seen at work.
-	c, err := s.crowd(ctx, "CALLER_RATE=-1")
+	// Without a rate, so that the limit of waits is what refuses.
+	c, err := s.overload(ctx, "CALLER_RATE=-1")
 	if err != nil {
 		return row{}, err
 	}
@@ -295,12 +283,10 @@ func thousandWaits(ctx context.Context, s *stage) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	for _, a := range []rig.Answer{other.Book(ctx, c.URL(), admin), other.Start(ctx, c.URL())} {
-		if a.Label() != "201" {
-			return row{}, fmt.Errorf("a journey to wait for: %s: %w", a.Label(), a.Err)
-		}
+	if err := begin(ctx, c.URL(), admin, other); err != nil {
+		return row{}, err
 	}
-	got := newTally()
+	got := &answers{of: map[string]int{}}
 	err = c.during(ctx, func(ctx context.Context) error {
 		return each(ctx, n, n, func(ctx context.Context, _ int) error {
 			got.add(other.Live(ctx, c.URL(), "", 10))
@@ -310,20 +296,18 @@ func thousandWaits(ctx context.Context, s *stage) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	r, err := c.row("one student opens 1,000 waits at once", "attacker: "+got.String(), int64(n)*perConn+ground)
+	r, err := c.row("one student opens 1,000 waits at once", "attacker: "+labels(got.of), int64(n)*perConn+ground)
 	r.check(got.of["304"] == 4 && got.of["429 TOO_MANY_WAITS"] == n-4, "not 4 waits and %d refusals", n-4)
 	return r, err
 }
 
-// attackerTally counts one attacker's answers by label. Safe for concurrent use.
-type attackerTally struct {
+// answers counts one attacker's answers by label. Safe for concurrent use.
+type answers struct {
 	mu sync.Mutex
 	of map[string]int
 }
 
-func newTally() *attackerTally { return &attackerTally{of: map[string]int{}} }
-
-func (a *attackerTally) add(answer rig.Answer) {
+func (a *answers) add(answer rig.Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	label := answer.Label()
@@ -333,14 +317,8 @@ func (a *attackerTally) add(answer rig.Answer) {
 	a.of[label]++
 }
 
-func (a *attackerTally) String() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return labels(a.of)
-}
-
-// each calls f for 0 to n-1, so many at once, and joins what fails; after a
-// failure no more are begun.
+// each calls f for 0 to n-1, atOnce at a time, and returns the first failure, after
+// which no more calls begin.
 func each(ctx context.Context, n, atOnce int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -367,8 +345,8 @@ func each(ctx context.Context, n, atOnce int, f func(ctx context.Context, i int)
 	}
 }
 
-// dialFrom connects from one of two hundred loopback addresses: one has too few
-// ports for a hundred thousand connections.
+// dialFrom connects from one of two hundred loopback addresses, because one has
+// too few ports for a hundred thousand connections.
 func dialFrom(ctx context.Context, addr string, i int) (net.Conn, error) {
 	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%200))}}
 	return d.DialContext(ctx, "tcp", addr)

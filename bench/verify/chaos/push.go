@@ -15,48 +15,70 @@ import (
 	"sync"
 )
 
-// company is a double of the one that carries pushes to phones: it hands out a
-// token and takes messages, or, while it is away, answers nothing.
-type company struct {
+// pushService is a double of FCM: it issues a token and takes messages, or
+// answers nothing while it is away. Safe for concurrent use.
+type pushService struct {
 	http *httptest.Server
 
-	mu    sync.Mutex
-	gone  bool
-	back  chan struct{} // closed when it is there again
-	taken int
+	mu     sync.Mutex
+	back   chan struct{} // closed when it is there again; nil: it is not away
+	taken  int
+	before int // taken before it was mended
 }
 
-func openCompany() *company {
-	c := &company{back: make(chan struct{})}
+func startPushService() *pushService {
+	p := &pushService{}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /token", c.token)
-	mux.HandleFunc("POST /v1/projects/doorstep-chaos/messages:send", c.take)
-	c.http = httptest.NewServer(mux)
-	return c
+	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
+		p.hold(r.Context())
+		answerJSON(w, `{"access_token":"of nothing","token_type":"Bearer","expires_in":3600}`)
+	})
+	mux.HandleFunc("POST /v1/projects/doorstep-chaos/messages:send", func(w http.ResponseWriter, r *http.Request) {
+		p.hold(r.Context())
+		p.mu.Lock()
+		p.taken++
+		n := p.taken
+		p.mu.Unlock()
+		answerJSON(w, fmt.Sprintf(`{"name":"projects/doorstep-chaos/messages/%d"}`, n))
+	})
+	p.http = httptest.NewServer(mux)
+	return p
 }
 
-func (c *company) close() error {
-	c.away(false)
-	c.http.CloseClientConnections()
-	c.http.Close()
+func answerJSON(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprint(w, body)
+}
+
+func (p *pushService) close() error {
+	p.resume()
+	p.http.CloseClientConnections()
+	p.http.Close()
 	return nil
 }
 
-func (c *company) away(gone bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone = gone; !gone {
-		close(c.back)
-		c.back = make(chan struct{})
+func (p *pushService) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.back = make(chan struct{})
+}
+
+func (p *pushService) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.back != nil {
+		p.before = p.taken
+		close(p.back)
+		p.back = nil
 	}
 }
 
-// hold waits while the company is away.
-func (c *company) hold(ctx context.Context) {
-	c.mu.Lock()
-	gone, back := c.gone, c.back
-	c.mu.Unlock()
-	if gone {
+// hold waits while the service is away.
+func (p *pushService) hold(ctx context.Context) {
+	p.mu.Lock()
+	back := p.back
+	p.mu.Unlock()
+	if back != nil {
 		select {
 		case <-back:
 		case <-ctx.Done():
@@ -64,33 +86,8 @@ func (c *company) hold(ctx context.Context) {
 	}
 }
 
-func (c *company) token(w http.ResponseWriter, r *http.Request) {
-	c.hold(r.Context())
-	answer(w, `{"access_token":"of nothing","token_type":"Bearer","expires_in":3600}`)
-}
-
-func (c *company) take(w http.ResponseWriter, r *http.Request) {
-	c.hold(r.Context())
-	c.mu.Lock()
-	c.taken++
-	n := c.taken
-	c.mu.Unlock()
-	answer(w, fmt.Sprintf(`{"name":"projects/doorstep-chaos/messages/%d"}`, n))
-}
-
-func answer(w http.ResponseWriter, body string) {
-	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprint(w, body)
-}
-
-func (c *company) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.taken
-}
-
 // account writes the file of a service account with a key made for it.
-func (c *company) account() (path string, err error) {
+func (p *pushService) account() (path string, err error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return "", err
@@ -102,7 +99,7 @@ func (c *company) account() (path string, err error) {
 	text, err := json.Marshal(map[string]string{
 		"type": "service_account", "project_id": "doorstep-chaos", "private_key_id": "1",
 		"private_key":  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
-		"client_email": "push@doorstep-chaos.iam.gserviceaccount.com", "client_id": "1", "token_uri": c.http.URL + "/token",
+		"client_email": "push@doorstep-chaos.iam.gserviceaccount.com", "client_id": "1", "token_uri": p.http.URL + "/token",
 	})
 	if err != nil {
 		return "", err
@@ -115,32 +112,31 @@ func (c *company) account() (path string, err error) {
 	return file.Name(), errors.Join(err, file.Close())
 }
 
-// pushAway: journeys do not notice, and what is still true is pushed later.
-func pushAway() fault {
-	var c *company
-	var held int
-	return fault{
-		name: "push-away", what: "push service answers nothing", during: asEver(),
-		sets: func(ctx context.Context, s *stage) (t *set, err error) {
-			c = openCompany()
-			s.onEnd(c.close)
-			path, err := c.account()
-			if err != nil {
-				return nil, err
-			}
-			s.onEnd(func() error { return os.Remove(path) })
-			t, err = onServers(ctx, s, nil, "FCM_CREDENTIALS="+path, "FCM_ENDPOINT="+c.http.URL+"/")
-			if err == nil {
-				t.devices = true
-			}
-			return t, err
-		},
-		breaks: func(context.Context, *set) error { c.away(true); return nil },
-		mends:  func(context.Context, *set) error { held = c.count(); c.away(false); return nil },
-		checks: []func(context.Context, *set, *row) error{func(_ context.Context, _ *set, r *row) error {
-			r.check(held > 0 && c.count() > held, "pushes: %d before it was mended, %d after", held, c.count())
-			r.Saw += fmt.Sprintf("; %d pushes, of which %d after", c.count(), c.count()-held)
-			return nil
-		}},
+// onPushService is a gateway that pushes to the double.
+func onPushService(ctx context.Context, s *stage) (*system, error) {
+	sys, err := stores(ctx, s)
+	if err != nil {
+		return nil, err
 	}
+	sys.push = startPushService()
+	s.ends.Add(sys.push.close)
+	path, err := sys.push.account()
+	if err != nil {
+		return nil, err
+	}
+	s.ends.Add(func() error { return os.Remove(path) })
+	return sys, sys.open(ctx, sys.store.URL(), sys.dsn, "FCM_CREDENTIALS="+path, "FCM_ENDPOINT="+sys.push.http.URL+"/")
+}
+
+func stopPushes(_ context.Context, sys *system) error   { sys.push.stop(); return nil }
+func resumePushes(_ context.Context, sys *system) error { sys.push.resume(); return nil }
+
+// pushedLater checks that pushes that waited were sent after the mending.
+func pushedLater(_ context.Context, sys *system, r *row) error {
+	p := sys.push
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.check(p.before > 0 && p.taken > p.before, "pushes: %d before it was mended, %d after", p.before, p.taken)
+	r.Saw += fmt.Sprintf("; %d pushes, of which %d after", p.taken, p.taken-p.before)
+	return nil
 }

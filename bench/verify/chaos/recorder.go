@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// kind is a kind of call. What its answers must be is in promises.
+// kind is a kind of call. What may be answered to it is in expectations.
 type kind string
 
-// The kinds of calls that a troupe makes.
+// The kinds of calls.
 const (
 	update   kind = "update"         // a phone's fix
 	live     kind = "live"           // a student's read of a running journey
@@ -29,15 +29,7 @@ const (
 	foreign  kind = "foreign read"   // another student's token
 	intruder kind = "foreign update" // another trainer's token
 	stranger kind = "forged token"   // signed with another key
-	health   kind = "health"         // /healthz: how busy the machine is
-)
-
-// Times of an answer.
-const (
-	waitFor  = 2 * time.Second
-	early    = waitFor - 100*time.Millisecond
-	late     = waitFor + time.Second
-	promised = 300 * time.Millisecond // for an update
+	health   kind = "health"         // /healthz, which asks no store: how busy the machine is
 )
 
 // kinds are all of them, in the table's order.
@@ -47,43 +39,51 @@ func kinds() []kind {
 	}
 }
 
-// phase is where in a scenario a call fell.
+// Limits on answers.
+const (
+	waitFor     = 2 * time.Second // of a long poll
+	early       = waitFor - 100*time.Millisecond
+	late        = waitFor + time.Second
+	updateLimit = 300 * time.Millisecond
+)
+
+// phase is the part of a scenario in which a call was made.
 type phase int
 
 const (
 	before phase = iota
-	during       // from the breaking to the mending; a call that touches it counts as in it
+	during       // from the breaking to the mending; every call that overlaps it
 	after
 	phases = int(after) + 1
 )
 
-// recorder keeps what callers saw. Safe for concurrent use.
+// recorder records what callers saw. Safe for concurrent use.
 type recorder struct {
-	mu     sync.Mutex
-	phase  phase
-	mended time.Time
-	seen   [phases]map[kind]*tally
-	lately map[kind]*lately
+	mu       sync.Mutex
+	phase    phase
+	mended   time.Time
+	seen     [phases]map[kind]*counts
+	recovers map[kind]*recovering
 }
 
-// tally is what one kind of call saw in one phase.
-type tally struct {
+// counts are the answers to one kind of call in one phase.
+type counts struct {
 	labels map[string]int
 	worst  time.Duration
 	took   []time.Duration // of updates only, for the share of slow ones
 }
 
-// lately is how one kind of call fares since the mending.
-type lately struct {
+// recovering is how one kind of call fares since the mending.
+type recovering struct {
 	bad  time.Time // the last answer that is not as before
 	good int       // answers as before since then
 	well time.Time // the first of those
 }
 
 func newRecorder() *recorder {
-	r := &recorder{lately: map[kind]*lately{}}
+	r := &recorder{recovers: map[kind]*recovering{}}
 	for i := range r.seen {
-		r.seen[i] = map[kind]*tally{}
+		r.seen[i] = map[kind]*counts{}
 	}
 	return r
 }
@@ -102,7 +102,7 @@ func (r *recorder) now() phase {
 	return r.phase
 }
 
-// note keeps one answer to a call that began in the phase given.
+// note records one answer to a call that began in a phase.
 func (r *recorder) note(k kind, began phase, label string, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,53 +110,48 @@ func (r *recorder) note(k kind, began phase, label string, took time.Duration) {
 	if began != p {
 		p = during
 	}
-	t := r.seen[p][k]
-	if t == nil {
-		t = &tally{labels: map[string]int{}}
-		r.seen[p][k] = t
+	c := r.seen[p][k]
+	if c == nil {
+		c = &counts{labels: map[string]int{}}
+		r.seen[p][k] = c
 	}
-	t.labels[label]++
-	t.worst = max(t.worst, took)
+	c.labels[label]++
+	c.worst = max(c.worst, took)
 	if k == update {
-		t.took = append(t.took, took)
+		c.took = append(c.took, took)
 	}
-	if r.phase == after {
-		r.judge(k, label)
+	if r.phase != after {
+		return
 	}
-}
-
-func (r *recorder) judge(k kind, label string) {
-	l := r.lately[k]
-	if l == nil {
-		l = &lately{}
-		r.lately[k] = l
+	if r.recovers[k] == nil {
+		r.recovers[k] = &recovering{}
 	}
-	switch {
-	case asEver().allows(k, label):
+	switch l := r.recovers[k]; {
+	case normal().allows(k, label):
 		if l.good++; l.good == 1 {
 			l.well = time.Now()
 		}
 	case !neutral(label):
-		*l = lately{bad: time.Now()}
+		*l = recovering{bad: time.Now()}
 	}
 }
 
 // neutral is an answer that a healthy gateway may give to these callers just
-// after a fault: fixes that a stalled store took late count against the rate,
-// and a track that a store had forgotten has to go on for a while.
+// after a fault: a fix that a stalled store took late counts against the rate, and
+// a track that a store had lost has to go on for a while.
 func neutral(label string) bool {
 	return strings.HasPrefix(label, "429") || label == "400 SUSPICIOUS_LOCATION"
 }
 
-// well is how long after the mending everybody was served as before; false
-// while that is not so, or is not known to last.
-// last is the kind of call that had to wait longest.
-func (r *recorder) well(lasting time.Duration) (took time.Duration, last kind, known bool) {
+// recovery returns how long after the mending every kind of call was answered as
+// before, and the kind that took longest; an empty kind if none was affected.
+// known is false until that is so and has lasted.
+func (r *recorder) recovery(lasting time.Duration) (took time.Duration, last kind, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var at time.Time
 	for _, k := range kinds() {
-		l := r.lately[k]
+		l := r.recovers[k]
 		if l == nil || l.good < 2 || time.Since(l.bad) < lasting || time.Since(r.mended) < lasting {
 			return 0, "", false
 		}
@@ -165,35 +160,36 @@ func (r *recorder) well(lasting time.Duration) (took time.Duration, last kind, k
 		}
 	}
 	if at.IsZero() {
-		return 0, "", true // nobody noticed
+		return 0, "", true
 	}
 	return at.Sub(r.mended), last, true
 }
 
-// unwell names the kinds of call that are not as before.
-func (r *recorder) unwell() string {
+// notRecovered names the kinds of call that are not answered as before.
+func (r *recorder) notRecovered() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var names []string
 	for _, k := range kinds() {
-		if l := r.lately[k]; l == nil || l.good < 2 {
-			names = append(names, string(k)+" ("+r.seen[after][k].String()+")")
+		if l := r.recovers[k]; l == nil || l.good < 2 {
+			names = append(names, fmt.Sprintf("%s (%s)", k, r.of(after, k)))
 		}
 	}
 	return strings.Join(names, ", ")
 }
 
-// of is what one kind of call saw in one phase. Only when nobody plays any more.
-func (r *recorder) of(p phase, k kind) *tally {
-	if t := r.seen[p][k]; t != nil {
-		return t
+// of returns what one kind of call saw in one phase; never nil. Only when no call
+// is under way any more, or with the lock.
+func (r *recorder) of(p phase, k kind) *counts {
+	if c := r.seen[p][k]; c != nil {
+		return c
 	}
-	return &tally{}
+	return &counts{}
 }
 
 // slow is how many took longer.
-func (t *tally) slow(limit time.Duration) (n int) {
-	for _, took := range t.took {
+func (c *counts) slow(limit time.Duration) (n int) {
+	for _, took := range c.took {
 		if took > limit {
 			n++
 		}
@@ -201,39 +197,27 @@ func (t *tally) slow(limit time.Duration) (n int) {
 	return n
 }
 
-func (t *tally) count() (n int) {
-	if t == nil {
-		return 0
-	}
-	for _, one := range t.labels {
+func (c *counts) total() (n int) {
+	for _, one := range c.labels {
 		n += one
 	}
 	return n
 }
 
 // String is "202 ×71, 201 ×3", the most frequent first.
-func (t *tally) String() string {
-	if t.count() == 0 {
-		return "none"
-	}
-	labels := slices.SortedFunc(maps.Keys(t.labels), func(a, b string) int {
-		if t.labels[a] != t.labels[b] {
-			return t.labels[b] - t.labels[a]
+func (c *counts) String() string {
+	labels := slices.SortedFunc(maps.Keys(c.labels), func(a, b string) int {
+		if c.labels[a] != c.labels[b] {
+			return c.labels[b] - c.labels[a]
 		}
 		return strings.Compare(a, b)
 	})
+	if len(labels) == 0 {
+		return "none"
+	}
 	var parts []string
 	for _, label := range labels {
-		parts = append(parts, fmt.Sprintf("%s ×%d", label, t.labels[label]))
+		parts = append(parts, fmt.Sprintf("%s ×%d", label, c.labels[label]))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// worst is how long the slowest call of a kind took. Only when nobody plays any
-// more.
-func (*recorder) worst(seen map[kind]*tally, k kind) time.Duration {
-	if t := seen[k]; t != nil {
-		return t.worst
-	}
-	return 0
 }

@@ -18,7 +18,7 @@ var errNotFound = errors.New("no initdb and postgres on the PATH or in /usr/lib/
 // debianBins is where Debian keeps the server's programs, off the PATH.
 const debianBins = "/usr/lib/postgresql/*/bin"
 
-// installation is a PostgreSQL on this machine and the user it may run as.
+// installation is a PostgreSQL on this machine, with the user it runs as.
 type installation struct {
 	bin   string              // the folder of initdb and postgres
 	owner *syscall.Credential // nil: this process's own user
@@ -37,17 +37,17 @@ func findInstallation() (installation, error) {
 	return installation{bin: bin, owner: owner}, err
 }
 
-// findBin prefers the PATH, then the folder of pattern besides that is last by
-// name: the newest version while they have two digits.
-func findBin(besides string) (string, error) {
+// findBin looks on the PATH, then in the folders that match pattern, of which the
+// last by name wins: the newest version while versions have two digits.
+func findBin(pattern string) (string, error) {
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		// A link on the PATH is followed: postgres finds its share folder from
-		// where its own file is, and the two programs belong together.
+		// A link on the PATH is followed: postgres finds its share folder by the
+		// place of its own file, and the two programs belong together.
 		if file, err := filepath.EvalSymlinks(initdb); err == nil && isServerBin(filepath.Dir(file)) {
 			return filepath.Dir(file), nil
 		}
 	}
-	found, err := filepath.Glob(besides)
+	found, err := filepath.Glob(pattern)
 	if err != nil {
 		return "", err
 	}
@@ -68,7 +68,7 @@ func isServerBin(dir string) bool {
 	return true
 }
 
-// unprivileged is whom PostgreSQL runs as when we are root: it refuses root.
+// unprivileged is the user that PostgreSQL runs as when we are root, which it refuses.
 func unprivileged() (*syscall.Credential, error) {
 	for _, name := range []string{"postgres", "nobody"} {
 		account, err := user.Lookup(name)
@@ -88,8 +88,8 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, errors.New("root, and neither a user postgres nor nobody to run PostgreSQL as")
 }
 
-// command is a program of the installation, run as its owner in dir, with none
-// of the caller's PG settings and in the C locale.
+// command is a program of the installation, run as its owner in dir, in the C
+// locale and without the caller's PG variables.
 func (in installation) command(dir, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(in.bin, program), args...)
 	cmd.Dir = dir
@@ -98,7 +98,7 @@ func (in installation) command(dir, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// folder makes dir the owner's own.
+// folder makes a folder that belongs to the owner.
 func (in installation) folder(dir string, mode os.FileMode) error {
 	if err := os.Mkdir(dir, mode); err != nil {
 		return err

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// shared is the one global here: a test binary is one process with many tests,
-// and what they share has nowhere else to live.
+// shared is global because all tests of a binary share it.
 var shared struct {
 	once   sync.Once
 	server *Server
@@ -32,18 +31,18 @@ func Main(m *testing.M) {
 // test may be running.
 func Stop() {
 	if shared.server != nil {
-		_ = shared.server.close() // a folder left behind is swept by the next run
+		_ = shared.server.Close() // a folder left behind is removed by the next run
 	}
 }
 
 // New makes an empty database on the test binary's shared server and returns
-// its address, a URL. It is dropped when the test ends, under connections that
-// are still open if there are any.
+// its address, a URL. It is dropped when the test ends, even under open
+// connections.
 func New(t testing.TB) string {
 	t.Helper()
 	in := find(t)
 	shared.once.Do(func() {
-		// Not the test's context: the server outlives the test that came first.
+		// Not the test's context: the server outlives the first test.
 		shared.server, shared.err = start(context.Background(), in)
 	})
 	if shared.err != nil {
@@ -52,8 +51,8 @@ func New(t testing.TB) string {
 	return shared.server.New(t)
 }
 
-// Private starts a server that is this test's alone, with further settings
-// such as "max_connections=5" or "fsync=on", and ends it with the test.
+// Private starts a server for one test, with further settings such as
+// "max_connections=5" or "fsync=on", and ends it with the test.
 func Private(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	server, err := start(t.Context(), find(t), settings...)
@@ -61,7 +60,7 @@ func Private(t testing.TB, settings ...string) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := server.close(); err != nil {
+		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -77,10 +76,9 @@ func (s *Server) New(t testing.TB) string {
 		t.Fatalf("postgrestest: create %s: %v", name, err)
 	}
 	t.Cleanup(func() {
-		// The test's own context has ended by now.
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // the test's has ended
 		defer cancel()
-		// A server that the test has stopped or paused takes it along.
+		// It fails where the test has stopped or paused the server.
 		_ = s.execute(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
 	})
 	return s.dsn(name)
@@ -88,7 +86,7 @@ func (s *Server) New(t testing.TB) string {
 
 // Start starts a server for a program that is no test. Close it; it ends with
 // this process at the latest. With "listen_addresses=127.0.0.1" and "port=…" it
-// listens on TCP, too, for a proxy to stand before it.
+// listens on TCP, too, so that a proxy can stand before it.
 func Start(ctx context.Context, settings ...string) (*Server, error) {
 	in, err := findInstallation()
 	if err != nil {
@@ -96,9 +94,6 @@ func Start(ctx context.Context, settings ...string) (*Server, error) {
 	}
 	return start(ctx, in, settings...)
 }
-
-// Close ends a server that Start started, and removes its folder.
-func (s *Server) Close() error { return s.close() }
 
 // find finds PostgreSQL, or ends the test.
 func find(t testing.TB) installation {

@@ -3,11 +3,8 @@ package postgrestest_test
 import (
 	"context"
 	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,15 +15,12 @@ import (
 	"doorstep/internal/servers/postgrestest"
 )
 
-// parentVar makes this test binary the parent that a test kills.
-const parentVar = "DOORSTEP_TEST_PARENT"
-
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 func TestNew(t *testing.T) {
 	t.Parallel()
 	for i := range 4 {
-		t.Run("a database of one's own/"+strconv.Itoa(i), func(t *testing.T) {
+		t.Run("own database/"+strconv.Itoa(i), func(t *testing.T) {
 			t.Parallel()
 			conn := connect(t, postgrestest.New(t))
 			_, err := conn.Exec(t.Context(), "CREATE TABLE seen (x int)")
@@ -53,7 +47,7 @@ func TestNew(t *testing.T) {
 func TestPrivate(t *testing.T) {
 	t.Parallel()
 	var socket string
-	t.Run("is one's own, with settings", func(t *testing.T) {
+	t.Run("with settings", func(t *testing.T) {
 		server := postgrestest.Private(t, "max_connections=7", "fsync=on")
 		conn := connect(t, server.DSN())
 		assert.Equal(t, "7", show(t, conn, "max_connections"))
@@ -105,42 +99,6 @@ func TestServer_Pause(t *testing.T) {
 	require.NoError(t, server.Stop(), "twice")
 }
 
-func TestServerDiesWithParent(t *testing.T) {
-	if os.Getenv(parentVar) != "" {
-		_, _ = os.Stdout.WriteString("dsn=" + postgrestest.New(t) + "\n")
-		time.Sleep(time.Minute)
-		return
-	}
-	t.Parallel()
-	postgrestest.New(t) // or skip
-	parent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestServerDiesWithParent$")
-	parent.Env = append(os.Environ(), parentVar+"=1")
-	stdout, err := parent.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, parent.Start())
-	dsn := awaitLine(t, stdout, "dsn=")
-	require.NoError(t, connect(t, dsn).Ping(t.Context()))
-
-	require.NoError(t, parent.Process.Kill())
-	_ = parent.Wait() // "signal: killed"
-	require.Eventually(t, func() bool {
-		conn, err := pgx.Connect(t.Context(), dsn)
-		if err == nil {
-			_ = conn.Close(t.Context())
-		}
-		return err != nil
-	}, 10*time.Second, 5*time.Millisecond)
-	assert.NoError(t, os.RemoveAll(filepath.Dir(socketDir(t, dsn))), "the next run would sweep it, a minute later")
-}
-
-// BenchmarkNew: what a test pays for a database of its own.
-func BenchmarkNew(b *testing.B) {
-	postgrestest.New(b) // the shared server's start is not what is measured
-	for b.Loop() {
-		postgrestest.New(b)
-	}
-}
-
 func connect(t *testing.T, dsn string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
@@ -160,20 +118,4 @@ func socketDir(t *testing.T, dsn string) string {
 	u, err := url.Parse(dsn)
 	require.NoError(t, err)
 	return u.Query().Get("host")
-}
-
-func awaitLine(t *testing.T, from interface{ Read([]byte) (int, error) }, prefix string) string {
-	t.Helper()
-	var text strings.Builder
-	buffer := make([]byte, 1024)
-	for {
-		n, err := from.Read(buffer)
-		text.Write(buffer[:n])
-		if _, after, ok := strings.Cut(text.String(), prefix); ok {
-			if line, _, whole := strings.Cut(after, "\n"); whole {
-				return line
-			}
-		}
-		require.NoError(t, err, text.String())
-	}
 }

@@ -18,35 +18,32 @@ import (
 )
 
 const (
-	dirPrefix  = "doorstep-pg-"
-	socketFile = ".s.PGSQL.5432" // PostgreSQL's own name; without TCP the port is only a name
-	// maxSocketPath is what a unix socket's address holds on every system.
-	maxSocketPath = 103
-	readyIn       = 30 * time.Second // fifty times what an idle machine needs
-	stopWait      = 5 * time.Second
+	dirPrefix = "doorstep-pg-"
+	readyIn   = 30 * time.Second // fifty times what an idle machine needs
+	stopWait  = 5 * time.Second
 )
 
-// settings are the defaults of every server; a caller's come after them and win.
+// settings are the defaults of every server. A caller's settings come later and win.
 var settings = []string{
 	"listen_addresses=", "max_connections=200", "shared_buffers=32MB", "timezone=UTC",
-	"fsync=off", "full_page_writes=off", // but a commit is in the kernel before it is answered: Kill loses none
+	"fsync=off", "full_page_writes=off", // a commit is in the kernel before it is answered, so Kill loses none
 	// In the data folder, so that a kill -9 leaves nothing in /dev/shm.
 	"dynamic_shared_memory_type=mmap",
 }
 
-// Server is a PostgreSQL of one's own. Safe for concurrent use.
+// Server is a running PostgreSQL. Safe for concurrent use.
 type Server struct {
 	in       installation
 	dir      *process.Dir
 	settings []string
-	port     string // of the setting, which names the socket, too; empty: PostgreSQL's own
+	port     string // from the settings; it is also in the name of the socket. Empty: 5432
 
 	mu      sync.Mutex
 	process *process.Process
 	closed  bool
 }
 
-// start makes a cluster in a fresh folder and a server on it.
+// start makes a data folder and starts a server on it.
 func start(ctx context.Context, in installation, with ...string) (*Server, error) {
 	dir, err := process.NewDir(tempDir(), dirPrefix)
 	if err != nil {
@@ -71,16 +68,16 @@ func start(ctx context.Context, in installation, with ...string) (*Server, error
 // DSN is the address of the server's first database, as a URL.
 func (s *Server) DSN() string { return s.dsn("postgres") }
 
-// Stop ends the server in its own way (a fast shutdown: transactions are
-// rolled back, connections closed) and waits. What it holds stays for Restart.
+// Stop ends the server by a fast shutdown, which rolls back transactions and
+// closes connections, and waits. The data stay for Restart.
 func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
 
-// Kill ends the server and all its processes at once with SIGKILL, as a crash
-// would. What was committed is there after Restart.
+// Kill ends the server and all its processes with SIGKILL, as a crash would.
+// What was committed is there after Restart.
 func (s *Server) Kill() error { return s.end(syscall.SIGKILL) }
 
-// Pause stops all of the server's processes where they stand (SIGSTOP):
-// connections stay open, new ones are accepted by the kernel, nothing answers.
+// Pause stops all of the server's processes (SIGSTOP): connections stay open, the
+// kernel accepts new ones, and nothing answers.
 func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
 
 // Resume lets a paused server go on.
@@ -100,10 +97,10 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.launch(ctx)
 }
 
-// close ends the server for good and removes its folder. Idempotent.
-func (s *Server) close() error {
-	// An immediate shutdown: it gives back what the kernel holds for the server
-	// (SIGKILL would leave a shared memory segment), and does not wait.
+// Close ends the server and removes its folder. Idempotent.
+func (s *Server) Close() error {
+	// An immediate shutdown does not wait for clients, and frees the shared memory
+	// segment, which SIGKILL would leave.
 	err := s.end(syscall.SIGQUIT)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,12 +109,9 @@ func (s *Server) close() error {
 }
 
 func (s *Server) initialize() error {
-	// Others may pass through, the owner and root's clients among them.
+	// The owner and root's clients must be able to pass through.
 	if err := os.Chmod(s.dir.Path(), 0o711); err != nil {
 		return err
-	}
-	if path := filepath.Join(s.socketDir(), socketFile); len(path) > maxSocketPath {
-		return fmt.Errorf("socket path of %d bytes is over %d: %s", len(path), maxSocketPath, path)
 	}
 	if err := errors.Join(s.in.folder(s.dataDir(), 0o700), s.in.folder(s.socketDir(), 0o755)); err != nil {
 		return err
@@ -140,8 +134,8 @@ func (s *Server) initialize() error {
 	return nil
 }
 
-// launch starts the server and waits until it answers. Callers hold s.mu, or
-// are alone.
+// launch starts the server and waits until it answers. A caller holds s.mu, or
+// nobody else has the server yet.
 func (s *Server) launch(ctx context.Context) error {
 	log, err := os.Create(s.logPath())
 	if err != nil {
@@ -183,14 +177,14 @@ func (s *Server) awaitAnswer(ctx context.Context) error {
 	}
 }
 
-// end signals the server and waits until it is gone; after 5 s it is killed.
+// end signals the server and waits until it is gone. After 5 s it is killed.
 func (s *Server) end(how syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if how == syscall.SIGKILL {
 		return s.killAll()
 	}
-	// A paused server hears nothing else before this.
+	// A paused server handles no other signal before SIGCONT.
 	if err := errors.Join(s.signalAll(syscall.SIGCONT), ignoreGone(s.process.OS().Signal(how))); err != nil {
 		return err
 	}
@@ -231,7 +225,7 @@ func (s *Server) dataDir() string   { return filepath.Join(s.dir.Path(), "data")
 func (s *Server) socketDir() string { return filepath.Join(s.dir.Path(), "s") }
 func (s *Server) logPath() string   { return filepath.Join(s.dir.Path(), "log") }
 
-// logTail is the last 600 bytes of what the server printed.
+// logTail returns the last 600 bytes of the log.
 func (s *Server) logTail() string {
 	text, err := os.ReadFile(s.logPath())
 	if err != nil {

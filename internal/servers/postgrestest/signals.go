@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// processes are the server's own and its children, one for each connection
-// and some more. (They are not one process group: every one makes itself a
-// session.)
+// processes are the server's own process and its children, one for each
+// connection and some more. They are not one process group, because each of them
+// is a session of its own.
 func (s *Server) processes() []int {
 	pid := s.process.OS().Pid
 	return append(childrenOf(pid), pid)
@@ -22,8 +22,7 @@ func (s *Server) processes() []int {
 // signalAll signals all of the server's processes.
 func (s *Server) signalAll(signal syscall.Signal) error {
 	if signal == syscall.SIGSTOP {
-		// First the one that forks, so that it makes no more while we read
-		// which there are.
+		// The parent first, so that it forks no more children while they are listed.
 		if err := ignoreGone(s.process.OS().Signal(signal)); err != nil {
 			return err
 		}
@@ -31,9 +30,9 @@ func (s *Server) signalAll(signal syscall.Signal) error {
 	return signalEach(s.processes(), signal)
 }
 
-// killAll kills all of the server's processes and waits until they are gone:
-// left alone, a child notices its parent's death only when idle, and as long
-// as one lives no other server may start on the same data.
+// killAll kills all of the server's processes and waits until they are gone. A
+// child notices its parent's death only when it is idle, and while one lives no
+// other server can start on the same data.
 func (s *Server) killAll() error {
 	err := s.signalAll(syscall.SIGSTOP)
 	pids := s.processes()
@@ -53,8 +52,8 @@ func signalEach(pids []int, signal syscall.Signal) (err error) {
 	return err
 }
 
-// alive takes a zombie for dead: it holds nothing any more, and who inherits
-// orphans may be slow to reap them.
+// alive takes a zombie for dead: it holds nothing any more, and the process that
+// inherits orphans may be slow to reap them.
 func alive(pid int) bool {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return false
@@ -70,8 +69,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// childrenOf reads /proc, so it finds none on systems without one: there a
-// pause stops new connections only.
+// childrenOf reads /proc. On systems without it, it finds none: there a pause
+// stops new connections only.
 func childrenOf(parent int) []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
 	var pids []int

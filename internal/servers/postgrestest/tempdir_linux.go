@@ -8,14 +8,14 @@ import (
 const (
 	memoryDir  = "/dev/shm"
 	tmpfsMagic = 0x01021994 // TMPFS_MAGIC of linux/magic.h
-	// roomBytes is for 40 MB of server, 7.5 MB a database and the WAL, with
-	// several test binaries at once. A container's default of 64 MB is too small.
+	// roomBytes is room for several test binaries at once: a server takes 40 MB, a
+	// database 7.5 MB, and then there is the WAL. A container's default of 64 MB is
+	// too small.
 	roomBytes = 2 << 30
 )
 
-// tempDir prefers memory to disk: a database takes 13 ms there, and on ext4
-// anything from 30 to 350 ms, by where its blocks happen to lie. A TMPDIR that
-// was set on purpose is respected.
+// tempDir prefers memory to disk: a database takes 13 ms there, and 30 to 350 ms
+// on ext4, depending on where its blocks lie. A TMPDIR that is set wins.
 func tempDir() string {
 	var fs syscall.Statfs_t
 	if os.Getenv("TMPDIR") == "" && syscall.Statfs(memoryDir, &fs) == nil &&

@@ -10,11 +10,11 @@ import (
 )
 
 // lockName is the file in every Dir that its maker keeps locked. The kernel
-// lets go of the lock when the maker dies, so a lock that can be had means an
-// orphan. A process id in the name would do until the id is used again.
+// releases the lock when the maker dies, so a folder whose lock is free is an
+// orphan. A process id in the name would fail once the id is used again.
 const lockName = ".alive"
 
-// orphanAge protects a folder whose maker has not got round to locking it.
+// orphanAge protects a folder whose maker has not locked it yet.
 const orphanAge = time.Minute
 
 // Dir is a temporary folder of this process.
@@ -24,7 +24,7 @@ type Dir struct {
 }
 
 // NewDir makes a folder named prefix + a random number in parent, mode 0700.
-// Folders of that prefix whose makers were killed are removed on the way.
+// It first removes folders of that prefix whose makers were killed.
 func NewDir(parent, prefix string) (*Dir, error) {
 	removeOrphans(parent, prefix)
 	path, err := os.MkdirTemp(parent, prefix)
@@ -50,8 +50,8 @@ func (d *Dir) Remove() error {
 	return err
 }
 
-// removeOrphans is best effort: another process may be sweeping too, and a
-// folder of another user stays where it is.
+// removeOrphans is best effort: another process may be doing the same, and a
+// folder of another user stays.
 func removeOrphans(parent, prefix string) {
 	paths, _ := filepath.Glob(filepath.Join(parent, prefix+"*"))
 	for _, path := range paths {

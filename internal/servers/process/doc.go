@@ -1,8 +1,8 @@
-// Package process keeps what a process starts from outliving it: Start runs a
-// program that the kernel kills when this process ends, however it ends, and
-// NewDir makes a temporary folder that goes with Remove or, after a kill -9,
-// when the next process makes one.
+// Package process makes sure that nothing outlives the process that started it.
+// Start runs a program that the kernel kills when this process ends, however it
+// ends. NewDir makes a temporary folder that Remove deletes or, after a kill -9,
+// the next process that makes one.
 //
-// It is a leaf for throw-away servers (the demo's, the tests'); nothing that
-// holds data worth keeping should be started by it.
+// It is for throw-away servers, of the demo and of tests. Nothing that holds data
+// worth keeping should be started by it.
 package process

@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// killWait bounds how long Kill waits for a killed child to be gone. The
-// kernel needs microseconds; a second is a machine in deep trouble.
+// killWait bounds how long Kill waits until a killed child is gone. The kernel
+// needs microseconds.
 const killWait = 5 * time.Second
 
 // Process is a running child. Safe for concurrent use.
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
-	err  error // what Wait said; read it after done is closed
+	err  error // of Wait; read it after done is closed
 }
 
 // Start starts cmd in a process group of its own, so that a Ctrl-C in the
-// terminal reaches this process alone and it can end in its own order. On
-// Linux the child is killed when this process dies; elsewhere only Kill ends
-// it. Cmd must not have been started, and must not be waited for by others.
+// terminal reaches only this process, which can then end its children in order.
+// On Linux the child is killed when this process dies; elsewhere only Kill ends
+// it. cmd must not have been started, and nobody else may wait for it.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
@@ -34,9 +34,9 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-// run forks and stays: the kernel's parent-death signal is tied to the thread
-// that forked, not to the process, and Go ends threads as it likes. The
-// goroutine therefore keeps its thread for as long as the child lives.
+// run forks and waits on one thread: the kernel's parent-death signal is tied to
+// the thread that forked, not to the process, and Go may end a thread at any time.
+// The goroutine therefore keeps its thread for as long as the child lives.
 func (p *Process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -54,14 +54,13 @@ func (p *Process) run(started chan<- error) {
 	}
 }
 
-// OS is the child as the operating system's process: for its id and for
-// signals (a SIGSTOP is the best stall injector there is).
+// OS is the child as the operating system's process, for its id and for signals.
 func (p *Process) OS() *os.Process { return p.cmd.Process }
 
 // Done is closed once the child is gone and has been reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says how the child ended: nil is exit code 0. It waits for the end.
+// Err returns how the child ended: nil is exit code 0. It waits for the end.
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
@@ -77,6 +76,6 @@ func (p *Process) Kill() error {
 	case <-p.done:
 		return nil
 	case <-time.After(killWait):
-		return errors.New("child: killed, but still there after 5 s")
+		return errors.New("process: killed, but still there after 5 s")
 	}
 }

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// slotCount is how many parts a cluster's keys fall into.
+// slotCount is the number of slots of a cluster.
 const slotCount = 16384
 
 // ClusterOptions says what cluster to start. Zero means default.
 type ClusterOptions struct {
-	Path string // the server's program: what Find finds
-	// Primaries share the slots evenly: 3. Each has as many Replicas: 1; negative:
-	// none.
+	Path string // the server's program; empty: what Find finds
+	// Primaries share the slots evenly; 0 is 3. Each has this many Replicas; 0 is
+	// 1, a negative number is none.
 	Primaries, Replicas int
-	// NodeTimeout is the silence after which a server is taken for dead: 1 s.
-	// A replica is elected some hundred milliseconds later.
-	NodeTimeout time.Duration
-	// Args are further settings of every server.
-	Args []string
+	Args                []string // further settings of every server
 }
+
+// nodeTimeout is the silence after which a server is taken for dead. A replica
+// is elected some hundred milliseconds later.
+const nodeTimeout = time.Second
 
 func (o ClusterOptions) withDefaults() ClusterOptions {
 	if o.Primaries == 0 {
@@ -35,30 +35,27 @@ func (o ClusterOptions) withDefaults() ClusterOptions {
 		o.Replicas = 1
 	}
 	o.Replicas = max(0, o.Replicas)
-	if o.NodeTimeout == 0 {
-		o.NodeTimeout = time.Second
-	}
 	return o
 }
 
-// Cluster is a running cluster on loopback. Server i < Primaries owns the i-th
-// share of the slots to begin with; the replicas follow, round and round.
+// Cluster is a running cluster on loopback. At first, server i < Primaries owns
+// the i-th share of the slots; the others are replicas of the primaries in turn.
 type Cluster struct {
 	Servers   []*Server
 	primaries int
 }
 
-// StartCluster starts one and returns when every server says that all is well
-// and every replica has its primary's data: two to three seconds. One shard
-// without an owner leaves the others working (cluster-require-full-coverage no,
-// as in managed clusters). ctx bounds the start, to 30 s at most.
+// StartCluster starts a cluster and returns when every server reports the state
+// ok and every replica has its primary's data: after two to three seconds. A
+// shard without an owner leaves the others working (cluster-require-full-coverage
+// no, as in managed clusters). ctx bounds the start, to 30 s at most.
 func StartCluster(ctx context.Context, options ClusterOptions) (*Cluster, error) {
 	options = options.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	c := &Cluster{primaries: options.Primaries}
 	args := append([]string{
-		"--cluster-node-timeout", strconv.FormatInt(options.NodeTimeout.Milliseconds(), 10),
+		"--cluster-node-timeout", strconv.FormatInt(nodeTimeout.Milliseconds(), 10),
 		"--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0",
 	}, options.Args...)
 	for range options.Primaries * (1 + options.Replicas) {
@@ -75,7 +72,7 @@ func StartCluster(ctx context.Context, options ClusterOptions) (*Cluster, error)
 }
 
 // join makes a cluster of the servers. Each primary gets an epoch of its own at
-// once, which spares the cluster the settling of collisions.
+// once, so that the cluster need not resolve collisions of epochs.
 func (c *Cluster) join(ctx context.Context) error {
 	first := c.Servers[0]
 	for i, s := range c.Servers[:c.primaries] {
@@ -117,7 +114,7 @@ func (s *Server) all(ctx context.Context, commands [][]string) error {
 	return nil
 }
 
-// untilEach waits for every server to say all of it.
+// untilEach waits until every server answers the question with all the wanted texts.
 func (c *Cluster) untilEach(ctx context.Context, question string, wants ...string) error {
 	return until(ctx, question, func() bool {
 		for _, s := range c.Servers {
@@ -132,8 +129,9 @@ func (c *Cluster) untilEach(ctx context.Context, question string, wants ...strin
 	})
 }
 
-// untilReplicated waits until every replica is in step, and every server knows
-// who is whose: a primary that dies earlier has no successor.
+// untilReplicated waits until every replica has its primary's writes and every
+// server knows which replica belongs to which primary. A primary that dies
+// earlier has no successor.
 func (c *Cluster) untilReplicated(ctx context.Context) error {
 	for i, s := range c.Servers[c.primaries:] {
 		if err := s.untilFollowing(ctx, c.Servers[i%c.primaries]); err != nil {
@@ -151,7 +149,7 @@ func (c *Cluster) untilReplicated(ctx context.Context) error {
 	})
 }
 
-// URL names every server, so that any of them may be the dead one.
+// URL names every server, so that a client connects whichever of them is dead.
 func (c *Cluster) URL() string {
 	others := make([]string, 0, len(c.Servers))
 	for _, s := range c.Servers[1:] {
@@ -160,13 +158,13 @@ func (c *Cluster) URL() string {
 	return c.Servers[0].URL() + "?" + strings.Join(others, "&")
 }
 
-// Owner is the server that has a slot, by the word of the first that answers.
+// Owner returns the owner of a slot, as the first server that answers says.
 func (c *Cluster) Owner(ctx context.Context, slot int) (*Server, error) {
 	return c.ownerBut(ctx, slot, nil)
 }
 
-// ownerBut does not ask the server that is dead: one that stalls would keep the
-// question for five seconds.
+// ownerBut does not ask the dead server: one that stalls would answer after five
+// seconds only.
 func (c *Cluster) ownerBut(ctx context.Context, slot int, dead *Server) (*Server, error) {
 	for _, asked := range c.Servers {
 		if asked == dead {
@@ -184,11 +182,11 @@ func (c *Cluster) ownerBut(ctx context.Context, slot int, dead *Server) (*Server
 			}
 		}
 	}
-	return nil, fmt.Errorf("spawn: nobody owns slot %d", slot)
+	return nil, fmt.Errorf("valkeyserver: nobody owns slot %d", slot)
 }
 
-// ownerIn reads CLUSTER SLOTS a line each: first, last, host, port, id, … of
-// the primary; the rows of replicas that follow begin with a host.
+// ownerIn reads CLUSTER SLOTS, one value a line: first slot, last slot, and the
+// primary's host, port, id, …; the rows of its replicas begin with a host.
 func ownerIn(lines []string, slot int) (port string) {
 	for i := 0; i+3 < len(lines); i++ {
 		first, err1 := strconv.Atoi(lines[i])
@@ -201,8 +199,8 @@ func ownerIn(lines []string, slot int) (port string) {
 	return ""
 }
 
-// Successor waits until a server other than the dead one owns the slot and says
-// itself that it is a primary.
+// Successor waits until a server other than the dead one owns the slot and
+// reports itself as a primary.
 func (c *Cluster) Successor(ctx context.Context, dead *Server, slot int) (*Server, error) {
 	var next *Server
 	err := until(ctx, "successor", func() bool {
@@ -217,8 +215,8 @@ func (c *Cluster) Successor(ctx context.Context, dead *Server, slot int) (*Serve
 	return next, err
 }
 
-// Move moves a slot with all its keys from one server to another, as a
-// resharding does: in steps, with both serving meanwhile.
+// Move moves a slot with all its keys from one server to another, in the steps of
+// a resharding; both servers serve meanwhile.
 func (c *Cluster) Move(ctx context.Context, slot int, from, to *Server) error {
 	source, err1 := from.Do(ctx, "CLUSTER", "MYID")
 	target, err2 := to.Do(ctx, "CLUSTER", "MYID")
@@ -238,10 +236,11 @@ func (c *Cluster) Move(ctx context.Context, slot int, from, to *Server) error {
 	return c.settle(ctx, n, target, to, from)
 }
 
-// settle makes a slot's new owner known. First to who gets it: the other way
-// round nobody owns it in between. And to the other primaries, as the servers'
-// own tool does: left to gossip, an old owner that has since got another slot
-// is believed again, for its epoch is the newer one.
+// settle makes a slot's new owner known: first to the new owner, because in the
+// other order nobody owns the slot in between; then to the old one; then to the
+// other primaries, as valkey-cli does. If that were left to gossip, an old owner
+// that has since got another slot would be believed again, because its epoch is
+// the newer one.
 func (c *Cluster) settle(ctx context.Context, slot, owner string, to, from *Server) error {
 	told := []*Server{to, from}
 	for _, s := range c.Servers {
@@ -257,9 +256,10 @@ func (c *Cluster) settle(ctx context.Context, slot, owner string, to, from *Serv
 	return until(ctx, "epoch", func() bool { return agreedOnEpoch(ctx, owner, told) })
 }
 
-// agreedOnEpoch: the servers know the epoch that the owner has by now. One that
-// does not, and is given a slot of that owner's next, takes no newer epoch for
-// itself; the owner's news, which still has the slot, then takes it back.
+// agreedOnEpoch reports whether the servers know the owner's present epoch. A
+// server that does not know it, and is given a slot of that owner next, takes no
+// newer epoch for itself; the owner's gossip, which still claims the slot, then
+// takes the slot back.
 func agreedOnEpoch(ctx context.Context, owner string, servers []*Server) bool {
 	var epochs []string
 	for _, s := range servers {
@@ -276,7 +276,7 @@ func agreedOnEpoch(ctx context.Context, owner string, servers []*Server) bool {
 	return len(epochs) == len(servers) && len(slices.Compact(epochs)) == 1
 }
 
-// migrate sends a slot's keys over until none is left.
+// migrate sends a slot's keys to its new owner until none is left.
 func migrate(ctx context.Context, slot string, from, to *Server) error {
 	for {
 		said, err := from.Do(ctx, "CLUSTER", "GETKEYSINSLOT", slot, "100")

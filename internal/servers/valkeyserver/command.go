@@ -13,15 +13,15 @@ import (
 )
 
 // Do sends one command over the server's unix socket and returns the reply as
-// text: an array's elements a line each, a nil as nothing. An error reply is an
-// error. It is for arranging and asking servers, one connection a command, and
-// no client library; ctx bounds it, to 5 s at most.
+// text: an array has one element a line, a nil is empty. An error reply is an
+// error. Each command has its own connection; this is for set-up and inspection,
+// and needs no client library. ctx bounds it, to 5 s at most.
 func (s *Server) Do(ctx context.Context, words ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	reply, err := s.exchange(ctx, words)
 	if err != nil {
-		return "", fmt.Errorf("spawn: %s: %w", strings.Join(words[:min(2, len(words))], " "), err)
+		return "", fmt.Errorf("valkeyserver: %s: %w", strings.Join(words[:min(2, len(words))], " "), err)
 	}
 	return reply, nil
 }
@@ -90,7 +90,7 @@ func replies(r *bufio.Reader, n int) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// Primary reports whether the server takes writes, by its own word.
+// Primary reports whether the server calls itself a primary, which takes writes.
 func (s *Server) Primary(ctx context.Context) (bool, error) {
 	role, err := s.Do(ctx, "ROLE")
 	if err != nil {
@@ -106,7 +106,7 @@ func until(ctx context.Context, what string, ok func() bool) error {
 	for !ok() {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("spawn: %s: %w", what, ctx.Err())
+			return fmt.Errorf("valkeyserver: %s: %w", what, ctx.Err())
 		case <-every.C:
 		}
 	}

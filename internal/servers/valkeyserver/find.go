@@ -2,8 +2,8 @@ package valkeyserver
 
 import "os/exec"
 
-// Kind is which server: both speak the protocol and the commands the scripts
-// need, and the tests run on both.
+// Kind is the server's make. Both have the protocol and the commands that the
+// scripts need, and the tests run on both.
 type Kind string
 
 // The kinds, in the order Find prefers them.

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ping is nil once the server answers a PING, be it by asking for a password:
-// Options.Args may have set one.
+// ping returns nil when the server answers a PING. A demand for a password is an
+// answer, too: Options.Args may have set one.
 func (s *Server) ping(ctx context.Context) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", s.Socket())
@@ -36,8 +36,8 @@ func (s *Server) ping(ctx context.Context) error {
 	return nil
 }
 
-// choosePorts asks the kernel for free ports where some are needed. Both are
-// held until both are known, or the kernel might give the same one twice.
+// choosePorts asks the kernel for the free ports that the server needs. Both stay
+// open until both are known, or the kernel might give the same one twice.
 func (s *Server) choosePorts(ctx context.Context) error {
 	if !s.options.TCP {
 		return nil
@@ -45,11 +45,11 @@ func (s *Server) choosePorts(ctx context.Context) error {
 	var listen net.ListenConfig
 	first, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
-		return fmt.Errorf("spawn: free port: %w", err)
+		return fmt.Errorf("valkeyserver: free port: %w", err)
 	}
 	second, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
-		return errors.Join(fmt.Errorf("spawn: free port: %w", err), first.Close())
+		return errors.Join(fmt.Errorf("valkeyserver: free port: %w", err), first.Close())
 	}
 	s.port = port(first)
 	if s.options.Cluster {
@@ -62,8 +62,8 @@ func port(l net.Listener) int {
 	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a "tcp4" listener it is one
 }
 
-// portTaken reads the server's own words in its log: it exits with 1 for
-// whatever goes wrong.
+// portTaken reads the server's log in the error: its exit code is 1 for every
+// kind of failure.
 func portTaken(err error) bool {
 	return strings.Contains(err.Error(), "Address already in use")
 }

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// untilFollowing waits until what is written to the primary, which must be
-// empty, reaches the replica. That the link is up, or the replica online, does
-// not say so: a primary holds its writes back until the replica's first
-// acknowledgement after the copy, which may be its next, a second later. A
-// primary that dies or stalls in that second leaves a replica with nothing.
+// untilFollowing waits until a write to the primary, which must be empty, reaches
+// the replica. It is not enough that the link is up or the replica online: a
+// primary holds its writes back until the replica's first acknowledgement after
+// the copy, which may come a second later. A primary that dies or stalls in that
+// second leaves an empty replica.
 func (s *Server) untilFollowing(ctx context.Context, primary *Server) error {
 	if err := until(ctx, "replica", func() bool {
 		said, err := s.infoOf(ctx, "master_link_status")
@@ -18,7 +18,7 @@ func (s *Server) untilFollowing(ctx context.Context, primary *Server) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := primary.Do(ctx, "FLUSHALL"); err != nil { // a write for any server: a cluster's, too, and of no key
+	if _, err := primary.Do(ctx, "FLUSHALL"); err != nil { // a write that every server takes, because it names no key
 		return err
 	}
 	written, err := primary.offset(ctx, "master_repl_offset")
@@ -39,7 +39,7 @@ func (s *Server) offset(ctx context.Context, field string) (int, error) {
 	return strconv.Atoi(said)
 }
 
-// infoOf is one field of INFO replication, empty when there is none.
+// infoOf returns one field of INFO replication; empty when there is none.
 func (s *Server) infoOf(ctx context.Context, field string) (string, error) {
 	said, err := s.Do(ctx, "INFO", "replication")
 	_, rest, _ := strings.Cut(said, "\n"+field+":")

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// MasterSet is what the sentinels call the servers that they watch.
+// MasterSet is the name under which the sentinels watch the servers.
 const MasterSet = "doorstep"
 
 // Watched is one primary with one replica, and three sentinels that make the
@@ -23,8 +23,8 @@ type Watched struct {
 
 // StartWatched starts all five and returns when every sentinel knows the
 // others and the replica has the primary's data: one to three seconds. A
-// primary is dead after so long a silence. ctx bounds the start, to 30 s at
-// most.
+// primary counts as dead after a silence of deadAfter. ctx bounds the start, to
+// 30 s at most.
 func StartWatched(ctx context.Context, path string, deadAfter time.Duration) (*Watched, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -50,20 +50,20 @@ func (w *Watched) start(ctx context.Context, path string, deadAfter time.Duratio
 		return err
 	}
 	for i := range w.Sentinels {
-		if w.Sentinels[i], err = Start(ctx, Options{Path: path, TCP: true, watches: watching(primary, deadAfter)}); err != nil {
+		if w.Sentinels[i], err = Start(ctx, Options{Path: path, TCP: true, sentinel: monitor(primary, deadAfter)}); err != nil {
 			return err
 		}
 	}
 	return until(ctx, "sentinels", func() bool { return w.agreed(ctx) })
 }
 
-// watching is what a sentinel's file says: two of three decide.
-func watching(primary *Server, deadAfter time.Duration) string {
+// monitor is the task in a sentinel's file: two of three sentinels decide.
+func monitor(primary *Server, deadAfter time.Duration) string {
 	return fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d 2\nsentinel down-after-milliseconds %[1]s %[3]d\nsentinel failover-timeout %[1]s 10000\n",
 		MasterSet, primary.port, deadAfter.Milliseconds())
 }
 
-// agreed: each sentinel knows the two others and the replica.
+// agreed reports whether each sentinel knows the two others and the replica.
 func (w *Watched) agreed(ctx context.Context) bool {
 	for _, s := range w.Sentinels {
 		said, err := s.Do(ctx, "INFO", "sentinel")
@@ -79,9 +79,9 @@ func (w *Watched) URL() string {
 	return fmt.Sprintf("%s?addr=%s&addr=%s&master_set=%s", w.Sentinels[0].URL(), w.Sentinels[1].Addr(), w.Sentinels[2].Addr(), MasterSet)
 }
 
-// Successor waits until every sentinel names the replica as the primary. The one
-// that led the election does so up to a second after the replica's promotion,
-// the others when they hear of it, up to two seconds later.
+// Successor waits until every sentinel names the replica as the primary. The
+// sentinel that led the election does so up to a second after the replica's
+// promotion, the others up to two seconds later.
 func (w *Watched) Successor(ctx context.Context) (*Server, error) {
 	next := w.Servers[1]
 	return next, until(ctx, "successor", func() bool {
@@ -107,15 +107,15 @@ func (w *Watched) Stop() error {
 	return errors.Join(errs...)
 }
 
-// sentinelArgs: a sentinel wants a file that it can rewrite, and keeps there
-// what it has learned, so a restart must find it as it was left.
+// sentinelArgs returns a sentinel's arguments. A sentinel keeps what it has
+// learned in its file, so a restart must find the file as it was left.
 func (s *Server) sentinelArgs() ([]string, error) {
 	file := filepath.Join(s.dir.Path(), "sentinel.conf")
 	text := fmt.Sprintf("port %d\nbind 127.0.0.1\nunixsocket %s\nunixsocketperm 700\ndir %s\nprotected-mode no\n%s",
-		s.port, s.Socket(), s.dir.Path(), s.options.watches)
+		s.port, s.Socket(), s.dir.Path(), s.options.sentinel)
 	if _, err := os.Stat(file); err != nil {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			return nil, fmt.Errorf("spawn: %w", err)
+			return nil, fmt.Errorf("valkeyserver: %w", err)
 		}
 	}
 	return append([]string{file, "--sentinel"}, s.options.Args...), nil

@@ -19,16 +19,19 @@ import (
 const (
 	dirPrefix  = "doorstep-store-"
 	socketName = "s"
-	// maxSocketPath is what sockaddr_un holds on every system less its closing
-	// zero: 104 bytes on BSD and macOS, 108 on Linux.
+	// maxSocketPath is the longest path in a sockaddr_un on every system: 104 bytes
+	// on BSD and macOS, 108 on Linux, less the closing zero.
 	maxSocketPath = 103
-	// portTries is how often a start is tried with other ports: between our
-	// asking for a free one and the server's taking it, somebody else may.
+	// portTries is how often a start is tried with other ports: another process may
+	// take a port between our request and the server's start.
 	portTries = 5
+	// readyIn bounds a start, from the fork to the first answered PING: five hundred
+	// times what an idle machine needs.
+	readyIn = 10 * time.Second
 )
 
 // ErrNotFound says that neither valkey-server nor redis-server is on the PATH.
-var ErrNotFound = errors.New("spawn: no valkey-server or redis-server on the PATH")
+var ErrNotFound = errors.New("no valkey-server or redis-server on the PATH")
 
 // Server is a running server. Safe for concurrent use.
 type Server struct {
@@ -42,22 +45,19 @@ type Server struct {
 	stopped bool
 }
 
-// Start starts a server and returns once it answers PING. Ctx and
-// Options.ReadyIn bound the start and only that; the server then runs until
-// Stop, or until this process ends.
+// Start starts a server and returns once it answers PING. ctx bounds the start
+// only, to 10 s at most; the server then runs until Stop, or until this process
+// ends.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	options, err := options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := process.NewDir(options.TempDir, dirPrefix)
+	dir, err := process.NewDir(tempDir(), dirPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("spawn: %w", err)
+		return nil, fmt.Errorf("valkeyserver: %w", err)
 	}
 	s := &Server{options: options, dir: dir}
-	if len(s.Socket()) > maxSocketPath {
-		return nil, errors.Join(fmt.Errorf("spawn: socket path of %d bytes is over %d: %s", len(s.Socket()), maxSocketPath, s.Socket()), dir.Remove())
-	}
 	for range portTries {
 		if err = s.choosePorts(ctx); err != nil {
 			break
@@ -70,6 +70,16 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		return nil, errors.Join(err, dir.Remove())
 	}
 	return s, nil
+}
+
+// tempDir is the folder for temporary files, or /tmp where its path is too long
+// for a socket.
+func tempDir() string {
+	dir := os.TempDir()
+	if len(dir)+len("/")+len(dirPrefix)+len("4294967295/"+socketName) > maxSocketPath {
+		return "/tmp"
+	}
+	return dir
 }
 
 // Socket is the path of the server's unix socket, under 104 bytes.
@@ -96,8 +106,7 @@ func (s *Server) URL() string {
 	}
 }
 
-// Process is the server's present process, for signals: SIGSTOP stalls it,
-// SIGCONT lets it go on. It is another one after Restart.
+// Process is the server's present process. After Restart it is another one.
 func (s *Server) Process() *os.Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,28 +120,28 @@ func (s *Server) Done() <-chan struct{} {
 	return s.process.Done()
 }
 
-// Pause stops the process where it stands (SIGSTOP): connections stay open and
-// nothing answers. Resume, Kill, Restart and Stop work on a paused server.
+// Pause stops the process (SIGSTOP): connections stay open and nothing answers.
+// Resume, Kill, Restart and Stop work on a paused server.
 func (s *Server) Pause() error { return s.Process().Signal(syscall.SIGSTOP) }
 
 // Resume lets a paused server go on.
 func (s *Server) Resume() error { return s.Process().Signal(syscall.SIGCONT) }
 
-// Kill ends the process with SIGKILL and waits until it is gone. The addresses
-// stay reserved for Restart; connections are refused meanwhile.
+// Kill ends the process with SIGKILL and waits until it is gone. Connections are
+// refused until Restart, which uses the same addresses.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.process.Kill()
 }
 
-// Restart kills the process if it runs and starts another at the same
-// addresses, with nothing in its memory. It returns once that one answers.
+// Restart kills the process if it runs and starts another at the same addresses,
+// without data. It returns once the new one answers.
 func (s *Server) Restart(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		return errors.New("spawn: restart of a stopped server")
+		return errors.New("valkeyserver: restart of a stopped server")
 	}
 	if err := s.process.Kill(); err != nil {
 		return err
@@ -140,9 +149,9 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.launch(ctx)
 }
 
-// Stop ends the server, waits until it is gone (5 s at most) and removes its
-// folder. By SIGKILL: nothing in it is worth a farewell, and a paused server
-// would not hear another signal. Idempotent.
+// Stop ends the server with SIGKILL, waits until it is gone (5 s at most) and
+// removes its folder. It holds nothing worth an orderly end, and a paused server
+// takes no other signal. Idempotent.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +166,7 @@ func (s *Server) Stop() error {
 func (s *Server) launch(ctx context.Context) error {
 	log, err := os.Create(s.logPath())
 	if err != nil {
-		return fmt.Errorf("spawn: %w", err)
+		return fmt.Errorf("valkeyserver: %w", err)
 	}
 	defer func() { _ = log.Close() }() // the child has its own copy
 
@@ -169,22 +178,22 @@ func (s *Server) launch(ctx context.Context) error {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir.Path(), log, log
 	process, err := process.Start(cmd)
 	if err != nil {
-		return fmt.Errorf("spawn: %w", err)
+		return fmt.Errorf("valkeyserver: %w", err)
 	}
 	s.process = process
 
-	ctx, cancel := context.WithTimeout(ctx, s.options.ReadyIn)
+	ctx, cancel := context.WithTimeout(ctx, readyIn)
 	defer cancel()
 	if err := s.awaitPong(ctx); err != nil {
-		return errors.Join(fmt.Errorf("spawn: %s: %w; its log ends: %s", s.options.Path, err, s.logTail()), process.Kill())
+		return errors.Join(fmt.Errorf("valkeyserver: %s: %w; its log ends: %s", s.options.Path, err, s.logTail()), process.Kill())
 	}
 	return nil
 }
 
-// args: no configuration file is read, except by a sentinel, so what is not
-// here is the server's own default.
+// args returns the command line. Only a sentinel reads a configuration file, so
+// a setting that is not here has the server's default.
 func (s *Server) args() ([]string, error) {
-	if s.options.watches != "" {
+	if s.options.sentinel != "" {
 		return s.sentinelArgs()
 	}
 	args := []string{
@@ -202,7 +211,7 @@ func (s *Server) args() ([]string, error) {
 	return append(args, s.options.Args...), nil
 }
 
-// awaitPong tries every 2 ms: a try costs microseconds on a unix socket.
+// awaitPong asks every 2 ms; on a unix socket that costs microseconds.
 func (s *Server) awaitPong(ctx context.Context) error {
 	every := time.NewTicker(2 * time.Millisecond)
 	defer every.Stop()
@@ -223,7 +232,7 @@ func (s *Server) awaitPong(ctx context.Context) error {
 
 func (s *Server) logPath() string { return filepath.Join(s.dir.Path(), "log") }
 
-// logTail is the last 600 bytes of what the server printed.
+// logTail returns the last 600 bytes of the log.
 func (s *Server) logTail() string {
 	text, err := os.ReadFile(s.logPath())
 	if err != nil {

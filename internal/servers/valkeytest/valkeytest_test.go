@@ -8,31 +8,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 )
 
 func TestMain(m *testing.M) { valkeytest.Main(m) }
-
-func TestEach(t *testing.T) {
-	seen := map[string]string{}
-	valkeytest.Each(t, func(t *testing.T, url string) { seen[t.Name()] = url })
-	assert.Equal(t, map[string]string{
-		"TestEach/valkey": valkeytest.Valkey(t),
-		"TestEach/redis":  valkeytest.Redis(t),
-	}, seen)
-	assert.NotEqual(t, valkeytest.Valkey(t), valkeytest.Redis(t))
-}
-
-func TestPrivate(t *testing.T) {
-	var private *valkeyserver.Server
-	t.Run("is one's own", func(t *testing.T) {
-		private = valkeytest.Private(t, valkeyserver.Valkey, "--maxmemory", "4mb")
-		assert.NotEqual(t, valkeytest.Valkey(t), private.URL())
-	})
-	require.NotNil(t, private)
-	<-private.Done() // gone with its test
-}
 
 // A missing server skips a test on a laptop and fails it in CI.
 func TestMissing(t *testing.T) {

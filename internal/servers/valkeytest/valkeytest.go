@@ -16,8 +16,7 @@ type shared struct {
 	err    error
 }
 
-// sharedServers is the one global here: a test binary is one process with many
-// tests, and what they share has nowhere else to live.
+// sharedServers is global because all tests of a binary share it.
 var sharedServers = map[valkeyserver.Kind]*shared{valkeyserver.Valkey: {}, valkeyserver.Redis: {}}
 
 // Main runs a package's tests, ends the shared servers and exits.
@@ -32,7 +31,7 @@ func Main(m *testing.M) {
 func Stop() {
 	for _, s := range sharedServers {
 		if s.server != nil {
-			_ = s.server.Stop() // a folder left behind is swept by the next run
+			_ = s.server.Stop() // a folder left behind is removed by the next run
 		}
 	}
 }
@@ -60,7 +59,7 @@ func Shared(t testing.TB, kind valkeyserver.Kind) *valkeyserver.Server {
 	options := options(t, kind)
 	s := sharedServers[kind]
 	s.once.Do(func() {
-		// Not the test's context: the server outlives the test that came first.
+		// Not the test's context: the server outlives the first test.
 		s.server, s.err = valkeyserver.Start(context.Background(), options)
 	})
 	if s.err != nil {
@@ -76,8 +75,8 @@ func Private(t testing.TB, kind valkeyserver.Kind, args ...string) *valkeyserver
 	return PrivateWith(t, kind, valkeyserver.Options{Args: args})
 }
 
-// PrivateWith is Private with all of spawn's options, for a server on TCP or
-// in cluster mode. Path and the settings that tests need are filled in.
+// PrivateWith is Private with all options, for a server on TCP or in cluster
+// mode. Path and the settings that tests need are filled in.
 func PrivateWith(t testing.TB, kind valkeyserver.Kind, with valkeyserver.Options) *valkeyserver.Server {
 	t.Helper()
 	base := options(t, kind)
@@ -87,15 +86,12 @@ func PrivateWith(t testing.TB, kind valkeyserver.Kind, with valkeyserver.Options
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	stopWith(t, server)
 	return server
 }
 
-// options: DEBUG is allowed, for DEBUG SLEEP and its like.
+// options returns what all servers of tests have: DEBUG is allowed, for DEBUG
+// SLEEP and the like.
 func options(t testing.TB, kind valkeyserver.Kind) valkeyserver.Options {
 	t.Helper()
 	path, ok := kind.Find()

@@ -22,31 +22,31 @@ import (
 	"doorstep/sessions"
 )
 
-// clock runs on with the wall's and jumps when it is told to, so that a drive of
-// minutes is played in a second.
+// clock goes with the wall clock and can be advanced, so that a drive of minutes
+// takes a second.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) jump(step time.Duration) { c.ahead.Add(int64(step)) }
 
-// stage is one gateway with somebody to play to it.
-type stage struct {
+// traffic is the callers of one gateway.
+type traffic struct {
 	base  string
 	admin *rig.Caller
 	clock *clock
 }
 
-func newStage(t *testing.T, a *app.App, c *clock) *stage {
+func newTraffic(t *testing.T, a *app.App, c *clock) *traffic {
 	t.Helper()
 	admin, err := rig.NewCaller(sessions.Admin, nil)
 	require.NoError(t, err)
-	return &stage{base: "http://" + a.Addr().String(), admin: admin, clock: c}
+	return &traffic{base: "http://" + a.Addr().String(), admin: admin, clock: c}
 }
 
 var home = geo.MustPoint(52.0907, 5.1214)
 
 // begin books a journey, registers the student's device and starts.
-func (s *stage) begin(t *testing.T) *rig.Journey {
+func (s *traffic) begin(t *testing.T) *rig.Journey {
 	t.Helper()
 	j, err := rig.NewJourney(home, nil)
 	require.NoError(t, err)
@@ -62,8 +62,8 @@ func is(t *testing.T, want int, a rig.Answer) {
 	require.Equal(t, want, a.Status, "%s %s", a.Label(), a.Data)
 }
 
-// fix reports a place as a phone does that took it 0.8 s ago.
-func (s *stage) fix(t *testing.T, j *rig.Journey, at geo.Point, edit ...func(map[string]any)) rig.Answer {
+// fix reports a place that the phone took 0.8 s ago.
+func (s *traffic) fix(t *testing.T, j *rig.Journey, at geo.Point, edit ...func(map[string]any)) rig.Answer {
 	t.Helper()
 	body := map[string]any{
 		"sessionId": j.ID, "latitude": at.Lat(), "longitude": at.Lng(), "accuracy": 8.5,
@@ -77,7 +77,7 @@ func (s *stage) fix(t *testing.T, j *rig.Journey, at geo.Point, edit ...func(map
 
 // drive is a whole journey with a student who waits for every fix: slow at
 // first, so that an ETA of four to five minutes is shown, then faster.
-func (s *stage) drive(t *testing.T) {
+func (s *traffic) drive(t *testing.T) {
 	t.Helper()
 	j := s.begin(t)
 	etag := j.Live(t.Context(), s.base, "", 0).ETag
@@ -98,8 +98,8 @@ func speed(leftM float64) float64 {
 	return 25
 }
 
-// seen reports a fix that a student waits for, and returns the new ETag.
-func (s *stage) seen(t *testing.T, j *rig.Journey, etag string, at geo.Point) string {
+// seen reports a fix for which a student waits, and returns the new ETag.
+func (s *traffic) seen(t *testing.T, j *rig.Journey, etag string, at geo.Point) string {
 	t.Helper()
 	seen := make(chan rig.Answer, 1)
 	go func() { seen <- j.Live(t.Context(), s.base, etag, 10) }()
@@ -109,8 +109,8 @@ func (s *stage) seen(t *testing.T, j *rig.Journey, etag string, at geo.Point) st
 	return answer.ETag
 }
 
-// refuse provokes what is refused, from the token to the door.
-func (s *stage) refuse(t *testing.T) {
+// refuse makes calls of every kind that are refused.
+func (s *traffic) refuse(t *testing.T) {
 	t.Helper()
 	ctx := t.Context()
 	j := s.begin(t)
@@ -150,8 +150,8 @@ func malformed(t *testing.T, base string) {
 	_ = res.Body.Close()
 }
 
-// outage plays fixes to a live store that has stalled until its breaker opens.
-func (s *stage) outage(t *testing.T, live *valkeyserver.Server) {
+// outage stalls the live store and sends fixes until its breaker opens.
+func (s *traffic) outage(t *testing.T, live *valkeyserver.Server) {
 	t.Helper()
 	var journeys []*rig.Journey
 	for range 30 {
@@ -173,7 +173,7 @@ func (s *stage) outage(t *testing.T, live *valkeyserver.Server) {
 	}
 	all.Wait()
 	assert.Positive(t, unstored.Load())
-	time.Sleep(1200 * time.Millisecond) // a scrape of it
+	time.Sleep(1200 * time.Millisecond) // one scrape
 	require.NoError(t, live.Resume())
 	require.Eventually(t, func() bool {
 		s.clock.jump(10 * time.Second)

@@ -1,0 +1,85 @@
+package haproxy
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// gateway stands for one where HAProxy asks /readyz.
+type gateway struct {
+	checks atomic.Int64 // received so far
+	drop   atomic.Int64 // how many of the next checks get no answer
+	refuse atomic.Bool  // answer 503
+}
+
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/readyz" {
+		return
+	}
+	g.checks.Add(1)
+	switch {
+	case g.refuse.Load():
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case g.drop.Add(-1) >= 0:
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// The chaos scenarios rest on this: a lost check changes nothing, a refused one
+// takes the gateway out of service within its DRAIN_DELAY of 2 s.
+func TestServer(t *testing.T) {
+	t.Parallel()
+	if _, err := Find(); err != nil && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
+		t.Skip(err)
+	}
+	var g gateway
+	server := httptest.NewServer(&g)
+	t.Cleanup(server.Close)
+	failures := make(chan Failure, 100)
+	h, err := Start(t.Context(), []Backend{{"gateway1", strings.TrimPrefix(server.URL, "http://")}}, func(f Failure) {
+		if !f.ByCaller() {
+			failures <- f
+		}
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, h.Stop()) })
+	require.NoError(t, h.AwaitAllReady(t.Context()))
+
+	// An HAProxy that has just started drops a server at the first failed check.
+	require.Eventually(t, func() bool { return g.checks.Load() > 3 }, 10*time.Second, 10*time.Millisecond)
+	for g.drop.Store(1); g.drop.Load() >= 0; time.Sleep(5 * time.Millisecond) {
+		assert.True(t, h.AllReady(t.Context()), "one lost check took a ready gateway out of service")
+	}
+	assert.True(t, h.AllReady(t.Context()), "one lost check took a ready gateway out of service")
+	assert.Empty(t, failures)
+
+	g.refuse.Store(true)
+	assert.Eventually(t, func() bool { return !h.AllReady(t.Context()) }, 2*time.Second, 10*time.Millisecond)
+	select {
+	case f := <-failures:
+		assert.Equal(t, "gateway1 check 503 after 0s GET /readyz", f.String())
+	case <-time.After(time.Second):
+		t.Error("a refused check was not reported")
+	}
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	f, ok := parse("gateway2 SH 502 31 GET /api/v1/x")
+	require.True(t, ok)
+	assert.Equal(t, "gateway2 SH 502 after 31ms GET /api/v1/x", f.String())
+	assert.False(t, f.ByCaller())
+	f, ok = parse("<NOSRV> CR 400 0 <BADREQ> <BADREQ>")
+	require.True(t, ok)
+	assert.True(t, f.ByCaller())
+	_, ok = parse("Server gateways/gateway1 is DOWN, reason: Layer4 connection problem")
+	assert.False(t, ok)
+}
