@@ -6,18 +6,18 @@ import (
 	"slices"
 )
 
-// soonMS is within which a fake should be noticed.
+// soonMS is the time within which a fake should be noticed.
 const soonMS = 120_000
 
-// catches is how an engine fared against one fake.
+// catches counts what an engine caught of one fake.
 type catches struct {
 	tried, first, soon, ever int
 	fixes                    []int // to the first sign, of those caught
 	arrivals                 int   // forgeries that asked to arrive
-	granted                  int   // of them, let in within a minute
+	granted                  int   // of them, granted within a minute
 }
 
-// medianFixes is how many forged fixes it took to catch half of those caught.
+// medianFixes is the median number of forged fixes until one was caught.
 func (c catches) medianFixes() int {
 	if len(c.fixes) == 0 {
 		return 0
@@ -26,10 +26,9 @@ func (c catches) medianFixes() int {
 	return sorted[len(sorted)/2]
 }
 
-// trial is one forgery through one engine. A fake is caught by the first forged
-// fix that is refused, is stale or carries a flag, where the same fix of the
-// honest host is not treated so: a motorway that is flagged as fast anyway
-// catches nobody.
+// trial plays one forgery to one engine. It is caught by the first forged fix that
+// is refused, stale or flagged where the same fix of the honest host is not: a
+// motorway that is flagged as fast anyway catches nothing.
 func (c *catches) trial(e engine, f forgery, honest []outcome) error {
 	got, granted, err := run(e, f)
 	if err != nil {
@@ -62,10 +61,10 @@ func (c *catches) caught(after int, ms int64) {
 	}
 }
 
-// odd reports whether anything was held against a fix.
+// odd reports whether a fix was refused, stale or flagged.
 func odd(o outcome) bool { return o.refused || o.verdict == verdictStale || o.flags != 0 }
 
-// excused reports whether the honest host's fix got no better treatment.
+// excused reports whether the honest host's fix was treated no better.
 func excused(o outcome, honest []outcome, i int) bool {
 	return i < len(honest) && o.verdict == honest[i].verdict && o.flags&^honest[i].flags == 0
 }
@@ -73,8 +72,8 @@ func excused(o outcome, honest []outcome, i int) bool {
 // arrivalMS is for how long a fake at the door asks to arrive.
 const arrivalMS = 60_000
 
-// run plays a forgery as one journey; granted is whether an arrival at its door
-// was, at any fix of the first minute.
+// run plays a forgery as one journey. granted is whether an arrival at its door was
+// granted, at any fix of the first minute.
 func run(e engine, f forgery) (got []outcome, granted bool, err error) {
 	if err := e.begin(f.mode, f.at[0]); err != nil {
 		return nil, false, err
@@ -96,7 +95,7 @@ func run(e engine, f forgery) (got []outcome, granted bool, err error) {
 	return got, granted, nil
 }
 
-// hunt lays every fake over every host.
+// hunt plays every fake over every host.
 func hunt(e engine, all []host, list []fake) (map[string]*catches, error) {
 	results := map[string]*catches{}
 	for _, f := range list {
@@ -120,7 +119,7 @@ func hunt(e engine, all []host, list []fake) (map[string]*catches, error) {
 	return results, nil
 }
 
-// luck is the same for every engine and every run.
+// luck is a source of chance that is the same for every engine and run.
 func luck(file, name string, i int) *rand.Rand {
 	seed := fnv.New64a()
 	seed.Write([]byte(file + name))

@@ -4,7 +4,7 @@ import (
 	"doorstep/geo"
 )
 
-// outcome is what the phone is told about one fix. verdict begins with
+// outcome is what the phone is told about one fix. The verdict begins with
 // accepted, ignored or refused.
 type outcome struct {
 	verdict string
@@ -14,37 +14,35 @@ type outcome struct {
 
 func (o outcome) accepted() bool { return o.verdict == string(geo.Accepted) }
 
-// engine is something that judges one journey after another. The laboratory
-// runs the same journeys through each: the pure function, the naive rule, and
-// whatever else satisfies this, such as the script in a real store with its
-// clock injected.
+// engine judges one journey after another. The laboratory plays the same journeys
+// to each: the pure function, the naive rule, and the script in a real store whose
+// clock is injected.
 type engine interface {
 	name() string
-	// begin forgets the journey before and starts one.
+	// begin starts a journey and forgets the one before.
 	begin(mode geo.Mode, nowMS int64) error
 	// publish judges a fix that arrives at nowMS, which rises.
 	publish(fix geo.Fix, nowMS int64) (outcome, error)
-	// arrived says whether the arrival at home would be granted now.
+	// arrived reports whether an arrival at home would be granted now.
 	arrived(home geo.Point, nowMS int64) (bool, error)
 }
 
 const (
-	// locationTTLMS is how long a live location outlives its last fix; after
-	// that a track starts from nothing.
+	// locationTTLMS is how long a live location lives after its last fix. After that
+	// a track begins anew.
 	locationTTLMS = 300_000
-	// staleMS and futureMS are the order rule's; see CONTRACT section 1.
+	// staleMS and futureMS are the order rule's, docs/contract.md, section 1.
 	staleMS  = 300_000
 	futureMS = 2_000
 	// reanchorWaitMS is how long after a re-anchor no arrival is granted.
 	reanchorWaitMS = 60_000
-	// radiusM is the fence around a home.
+	// radiusM is the radius of the fence around a home.
 	radiusM = 150
 )
 
 const verdictStale = "ignored_stale"
 
-// judge is the pure function behind the order rule, which the script applies
-// before it.
+// judge is the pure function, with the order rule before it as in the script.
 type judge struct {
 	limits     geo.Limits
 	expiryMS   int64   // 0 = a live location never expires
@@ -68,7 +66,7 @@ func (j *judge) publish(fix geo.Fix, nowMS int64) (outcome, error) {
 	if j.expired(nowMS) {
 		j.track = geo.Restored(nowMS)
 	}
-	if stale(fix, j.track.Last, nowMS) {
+	if stale(fix, j.track.Last.RecordedMS, nowMS) {
 		return outcome{verdict: verdictStale}, nil
 	}
 	ruling, track := geo.Judge(j.track, fix, j.limits, nowMS)
@@ -84,11 +82,11 @@ func (j *judge) expired(nowMS int64) bool {
 }
 
 // stale is the order rule: too old, or not newer than the live fix.
-func stale(fix geo.Fix, last geo.TrackPoint, nowMS int64) bool {
+func stale(fix geo.Fix, lastMS, nowMS int64) bool {
 	if fix.RecordedMS == 0 || fix.RecordedMS > nowMS+futureMS {
 		return false
 	}
-	return fix.RecordedMS < nowMS-staleMS || last.RecordedMS > 0 && fix.RecordedMS <= last.RecordedMS
+	return fix.RecordedMS < nowMS-staleMS || lastMS > 0 && fix.RecordedMS <= lastMS
 }
 
 func (j *judge) arrived(home geo.Point, nowMS int64) (bool, error) {
@@ -98,8 +96,8 @@ func (j *judge) arrived(home geo.Point, nowMS int64) (bool, error) {
 	return near && !doubted, nil
 }
 
-// naive is the rule of the review: too fast since the last accepted fix is
-// refused, for ever if need be.
+// naive is the rule of docs/origin.md: a fix that is too fast since the last
+// accepted one is refused, without an end.
 type naive struct {
 	limitKMH   float64
 	expiryMS   int64

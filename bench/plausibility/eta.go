@@ -7,19 +7,19 @@ import (
 	"doorstep/geo"
 )
 
-// minutesOut are the moments at which an estimate is compared with what came.
+// minutesOut are the times before the arrival at which an estimate is checked.
 var minutesOut = [...]int{10, 5, 2}
 
-// etaErrors collects, for each of minutesOut, by how many seconds estimates
-// were off, and how often there was none.
+// etaErrors collects, for each of minutesOut, the errors of the estimates in
+// seconds, and how often there was no estimate.
 type etaErrors struct {
 	offS [len(minutesOut)][]float64
 	none [len(minutesOut)]int
 }
 
-// add estimates one journey, whose home is its last point and whose end is the
-// first fix after which it stays within the fence. Journeys shorter than the
-// longest look-out only count where they are long enough.
+// add estimates one journey. Its home is its last point, and its end the first fix
+// after which it stays within the fence. A short journey counts only for the times
+// that it is long enough for.
 func (e *etaErrors) add(r recording, detour float64) {
 	home := r.fixes[len(r.fixes)-1].Point
 	end := len(r.fixes) - 1

@@ -9,8 +9,8 @@ import (
 	"doorstep/geo/trace"
 )
 
-// host is a stretch of an honest journey that fakes are laid over: five minutes
-// before the fake begins, and what follows.
+// host is a part of an honest journey that is turned into fakes: five minutes
+// before the fake begins, and ten after.
 type host struct {
 	file  string
 	mode  geo.Mode
@@ -22,7 +22,7 @@ type host struct {
 const (
 	windowMS  = 15 * 60_000
 	preludeMS = 5 * 60_000
-	gapMS     = 30_000 // a longer silence would give a fake time that it did not take
+	gapMS     = 30_000 // a longer silence would give a fake more travelling time
 	perTrack  = 4
 )
 
@@ -44,7 +44,7 @@ func hosts(r recording) []host {
 	return out
 }
 
-// forgery is a host after a fake was laid over it.
+// forgery is a host that was turned into a fake.
 type forgery struct {
 	mode  geo.Mode
 	fixes []trace.Fix
@@ -82,7 +82,7 @@ func fakes() []fake {
 	}
 }
 
-// copyOf is the host as a forgery that forges nothing yet.
+// copyOf is the host as a forgery in which nothing is forged yet.
 func copyOf(h host) forgery {
 	return forgery{mode: h.mode, fixes: slices.Clone(h.fixes), at: slices.Clone(h.at), from: h.from}
 }
@@ -113,7 +113,7 @@ func shiftBy(from, to geo.Point) func(geo.Point) geo.Point {
 	return func(p geo.Point) geo.Point { return geo.Offset(p, bearing, far) }
 }
 
-// door is a home one to five kilometres off, and a phone that is there at once.
+// door is a home one to five kilometres away, and a phone that is there at once.
 func door(h host, rng *rand.Rand) (forgery, bool) {
 	home := geo.Offset(h.fixes[h.from-1].Point, 360*rng.Float64(), 1050+4000*rng.Float64())
 	out, ok := each(h, func(f *trace.Fix, _ int64) { f.Point = geo.Offset(home, 360*rng.Float64(), 5*rng.Float64()) })
@@ -157,14 +157,13 @@ func retrace(h host, _ *rand.Rand) (forgery, bool) {
 	return out, moved(h, n)
 }
 
-// moved reports whether the host went anywhere in its last n fixes: a parked
-// phone that is replayed is still a parked phone.
+// moved reports whether the host moved in its last n fixes. The replay of a parked
+// phone is a parked phone.
 func moved(h host, n int) bool {
 	return geo.DistanceM(h.fixes[h.from-n].Point, h.fixes[h.from-1].Point) > 100
 }
 
-// otherDay is the whole host, sent again with fresh clocks: nothing in it is
-// false but the day.
+// otherDay is the whole host, sent again with new times: only the day is false.
 func otherDay(h host, _ *rand.Rand) (forgery, bool) {
 	out := copyOf(h)
 	out.from = 0
@@ -226,8 +225,8 @@ func backDated(h host, _ *rand.Rand) (forgery, bool) {
 	return out, true
 }
 
-// clockCreep has a clock fifty seconds behind, too little to be noticed, and
-// spends them: for two minutes it drives 40 % faster than it says.
+// clockCreep has a clock fifty seconds behind, too little to be noticed, and makes
+// up for it: for two minutes it drives 40 % faster than its times say.
 func clockCreep(h host, _ *rand.Rand) (forgery, bool) {
 	out := copyOf(h)
 	for i := range out.fixes {
@@ -262,8 +261,8 @@ func walkAsDrive(h host, _ *rand.Rand) (forgery, bool) {
 	return out, h.mode == geo.Walk
 }
 
-// boilingFrog plays the host faster and faster, and counts from when a minute
-// of it is over the limit. The way goes straight on where the host ends.
+// boilingFrog goes straight on, faster and faster, and counts from the first fix
+// over the limit.
 func boilingFrog(h host, _ *rand.Rand) (forgery, bool) {
 	out := copyOf(h)
 	course := geo.BearingDeg(h.fixes[h.from-1].Point, h.fixes[h.from].Point)
@@ -283,8 +282,7 @@ func boilingFrog(h host, _ *rand.Rand) (forgery, bool) {
 	return out, over > 0
 }
 
-// vagueOnPurpose goes at one and a half times the ceiling and says that it is
-// not sure where it is.
+// vagueOnPurpose goes at one and a half times the ceiling and claims a bad accuracy.
 func vagueOnPurpose(h host, _ *rand.Rand) (forgery, bool) {
 	course := geo.BearingDeg(h.fixes[h.from-1].Point, h.fixes[h.from].Point)
 	mps := 1.5 * geo.DefaultLimits(h.mode).CeilingKMH / 3.6

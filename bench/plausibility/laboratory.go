@@ -8,17 +8,17 @@ import (
 	"doorstep/geo"
 )
 
-// laboratory is one run: recordings in, findings out.
+// laboratory plays recordings to engines.
 type laboratory struct {
 	recordings []recording
 	engines    []engine
 	progress   io.Writer
 }
 
-// findings is all that the table and the plots are made of.
+// findings are the data of the table and the plots.
 type findings struct {
 	engines []string
-	honest  map[string][]tally // by group, then by engine
+	honest  map[string][]treatment // by group, then by engine
 	caught  []map[string]*catches
 	hosts   int
 	eta     map[string]*etaErrors
@@ -26,7 +26,7 @@ type findings struct {
 }
 
 func (l laboratory) run() (findings, error) {
-	f := findings{honest: map[string][]tally{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}}
+	f := findings{honest: map[string][]treatment{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}}
 	for i, r := range l.recordings {
 		fmt.Fprintf(l.progress, "\r\033[K[%d/%d] %s", i+1, len(l.recordings), r.file)
 		if err := l.honest(&f, r); err != nil {
@@ -55,7 +55,7 @@ func (l laboratory) run() (findings, error) {
 
 func (l laboratory) honest(f *findings, r recording) error {
 	if f.honest[r.group] == nil {
-		f.honest[r.group] = make([]tally, len(l.engines))
+		f.honest[r.group] = make([]treatment, len(l.engines))
 	}
 	for i, e := range l.engines {
 		out, err := play(e, r)
@@ -70,7 +70,7 @@ func (l laboratory) honest(f *findings, r recording) error {
 	return nil
 }
 
-// estimate counts journeys that a trainer could have made.
+// estimate checks the ETA of journeys that a trainer could have made.
 func estimate(by map[string]*etaErrors, r recording) {
 	if !targeted(r.group) || r.group == "mixed" || len(r.fixes) < 2 {
 		return
@@ -82,8 +82,8 @@ func estimate(by map[string]*etaErrors, r recording) {
 	by[kind].add(r, geo.DefaultDetour)
 }
 
-// generated are journeys with all the fields a phone has: few recordings have
-// speed and accuracy.
+// generated are journeys with all fields that a phone sends. Few recordings have a
+// speed and an accuracy.
 func generated() []recording {
 	var all []recording
 	for i := range uint64(12) {

@@ -1,7 +1,7 @@
-// Command plausibility is the laboratory of the plausibility check: it plays
-// recorded journeys through geo.Judge and through the naive rule, lays fakes
-// over them, and prints one Markdown document of what became of each. Run it
-// from the root of the repository, or see its flags.
+// Command plausibility is the laboratory of the plausibility rules. It plays
+// recorded journeys, and fakes that are made from them, to geo.Judge and to the
+// naive rule, and prints one Markdown document of the results. Run it from the
+// root of the repository, or see its flags.
 package main
 
 import (
@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"doorstep/geo"
 )
 
 func main() {
@@ -22,7 +20,7 @@ func main() {
 
 // options are the flags.
 type options struct {
-	traces, verdicts, plots, mode string
+	traces, plots string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -30,13 +28,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("plausibility", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.traces, "traces", tracesDir(), "folder of recordings, *.csv (also DOORSTEP_TRACES)")
-	flags.StringVar(&o.verdicts, "verdicts", "", "write one line per fix to this CSV file")
 	flags.StringVar(&o.plots, "plots", "bench/out/plausibility", "write SVG plots to this folder; empty for none")
-	flags.StringVar(&o.mode, "mode", "", "send every recording as car, bike or walk (default: by the file's name)")
 	return o, flags.Parse(args)
 }
 
-// tracesDir is where a checkout has its recordings.
+// tracesDir is the default folder of recordings.
 func tracesDir() string {
 	if dir := os.Getenv("DOORSTEP_TRACES"); dir != "" {
 		return dir
@@ -49,13 +45,7 @@ func lab(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var force geo.Mode
-	if o.mode != "" {
-		if force, err = geo.ParseMode(o.mode); err != nil {
-			return err
-		}
-	}
-	recordings, err := load(o.traces, force)
+	recordings, err := load(o.traces)
 	if err != nil {
 		return err
 	}
@@ -74,11 +64,6 @@ func lab(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	found.write(stdout)
-	if o.verdicts != "" {
-		if err := writeVerdicts(o.verdicts, recordings, found); err != nil {
-			return fmt.Errorf("write verdicts: %w", err)
-		}
-	}
 	if o.plots != "" {
 		if err := draw(o.plots, recordings, found, stderr); err != nil {
 			return fmt.Errorf("draw: %w", err)

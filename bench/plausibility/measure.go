@@ -2,27 +2,26 @@ package main
 
 import "time"
 
-// tally is how an engine treated honest phones.
-type tally struct {
+// treatment counts how an engine treated honest phones.
+type treatment struct {
 	recordings, fixes, refused, ignored, flagged int
 	longestRun                                   int
 	longestBlind                                 time.Duration
 	blindest                                     string // the file with the longest blind time
 }
 
-// silentMS is where a phone stops being refused and is merely silent: what a
-// refused fix adds to the blind time ends there.
+// silentMS is the longest that one refused fix adds to the blind time. After that
+// the phone is silent, which is not the engine's doing.
 const silentMS = 60_000
 
 // add counts one recording.
 //
-// A run is refused fixes in a row; an ignored fix, too vague to be shown,
-// neither ends nor lengthens it. Blind is how long the phone spoke and was not
-// believed: for each refused fix of a run the time until the phone's next fix,
-// but at most a minute, because a phone that says nothing for longer is hidden
-// by itself and not by us. At a steady cadence that is the time from the first
-// refused fix to the next accepted one.
-func (t *tally) add(file string, all []sent) {
+// A run is refused fixes in a row. An ignored fix, too inaccurate to be shown,
+// neither ends nor lengthens it. Blind time is how long a phone sent fixes that
+// were refused: for each refused fix of a run the time until the phone's next fix,
+// at most silentMS. At a steady cadence that is the time from the first refused
+// fix to the next accepted one.
+func (t *treatment) add(file string, all []sent) {
 	t.recordings++
 	run, blindMS := 0, int64(0)
 	for i, s := range all {
@@ -40,7 +39,7 @@ func (t *tally) add(file string, all []sent) {
 	}
 }
 
-func (t *tally) count(s sent) {
+func (t *treatment) count(s sent) {
 	t.fixes++
 	switch {
 	case s.refused:
@@ -53,16 +52,16 @@ func (t *tally) count(s sent) {
 	}
 }
 
-func (t *tally) stretch(file string, run int, blindMS int64) {
+func (t *treatment) stretch(file string, run int, blindMS int64) {
 	t.longestRun = max(t.longestRun, run)
 	if blind := time.Duration(blindMS) * time.Millisecond; blind > t.longestBlind {
 		t.longestBlind, t.blindest = blind, file
 	}
 }
 
-// plus is both tallies as one.
-func (t tally) plus(u tally) tally {
-	sum := tally{
+// plus adds up two treatments.
+func (t treatment) plus(u treatment) treatment {
+	sum := treatment{
 		recordings: t.recordings + u.recordings, fixes: t.fixes + u.fixes,
 		refused: t.refused + u.refused, ignored: t.ignored + u.ignored, flagged: t.flagged + u.flagged,
 		longestRun: max(t.longestRun, u.longestRun), longestBlind: t.longestBlind, blindest: t.blindest,
@@ -73,7 +72,7 @@ func (t tally) plus(u tally) tally {
 	return sum
 }
 
-func (t tally) refusedShare() float64 { return share(t.refused, t.fixes) }
+func (t treatment) refusedShare() float64 { return share(t.refused, t.fixes) }
 
 func share(part, whole int) float64 {
 	if whole == 0 {

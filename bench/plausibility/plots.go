@@ -22,8 +22,8 @@ const (
 	worst      = 6 // honest tracks drawn
 )
 
-// draw writes the plots: the honest tracks that fared worst, by implied speed,
-// and the ROC of both rules.
+// draw writes the plots: the honest tracks with the most refused fixes, by implied
+// speed, and the ROC of both rules.
 func draw(dir string, all []recording, f findings, progress io.Writer) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -104,18 +104,18 @@ func addLine(p *plot.Plot, xys plotter.XYs, c color.Color, name string) error {
 	return nil
 }
 
-// scales multiply both speeds of every mode, from far too strict to far too lax.
+// scales multiply both speeds of every mode, from too strict to too lax.
 func scales() []float64 { return []float64{0.1, 0.2, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4, 6, 10} }
 
-// rocEdge is where the picture ends: no rule that refuses one honest fix in
-// four is worth looking at.
+// rocEdge is where the plot ends, in percent: a rule that refuses one honest fix in
+// four is of no use.
 const rocEdge = 25
 
 // drawROC plots, for each scale, the share of honest fixes refused against the
 // share of teleports refused at their first fix. Teleports here are of 100 m to
-// 2 km: at 1 km and more there is nothing left to trade. The dot is the
-// setting in use. A rule that is far too strict catches less, not more: it
-// sits on an old position, and the teleport may land beside it.
+// 2 km: at 1 km and more, all are caught. The dot is the setting in use. A rule
+// that is far too strict catches less, not more: it keeps an old position, and the
+// teleport may end near it.
 func drawROC(path string, all []recording, progress io.Writer) error {
 	p := plot.New()
 	p.Title.Text = "teleports of 100 m to 2 km refused at once, against honest fixes refused"
@@ -152,7 +152,7 @@ func drawROC(path string, all []recording, progress io.Writer) error {
 }
 
 func rocPoint(e engine, all []recording) (plotter.XY, error) {
-	var honest tally
+	var honest treatment
 	tried, caught := 0, 0
 	for _, r := range all {
 		if !targeted(r.group) || r.group == "mixed" {
@@ -177,7 +177,7 @@ func rocPoint(e engine, all []recording) (plotter.XY, error) {
 	return plotter.XY{X: 100 * honest.refusedShare(), Y: 100 * share(caught, tried)}, nil
 }
 
-// leap is a host whose phone goes astray by 100 m to 2 km.
+// leap is a host whose phone jumps by 100 m to 2 km.
 func leap(h host, i int) forgery {
 	rng := luck(h.file, "leap", i)
 	bearing, far := 360*rng.Float64(), 100+1900*rng.Float64()

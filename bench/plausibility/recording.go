@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"time"
 
@@ -16,12 +15,12 @@ import (
 	"doorstep/geo/trace"
 )
 
-// cadence is what a phone sends at; recordings are thinned to it, first fix
-// kept, next one 5 s or later, as SOURCES.md does.
+// cadence is how often a phone sends a fix. Recordings are thinned to it: the first
+// fix is kept, then the next one that is 5 s later or more.
 const cadence = 5 * time.Second
 
 // journeyMS is the longest life of a journey. A longer recording is cut into
-// journeys end to end, each of which starts from nothing.
+// journeys one after the other.
 const journeyMS = 3_600_000
 
 // recording is one file as a phone would have sent it.
@@ -32,9 +31,8 @@ type recording struct {
 	fixes []trace.Fix
 }
 
-// load reads every CSV of a folder, by name. force, if set, overrides the mode
-// that the name says.
-func load(dir string, force geo.Mode) ([]recording, error) {
+// load reads every CSV file of a folder, by name.
+func load(dir string) ([]recording, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.csv"))
 	if err != nil {
 		return nil, fmt.Errorf("list recordings: %w", err)
@@ -42,10 +40,9 @@ func load(dir string, force geo.Mode) ([]recording, error) {
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("no *.csv in %s: set DOORSTEP_TRACES or -traces: %w", dir, fs.ErrNotExist)
 	}
-	sort.Strings(paths)
 	var all []recording
 	for _, path := range paths {
-		r, err := open(path, force)
+		r, err := open(path)
 		if err != nil {
 			return nil, err
 		}
@@ -54,7 +51,7 @@ func load(dir string, force geo.Mode) ([]recording, error) {
 	return all, nil
 }
 
-func open(path string, force geo.Mode) (r recording, err error) {
+func open(path string) (r recording, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return recording{}, err
@@ -66,20 +63,17 @@ func open(path string, force geo.Mode) (r recording, err error) {
 	}
 	r = recording{file: filepath.Base(path), fixes: trace.Thin(fixes, cadence)}
 	r.group, r.mode = classify(r.file)
-	if force != "" {
-		r.mode = force
-	}
 	return r, nil
 }
 
-// newRecording makes one up.
+// newRecording generates one.
 func newRecording(name, group string, mode geo.Mode, from geo.Point, seed uint64, lengthM float64) recording {
 	fixes := trace.GenerateBearing(seed, from, float64(seed*77%360), lengthM, mode)
 	return recording{file: name, group: group, mode: mode, fixes: trace.Thin(fixes, cadence)}
 }
 
-// targeted reports whether a group counts in the targets: what a trainer can
-// travel by.
+// targeted reports whether a group counts in the targets: whether a trainer can
+// travel so.
 func targeted(group string) bool {
 	switch group {
 	case "car city", "car road", "car delivery", "car motorway", "bus", "bike", "walk", "mixed", "generated":
@@ -88,10 +82,9 @@ func targeted(group string) bool {
 	return false
 }
 
-// classify reads the kind of journey and the mode it is sent as from a file's
-// name. Kinds no trainer can choose are sent as the nearest mode and reported
-// apart, outside the targets: runners as walkers, which is what their app would
-// say; everything on rails, on water or in the air as cars.
+// classify reads the kind of journey and its mode from a file's name. Kinds that no
+// trainer can choose are sent as the nearest mode and do not count in the targets:
+// runners as walkers, everything on rails, on water or in the air as cars.
 func classify(file string) (group string, mode geo.Mode) {
 	words := strings.Split(strings.TrimSuffix(file, ".csv"), "-")
 	switch kind := words[0]; kind {
@@ -109,8 +102,8 @@ func classify(file string) (group string, mode geo.Mode) {
 	}
 }
 
-// arrivals is when each fix reaches the gateway: after the time a mobile
-// network takes, up to a second, the same in every run.
+// arrivals is when each fix reaches the gateway: up to a second later, as in a
+// mobile network, and the same in every run.
 func (r recording) arrivals() []int64 {
 	seed := fnv.New64a()
 	seed.Write([]byte(r.file))
@@ -126,18 +119,15 @@ func (r recording) arrivals() []int64 {
 type sent struct {
 	trace.Fix
 	outcome
-	atMS  int64
-	first bool // of a journey
 }
 
-// play sends a recording through an engine, one journey an hour.
+// play plays a recording to an engine, a journey for each hour.
 func play(e engine, r recording) ([]sent, error) {
 	at := r.arrivals()
 	var out []sent
 	var startMS int64
 	for i, f := range r.fixes {
-		begin := i == 0 || at[i]-startMS >= journeyMS
-		if begin {
+		if i == 0 || at[i]-startMS >= journeyMS {
 			startMS = at[i]
 			if err := e.begin(r.mode, startMS); err != nil {
 				return nil, fmt.Errorf("%s on %s: %w", e.name(), r.file, err)
@@ -147,7 +137,7 @@ func play(e engine, r recording) ([]sent, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s on %s: %w", e.name(), r.file, err)
 		}
-		out = append(out, sent{Fix: f, outcome: o, atMS: at[i], first: begin})
+		out = append(out, sent{Fix: f, outcome: o})
 	}
 	return out, nil
 }

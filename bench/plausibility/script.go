@@ -13,10 +13,9 @@ import (
 	"doorstep/sessions"
 )
 
-// script is update.lua in a real store, with the laboratory's clock. It plays
-// every fix through the pure function too, and a single verdict or flag on which
-// the two differ is an error: the table is of the script, and so is the
-// specification.
+// script is update.lua in a real store, with the laboratory's clock. It also plays
+// every fix to the pure function, and a verdict or flag in which the two differ is
+// an error. So the table holds for both.
 type script struct {
 	judge
 	store   *scripts.Store
@@ -26,8 +25,8 @@ type script struct {
 
 func (s *script) name() string { return "doorstep" }
 
-// startScript starts a private store. The engine is nil where no server is on
-// the PATH.
+// startScript starts a private store. The engine is nil where no server is on the
+// PATH.
 func startScript(stderr io.Writer) (*script, func(), error) {
 	path, kind, ok := valkeyserver.Find()
 	if !ok {
@@ -69,7 +68,7 @@ func (s *script) begin(mode geo.Mode, nowMS int64) error {
 	return s.open(mode, nowMS, false)
 }
 
-// open begins a journey in the store, under a name of its own.
+// open begins a journey in the store, with new ids.
 func (s *script) open(mode geo.Mode, nowMS int64, restored bool) error {
 	s.clockMS = nowMS
 	s.journey = sessions.Journey{
@@ -80,8 +79,8 @@ func (s *script) open(mode geo.Mode, nowMS int64, restored bool) error {
 	return err
 }
 
-// publish plays a fix through both. The server's own expiry runs on real time,
-// so an expired journey is one opened anew, as Service restores it.
+// publish plays a fix to both. The server's expiry follows real time, so an expired
+// journey is opened anew here, as Service restores it.
 func (s *script) publish(fix geo.Fix, nowMS int64) (outcome, error) {
 	if s.expired(nowMS) {
 		if err := s.open(s.journey.Mode, nowMS, true); err != nil {
@@ -108,7 +107,7 @@ func (s *script) publish(fix geo.Fix, nowMS int64) (outcome, error) {
 	return got, nil
 }
 
-// verdicts are the store's in the words of geo.
+// verdicts are the store's, in the words of geo.
 var verdicts = map[sessions.Verdict]string{
 	sessions.VerdictTooSoon: "refused_rate",
 	sessions.VerdictStale:   verdictStale,
@@ -130,7 +129,7 @@ func fixOf(f geo.Fix) sessions.Fix {
 	return out
 }
 
-// asSent is the fix with the numbers as the API rounds them.
+// asSent is the fix with its numbers rounded as by the API.
 func asSent(f geo.Fix, sent sessions.Fix) geo.Fix {
 	f.AccuracyM = sent.AccuracyM
 	if sent.SpeedKMH != nil {

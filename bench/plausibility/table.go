@@ -11,7 +11,7 @@ import (
 	"doorstep/geo"
 )
 
-// target is a row of the issue's first table.
+// target is what a group of recordings must keep.
 type target struct {
 	refused float64
 	run     int
@@ -30,40 +30,35 @@ func targetOf(group string) (target, bool) {
 	return target{}, false
 }
 
-// ownMode is the sum of the groups that share the strictest target.
+// ownMode is the sum of the groups with the strictest target.
 const ownMode = "**all own-mode rows**"
 
 // write prints the findings as Markdown.
 func (f findings) write(w io.Writer) {
-	out := &printer{w: w}
-	f.writeHonest(out)
-	f.writeFakes(out)
-	f.writeETA(out)
+	f.writeHonest(w)
+	f.writeFakes(w)
+	f.writeETA(w)
 }
 
-// printer drops errors until they matter: a table goes to a terminal or to a
-// file that is closed, and checked, by its owner.
-type printer struct{ w io.Writer }
+func printRow(w io.Writer, cells ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
 
-func (p *printer) row(cells ...string) { fmt.Fprintf(p.w, "| %s |\n", strings.Join(cells, " | ")) }
-
-func (p *printer) head(cells ...string) {
-	p.row(cells...)
-	p.row(strings.Split(strings.Repeat("---,", len(cells)-1)+"---", ",")...)
+func printHead(w io.Writer, cells ...string) {
+	printRow(w, cells...)
+	printRow(w, slices.Repeat([]string{"---"}, len(cells))...)
 }
 
-func (f findings) writeHonest(out *printer) {
+func (f findings) writeHonest(w io.Writer) {
 	cells := []string{"honest phones", "recordings", "fixes"}
 	for _, name := range f.engines {
 		cells = append(cells, name+": refused", "longest run", "longest blind")
 	}
-	out.head(append(cells, "ignored", "flagged", "target")...)
+	printHead(w, append(cells, "ignored", "flagged", "target")...)
 	for _, group := range f.groups() {
-		out.row(honestRow(group, f.tallies(group))...)
+		printRow(w, honestRow(group, f.treatments(group))...)
 	}
 }
 
-// groups are those with a target first, then their sum, then the rest.
+// groups are those with the strictest target, their sum, and the rest.
 func (f findings) groups() []string {
 	var own, other, apart []string
 	for group := range f.honest {
@@ -76,31 +71,31 @@ func (f findings) groups() []string {
 			apart = append(apart, group)
 		}
 	}
-	slices.Sort(own)
-	slices.Sort(other)
-	slices.Sort(apart)
+	for _, groups := range [][]string{own, other, apart} {
+		slices.Sort(groups)
+	}
 	if len(own) > 0 {
 		own = append(own, ownMode)
 	}
 	return slices.Concat(own, other, apart)
 }
 
-func (f findings) tallies(group string) []tally {
+func (f findings) treatments(group string) []treatment {
 	if group != ownMode {
 		return f.honest[group]
 	}
-	sum := make([]tally, len(f.engines))
-	for g, tallies := range f.honest {
+	sum := make([]treatment, len(f.engines))
+	for g, treatments := range f.honest {
 		if t, ok := targetOf(g); ok && t.refused == 0.001 {
-			for i := range tallies {
-				sum[i] = sum[i].plus(tallies[i])
+			for i := range treatments {
+				sum[i] = sum[i].plus(treatments[i])
 			}
 		}
 	}
 	return sum
 }
 
-func honestRow(group string, by []tally) []string {
+func honestRow(group string, by []treatment) []string {
 	cells := []string{group, fmt.Sprint(by[0].recordings), fmt.Sprint(by[0].fixes)}
 	for _, t := range by {
 		cells = append(cells, percent(t.refused, t.fixes), fmt.Sprint(t.longestRun), seconds(t.longestBlind))
@@ -120,19 +115,19 @@ func verdictOn(met bool) string {
 	return "**missed**"
 }
 
-func (f findings) writeFakes(out *printer) {
-	fmt.Fprintf(out.w, "\nLaid over %d honest stretches of 15 minutes, from the fifth minute on.\n\n", f.hosts)
+func (f findings) writeFakes(w io.Writer) {
+	fmt.Fprintf(w, "\nLaid over %d honest stretches of 15 minutes, from the fifth minute on.\n\n", f.hosts)
 	cells := []string{"fake", "tried"}
 	for _, name := range f.engines {
 		cells = append(cells, name+": at the first fix", "within 2 min", "ever", "median fixes", "`arrived` refused, first minute")
 	}
-	out.head(cells...)
+	printHead(w, cells...)
 	for _, k := range fakes() {
 		cells := []string{k.name, fmt.Sprint(f.caught[0][k.name].tried)}
 		for _, by := range f.caught {
 			cells = append(cells, catchCells(*by[k.name])...)
 		}
-		out.row(cells...)
+		printRow(w, cells...)
 	}
 }
 
@@ -147,14 +142,14 @@ func catchCells(c catches) []string {
 	return []string{percent(c.first, c.tried), percent(c.soon, c.tried), percent(c.ever, c.tried), fixes, arrived}
 }
 
-func (f findings) writeETA(out *printer) {
-	fmt.Fprintln(out.w, "\nArrival estimates: median absolute error, and how many estimates there were.")
-	fmt.Fprintln(out.w)
+func (f findings) writeETA(w io.Writer) {
+	fmt.Fprintln(w, "\nArrival estimates: median absolute error, and how many estimates there were.")
+	fmt.Fprintln(w)
 	cells := []string{"mode"}
 	for _, m := range minutesOut {
 		cells = append(cells, fmt.Sprintf("%d min out", m))
 	}
-	out.head(cells...)
+	printHead(w, cells...)
 	for _, mode := range []geo.Mode{geo.Car, geo.Bike, geo.Walk} {
 		errors := f.eta[string(mode)]
 		if errors == nil {
@@ -164,7 +159,7 @@ func (f findings) writeETA(out *printer) {
 		for i := range minutesOut {
 			cells = append(cells, etaCell(errors.offS[i], errors.none[i]))
 		}
-		out.row(cells...)
+		printRow(w, cells...)
 	}
 }
 
