@@ -15,7 +15,7 @@ import (
 	"doorstep/bench/load/figures"
 )
 
-// document is what is printed in the end.
+// document is the result of all runs.
 type document struct {
 	began        time.Time
 	took         time.Duration
@@ -26,7 +26,7 @@ type document struct {
 
 var version = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)
 
-// surroundings are the commit, the machine and the servers.
+// surroundings names the commit, the machine and the servers.
 func surroundings(ctx context.Context, root string) string {
 	commit, err := said(ctx, root, "git", "describe", "--tags", "--always", "--dirty")
 	if err != nil {
@@ -43,7 +43,7 @@ func surroundings(ctx context.Context, root string) string {
 	return fmt.Sprintf("Commit `%s`; %s.", commit, strings.Join(about, ", "))
 }
 
-// failures are the runs that failed.
+// failures joins the errors of the runs that failed.
 func (d document) failures() error {
 	var errs []error
 	for _, r := range d.runs {
@@ -57,7 +57,7 @@ func (d document) failures() error {
 // picture is a plot of the document.
 type picture struct{ run, file, title string }
 
-// name is the picture's among all of the document.
+// name is the picture's file beside the document.
 func (p picture) name() string { return p.run + "-" + p.file }
 
 var pictures = []picture{
@@ -72,8 +72,8 @@ var pictures = []picture{
 }
 
 func (d document) write(w io.Writer) {
-	fmt.Fprintf(w, "%s %s; all of it in one run of %.0f minutes. Generator, gateways, Valkey and PostgreSQL share the machine, and so does whatever else runs on it: "+
-		"ratios within the run hold better than figures.\n", d.surroundings, d.began.UTC().Format("2006-01-02 15:04 MST"), d.took.Minutes())
+	fmt.Fprintf(w, "%s %s; all of it in one run of %.0f minutes. Generator, gateways, Valkey and PostgreSQL share the machine, also with other work: "+
+		"compare ratios within the run rather than absolute figures.\n", d.surroundings, d.began.UTC().Format("2006-01-02 15:04 MST"), d.took.Minutes())
 	if d.short {
 		fmt.Fprint(w, "\n**A short run, to see that everything works: its figures mean nothing.**\n")
 	}
@@ -91,11 +91,11 @@ func (d document) write(w io.Writer) {
 	d.writeRuns(w)
 }
 
-// writeMethod says what was played, and how that went.
+// writeMethod writes what was played, and how that went.
 func (d document) writeMethod(w io.Writer) {
-	fmt.Fprint(w, "\n## How it was measured\n\nLatencies count from the instant at which a fix was due, whether or not the generator was late. "+
-		"CPU and RSS are read from /proc. Events of the starts are carried before the measuring begins, or the run says that they were not; journeys "+
-		"of runs with `-opened` are opened in the live store itself, for their starts are not what is measured.\n")
+	fmt.Fprint(w, "\n## How it was measured\n\nLatencies count from the instant at which a fix was due, even if the generator was late. "+
+		"CPU and RSS are read from /proc. The events of the starts are delivered before the measurement begins, or the run says that they were not. The journeys "+
+		"of runs with `-opened` are opened in the live store directly, because their starts are not measured.\n")
 	figures.Head(w, "run", "how", "command", "took", "")
 	for _, r := range d.runs {
 		how := "done"
@@ -106,7 +106,7 @@ func (d document) writeMethod(w io.Writer) {
 	}
 }
 
-// command is what plays the run alone.
+// command plays the run alone.
 func (r run) command() string {
 	words := []string{"go", "run", "./bench/" + r.program}
 	if r.program == "go" {
@@ -121,7 +121,7 @@ func (r run) command() string {
 	return strings.Join(words, " ")
 }
 
-// writeRuns is every run's own report, a heading lower, the peers' first.
+// writeRuns writes every run's own report, one heading lower, the peers' first.
 func (d document) writeRuns(w io.Writer) {
 	for _, peers := range []bool{true, false} {
 		for _, r := range d.runs {
@@ -130,7 +130,7 @@ func (d document) writeRuns(w io.Writer) {
 			}
 			text, err := os.ReadFile(filepath.Join(r.dir, r.report()+".md"))
 			if err != nil {
-				continue // benchmarks have none, nor has what failed
+				continue // benchmarks have none, nor has a run that failed
 			}
 			title, body, _ := strings.Cut(string(text), "\n")
 			if peers {
@@ -153,8 +153,8 @@ func (d document) writeRuns(w io.Writer) {
 	}
 }
 
-// publish prints the document, and writes it with its plots beside it; into
-// another, too, where that is asked for.
+// publish prints the document and writes it with its plots beside it; also into
+// another document, where options.into names one.
 func (d document) publish(o options, stdout io.Writer) error {
 	var text bytes.Buffer
 	d.write(&text)
@@ -184,22 +184,22 @@ func (d document) copyPictures(dir string) error {
 	return nil
 }
 
-// The marks between which a document takes this one.
+// The markers in another document between which this one is inserted.
 const (
-	markBegin = "<!-- make bench: begin -->\n"
-	markEnd   = "<!-- make bench: end -->\n"
+	markerBegin = "<!-- make bench: begin -->\n"
+	markerEnd   = "<!-- make bench: end -->\n"
 )
 
-// insert puts the text between the marks of a file.
+// insert replaces the text between the markers of a file.
 func insert(path, text string) error {
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	before, rest, ok1 := strings.Cut(string(whole), markBegin)
-	_, after, ok2 := strings.Cut(rest, markEnd)
+	before, rest, ok1 := strings.Cut(string(whole), markerBegin)
+	_, after, ok2 := strings.Cut(rest, markerEnd)
 	if !ok1 || !ok2 {
-		return fmt.Errorf("%s has no two lines %q and %q", path, strings.TrimSpace(markBegin), strings.TrimSpace(markEnd))
+		return fmt.Errorf("%s has no two lines %q and %q", path, strings.TrimSpace(markerBegin), strings.TrimSpace(markerEnd))
 	}
-	return os.WriteFile(path, []byte(before+markBegin+"\n"+text+"\n"+markEnd+after), 0o644) //nolint:gosec // as it was
+	return os.WriteFile(path, []byte(before+markerBegin+"\n"+text+"\n"+markerEnd+after), 0o644) //nolint:gosec // as it was
 }

@@ -1,12 +1,12 @@
-// Command targets is `make bench`: it plays every run that a target of
-// docs/performance.md speaks of, one after the other on an otherwise quiet
-// machine, judges the targets by what the runs have left, and prints one
-// Markdown document: machine, commit, the table of targets, method, peers, runs
-// and plots. The runs are the programs bench/load and bench/peers and the Go
-// benchmarks with their budgets; each can be played alone, too.
+// Command targets is `make bench`. It plays every run that a target of
+// docs/performance.md needs, one after the other on an otherwise idle machine,
+// judges the targets by the results, and prints one Markdown document: machine,
+// commit, the table of targets, method, peers, runs and plots. The runs are the
+// programs bench/load and bench/peers and the Go benchmarks with their budgets;
+// each can also be played alone.
 //
-// A target that is missed is a result; a run that fails, or a benchmark over its
-// budget, ends the program with 1, after the document.
+// A missed target is a result. A run that fails, or a benchmark over its budget,
+// makes the exit code 1, after the document.
 package main
 
 import (
@@ -40,10 +40,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("targets", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("run", "", "regular expression of the runs to play; what is not played is not measured")
-	flags.BoolVar(&o.short, "short", false, "a moment of everything, to see that it works; the figures mean nothing")
+	only := flags.String("run", "", "regular expression of the runs to play; the targets of the others are not measured")
+	flags.BoolVar(&o.short, "short", false, "a moment of each run, to see that it works; the figures mean nothing")
 	flags.StringVar(&o.out, "out", "bench/out/targets", "folder of the document, its plots, and what each run has left")
-	flags.StringVar(&o.into, "into", "", "file whose part between the two marks becomes the document, its plots beside it: docs/performance.md")
+	flags.StringVar(&o.into, "into", "", "file whose part between the two markers becomes the document, with the plots beside it: docs/performance.md")
 	err := flags.Parse(args)
 	if err == nil {
 		o.only, err = regexp.Compile(*only)
@@ -72,8 +72,8 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	// Built once, so that all that is measured is of one tree, whatever happens to
-	// it meanwhile; the gateway as every rig builds it.
+	// Built once, so that all runs measure the same commit even if the files change
+	// meanwhile.
 	if _, err := said(ctx, root, "go", "build", "-o", bin+"/", "./bench/load", "./bench/peers", "./bench/peers/floor"); err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	return errors.Join(d.publish(o, stdout), d.failures())
 }
 
-// plan is the runs that are asked for.
+// plan returns the chosen runs.
 func plan(o options) (chosen []run) {
 	for _, r := range runs {
 		if o.only.MatchString(r.name) {
@@ -102,7 +102,7 @@ func plan(o options) (chosen []run) {
 	return chosen
 }
 
-// said is what a command prints, without the blanks around it.
+// said returns what a command prints, without the white space around it.
 func said(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := command(ctx, dir, name, args...)
 	var out, complaint bytes.Buffer

@@ -14,24 +14,24 @@ import (
 	"doorstep/bench/load/figures"
 )
 
-// run is one program that is played, and its method in a sentence.
+// run is one program that is played.
 type run struct {
 	name    string
-	how     string
+	how     string // the method, in a sentence
 	program string // load, peers or go
-	floor   bool   // a load on the floor of bench/peers in the gateway's place
+	floor   bool   // load plays to the floor of bench/peers instead of the gateway
 	args    []string
-	short   []string // come last, and so win
+	short   []string // of a short run; they come last, so they win
 	bound   time.Duration
 }
 
-// many is what journeys are begun with where there are too many of them for a
-// database to begin in a minute. Not where a live store may be too slow under
-// many students: what they then ask of the database would not be there.
+// many are the flags for runs with more journeys than a database can start in a
+// minute. They do not fit where the live store may be too slow under many students,
+// because the gateway then asks the database.
 var many = []string{"-opened", "-database=false"}
 
-// runs are all there are, the ones that a warm machine would spoil first. Their
-// bounds are three times what they take on two idle cores.
+// runs are all runs, first those that a warm machine would spoil. Their bounds are
+// three times what they take on two idle cores.
 var runs = []run{
 	{
 		name: "start", program: "load", bound: 2 * time.Minute,
@@ -108,30 +108,30 @@ var runs = []run{
 	},
 	{
 		name: "flat", program: "load", bound: 8 * time.Minute,
-		how:   "floods of 64 connections, 8 s each after 12 s, in which every phone has been heard once: five pairs of 100 and 100,000 journeys, now the one first and now the other, and once 1,000 and 10,000; the median of the pairs' ratios",
+		how:   "floods of 64 connections, 8 s each after 12 s, in which every phone has sent a fix: five pairs of 100 and 100,000 journeys, in alternating order, and once 1,000 and 10,000; the median of the pairs' ratios",
 		args:  append([]string{"-mode", "flat", "-journeys", "100000", "-warmup", "12s", "-duration", "8s"}, many...),
 		short: []string{"-journeys", "200", "-conns", "4"},
 	},
 	{
 		name: "peers", program: "peers", bound: 15 * time.Minute,
-		how:   "Doorstep and its peers, three floods of 8 s each in turns, each after 8 s, when the starts cost nothing any more, a fresh Valkey a turn",
+		how:   "Doorstep and its peers, three floods of 8 s each in turns, each after 8 s, when the starts cost nothing any more, with a fresh Valkey for each",
 		short: []string{"-rounds", "1", "-journeys", "20", "-conns", "4", "-duration", "300ms", "-database=false"},
 	},
 }
 
-// shortly is what all loads and peers of a short run have.
-var shortly = []string{"-warmup", "200ms", "-duration", "500ms"}
+// shortArgs are the flags of all loads and peers of a short run.
+var shortArgs = []string{"-warmup", "200ms", "-duration", "500ms"}
 
-// played is a run that is over, however it went.
+// played is the result of a run.
 type played struct {
 	run
-	facts figures.Facts // nil where it left none
+	facts figures.Facts // nil where it wrote none
 	dir   string        // of its report and plots
 	took  time.Duration
 	err   error
 }
 
-// stand is where runs are played.
+// stand is the environment of the runs.
 type stand struct {
 	root, bin, out string
 	gateway        string // binary
@@ -139,8 +139,8 @@ type stand struct {
 	stderr         io.Writer
 }
 
-// play plays them in turn. One that fails does not keep the others from being
-// played; the end of ctx does.
+// play plays the runs in turn. It goes on after a run that fails, but not after the
+// end of ctx.
 func (s stand) play(ctx context.Context, all []run) ([]played, error) {
 	var done []played
 	for i, r := range all {
@@ -162,7 +162,7 @@ func (s stand) one(ctx context.Context, r run) played {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.bound)
 	defer cancel()
-	// What an earlier run has left must not be taken for this one's.
+	// The files of an earlier run must not be read as this one's.
 	p.err = errors.Join(os.RemoveAll(p.dir), os.MkdirAll(p.dir, 0o755))
 	if p.err == nil {
 		p.err = s.exec(ctx, &p)
@@ -174,7 +174,7 @@ func (s stand) one(ctx context.Context, r run) played {
 	return p
 }
 
-// exec runs the program and reads its facts. Those of benchmarks count even when
+// exec runs the program and reads its facts. The facts of benchmarks count even when
 // one of them is over its budget.
 func (s stand) exec(ctx context.Context, p *played) error {
 	name, args := filepath.Join(s.bin, p.program), append([]string{}, p.args...)
@@ -189,7 +189,7 @@ func (s stand) exec(ctx context.Context, p *played) error {
 	}
 	if s.short {
 		if p.program != "go" {
-			args = append(args, shortly...)
+			args = append(args, shortArgs...)
 		}
 		args = append(args, p.short...)
 	}
@@ -198,7 +198,7 @@ func (s stand) exec(ctx context.Context, p *played) error {
 		return err
 	}
 	cmd := command(ctx, s.root, name, args...)
-	cmd.Env = append(os.Environ(), "DOORSTEP_REQUIRE_SERVERS=1") // a benchmark that is skipped is not a target that is met
+	cmd.Env = append(os.Environ(), "DOORSTEP_REQUIRE_SERVERS=1") // a skipped benchmark must not pass for a met target
 	cmd.Stdout, cmd.Stderr = output, s.stderr
 	failed := errors.Join(cmd.Run(), output.Close())
 	if p.program == "go" {
@@ -212,7 +212,7 @@ func (s stand) exec(ctx context.Context, p *played) error {
 	return errors.Join(failed, err)
 }
 
-// report is the name of the file that the program leaves.
+// report is the name of the file that the program writes.
 func (r run) report() string {
 	if len(r.args) > 1 && r.args[0] == "-mode" {
 		return r.args[1]
@@ -220,7 +220,7 @@ func (r run) report() string {
 	return r.program
 }
 
-// command is interrupted when ctx ends, and killed where that does not help.
+// command is interrupted when ctx ends, and killed 30 s later.
 func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the programs above
 	cmd.Dir = dir

@@ -8,17 +8,16 @@ import (
 	"doorstep/bench/load/figures"
 )
 
-// target is one line of the table: what was asked for, in words and as parts
-// that can be measured.
+// target is one line of the table: what is wanted, in words and as figures.
 type target struct {
 	measure, wanted string
 	parts           []part
 }
 
-// part is one figure of a target. With neither limit it is told and not judged.
+// part is one figure of a target. Without a limit it is reported, not judged.
 type part struct {
 	run, fact string
-	say       string // how the figure is written: a format of it
+	say       string // format of the figure
 	most      *float64
 	least     *float64
 }
@@ -31,12 +30,12 @@ func atLeast(limit float64, run, fact, say string) part {
 	return part{run: run, fact: fact, say: say, least: &limit}
 }
 
-func told(run, fact, say string) part { return part{run: run, fact: fact, say: say} }
+func reported(run, fact, say string) part { return part{run: run, fact: fact, say: say} }
 
-// none of these may there be.
+// none is a figure that must be 0.
 func none(run, fact, say string) part { return atMost(0, run, fact, say) }
 
-// targets are the issue's, in its order and by its numbers.
+// targets are all targets, in the table's order.
 var targets = []target{
 	{
 		"accepted updates a second, everything on: token, rate, plausible, fence, metrics, publish",
@@ -44,22 +43,22 @@ var targets = []target{
 		[]part{
 			atLeast(7, "peers", "updates_by_express", "%.1f × (a)"),
 			atLeast(0.85, "peers", "updates_by_floor", "%.2f × (c)"),
-			told("peers", "updates_by_scripted_floor", "%.2f × (e), the floor that runs the same script"),
+			reported("peers", "updates_by_scripted_floor", "%.2f × (e), the floor that runs the same script"),
 		},
 	},
 	{
 		"CPU of gateway and Valkey an accepted update", "≤ 1/6 of peer (a), 0.167",
 		[]part{
 			atMost(1.0/6, "peers", "cpu_by_express", "%.3f of (a)"),
-			told("peers", "cpu_by_scripted_floor", "%.2f of (e)"),
+			reported("peers", "cpu_by_scripted_floor", "%.2f of (e)"),
 		},
 	},
 	{
 		"Valkey's CPU an accepted update script, by `valkey-benchmark`", "≤ 6 × one HSET of seven fields",
 		[]part{
 			atMost(6, "script", "Update_valkey_benchmark update/hset", "%.1f × from 16 connections"),
-			told("script", "Update_valkey_benchmark update/hset-q1", "quartiles %.1f"), told("script", "Update_valkey_benchmark update/hset-q3", "and %.1f"),
-			told("script", "Update_server update/hset", "%.1f × from one (`BenchmarkUpdate_server`)"),
+			reported("script", "Update_valkey_benchmark update/hset-q1", "quartiles %.1f"), reported("script", "Update_valkey_benchmark update/hset-q3", "and %.1f"),
+			reported("script", "Update_server update/hset", "%.1f × from one (`BenchmarkUpdate_server`)"),
 		},
 	},
 	{
@@ -68,25 +67,25 @@ var targets = []target{
 			atMost(30, "pace", figures.GatewayCore, "gateway %.0f %% of a core"),
 			none("pace", figures.Failures, "%.0f errors"),
 			atMost(25, "pace", figures.SightP99MS, "fix to eye p99 %.1f ms"),
-			told("pace", figures.SightP50MS, "p50 %.1f ms"),
-			told("pace-floor", figures.GatewayCore, "the floor takes %.0f %% of a core"),
-			told("pace-floor", figures.SightP99MS, "its p99 %.1f ms"),
+			reported("pace", figures.SightP50MS, "p50 %.1f ms"),
+			reported("pace-floor", figures.GatewayCore, "the floor takes %.0f %% of a core"),
+			reported("pace-floor", figures.SightP99MS, "its p99 %.1f ms"),
 		},
 	},
 	{
 		"most journeys held with update p99 ≤ 100 ms and no error, no students", "≥ 50,000",
 		[]part{
 			atLeast(50_000, "held", "held", "%.0f"),
-			told("held", "tried", "the most tried %.0f"),
-			told("held", figures.UpdateP99MS, "p99 %.1f ms"),
-			told("held", figures.GatewayCore, "gateway %.0f %% of a core"),
+			reported("held", "tried", "the most tried %.0f"),
+			reported("held", figures.UpdateP99MS, "p99 %.1f ms"),
+			reported("held", figures.GatewayCore, "gateway %.0f %% of a core"),
 		},
 	},
 	{
 		"memory of the process a waiting student, 50,000 waiting, connection included", "≤ 15 KB",
 		[]part{
 			atMost(15, "idle", "waiting_student_kb", "%.1f KB"),
-			told("idle-floor", "waiting_student_kb", "the floor takes %.1f KB"),
+			reported("idle-floor", "waiting_student_kb", "the floor takes %.1f KB"),
 		},
 	},
 	{
@@ -95,11 +94,11 @@ var targets = []target{
 			atMost(1000, "wake", figures.SightP99MS, "fix to eye p99 %.0f ms"),
 			none("wake", "students_who_missed", "%.0f did not see it"),
 			none("wake", figures.Failures, "%.0f errors"),
-			told("wake-one", figures.SightP99MS, "15,000 on one gateway: p99 %.0f ms"),
-			told("wake-floor", figures.SightP99MS, "and on the floor %.0f ms"),
-			told("wake-many", figures.SightP99MS, "the harder one, 12,500 changes: p99 %.0f ms"),
-			told("wake-many", "students_who_missed", "%.0f did not see theirs"),
-			told("wake-many", figures.Failures, "%.0f errors, a 202 among them"),
+			reported("wake-one", figures.SightP99MS, "15,000 on one gateway: p99 %.0f ms"),
+			reported("wake-floor", figures.SightP99MS, "and on the floor %.0f ms"),
+			reported("wake-many", figures.SightP99MS, "the harder one, 12,500 changes: p99 %.0f ms"),
+			reported("wake-many", "students_who_missed", "%.0f did not see theirs"),
+			reported("wake-many", figures.Failures, "%.0f errors, a 202 among them"),
 		},
 	},
 	{
@@ -114,10 +113,10 @@ var targets = []target{
 		"flat: cost an update from 100 to 100,000 active journeys", "within 15 %",
 		[]part{
 			atMost(15, "flat", "growth_percent", "%+.0f %%"),
-			told("flat", "growth_least", "of five pairs %+.0f"),
-			told("flat", "growth_most", "to %+.0f %%"),
-			told("flat", "least_us", "%.1f µs"),
-			told("flat", "most_us", "then %.1f µs, medians"),
+			reported("flat", "growth_least", "of five pairs %+.0f"),
+			reported("flat", "growth_most", "to %+.0f %%"),
+			reported("flat", "least_us", "%.1f µs"),
+			reported("flat", "most_us", "then %.1f µs, medians"),
 		},
 	},
 }
@@ -129,8 +128,8 @@ const (
 	notMeasured = "not measured"
 )
 
-// judge says what was measured and whether that is what was asked for. What of
-// several is missed is marked, so that the others can be seen to be met.
+// judge returns what was measured and whether it meets the target. Of several
+// figures, each that misses says so.
 func (t target) judge(facts map[string]figures.Facts) (measured, verdict string) {
 	var texts []string
 	verdict = met
@@ -148,7 +147,7 @@ func (t target) judge(facts map[string]figures.Facts) (measured, verdict string)
 				verdict = missed
 			}
 		}
-		if !slices.Contains(texts, text) { // not measured, twice
+		if !slices.Contains(texts, text) { // "not measured" once is enough
 			texts = append(texts, text)
 		}
 	}

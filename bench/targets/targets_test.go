@@ -24,15 +24,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Every run but the Go benchmarks, which take their time to build, is played for
-// a moment; and leaves all that the targets ask of it.
+// A moment of every run, but of the Go benchmarks, whose build is slow, measures all
+// that the targets need.
 func TestMeasure(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
 	into := filepath.Join(dir, "docs", "performance.md")
 	require.NoError(t, os.Mkdir(filepath.Dir(into), 0o755))
-	require.NoError(t, os.WriteFile(into, []byte("above\n"+markBegin+"old\n"+markEnd+"below\n"), 0o600))
+	require.NoError(t, os.WriteFile(into, []byte("above\n"+markerBegin+"old\n"+markerEnd+"below\n"), 0o600))
 	if _, _, found := valkeyserver.Find(); !found && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
 		t.Skip(valkeyserver.ErrNotFound)
 	}
@@ -61,7 +61,7 @@ func TestMeasure(t *testing.T) {
 func TestTarget_judge(t *testing.T) {
 	t.Parallel()
 	two := target{parts: []part{
-		atLeast(7, "peers", "rate", "%.1f × (a)"), atMost(25, "pace", "p99", "p99 %.0f ms"), told("pace", "p50", "p50 %.0f ms"),
+		atLeast(7, "peers", "rate", "%.1f × (a)"), atMost(25, "pace", "p99", "p99 %.0f ms"), reported("pace", "p50", "p50 %.0f ms"),
 	}}
 	for name, row := range map[string]struct {
 		peers, pace       figures.Facts
@@ -80,7 +80,7 @@ func TestTarget_judge(t *testing.T) {
 	}
 }
 
-// A target that speaks of a run that is not there would never be measured.
+// A target of a run that does not exist would never be measured.
 func TestTargets(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
@@ -123,7 +123,7 @@ ok  	doorstep/scripts	4.540s
 	assert.Equal(t, "--- FAIL: BenchmarkUpdate_server; cost_test.go:62: an update costs the store 7.0 HSETs, budget 6.0", complaints(path))
 }
 
-// A run that fails is said to have failed, and what it had to measure is not met.
+// A run that fails is reported as failed, and its targets are not met.
 func TestDocument_failed(t *testing.T) {
 	t.Parallel()
 	d := document{runs: []played{{run: runs[0], err: errors.New("broken"), dir: t.TempDir(), took: time.Second}}}
@@ -152,28 +152,24 @@ func TestStand_one(t *testing.T) {
 	assert.Less(t, p.took, 30*time.Second, "an interrupt ended it")
 }
 
+// The insertion replaces the text between the markers. docs/performance.md has
+// them.
 func TestInsert(t *testing.T) {
 	t.Parallel()
+	page, err := os.ReadFile("../../docs/performance.md")
+	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "doc.md")
-	require.NoError(t, os.WriteFile(path, []byte("no marks"), 0o600))
-	require.ErrorContains(t, insert(path, "x"), "has no two lines")
-	require.NoError(t, os.WriteFile(path, []byte("a\n"+markBegin+"b\n"+markEnd+"c\n"), 0o600))
-	for range 2 {
-		require.NoError(t, insert(path, "x\n"))
+	for _, text := range []string{string(page), "a\n" + markerBegin + "b\n" + markerEnd + "c\n"} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		for range 2 {
+			require.NoError(t, insert(path, "x\n"))
+		}
 	}
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
-	assert.Equal(t, "a\n"+markBegin+"\nx\n\n"+markEnd+"c\n", string(text))
-}
-
-// make bench ARGS='-into docs/performance.md' finds its place there.
-func TestInsert_performance(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../docs/performance.md")
-	require.NoError(t, err)
-	path := filepath.Join(t.TempDir(), "performance.md")
-	require.NoError(t, os.WriteFile(path, text, 0o600))
-	require.NoError(t, insert(path, "x"))
+	assert.Equal(t, "a\n"+markerBegin+"\nx\n\n"+markerEnd+"c\n", string(text))
+	require.NoError(t, os.WriteFile(path, []byte("no markers"), 0o600))
+	require.ErrorContains(t, insert(path, "x"), "has no two lines")
 }
 
 func TestParse(t *testing.T) {
