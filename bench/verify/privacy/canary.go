@@ -1,8 +1,7 @@
-// Package privacy proves with a grep that nothing remembers where anybody was:
-// places that occur nowhere else go through a real gateway on a real Valkey and
-// PostgreSQL, and one second after each journey's end no byte of them is in the
-// live store, logs, metrics, events, pushes or any column of the database but
-// the one that is there to hold a home.
+// Package privacy proves by a search that no place is kept. Places that occur
+// nowhere else go through a real gateway on a real Valkey and PostgreSQL. One
+// second after each journey's end they are not in the live store, logs, metrics,
+// events, pushes or any column of the database but the one for homes.
 package privacy
 
 import (
@@ -19,15 +18,14 @@ import (
 	"doorstep/geo"
 )
 
-// Canary is a place that must not be found. Its degrees should have seven
-// decimals and digits that nothing else prints.
+// Canary is a place that must not be found. Its degrees should have seven decimals,
+// with digits that nothing else prints.
 type Canary struct {
 	Name     string
 	Lat, Lng float64
 }
 
-// Streams are bytes to search, by where they were found. Traces, say, are one
-// more: streams["traces"] = spans.
+// Streams are the bytes to search, by where they were found.
 type Streams map[string][]byte
 
 // Finding is a canary that was found.
@@ -41,8 +39,8 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s is in %s, as %s: %q", f.Canary, f.Stream, f.Form, f.Near)
 }
 
-// Search looks for every form of every canary in every stream. The order is
-// that of the names.
+// Search looks for every form of every canary in every stream, in the order of the
+// streams' names.
 func Search(streams Streams, canaries []Canary) (found []Finding) {
 	for _, name := range slices.Sorted(maps.Keys(streams)) {
 		for _, c := range canaries {
@@ -65,9 +63,9 @@ type form struct {
 	bytes []byte
 }
 
-// forms are the ways in which a place can be written: digits cut or rounded to
-// five decimals (a metre) and thus to more, in ten millionths of a degree, in
-// bytes, and as a cell of half a kilometre or less.
+// forms are the ways to write a place: digits cut or rounded to five decimals (a
+// metre) or more, ten millionths of a degree, bytes, and H3 cells of half a
+// kilometre or less.
 func (c Canary) forms() []form {
 	var all []form
 	for _, degrees := range []float64{math.Abs(c.Lat), math.Abs(c.Lng)} {
@@ -102,8 +100,8 @@ func inBytes(what string, v uint64) []form {
 	}
 }
 
-// cells are the H3 cells of resolutions 8 and 9 that the place is in: in the
-// house's digits, of which a prefix is an ancestor, and as H3 writes them.
+// cells are the H3 cells of resolutions 8 and 9 that contain the place: in package
+// geo's digits, of which a prefix is an ancestor, and as H3 writes them.
 func (c Canary) cells() []form {
 	text := geo.CellOf(geo.MustPoint(c.Lat, c.Lng))
 	all := []form{{"a cell", []byte(text[:len(text)-1])}}
@@ -115,9 +113,9 @@ func (c Canary) cells() []form {
 	return all
 }
 
-// h3Index puts H3's index together from the house's digits: mode 1, the
-// resolution, seven bits of base cell, three a resolution, and 7 where it is
-// finer than the cell.
+// h3Index makes H3's index from package geo's digits: mode 1, the resolution, seven
+// bits of base cell, then three bits for each resolution, 7 where it is finer than
+// the cell.
 func h3Index(text string, resolution int) uint64 {
 	base, _ := strconv.ParseUint(text[:3], 10, 64)
 	index := uint64(1)<<59 | uint64(resolution)<<52 | base<<45
@@ -136,8 +134,8 @@ var (
 	instants = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)?`)
 )
 
-// HasCode reports whether a text holds a code of a few digits as a word of its
-// own, ids and instants apart, which hold any four digits sooner or later.
+// HasCode reports whether a text has a code as a word of its own. It ignores ids and
+// instants, which contain any four digits sooner or later.
 func HasCode(text []byte, code string) bool {
 	text = instants.ReplaceAll(uuids.ReplaceAll(text, nil), nil)
 	return regexp.MustCompile(`(^|[^0-9.])` + code + `($|[^0-9.])`).Match(text)

@@ -13,7 +13,7 @@ import (
 
 var hidden = Canary{"hidden", 67.1234567, -143.7654321}
 
-// A grep that finds nothing is only worth something if it can find.
+// A search that finds nothing proves something only if it can find.
 func TestSearch_finds(t *testing.T) {
 	t.Parallel()
 	cell := func(resolution int) h3.Cell {

@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,56 +42,60 @@ func TestMain(m *testing.M) {
 // patience bounds every wait in these tests.
 const patience = 30 * time.Second
 
-// house is a gateway, or a gateway and a worker, and all that could remember.
-type house struct {
+// processes is a gateway, or a gateway and a worker, and everything where a place
+// could be stored.
+type processes struct {
 	*app.App
 	options app.Options
-	worker  *app.Worker // nil: its consumers are in the gateway
+	worker  *app.Worker // nil: the consumers are in the gateway
 	store   *valkeyserver.Server
-	link    *link
-	aws     *awstest.Server // nil, as above
-	log     *pages
+	network *toxiproxy.Proxy // to the live store
+	aws     *awstest.Server  // nil, as the worker
+	log     *buffer
 	metrics []net.Addr
 	client  *http.Client
-	tokens  []string // that were sent
+	tokens  []string // all that were sent
 }
 
-// open starts a house that logs all it can.
-func open(t *testing.T, onTheBus bool) *house {
+// open starts the processes with all log levels.
+func open(t *testing.T, onBus bool) *processes {
 	t.Helper()
-	h := &house{
-		store: valkeytest.Private(t, valkeyserver.Valkey, "--rdbcompression", "no"), log: &pages{},
+	p := &processes{
+		store: valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{TCP: true, Args: []string{"--rdbcompression", "no"}}), log: &buffer{},
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{}},
 	}
-	h.link = newLink(t, h.store.Socket())
+	toxics := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p.network = toxiproxy.NewProxy(toxics, "live store", "127.0.0.1:0", p.store.Addr())
+	require.NoError(t, p.network.Start())
+	t.Cleanup(p.network.Stop)
 	database := postgrestest.New(t)
 	require.NoError(t, postgres.Migrate(t.Context(), database, nil))
-	h.options = app.Options{
+	p.options = app.Options{
 		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: "the secret of these tests, 32 bytes or more",
-		OTPInResponse: true, ValkeyURL: h.link.url(), DatabaseURL: database, ValkeyTimeout: 2 * time.Second,
-		RateInterval: time.Millisecond, RateTolerance: time.Hour, Log: h.logger(),
+		OTPInResponse: true, ValkeyURL: "redis://" + p.network.Listen, DatabaseURL: database, ValkeyTimeout: 2 * time.Second,
+		RateInterval: time.Millisecond, RateTolerance: time.Hour, Log: p.logger(),
 	}
-	if onTheBus {
-		h.aws = awstest.Start()
-		t.Cleanup(h.aws.Close)
-		h.options.EventBus, h.options.EventBridgeEndpoint = "application-events", h.aws.URL()
-		h.work(t)
+	if onBus {
+		p.aws = awstest.Start()
+		t.Cleanup(p.aws.Close)
+		p.options.EventBus, p.options.EventBridgeEndpoint = "application-events", p.aws.URL()
+		p.work(t)
 	}
-	h.App = h.start(t, h.options)
-	return h
+	p.App = p.start(t, p.options)
+	return p
 }
 
-func (h *house) logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+func (p *processes) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-func (h *house) start(t *testing.T, o app.Options) *app.App {
+func (p *processes) start(t *testing.T, o app.Options) *app.App {
 	t.Helper()
 	a, err := app.New(o)
 	require.NoError(t, err)
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(func() { assert.NoError(t, stop(a.Stop)) })
-	h.metrics = append(h.metrics, a.MetricsAddr())
+	p.metrics = append(p.metrics, a.MetricsAddr())
 	return a
 }
 
@@ -100,76 +106,76 @@ func stop(f func(context.Context) error) error {
 }
 
 // work starts the consumers behind queues.
-func (h *house) work(t *testing.T) {
+func (p *processes) work(t *testing.T) {
 	t.Helper()
-	h.aws.Bus("application-events")
+	p.aws.Bus("application-events")
 	for _, queue := range queues {
-		h.aws.Queue(queue, time.Minute, 5)
-		h.aws.Rule("application-events", "admin-service", queue,
+		p.aws.Queue(queue, time.Minute, 5)
+		p.aws.Rule("application-events", "admin-service", queue,
 			string(sessions.JourneyStarted), string(sessions.JourneyEnded), string(sessions.LocationSuspicious))
 	}
 	w, err := app.NewWorker(app.WorkerOptions{
-		QueueNotify: queues[0], QueueCleanup: queues[1], QueueAnalytics: queues[2], SQSEndpoint: h.aws.URL(),
-		DatabaseURL: h.options.DatabaseURL, ValkeyURL: h.options.ValkeyURL, ValkeyTimeout: 2 * time.Second,
-		MetricsListen: "127.0.0.1:0", DrainTimeout: patience, Log: h.logger(),
+		QueueNotify: queues[0], QueueCleanup: queues[1], QueueAnalytics: queues[2], SQSEndpoint: p.aws.URL(),
+		DatabaseURL: p.options.DatabaseURL, ValkeyURL: p.options.ValkeyURL, ValkeyTimeout: 2 * time.Second,
+		MetricsListen: "127.0.0.1:0", DrainTimeout: patience, Log: p.logger(),
 	})
 	require.NoError(t, err)
 	require.NoError(t, w.Start(t.Context()))
 	t.Cleanup(func() { assert.NoError(t, stop(w.Stop)) })
-	h.worker, h.metrics = w, append(h.metrics, w.MetricsAddr())
+	p.worker, p.metrics = w, append(p.metrics, w.MetricsAddr())
 }
 
 var queues = [3]string{"notify", "cleanup", "analytics"}
 
-// pages is a log that can be read while it is written.
-type pages struct {
+// buffer is a log that can be read while it is written.
+type buffer struct {
 	mu   sync.Mutex
 	text []byte
 }
 
-func (p *pages) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.text = append(p.text, text...)
+func (b *buffer) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text = append(b.text, text...)
 	return len(text), nil
 }
 
-func (p *pages) read() []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return bytes.Clone(p.text)
+func (b *buffer) read() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.text)
 }
 
-// everything is all that the house remembers, anywhere.
-func (h *house) everything(t *testing.T) Streams {
+// everything returns all that the processes and servers store.
+func (p *processes) everything(t *testing.T) Streams {
 	t.Helper()
-	all := Streams{"logs": h.log.read()}
-	h.liveStore(t, all)
-	h.database(t, all)
-	for i, addr := range h.metrics {
-		res, err := h.client.Get("http://" + addr.String() + "/metrics")
+	all := Streams{"logs": p.log.read()}
+	p.liveStore(t, all)
+	p.database(t, all)
+	for i, addr := range p.metrics {
+		res, err := p.client.Get("http://" + addr.String() + "/metrics")
 		require.NoError(t, err)
 		page, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
 		all[fmt.Sprint("metrics of process ", i)] = page
 	}
-	all["pushes"] = fmt.Append(nil, h.Pushes())
-	if h.aws != nil {
-		all["the bus"] = fmt.Append(nil, h.aws.Events())
+	all["pushes"] = fmt.Append(nil, p.Pushes())
+	if p.aws != nil {
+		all["the bus"] = fmt.Append(nil, p.aws.Events())
 		for _, queue := range queues {
-			all["queue "+queue] = fmt.Append(nil, h.aws.Messages(queue))
+			all["queue "+queue] = fmt.Append(nil, p.aws.Messages(queue))
 		}
 	}
 	return all
 }
 
-// liveStore is each key as clients see it and as DUMP gives it, and the file
-// that a snapshot leaves.
-func (h *house) liveStore(t *testing.T, all Streams) {
+// liveStore adds each key as clients see it and as DUMP returns it, and the file of
+// a snapshot.
+func (p *processes) liveStore(t *testing.T, all Streams) {
 	t.Helper()
 	do := func(words ...string) string {
-		text, err := h.store.Do(t.Context(), words...)
+		text, err := p.store.Do(t.Context(), words...)
 		require.NoError(t, err)
 		return text
 	}
@@ -192,10 +198,10 @@ func (h *house) liveStore(t *testing.T, all Streams) {
 	all["live store snapshot"] = snapshot
 }
 
-// database is every column of every table, as text.
-func (h *house) database(t *testing.T, all Streams) {
+// database adds every column of every table, as text.
+func (p *processes) database(t *testing.T, all Streams) {
 	t.Helper()
-	h.sql(t, func(ctx context.Context, conn *pgx.Conn) error {
+	p.sql(t, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT table_name::text, column_name::text FROM information_schema.columns WHERE table_schema = 'public'`)
 		if err != nil {
 			return err
@@ -214,9 +220,9 @@ func (h *house) database(t *testing.T, all Streams) {
 	})
 }
 
-func (h *house) sql(t *testing.T, do func(context.Context, *pgx.Conn) error) {
+func (p *processes) sql(t *testing.T, do func(context.Context, *pgx.Conn) error) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), h.options.DatabaseURL)
+	conn, err := pgx.Connect(t.Context(), p.options.DatabaseURL)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	require.NoError(t, do(t.Context(), conn))
@@ -229,15 +235,15 @@ type reply struct {
 }
 
 // ask sends a request; the body is JSON text.
-func (h *house) ask(t *testing.T, c sessions.Caller, method, path, body string) reply {
+func (p *processes) ask(t *testing.T, c sessions.Caller, method, path, body string) reply {
 	t.Helper()
-	token, err := h.Token(c, time.Hour)
+	token, err := p.Token(c, time.Hour)
 	require.NoError(t, err)
-	h.tokens = append(h.tokens, token)
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+h.Addr().String()+"/api/v1"+path, strings.NewReader(body))
+	p.tokens = append(p.tokens, token)
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.Addr().String()+"/api/v1"+path, strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := h.client.Do(req)
+	res, err := p.client.Do(req)
 	require.NoError(t, err)
 	defer func() { _ = res.Body.Close() }()
 	var answer struct{ Data map[string]any }
