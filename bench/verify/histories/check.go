@@ -9,21 +9,21 @@ import (
 	"doorstep/sessions"
 )
 
-// The patience of the checker, for what takes time by its nature.
+// Limits for what takes time.
 const (
-	// wakeWithin is how long a waiter may take to answer after a change, when
-	// nothing failed: the hops of the wake-up and of two reads.
+	// wakeWithin is how long a wait may go on after a change, when nothing failed: the
+	// hops of the wake-up and of two reads.
 	wakeWithin = time.Second
-	// settleWithin is how long after an end the clean-up may need while both
-	// stores answer: some repeats, a few seconds apart.
+	// settleWithin is how long the clean-up may take after an end while both stores
+	// answer: some repeats, a few seconds apart.
 	settleWithin = time.Minute
-	// timeOutWithin is how long after its hour a journey's end may come: the
-	// sweepers look every few minutes.
+	// timeOutWithin is how long after its hour a journey may end: the sweepers look
+	// every few minutes.
 	timeOutWithin = 15 * time.Minute
 )
 
-// Check lists what is wrong with a history, in words; nothing when every
-// promise was kept.
+// Check lists what is wrong with a history, in words; nothing when every promise
+// was kept.
 func Check(r Record) []string {
 	c := &checker{Record: r, changes: map[sessions.ID][]Change{}, journeys: map[sessions.ID][]journey{}}
 	for _, change := range r.Changes {
@@ -38,11 +38,11 @@ func Check(r Record) []string {
 	c.whatIsShown()
 	c.nothingAfterTheEnd()
 	c.ratesWereKept()
-	c.nobodyWaitsInVain()
+	c.waitsEndInTime()
 	return c.found
 }
 
-// findings bounds a broken run's list.
+// findings is the most that a broken run lists.
 const findings = 20
 
 type checker struct {
@@ -52,10 +52,10 @@ type checker struct {
 	found    []string
 }
 
-// journey is one journey as the outbox tells it.
+// journey is one journey according to the outbox.
 type journey struct {
 	trainer      sessions.ID
-	id           time.Time // its start, as the house names it
+	id           time.Time // its start, which names it
 	began, ended time.Time // when that was committed; ended is zero while it runs
 	reason       sessions.EndReason
 }
@@ -66,15 +66,15 @@ func (c *checker) wrongf(format string, args ...any) {
 	}
 }
 
-// oneEndAStart: a session tells start, end, start, end …; each later than the
-// one before; and at the end of the day all have ended.
+// oneEndAStart: a session's events are start, end, start, end …, each later than
+// the one before, and at the end of the day all journeys have ended.
 func (c *checker) oneEndAStart() {
 	ids := map[sessions.ID]bool{}
 	last := map[sessions.ID]sessions.Event{}
 	for _, commit := range c.Commits {
 		e := commit.Event
 		if ids[e.ID] {
-			c.wrongf("event told twice: %s", commit)
+			c.wrongf("event committed twice: %s", commit)
 		}
 		ids[e.ID] = true
 		if e.Type != sessions.JourneyStarted && e.Type != sessions.JourneyEnded {
@@ -108,7 +108,7 @@ func (c *checker) oneEndAStart() {
 	}
 }
 
-// oneJourneyATrainer: in the order of their commits no two overlap.
+// oneJourneyATrainer: no two journeys of a trainer overlap, by their commits.
 func (c *checker) oneJourneyATrainer() {
 	of := map[sessions.ID][]journey{}
 	for _, list := range c.journeys {
@@ -126,28 +126,27 @@ func (c *checker) oneJourneyATrainer() {
 	}
 }
 
-// answers: no phone is shown a server's fault for a location, nobody an
-// internal one; strangers are refused whatever is down; and what is answered
-// has happened.
+// answers: no update has a 5xx, no call an internal error; callers who are not
+// parties are refused whatever is down; and what is answered has happened.
 func (c *checker) answers() {
 	for _, call := range c.Calls {
 		meta := c.Sessions[call.Session]
 		switch {
-		case call.Code == sessions.Internal, call.Verb == Update && call.Status >= 500 && call.Status != sent499:
-			c.wrongf("a server's fault: %s", call)
-		case call.Status < 400 && call.Status != 202 && !party(call, meta): // 202: nothing was looked at, nothing told
+		case call.Code == sessions.Internal, call.Verb == Update && call.Status >= 500 && call.Status != callerGone:
+			c.wrongf("a server error: %s", call)
+		case call.Status < 400 && call.Status != 202 && !party(call, meta): // 202: nothing was checked, nothing shown
 			c.wrongf("a stranger was let in: %s", call)
 		case call.Stored && !c.happened(call):
 			c.wrongf("answered as stored, and is not: %s", call)
 		case call.Verb == Start && call.Status == 201 && !c.committed(call, sessions.JourneyStarted),
 			call.Verb == Stop && call.Status == 200 && !c.committed(call, sessions.JourneyEnded):
-			c.wrongf("answered as done, and no event tells of it: %s", call)
+			c.wrongf("answered as done, and there is no event of it: %s", call)
 		}
 	}
 }
 
-// sent499 is the status of a call whose caller had gone.
-const sent499 = 499
+// callerGone is the status of a call whose caller is gone.
+const callerGone = 499
 
 func party(call Call, meta sessions.Meta) bool {
 	switch call.Caller.Role {
@@ -181,13 +180,9 @@ func (c *checker) committed(call Call, what sessions.EventType) bool {
 	})
 }
 
-// versionsOnlyRise: whoever asks after somebody was told of a version is told
-// of that or a later one, on whichever gateway. So it does for one reader.
+// versionsOnlyRise: a call that begins after a version was answered, by either
+// gateway to any caller, is answered with that version or a later one.
 func (c *checker) versionsOnlyRise() {
-	type told struct {
-		at   time.Time
-		call Call
-	}
 	highest := map[sessions.ID]int64{}
 	answers, asked := []Call{}, []Call{}
 	for _, call := range c.Calls {
@@ -197,22 +192,22 @@ func (c *checker) versionsOnlyRise() {
 	}
 	slices.SortFunc(answers, func(a, b Call) int { return a.To.Compare(b.To) })
 	slices.SortFunc(asked, func(a, b Call) int { return a.From.Compare(b.From) })
-	witness := map[sessions.ID]told{}
+	witness := map[sessions.ID]Call{}
 	next := 0
 	for _, call := range asked {
 		for ; next < len(answers) && answers[next].To.Before(call.From); next++ {
 			if a := answers[next]; a.Version > highest[a.Session] {
-				highest[a.Session], witness[a.Session] = a.Version, told{a.To, a}
+				highest[a.Session], witness[a.Session] = a.Version, a
 			}
 		}
 		if call.Version < highest[call.Session] {
-			c.wrongf("the version went back: %s\n      after %s", call, witness[call.Session].call)
+			c.wrongf("the version went back: %s\n      after %s", call, witness[call.Session])
 		}
 	}
 }
 
-// whatIsShown: a version names one state, the one that a change left; and a
-// place that is shown was sent by that session's trainer for that session.
+// whatIsShown: a version names one state, the one that a change left, and a place
+// that is shown was sent by the session's trainer for that session.
 func (c *checker) whatIsShown() {
 	sentFor := map[geo.Point]Call{}
 	states := map[sessions.ID]map[int64]Change{}
@@ -239,7 +234,7 @@ func (c *checker) whatIsShown() {
 		case call.Location.Valid() && (origin.Session != call.Session || origin.Caller.ID != c.Sessions[call.Session].TrainerID):
 			c.wrongf("a place that was not sent for this session: %s\n      but by %s", call, origin)
 		case call.Degraded && (call.Location.Valid() || call.Version != 0):
-			c.wrongf("degraded, and yet a place or a version: %s", call)
+			c.wrongf("degraded, but with a place or a version: %s", call)
 		case call.Degraded:
 		case !known:
 			c.wrongf("a version that no change made: %s", call)
@@ -249,8 +244,8 @@ func (c *checker) whatIsShown() {
 	}
 }
 
-// nothingAfterTheEnd: once the live store has been told of an end, and in any
-// case once there was time to tell it, no fix is stored and none is shown.
+// nothingAfterTheEnd: once the live store knows of an end, and in any case once there
+// was time to tell it, no fix is stored and none is shown.
 func (c *checker) nothingAfterTheEnd() {
 	for id, list := range c.journeys {
 		for i, j := range list {
@@ -287,7 +282,7 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 	}
 	for _, call := range c.Calls {
 		bound := quiet
-		if call.Degraded { // the repository's word, which knew at once
+		if call.Degraded { // then the repository answers, which knew at once
 			bound = j.ended
 		}
 		if call.Session == id && call.Verb == Live && call.Status == 200 && call.From.After(bound) && call.To.Before(until) &&
@@ -297,7 +292,7 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 	}
 }
 
-// told is when the live store heard of a journey's end.
+// told is when the live store was told of a journey's end.
 func (c *checker) told(id sessions.ID, j journey) (time.Time, bool) {
 	for _, ch := range c.changes[id] {
 		if ch.Kind == Ended && !ch.Journey.Before(j.id) && !ch.At.Before(j.ended) {
@@ -307,9 +302,9 @@ func (c *checker) told(id sessions.ID, j journey) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// holds reports whether the live store has a journey of the session at an
-// instant: what its changes up to then have left there. What has expired is
-// not followed: an end leaves its mark even then.
+// holds reports whether the live store has a journey of the session at an instant,
+// by its changes up to then. Expiry is not followed: an end leaves a tombstone even
+// then.
 func (c *checker) holds(id sessions.ID, at time.Time) bool {
 	held := false
 	for _, ch := range c.Changes {
@@ -325,7 +320,7 @@ func (c *checker) holds(id sessions.ID, at time.Time) bool {
 	return held
 }
 
-// available is from plus so long, not counting the outages.
+// available is from plus d, not counting the outages.
 func (c *checker) available(from time.Time, d time.Duration) time.Time {
 	until := from.Add(d)
 	for _, w := range slices.SortedFunc(slices.Values(c.Outages), func(a, b Window) int { return a.From.Compare(b.From) }) {
@@ -336,8 +331,8 @@ func (c *checker) available(from time.Time, d time.Duration) time.Time {
 	return until
 }
 
-// ratesWereKept: the fixes that counted, on the store's clock, against a rate
-// limit of the checker's own.
+// ratesWereKept: the fixes that counted, on the store's clock, pass the checker's own
+// rate limit.
 func (c *checker) ratesWereKept() {
 	rates := map[sessions.Ref]*rate{}
 	for _, ch := range c.Changes {
@@ -361,14 +356,14 @@ func (c *checker) ratesWereKept() {
 	}
 }
 
-// nobodyWaitsInVain: a long poll that nothing failed ends soon after a change,
-// and one that ends without news had none to tell.
-func (c *checker) nobodyWaitsInVain() {
+// waitsEndInTime: a long poll that no fault touched ends soon after a change, and
+// one that ends as 304 missed no change.
+func (c *checker) waitsEndInTime() {
 	for _, call := range c.Calls {
 		if call.Verb != Live || call.Wait == 0 || call.Faulted || call.Version == 0 {
 			continue
 		}
-		settled := call.From.Add(wakeWithin) // by then it has surely registered and read
+		settled := call.From.Add(wakeWithin) // by then it has registered and read
 		for _, ch := range c.changes[call.Session] {
 			if ch.Kind == Judged && ch.Verdict != sessions.VerdictStored || !ch.At.After(call.From.Add(-time.Hour)) {
 				continue
@@ -377,12 +372,12 @@ func (c *checker) nobodyWaitsInVain() {
 				break
 			}
 			since := later(ch.At, settled)
-			isNews := ch.Version > call.Seen && (call.Seen != 0 || ch.At.After(settled))
+			isNew := ch.Version > call.Seen && (call.Seen != 0 || ch.At.After(settled))
 			switch {
-			case isNews && call.To.Sub(since) > wakeWithin && !c.away(since, call.To):
-				c.wrongf("waited on, %s after a change: %s\n      %s", call.To.Sub(since), call, ch)
+			case isNew && call.To.Sub(since) > wakeWithin && !c.away(since, call.To):
+				c.wrongf("waited %s after a change: %s\n      %s", call.To.Sub(since), call, ch)
 			case call.Version < ch.Version && ch.At.Before(call.From.Add(call.Wait)) && call.Status == 304:
-				c.wrongf("no news, though there was some: %s\n      %s", call, ch)
+				c.wrongf("304, though there was a change: %s\n      %s", call, ch)
 			}
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"doorstep/sessions/memory"
 )
 
-// A checker that finds nothing is only worth something if it can find: each
-// row plants one violation into the record of a good day.
+// A checker that finds nothing proves something only if it can find. Each row adds
+// one violation to the record of a good day.
 func TestCheck_finds_what_is_planted(t *testing.T) {
 	t.Parallel()
 	good := play(t, 7)
@@ -69,7 +69,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 		"an_old_place":        {func(r *Record) { lastShown(r).Location = firstShown(r).Location }, "not what its version names"},
 		"inactive_too_early":  {func(r *Record) { lastShown(r).Active = false }, "not what its version names"},
 		"an_unknown_version":  {func(r *Record) { lastShown(r).Version++ }, "a version that no change made"},
-		"a_degraded_place":    {func(r *Record) { lastShown(r).Degraded = true }, "degraded, and yet"},
+		"a_degraded_place":    {func(r *Record) { lastShown(r).Degraded = true }, "degraded, but"},
 		"a_stranger":          {func(r *Record) { lastShown(r).Caller.ID = "c" }, "a stranger was let in"},
 		"a_student_who_stops": {func(r *Record) { lastShown(r).Verb = Stop }, "a stranger was let in"},
 		"two_journeys": {func(r *Record) {
@@ -84,7 +84,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 		}, "has two journeys"},
 		"an_end_lost":     {func(r *Record) { dropCommit(r, sessions.JourneyEnded) }, "never ended"},
 		"a_start_lost":    {func(r *Record) { dropCommit(r, sessions.JourneyStarted) }, "not start, end"},
-		"an_event_twice":  {func(r *Record) { r.Commits = append(r.Commits, r.Commits[0]) }, "told twice"},
+		"an_event_twice":  {func(r *Record) { r.Commits = append(r.Commits, r.Commits[0]) }, "committed twice"},
 		"an_end_too_late": {func(r *Record) { r.Commits[1].At = r.Commits[0].At.Add(90 * time.Minute) }, "long past its hour"},
 		"an_end_of_another": {func(r *Record) {
 			r.Commits[1].Event.JourneyStartedAt = r.Commits[1].Event.JourneyStartedAt.Add(1)
@@ -93,7 +93,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 			for i := range r.Commits {
 				r.Commits[i].At = r.Commits[i].At.Add(time.Second)
 			}
-		}, "no event tells of it"},
+		}, "no event of it"},
 		"a_fix_over_the_rate": {func(r *Record) {
 			ch := *judged(r)
 			ch.StoreMS += 3999
@@ -113,9 +113,9 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 		"no_news_of_a_fix": {func(r *Record) {
 			c := lastShown(r)
 			c.Status, c.Version = 304, c.Seen
-		}, "though there was some"},
-		"a_phone_shown_a_fault": {func(r *Record) { lastStored(r).Status = 503 }, "a server's fault"},
-		"an_internal_error":     {func(r *Record) { lastShown(r).Code = sessions.Internal }, "a server's fault"},
+		}, "though there was a change"},
+		"a_phone_shown_a_fault": {func(r *Record) { lastStored(r).Status = 503 }, "a server error"},
+		"an_internal_error":     {func(r *Record) { lastShown(r).Code = sessions.Internal }, "a server error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,8 +127,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 	}
 }
 
-// shown reports whether a call is one of the first session's that was shown a
-// place after a wait.
+// shown selects calls of the first session that showed a place after a wait.
 func shown(r *Record) func(Call) bool {
 	id := r.Commits[0].Event.SessionID
 	return func(c Call) bool {
@@ -154,7 +153,7 @@ func last(r *Record, is func(Call) bool) *Call {
 	panic("histories: the day has none")
 }
 
-// judged is the first fix of the first session that an answer tells of.
+// judged is the change of the first fix of the first session that was answered as stored.
 func judged(r *Record) *Change {
 	first := r.Calls[slices.IndexFunc(r.Calls, func(c Call) bool { return c.Stored && c.Session == r.Commits[0].Event.SessionID })]
 	return &r.Changes[slices.IndexFunc(r.Changes, func(ch Change) bool { return ch.Kind == Judged && ch.Fix == first.Fix })]
@@ -165,8 +164,8 @@ func dropCommit(r *Record, what sessions.EventType) {
 	r.Commits = slices.Delete(r.Commits, i, i+1)
 }
 
-// The days find what is wrong with a product: each row breaks it, and some day
-// of the first few must show it.
+// The days find a broken product: each row breaks it, and one of the first days must
+// show it.
 func TestHistories_find(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -178,13 +177,13 @@ func TestHistories_find(t *testing.T) {
 				return memory.NewLive(sessions.LiveOptions{RateTolerance: 2 * time.Second}, w.live.now)
 			}
 		}, "over the rate"},
-		"ends_forgotten":     {mutant(func(m sessions.Live) sessions.Live { return endForgotten{m} }), "still holds the journey"},
-		"ends_without_mark":  {mutant(func(m sessions.Live) sessions.Live { return &endsUnmarked{m, map[sessions.Ref]sessions.Journey{}} }), "stored after the end"},
-		"wakes_lost":         {mutant(func(m sessions.Live) sessions.Live { return neverWakes{m} }), "after a change"},
-		"versions_counted":   {mutant(func(m sessions.Live) sessions.Live { return &counted{Live: m} }), "the version went back"},
-		"somebody_elses":     {mutant(func(m sessions.Live) sessions.Live { return &mixed{Live: m} }), "not sent for this session"},
-		"an_answer_too_soon": {mutant(func(m sessions.Live) sessions.Live { return &forgetful{Live: m} }), "not what its version names"},
-		"deaf_clean_up":      {func(w *world) { w.deaf = true }, "still holds the journey"},
+		"ends_forgotten":         {mutant(func(m sessions.Live) sessions.Live { return endForgotten{m} }), "still holds the journey"},
+		"ends_without_tombstone": {mutant(func(m sessions.Live) sessions.Live { return &noTombstone{m, map[sessions.Ref]sessions.Journey{}} }), "stored after the end"},
+		"wakes_lost":             {mutant(func(m sessions.Live) sessions.Live { return neverWakes{m} }), "after a change"},
+		"versions_counted":       {mutant(func(m sessions.Live) sessions.Live { return &counted{Live: m} }), "the version went back"},
+		"somebody_elses":         {mutant(func(m sessions.Live) sessions.Live { return &mixed{Live: m} }), "not sent for this session"},
+		"an_answer_too_soon":     {mutant(func(m sessions.Live) sessions.Live { return &forgetful{Live: m} }), "not what its version names"},
+		"no_clean_up":            {func(w *world) { w.noCleanUp = true }, "still holds the journey"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -212,21 +211,21 @@ type endForgotten struct{ sessions.Live }
 
 func (endForgotten) End(context.Context, sessions.Journey) error { return nil }
 
-// endsUnmarked takes the coordinates away and leaves no mark that holds: what is
-// under way brings them back.
-type endsUnmarked struct {
+// noTombstone removes the coordinates without a tombstone: an update under way
+// brings them back.
+type noTombstone struct {
 	sessions.Live
 	ended map[sessions.Ref]sessions.Journey
 }
 
-func (e *endsUnmarked) End(ctx context.Context, j sessions.Journey) error {
-	if j.Home.Valid() { // the clean-up knows of none
+func (e *noTombstone) End(ctx context.Context, j sessions.Journey) error {
+	if j.Home.Valid() { // the clean-up has no home
 		e.ended[j.Ref] = j
 	}
 	return e.Live.End(ctx, j)
 }
 
-func (e *endsUnmarked) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+func (e *noTombstone) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	if j, ended := e.ended[ref]; ended {
 		delete(e.ended, ref)
 		j.StartedAt = j.StartedAt.Add(time.Millisecond)
@@ -241,7 +240,7 @@ func (neverWakes) Watch(context.Context, sessions.Ref, func()) (func(), error) {
 	return func() {}, nil
 }
 
-// counted has versions that begin at 1 with each new memory.
+// counted has versions that begin at 1 after each loss of the data.
 type counted struct {
 	sessions.Live
 	base int64
@@ -268,7 +267,7 @@ func (c *counted) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix
 	return r, err
 }
 
-// mixed answers now and then for the journey that was published last.
+// mixed answers now and then for the journey that was updated last.
 type mixed struct {
 	sessions.Live
 	last sessions.Ref
@@ -295,7 +294,7 @@ func (m *mixed) mix(ref sessions.Ref) sessions.Ref {
 	return ref
 }
 
-// forgetful answers a fix now and then without having done anything.
+// forgetful answers a fix now and then without storing it.
 type forgetful struct {
 	sessions.Live
 	n int

@@ -22,8 +22,8 @@ import (
 	"doorstep/sessions"
 )
 
-// gateway is one of the two: the product's handlers, service, hub and sweeper,
-// on a clock of its own. It can be killed, and comes up again without a memory.
+// gateway is the product's handlers, service, hub and sweeper, on a clock of its own.
+// It can be killed, and starts again without what it had in memory.
 type gateway struct {
 	world *world
 	n     int
@@ -45,7 +45,7 @@ func (g *gateway) up(ctx context.Context) {
 	service := sessions.NewService(g.world.repo, g.world.live, sessions.ServiceOptions{Now: g.now})
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: hub.New(g.world.live, hub.Options{}), Tokens: tokens{}, RateInterval: 5 * time.Second,
-		Ready: func() (bool, map[string]string) { return true, nil }, Log: slog.New(slog.DiscardHandler), Metrics: measured,
+		Ready: func() (bool, map[string]string) { return true, nil }, Log: slog.New(slog.DiscardHandler), Metrics: unread,
 	})
 	hertz := server.New()
 	handlers.Register(hertz)
@@ -63,7 +63,7 @@ func (g *gateway) up(ctx context.Context) {
 	g.hertz, g.life, g.kill = hertz, life, kill
 }
 
-// down kills it: what it is at is cut short.
+// down kills it and cuts off what is under way.
 func (g *gateway) down() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -71,8 +71,8 @@ func (g *gateway) down() {
 	g.kill()
 }
 
-// ask is one request; the rest of the Call is what came of it. False when
-// nobody listens.
+// ask makes one request and completes the Call with the answer. It returns false
+// when the gateway is down.
 func (g *gateway) ask(ctx context.Context, r *request, call Call, body string) (Call, answer, bool) {
 	g.mu.Lock()
 	hertz, life := g.hertz, g.life
@@ -123,7 +123,7 @@ func route(c Call) (method, path string) {
 	}
 }
 
-// answer is what these tests look at in a body.
+// answer is the part of a body that these tests read.
 type answer struct {
 	Code sessions.Code
 	Data struct {
@@ -138,7 +138,7 @@ type answer struct {
 	}
 }
 
-// read takes over what an answer says.
+// read copies an answer into the call.
 func (c *Call) read(a answer, etag string) {
 	c.Code = a.Code
 	switch c.Verb {
@@ -155,7 +155,7 @@ func (c *Call) read(a answer, etag string) {
 	}
 }
 
-// tokens reads a caller out of a token that says who it is.
+// tokens reads the caller from a token "role:id".
 type tokens struct{}
 
 func (tokens) Verify(_ context.Context, token string) (sessions.Caller, error) {
@@ -163,5 +163,5 @@ func (tokens) Verify(_ context.Context, token string) (sessions.Caller, error) {
 	return sessions.Caller{ID: sessions.ID(id), Role: sessions.Role(role)}, nil
 }
 
-// measured is the metrics of all gateways of all days: nobody reads them.
-var measured = metrics.New(prometheus.NewRegistry())
+// unread are the metrics of all gateways of all days; nobody reads them.
+var unread = metrics.New(prometheus.NewRegistry())

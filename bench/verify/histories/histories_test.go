@@ -18,8 +18,8 @@ import (
 
 var (
 	seeds  = flag.Uint64("seeds", 1000, "how many days are played")
-	within = flag.Duration("within", 90*time.Second, "no day is begun later than that; 0: all are played")
-	seed   = flag.Uint64("seed", 0, "the one day to play again; 0: those from 1 on")
+	within = flag.Duration("within", 90*time.Second, "no day begins after this time; 0: all are played")
+	seed   = flag.Uint64("seed", 0, "the one day to play again; 0: the days from 1 on")
 )
 
 func TestMain(m *testing.M) {
@@ -74,7 +74,7 @@ func holds(t *testing.T, n uint64) Record {
 	return r
 }
 
-// text is a history to read, in the order of time.
+// text prints a history in the order of time.
 func (r Record) text() string {
 	type line struct {
 		at   int64
@@ -101,8 +101,7 @@ func (r Record) text() string {
 	return b.String()
 }
 
-// A seed is a day: played twice it is the same, but for ids that nobody looks
-// at.
+// A seed played twice is the same day, except for ids that the text leaves out.
 func TestHistories_replay(t *testing.T) {
 	t.Parallel()
 	for n := range uint64(20) {

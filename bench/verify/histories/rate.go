@@ -1,23 +1,23 @@
 package histories
 
-// The rate as the contract states it: one update per 5 s, as a GCRA with 1 s of
+// The rate of docs/contract.md, section 1: one update per 5 s, as a GCRA with 1 s of
 // tolerance, on the store's clock.
 const (
 	intervalMS  = 5000
 	toleranceMS = 1000
 )
 
-// rate is the checker's own GCRA, in the form of a leaky bucket: the level is
-// the interval's worth of fixes that has not drained yet. (The product keeps
-// the theoretical arrival time, the other of the two forms that ITU-T I.371
-// shows to be equal.)
+// rate is the checker's own GCRA, in the form of a leaky bucket: the level is the
+// time that the fixes so far have not drained yet. The product keeps the
+// theoretical arrival time, the other of the two forms that ITU-T I.371 shows to be
+// equal.
 type rate struct {
 	levelMS int64
 	lastMS  int64
 }
 
-// take is a fix at an instant of the store's clock. It returns by how much it
-// came too early; 0 for one that the rate allows.
+// take adds a fix at an instant of the store's clock. It returns by how many
+// milliseconds the fix is too early; 0 for one that the rate allows.
 func (r *rate) take(nowMS int64) int64 {
 	r.drain(nowMS)
 	early := max(0, r.levelMS-toleranceMS)
@@ -30,9 +30,9 @@ func (r *rate) drain(nowMS int64) {
 	r.lastMS = nowMS
 }
 
-// setBack is a step of the clock. A phone is not made to wait for a clock that
-// was set back to catch up: what would have drained is let go, once that is
-// more than the rate itself could have filled.
+// setBack handles a step of the clock. A phone need not wait until a clock that was
+// set back catches up: the level is cleared if the step is larger than the rate
+// itself could have filled.
 func (r *rate) setBack(nowMS int64) {
 	if due := r.lastMS + r.levelMS; due > nowMS+intervalMS+toleranceMS {
 		r.levelMS, r.lastMS = 0, nowMS

@@ -1,20 +1,19 @@
-// Package histories plays whole days of journeys in virtual time and proves
-// from what was seen and done that the promises held: a version never goes back
-// for a reader, nothing is shown after the end, nothing of another student's
-// session, one journey a trainer, no fix over the rate, no fix unseen by those
-// who wait for it, one end for every start.
+// Package histories plays whole days of journeys in virtual time, and checks from
+// the record that the promises held: a version never goes back for a reader,
+// nothing is shown after the end or to another student, a trainer has one journey at
+// a time, no fix exceeds the rate, every waiter sees every change, and every start
+// has one end.
 //
-// Real are the handlers, the service, the hubs, the sweepers and the clean-up
-// of two gateways, over one live store and one repository in memory. Around
-// them, drawn by a seed: phones on bad networks that retry, repeat, reorder and
-// have wrong clocks, gateways that are killed, stores that are slow, away, do
-// the work and lose the answer, do it late, or forget everything, and a store's
-// clock that steps. The checker knows none of the product's code; check_test.go
-// proves that it finds what it is there to find.
+// The handlers, the service, the hubs, the sweepers and the clean-up of two gateways
+// are the product's, over one live store and one repository in memory. A seed decides
+// the rest: phones with bad networks and wrong clocks that retry, repeat and reorder;
+// gateways that are killed; stores that are slow or away, lose an answer, do the work
+// late, or lose all data; and a store's clock that steps. The checker uses none of
+// the product's logic; check_test.go proves that it finds violations.
 //
 // `go test ./bench/verify/histories -args -seeds=1000` plays the seeds from 1 on, for
-// 90 s at most (`-within`); `-seed=N` plays one of them again and prints all that
-// happened. A replay is the same to the nanosecond but for two of a goroutine's
+// 90 s at most (`-within`). `-seed=N` plays one of them again and prints all that
+// happened. A replay is the same to the nanosecond, except for two of a goroutine's
 // events that fall into one instant.
 package histories
 
@@ -39,8 +38,8 @@ const (
 	Verify  Verb = "verify"
 )
 
-// Call is one request as a gateway handled it. All instants of this package are
-// on the one true clock, which none of the parts can read.
+// Call is one request as a gateway handled it. All instants of this package are on
+// the true clock, which no part of the product can read.
 type Call struct {
 	From, To time.Time
 	Gateway  int
@@ -76,7 +75,7 @@ const (
 	Opened  Kind = "opened"
 	Judged  Kind = "judged" // a fix that counted against the rate, stored or not
 	Ended   Kind = "ended"
-	Lost    Kind = "lost everything"
+	Lost    Kind = "lost all data"
 	Stepped Kind = "clock stepped"
 )
 
@@ -98,7 +97,7 @@ func (c Change) String() string {
 		clock(c.At), c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.Version)
 }
 
-// Commit is an event in the order of the outbox, with when it was committed.
+// Commit is an event of the outbox, with the time of its commit.
 type Commit struct {
 	At    time.Time
 	Event sessions.Event
@@ -113,7 +112,7 @@ func (c Commit) String() string {
 // Window is a stretch of time.
 type Window struct{ From, To time.Time }
 
-// Record is all that is known of one history.
+// Record is everything that was recorded of one day.
 type Record struct {
 	Seed     uint64
 	Sessions map[sessions.ID]sessions.Meta

@@ -13,15 +13,15 @@ import (
 	"doorstep/sessions/memory"
 )
 
-// request is what a call carries with it through the product: where its faults
-// are drawn from, so that they are the same in a replay whatever else runs.
+// request goes with a call through the product's context. It is the call's source of
+// faults, so that they are the same in a replay whatever else runs.
 type request struct {
 	draw    *rand.Rand
 	faulted atomic.Bool
 }
 
-// newRequest draws from a seed. A read that others share goes on when its caller
-// has left, so a request is for several goroutines.
+// newRequest draws from a seed. A shared read goes on when its caller has left, so a
+// request may be used by several goroutines.
 func newRequest(seed uint64) *request {
 	return &request{draw: rand.New(&source{from: rand.NewPCG(seed, 0)})}
 }
@@ -47,17 +47,17 @@ func (r *request) in(ctx context.Context) context.Context {
 func requestOf(ctx context.Context) *request {
 	r, ok := ctx.Value(requestKey{}).(*request)
 	if !ok {
-		panic("histories: a call to a store that nobody drew faults for")
+		panic("histories: a call to a store without a request in its context")
 	}
 	return r
 }
 
-// valkeyTimeout is the gateway's own, after which a call has failed.
+// valkeyTimeout is the gateway's default time-out of a call.
 const valkeyTimeout = 250 * time.Millisecond
 
 var errStore = errors.New("the store did not answer")
 
-// faults says when a store fails: always in its outages, and now and then.
+// faults decides when a store fails: always in its outages, and now and then.
 type faults struct {
 	outages []Window
 	often   float64 // of calls outside of them
@@ -76,25 +76,25 @@ func (f faults) away(now time.Time) bool {
 type fate int
 
 const (
-	done      fate = iota
-	undone         // and the caller knows nothing
-	unheard        // done, and the caller knows nothing
-	overtaken      // done later, and the caller knows nothing
+	done       fate = iota
+	undone          // and the caller has no answer
+	unanswered      // done, and the caller has no answer
+	delayed         // done later, and the caller has no answer
 )
 
 func (f faults) fate(r *request) fate {
 	switch {
 	case f.away(time.Now()):
-		return []fate{undone, undone, undone, overtaken}[r.draw.IntN(4)]
+		return []fate{undone, undone, undone, delayed}[r.draw.IntN(4)]
 	case r.draw.Float64() < f.often:
-		return []fate{undone, unheard, overtaken}[r.draw.IntN(3)]
+		return []fate{undone, unanswered, delayed}[r.draw.IntN(3)]
 	default:
 		return done
 	}
 }
 
-// hop is the way to a store or back: a fraction of a millisecond, and a
-// hundred times that now and then.
+// hop is the way to a store or back: a fraction of a millisecond, and now and then
+// two hundred times that.
 func hop(ctx context.Context, r *request) error {
 	d := time.Duration(50_000 + r.draw.IntN(400_000))
 	if r.draw.IntN(100) == 0 {
@@ -104,8 +104,8 @@ func hop(ctx context.Context, r *request) error {
 	return pause.For(ctx, d)
 }
 
-// through sends one piece of work to a store and brings its answer back. Late
-// work is waited for by the world.
+// through does one piece of work on a store, with the fate that it draws. The world
+// waits for delayed work.
 func (f faults) through(ctx context.Context, late *sync.WaitGroup, work func()) error {
 	r := requestOf(ctx)
 	if err := hop(ctx, r); err != nil {
@@ -113,9 +113,9 @@ func (f faults) through(ctx context.Context, late *sync.WaitGroup, work func()) 
 	}
 	fate := f.fate(r)
 	switch fate {
-	case done, unheard:
+	case done, unanswered:
 		work()
-	case overtaken:
+	case delayed:
 		wait := time.Duration(r.draw.Int64N(int64(8 * time.Second)))
 		late.Go(func() { time.Sleep(wait); work() })
 	case undone:
@@ -130,8 +130,7 @@ func (f faults) through(ctx context.Context, late *sync.WaitGroup, work func()) 
 	return errStore
 }
 
-// liveStore is a Live with faults, on a clock that steps, that writes down what
-// changes in it.
+// liveStore is a Live with faults, on a clock that steps. It records its changes.
 type liveStore struct {
 	faults
 	record *recorder
@@ -141,9 +140,9 @@ type liveStore struct {
 	under    sessions.Live
 	fresh    func() sessions.Live
 	offset   time.Duration
-	latest   time.Time // the latest that its clock has said
-	floor    time.Time // what latest and highest were when the memory was lost
-	highest  int64     // the highest version that it has given: ahead of a clock that was set back
+	latest   time.Time // the latest time that its clock has shown
+	floor    time.Time // latest or highest, when the data were lost
+	highest  int64     // the highest version so far, which may be ahead of a clock that was set back
 	watchers map[*storeWatcher]struct{}
 	looks    int // calls of CachedView
 }
@@ -164,7 +163,7 @@ func (s *liveStore) now() time.Time {
 	return now
 }
 
-// do runs one piece of work on the store below, if it gets there.
+// do does one piece of work on the store below, if it arrives there.
 func (s *liveStore) do(ctx context.Context, work func(under sessions.Live)) error {
 	err := s.through(ctx, s.late, func() {
 		s.mu.Lock()
@@ -183,8 +182,8 @@ func (s *liveStore) version(ref sessions.Ref) int64 {
 	return snap.Version
 }
 
-// Open reads what the work has left only when it was done in time: late work
-// goes on behind the caller's back. So do the other calls.
+// Open reads the work's results only when it was done in time: delayed work may
+// still be writing them. So do the other calls.
 func (s *liveStore) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	var opened bool
 	var refused error
@@ -207,7 +206,7 @@ func (s *liveStore) End(ctx context.Context, j sessions.Journey) error {
 	})
 }
 
-// changed writes a change down, unless there was none.
+// changed records a change, unless the version is the same.
 func (s *liveStore) changed(ch Change, before int64) {
 	if ch.Version = s.version(ch.Ref); ch.Version != before {
 		ch.StoreMS = s.now().UnixMilli()
@@ -240,8 +239,8 @@ func (s *liveStore) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snap
 	return snap, nil
 }
 
-// CachedView is nothing while the store is away, and every other time besides: both
-// ways to look are to be gone.
+// CachedView returns nothing while the store is away, and every second time otherwise, so
+// that both ways of a read are played.
 func (s *liveStore) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,8 +264,8 @@ func (s *liveStore) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta
 	return s.do(ctx, func(under sessions.Live) { _ = under.SetMeta(context.Background(), id, m) })
 }
 
-// Watch wakes a moment late. What happens in an outage wakes nobody, but its
-// end everybody: that is the contract.
+// Watch wakes a moment late. A change in an outage wakes no watcher, but the end of
+// the outage wakes all, as sessions.Live requires.
 func (s *liveStore) Watch(ctx context.Context, ref sessions.Ref, wake func()) (func(), error) {
 	r := requestOf(ctx)
 	if err := hop(ctx, r); err != nil {
@@ -293,9 +292,9 @@ func (s *liveStore) attach(ctx context.Context, w *storeWatcher) (err error) {
 	return err
 }
 
-// lose is the store's restart, without its memory. The clock of the new one is
-// behind neither the old one's nor its versions: both at once is more than a version can stand, and the contract
-// does not promise it.
+// lose restarts the store without its data. The new clock is behind neither the old
+// one nor its versions: versions do not survive both a loss and a step back, and the
+// contract does not promise it.
 func (s *liveStore) lose() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,15 +308,15 @@ func (s *liveStore) lose() {
 	s.wakeAll()
 }
 
-// wakeAll is what happens when the connection is back.
+// wakeAll wakes all watchers, as when the connection is back.
 func (s *liveStore) wakeAll() {
 	for w := range s.watchers {
 		time.AfterFunc(time.Duration(w.draw.IntN(3_000_000)), w.wake)
 	}
 }
 
-// aboveFloor is an offset with which the clock is past all that the store said
-// before it lost its memory.
+// aboveFloor returns an offset with which the clock is past all times and versions
+// that the store gave before it lost its data.
 func (s *liveStore) aboveFloor(offset time.Duration) time.Duration {
 	if behind := s.floor.Sub(time.Now().Add(offset)); behind >= 0 {
 		return offset + behind + time.Millisecond
@@ -325,8 +324,8 @@ func (s *liveStore) aboveFloor(offset time.Duration) time.Duration {
 	return offset
 }
 
-// step sets the clock: off the true one by offset. A clock that goes back just
-// after a loss is one that was behind at the loss, see lose.
+// step sets the clock's offset from the true one. It never goes below the floor of
+// the last loss, see lose.
 func (s *liveStore) step(offset time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -358,8 +357,8 @@ func (r *repository) Session(ctx context.Context, id sessions.ID) (sessions.Sess
 	return found, refused
 }
 
-// Change is never overtaken: a transaction whose connection is lost is rolled
-// back, or was committed. f is the caller's and is called while it waits.
+// Change is never delayed: a transaction whose connection is lost is rolled back, or
+// was committed. f is called while the caller waits.
 func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
 	q := requestOf(ctx)
 	if err := hop(ctx, q); err != nil {
@@ -368,7 +367,7 @@ func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*session
 	var s sessions.Session
 	var err error
 	fate := r.fate(q)
-	if fate == done || fate == unheard {
+	if fate == done || fate == unanswered {
 		s, err = r.Repository.Change(context.Background(), id, f)
 	}
 	if fate == done {

@@ -17,24 +17,24 @@ import (
 	"doorstep/sessions/memory"
 )
 
-// The size of a day: so small that a thousand of them fit in CI.
+// The size of a day, small enough for a thousand days in CI.
 const (
 	trainers = 3
-	visits   = 2 // a trainer
+	visits   = 2 // of a trainer
 )
 
-// world is one day of the house: its parts, its people, and what goes wrong.
+// world is one day: the product, its users, and the faults.
 type world struct {
-	seed    uint64
-	dawn    time.Time
-	record  *recorder
-	live    *liveStore
-	repo    *repository
-	gateway [2]*gateway
-	visits  []*visit
-	people  sync.WaitGroup
-	late    sync.WaitGroup // work, requests and events that are still under way
-	deaf    bool           // the clean-up hears of nothing: a mutant
+	seed      uint64
+	began     time.Time
+	record    *recorder
+	live      *liveStore
+	repo      *repository
+	gateway   [2]*gateway
+	visits    []*visit
+	users     sync.WaitGroup
+	late      sync.WaitGroup // work, requests and events still under way
+	noCleanUp bool           // no event reaches the clean-up: a mutant
 }
 
 // visit is a session of the day.
@@ -45,14 +45,14 @@ type visit struct {
 	at               time.Time
 }
 
-// edit changes a world before its day begins: a mutant of the product, say.
+// edit changes a world before its day begins, as a mutant of the product.
 type edit func(*world)
 
 // play plays the day of a seed and returns what was recorded.
 func play(t *testing.T, seed uint64, edits ...edit) (r Record) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(400*24*time.Hour - time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))) // no phone's clock is of the last century
+		time.Sleep(400*24*time.Hour - time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))) // so that no clock is before the year 2000
 		w := newWorld(seed)
 		for _, f := range edits {
 			f(w)
@@ -63,7 +63,7 @@ func play(t *testing.T, seed uint64, edits ...edit) (r Record) {
 }
 
 func newWorld(seed uint64) *world {
-	w := &world{seed: seed, dawn: time.Now()}
+	w := &world{seed: seed, began: time.Now()}
 	w.record = &recorder{Record: Record{Seed: seed, Sessions: map[sessions.ID]sessions.Meta{}}}
 	draw := w.stream("faults")
 	w.live = &liveStore{record: w.record, late: &w.late, watchers: map[*storeWatcher]struct{}{}, faults: faults{often: 0.01 * draw.Float64()}}
@@ -77,8 +77,8 @@ func newWorld(seed uint64) *world {
 	return w
 }
 
-// stream is a source of chance of its own for each part of the world, so that
-// what one draws is nothing to the others.
+// stream is a source of chance for one part of the world, so that its draws do not
+// change those of the others.
 func (w *world) stream(name string, n ...int) *rand.Rand {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
@@ -94,19 +94,19 @@ func between(draw *rand.Rand, from, to time.Duration) time.Duration {
 
 func (w *world) play(ctx context.Context) Record {
 	w.book(ctx)
-	w.goWrong()
+	w.drawFaults()
 	for _, g := range w.gateway {
 		g.up(ctx)
 	}
 	for n := range trainers {
-		w.people.Go(func() { w.trainer(n) })
+		w.users.Go(func() { w.trainer(n) })
 	}
 	for n, v := range w.visits {
-		w.people.Go(func() { w.student(n, v) })
+		w.users.Go(func() { w.student(n, v) })
 	}
-	w.people.Go(w.stranger)
-	w.people.Wait()
-	time.Sleep(time.Until(w.dawn.Add(24 * time.Hour)))
+	w.users.Go(w.stranger)
+	w.users.Wait()
+	time.Sleep(time.Until(w.began.Add(24 * time.Hour)))
 	for _, g := range w.gateway {
 		g.down()
 		g.served.Wait()
@@ -115,7 +115,7 @@ func (w *world) play(ctx context.Context) Record {
 	return w.record.done()
 }
 
-// book makes the day's sessions: each trainer's some hours apart.
+// book makes the day's sessions; those of a trainer are some hours apart.
 func (w *world) book(ctx context.Context) {
 	draw := w.stream("bookings")
 	id := func() sessions.ID {
@@ -131,7 +131,7 @@ func (w *world) book(ctx context.Context) {
 			v := &visit{
 				id: id(), trainer: trainer, student: sessions.Caller{ID: id(), Role: sessions.Student},
 				home: geo.MustPoint(12.9+0.05*float64(n), 77.5+0.05*float64(m)),
-				at:   w.dawn.Add(time.Duration(8+4*m)*time.Hour + between(draw, 0, 2*time.Hour)),
+				at:   w.began.Add(time.Duration(8+4*m)*time.Hour + between(draw, 0, 2*time.Hour)),
 			}
 			_, _, err := w.repo.Create(ctx, sessions.Session{
 				ID: v.id, TrainerID: trainer.ID, StudentID: v.student.ID, Status: sessions.Scheduled, Home: v.home, Mode: sessions.Car,
@@ -145,11 +145,11 @@ func (w *world) book(ctx context.Context) {
 	}
 }
 
-// commit is what the repository calls for each event, in order and under its
-// lock: the bus, which brings each to the clean-up some time later, some twice.
+// commit is called by the repository for each event, in order and under its lock. It
+// is the bus: it delivers each event to the clean-up some time later, some twice.
 func (w *world) commit(e sessions.Event) {
 	n := w.record.commit(e)
-	if w.deaf {
+	if w.noCleanUp {
 		return
 	}
 	draw := w.stream("bus", n, n>>8)
@@ -165,9 +165,9 @@ func (w *world) commit(e sessions.Event) {
 	})
 }
 
-// goWrong draws what goes wrong with the house, most of it while somebody is on
-// the way. A third of the days are calm, a sixth are terrible.
-func (w *world) goWrong() {
+// drawFaults draws the day's faults, most of them during journeys. A third of the
+// days have none, a sixth have many.
+func (w *world) drawFaults() {
 	draw, losses := w.stream("trouble"), 4
 	switch draw.IntN(6) {
 	case 0, 1:
@@ -200,8 +200,8 @@ func (w *world) goWrong() {
 		w.at(during(), w.live.lose)
 	}
 	for range draw.IntN(4) {
-		// A store's clock that is set back by more than a hash lives, and then
-		// forgets, is more than a version can stand.
+		// Versions do not survive a clock that is set back by more than a hash lives
+		// together with a loss of the data.
 		offset := between(draw, -time.Minute, time.Minute)
 		w.at(during(), func() { w.live.step(offset) })
 	}
@@ -218,7 +218,7 @@ func (w *world) goWrong() {
 }
 
 func (w *world) at(t time.Time, f func()) {
-	w.people.Go(func() {
+	w.users.Go(func() {
 		time.Sleep(time.Until(t))
 		f()
 	})

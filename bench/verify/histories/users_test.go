@@ -11,7 +11,7 @@ import (
 	"doorstep/sessions"
 )
 
-// phone is somebody's link to the house: a bad one. It belongs to one goroutine.
+// phone is a user's bad network and clock. It belongs to one goroutine.
 type phone struct {
 	world *world
 	draw  *rand.Rand
@@ -28,7 +28,7 @@ func (w *world) phone(draw *rand.Rand) *phone {
 	return p
 }
 
-// sending is one request before it is sent, with all its chances drawn.
+// sending is one request before it is sent, with all its faults drawn.
 type sending struct {
 	call     Call
 	body     string
@@ -38,7 +38,7 @@ type sending struct {
 	patience time.Duration
 }
 
-// prepare draws what is to become of a request.
+// prepare draws the faults of a request.
 func (p *phone) prepare(call Call, body string) sending {
 	if p.draw.IntN(6) == 0 {
 		p.to = p.draw.IntN(2)
@@ -51,8 +51,8 @@ func (p *phone) prepare(call Call, body string) sending {
 	}
 }
 
-// do sends one and waits for its answer; the next one goes to the other gateway
-// when there was none.
+// do sends a request and waits for its answer. Without an answer, the next request
+// goes to the other gateway.
 func (p *phone) do(call Call, body string) (Call, answer, bool) {
 	c, a, ok := p.world.send(p.prepare(call, body))
 	if !ok {
@@ -75,7 +75,7 @@ func (w *world) send(s sending) (Call, answer, bool) {
 		return between(draw, 10*time.Millisecond, 150*time.Millisecond)
 	}
 	up, down := way(), way()
-	lost, unheard, twice, unnoticed := chance(lossPercent), chance(lossPercent), chance(2), chance(50)
+	lost, unanswered, twice, unnoticed := chance(lossPercent), chance(lossPercent), chance(2), chance(50)
 	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	if lost {
@@ -97,20 +97,20 @@ func (w *world) send(s sending) (Call, answer, bool) {
 	}
 	replies := make(chan reply, 1)
 	served := ctx
-	if unnoticed { // nobody tells the gateway that the phone has given up
+	if unnoticed { // the gateway does not notice that the phone has given up
 		served = context.WithoutCancel(ctx)
 	}
 	w.late.Go(func() {
 		time.Sleep(up)
 		c, a, ok := s.gateway.ask(served, s.r, s.call, s.body)
 		time.Sleep(down)
-		if !unheard {
+		if !unanswered {
 			replies <- reply{c, a, ok}
 		}
 	})
 	select {
 	case got := <-replies:
-		return got.call, got.answer, got.ok && got.call.Status != sent499
+		return got.call, got.answer, got.ok && got.call.Status != callerGone
 	case <-ctx.Done():
 		return Call{}, answer{}, false
 	}
@@ -129,7 +129,7 @@ func (w *world) trainer(n int) {
 	}
 }
 
-// travel is a journey from its start to its end, one way or another.
+// travel is a journey from its start to its end.
 func (w *world) travel(p *phone, v, other *visit) {
 	if !p.begin(v, other) {
 		return
@@ -141,9 +141,9 @@ func (w *world) travel(p *phone, v, other *visit) {
 	}
 	fixes := 8 + p.draw.IntN(20)
 	end := p.draw.IntN(10)
-	trip := journeyTo(v, p.draw, fixes)
+	route := journeyTo(v, p.draw, fixes)
 	for range fixes {
-		p.report(v, trip)
+		p.report(v, route)
 		switch p.draw.IntN(60) {
 		case 0: // a tunnel
 			time.Sleep(between(p.draw, 10*time.Second, 90*time.Second))
@@ -156,17 +156,17 @@ func (w *world) travel(p *phone, v, other *visit) {
 	}
 	switch {
 	case end < 6:
-		p.arrive(v, trip)
+		p.arrive(v, route)
 	case end < 7:
 		p.persist(Call{Caller: v.trainer, Verb: Stop, Session: v.id})
 	case end < 8:
 		admin := sessions.Caller{ID: v.id, Role: sessions.Admin}
 		p.persist(Call{Caller: admin, Verb: Stop, Session: v.id})
-		p.report(v, trip) // the phone does not know yet
+		p.report(v, route) // the phone does not know yet
 	case end < 9: // both at once
 		stop := p.prepare(Call{Caller: v.trainer, Verb: Stop, Session: v.id}, "")
 		w.late.Go(func() { w.send(stop) })
-		p.arrive(v, trip)
+		p.arrive(v, route)
 	default: // the phone is dead, and the hour ends the journey
 		time.Sleep(80 * time.Minute)
 	}
@@ -189,7 +189,7 @@ func (p *phone) begin(v, other *visit) bool {
 	return false
 }
 
-// persist repeats a call until it has an answer that is not a server's fault.
+// persist repeats a call until its answer is no 5xx.
 func (p *phone) persist(call Call) {
 	for range 20 {
 		if c, _, ok := p.do(call, ""); ok && c.Status < 500 {
@@ -199,8 +199,8 @@ func (p *phone) persist(call Call) {
 	}
 }
 
-// trip is a straight way to a home at a steady pace.
-type trip struct {
+// way is a straight line to a home at a steady speed.
+type way struct {
 	home         geo.Point
 	began        time.Time
 	metres, mps  float64
@@ -208,14 +208,14 @@ type trip struct {
 	wanderMetres float64
 }
 
-func journeyTo(v *visit, draw *rand.Rand, fixes int) trip {
+func journeyTo(v *visit, draw *rand.Rand, fixes int) way {
 	sin, cos := math.Sincos(draw.Float64() * 2 * math.Pi)
 	mps := 6 + 8*draw.Float64() // 22 to 50 km/h
-	return trip{home: v.home, began: time.Now(), mps: mps, metres: mps * 5 * float64(fixes), north: cos, east: sin, wanderMetres: 4}
+	return way{home: v.home, began: time.Now(), mps: mps, metres: mps * 5 * float64(fixes), north: cos, east: sin, wanderMetres: 4}
 }
 
 // at is where the trainer is at an instant.
-func (t trip) at(now time.Time, draw *rand.Rand) geo.Point {
+func (t way) at(now time.Time, draw *rand.Rand) geo.Point {
 	left := max(0, t.metres-t.mps*now.Sub(t.began).Seconds())
 	wander := func() float64 { return (draw.Float64()*2 - 1) * t.wanderMetres }
 	lat := t.home.Lat() + (left*t.north+wander())/111_195
@@ -223,9 +223,9 @@ func (t trip) at(now time.Time, draw *rand.Rand) geo.Point {
 	return geo.MustPoint(lat, lng)
 }
 
-// report sends a fix and does not wait: the next may overtake it. Without an
-// answer it is sent again, once.
-func (p *phone) report(v *visit, t trip) {
+// report sends a fix and does not wait for the answer, so the next fix may arrive
+// first. Without an answer the fix is sent again, once.
+func (p *phone) report(v *visit, t way) {
 	now := time.Now()
 	at, accuracy := t.at(now, p.draw), 10.0
 	switch p.draw.IntN(50) {
@@ -249,7 +249,7 @@ func (p *phone) report(v *visit, t trip) {
 }
 
 // arrive asks for the code until there is one, and uses it: wrongly, rightly.
-func (p *phone) arrive(v *visit, t trip) {
+func (p *phone) arrive(v *visit, t way) {
 	for range 25 {
 		c, a, ok := p.do(Call{Caller: v.trainer, Verb: Arrived, Session: v.id}, "")
 		switch {
@@ -266,8 +266,8 @@ func (p *phone) arrive(v *visit, t trip) {
 	p.persist(Call{Caller: v.trainer, Verb: Stop, Session: v.id})
 }
 
-// student watches the journeys to one visit by long polls, for as long as there
-// may be any, and for the minutes after.
+// student follows the journeys of one visit by long polls until some minutes after
+// the last.
 func (w *world) student(n int, v *visit) {
 	p := w.phone(w.stream("student", n))
 	if p.draw.IntN(2) == 0 {
@@ -301,7 +301,7 @@ func (w *world) student(n int, v *visit) {
 	}
 }
 
-// stranger asks for what is not theirs, all day.
+// stranger makes calls for other users' sessions, all day.
 func (w *world) stranger() {
 	p := w.phone(w.stream("stranger"))
 	for range 12 {
