@@ -91,27 +91,6 @@ func TestNaive_never_lets_a_stuck_phone_back(t *testing.T) {
 	assert.Equal(t, 2, play(&judge{}))
 }
 
-func TestJudgeEngine_expires_and_orders(t *testing.T) {
-	t.Parallel()
-	e := &judge{expiryMS: locationTTLMS}
-	require.NoError(t, e.begin(geo.Car, 0))
-	home := geo.MustPoint(52, 5)
-	send := func(ms int64) outcome {
-		o, err := e.publish(geo.Fix{Point: home, RecordedMS: 1e12 + ms}, 1e12+ms+100)
-		require.NoError(t, err)
-		return o
-	}
-	assert.Equal(t, "accepted", send(0).verdict)
-	assert.Equal(t, verdictStale, send(0).verdict)
-	assert.Equal(t, geo.FlagReanchored, send(400_000).flags)
-	in, err := e.arrived(home, 1e12+401_000)
-	require.NoError(t, err)
-	assert.False(t, in, "a minute must pass")
-	in, err = e.arrived(home, 1e12+461_000)
-	require.NoError(t, err)
-	assert.True(t, in)
-}
-
 // It needs no recordings: the generated journeys have every field.
 func TestFakes_caught_on_generated_journeys(t *testing.T) {
 	t.Parallel()

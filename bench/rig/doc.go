@@ -1,4 +1,3 @@
-// Package rig starts real gateway processes and plays callers against them, for
-// the programs under bench: what a stranger could do with the binary, the API
-// and /proc, and no more.
+// Package rig starts real gateway processes and calls them, for the programs under
+// bench. It uses the binary, the API and /proc, and nothing of the gateway's inside.
 package rig

@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// Ends takes down what was started, last first.
+// Ends is a list of functions that end what was started, called last first.
 type Ends []func() error
 
-// Add has end called when all is taken down.
+// Add adds a function.
 func (e *Ends) Add(end func() error) { *e = append(*e, end) }
 
-// Close takes everything down, whatever fails, and forgets it.
+// Close calls all functions, even after a failure, and empties the list.
 func (e *Ends) Close() error {
 	var errs []error
 	for _, end := range slices.Backward(*e) {

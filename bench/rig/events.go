@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	// quiet is how long no event may have been taken: relays look each 0.75 s at
-	// the latest.
+	// quiet is how long no event may have been delivered: relays look every 0.75 s
+	// at least.
 	quiet = 3 * time.Second
-	// carriedIn bounds the waiting.
+	// carriedIn bounds the wait.
 	carriedIn = 3 * time.Minute
 )
 
-// AwaitCarried returns once these gateways' relays have nothing to carry any
-// more: no event waits, and none was taken for some seconds. It reports false
-// where that was not reached in three minutes, or before ctx ended. The count of
-// those that wait is up to 15 s old, so it may take as much longer.
+// AwaitCarried returns once these gateways' relays have delivered all events: none
+// waits, and none was delivered for some seconds. It returns false if that takes
+// over three minutes, or ctx ends. The gateways' count of waiting events is up to
+// 15 s old, so the wait may be as much longer.
 func AwaitCarried(ctx context.Context, gateways ...*Gateway) (carried bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, carriedIn)
 	defer cancel()
@@ -50,7 +50,7 @@ func AwaitCarried(ctx context.Context, gateways ...*Gateway) (carried bool, err 
 	}
 }
 
-// sum adds up all series of a name, whatever their labels.
+// sum adds up all series of a name.
 func sum(text, name string) (total float64) {
 	for line := range strings.Lines(text) {
 		rest, ok := strings.CutPrefix(line, name)

@@ -27,15 +27,15 @@ type Gateway struct {
 	MetricsURL string
 
 	process *process.Process
-	drained chan struct{} // its log is read to the end
+	drained chan struct{} // closed when its log is read to the end
 
 	mu  sync.Mutex
 	log strings.Builder
 }
 
-// Start starts a gateway with these settings ("NAME=value", without the
-// prefix) and returns once /readyz says 200. Without LISTEN it takes a free
-// port; its metrics always do. It dies with this process at the latest.
+// Start starts a gateway with these settings ("NAME=value", without the prefix) and
+// returns once /readyz answers 200. Without LISTEN it gets a free port; its metrics
+// always do. It ends with this process at the latest.
 func (p *Program) Start(ctx context.Context, settings ...string) (*Gateway, error) {
 	g := &Gateway{drained: make(chan struct{})}
 	for _, s := range settings {
@@ -58,7 +58,7 @@ func (p *Program) Start(ctx context.Context, settings ...string) (*Gateway, erro
 }
 
 // StartWorker starts a `gateway worker` with these settings and returns once it
-// serves its metrics, which is all that it serves.
+// serves its metrics.
 func (p *Program) StartWorker(ctx context.Context, settings ...string) (*Gateway, error) {
 	g := &Gateway{drained: make(chan struct{})}
 	if err := g.launch(p, "worker", settings); err != nil {
@@ -103,7 +103,7 @@ func (g *Gateway) read(stderr io.Reader) {
 	}
 }
 
-// await kills the process where it does not become ready.
+// await waits until the process is ready, or kills it.
 func (g *Gateway) await(ctx context.Context, ready func(context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, readyIn)
 	defer cancel()
@@ -114,7 +114,7 @@ func (g *Gateway) await(ctx context.Context, ready func(context.Context) bool) e
 		select {
 		case <-g.process.Done():
 			<-g.drained
-			return fmt.Errorf("rig: it has ended: %w: %s", g.process.Err(), g.Log())
+			return fmt.Errorf("rig: the gateway has ended: %w: %s", g.process.Err(), g.Log())
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("rig: not ready: %w: %s", ctx.Err(), g.Log()), g.Kill())
 		case <-time.After(5 * time.Millisecond):
@@ -132,7 +132,7 @@ func (g *Gateway) Ready(ctx context.Context) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// URL is the API's, without a path.
+// URL is the address of the API, without a path.
 func (g *Gateway) URL() string { return "http://" + g.Listen }
 
 // Log is what the gateway has logged so far.
@@ -142,7 +142,7 @@ func (g *Gateway) Log() string {
 	return g.log.String()
 }
 
-// PID is the process's, for /proc.
+// PID is the process id, for /proc.
 func (g *Gateway) PID() int { return g.process.OS().Pid }
 
 // Signal sends a signal: SIGTERM drains.
@@ -157,8 +157,8 @@ func (g *Gateway) Err() error { return g.process.Err() }
 // Kill ends it with SIGKILL and waits for that.
 func (g *Gateway) Kill() error { return g.process.Kill() }
 
-// Stop drains it with SIGTERM and returns how it ended; when ctx ends first it
-// is killed.
+// Stop drains it with SIGTERM and returns how it ended. If ctx ends first, it is
+// killed.
 func (g *Gateway) Stop(ctx context.Context) error {
 	if err := g.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -171,7 +171,7 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	}
 }
 
-// Get asks a URL without a token. The body is the caller's to close.
+// Get requests a URL without a token. The caller closes the body.
 func Get(ctx context.Context, url string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -180,7 +180,7 @@ func Get(ctx context.Context, url string) (*http.Response, error) {
 	return http.DefaultClient.Do(req)
 }
 
-// Metrics scrapes /metrics, as text.
+// Metrics returns /metrics, as text.
 func (g *Gateway) Metrics(ctx context.Context) (string, error) {
 	res, err := Get(ctx, g.MetricsURL)
 	if err != nil {
@@ -191,9 +191,8 @@ func (g *Gateway) Metrics(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-// Metric is one series' value, written as in the text format: "name" or
-// `name{label="value"}` with the labels in the order of the alphabet. 0 where
-// there is none.
+// Metric returns the value of one series, named as in the text format: "name" or
+// `name{label="value"}` with the labels in alphabetical order. A missing series is 0.
 func (g *Gateway) Metric(ctx context.Context, series string) (float64, error) {
 	text, err := g.Metrics(ctx)
 	if err != nil {

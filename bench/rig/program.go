@@ -12,8 +12,7 @@ import (
 // Program is the gateway's binary.
 type Program struct{ dir, path string }
 
-// Built is a binary that is there already; Remove leaves it. With no path it is
-// Build.
+// Built uses a binary that exists, which Remove leaves. With no path it is Build.
 func Built(ctx context.Context, path string) (*Program, error) {
 	if path == "" {
 		return Build(ctx)
@@ -21,7 +20,7 @@ func Built(ctx context.Context, path string) (*Program, error) {
 	return &Program{path: path}, nil
 }
 
-// Build builds the gateway of this module into a fresh folder. Remove it.
+// Build builds the gateway into a fresh folder. Remove it.
 func Build(ctx context.Context) (*Program, error) {
 	dir, err := os.MkdirTemp("", "doorstep-rig-")
 	if err != nil {
@@ -36,10 +35,10 @@ func Build(ctx context.Context) (*Program, error) {
 	return p, nil
 }
 
-// Path is the binary's, for another program's Built.
+// Path is the binary's path, for another program's Built.
 func (p *Program) Path() string { return p.path }
 
-// Remove deletes what Build has built.
+// Remove deletes what Build built.
 func (p *Program) Remove() {
 	if p.dir != "" {
 		_ = os.RemoveAll(p.dir)
@@ -56,9 +55,9 @@ func (p *Program) Run(ctx context.Context, settings []string, args ...string) er
 	return nil
 }
 
-// environment holds the settings, "NAME=value" without the prefix, or one of
-// the AWS SDK's own. The caller's DOORSTEP_ and AWS_ variables do not reach the
-// gateway.
+// environment makes the process's environment of settings, "NAME=value" without the
+// prefix, and variables of the AWS SDK. This process's DOORSTEP_ and AWS_ variables
+// do not reach the gateway.
 func environment(settings []string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "DOORSTEP_JWT_SECRET=" + Secret}
 	for _, s := range settings {

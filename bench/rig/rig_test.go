@@ -5,8 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,7 +15,7 @@ import (
 	"doorstep/sessions"
 )
 
-// built is the gateway, and a context that bounds the test; both end with it.
+// built builds the gateway, and returns a context that bounds the test.
 func built(t *testing.T) (context.Context, *Program) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -57,7 +55,7 @@ func TestGateway(t *testing.T) {
 	assert.True(t, carried)
 	taken, err := g.Metric(ctx, `doorstep_event_publish_delay_seconds_count{relay="bus"}`)
 	require.NoError(t, err)
-	assert.Positive(t, taken, "else there was nothing to wait for")
+	assert.Positive(t, taken, "otherwise there was nothing to wait for")
 
 	require.NoError(t, g.Stop(ctx), "exit code 0")
 	assert.Contains(t, g.Log(), "serving")
@@ -71,20 +69,7 @@ func TestProgram_Start_refused(t *testing.T) {
 	assert.ErrorContains(t, err, "unknown settings: DOORSTEP_NO_SUCH_SETTING")
 }
 
-func TestUsageOf(t *testing.T) {
-	t.Parallel()
-	u, err := UsageOf(os.Getpid())
-	require.NoError(t, err)
-	assert.Greater(t, u.RSS, int64(1<<20))
-	assert.GreaterOrEqual(t, u.PeakRSS, u.RSS)
-	assert.Positive(t, u.Threads)
-	assert.Positive(t, u.FDs)
-	_, err = UsageOf(1 << 30)
-	assert.ErrorIs(t, err, os.ErrNotExist)
-}
-
-// A gateway whose events stay where they are is waited for until the context
-// ends, and no longer.
+// The wait for a gateway whose events are never delivered ends with the context.
 func TestAwaitCarried_stuck(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 1)
@@ -103,7 +88,7 @@ func TestAwaitCarried_stuck(t *testing.T) {
 	assert.False(t, carried)
 	server.Close()
 	_, err = AwaitCarried(t.Context(), &Gateway{MetricsURL: server.URL})
-	require.Error(t, err, "there is nobody to ask")
+	require.Error(t, err, "the gateway is gone")
 }
 
 func TestSum(t *testing.T) {
@@ -112,14 +97,4 @@ func TestSum(t *testing.T) {
 	assert.InDelta(t, 3.5, sum(text, "a"), 0)
 	assert.InDelta(t, 9, sum(text, "b"), 0)
 	assert.Zero(t, sum(text, "c"))
-}
-
-func TestBuilt(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "gateway")
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	p, err := Built(t.Context(), path)
-	require.NoError(t, err)
-	p.Remove()
-	assert.FileExists(t, path, "it is not ours to remove")
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Usage is what a process has taken so far.
+// Usage is the resources that a process has used so far.
 type Usage struct {
 	CPU     time.Duration // user and system, of all its threads
 	RSS     int64         // bytes
@@ -17,8 +17,8 @@ type Usage struct {
 	FDs     int
 }
 
-// clockTick is the kernel's unit of CPU time in /proc: 10 ms on every Linux
-// that Go runs on.
+// clockTick is the kernel's unit of CPU time in /proc: 10 ms on every Linux that Go
+// runs on.
 const clockTick = 10 * time.Millisecond
 
 // UsageOf reads /proc. Linux only.
@@ -27,7 +27,7 @@ func UsageOf(pid int) (Usage, error) {
 	if err != nil {
 		return Usage{}, fmt.Errorf("rig: %w", err)
 	}
-	// The name, second, may hold anything; after its bracket come fields 3 on.
+	// The second field, a name in brackets, may hold anything; field 3 follows it.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	var u Usage
 	if len(fields) < 20 {

@@ -1,13 +1,13 @@
-// Package chaosevents kills everything on an event's way, at every step and at
-// random by seed, and proves from the histories that every event arrived: none
-// lost, none invented, in order per session, repeats under the same id, one
-// effect each. `make chaos-events` runs it with a thousand journeys, `go test`
-// with a hundred.
+// Package chaosevents kills every process on an event's way, at every step and at
+// random by seed, and checks from the histories that every event arrived: none is
+// lost or invented, events are in order within a session, repeats have the same id,
+// and each has one effect. `make chaos-events` runs it with a thousand journeys,
+// `go test` with a hundred.
 //
-// Real are PostgreSQL, the processes (killed with SIGKILL), the SDK and the wire
-// to the bus; the bus itself is package awstest. The parts are put together in
-// child_test.go as the gateway puts them together, with time-outs shortened,
-// and the traps are wrappers there: the product has no hooks for them.
+// PostgreSQL, the processes (killed with SIGKILL), the SDK and the protocol of the
+// bus are real; the bus itself is package awstest. child_test.go assembles the parts
+// as the gateway does, with shorter time-outs, and wraps them to kill at a step: the
+// product has no hooks for that.
 package chaosevents
 
 import (
@@ -18,36 +18,36 @@ import (
 	"doorstep/sessions"
 )
 
-// Arrival is an event as it was somewhere: in the outbox, or on the bus.
+// Arrival is an event as it was in the outbox or on the bus.
 type Arrival struct {
 	Event  sessions.Event
-	Detail string // as it stood there, in a form that compares
+	Detail string // in a form that can be compared
 }
 
-// Push is an effect outside of the house, by one life of a worker.
+// Push is an effect outside of PostgreSQL, made by one process of a worker.
 type Push struct {
 	Event sessions.ID
 	Life  int
 }
 
-// History is what the parts of a run remember.
+// History is what the parts of a run recorded.
 type History struct {
 	Journeys map[sessions.ID]int // session → how many events its transitions must have made
 	Written  []Arrival           // the outbox, in the order of seq
 	Bus      []Arrival           // in the order of arrival, repeats included
-	Pushes   []Push              // what the notify worker did
-	Rows     map[sessions.ID]int // how often the analytics worker has a row of an event
+	Pushes   []Push              // of the notify worker
+	Rows     map[sessions.ID]int // how many rows of the analytics worker an event has
 	Dead     int                 // dead letters, of the outbox and of the queues
-	// Fatal are the lives that were killed between a push and its mark: the
+	// Fatal are the processes that were killed between a push and its record: the
 	// last push of each may happen once more (outbox.Once says why).
 	Fatal map[int]bool
 }
 
-// limit keeps a broken run readable.
+// limit is the most findings of a broken run.
 const limit = 20
 
-// Check lists what is wrong with a history, in words; nothing when it is as
-// promised.
+// Check lists what is wrong with a history, in words; nothing when the promises
+// hold.
 func Check(h History) []string {
 	c := checker{History: h, written: map[sessions.ID]Arrival{}, seq: map[sessions.ID]int{}}
 	c.outbox()
@@ -73,8 +73,8 @@ func (c *checker) wrongf(format string, args ...any) {
 	c.found = append(c.found, fmt.Sprintf(format, args...))
 }
 
-// outbox: each session tells start, end, start, end …, as often as the
-// transitions that were answered, whatever was killed under way.
+// outbox: each session's events are start, end, start, end …, one for each
+// transition that was answered.
 func (c *checker) outbox() {
 	of := map[sessions.ID][]sessions.Event{}
 	for i, a := range c.Written {

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool" // its row is a table of the test's own
+	"github.com/jackc/pgx/v5/pgxpool" // the test has a table of its own
 
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
@@ -21,10 +21,10 @@ import (
 	"doorstep/sessions/postgres"
 )
 
-// childVar holds a life as JSON, and makes this test binary live it.
+// childVar holds a life as JSON, and makes this test binary run it.
 const childVar = "DOORSTEP_CHAOS_LIFE"
 
-// life is one process: what it is, and where it dies by its own hand.
+// life is one process: what it is, and the step at which it kills itself.
 type life struct {
 	Number      int
 	Worker      bool // else a gateway
@@ -32,21 +32,21 @@ type life struct {
 	Endpoint    string
 	PushURL     string
 	Trap        string // a step; empty: none
-	After       int    // at its how manieth passing
+	After       int    // at which pass of the step
 }
 
 const (
 	bus       = "application-events"
 	notify    = "journey-events-queue"
 	analytics = "journey-analytics-queue"
-	// lease and visibility are short, so that what a killed process held is
-	// free again within a test's patience.
+	// lease and visibility are short, so that what a killed process held is soon free
+	// again.
 	lease      = 1500 * time.Millisecond
 	visibility = 2 * time.Second
 )
 
-// The steps between a transition and the mark "published", and between a
-// message and its deletion.
+// The steps from a transition to the record that its event is published, and from a
+// message to its deletion.
 var (
 	gatewaySteps = []string{
 		"in the transaction", "committed, not answered", "claimed, not published", "half the batch published",
@@ -55,8 +55,7 @@ var (
 	workerSteps = []string{"received, nothing done", "pushed, not marked", "marked, not deleted", "deleted"}
 )
 
-// at is a passing of a step; the one that was set kills this process, with the
-// signal that leaves it no word.
+// at is called at each step. The pass that was set kills this process with SIGKILL.
 func (l *life) at(step string) {
 	if l.Trap == step && passings.Add(1) == int32(l.After) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -81,7 +80,7 @@ func live(text string) error {
 	return l.serve(repo)
 }
 
-// serve is a gateway as far as events go: transitions by HTTP, and a relay.
+// serve is the part of a gateway that makes events: transitions by HTTP, and a relay.
 func (l *life) serve(repo *postgres.Repository) error {
 	publisher, err := aws.NewEventBridge(aws.EventBridgeOptions{
 		Bus: bus, Endpoint: l.Endpoint, Timeout: time.Second, BreakerTimeout: 200 * time.Millisecond,
@@ -172,8 +171,8 @@ func (b trappedBus) Publish(ctx context.Context, rows []outbox.Row) []error {
 	return b.EventBridge.Publish(ctx, rows)
 }
 
-// work is a worker with two consumers: one whose effect is outside of the
-// house, kept to one by Once, and one whose effect is a row.
+// work is a worker with two consumers: one with an effect outside of PostgreSQL, which
+// Once limits to one, and one whose effect is a row.
 func (l *life) work(repo *postgres.Repository) error {
 	pool, err := pgxpool.New(context.Background(), l.DatabaseURL)
 	if err != nil {
@@ -196,7 +195,7 @@ func (l *life) work(repo *postgres.Repository) error {
 		_, err := pool.Exec(ctx, `INSERT INTO chaos_rows VALUES ($1) ON CONFLICT DO NOTHING`, string(e.ID))
 		return err
 	})
-	// One at a time, so that a kill can only be between one push and its mark.
+	// One at a time, so that a kill is between one push and its record.
 	first, err := l.consumer("notify", notify, 1, push)
 	if err != nil {
 		return err
@@ -217,7 +216,7 @@ func (l *life) consumer(name, queue string, concurrency int, h outbox.Handler) (
 	}, h)
 }
 
-// passedBy hears of a message's end, which is its deletion.
+// passedBy is told of a message's deletion.
 type passedBy struct{ life *life }
 
 func (p passedBy) MessageHandled(consumer, result string, _ time.Duration) {
@@ -226,7 +225,7 @@ func (p passedBy) MessageHandled(consumer, result string, _ time.Duration) {
 	}
 }
 
-// push is the push service's door.
+// push calls the push service.
 func (l *life) push(ctx context.Context, event sessions.ID) error {
 	query := url.Values{"event": {string(event)}, "life": {fmt.Sprint(l.Number)}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.PushURL+"?"+query.Encode(), nil)

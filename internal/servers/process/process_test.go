@@ -48,40 +48,6 @@ func beParent(parent string) {
 	time.Sleep(time.Minute)
 }
 
-func TestStart(t *testing.T) {
-	t.Parallel()
-
-	t.Run("ends by itself", func(t *testing.T) {
-		t.Parallel()
-		process, err := process.Start(exec.Command("sh", "-c", "exit 3"))
-		require.NoError(t, err)
-		var exit *exec.ExitError
-		require.ErrorAs(t, process.Err(), &exit)
-		assert.Equal(t, 3, exit.ExitCode())
-		assert.NoError(t, process.Kill(), "killing a dead child")
-	})
-
-	t.Run("own process group", func(t *testing.T) {
-		t.Parallel()
-		process, err := process.Start(exec.Command("sleep", "60"))
-		require.NoError(t, err)
-		defer func() { assert.NoError(t, process.Kill()) }()
-		group, err := syscall.Getpgid(process.OS().Pid)
-		require.NoError(t, err)
-		assert.Equal(t, process.OS().Pid, group)
-	})
-}
-
-func TestProcess_Kill(t *testing.T) {
-	t.Parallel()
-	process, err := process.Start(exec.Command("sleep", "60"))
-	require.NoError(t, err)
-	require.NoError(t, process.OS().Signal(syscall.SIGSTOP), "a stopped child must go too")
-	require.NoError(t, process.Kill())
-	assert.ErrorIs(t, syscall.Kill(process.OS().Pid, 0), syscall.ESRCH)
-	assert.NoError(t, process.Kill(), "twice")
-}
-
 func TestChildDiesWithParent(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {

@@ -2,7 +2,6 @@ package valkeyserver_test
 
 import (
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -72,33 +71,6 @@ func TestStart_refused(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, left, name)
 	}
-}
-
-func TestServer_Restart(t *testing.T) {
-	t.Parallel()
-	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{TCP: true})
-	url, before := server.URL(), server.Done()
-	assert.Equal(t, "redis://"+server.Addr(), url)
-	do(t, server, "SET", "k", "v")
-
-	require.NoError(t, server.Kill())
-	<-before
-	_, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Addr())
-	require.ErrorIs(t, err, syscall.ECONNREFUSED)
-
-	require.NoError(t, server.Restart(t.Context()))
-	assert.Equal(t, url, server.URL())
-	assert.Empty(t, do(t, server, "GET", "k"), "a new server has no data")
-	require.NoError(t, server.Restart(t.Context()), "of a running server")
-
-	require.NoError(t, server.Pause())
-	short, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-	defer cancel()
-	_, err = server.Do(short, "PING")
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	require.NoError(t, server.Resume())
-	assert.Equal(t, "PONG", do(t, server, "PING"))
-	require.NoError(t, server.Pause(), "and Stop, at the test's end, works on a paused server")
 }
 
 func TestFind(t *testing.T) { // not parallel: it sets the PATH

@@ -39,8 +39,8 @@ import (
 var (
 	journeys       = flag.Int("journeys", 100, "journeys under kills")
 	outageJourneys = flag.Int("outage-journeys", 300, "journeys while the bus is down")
-	outage         = flag.Duration("outage", 4*time.Second, "what an hour of the bus being down is shortened to")
-	seed           = flag.Uint64("seed", 1, "of who is killed when")
+	outage         = flag.Duration("outage", 4*time.Second, "the length of a simulated hour in which the bus is down")
+	seed           = flag.Uint64("seed", 1, "decides which process is killed when")
 )
 
 func TestMain(m *testing.M) {
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 	postgrestest.Main(m)
 }
 
-// world is what outlives its processes.
+// world is what outlives the processes.
 type world struct {
 	database *postgrestest.Server
 	repo     *postgres.Repository
@@ -114,7 +114,7 @@ func (w *world) book(ctx context.Context) (sessions.ID, error) {
 	return s.ID, err
 }
 
-// history reads what everybody remembers.
+// history reads what all parts have recorded.
 func (w *world) history(t *testing.T) History {
 	t.Helper()
 	h := History{Journeys: map[sessions.ID]int{}, Rows: map[sessions.ID]int{}, Fatal: map[int]bool{}}
@@ -159,7 +159,7 @@ func (w *world) history(t *testing.T) History {
 	return h
 }
 
-// drained waits until nothing is on its way any more.
+// drained waits until no event is on its way any more.
 func (w *world) drained(t *testing.T, within time.Duration) {
 	t.Helper()
 	var waiting, messages int
@@ -176,7 +176,7 @@ func (w *world) drained(t *testing.T, within time.Duration) {
 	t.Fatalf("after %s there are %d events in the outbox and %d messages in queues", within, waiting, messages)
 }
 
-// killing runs processes that die, and makes new ones.
+// killing runs processes, which are killed, and starts new ones.
 type killing struct {
 	*world
 	t      *testing.T
@@ -184,13 +184,13 @@ type killing struct {
 
 	mu     sync.Mutex
 	number int
-	addrs  map[int]string // of the gateways that live
+	addrs  map[int]string // of the gateways that run
 	died   map[string]int // by how
 	fatal  map[int]bool
-	traps  map[bool]int // how many traps were set, of workers and of gateways
+	traps  map[bool]int // how many processes were planned, workers and gateways
 }
 
-// start makes a process and waits until it says that it is there.
+// start starts a process and waits until it prints its address.
 func (k *killing) start(l life) (*process.Process, string) {
 	l.DatabaseURL, l.Endpoint, l.PushURL = k.database.DSN(), k.aws.URL(), k.push.URL
 	text, err := json.Marshal(l)
@@ -202,7 +202,7 @@ func (k *killing) start(l life) (*process.Process, string) {
 	cmd.Stdout = in
 	process, err := process.Start(cmd)
 	require.NoError(k.t, err)
-	go func() { // one that dies before its first word ends the wait for it
+	go func() { // a process that dies before it prints ends the wait
 		<-process.Done()
 		_ = in.Close()
 	}()
@@ -211,7 +211,7 @@ func (k *killing) start(l life) (*process.Process, string) {
 	return process, strings.TrimSpace(strings.TrimPrefix(line, "addr="))
 }
 
-// slot keeps one process alive, as far as that goes, until stop.
+// slot starts one process after the other until stop.
 func (k *killing) slot(worker bool, stop <-chan struct{}) {
 	for {
 		select {
@@ -226,7 +226,7 @@ func (k *killing) slot(worker bool, stop <-chan struct{}) {
 		if l.Trap == "" {
 			timer = time.After(killAfter)
 		} else {
-			timer = time.After(5 * time.Second) // a trap that nothing passes
+			timer = time.After(5 * time.Second) // a step that is never reached
 		}
 		how := l.Trap
 		select {
@@ -242,8 +242,8 @@ func (k *killing) slot(worker bool, stop <-chan struct{}) {
 	}
 }
 
-// plan sets every second life of a kind a trap, each step in turn, and lets the
-// others be killed at random.
+// plan has two of three processes of a kind killed at a step, each step in turn, and
+// the third at random.
 func (k *killing) plan(worker bool) (life, time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -278,15 +278,15 @@ func (k *killing) end(l life, how string) {
 	}
 }
 
-// covered reports whether every step has killed.
+// covered reports whether a process was killed at every step.
 func (k *killing) covered() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return !slices.ContainsFunc(slices.Concat(gatewaySteps, workerSteps), func(step string) bool { return k.died[step] == 0 })
 }
 
-// somebody is a gateway that lives, as far as is known.
-func (k *killing) somebody() string {
+// gateway returns the address of a gateway that runs, as far as is known.
+func (k *killing) gateway() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	addrs := slices.Collect(maps.Values(k.addrs))
@@ -298,12 +298,12 @@ func (k *killing) somebody() string {
 
 var client = &http.Client{Timeout: 5 * time.Second}
 
-// step asks gateways until one answers. A refusal is an answer only when an
-// earlier try may have done it.
+// step asks gateways until one answers. A refusal counts as success only when an
+// earlier try may have done the step.
 func (k *killing) step(id sessions.ID, step string) error {
 	unknown := false
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		addr := k.somebody()
+		addr := k.gateway()
 		if addr == "" {
 			continue
 		}
@@ -325,11 +325,11 @@ func (k *killing) step(id sessions.ID, step string) error {
 			return fmt.Errorf("%s %s: %s", step, id, body)
 		}
 	}
-	return fmt.Errorf("%s %s: nobody answers", step, id)
+	return fmt.Errorf("%s %s: no gateway answers", step, id)
 }
 
-// drive takes journeys through their steps, several at a time, until there are
-// enough of them and more returns false.
+// drive takes journeys through their steps, eight at a time, until more returns
+// false.
 func (k *killing) drive(plan map[sessions.ID]int, more func(done int) bool) {
 	var (
 		wg   sync.WaitGroup
@@ -340,7 +340,7 @@ func (k *killing) drive(plan map[sessions.ID]int, more func(done int) bool) {
 			for more(int(done.Load())) {
 				var id sessions.ID
 				var err error
-				for range 200 { // the database may be away just now
+				for range 200 { // the database may be down just now
 					if id, err = k.book(context.Background()); err == nil {
 						break
 					}
@@ -369,7 +369,7 @@ func (k *killing) drive(plan map[sessions.ID]int, more func(done int) bool) {
 	wg.Wait()
 }
 
-// disturb makes the bus and the queues fail now and then.
+// disturb makes the bus and the queues fail now and then, until stop.
 func (k *killing) disturb(stop <-chan struct{}) (count int) {
 	faults := []awstest.Fault{awstest.Throttle, awstest.Internal, awstest.Drop, awstest.Lose, awstest.Stall, awstest.Deny}
 	random := rand.New(rand.NewPCG(*seed, 2))
@@ -432,10 +432,10 @@ func TestKills(t *testing.T) {
 	restarts.Wait()
 	close(stop)
 	running.Wait()
-	require.True(t, k.covered(), "every step has killed: %v", k.died)
+	require.True(t, k.covered(), "a process was killed at every step: %v", k.died)
 	killed := time.Since(began)
 
-	// The last ones live, and clean up after the dead.
+	// The last ones are not killed, and finish the work of the others.
 	for _, worker := range []bool{false, true} {
 		k.number++
 		process, _ := k.start(life{Number: k.number, Worker: worker})
@@ -452,7 +452,7 @@ func TestKills(t *testing.T) {
 		{"arrivals on the bus", len(h.Bus)},
 		{"  of them repeats, under the same id", h.Repeats()},
 		{"pushes", len(h.Pushes)},
-		{"  of them repeats, after a kill between push and mark", len(h.Pushes) - len(h.Written)},
+		{"  of them repeats, after a kill between push and record", len(h.Pushes) - len(h.Written)},
 		{"analytics rows", len(h.Rows)},
 		{"dead letters", h.Dead},
 	}
@@ -460,14 +460,14 @@ func TestKills(t *testing.T) {
 		report = append(report, [2]any{"killed: " + step, k.died[step]})
 	}
 	report = append(report, [2]any{"PostgreSQL restarted, killed", "1, 1"}, [2]any{"disturbances of bus and queues", disturbances},
-		[2]any{"under fire", killed.Round(time.Second)}, [2]any{"in all", time.Since(began).Round(time.Second)},
+		[2]any{"with kills", killed.Round(time.Second)}, [2]any{"in all", time.Since(began).Round(time.Second)},
 		[2]any{"violations", len(found)})
 	table(fmt.Sprintf("kills, seed %d", *seed), report)
 	require.Empty(t, found)
 }
 
-// TestOutage is an hour without a bus, shortened: the back-off's cap is by as
-// much shorter, so that the bus is asked as often as in an hour.
+// TestOutage is an hour without a bus, shortened. The cap of the back-off is shorter
+// by the same factor, so that the bus is asked as often as in an hour.
 func TestOutage(t *testing.T) {
 	began := time.Now()
 	w := newWorld(t)
@@ -542,7 +542,7 @@ func TestOutage(t *testing.T) {
 	driving.Wait()
 	waiting, _, dead, err := w.repo.Outbox().Lag(t.Context())
 	require.NoError(t, err)
-	require.Zero(t, dead, "an outage buries nothing")
+	require.Zero(t, dead, "an outage makes no dead letters")
 	require.Equal(t, 2**outageJourneys, waiting)
 	asked, lasted := w.aws.Calls("PutEvents"), time.Since(down)
 	w.aws.Fail(awstest.None)
