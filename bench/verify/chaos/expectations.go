@@ -89,35 +89,6 @@ func bothDown() expectations {
 
 func (e expectations) allows(k kind, label string) bool { return slices.Contains(e[k], label) }
 
-// failedOpen lists answers that no fault may cause, in any phase. The
-// expectations exclude them, too; this is for the table's reader.
-func failedOpen(r *recorder) (lines []string) {
-	for p := range phases {
-		for k, c := range r.seen[p] {
-			for label, n := range c.labels {
-				if failsOpen(k, label) {
-					lines = append(lines, fmt.Sprintf("FAILED OPEN: %s got %s ×%d", k, label, n))
-				}
-			}
-		}
-	}
-	return lines
-}
-
-func failsOpen(k kind, label string) bool {
-	success := strings.HasPrefix(label, "20") || strings.HasPrefix(label, "304")
-	switch k {
-	case foreign, wrong, afar, unseen, stranger:
-		return success
-	case intruder:
-		return success && label != notStored
-	case update:
-		return strings.HasPrefix(label, "5")
-	default:
-		return false
-	}
-}
-
 // stalled is a time for /healthz at which the machine is too busy to judge every
 // single answer.
 const stalled = 100 * time.Millisecond

@@ -78,22 +78,20 @@ func failsOf(check func(*row)) []string {
 	return r.Fails
 }
 
-func TestFailedOpen(t *testing.T) {
+// Nothing fails open: no row allows a success where the call must be refused, nor a
+// 5xx to a phone's fix.
+func TestExpectations_nothing_fails_open(t *testing.T) {
 	t.Parallel()
-	for label, kinds := range map[string][]kind{
-		"200": {foreign, wrong, afar, unseen, stranger}, "201": {intruder}, "304": {foreign}, "503 OVERLOADED": {update},
-	} {
-		for _, k := range kinds {
-			r := newRecorder()
-			r.note(k, before, label, 0)
-			assert.Len(t, failedOpen(r), 1, "%s %s", k, label)
+	for _, e := range []expectations{normal(), storeDown(), storeLost(), databaseDown(), bothDown()} {
+		for _, k := range []kind{foreign, wrong, afar, unseen, stranger, intruder} {
+			for _, label := range e[k] {
+				assert.True(t, label[0] >= '4' || k == intruder && label == notStored, "%s may get %s", k, label)
+			}
+		}
+		for _, label := range e[update] {
+			assert.Equal(t, byte('2'), label[0], "an update may get %s", label)
 		}
 	}
-	r := newRecorder()
-	r.note(intruder, before, notStored, 0)
-	r.note(foreign, before, forbidden, 0)
-	r.note(live, before, "200", 0)
-	assert.Empty(t, failedOpen(r))
 }
 
 func TestCheckPrompt(t *testing.T) {
