@@ -25,13 +25,15 @@ import (
 // the attack and must not notice it.
 type overload struct {
 	*rig.Gateway
-	*rig.Journey
-	before rig.Usage
-	began  time.Time
+	*rig.Journey // the witness'
+	admin        *rig.Caller
+	before       rig.Usage
+	began        time.Time
 
 	mu    sync.Mutex
-	saw   map[string]int
-	worst time.Duration
+	saw   map[string]int // by the witness
+	worst time.Duration  // of the witness
+	got   map[string]int // by the attacker
 }
 
 func (s *stage) overload(ctx context.Context, settings ...string) (*overload, error) {
@@ -48,7 +50,7 @@ func (s *stage) overload(ctx context.Context, settings ...string) (*overload, er
 	if err != nil {
 		return nil, err
 	}
-	c := &overload{Gateway: g, Journey: j, saw: map[string]int{}, began: time.Now()}
+	c := &overload{Gateway: g, Journey: j, admin: admin, saw: map[string]int{}, got: map[string]int{}, began: time.Now()}
 	if err := begin(ctx, g.URL(), admin, j); err != nil {
 		return nil, err
 	}
@@ -248,11 +250,11 @@ func floodOfOneToken(ctx context.Context, s *stage) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	got, began := &answers{of: map[string]int{}}, time.Now()
+	began := time.Now()
 	err = c.during(ctx, func(ctx context.Context) error {
 		return each(ctx, 16, 16, func(ctx context.Context, _ int) error {
 			for time.Since(began) < lasts && ctx.Err() == nil {
-				got.add(flooder.Do(ctx, http.MethodGet, c.URL(), "/students/me/sessions", nil))
+				c.attacked(flooder.Do(ctx, http.MethodGet, c.URL(), "/students/me/sessions", nil))
 			}
 			return ctx.Err()
 		})
@@ -261,9 +263,9 @@ func floodOfOneToken(ctx context.Context, s *stage) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	r, err := c.row(fmt.Sprintf("one token floods for %.0f s", took.Seconds()), "attacker: "+labels(got.of), ground)
-	r.check(float64(got.of["200"]) <= 100+50*took.Seconds()+1, "the flooder was served %d times", got.of["200"])
-	r.check(got.of["429 RATE_LIMITED"] > 0 && len(got.of) == 2, "the flooder saw other answers than 200 and 429")
+	r, err := c.row(fmt.Sprintf("one token floods for %.0f s", took.Seconds()), "attacker: "+labels(c.got), ground)
+	r.check(float64(c.got["200"]) <= 100+50*took.Seconds()+1, "the flooder was served %d times", c.got["200"])
+	r.check(c.got["429 RATE_LIMITED"] > 0 && len(c.got) == 2, "the flooder saw other answers than 200 and 429")
 	return r, err
 }
 
@@ -279,42 +281,32 @@ func thousandWaits(ctx context.Context, s *stage) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	admin, err := rig.NewCaller("admin", nil)
-	if err != nil {
+	if err := begin(ctx, c.URL(), c.admin, other); err != nil {
 		return row{}, err
 	}
-	if err := begin(ctx, c.URL(), admin, other); err != nil {
-		return row{}, err
-	}
-	got := &answers{of: map[string]int{}}
 	err = c.during(ctx, func(ctx context.Context) error {
 		return each(ctx, n, n, func(ctx context.Context, _ int) error {
-			got.add(other.Live(ctx, c.URL(), "", 10))
+			c.attacked(other.Live(ctx, c.URL(), "", 10))
 			return nil
 		})
 	})
 	if err != nil {
 		return row{}, err
 	}
-	r, err := c.row("one student opens 1,000 waits at once", "attacker: "+labels(got.of), int64(n)*perConn+ground)
-	r.check(got.of["304"] == 4 && got.of["429 TOO_MANY_WAITS"] == n-4, "not 4 waits and %d refusals", n-4)
+	r, err := c.row("one student opens 1,000 waits at once", "attacker: "+labels(c.got), int64(n)*perConn+ground)
+	r.check(c.got["304"] == 4 && c.got["429 TOO_MANY_WAITS"] == n-4, "not 4 waits and %d refusals", n-4)
 	return r, err
 }
 
-// answers counts one attacker's answers by label. Safe for concurrent use.
-type answers struct {
-	mu sync.Mutex
-	of map[string]int
-}
-
-func (a *answers) add(answer rig.Answer) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	label := answer.Label()
-	if strings.HasPrefix(label, "429") && answer.RetryAfter == "" {
+// attacked counts an answer to the attacker.
+func (c *overload) attacked(a rig.Answer) {
+	label := a.Label()
+	if a.Status == http.StatusTooManyRequests && a.RetryAfter == "" {
 		label += withoutARetry
 	}
-	a.of[label]++
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.got[label]++
 }
 
 // each calls f for 0 to n-1, atOnce at a time, and returns the first failure, after

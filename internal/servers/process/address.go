@@ -15,7 +15,7 @@ func FreeAddr() (string, error) {
 	for range 100 {
 		var l net.Listener
 		addr := fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000))
-		if l, err = net.Listen("tcp4", addr); err == nil { //nolint:noctx // closed at once
+		if l, err = net.Listen("tcp4", addr); err == nil {
 			return addr, l.Close()
 		}
 	}
