@@ -113,22 +113,13 @@ func TestFakes_caught_on_generated_journeys(t *testing.T) {
 	}
 }
 
-// recorded is the folder of real recordings; without it the test is skipped.
-func recorded(t *testing.T) string {
-	t.Helper()
-	dir := tracesDir()
-	if !filepath.IsAbs(dir) && os.Getenv("DOORSTEP_TRACES") == "" {
-		dir = filepath.Join("..", "..", dir)
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("no recordings: set DOORSTEP_TRACES")
-	}
-	return dir
-}
-
 func TestLab_keeps_its_targets_on_the_recordings(t *testing.T) {
 	t.Parallel()
-	recordings, err := load(recorded(t))
+	dir := os.Getenv("DOORSTEP_TRACES")
+	if dir == "" {
+		t.Skip("no recordings: set DOORSTEP_TRACES")
+	}
+	recordings, err := load(dir)
 	require.NoError(t, err)
 	found, err := laboratory{recordings, []engine{&judge{expiryMS: locationTTLMS}}, io.Discard}.run()
 	require.NoError(t, err)

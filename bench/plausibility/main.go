@@ -27,17 +27,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("plausibility", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.traces, "traces", tracesDir(), "folder of recordings, *.csv (also DOORSTEP_TRACES)")
+	flags.StringVar(&o.traces, "traces", os.Getenv("DOORSTEP_TRACES"), "folder of recordings, *.csv (also DOORSTEP_TRACES)")
 	flags.StringVar(&o.plots, "plots", "bench/out/plausibility", "write SVG plots to this folder; empty for none")
 	return o, flags.Parse(args)
-}
-
-// tracesDir is the default folder of recordings.
-func tracesDir() string {
-	if dir := os.Getenv("DOORSTEP_TRACES"); dir != "" {
-		return dir
-	}
-	return "../shared/traces"
 }
 
 func lab(args []string, stdout, stderr io.Writer) error {
