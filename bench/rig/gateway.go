@@ -79,19 +79,24 @@ func (g *Gateway) launch(p *Program, command string, settings []string) error {
 	g.MetricsURL = "http://" + metrics + "/metrics"
 	cmd := exec.Command(p.path, command) //nolint:gosec,noctx // our own binary; it outlives the context of its start
 	cmd.Env = environment(append(settings, "METRICS_LISTEN="+metrics))
-	stderr, err := cmd.StderrPipe()
+	// Not StderrPipe, which the end of the process closes before all is read.
+	stderr, in, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("rig: %w", err)
 	}
-	if g.process, err = process.Start(cmd); err != nil {
-		return fmt.Errorf("rig: %w", err)
+	cmd.Stderr = in
+	g.process, err = process.Start(cmd)
+	_ = in.Close() // the child has its own copy
+	if err != nil {
+		return errors.Join(fmt.Errorf("rig: %w", err), stderr.Close())
 	}
 	go g.read(stderr)
 	return nil
 }
 
-func (g *Gateway) read(stderr io.Reader) {
+func (g *Gateway) read(stderr io.ReadCloser) {
 	defer close(g.drained)
+	defer func() { _ = stderr.Close() }()
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {

@@ -95,7 +95,7 @@ func (d document) write(w io.Writer) {
 func (d document) writeMethod(w io.Writer) {
 	fmt.Fprint(w, "\n## How it was measured\n\nLatencies count from the instant at which a fix was due, even if the generator was late. "+
 		"CPU and RSS are read from /proc. The events of the starts are delivered before the measurement begins, or the run says that they were not. The journeys "+
-		"of runs with `-opened` are opened in the live store directly, because their starts are not measured.\n")
+		"of runs with `-opened` are opened in the live store directly, because the runs do not measure starts.\n")
 	figures.Head(w, "run", "how", "command", "took", "")
 	for _, r := range d.runs {
 		how := "done"
