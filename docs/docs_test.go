@@ -64,12 +64,13 @@ func retired(t *testing.T) (words []string) {
 func TestGlossary(t *testing.T) {
 	t.Parallel()
 	word := regexp.MustCompile(`\b(` + strings.Join(retired(t), "|") + `)\b`)
+	linked := regexp.MustCompile(`\]\([^)]*\)`) // the name of a decision may hold such a word
 	for _, name := range tracked(t, ".go", ".lua", ".md", ".yaml", ".yml", ".sql") {
 		if name == "docs/glossary.md" || name == "docs/CHANGELOG.md" || strings.HasPrefix(name, "docs/adr/") || name == "docs/docs_test.go" {
 			continue
 		}
 		for i, line := range strings.Split(read(t, name), "\n") {
-			if found := word.FindString(line); found != "" {
+			if found := word.FindString(linked.ReplaceAllString(line, "]")); found != "" {
 				t.Errorf("%s:%d: %q is retired; docs/glossary.md has the word to use", name, i+1, found)
 			}
 		}

@@ -219,7 +219,7 @@ func TestHelp_prints_every_setting_with_its_variable_and_default(t *testing.T) {
 	for name := range strings.FieldsSeq(
 		"LISTEN METRICS_LISTEN VALKEY_URL DATABASE_URL JWT_SECRET JWKS_URL JWT_ISSUER JWT_AUDIENCE RATE_INTERVAL RATE_TOLERANCE LOCATION_TTL " +
 			"JOURNEY_TTL ARRIVAL_RADIUS MAX_SPEED_CAR VALKEY_TIMEOUT OTP_IN_RESPONSE LOG_LEVEL LOG_FORMAT") {
-		assert.Contains(t, help, "($DOORSTEP_"+name+")", "CONTRACT.md, section 6")
+		assert.Contains(t, help, "($DOORSTEP_"+name+")", "docs/contract.md, section 6")
 	}
 }
 

@@ -71,6 +71,8 @@ var mayImport = map[string][]string{
 	"internal/servers/valkeytest":   {"internal/servers/valkeyserver"},
 	"internal/servers/postgrestest": {"internal/servers/process"},
 	"internal/servers/awstest":      {},
+	"internal/servers/haproxy":      {"internal/servers/process"},
+	"internal/servers/prometheus":   {"internal/servers/process"},
 
 	"internal/testclock":  {}, // the clock that tests inject
 	"internal/budgettest": {}, // a test kit: what a stage of a request may cost

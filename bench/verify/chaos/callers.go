@@ -189,7 +189,7 @@ func (c *callers) every(ctx context.Context, d time.Duration, f func(context.Con
 		for ctx.Err() == nil {
 			next := time.Now().Add(d)
 			f(ctx)
-			_ = pause(ctx, time.Until(next))
+			_ = pause.For(ctx, time.Until(next))
 		}
 	})
 }
@@ -254,7 +254,7 @@ func (c *callers) poll(ctx context.Context, t *travel) {
 		case a.ETag != "":
 			etag = a.ETag
 		case a.Status != http.StatusNotModified:
-			_ = pause(ctx, tick)
+			_ = pause.For(ctx, tick)
 		}
 	}
 }

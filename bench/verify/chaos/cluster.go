@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"doorstep/internal/pause"
+
 	"doorstep/internal/servers/valkeyserver"
 )
 
@@ -64,7 +66,7 @@ func (f *failover) untilAllMove(ctx context.Context) (updates, waits time.Durati
 	until := func(version func(*journeyLog) int64) (time.Duration, error) {
 		for i, l := range f.traffic.first {
 			for version(l) <= before[i] {
-				if err := pause(ctx, time.Millisecond); err != nil {
+				if err := pause.For(ctx, time.Millisecond); err != nil {
 					return 0, fmt.Errorf("journey %d did not go on: %w", i, err)
 				}
 			}

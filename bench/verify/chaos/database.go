@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"doorstep/internal/pause"
+
 	"github.com/jackc/pgx/v5"
 
 	"doorstep/internal/servers/awstest"
@@ -71,7 +73,7 @@ func awaitOutbox(ctx context.Context, conn *pgx.Conn, short bool, r *row) error 
 				return err
 			}
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

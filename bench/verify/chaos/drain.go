@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"doorstep/internal/pause"
+
 	"doorstep/bench/rig"
 	"doorstep/geo"
 	"doorstep/sessions"
@@ -70,7 +72,7 @@ func playSecondSignal(ctx context.Context, s *stage) (row, error) {
 		return r, err
 	}
 	for d.gateway.Ready(ctx) { // until it has handled the first signal
-		if pause(ctx, 10*time.Millisecond) != nil {
+		if pause.For(ctx, 10*time.Millisecond) != nil {
 			return r, ctx.Err()
 		}
 	}
@@ -242,7 +244,7 @@ func (d *drain) awaitWaiting(ctx context.Context, want int) error {
 		if int(n) == want {
 			return nil
 		}
-		if pause(ctx, 20*time.Millisecond) != nil {
+		if pause.For(ctx, 20*time.Millisecond) != nil {
 			return fmt.Errorf("%v of %d wait: %w", n, want, ctx.Err())
 		}
 	}
@@ -275,7 +277,7 @@ func (d *drain) watch(ctx context.Context) <-chan readiness {
 					seen.refusing = time.Now()
 				}
 			}
-			_ = pause(ctx, 5*time.Millisecond)
+			_ = pause.For(ctx, 5*time.Millisecond)
 		}
 	}()
 	return watched

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"doorstep/internal/pause"
+
 	"github.com/jackc/pgx/v5"
 
 	"doorstep/bench/rig"
@@ -91,7 +93,7 @@ func (f fault) play(ctx context.Context, s *stage) (r row, err error) {
 // runFault lets the callers call for a while, breaks, waits and mends. lasted is
 // the time from the breaking to the mending.
 func (f fault) runFault(ctx context.Context, sys *system) (lasted time.Duration, err error) {
-	if err := pause(ctx, pick(sys.stage, time.Second, 3*time.Second)); err != nil {
+	if err := pause.For(ctx, pick(sys.stage, time.Second, 3*time.Second)); err != nil {
 		return 0, err
 	}
 	sys.callers.recorder.enter(during)
@@ -99,7 +101,7 @@ func (f fault) runFault(ctx context.Context, sys *system) (lasted time.Duration,
 	if err := f.breaks(ctx, sys); err != nil {
 		return 0, fmt.Errorf("break: %w", err)
 	}
-	if err := pause(ctx, pick(sys.stage, 2500*time.Millisecond, 10*time.Second)); err != nil {
+	if err := pause.For(ctx, pick(sys.stage, 2500*time.Millisecond, 10*time.Second)); err != nil {
 		return 0, err
 	}
 	if err := f.mends(ctx, sys); err != nil {
@@ -121,7 +123,7 @@ func (sys *system) awaitRecovery(ctx context.Context, r *row) {
 			r.Well = fmt.Sprintf("%s (%s)", round(max(took, time.Millisecond)), last)
 			return
 		}
-		if pause(ctx, 50*time.Millisecond) != nil {
+		if pause.For(ctx, 50*time.Millisecond) != nil {
 			break
 		}
 	}
@@ -220,7 +222,7 @@ func (sys *system) checkUsage(ctx context.Context, before usage, r *row) error {
 		if now.goroutines <= before.goroutines+moreGoroutines && now.fds <= before.fds+moreFDs {
 			break
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

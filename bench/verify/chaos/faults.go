@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"time"
 
+	"doorstep/internal/pause"
+
 	"github.com/jackc/pgx/v5"
 
 	"doorstep/internal/servers/awstest"
@@ -236,7 +238,7 @@ func reload(ctx context.Context, sys *system) error {
 	if err := sys.store.Kill(); err != nil {
 		return err
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := pause.For(ctx, time.Second); err != nil {
 		return err
 	}
 	return sys.store.Restart(ctx)
@@ -287,7 +289,7 @@ func releaseConnections(ctx context.Context, sys *system) (err error) {
 func consumed(ctx context.Context, sys *system, r *row) error {
 	err := published(ctx, sys.dsn, sys.aws, r)
 	for deadline := time.Now().Add(drainIn); waitingIn(sys.aws) > 0 && time.Now().Before(deadline); {
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"doorstep/internal/pause"
+
 	"github.com/jackc/pgx/v5"
 
 	"doorstep/bench/rig"
@@ -155,14 +157,14 @@ func (f *fleet) play(ctx context.Context) ([]*journeyLog, error) {
 // comeAndGo plays the rounds: each gateway is terminated and killed in turn.
 func (f *fleet) comeAndGo(ctx context.Context) error {
 	for n := range f.plan.rounds {
-		if pause(ctx, f.plan.rest) != nil {
+		if pause.For(ctx, f.plan.rest) != nil {
 			return ctx.Err()
 		}
 		terminated, killed := f.members[n%fleetSize], f.members[(n+1)%fleetSize]
 		ended := make(chan error, 1)
 		go func() { ended <- terminated.comeBack(ctx, terminated.terminate) }()
 		// At any moment of the drain, or after it.
-		_ = pause(ctx, time.Duration(rand.Int64N(int64(2*fleetDelay))))
+		_ = pause.For(ctx, time.Duration(rand.Int64N(int64(2*fleetDelay))))
 		err := killed.comeBack(ctx, killed.kill)
 		if err := errors.Join(err, <-ended); err != nil {
 			return err

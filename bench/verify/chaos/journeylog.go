@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"doorstep/internal/pause"
+
 	"doorstep/bench/rig"
 	"doorstep/geo"
 	"doorstep/sessions"
@@ -63,7 +65,7 @@ func (t *traffic) run(ctx context.Context) []*journeyLog {
 	for lane, l := range t.first {
 		lanes.Go(func() {
 			// Spread over one interval, as phones are.
-			_ = pause(ctx, t.plan.interval*time.Duration(lane)/time.Duration(t.plan.lanes))
+			_ = pause.For(ctx, t.plan.interval*time.Duration(lane)/time.Duration(t.plan.lanes))
 			for n := 0; !closed(t.over) && ctx.Err() == nil; n++ {
 				if n > 0 {
 					l, _ = t.journey(lane, n) // the first one worked
@@ -194,7 +196,7 @@ func (l *journeyLog) persist(ctx context.Context, call string, do func() rig.Ans
 			return a, l.expect(call, h.answer, len(h.failures) > 0, expected)
 		}
 		h.failures = append(h.failures, failure{a.Label(), time.Now()})
-		if time.Since(began) > healIn || pause(ctx, 50*time.Millisecond) != nil {
+		if time.Since(began) > healIn || pause.For(ctx, 50*time.Millisecond) != nil {
 			l.odd = append(l.odd, fmt.Sprintf("%s: not answered after %d tries: %s", call, len(h.failures), a.Label()))
 			return a, false
 		}
@@ -224,7 +226,7 @@ func (l *journeyLog) travel(ctx context.Context, over <-chan struct{}) {
 		}
 		at := geo.Offset(l.Home, 0, 20+l.plan.stepM*float64(l.plan.fixes-1-k))
 		l.sent = append(l.sent, at)
-		if next := l.post(ctx, k, at); pause(ctx, next) != nil {
+		if next := l.post(ctx, k, at); pause.For(ctx, next) != nil {
 			return
 		}
 	}
@@ -308,7 +310,7 @@ func (l *journeyLog) follow(ctx context.Context) {
 		}
 		if unanswered(a) {
 			l.failed = append(l.failed, failure{a.Label(), r.at})
-			_ = pause(ctx, 50*time.Millisecond)
+			_ = pause.For(ctx, 50*time.Millisecond)
 			continue
 		}
 		l.see(&r, a)
@@ -321,7 +323,7 @@ func (l *journeyLog) follow(ctx context.Context) {
 			etag = r.version
 			l.seen.Store(etag)
 		default:
-			_ = pause(ctx, retryEvery)
+			_ = pause.For(ctx, retryEvery)
 		}
 	}
 }

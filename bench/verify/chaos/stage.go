@@ -201,14 +201,3 @@ func (p *proxy) add(toxics ...toxic) error {
 // heal removes all toxics. It closes connections that were silent, as a peer that
 // comes back closes connections that it does not know any more.
 func (p *proxy) heal(ctx context.Context) { p.Toxics.ResetToxics(ctx) }
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
