@@ -69,13 +69,18 @@ type migrateCommand struct {
 	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
 }
 
-// Run brings the schema up.
+// Run brings the schema up. A newer schema is no error: the job of the version before
+// may run once more during a rolling update or after a roll-back.
 func (m *migrateCommand) Run(ctx context.Context) error {
 	applied := 0
 	err := postgres.Migrate(ctx, m.DatabaseURL, func(p postgres.Progress) {
 		applied++
 		fmt.Printf("applied %s in %s\n", p.Name, p.Took.Round(time.Millisecond))
 	})
+	if errors.Is(err, postgres.ErrNewerSchema) {
+		fmt.Printf("nothing to do: %v\n", err)
+		return nil
+	}
 	if err == nil {
 		fmt.Printf("schema is up to date (%d applied)\n", applied)
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -294,7 +295,8 @@ func TestToken(t *testing.T) {
 
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	database := []string{"DATABASE_URL=" + postgrestest.New(t)}
+	url := postgrestest.New(t)
+	database := []string{"DATABASE_URL=" + url}
 	refused := gateway(t, append(database, "JWT_SECRET="+testSecret), "serve", "--listen=127.0.0.1:0", "--metrics-listen=")
 	assert.Equal(t, 1, refused.code, "serve refuses an old schema")
 	assert.Contains(t, refused.stderr, "migrate", "and says what to do")
@@ -305,6 +307,16 @@ func TestMigrate(t *testing.T) {
 	again := gateway(t, database, "migrate")
 	assert.Equal(t, 0, again.code, again.stderr)
 	assert.Contains(t, again.stdout, "(0 applied)")
+
+	// A newer version has been there: the job and the gateway of this one go on.
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), `INSERT INTO doorstep_migrations (version, name) VALUES (9999, '9999_from_the_future')`)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	newer := gateway(t, database, "migrate")
+	assert.Equal(t, 0, newer.code, newer.stderr)
+	assert.Regexp(t, `^nothing to do: the database's schema is newer than this binary: it is at 9999, this binary knows \d+\n$`, newer.stdout)
 
 	s := serve(t, database...)
 	trainer, student := sessions.NewID(), sessions.NewID()

@@ -16,7 +16,7 @@ type outboxListCommand struct {
 	Limit       int    `default:"100" help:"How many at most, oldest first."`
 }
 
-// Run prints one line an event; nothing of what is in it.
+// Run prints one line a dead letter; nothing of the event's detail.
 func (c *outboxListCommand) Run(ctx context.Context) error {
 	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, MaxConns: 1})
 	if err != nil {
@@ -30,11 +30,7 @@ func (c *outboxListCommand) Run(ctx context.Context) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SEQ\tTO\tTYPE\tSESSION\tATTEMPTS\tHAPPENED\tGIVEN UP\tREASON")
 	for _, d := range list {
-		to := d.Consumer
-		if to == "" {
-			to = "bus"
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", d.Seq, to, d.Type, d.SessionID, d.Attempts,
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", d.Seq, d.To, d.Type, d.SessionID, d.Attempts,
 			d.Since.Format(time.RFC3339), d.DeadAt.Format(time.RFC3339), d.Reason)
 	}
 	return w.Flush()
@@ -46,10 +42,10 @@ type outboxRequeueCommand struct {
 	Seq         []int64 `arg:"" help:"These, by their SEQ in the list; also without the flag."`
 }
 
-// Run says how many there were.
+// Run prints how many there were.
 func (c *outboxRequeueCommand) Run(ctx context.Context) error {
 	if c.All == (len(c.Seq) > 0) {
-		return errors.New("outbox requeue: say which, or --all")
+		return errors.New("outbox requeue: give SEQs or --all, not both")
 	}
 	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, MaxConns: 1})
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,38 +15,50 @@ import (
 	"doorstep/sessions/postgres"
 )
 
-// buried is a database with two dead letters: of the bus, and of a consumer.
-func buried(t *testing.T) (*postgres.Repository, []string, sessions.Session, outbox.Row) {
+// buried is a database with two dead letters: one to the bus and one to a consumer.
+func buried(t *testing.T) (repo *postgres.Repository, env []string, s sessions.Session, bus, notify outbox.Row) {
 	t.Helper()
 	url := postgrestest.New(t)
 	require.NoError(t, postgres.Migrate(t.Context(), url, nil))
 	repo, err := postgres.Open(t.Context(), postgres.Options{URL: url})
 	require.NoError(t, err)
 	t.Cleanup(repo.Close)
-	s, _, err := repo.Create(t.Context(), sessions.Session{
+	s, _, err = repo.Create(t.Context(), sessions.Session{
 		ID: sessions.NewID(), TrainerID: sessions.NewID(), StudentID: sessions.NewID(), Status: sessions.Scheduled, Home: geo.MustPoint(52, 5), Mode: sessions.Car,
 	})
 	require.NoError(t, err)
-	_, err = repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", time.Now()) })
-	require.NoError(t, err)
-	rows, err := repo.Outbox().Claim(t.Context(), 10, time.Minute)
-	require.NoError(t, err)
-	require.Len(t, rows, 1)
-	require.NoError(t, repo.Inbox("notify").Add(t.Context(), rows))
-	require.NoError(t, repo.Inbox("notify").Bury(t.Context(), rows[0].Seq, "no such phone"))
-	require.NoError(t, repo.Outbox().Bury(t.Context(), rows[0].Seq, "refused: MalformedDetail"))
-	return repo, []string{"DATABASE_URL=" + url}, s, rows[0]
+	change := func(step func(*sessions.Session) ([]sessions.Event, error)) {
+		_, err = repo.Change(t.Context(), s.ID, step)
+		require.NoError(t, err)
+	}
+	claim := func(look outbox.Look) outbox.Row {
+		look.Limit = 10
+		claimed, err := repo.Outbox().Claim(t.Context(), look)
+		require.NoError(t, err)
+		require.Equal(t, 1, len(claimed.Rows)+claimed.FannedOut)
+		return append(claimed.Rows, outbox.Row{})[0]
+	}
+	change(func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", time.Now()) })
+	bus = claim(outbox.Look{Asks: []outbox.Ask{{To: outbox.Bus, Lease: time.Minute}}})
+	require.NoError(t, repo.Outbox().Bury(t.Context(), outbox.Bus, bus.Seq, "refused: MalformedDetail"))
+	change(func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Stop(sessions.EndCancelled, time.Now().Add(time.Minute))
+	})
+	claim(outbox.Look{FanOut: []string{"notify"}})
+	notify = claim(outbox.Look{Asks: []outbox.Ask{{To: "notify", Lease: time.Minute}}})
+	require.NoError(t, repo.Outbox().Bury(t.Context(), "notify", notify.Seq, "no such phone"))
+	return repo, []string{"DATABASE_URL=" + url}, s, bus, notify
 }
 
 func TestOutbox(t *testing.T) {
 	t.Parallel()
-	repo, database, s, row := buried(t)
+	repo, database, s, bus, notify := buried(t)
 	listed := gateway(t, database, "outbox", "list")
 	require.Equal(t, 0, listed.code, listed.stderr)
 	assert.Regexp(t, `SEQ +TO +TYPE +SESSION +ATTEMPTS +HAPPENED +GIVEN UP +REASON`, listed.stdout)
-	line := strconv.FormatInt(row.Seq, 10) + ` +%s +TrainerJourneyStarted +` + string(s.ID) + ` +1 +\S+Z +\S+Z +%s\n`
-	assert.Regexp(t, fmt.Sprintf(line, "bus", "refused: MalformedDetail"), listed.stdout)
-	assert.Regexp(t, fmt.Sprintf(line, "notify", "no such phone"), listed.stdout)
+	line := `%d +%s +%s +` + string(s.ID) + ` +1 +\S+Z +\S+Z +%s\n`
+	assert.Regexp(t, fmt.Sprintf(line, bus.Seq, "bus", "TrainerJourneyStarted", "refused: MalformedDetail"), listed.stdout)
+	assert.Regexp(t, fmt.Sprintf(line, notify.Seq, "notify", "TrainerJourneyEnded", "no such phone"), listed.stdout)
 	for _, person := range []sessions.ID{s.TrainerID, s.StudentID} {
 		assert.NotContains(t, listed.stdout, person, "no personal data")
 	}
@@ -56,10 +67,12 @@ func TestOutbox(t *testing.T) {
 		assert.NotEqual(t, 0, gateway(t, database, append([]string{"outbox"}, args...)...).code, "%v", args)
 	}
 	assert.Equal(t, "0 requeued\n", gateway(t, database, "outbox", "requeue", "4711").stdout)
-	assert.Equal(t, "2 requeued\n", gateway(t, database, "outbox", "requeue", strconv.FormatInt(row.Seq, 10)).stdout)
-	waiting, _, dead, err := repo.Outbox().Lag(t.Context())
+	assert.Equal(t, "2 requeued\n", gateway(t, database, "outbox", "requeue", fmt.Sprint(bus.Seq), fmt.Sprint(notify.Seq)).stdout)
+	list, err := repo.Outbox().Backlog(t.Context(), []string{"notify"})
 	require.NoError(t, err)
-	assert.Equal(t, []int{1, 0}, []int{waiting, dead})
+	for _, at := range list {
+		assert.Equal(t, []int{1, 0}, []int{at.Waiting, at.Dead}, at.To)
+	}
 	assert.Equal(t, "0 requeued\n", gateway(t, database, "outbox", "requeue", "--all").stdout)
 	assert.Equal(t, 2, gateway(t, nil, "outbox", "list").code, "without a database")
 }

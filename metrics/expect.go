@@ -54,14 +54,15 @@ func (m *Outbox) ExpectRelays(relays ...string) {
 		m.published.WithLabelValues(relay)
 		each([]string{"rejected", "down", "store"}, func(v string) { m.failed.WithLabelValues(relay, v) })
 		m.buried.WithLabelValues(relay)
-		m.OutboxState(relay, 0, 0, 0)
+		m.OutboxState(relay, 0, 0, 0, 0)
 	}
 }
 
-// ExpectConsumers makes the series of the named consumers of queues.
-func (m *Outbox) ExpectConsumers(consumers ...string) {
+// ExpectConsumers makes the series of the queues' consumers by their names and the
+// results of a message.
+func (m *Outbox) ExpectConsumers(results []string, consumers ...string) {
 	for _, consumer := range consumers {
-		each([]string{"done", "failed", "malformed"}, func(v string) { m.consumed.WithLabelValues(consumer, v) })
+		each(results, func(v string) { m.consumed.WithLabelValues(consumer, v) })
 	}
 }
 

@@ -15,6 +15,7 @@ type Outbox struct {
 	waiting   *prometheus.GaugeVec
 	dead      *prometheus.GaugeVec
 	lag       *prometheus.GaugeVec
+	newer     *prometheus.GaugeVec
 	breaker   *prometheus.GaugeVec
 	consumed  *prometheus.HistogramVec
 }
@@ -31,12 +32,13 @@ func NewOutbox(reg prometheus.Registerer) *Outbox {
 		buried:    counter("events_buried_total", "New dead letters, by relay.", "relay"),
 		waiting:   gaugeVec("outbox_waiting", "Events that wait, by relay.", "relay"),
 		dead:      gaugeVec("outbox_dead_letters", "Dead letters, by relay.", "relay"),
-		lag:       gaugeVec("outbox_lag_seconds", "Age of the oldest event that waits, by relay.", "relay"),
+		lag:       gaugeVec("outbox_lag_seconds", "Age of the oldest event that waits and that this binary can read, by relay.", "relay"),
+		newer:     gaugeVec("outbox_newer_event_seconds", "Age of the oldest event that waits for a newer binary, by relay; 0 for none.", "relay"),
 		breaker:   gaugeVec("event_bus_breaker_state", "1 for the state that the event bus's breaker is in.", "state"),
 		consumed: histogram("message_handling_duration_seconds",
-			"Handling of queue messages, by consumer and result (done, failed, malformed).", delays, "consumer", "result"),
+			"Handling of queue messages, by consumer and result (done, failed, malformed, newer).", delays, "consumer", "result"),
 	}
-	reg.MustRegister(m.published, m.failed, m.buried, m.waiting, m.dead, m.lag, m.breaker, m.consumed)
+	reg.MustRegister(m.published, m.failed, m.buried, m.waiting, m.dead, m.lag, m.newer, m.breaker, m.consumed)
 	m.BusBreaker("closed")
 	return m
 }
@@ -53,11 +55,13 @@ func (m *Outbox) EventFailed(relay, why string) { m.failed.WithLabelValues(relay
 // EventBuried counts a new dead letter.
 func (m *Outbox) EventBuried(relay string) { m.buried.WithLabelValues(relay).Inc() }
 
-// OutboxState sets the size of an outbox and the age of its oldest event.
-func (m *Outbox) OutboxState(relay string, waiting, dead int, lag time.Duration) {
+// OutboxState sets how many events wait, how many are dead, and two ages: of the oldest
+// event that this binary can read, and of the oldest one that waits for a newer binary.
+func (m *Outbox) OutboxState(relay string, waiting, dead int, lag, newer time.Duration) {
 	m.waiting.WithLabelValues(relay).Set(float64(waiting))
 	m.dead.WithLabelValues(relay).Set(float64(dead))
 	m.lag.WithLabelValues(relay).Set(lag.Seconds())
+	m.newer.WithLabelValues(relay).Set(newer.Seconds())
 }
 
 // BusBreaker sets the breaker's state: closed, half-open or open.

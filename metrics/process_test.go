@@ -67,7 +67,7 @@ func TestExpect(t *testing.T) {
 	})
 	m.ExpectStored([]string{"update"}, []string{"ok"})
 	o.ExpectRelays("bus")
-	o.ExpectConsumers("notify")
+	o.ExpectConsumers([]string{"done", "failed", "malformed"}, "notify")
 	j.ExpectWays(metrics.Ways{Ends: []string{"arrived"}, Verdicts: []string{"silent"}, Kinds: []string{"started"}, Outcomes: []string{"sent"}})
 	before := read(t, reg)
 	for name, v := range before {
@@ -90,7 +90,7 @@ func TestExpect(t *testing.T) {
 		o.EventFailed("bus", why)
 	}
 	o.EventBuried("bus")
-	o.OutboxState("bus", 1, 1, time.Second)
+	o.OutboxState("bus", 1, 1, time.Second, 0)
 	for _, result := range []string{"done", "failed", "malformed"} {
 		o.MessageHandled("notify", result, time.Second)
 	}

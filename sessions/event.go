@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,6 +18,13 @@ const (
 	JourneyEnded       EventType = "TrainerJourneyEnded"
 	LocationSuspicious EventType = "TrainerLocationSuspicious"
 )
+
+// EventTypes lists every type that this binary can read.
+func EventTypes() []EventType { return []EventType{JourneyStarted, JourneyEnded, LocationSuspicious} }
+
+// ErrNewerEvent is an event of a type or a schema version that this binary does
+// not know. A newer binary wrote it and a newer binary can read it.
+var ErrNewerEvent = errors.New("event is newer than this binary")
 
 // EventSchema is the version of the details below. A new field keeps the version.
 // A field that is removed or changes its meaning needs a new one.
@@ -79,8 +87,12 @@ func (e Event) Detail() []byte {
 }
 
 // ParseEvent reads a detail back. The error says what is wrong with it, never
-// what is in it: it goes to logs and dead letters.
+// what is in it: it goes to logs and dead letters. Errors: ErrNewerEvent, wrapped;
+// any other is a detail that no binary can read.
 func ParseEvent(t EventType, text []byte) (Event, error) {
+	if err := checkNewer(t, text); err != nil {
+		return Event{}, err
+	}
 	var d detail
 	if json.Unmarshal(text, &d) != nil { // whose error tells the value of a number
 		return Event{}, errors.New("event detail is not the JSON expected")
@@ -107,6 +119,23 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 	return e, nil
 }
 
+// checkNewer comes before the rest of the detail is read: a newer version may
+// have changed any other field.
+func checkNewer(t EventType, text []byte) error {
+	var d struct {
+		SchemaVersion int `json:"schemaVersion"`
+	}
+	switch {
+	case json.Unmarshal(text, &d) != nil: // ParseEvent refuses it
+		return nil
+	case d.SchemaVersion > EventSchema:
+		return fmt.Errorf("%w: schema version %d is not known", ErrNewerEvent, d.SchemaVersion)
+	case !slices.Contains(EventTypes(), t):
+		return fmt.Errorf("%w: its type is not known", ErrNewerEvent)
+	}
+	return nil
+}
+
 func (e *Event) parseTimes(d detail) error {
 	var err error
 	if e.JourneyStartedAt, err = time.Parse(wireTime, d.StartTime); err != nil {
@@ -122,8 +151,6 @@ func (e *Event) parseTimes(d detail) error {
 		}
 	case LocationSuspicious:
 		text = d.At
-	default:
-		return errors.New("event type is not known")
 	}
 	if e.At, err = time.Parse(wireTime, text); err != nil {
 		return errors.New("event time is not an instant")

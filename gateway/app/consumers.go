@@ -12,33 +12,38 @@ import (
 	"doorstep/sessions/postgres"
 )
 
-// The consumers' names: of their inboxes in process, and in metrics.
+// The consumers' names: of their deliveries, and in metrics.
 const (
 	notifyConsumer    = consumers.NotifyConsumer
 	cleanUpConsumer   = "clean_up"
 	analyticsConsumer = "analytics"
 )
 
-// aftermath is what comes of journeys besides requests: the consumers of the
-// events, the counts, and the sweeps.
-type aftermath struct {
-	handlers []outbox.Named
-	show     *consumers.Show // nil: there is a push service
-	once     *postgres.Once
-	counter  *sessions.FixCounter
-	sweeper  *sessions.Sweeper
+// consumer is one consumer of events.
+type consumer struct {
+	name    string
+	handler outbox.Handler
 }
 
-// wireConsumers makes the consumers of the events and the fix counter. It must come
-// before wireEvents, which asks for the first, and before the service, which
-// counts on the second.
+// aftermath is what runs besides the requests: the consumers of the events, the counts
+// and the sweeps.
+type aftermath struct {
+	consumers []consumer
+	show      *consumers.Show // nil: there is a push service
+	once      *postgres.Once  // nil: no database
+	counter   *sessions.FixCounter
+	sweeper   *sessions.Sweeper
+}
+
+// wireConsumers makes the consumers and the counts. It comes before wireEvents, which
+// delivers to the consumers, and before the service, which counts.
 func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *metrics.Journeys) error {
 	var push consumers.Pusher
 	if len(a.opts.FCMCredentials) == 0 {
 		a.after.show = consumers.NewShow(a.now(), a.opts.Log)
 		push = a.after.show
 	} else {
-		fcm, err := consumers.NewFCM(context.Background(), consumers.FCMOptions{ // it calls nobody
+		fcm, err := consumers.NewFCM(context.Background(), consumers.FCMOptions{ // it makes no call
 			Credentials: a.opts.FCMCredentials, Endpoint: a.opts.FCMEndpoint, OnBreaker: m.PushBreaker,
 		})
 		if err != nil {
@@ -46,15 +51,15 @@ func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *met
 		}
 		push = fcm
 	}
-	a.after.handlers = []outbox.Named{
-		{Name: notifyConsumer, Handler: classing{consumers.NewNotify(repo, a.wireOnce(), push, consumers.NotifyOptions{
+	a.after.consumers = []consumer{
+		{notifyConsumer, consumers.NewNotify(repo, a.wireOnce(), push, consumers.NotifyOptions{
 			Now: a.opts.Now, Log: a.opts.Log, Unregistered: a.after.show != nil, Metrics: m,
-		})}},
-		{Name: cleanUpConsumer, Handler: classing{consumers.NewCleanUp(repo, live)}},
-		{Name: analyticsConsumer, Handler: classing{consumers.NewAnalytics(repo, m)}},
+		})},
+		{cleanUpConsumer, consumers.NewCleanUp(repo, live)},
+		{analyticsConsumer, consumers.NewAnalytics(repo, m)},
 	}
-	for i, to := range a.after.handlers {
-		a.after.handlers[i] = a.traces.handled(to)
+	for i, c := range a.after.consumers {
+		a.after.consumers[i].handler = a.traces.handled(c.name, classing{c.handler})
 	}
 	a.after.counter = sessions.NewFixCounter(repo, sessions.FixCounterOptions{Log: a.opts.Log, Metrics: m})
 	return nil
@@ -62,9 +67,9 @@ func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *met
 
 func (a *App) wireOnce() outbox.Once {
 	if a.database == nil {
-		return outbox.NewMemoryOnce(0, nil)
+		return outbox.NewMemoryOnce()
 	}
-	a.after.once = postgres.NewOnce(a.database, postgres.OnceOptions{})
+	a.after.once = postgres.NewOnce(a.database, 0)
 	return a.after.once
 }
 
@@ -74,22 +79,22 @@ func (a *App) wireSweeper(service *sessions.Service, m *metrics.Journeys) {
 	a.after.sweeper = sessions.NewSweeper(service, sessions.SweeperOptions{Silence: silence, Log: a.opts.Log, Metrics: m})
 }
 
-// startAftermath starts what runs beside the requests. The fix counter stops before
-// the database and after the server: it says what it has not said yet.
+// startAftermath starts what runs besides the requests. The fix counter stops after the
+// server and before the database: it then writes its last counts.
 func (a *App) startAftermath(ctx context.Context) {
 	a.startSweepingConsumed(ctx)
 	a.background(ctx, "fix counter", a.after.counter.Run)
 	a.background(ctx, "sweeper", a.after.sweeper.Run)
 }
 
-// sweepConsumed is how many consumed events one statement forgets, and
-// sweepConsumedEvery how often that is begun.
+// sweepConsumed is how many consumed events one statement forgets; sweepConsumedEvery is
+// the time between two sweeps.
 const (
 	sweepConsumed      = 5_000
 	sweepConsumedEvery = time.Minute
 )
 
-// startSweepingConsumed forgets the events that were consumed long ago.
+// startSweepingConsumed starts the sweep of the events that were consumed long ago.
 func (a *App) startSweepingConsumed(ctx context.Context) {
 	if a.after.once == nil {
 		return
@@ -103,18 +108,15 @@ func (a *App) startSweepingConsumed(ctx context.Context) {
 				return ctx.Err()
 			case <-ticker.C:
 				for n := sweepConsumed; n == sweepConsumed; {
-					n, _ = a.after.once.Sweep(ctx, sweepConsumed) // what fails is due again in a minute
+					n, _ = a.after.once.Sweep(ctx, sweepConsumed) // a failure is tried again in a minute
 				}
 			}
 		}
 	})
 }
 
-// consumers are what handles events in this process when there is no other bus.
-func (a *App) consumers() []outbox.Named { return a.after.handlers }
-
-// Pushes lists the last pushes as the devices would have shown them, oldest
-// first: where no push service is set, for a demo and for tests.
+// Pushes lists the last pushes as the devices would have shown them, oldest first. For a
+// demo and for tests; nil with a push service.
 func (a *App) Pushes() []consumers.Shown {
 	if a.after.show == nil {
 		return nil
@@ -122,11 +124,10 @@ func (a *App) Pushes() []consumers.Shown {
 	return a.after.show.Last()
 }
 
-// classing tells the outbox which of a handler's errors are not the event's
-// fault.
+// classing marks a handler's errors that are not the event's fault.
 type classing struct{ to outbox.Handler }
 
-// Handle keeps the contract of outbox.Handler.
+// Handle implements outbox.Handler.
 func (c classing) Handle(ctx context.Context, e sessions.Event) error {
 	err := c.to.Handle(ctx, e)
 	if err != nil && consumers.Down(err) {

@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
 	"doorstep/internal/servers/awstest"
+	"doorstep/internal/servers/postgrestest"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 	"doorstep/sessions/postgres"
@@ -104,7 +107,7 @@ func TestApp_events_to_EventBridge(t *testing.T) {
 	})
 }
 
-// What one gateway leaves in an inbox another one handles.
+// What one gateway leaves undelivered another one delivers.
 func TestApp_events_in_process_outlive_it(t *testing.T) {
 	t.Parallel()
 	o := settings(onServers(t))
@@ -115,18 +118,43 @@ func TestApp_events_in_process_outlive_it(t *testing.T) {
 	repo, err := postgres.Open(t.Context(), postgres.Options{URL: o.DatabaseURL})
 	require.NoError(t, err)
 	t.Cleanup(repo.Close)
-	for name, store := range map[string]outbox.Store{
-		"bus": repo.Outbox(), "notify": repo.Inbox("notify"), "clean_up": repo.Inbox("clean_up"), "analytics": repo.Inbox("analytics"),
-	} {
-		require.Eventually(t, func() bool {
-			waiting, _, dead, err := store.Lag(context.Background())
-			return err == nil && waiting == 0 && dead == 0
-		}, patience, 10*time.Millisecond, name)
-	}
+	require.Eventually(t, func() bool {
+		list, err := repo.Outbox().Backlog(context.Background(), []string{"notify", "clean_up", "analytics"})
+		return err == nil && len(list) == 4 && !slices.ContainsFunc(list, func(b outbox.Backlog) bool { return b.Waiting+b.Dead > 0 })
+	}, patience, 10*time.Millisecond)
 	session, err := repo.Session(t.Context(), id)
 	require.NoError(t, err)
 	record, ok, err := repo.JourneyRecord(t.Context(), sessions.JourneyKey{SessionID: id, StartedAt: session.JourneyStartedAt})
 	require.NoError(t, err)
 	require.True(t, ok, "analytics has its row")
 	assert.Equal(t, sessions.EndCancelled, record.Reason)
+}
+
+// A gateway that nobody uses asks the database at most once a second, all its parts
+// together. pg_stat_statements counts; it is one of PostgreSQL's own extensions.
+func TestApp_idle_asks_the_database_once_a_second(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.Private(t, "shared_preload_libraries=pg_stat_statements")
+	require.NoError(t, postgres.Migrate(t.Context(), server.DSN(), nil))
+	conn, err := pgx.Connect(t.Context(), server.DSN())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	_, err = conn.Exec(t.Context(), `CREATE EXTENSION pg_stat_statements`)
+	require.NoError(t, err)
+	started(t, settings(func(o *app.Options) { o.DatabaseURL = server.DSN() }))
+	<-time.After(2 * time.Second) // the start has its own: the schema's check, the first look at everything
+	_, err = conn.Exec(t.Context(), `SELECT pg_stat_statements_reset()`)
+	require.NoError(t, err)
+	const seconds = 40
+	<-time.After(seconds * time.Second)
+	rows, err := conn.Query(t.Context(), `SELECT format('%s × %s', calls, left(regexp_replace(query, '\s+', ' ', 'g'), 90)) FROM pg_stat_statements
+		WHERE query !~ 'pg_stat_statements' ORDER BY calls DESC`)
+	require.NoError(t, err)
+	statements, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	var calls int
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT sum(calls) FROM pg_stat_statements WHERE query !~ 'pg_stat_statements'`).Scan(&calls))
+	t.Logf("%d statements in %d s:\n%s", calls, seconds, strings.Join(statements, "\n"))
+	assert.LessOrEqual(t, calls, seconds)
+	assert.NotZero(t, calls)
 }

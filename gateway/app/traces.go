@@ -163,11 +163,11 @@ func ended(span trace.Span, err error) {
 }
 
 // handled wraps a consumer's handler.
-func (t *traces) handled(to outbox.Named) outbox.Named {
-	if t != nil {
-		to.Handler = traced{to.Handler, t.tracer, to.Name}
+func (t *traces) handled(name string, h outbox.Handler) outbox.Handler {
+	if t == nil {
+		return h
 	}
-	return to
+	return traced{h, t.tracer, name}
 }
 
 type traced struct {

@@ -99,14 +99,14 @@ func (w *Worker) wireQueues(o WorkerOptions, m *metrics.Outbox) error {
 		cleanUpConsumer:   {o.QueueCleanup, o.DeadLettersCleanup},
 		analyticsConsumer: {o.QueueAnalytics, o.DeadLettersAnalytics},
 	}
-	for _, to := range w.app.consumers() {
-		m.ExpectConsumers(to.Name)
+	for _, c := range w.app.after.consumers {
+		m.ExpectConsumers(aws.Results(), c.name)
 		consumer, err := aws.NewConsumer(aws.ConsumerOptions{
-			Name: to.Name, Queue: queues[to.Name][0], DeadLetters: queues[to.Name][1], Endpoint: o.SQSEndpoint,
+			Name: c.name, Queue: queues[c.name][0], DeadLetters: queues[c.name][1], Endpoint: o.SQSEndpoint,
 			Drain: o.DrainTimeout * 3 / 5, Log: w.app.opts.Log, Metrics: m,
-		}, to.Handler)
+		}, c.handler)
 		if err != nil {
-			return fmt.Errorf("consumer %s: %w", to.Name, err)
+			return fmt.Errorf("consumer %s: %w", c.name, err)
 		}
 		w.consumers = append(w.consumers, consumer)
 	}
@@ -135,7 +135,7 @@ func (w *Worker) Start(ctx context.Context) error {
 	return nil
 }
 
-// consume runs all consumers, so that at the stop they drain beside each other.
+// consume runs all consumers. At the stop they drain at the same time.
 func (w *Worker) consume(ctx context.Context) error {
 	errs := make([]error, len(w.consumers))
 	var all sync.WaitGroup

@@ -23,7 +23,7 @@ func onEachStore(t *testing.T, test func(t *testing.T, h *house, live sessions.L
 	t.Parallel()
 	clock := func() time.Time { return noon.Add(2 * time.Minute) }
 	fresh := func() *house {
-		return &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
+		return &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	}
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()

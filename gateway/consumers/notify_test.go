@@ -39,7 +39,7 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
 	t.Parallel()
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		test(t, &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)})
+		test(t, &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()})
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -48,7 +48,7 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
 		repo, err := postgres.Open(t.Context(), postgres.Options{URL: url})
 		require.NoError(t, err)
 		t.Cleanup(repo.Close)
-		test(t, &house{Repository: repo, once: postgres.NewOnce(repo, postgres.OnceOptions{})})
+		test(t, &house{Repository: repo, once: postgres.NewOnce(repo, 0)})
 	})
 }
 
@@ -248,7 +248,7 @@ func TestNotify_leaves_a_device_of_another_sender(t *testing.T) {
 // beside one that only asks to come again, too.
 func TestNotify_fault(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
+	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	s := h.arrived(t)
 	h.device(t, s, "one-device", "en")
 	h.device(t, s, "two-device", "en")
@@ -302,7 +302,7 @@ func TestNotify_late(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
+			h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 			h.device(t, late(t, h), "a", "en")
 			push := &pusher{}
 			n, counted := h.notify(push, io.Discard)
@@ -313,7 +313,7 @@ func TestNotify_late(t *testing.T) {
 	}
 	t.Run("the_code_has_expired", func(t *testing.T) {
 		t.Parallel()
-		h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
+		h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 		h.device(t, h.arrived(t), "a", "en")
 		push := &pusher{}
 		n, counted := h.notify(push, io.Discard, func(o *consumers.NotifyOptions) { o.Now = func() time.Time { return noon.Add(11 * time.Minute) } })
@@ -325,7 +325,7 @@ func TestNotify_late(t *testing.T) {
 
 func TestNotify_says_nothing_of_a_suspicion(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
+	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	h.started(t)
 	e := h.last()
 	e.Type, e.Verdict = sessions.LocationSuspicious, "mock"
@@ -338,7 +338,7 @@ func TestNotify_says_nothing_of_a_suspicion(t *testing.T) {
 
 func TestShow(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce(0, nil)}
+	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	s := h.arrived(t)
 	var log bytes.Buffer
 	show := consumers.NewShow(func() time.Time { return noon }, slog.New(slog.NewTextHandler(&log, nil)))

@@ -6,30 +6,31 @@ import (
 	"time"
 )
 
-// outage is something being down: since when, and until when nobody tries it.
+// outage is the state of something that may be away: since when it has been, and
+// until when it is not tried. Safe for concurrent use.
 type outage struct {
 	mu           sync.Mutex
 	failures     int
 	since, until time.Time
 }
 
-// fail notes a failure and reports whether the outage begins with it. Those of
-// calls that were under way already do not push the next try away.
-func (o *outage) fail(opts RelayOptions) bool {
+// fail records a failure and reports whether the outage begins with it. Failures of
+// calls that were already running do not move the next try.
+func (o *outage) fail(base, limit time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := opts.Now()
+	now := time.Now()
 	if o.failures > 0 && now.Before(o.until) {
 		return false
 	}
 	if o.failures++; o.failures == 1 {
 		o.since = now
 	}
-	o.until = now.Add(jitter(opts.DownBase, opts.DownCap, o.failures))
+	o.until = now.Add(jitter(base, limit, o.failures))
 	return o.failures == 1
 }
 
-// end notes a success, and says since when there had been none.
+// end records a success. was says whether that ends an outage, which began at since.
 func (o *outage) end() (since time.Time, was bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,10 +39,11 @@ func (o *outage) end() (since time.Time, was bool) {
 	return since, was
 }
 
-func (o *outage) left(now time.Time) time.Duration {
+// left is the time to the next try; zero or less when it may be made now.
+func (o *outage) left() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.until.Sub(now)
+	return time.Until(o.until)
 }
 
 func (o *outage) down() bool {
@@ -50,9 +52,8 @@ func (o *outage) down() bool {
 	return o.failures > 0
 }
 
-// jitter is a back-off with full jitter: evenly spread over (0, base × 2^(n-1)],
-// at most limit. Full, so that many rows or relays that failed together do not
-// come back together.
+// jitter is a back-off with full jitter: uniform over (0, Backoff]. Full, so that
+// rows or relays that failed together do not come back together.
 func jitter(base, limit time.Duration, n int) time.Duration {
 	return 1 + rand.N(Backoff(base, limit, n)) //nolint:gosec // jitter needs no secrecy
 }
@@ -69,7 +70,7 @@ func Backoff(base, limit time.Duration, n int) time.Duration {
 	return min(top, limit)
 }
 
-// reasonLimit keeps a dead letter's line one line.
+// reasonLimit is the longest reason of a dead letter, in characters.
 const reasonLimit = 300
 
 // Reason is err as one short printable line, as dead letters and logs keep it.

@@ -1,8 +1,11 @@
 package outbox
 
-// Held is how many rows a Memory keeps, those that are done with included.
-func (m *Memory) Held() int {
+// Held is how many rows a Memory keeps, those that are done included.
+func (m *Memory) Held() (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.waiting)
+	for _, q := range m.queues {
+		n += len(q.waiting)
+	}
+	return n
 }

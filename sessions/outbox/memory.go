@@ -10,26 +10,29 @@ import (
 	"doorstep/sessions"
 )
 
-// What a Memory holds at most: some 30 MB of rows that wait. Over it the oldest
-// becomes a dead letter, of which the oldest is forgotten; the embedded default
-// keeps nothing over a restart either.
+// The limits of a Memory: some 30 MB of rows that wait for one destination. Over it
+// the oldest row becomes a dead letter, and the oldest dead letter is forgotten. The
+// embedded default keeps nothing over a restart either.
 const (
 	memoryWaiting = 100_000
 	memoryDead    = 1_000
 )
 
-// Memory is the Store of the embedded default: in process, gone with it. What
-// was published is forgotten at once. Safe for concurrent use.
+// Memory is the Store of a gateway without a database: in process, lost with it. Rows
+// that are done are forgotten at once. Safe for concurrent use.
 type Memory struct {
-	now func() time.Time
+	mu     sync.Mutex
+	seq    int64
+	queues map[string]*memoryQueue // by destination; Bus is the outbox
+	dead   []DeadLetter
+}
 
-	mu      sync.Mutex
-	seq     int64
-	waiting []*memoryRow // in the order of seq; with gaps that are compacted later
-	gone    int          // how many of waiting are done with
+// memoryQueue is what waits for one destination.
+type memoryQueue struct {
+	to      string
+	waiting []*memoryRow // in the order of seq; with gone rows, which are removed later
+	gone    int          // how many of waiting are gone
 	bySeq   map[int64]*memoryRow
-	dead    []DeadLetter
-	max     int
 }
 
 type memoryRow struct {
@@ -39,65 +42,78 @@ type memoryRow struct {
 	gone  bool
 }
 
-var (
-	_ Store = (*Memory)(nil)
-	_ Inbox = (*Memory)(nil)
-)
+var _ Store = (*Memory)(nil)
 
-// NewMemory makes an empty one. A nil now is the wall clock.
-func NewMemory(now func() time.Time) *Memory {
-	if now == nil {
-		now = time.Now
+// NewMemory makes an empty one.
+func NewMemory() *Memory { return &Memory{queues: map[string]*memoryQueue{}} }
+
+// queue makes a destination's queue at its first use. Callers hold m.mu.
+func (m *Memory) queue(to string) *memoryQueue {
+	q := m.queues[to]
+	if q == nil {
+		q = &memoryQueue{to: to, bySeq: map[int64]*memoryRow{}}
+		m.queues[to] = q
 	}
-	return &Memory{now: now, bySeq: map[int64]*memoryRow{}, max: memoryWaiting}
+	return q
 }
 
-// Record adds an event that has just happened: what a MemoryRepository calls
-// within its transaction. It does not block.
+// Record adds an event that has just happened; a repository in memory calls it within
+// its transaction. It does not block.
 func (m *Memory) Record(e sessions.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seq++
-	m.add(Row{Seq: m.seq, Event: e})
+	m.add(m.queue(Bus), Row{Seq: m.seq, Event: e}, time.Now())
 }
 
-// Add keeps the contract of Inbox.
-func (m *Memory) Add(_ context.Context, rows []Row) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, row := range rows {
-		if m.bySeq[row.Seq] == nil {
-			row.Attempts = 0
-			m.add(row)
-		}
+func (m *Memory) add(q *memoryQueue, row Row, since time.Time) {
+	if len(q.bySeq) >= memoryWaiting {
+		i := slices.IndexFunc(q.waiting, func(w *memoryRow) bool { return !w.gone })
+		m.bury(q, q.waiting[i], "too many events wait")
 	}
-	return nil
-}
-
-func (m *Memory) add(row Row) {
-	if len(m.bySeq) >= m.max {
-		i := slices.IndexFunc(m.waiting, func(w *memoryRow) bool { return !w.gone })
-		m.bury(m.waiting[i], "too many events wait")
-	}
-	w := &memoryRow{row: row, since: m.now(), due: m.now()}
-	m.bySeq[row.Seq] = w
-	// An inbox is filled by several batches at once, so nearly in order.
-	at := len(m.waiting)
-	for at > 0 && m.waiting[at-1].row.Seq > row.Seq {
+	row.To = q.to
+	w := &memoryRow{row: row, since: since, due: time.Now()}
+	q.bySeq[row.Seq] = w
+	// Events are fanned out nearly in order: those of one session in order, those of
+	// several as they become due.
+	at := len(q.waiting)
+	for at > 0 && q.waiting[at-1].row.Seq > row.Seq {
 		at--
 	}
-	m.waiting = slices.Insert(m.waiting, at, w)
+	q.waiting = slices.Insert(q.waiting, at, w)
 }
 
-// Claim keeps the contract of Store. It looks at the rows that wait from the
-// oldest on, until it has enough.
-func (m *Memory) Claim(_ context.Context, limit int, lease time.Duration) ([]Row, error) {
+// Claim implements Store. Its cost is the rows that wait, from the oldest on, until
+// there are enough.
+func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.now()
-	var rows []Row
+	if len(look.FanOut) > 0 {
+		bus := m.queue(Bus)
+		for _, w := range bus.due(look.Limit) {
+			for _, consumer := range look.FanOut {
+				m.add(m.queue(consumer), Row{Seq: w.row.Seq, Event: w.row.Event}, w.since)
+			}
+			bus.remove(w)
+			claimed.FannedOut++
+		}
+	}
+	for _, ask := range look.Asks {
+		for _, w := range m.queue(ask.To).due(look.Limit) {
+			w.due = time.Now().Add(ask.Lease)
+			row := w.row
+			row.Attempts++
+			claimed.Rows = append(claimed.Rows, row)
+		}
+	}
+	return claimed, nil
+}
+
+// due is up to limit rows that may be claimed, the oldest of their sessions.
+func (q *memoryQueue) due(limit int) (rows []*memoryRow) {
+	now := time.Now()
 	older := map[sessions.ID]bool{}
-	for _, w := range m.waiting {
+	for _, w := range q.waiting {
 		if len(rows) == limit {
 			break
 		}
@@ -105,116 +121,179 @@ func (m *Memory) Claim(_ context.Context, limit int, lease time.Duration) ([]Row
 			continue
 		}
 		older[w.row.Event.SessionID] = true
-		if w.due.After(now) {
-			continue
+		if !w.due.After(now) {
+			rows = append(rows, w)
 		}
-		w.due = now.Add(lease)
-		row := w.row
-		row.Attempts++
-		rows = append(rows, row)
 	}
-	return rows, nil
+	return rows
 }
 
-// Published keeps the contract of Store.
-func (m *Memory) Published(_ context.Context, seqs []int64) error {
+// Done implements Store.
+func (m *Memory) Done(_ context.Context, to string, seqs []int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	q := m.queue(to)
 	for _, seq := range seqs {
-		m.remove(m.bySeq[seq])
+		q.remove(q.bySeq[seq])
 	}
 	return nil
 }
 
-// Retry keeps the contract of Store.
-func (m *Memory) Retry(_ context.Context, seq int64, wait time.Duration, _ string) error {
+// Retry implements Store.
+func (m *Memory) Retry(_ context.Context, to string, seq int64, wait time.Duration, _ string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if w := m.bySeq[seq]; w != nil {
+	if w := m.queue(to).bySeq[seq]; w != nil {
 		w.row.Attempts++
-		w.due = m.now().Add(wait)
+		w.due = time.Now().Add(wait)
 	}
 	return nil
 }
 
-// Release keeps the contract of Store.
-func (m *Memory) Release(_ context.Context, seqs []int64, wait time.Duration) error {
+// Release implements Store.
+func (m *Memory) Release(_ context.Context, to string, seqs []int64, wait time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, seq := range seqs {
-		if w := m.bySeq[seq]; w != nil {
-			w.due = m.now().Add(wait)
+		if w := m.queue(to).bySeq[seq]; w != nil {
+			w.due = time.Now().Add(wait)
 		}
 	}
 	return nil
 }
 
-// Bury keeps the contract of Store.
-func (m *Memory) Bury(_ context.Context, seq int64, reason string) error {
+// Bury implements Store.
+func (m *Memory) Bury(_ context.Context, to string, seq int64, reason string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if w := m.bySeq[seq]; w != nil {
+	q := m.queue(to)
+	if w := q.bySeq[seq]; w != nil {
 		w.row.Attempts++
-		m.bury(w, reason)
+		m.bury(q, w, reason)
 	}
 	return nil
 }
 
-func (m *Memory) bury(w *memoryRow, reason string) {
-	m.remove(w)
+func (m *Memory) bury(q *memoryQueue, w *memoryRow, reason string) {
+	q.remove(w)
 	if len(m.dead) >= memoryDead {
 		m.dead = slices.Delete(m.dead, 0, 1)
 	}
 	m.dead = append(m.dead, DeadLetter{
-		Seq: w.row.Seq, Type: w.row.Event.Type, SessionID: w.row.Event.SessionID, Attempts: w.row.Attempts,
-		Since: w.since, DeadAt: m.now(), Reason: reason,
+		To: q.to, Seq: w.row.Seq, Type: w.row.Event.Type, SessionID: w.row.Event.SessionID, Attempts: w.row.Attempts,
+		Since: w.since, DeadAt: time.Now(), Reason: reason,
 	})
 }
 
-func (m *Memory) remove(w *memoryRow) {
+// remove takes a row out, unless it is nil. The slice is compacted when half of it is
+// gone.
+func (q *memoryQueue) remove(w *memoryRow) {
 	if w == nil {
 		return
 	}
-	delete(m.bySeq, w.row.Seq)
+	delete(q.bySeq, w.row.Seq)
 	w.gone = true
-	if m.gone++; m.gone > 64 && m.gone > len(m.waiting)/2 {
-		m.waiting = slices.DeleteFunc(m.waiting, func(w *memoryRow) bool { return w.gone })
-		m.gone = 0
+	if q.gone++; q.gone > 64 && q.gone > len(q.waiting)/2 {
+		q.waiting = slices.DeleteFunc(q.waiting, func(w *memoryRow) bool { return w.gone })
+		q.gone = 0
 	}
 }
 
-// Lag keeps the contract of Store.
-func (m *Memory) Lag(context.Context) (waiting int, oldest time.Time, dead int, err error) {
+// Backlog implements Store. No event in memory is newer than this binary.
+func (m *Memory) Backlog(_ context.Context, consumers []string) ([]Backlog, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, w := range m.waiting {
-		if !w.gone {
-			oldest = w.since
-			break
+	list := make([]Backlog, 1+len(consumers))
+	for i, name := range append([]string{Bus}, consumers...) {
+		q := m.queue(name)
+		list[i] = Backlog{To: name, Waiting: len(q.bySeq)}
+		if first := slices.IndexFunc(q.waiting, func(w *memoryRow) bool { return !w.gone }); first >= 0 {
+			list[i].Oldest = q.waiting[first].since
+		}
+		for _, d := range m.dead {
+			if d.To == name {
+				list[i].Dead++
+			}
 		}
 	}
-	return len(m.bySeq), oldest, len(m.dead), nil
+	return list, nil
 }
 
-// Sweep keeps the contract of Store: there is nothing to delete.
+// Sweep implements Store: there is nothing to delete.
 func (m *Memory) Sweep(context.Context, time.Duration, int) (int, error) { return 0, nil }
 
-// Dead lists the dead letters, lowest seq first.
-func (m *Memory) Dead() []DeadLetter {
+// DeadLetters lists the dead letters, lowest seq first.
+func (m *Memory) DeadLetters() []DeadLetter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.SortedFunc(slices.Values(m.dead), func(a, b DeadLetter) int { return cmp.Compare(a.Seq, b.Seq) })
 }
 
-// DeadLetter is a row that was given up, as an operator sees it: nothing of
-// what is in it.
-type DeadLetter struct {
-	Consumer  string // whose inbox; empty: the bus's outbox
-	Seq       int64
-	Type      sessions.EventType
-	SessionID sessions.ID
-	Attempts  int
-	Since     time.Time // when it happened
-	DeadAt    time.Time
-	Reason    string
+// MemoryOnce is the Once of a gateway without a database. It remembers an event for
+// at least an hour and at most two: in process, repeats come within minutes. Safe for
+// concurrent use.
+type MemoryOnce struct {
+	mu         sync.Mutex
+	turned     time.Time         // when young was begun
+	young, old map[consumed]bool // true: done; false: being handled
+}
+
+const onceWindow = time.Hour
+
+type consumed struct {
+	consumer string
+	event    sessions.ID
+}
+
+var _ Once = (*MemoryOnce)(nil)
+
+// NewMemoryOnce makes an empty one.
+func NewMemoryOnce() *MemoryOnce {
+	return &MemoryOnce{turned: time.Now(), young: map[consumed]bool{}, old: map[consumed]bool{}}
+}
+
+// Once implements Once.
+func (m *MemoryOnce) Once(ctx context.Context, consumer string, event sessions.ID, do func(context.Context) error) error {
+	key := consumed{consumer, event}
+	switch known, done := m.begin(key); {
+	case done:
+		return nil
+	case known:
+		return ErrInProgress
+	}
+	err := ErrInProgress // what a panic in do leaves: the event may be tried again
+	defer func() { m.end(key, err == nil) }()
+	err = do(ctx)
+	return err
+}
+
+func (m *MemoryOnce) begin(key consumed) (known, done bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.turn()
+	for _, generation := range []map[consumed]bool{m.young, m.old} {
+		if done, known = generation[key]; known {
+			return known, done
+		}
+	}
+	m.young[key] = false
+	return false, false
+}
+
+func (m *MemoryOnce) end(key consumed, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.old, key)
+	delete(m.young, key)
+	if ok {
+		m.young[key] = true
+	}
+}
+
+// turn forgets what is older than two windows. Two maps, so that forgetting costs
+// nothing an event.
+func (m *MemoryOnce) turn() {
+	if now := time.Now(); now.Sub(m.turned) >= onceWindow {
+		m.old, m.young, m.turned = m.young, map[consumed]bool{}, now
+	}
 }

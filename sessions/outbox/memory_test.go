@@ -12,63 +12,52 @@ import (
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	outboxtest.Run(t, func(testing.TB) outboxtest.Fixture {
-		m := outbox.NewMemory(nil)
-		return outboxtest.Fixture{Store: m, Record: func(_ testing.TB, events ...sessions.Event) {
-			for _, e := range events {
-				m.Record(e)
-			}
-		}}
-	})
-}
-
-func TestMemory_Add(t *testing.T) {
-	t.Parallel()
-	m := outbox.NewMemory(nil)
-	events := outboxtest.Events(3)
-	row := func(i int) outbox.Row { return outbox.Row{Seq: int64(i), Event: events[i], Attempts: 4} }
-	require.NoError(t, m.Add(t.Context(), []outbox.Row{row(1)}))
-	require.NoError(t, m.Add(t.Context(), []outbox.Row{row(0), row(1), row(2)}))
-	rows, err := m.Claim(t.Context(), 10, 1)
-	require.NoError(t, err)
-	require.Len(t, rows, 3, "a repeat is dropped")
-	for i, row := range rows {
-		require.Equal(t, events[i], row.Event, "in order, whichever batch came first")
-		require.Equal(t, 1, row.Attempts, "the bus's attempts are not the consumer's")
+	for _, to := range []string{outbox.Bus, "notify"} {
+		t.Run(to, func(t *testing.T) {
+			t.Parallel()
+			outboxtest.Run(t, func(testing.TB) outboxtest.Fixture {
+				m := outbox.NewMemory()
+				return outboxtest.Fixture{Store: m, To: to, Record: func(_ testing.TB, events ...sessions.Event) {
+					for _, e := range events {
+						m.Record(e)
+					}
+				}}
+			})
+		})
 	}
 }
 
 // The embedded default must not grow for ever, whatever a consumer does.
 func TestMemory_bounds(t *testing.T) {
 	t.Parallel()
-	m := outbox.NewMemory(nil)
+	m := outbox.NewMemory()
 	const over = 2000
 	for _, e := range outboxtest.Events(100_000 + over) {
 		m.Record(e)
 	}
-	waiting, _, dead, err := m.Lag(t.Context())
+	list, err := m.Backlog(t.Context(), nil)
 	require.NoError(t, err)
-	require.Equal(t, 100_000, waiting)
-	require.Equal(t, 1000, dead)
-	letters := m.Dead()
+	require.Equal(t, 100_000, list[0].Waiting)
+	require.Equal(t, 1000, list[0].Dead)
+	letters := m.DeadLetters()
 	require.Equal(t, int64(over), letters[len(letters)-1].Seq, "the oldest go first")
 	require.Equal(t, "too many events wait", letters[0].Reason)
 }
 
-func TestMemory_forgets_what_was_published(t *testing.T) {
+func TestMemory_forgets_what_is_done(t *testing.T) {
 	t.Parallel()
-	m := outbox.NewMemory(nil)
+	m := outbox.NewMemory()
 	for _, e := range outboxtest.Events(10_000) {
 		m.Record(e)
 	}
 	for {
-		rows, err := m.Claim(t.Context(), 10, 1<<40)
+		claimed, err := m.Claim(t.Context(), outbox.Look{Asks: []outbox.Ask{{To: outbox.Bus, Lease: 1 << 40}}, Limit: 10})
 		require.NoError(t, err)
-		if len(rows) == 0 {
+		if len(claimed.Rows) == 0 {
 			break
 		}
-		for _, row := range rows {
-			require.NoError(t, m.Published(t.Context(), []int64{row.Seq}))
+		for _, row := range claimed.Rows {
+			require.NoError(t, m.Done(t.Context(), outbox.Bus, []int64{row.Seq}))
 		}
 	}
 	require.LessOrEqual(t, m.Held(), 200)

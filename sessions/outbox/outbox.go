@@ -1,25 +1,25 @@
-// Package outbox brings events from the store of record to the bus, at least
-// once, whatever crashes and whenever.
+// Package outbox carries events from the store of record to their consumers, at
+// least once, even when processes crash.
 //
-//	transaction ──► outbox row ──► Relay ──► Publisher ──► bus ──► queues ──► consumers
-//	                   ▲   claim ────┘ │
-//	                   └── published ◄─┘
+//	transition ──► outbox row ──► Relay ──► bus ──► queues ──► consumers in workers
+//	                     or   ──► deliveries ──► Relay ──► consumers in this process
 //
-// A transition writes its event in its own transaction. Relay, one in every
-// gateway, claims rows for a while, publishes them, and marks them published.
-// Whoever dies in between leaves rows whose claim runs out, and another relay
-// publishes them again: so consumers drop repeats by the event's id.
+// A transition writes its event in its own transaction. A Relay runs in every
+// gateway. With a bus (package aws) the relay claims the outbox's rows for a
+// while, publishes them and marks them done. Without a bus it first fans each
+// event out: one delivery for each consumer, which is claimed, handled and marked
+// done on its own, so a consumer that fails holds up no other consumer. When a
+// gateway dies its claims run out, and another relay publishes the rows again: so
+// consumers drop repeats by the event's id.
 //
-// There are two buses. EventBridge is the one with AWS settings: rules fan out
-// to queues, and a Consumer takes from each. Without them InProcess fans out to
-// an inbox of each consumer in the same store of record, and a second Relay
-// carries each inbox to its Handler: the same claim, order, back-off and dead
-// letters once more, so a consumer that fails holds up nobody else.
+// Order: of the events of one session to one destination only the oldest that is
+// neither done nor dead may be claimed. So they arrive in the order in which they
+// happened, whichever relay carries them. There is no order between sessions, and
+// a dead letter that is requeued comes after the events that have passed it.
 //
-// Order: of one session's events only the oldest that is neither published nor
-// dead may be claimed, so they reach the bus in the order in which they
-// happened, whichever relay carries them. Between sessions there is no order,
-// and a dead letter that is requeued comes after what has passed it.
+// Versions: gateways of two versions may run on one store during a rolling update.
+// An event of a type or schema version that this binary does not know is never
+// claimed. It waits for a newer binary, and holds up its own session only.
 package outbox
 
 import (
@@ -30,86 +30,132 @@ import (
 	"doorstep/sessions"
 )
 
-// Row is an event on its way.
+// Bus is the name of the bus outside of this process as a destination. All other
+// destinations are consumers in this process, with names of a few letters of a to
+// z and _.
+const Bus = "bus"
+
+// Row is one event on its way to one destination.
 type Row struct {
-	Seq      int64 // rises within a session
+	To       string // Bus, or a consumer's name
+	Seq      int64  // of the event; rises within a session
 	Event    sessions.Event
-	Attempts int // this one included; attempts that only found the bus down do not count
+	Attempts int // this one included; attempts that only found the destination away do not count
 	// Unreadable says why Event could not be read from the store: a relay
 	// buries such a row.
 	Unreadable error
 }
 
-// Store is the part of the store of record that holds the outbox, or one
-// consumer's inbox. Safe for concurrent use by any number of relays. Package
-// outboxtest holds every one to what is said here.
+// Look is what a relay asks a Store for.
+type Look struct {
+	// FanOut are the consumers that each event goes to. Empty: events stay in
+	// the outbox for the Bus.
+	FanOut []string
+	// Asks are the destinations to claim rows for, each at most once.
+	Asks []Ask
+	// Limit is how many rows each Ask gets at most, and how many events are
+	// fanned out at most. At least 1.
+	Limit int
+}
+
+// Ask is one destination of a Look.
+type Ask struct {
+	To    string
+	Lease time.Duration // how long the claim holds
+}
+
+// Claimed is the answer to a Look.
+type Claimed struct {
+	Rows      []Row // by destination, then lowest Seq first
+	FannedOut int   // events that became deliveries; they may not be in Rows yet
+}
+
+// Backlog is how far one destination is behind.
+type Backlog struct {
+	To      string
+	Waiting int // rows that are neither done nor dead
+	// Oldest is when the oldest of them happened that this binary can read. Zero: none.
+	Oldest time.Time
+	// NewerSince is when the oldest of them happened that waits for a newer binary.
+	// Zero: none.
+	NewerSince time.Time
+	Dead       int // dead letters
+}
+
+// Store is the part of the store of record that holds events and deliveries. Safe
+// for concurrent use by any number of relays in any number of processes. Package
+// outboxtest is its contract as tests.
+//
+// A method that is given a destination changes that destination's rows only.
 type Store interface {
-	// Claim takes up to limit rows that are due, lowest seq first, for lease:
-	// no other claim gets them until then. Never two rows of one session, and
-	// never a row whose session has an older one waiting.
-	Claim(ctx context.Context, limit int, lease time.Duration) ([]Row, error)
-	// Published marks rows as done. It holds whoever else has claimed them.
-	Published(ctx context.Context, seqs []int64) error
+	// Claim fans events out and takes rows that are due, for the lease of their
+	// Ask: no other claim gets them until then. It never takes two rows of one
+	// session and destination, a row whose session has an older one waiting there,
+	// or an event that this binary does not know.
+	Claim(ctx context.Context, look Look) (Claimed, error)
+	// Done marks rows as delivered, also when their claim has run out and another
+	// relay has them.
+	Done(ctx context.Context, to string, seqs []int64) error
 	// Retry gives a row back, due again after wait, and counts the attempt.
-	Retry(ctx context.Context, seq int64, wait time.Duration, reason string) error
-	// Release gives rows back, due again after wait; the attempt was not the
-	// rows' fault and does not count.
-	Release(ctx context.Context, seqs []int64, wait time.Duration) error
-	// Bury puts a row among the dead letters: it is not tried again and no
-	// longer holds up its session.
-	Bury(ctx context.Context, seq int64, reason string) error
-	// Lag is how many rows wait, since when the oldest does (zero: none), and
-	// how many dead letters there are.
-	Lag(ctx context.Context) (waiting int, oldest time.Time, dead int, err error)
-	// Sweep deletes up to limit rows that were published longer than age ago.
+	Retry(ctx context.Context, to string, seq int64, wait time.Duration, reason string) error
+	// Release gives rows back, due again after wait, and does not count the
+	// attempt.
+	Release(ctx context.Context, to string, seqs []int64, wait time.Duration) error
+	// Bury makes a row a dead letter: it is not tried again and no longer holds
+	// up its session.
+	Bury(ctx context.Context, to string, seq int64, reason string) error
+	// Backlog measures the outbox, as Bus, and then these consumers' deliveries.
+	Backlog(ctx context.Context, consumers []string) ([]Backlog, error)
+	// Sweep deletes up to limit events that were done longer than age ago, and
+	// up to limit deliveries that were done longer ago than the shorter of age and
+	// a day. It returns the larger of the two counts.
 	Sweep(ctx context.Context, age time.Duration, limit int) (int, error)
 }
 
-// Publisher is the way to a bus. It answers one error a row, in order; nil for
-// those that the bus has taken. Down and Permanent say more about an error; one
-// that says nothing counts as the row's own and is tried again.
+// Publisher delivers rows. It returns one error a row, in order; nil for those
+// that were delivered. Down and Permanent classify an error; any other error is
+// the row's own and is tried again. Safe for concurrent use.
 type Publisher interface {
 	Publish(ctx context.Context, rows []Row) []error
 }
 
-// Handler is a consumer. It must be safe to call again with the same event,
-// also at the same time: at least once means sometimes twice. An error means
-// "again, later"; Down and Permanent say more. Its text goes to logs and dead
-// letters, so no personal data belongs in it.
+// Handler is a consumer of events. It must be safe to call again with the same
+// event, also at the same time: at least once means sometimes twice. An error means
+// that the event is tried again later; Down and Permanent classify it. The error's
+// text goes to logs and dead letters, so no personal data belongs in it.
 type Handler interface {
 	Handle(ctx context.Context, e sessions.Event) error
 }
 
-// Named is a consumer with the name of its inbox, a few letters of a to z and _.
-type Named struct {
-	Name    string
-	Handler Handler
-}
-
-// Once does what must have one effect an event: it calls do unless a call for
-// this consumer and event has succeeded already, and answers what do does. When
-// another call for them is under way, it does nothing and answers
-// ErrInProgress.
+// Once gives an effect that must happen once an event: it calls do unless a call for
+// this consumer and event has succeeded already, and returns do's error. While
+// another call for them is running it does nothing and returns ErrInProgress.
 //
-// What it cannot do: between do's effect (a push that has left) and the mark
-// that it succeeded, a crash leaves no trace of the effect, so after the lease
-// do is called again. Every effect happens; after such a crash, or when do
-// takes longer than the lease, it may happen twice. An effect that is itself a
-// row in the store of record does better with an upsert by event id.
+// What it cannot do: a crash between do's effect (a push that was sent) and the mark
+// that it succeeded leaves no trace of the effect, so do is called again after the
+// lease. Every effect happens; after such a crash, or when do takes longer than the
+// lease, it may happen twice. Where the effect is itself a row in the store of
+// record, an upsert by the event's id is better.
 type Once interface {
 	Once(ctx context.Context, consumer string, event sessions.ID, do func(context.Context) error) error
 }
 
-// ErrInProgress is Once's answer while another call has the same event in hand.
+// ErrInProgress is Once's error while another call handles the same event.
 var ErrInProgress = errors.New("the same event is being handled by another call")
 
-// Down marks an error that is not the event's fault: the bus, or what a
-// handler depends on, cannot be reached, refuses everything, or asks for less.
-// A row is never buried for it, however long it lasts.
+// Down marks an error that is not the event's fault: the bus, or a service that a
+// handler needs, is away, refuses everything or asks for fewer calls. A row is never
+// buried for it, however long it lasts.
 func Down(err error) error { return &classed{err, down} }
 
-// Permanent marks an error that trying again cannot mend: the row is buried.
+// Permanent marks an error that a further attempt cannot change: the row is buried.
 func Permanent(err error) error { return &classed{err, permanent} }
+
+// IsDown reports whether err is marked with Down, or says that a service is away.
+func IsDown(err error) bool { return classOf(err) == down }
+
+// IsPermanent reports whether err is marked with Permanent.
+func IsPermanent(err error) bool { return classOf(err) == permanent }
 
 type class int
 
@@ -126,15 +172,25 @@ type classed struct {
 
 func (c *classed) Unwrap() error { return c.error }
 
-// IsDown reports whether err is marked with Down.
-func IsDown(err error) bool { return classOf(err) == down }
-
-// IsPermanent reports whether err is marked with Permanent.
-func IsPermanent(err error) bool { return classOf(err) == permanent }
-
 func classOf(err error) class {
 	if c, ok := errors.AsType[*classed](err); ok {
 		return c.class
 	}
+	if sessions.Unavailable(err) {
+		return down
+	}
 	return rejected
+}
+
+// DeadLetter is a row that was given up, as an operator sees it: nothing of the
+// event's detail.
+type DeadLetter struct {
+	To        string // Bus, or a consumer's name
+	Seq       int64
+	Type      sessions.EventType
+	SessionID sessions.ID
+	Attempts  int
+	Since     time.Time // when the event happened
+	DeadAt    time.Time
+	Reason    string
 }

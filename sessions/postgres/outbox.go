@@ -1,11 +1,8 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"regexp"
-	"slices"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -18,202 +15,345 @@ import (
 
 const insertEvent = `INSERT INTO outbox (event_id, session_id, type, detail) VALUES ($1, $2, $3, $4)`
 
-// queueEvent adds the event to a transition's batch. Its detail goes on the
-// bus as it stands in the row; the table refuses one with a place or a code.
+// queueEvent adds the event to a transition's batch. The table refuses a detail with a
+// coordinate or a code.
 func queueEvent(batch *pgx.Batch, e sessions.Event) {
 	batch.Queue(insertEvent, string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail()))
 }
 
-// Queue is an outbox.Store: the outbox itself, or one consumer's inbox. Every
-// instant in it is by the database's clock. Each method is one statement.
-// Safe for concurrent use by any number of relays in any number of gateways.
-type Queue struct {
-	repo     *Repository
-	consumer string
-
-	claim, published, retry, release, bury, lag, sweep string
-}
-
-var (
-	_ outbox.Store = (*Queue)(nil)
-	_ outbox.Inbox = (*Queue)(nil)
-)
-
-// Outbox is the events on their way to the bus.
-func (r *Repository) Outbox() *Queue { return newQueue(r, "outbox", "true", "") }
-
-var consumerName = regexp.MustCompile(`^[a-z_]{1,32}$`)
-
-// Inbox is the events on their way to one consumer in this house. It panics
-// when the name is not of the letters a to z and _: names are constants, and
-// stand in the statements.
-func (r *Repository) Inbox(consumer string) *Queue {
-	if !consumerName.MatchString(consumer) {
-		panic("postgres: consumer name " + strconv.Quote(consumer))
-	}
-	return newQueue(r, "outbox_deliveries", "consumer = '"+consumer+"'", consumer)
-}
-
-// The statements, for either table. {waiting} is what both partial indexes
-// hold.
+// Outbox is the outbox.Store. A row of table outbox is an event; it is also the
+// event's delivery to the bus. A row of outbox_deliveries is its delivery to one
+// consumer in the gateways.
 //
-// In claim, the oldest of a session is asked for with min() and not with NOT
-// EXISTS: a planner with old statistics makes a hash join of the latter, which
-// reads all 100,000 rows of a backlog, and this can only be an index probe a
-// row. It stops at limit rows. SKIP LOCKED passes over the rows of a claim
-// that is being made; one that was made since this statement began is found
-// out when the row is locked, because READ COMMITTED then looks at it again.
-// A millisecond is added because timestamptz(3) rounds up as well as down: an
-// event must be due for the nudge that follows its commit.
-const (
-	claimSQL = `
-		UPDATE {table} c SET locked_until = now() + $1 * interval '1 ms'
-		FROM (SELECT o.seq FROM {table} o
-			WHERE {mine} AND o.published_at IS NULL AND o.dead_at IS NULL
-				AND o.next_attempt_at <= now() + interval '1 ms'
-				AND (o.locked_until IS NULL OR o.locked_until <= now())
-				AND o.seq = (SELECT min(older.seq) FROM {table} older
-					WHERE {mine} AND older.session_id = o.session_id AND older.published_at IS NULL AND older.dead_at IS NULL)
-			ORDER BY o.seq LIMIT {limit} FOR UPDATE SKIP LOCKED) due
-		WHERE {mine} AND c.seq = due.seq
-		RETURNING c.seq, c.attempts + 1, c.type, c.detail`
+// Gateways of the previous version work on the same rows: the same columns say what is
+// claimed, done and dead, in the same tables. So each version delivers what the other
+// one left, during a rolling update and after a roll-back.
+//
+// Every instant is by the database's clock. Each method is one statement. Safe for
+// concurrent use by any number of relays in any number of gateways.
+type Outbox struct{ repo *Repository }
 
-	// A row whose claim had run out may meanwhile have been buried by another
-	// relay. It is on the bus all the same.
-	publishedSQL = `UPDATE {table} SET published_at = now(), locked_until = NULL, dead_at = NULL, last_error = NULL
-		WHERE {mine} AND seq = ANY($1) AND published_at IS NULL`
+var _ outbox.Store = (*Outbox)(nil)
+
+// Outbox is the events of this repository and their deliveries.
+func (r *Repository) Outbox() *Outbox { return &Outbox{r} }
+
+// The parts of the statements. {o} is the row's alias.
+//
+// waiting is what the partial indexes hold. known leaves out the events that only a
+// newer binary can read (sessions.ErrNewerEvent): never claimed, they cost a look at
+// their index entry, and their session waits for them. A detail without a version is
+// malformed, not newer; it is claimed to be buried.
+//
+// The oldest row of a session is asked for with min() and not with NOT EXISTS: a planner
+// with old statistics makes a hash join of the latter, which reads all 100,000 rows of a
+// backlog, and this can only be an index probe a row. Of a delivery it is the first index
+// entry from the session's on, the row itself at the latest: for a min() the planner may
+// take the consumer's other index and walk over all that waits.
+//
+// In due a millisecond is added because timestamptz(3) rounds up as well as down: an event must be due for
+// the nudge that follows its commit.
+//
+// SKIP LOCKED passes over the rows of a claim that is being made. A claim that was made
+// since this statement began is noticed when the row is locked, because READ COMMITTED
+// then looks at the row again. The limit stands in the statement, or the planner would
+// guess at it (a tenth of the table) and sort.
+const (
+	waiting = `published_at IS NULL AND dead_at IS NULL`
+	due     = `{o}.published_at IS NULL AND {o}.dead_at IS NULL AND {o}.next_attempt_at <= now() + interval '1 ms'
+			AND ({o}.locked_until IS NULL OR {o}.locked_until <= now()) AND {known}`
+
+	dueEvents = `(SELECT o.seq FROM outbox o
+		WHERE {due}
+			AND o.seq = (SELECT min(older.seq) FROM outbox older
+				WHERE older.session_id = o.session_id AND older.published_at IS NULL AND older.dead_at IS NULL)
+		ORDER BY o.seq LIMIT {limit} FOR UPDATE SKIP LOCKED) due`
+
+	// claimed are the deliveries for consumers $1, with leases of $2 ms.
+	claimed = `UPDATE outbox_deliveries c SET locked_until = now() + due.lease * interval '1 ms'
+		FROM unnest($1::text[], $2::bigint[]) ask (consumer, lease), LATERAL (SELECT o.consumer, o.seq, ask.lease FROM outbox_deliveries o
+			WHERE o.consumer = ask.consumer AND {due}
+				AND o.seq = (SELECT older.seq FROM outbox_deliveries older
+					WHERE (older.consumer, older.session_id, older.seq) >= (o.consumer, o.session_id, 0)
+						AND older.published_at IS NULL AND older.dead_at IS NULL
+					ORDER BY older.consumer, older.session_id, older.seq LIMIT 1)
+			ORDER BY o.seq LIMIT {limit} FOR UPDATE SKIP LOCKED) due
+		WHERE c.consumer = due.consumer AND c.seq = due.seq
+		RETURNING c.consumer, c.seq, c.attempts + 1 AS attempts, c.type, c.detail`
+
+	// claimBus also claims events for the bus, with a lease of $3 ms.
+	claimBus = `WITH events AS (
+			UPDATE outbox c SET locked_until = now() + $3 * interval '1 ms' FROM {dueEvents} WHERE c.seq = due.seq
+			RETURNING 'bus', c.seq, c.attempts + 1, c.type, c.detail),
+		claimed AS ({claimed})
+		SELECT * FROM events UNION ALL SELECT * FROM claimed ORDER BY 1, 2`
+
+	// claimFanOut also makes deliveries to consumers $3 of due events. They are
+	// claimed by the next statement: no part of this one sees them. An event without a
+	// detail in the answer stands for one that was fanned out.
+	claimFanOut = `WITH events AS (
+			UPDATE outbox c SET published_at = now(), locked_until = NULL, last_error = NULL FROM {dueEvents} WHERE c.seq = due.seq
+			RETURNING c.seq, c.event_id, c.session_id, c.type, c.detail, c.created_at),
+		added AS (
+			INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail, created_at)
+			SELECT consumer, seq, event_id, session_id, type, detail, created_at FROM events, unnest($3::text[]) consumer
+			ON CONFLICT (consumer, seq) DO NOTHING),
+		claimed AS ({claimed})
+		SELECT 'bus', seq, 0, type, NULL FROM events UNION ALL SELECT * FROM claimed ORDER BY 1, 2`
+
+	// A row whose claim had run out may have been buried by another relay since. It was
+	// delivered all the same.
+	doneSQL = `UPDATE {table} SET published_at = now(), locked_until = NULL, dead_at = NULL, last_error = NULL
+		WHERE {to} AND seq = ANY($1) AND published_at IS NULL`
 
 	retrySQL = `UPDATE {table} SET attempts = attempts + 1, locked_until = NULL, last_error = $3,
 			next_attempt_at = now() + $2 * interval '1 ms'
-		WHERE {mine} AND seq = $1 AND {waiting}`
+		WHERE {to} AND seq = $1 AND ` + waiting
 
 	releaseSQL = `UPDATE {table} SET locked_until = NULL, next_attempt_at = now() + $2 * interval '1 ms'
-		WHERE {mine} AND seq = ANY($1) AND {waiting}`
+		WHERE {to} AND seq = ANY($1) AND ` + waiting
 
 	burySQL = `UPDATE {table} SET attempts = attempts + 1, locked_until = NULL, last_error = $2, dead_at = now()
-		WHERE {mine} AND seq = $1 AND {waiting}`
+		WHERE {to} AND seq = $1 AND ` + waiting
 
-	lagSQL = `SELECT (SELECT count(*) FROM {table} WHERE {mine} AND {waiting}),
-		(SELECT created_at FROM {table} WHERE {mine} AND {waiting} ORDER BY seq LIMIT 1),
-		(SELECT count(*) FROM {table} WHERE {mine} AND dead_at IS NOT NULL)`
+	// The count is read from the partial index; the ages from the oldest 1,000 rows,
+	// because known reads the row itself. Events that wait for a newer binary are among
+	// those once the events before them are done.
+	backlog = `SELECT 'bus', (SELECT count(*) FROM outbox WHERE ` + waiting + `), {ages}, (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL)
+			FROM (SELECT created_at, {known} AS known FROM outbox o WHERE ` + waiting + ` ORDER BY seq LIMIT 1000) oldest
+		UNION ALL
+		SELECT name, (SELECT count(*) FROM outbox_deliveries WHERE consumer = name AND ` + waiting + `), d.*,
+				(SELECT count(*) FROM outbox_deliveries WHERE consumer = name AND dead_at IS NOT NULL)
+			FROM unnest($1::text[]) name, LATERAL (SELECT {ages} FROM (
+				SELECT created_at, {known} AS known FROM outbox_deliveries o WHERE consumer = name AND ` + waiting + ` ORDER BY seq LIMIT 1000) oldest) d`
 
-	sweepSQL = `DELETE FROM {table} WHERE {mine} AND seq = ANY(ARRAY(
-		SELECT seq FROM {table} WHERE {mine} AND published_at < now() - $1 * interval '1 ms'
-		ORDER BY published_at LIMIT $2 FOR UPDATE SKIP LOCKED))`
+	ages = `min(created_at) FILTER (WHERE known), min(created_at) FILTER (WHERE NOT known)`
 
-	waitingSQL = `published_at IS NULL AND dead_at IS NULL`
+	// consumers are found by a probe of the primary key each, so that also those are
+	// swept that no gateway knows any more.
+	sweep = `WITH RECURSIVE consumers AS (
+			SELECT min(consumer) AS name FROM outbox_deliveries
+			UNION ALL
+			SELECT (SELECT min(consumer) FROM outbox_deliveries WHERE consumer > name) FROM consumers WHERE name IS NOT NULL),
+		events AS (
+			DELETE FROM outbox WHERE seq = ANY(ARRAY(
+				SELECT seq FROM outbox WHERE published_at < now() - $1 * interval '1 ms'
+				ORDER BY published_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1),
+		deliveries AS (
+			DELETE FROM outbox_deliveries d USING (
+				SELECT o.consumer, o.seq FROM consumers, LATERAL (
+					SELECT consumer, seq FROM outbox_deliveries
+					WHERE consumer = name AND published_at < now() - least($1, 86400000) * interval '1 ms'
+					ORDER BY published_at LIMIT $2 FOR UPDATE SKIP LOCKED) o
+				LIMIT $2) old
+			WHERE d.consumer = old.consumer AND d.seq = old.seq RETURNING 1)
+		SELECT greatest((SELECT count(*) FROM events), (SELECT count(*) FROM deliveries))`
 )
 
-func newQueue(r *Repository, table, mine, consumer string) *Queue {
-	of := strings.NewReplacer("{table}", table, "{waiting}", waitingSQL, "{mine}", mine)
-	claim := claimSQL
-	if consumer != "" { // three aliases, each with the condition of its own
-		claim = strings.NewReplacer("WHERE {mine} AND o.", "WHERE o."+mine+" AND o.",
-			"WHERE {mine} AND older.", "WHERE older."+mine+" AND older.", "WHERE {mine} AND c.", "WHERE c."+mine+" AND c.").Replace(claim)
+// statement fills the parts in. to is the destination: outbox.Bus, or a consumer, whose
+// name is then the statement's last argument.
+func statement(sql, to string, last int) string {
+	table, mine := "outbox", "true"
+	if to != outbox.Bus {
+		table, mine = "outbox_deliveries", "consumer = $"+strconv.Itoa(last)
 	}
-	return &Queue{
-		repo: r, consumer: consumer, claim: of.Replace(claim), published: of.Replace(publishedSQL), retry: of.Replace(retrySQL),
-		release: of.Replace(releaseSQL), bury: of.Replace(burySQL), lag: of.Replace(lagSQL), sweep: of.Replace(sweepSQL),
-	}
+	return strings.NewReplacer("{table}", table, "{to}", mine).Replace(sql)
 }
 
-// Claim keeps the contract of outbox.Store. The limit stands in the statement,
-// or the planner would guess at it (a tenth of the table) and sort.
-func (q *Queue) Claim(ctx context.Context, limit int, lease time.Duration) ([]outbox.Row, error) {
+// known is the condition above for the types and the version of this binary.
+func known() string {
+	types := make([]string, 0, 3)
+	for _, t := range sessions.EventTypes() {
+		types = append(types, "'"+string(t)+"'")
+	}
+	return fmt.Sprintf("(o.type IN (%s) AND coalesce(o.detail -> 'schemaVersion', '0') <= '%d')", strings.Join(types, ", "), sessions.EventSchema)
+}
+
+// filled is a statement with all its parts, but for {limit}.
+func filled(sql string) string {
+	for _, part := range [][2]string{
+		{"{claimed}", claimed}, {"{dueEvents}", dueEvents}, {"{due}", due}, {"{ages}", ages}, {"{o}", "o"}, {"{known}", known()},
+	} {
+		sql = strings.ReplaceAll(sql, part[0], part[1])
+	}
+	return sql
+}
+
+var (
+	claimSQL       = filled("WITH claimed AS ({claimed}) SELECT * FROM claimed ORDER BY 1, 2")
+	claimBusSQL    = filled(claimBus)
+	claimFanOutSQL = filled(claimFanOut)
+	backlogSQL     = filled(backlog)
+)
+
+// Claim implements outbox.Store.
+func (q *Outbox) Claim(ctx context.Context, look outbox.Look) (outbox.Claimed, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.repo.callTimeout)
 	defer cancel()
-	rows, err := q.repo.pool.Query(ctx, strings.Replace(q.claim, "{limit}", strconv.Itoa(limit), 1), lease.Milliseconds())
+	sql, args := claimStatement(look)
+	rows, err := q.repo.pool.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, unavailable("claim events", err)
+		return outbox.Claimed{}, unavailable("claim events", err)
 	}
-	// A row that cannot be read (written by hand, or by a newer binary) still
-	// needs its seq, so that its publisher refuses it and it is buried: left
-	// alone it would hold up the claim, and its session, for ever.
-	claimed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (claimed outbox.Row, err error) {
-		var (
-			eventType string
-			detail    []byte
-		)
-		if err := row.Scan(&claimed.Seq, &claimed.Attempts, &eventType, &detail); err != nil {
-			return outbox.Row{}, err
+	all, err := pgx.CollectRows(rows, scanClaimed)
+	if err != nil {
+		return outbox.Claimed{}, unavailable("claim events", err)
+	}
+	var out outbox.Claimed
+	for _, row := range all {
+		if row.Attempts == 0 {
+			out.FannedOut++
+			continue
 		}
-		claimed.Event, claimed.Unreadable = sessions.ParseEvent(sessions.EventType(eventType), detail)
-		return claimed, nil
-	})
-	if err != nil {
-		return nil, unavailable("claim events", err)
+		out.Rows = append(out.Rows, row)
 	}
-	slices.SortFunc(claimed, func(a, b outbox.Row) int { return cmp.Compare(a.Seq, b.Seq) }) // RETURNING has no order
+	return out, nil
+}
+
+func claimStatement(look outbox.Look) (sql string, args []any) {
+	var (
+		consumers []string
+		leases    []int64
+		third     []any
+	)
+	sql = claimSQL
+	for _, ask := range look.Asks {
+		if ask.To == outbox.Bus {
+			sql, third = claimBusSQL, []any{ask.Lease.Milliseconds()}
+			continue
+		}
+		consumers, leases = append(consumers, ask.To), append(leases, ask.Lease.Milliseconds())
+	}
+	if len(look.FanOut) > 0 {
+		sql, third = claimFanOutSQL, []any{look.FanOut}
+	}
+	return strings.ReplaceAll(sql, "{limit}", strconv.Itoa(look.Limit)), append([]any{consumers, leases}, third...)
+}
+
+// scanClaimed reads a row. One whose detail cannot be read still needs its seq, so that
+// the relay buries it: otherwise it would hold up its session for ever.
+func scanClaimed(row pgx.CollectableRow) (claimed outbox.Row, err error) {
+	var (
+		eventType string
+		detail    []byte
+	)
+	if err := row.Scan(&claimed.To, &claimed.Seq, &claimed.Attempts, &eventType, &detail); err != nil {
+		return outbox.Row{}, err
+	}
+	if claimed.Attempts > 0 {
+		claimed.Event, claimed.Unreadable = sessions.ParseEvent(sessions.EventType(eventType), detail)
+	}
 	return claimed, nil
 }
 
-// Published keeps the contract of outbox.Store.
-func (q *Queue) Published(ctx context.Context, seqs []int64) error {
-	return q.exec(ctx, "mark events published", q.published, seqs)
+// Done implements outbox.Store.
+func (q *Outbox) Done(ctx context.Context, to string, seqs []int64) error {
+	return q.exec(ctx, "mark events done", doneSQL, to, seqs)
 }
 
-// Retry keeps the contract of outbox.Store.
-func (q *Queue) Retry(ctx context.Context, seq int64, wait time.Duration, reason string) error {
-	return q.exec(ctx, "put event off", q.retry, seq, wait.Milliseconds(), reason)
+// Retry implements outbox.Store.
+func (q *Outbox) Retry(ctx context.Context, to string, seq int64, wait time.Duration, reason string) error {
+	return q.exec(ctx, "put event off", retrySQL, to, seq, wait.Milliseconds(), reason)
 }
 
-// Release keeps the contract of outbox.Store.
-func (q *Queue) Release(ctx context.Context, seqs []int64, wait time.Duration) error {
-	return q.exec(ctx, "give events back", q.release, seqs, wait.Milliseconds())
+// Release implements outbox.Store.
+func (q *Outbox) Release(ctx context.Context, to string, seqs []int64, wait time.Duration) error {
+	return q.exec(ctx, "give events back", releaseSQL, to, seqs, wait.Milliseconds())
 }
 
-// Bury keeps the contract of outbox.Store.
-func (q *Queue) Bury(ctx context.Context, seq int64, reason string) error {
-	return q.exec(ctx, "bury event", q.bury, seq, reason)
+// Bury implements outbox.Store.
+func (q *Outbox) Bury(ctx context.Context, to string, seq int64, reason string) error {
+	return q.exec(ctx, "bury event", burySQL, to, seq, reason)
 }
 
-// Lag keeps the contract of outbox.Store. It counts in the partial indexes:
-// some 10 ms at 100,000 rows that wait.
-func (q *Queue) Lag(ctx context.Context) (waiting int, oldest time.Time, dead int, err error) {
+func (q *Outbox) exec(ctx context.Context, operation, sql, to string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, q.repo.callTimeout)
 	defer cancel()
-	var since *time.Time
-	if err := q.repo.pool.QueryRow(ctx, q.lag).Scan(&waiting, &since, &dead); err != nil {
-		return 0, time.Time{}, 0, unavailable("measure outbox", err)
+	if to != outbox.Bus {
+		args = append(args, to)
 	}
-	return waiting, utc(since), dead, nil
-}
-
-// Sweep keeps the contract of outbox.Store.
-func (q *Queue) Sweep(ctx context.Context, age time.Duration, limit int) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, q.repo.callTimeout)
-	defer cancel()
-	tag, err := q.repo.pool.Exec(ctx, q.sweep, age.Milliseconds(), limit)
-	if err != nil {
-		return 0, unavailable("sweep outbox", err)
-	}
-	return int(tag.RowsAffected()), nil
-}
-
-const addDeliveries = `INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail)
-	SELECT $1, * FROM unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::jsonb[])
-	ON CONFLICT (consumer, seq) DO NOTHING`
-
-// Add keeps the contract of outbox.Inbox; on the outbox itself it is a bug of
-// the caller's.
-func (q *Queue) Add(ctx context.Context, rows []outbox.Row) error {
-	if q.consumer == "" {
-		return errors.New("postgres: Add is for inboxes")
-	}
-	n := len(rows)
-	seqs, ids, of, types, details := make([]int64, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	for i, row := range rows {
-		seqs[i], ids[i], of[i] = row.Seq, string(row.Event.ID), string(row.Event.SessionID)
-		types[i], details[i] = string(row.Event.Type), string(row.Event.Detail())
-	}
-	return q.exec(ctx, "fan events out", addDeliveries, q.consumer, seqs, ids, of, types, details)
-}
-
-func (q *Queue) exec(ctx context.Context, operation, sql string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, q.repo.callTimeout)
-	defer cancel()
-	if _, err := q.repo.pool.Exec(ctx, sql, args...); err != nil {
+	if _, err := q.repo.pool.Exec(ctx, statement(sql, to, len(args)), args...); err != nil {
 		return unavailable(operation, err)
 	}
 	return nil
+}
+
+// Backlog implements outbox.Store.
+func (q *Outbox) Backlog(ctx context.Context, consumers []string) ([]outbox.Backlog, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.repo.callTimeout)
+	defer cancel()
+	rows, err := q.repo.pool.Query(ctx, backlogSQL, consumers)
+	if err != nil {
+		return nil, unavailable("measure outbox", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b outbox.Backlog, err error) {
+		var oldest, newer *time.Time
+		err = row.Scan(&b.To, &b.Waiting, &oldest, &newer, &b.Dead)
+		b.Oldest, b.NewerSince = utc(oldest), utc(newer)
+		return b, err
+	})
+	if err != nil {
+		return nil, unavailable("measure outbox", err)
+	}
+	return list, nil
+}
+
+// Sweep implements outbox.Store.
+func (q *Outbox) Sweep(ctx context.Context, age time.Duration, limit int) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, q.repo.callTimeout)
+	defer cancel()
+	if err := q.repo.pool.QueryRow(ctx, sweep, age.Milliseconds(), limit).Scan(&n); err != nil {
+		return 0, unavailable("sweep outbox", err)
+	}
+	return n, nil
+}
+
+const (
+	deadLetters = `SELECT consumer, seq, type, session_id::text, attempts, created_at, dead_at, coalesce(last_error, '')
+		FROM (SELECT 'bus' AS consumer, seq, type, session_id, attempts, created_at, dead_at, last_error
+				FROM outbox WHERE dead_at IS NOT NULL
+			UNION ALL SELECT consumer, seq, type, session_id, attempts, created_at, dead_at, last_error
+				FROM outbox_deliveries WHERE dead_at IS NOT NULL) dead
+		ORDER BY seq, consumer LIMIT $1`
+
+	// Both tables in one statement, so that no event is requeued in one of them only.
+	requeue = `WITH events AS (
+			UPDATE outbox SET dead_at = NULL, attempts = 0, locked_until = NULL, next_attempt_at = now()
+			WHERE dead_at IS NOT NULL AND ($1 OR seq = ANY($2)) RETURNING seq),
+		deliveries AS (
+			UPDATE outbox_deliveries SET dead_at = NULL, attempts = 0, locked_until = NULL, next_attempt_at = now()
+			WHERE dead_at IS NOT NULL AND ($1 OR seq = ANY($2)) RETURNING seq)
+		SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM deliveries)`
+)
+
+// DeadLetters lists up to limit dead letters of all destinations, lowest seq first.
+func (r *Repository) DeadLetters(ctx context.Context, limit int) ([]outbox.DeadLetter, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	rows, err := r.pool.Query(ctx, deadLetters, limit)
+	if err != nil {
+		return nil, unavailable("list dead letters", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d outbox.DeadLetter, err error) {
+		var eventType, session string
+		err = row.Scan(&d.To, &d.Seq, &eventType, &session, &d.Attempts, &d.Since, &d.DeadAt, &d.Reason)
+		d.Type, d.SessionID, d.Since, d.DeadAt = sessions.EventType(eventType), sessions.ID(session), d.Since.UTC(), d.DeadAt.UTC()
+		return d, err
+	})
+	if err != nil {
+		return nil, unavailable("list dead letters", err)
+	}
+	return list, nil
+}
+
+// Requeue makes dead letters due again, with no attempts counted: those with these
+// seqs, or all. It returns how many there were. They come after the events that have
+// passed them; consumers tell old from new by the event's instants.
+func (r *Repository) Requeue(ctx context.Context, all bool, seqs []int64) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	if err := r.pool.QueryRow(ctx, requeue, all, seqs).Scan(&n); err != nil {
+		return 0, unavailable("requeue dead letters", err)
+	}
+	return n, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -29,109 +30,149 @@ func (b bundle) record(t testing.TB, events ...sessions.Event) {
 
 func TestOutbox(t *testing.T) {
 	t.Parallel()
-	outboxtest.Run(t, func(t testing.TB) outboxtest.Fixture {
-		b := setup(t)
-		return outboxtest.Fixture{Store: b.Outbox(), Record: b.record}
-	})
+	for _, to := range []string{outbox.Bus, "notify"} {
+		t.Run(to, func(t *testing.T) {
+			t.Parallel()
+			outboxtest.Run(t, func(t testing.TB) outboxtest.Fixture {
+				b := setup(t)
+				return outboxtest.Fixture{Store: b.Outbox(), Record: b.record, To: to}
+			})
+		})
+	}
 }
 
-func TestInbox(t *testing.T) {
-	t.Parallel()
-	outboxtest.Run(t, func(t testing.TB) outboxtest.Fixture {
-		b := setup(t)
-		var seq int64
-		in := b.Inbox("notify")
-		return outboxtest.Fixture{Store: in, Record: func(t testing.TB, events ...sessions.Event) {
-			for _, e := range events {
-				seq++
-				require.NoError(t, b.Inbox("other").Add(t.Context(), []outbox.Row{{Seq: seq, Event: e}}))
-				require.NoError(t, in.Add(t.Context(), []outbox.Row{{Seq: seq, Event: e}}))
-			}
-		}}
-	})
+// busOnly asks for the bus as a relay does.
+var busOnly = outbox.Look{Asks: []outbox.Ask{{To: outbox.Bus, Lease: time.Minute}}, Limit: 10}
+
+func (b bundle) claim(t testing.TB, look outbox.Look) outbox.Claimed {
+	t.Helper()
+	claimed, err := b.Outbox().Claim(t.Context(), look)
+	require.NoError(t, err)
+	return claimed
 }
 
-func TestInbox_Add(t *testing.T) {
-	t.Parallel()
-	t.Run("drops_what_it_has_had", func(t *testing.T) {
-		t.Parallel()
-		b := setup(t)
-		in := b.Inbox("notify")
-		events := outboxtest.Events(2)
-		rows := []outbox.Row{{Seq: 1, Event: events[0]}, {Seq: 2, Event: events[1]}}
-		require.NoError(t, in.Add(t.Context(), rows[:1]))
-		require.NoError(t, in.Published(t.Context(), []int64{1}))
-		require.NoError(t, in.Add(t.Context(), rows))
-		claimed, err := in.Claim(t.Context(), 10, time.Minute)
-		require.NoError(t, err)
-		require.Len(t, claimed, 1, "also when it is done with it")
-		require.Equal(t, events[1], claimed[0].Event)
-	})
-	t.Run("is_not_for_the_outbox", func(t *testing.T) {
-		t.Parallel()
-		require.Error(t, setup(t).Outbox().Add(t.Context(), nil))
-	})
-	t.Run("takes_no_name_that_is_not_a_word", func(t *testing.T) {
-		t.Parallel()
-		b := setup(t)
-		require.Panics(t, func() { b.Inbox("x' OR 'a'='a") })
-	})
+func (b bundle) backlog(t testing.TB, consumers ...string) []outbox.Backlog {
+	t.Helper()
+	list, err := b.Outbox().Backlog(t.Context(), consumers)
+	require.NoError(t, err)
+	return list
 }
 
-// A row that this binary cannot read must end as a dead letter, not as a claim
-// that fails for ever.
+// A row that no binary can read must end as a dead letter, not as a claim that fails
+// for ever.
 func TestOutbox_Claim_unreadable(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.exec(t, `INSERT INTO outbox (event_id, session_id, type, detail) VALUES ($1, $2, 'Unheard', '{"a": 1}')`,
-		string(sessions.NewID()), string(sessions.NewID()))
+	for _, detail := range []string{`{"a": 1}`, `[]`, `{"schemaVersion": "x"}`, `{"schemaVersion": 0.5}`} {
+		b.exec(t, `INSERT INTO outbox (event_id, session_id, type, detail) VALUES ($1, $2, 'TrainerJourneyStarted', $3)`,
+			string(sessions.NewID()), string(sessions.NewID()), detail)
+	}
 	b.record(t, outboxtest.Events(1)...)
-	rows, err := b.Outbox().Claim(t.Context(), 10, time.Minute)
-	require.NoError(t, err)
-	require.Len(t, rows, 2)
-	require.Error(t, rows[0].Unreadable)
-	require.NoError(t, rows[1].Unreadable)
+	rows := b.claim(t, busOnly).Rows
+	require.Len(t, rows, 5)
+	for _, row := range rows[:4] {
+		require.Error(t, row.Unreadable)
+	}
+	require.NoError(t, rows[4].Unreadable)
 }
 
-// What a claim costs must not grow with the backlog. The plan is asked for
-// under statistics as they are after a burst (none) and after an ANALYZE.
+// An event of a newer version waits for a newer binary. It holds up its own session,
+// and nobody claims it, fans it out or buries it.
+func TestOutbox_newer_event(t *testing.T) {
+	t.Parallel()
+	consumers := outbox.Look{FanOut: []string{"notify"}, Asks: []outbox.Ask{{To: "notify", Lease: time.Minute}}, Limit: 10}
+	for name, newer := range map[string][2]string{
+		"type":           {"TrainerTeleported", `{"schemaVersion": 1}`},
+		"schema_version": {"TrainerJourneyStarted", `{"schemaVersion": 2}`},
+		"both":           {"TrainerTeleported", `{"schemaVersion": 12, "startTime": {"a": 1}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			session := sessions.NewID()
+			b.exec(t, `INSERT INTO outbox (event_id, session_id, type, detail, created_at) VALUES ($1, $2, $3, $4, now() - interval '1 h')`,
+				string(sessions.NewID()), string(session), newer[0], newer[1])
+			other := outboxtest.Events(1)[0]
+			b.record(t, outboxtest.Event(session, 2), other)
+			b.exec(t, `INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail, created_at)
+				SELECT 'notify', seq, event_id, session_id, type, detail, created_at FROM outbox WHERE session_id = $1`, string(session))
+
+			claimed := b.claim(t, consumers)
+			require.Equal(t, 1, claimed.FannedOut, "the other session's")
+			rows := append(claimed.Rows, b.claim(t, consumers).Rows...)
+			require.Len(t, rows, 1)
+			require.Equal(t, other, rows[0].Event)
+			require.Empty(t, b.claim(t, busOnly).Rows)
+			for _, at := range b.backlog(t, "notify") {
+				require.WithinDuration(t, time.Now().Add(-time.Hour), at.NewerSince, time.Minute, at.To)
+				require.WithinDuration(t, time.Now(), at.Oldest, time.Minute, "it is not what is late here")
+				require.Zero(t, at.Dead)
+			}
+			require.Equal(t, 4, value[int](t, b.sql, `SELECT count(*) FROM (SELECT attempts, locked_until, published_at FROM outbox
+				UNION ALL SELECT attempts, locked_until, published_at FROM outbox_deliveries) x
+				WHERE attempts = 0 AND locked_until IS NULL AND published_at IS NULL`), "as they were")
+		})
+	}
+}
+
+// The cost of a claim must not grow with the backlog. The plan is asked for under
+// statistics as they are after a burst (none) and after an ANALYZE.
 func TestOutbox_Claim_plan(t *testing.T) {
 	t.Parallel()
+	consumers := []string{"analytics", "clean_up", "notify"}
+	asks := []outbox.Ask{{To: "analytics", Lease: time.Minute}, {To: "clean_up", Lease: time.Minute}, {To: "notify", Lease: time.Minute}}
 	for _, analyzed := range []bool{false, true} {
 		b := setup(t)
 		const n = 100_000
 		b.exec(t, `ALTER TABLE outbox SET (autovacuum_enabled = off)`)
+		b.exec(t, `ALTER TABLE outbox_deliveries SET (autovacuum_enabled = off)`)
 		b.exec(t, `INSERT INTO outbox (event_id, session_id, type, detail)
-			SELECT gen_random_uuid(), md5((i / 2)::text)::uuid, 'TrainerJourneyStarted', '{}' FROM generate_series(1, $1) i`, n)
+			SELECT gen_random_uuid(), md5((i / 2)::text)::uuid, 'TrainerJourneyStarted', '{"schemaVersion": 1}' FROM generate_series(1, $1) i`, n)
+		b.exec(t, `INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail)
+			SELECT consumer, seq, event_id, session_id, type, detail FROM outbox, unnest($1::text[]) consumer WHERE seq <= $2`, consumers, n/3)
 		if analyzed {
-			b.exec(t, `ANALYZE outbox`)
+			b.exec(t, `ANALYZE`)
 		}
-		rows, err := b.sql.Query(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) "+
-			strings.NewReplacer("{limit}", "10", "$1", "30000").Replace(b.Outbox().ClaimSQL()))
-		require.NoError(t, err)
-		var plan strings.Builder
-		for rows.Next() {
-			var line string
-			require.NoError(t, rows.Scan(&line))
-			plan.WriteString(line + "\n")
-		}
-		require.NoError(t, rows.Err())
-		t.Logf("analyzed %v:\n%s", analyzed, plan.String())
-		assert.Contains(t, plan.String(), "Index Scan using outbox_pending on outbox o", "in the order of seq, until there are ten")
-		assert.Contains(t, plan.String(), "outbox_pending_of_session on outbox older", "a probe a row")
-		for _, whole := range []string{"Seq Scan", "Hash", "Sort"} {
-			assert.NotContains(t, plan.String(), whole)
+		for name, look := range map[string]outbox.Look{
+			"for the bus": {Asks: append([]outbox.Ask{{To: outbox.Bus, Lease: time.Minute}}, asks...), Limit: 10},
+			"fan out":     {FanOut: consumers, Asks: asks, Limit: 10},
+		} {
+			plan := b.plan(t, look)
+			t.Logf("%s, analyzed %v:\n%s", name, analyzed, plan)
+			assert.Contains(t, plan, "Index Scan using outbox_pending on outbox o", "in the order of seq, until there are ten")
+			assert.Contains(t, plan, "outbox_pending_of_session on outbox older", "a probe a row")
+			assert.Contains(t, plan, "Index Scan using outbox_deliveries_pending on outbox_deliveries o")
+			assert.Contains(t, plan, "outbox_deliveries_pending_of_session on outbox_deliveries older")
+			for _, whole := range []string{"Seq Scan on outbox", "Hash"} {
+				assert.NotContains(t, plan, whole)
+			}
+			began := time.Now()
+			claimed := b.claim(t, look)
+			require.Len(t, claimed.Rows, 10*len(look.Asks))
+			t.Logf("a claim took %s", time.Since(began))
 		}
 		began := time.Now()
-		claimed, err := b.Outbox().Claim(t.Context(), 10, time.Minute)
-		require.NoError(t, err)
-		require.Len(t, claimed, 10)
-		t.Logf("a claim took %s", time.Since(began))
-		began = time.Now()
-		_, _, _, err = b.Outbox().Lag(t.Context())
-		require.NoError(t, err)
+		b.backlog(t, consumers...)
 		t.Logf("measuring took %s", time.Since(began))
+		began = time.Now()
+		_, err := b.Outbox().Sweep(t.Context(), time.Hour, 1000)
+		require.NoError(t, err)
+		t.Logf("a sweep of nothing took %s", time.Since(began))
 	}
+}
+
+// plan is the plan of a claim's statement, run and rolled back.
+func (b bundle) plan(t testing.TB, look outbox.Look) string {
+	t.Helper()
+	tx, err := b.sql.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	sql, args := postgres.ClaimStatement(look)
+	rows, err := tx.Query(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) "+sql, args...)
+	require.NoError(t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return strings.Join(lines, "\n")
 }
 
 func TestRepository_DeadLetters(t *testing.T) {
@@ -139,32 +180,34 @@ func TestRepository_DeadLetters(t *testing.T) {
 	b := setup(t)
 	events := outboxtest.Events(3)
 	b.record(t, events...)
-	rows, err := b.Outbox().Claim(t.Context(), 10, time.Minute)
-	require.NoError(t, err)
-	require.NoError(t, b.Inbox("notify").Add(t.Context(), rows))
-	require.NoError(t, b.Outbox().Bury(t.Context(), rows[0].Seq, "poison"))
-	require.NoError(t, b.Outbox().Bury(t.Context(), rows[1].Seq, "poison"))
-	require.NoError(t, b.Inbox("notify").Bury(t.Context(), rows[1].Seq, "no such phone"))
+	rows := b.claim(t, busOnly).Rows
+	require.Len(t, rows, 3)
+	q := b.Outbox()
+	require.NoError(t, q.Release(t.Context(), outbox.Bus, []int64{rows[1].Seq}, 0))
+	require.Equal(t, 1, b.claim(t, outbox.Look{FanOut: []string{"notify"}, Limit: 10}).FannedOut)
+	require.NoError(t, q.Bury(t.Context(), "notify", rows[1].Seq, "no such phone"))
+	require.NoError(t, q.Bury(t.Context(), outbox.Bus, rows[0].Seq, "poison"))
+	require.NoError(t, q.Bury(t.Context(), outbox.Bus, rows[2].Seq, "poison"))
 
 	list, err := b.DeadLetters(t.Context(), 10)
 	require.NoError(t, err)
 	require.Len(t, list, 3)
-	last := list[2]
-	require.WithinDuration(t, time.Now(), last.Since, time.Minute)
-	require.WithinDuration(t, time.Now(), last.DeadAt, time.Minute)
-	last.Since, last.DeadAt = time.Time{}, time.Time{}
+	require.Equal(t, outbox.Bus, list[0].To)
+	second := list[1]
+	require.WithinDuration(t, time.Now(), second.Since, time.Minute)
+	require.WithinDuration(t, time.Now(), second.DeadAt, time.Minute)
+	second.Since, second.DeadAt = time.Time{}, time.Time{}
 	require.Equal(t, outbox.DeadLetter{
-		Consumer: "notify", Seq: rows[1].Seq, Type: sessions.JourneyStarted, SessionID: events[1].SessionID,
+		To: "notify", Seq: rows[1].Seq, Type: sessions.JourneyStarted, SessionID: events[1].SessionID,
 		Attempts: 1, Reason: "no such phone",
-	}, last)
+	}, second)
 
-	n, err := b.Requeue(t.Context(), false, []int64{rows[1].Seq, 999})
+	n, err := b.Requeue(t.Context(), false, []int64{rows[1].Seq, rows[2].Seq, 999})
 	require.NoError(t, err)
-	require.Equal(t, 2, n, "wherever it was buried")
-	again, err := b.Outbox().Claim(t.Context(), 10, time.Minute)
-	require.NoError(t, err)
-	require.Len(t, again, 1)
-	require.Equal(t, 1, again[0].Attempts, "counted from anew")
+	require.Equal(t, 2, n, "of every destination")
+	again := b.claim(t, outbox.Look{Asks: append([]outbox.Ask{{To: "notify", Lease: time.Minute}}, busOnly.Asks...), Limit: 10}).Rows
+	require.Len(t, again, 2)
+	require.Equal(t, 1, again[0].Attempts, "the count begins again")
 	n, err = b.Requeue(t.Context(), true, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
@@ -173,79 +216,134 @@ func TestRepository_DeadLetters(t *testing.T) {
 	require.Empty(t, list)
 }
 
-// Relays of several gateways on one outbox: each event once while nobody
-// crashes, and each session's in order.
+// Relays of several gateways on one outbox: each event once while no gateway crashes,
+// and in order within its session. With some gateways on a bus and some not, as while
+// the setting is changed, each event goes one of the two ways.
 func TestOutbox_several_relays(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	const journeys, relays = 200, 4
-	bus := &busRecorder{}
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	var all []*outbox.Relay
-	for range relays {
-		repo := open(t, postgres.Options{URL: b.url, MaxConns: 4})
-		relay, err := outbox.NewRelay(repo.Outbox(), bus, outbox.RelayOptions{PollMin: 5 * time.Millisecond, PollMax: 20 * time.Millisecond})
-		require.NoError(t, err)
-		all = append(all, relay)
-		running.Go(func() { _ = relay.Run(ctx) })
+	for name, onBus := range map[string][]bool{"bus": {true, true, true, true}, "consumers": {false, false, false, false}, "both": {true, false, true, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			const journeys = 200
+			bus, notify, analytics := &recorder{}, &recorder{}, &recorder{}
+			ctx, stop := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			var all []*outbox.Relay
+			for _, on := range onBus {
+				repo := open(t, postgres.Options{URL: b.url, MaxConns: 4})
+				to := []outbox.Destination{{Name: "notify", To: notify}, {Name: "analytics", To: analytics}}
+				if on {
+					to = append(to, outbox.Destination{Name: outbox.Bus, To: bus})
+				}
+				relay, err := outbox.NewRelay(repo.Outbox(), to, outbox.RelayOptions{})
+				require.NoError(t, err)
+				all = append(all, relay)
+				running.Go(func() { _ = relay.Run(ctx) })
+			}
+			for n := range journeys {
+				s := b.booked(t)
+				for _, step := range []func(*sessions.Session) ([]sessions.Event, error){
+					start,
+					func(s *sessions.Session) ([]sessions.Event, error) {
+						return s.Stop(sessions.EndCancelled, noon.Add(time.Minute))
+					},
+					func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon.Add(2*time.Minute)) },
+				} {
+					_, err := b.Change(t.Context(), s.ID, step)
+					require.NoError(t, err)
+					all[n%len(all)].Nudge()
+				}
+			}
+			total := func() int { return bus.count() + notify.count() }
+			require.Eventually(t, func() bool { return total() >= 3*journeys && notify.count() == analytics.count() }, 30*time.Second, 10*time.Millisecond)
+			stop()
+			running.Wait()
+			require.Equal(t, 3*journeys, total(), "once each")
+			require.Equal(t, name == "consumers", bus.count() == 0)
+			require.Equal(t, name == "bus", notify.count() == 0)
+			for _, r := range []*recorder{bus, notify, analytics} {
+				last := map[sessions.ID]time.Time{}
+				for _, e := range r.events {
+					require.True(t, e.At.After(last[e.SessionID]), "in order")
+					last[e.SessionID] = e.At
+				}
+			}
+			for _, at := range b.backlog(t, "notify", "analytics") {
+				require.Zero(t, at.Waiting, at.To)
+			}
+		})
 	}
-	for range journeys {
-		s := b.booked(t)
-		for _, step := range []func(*sessions.Session) ([]sessions.Event, error){
-			start,
-			func(s *sessions.Session) ([]sessions.Event, error) {
-				return s.Stop(sessions.EndCancelled, noon.Add(time.Minute))
-			},
-			func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon.Add(2*time.Minute)) },
-		} {
-			_, err := b.Change(t.Context(), s.ID, step)
-			require.NoError(t, err)
-		}
-		all[0].Nudge()
-	}
-	require.Eventually(t, func() bool { return bus.count() >= 3*journeys }, 30*time.Second, 10*time.Millisecond)
-	stop()
-	running.Wait()
-	require.Equal(t, 3*journeys, bus.count(), "once each")
-	last := map[sessions.ID]time.Time{}
-	for _, e := range bus.events {
-		require.True(t, e.At.After(last[e.SessionID]), "in order")
-		last[e.SessionID] = e.At
-	}
-	require.Zero(t, value[int](t, b.sql, `SELECT count(*) FROM outbox WHERE published_at IS NULL`))
 }
 
-type busRecorder struct {
+// What a gateway of the version before left is delivered: its rows of outbox_deliveries
+// (claimed by it or not), and its events. The statements are that version's.
+func TestOutbox_previous_version(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	events := outboxtest.Events(4)
+	b.record(t, events...)
+	for _, consumer := range []string{"notify", "analytics"} {
+		b.exec(t, `INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail)
+			SELECT $1, seq, event_id, session_id, type, detail FROM outbox WHERE event_id = ANY($2)`,
+			consumer, []string{string(events[0].ID), string(events[1].ID), string(events[2].ID)})
+	}
+	// It died: while it marked the third, which it had not marked yet, and with the second claimed.
+	b.exec(t, `UPDATE outbox SET published_at = now() WHERE event_id = ANY($1)`, []string{string(events[0].ID), string(events[1].ID)})
+	b.exec(t, `UPDATE outbox_deliveries SET locked_until = now() + interval '1 s' WHERE event_id = $1`, string(events[1].ID))
+	notify, analytics, bus := &recorder{}, &recorder{}, &recorder{}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for _, to := range [][]outbox.Destination{
+		{{Name: "notify", To: notify}, {Name: "analytics", To: analytics}},
+		{{Name: "notify", To: notify}, {Name: "analytics", To: analytics}, {Name: outbox.Bus, To: bus}}, // drains the consumers, too
+	} {
+		relay, err := outbox.NewRelay(b.Outbox(), to, outbox.RelayOptions{})
+		require.NoError(t, err)
+		running.Go(func() { _ = relay.Run(ctx) })
+	}
+	require.Eventually(t, func() bool {
+		list := b.backlog(t, "notify", "analytics")
+		return list[0].Waiting+list[1].Waiting+list[2].Waiting == 0
+	}, 20*time.Second, 20*time.Millisecond)
+	stop()
+	running.Wait()
+	require.GreaterOrEqual(t, notify.count(), 3)
+	require.Equal(t, notify.count(), analytics.count())
+	require.GreaterOrEqual(t, notify.count()+bus.count(), 4)
+	require.LessOrEqual(t, notify.count()+bus.count(), 5, "the third may go both ways: its mark was lost")
+}
+
+type recorder struct {
 	mu     sync.Mutex
 	events []sessions.Event
 }
 
-func (b *busRecorder) Publish(_ context.Context, rows []outbox.Row) []error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (r *recorder) Publish(_ context.Context, rows []outbox.Row) []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, row := range rows {
-		b.events = append(b.events, row.Event)
+		r.events = append(r.events, row.Event)
 	}
 	return make([]error, len(rows))
 }
 
-func (b *busRecorder) count() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.events)
+func (r *recorder) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.events)
 }
 
 func TestOnce(t *testing.T) {
 	t.Parallel()
-	once := func(t *testing.T, opts postgres.OnceOptions) (*postgres.Once, bundle) {
+	once := func(t *testing.T) (*postgres.Once, bundle) {
 		t.Helper()
 		b := setup(t)
-		return postgres.NewOnce(b.Repository, opts), b
+		return postgres.NewOnce(b.Repository, 0), b
 	}
 	t.Run("has_one_effect", func(t *testing.T) {
 		t.Parallel()
-		o, _ := once(t, postgres.OnceOptions{})
+		o, _ := once(t)
 		id, n := sessions.NewID(), 0
 		do := func(context.Context) error { n++; return nil }
 		for range 3 {
@@ -258,7 +356,7 @@ func TestOnce(t *testing.T) {
 	})
 	t.Run("fails_and_is_tried_again_at_once", func(t *testing.T) {
 		t.Parallel()
-		o, _ := once(t, postgres.OnceOptions{})
+		o, _ := once(t)
 		id, no := sessions.NewID(), errors.New("no")
 		require.ErrorIs(t, o.Once(t.Context(), "notify", id, func(context.Context) error { return no }), no)
 		require.PanicsWithValue(t, "ouch", func() {
@@ -270,7 +368,7 @@ func TestOnce(t *testing.T) {
 	})
 	t.Run("race", func(t *testing.T) {
 		t.Parallel()
-		o, _ := once(t, postgres.OnceOptions{})
+		o, _ := once(t)
 		var effects atomic.Int32
 		id := sessions.NewID()
 		var all sync.WaitGroup
@@ -291,7 +389,7 @@ func TestOnce(t *testing.T) {
 	})
 	t.Run("taken_over_after_a_crash", func(t *testing.T) {
 		t.Parallel()
-		o, b := once(t, postgres.OnceOptions{})
+		o, b := once(t)
 		id := sessions.NewID()
 		b.exec(t, `INSERT INTO consumed_events VALUES ('notify', $1, clock_timestamp() + interval '100 ms')`, string(id))
 		n := 0
@@ -302,7 +400,7 @@ func TestOnce(t *testing.T) {
 	})
 	t.Run("late_failure_leaves_another_calls_lease", func(t *testing.T) {
 		t.Parallel()
-		o, b := once(t, postgres.OnceOptions{})
+		o, b := once(t)
 		id := sessions.NewID()
 		require.Error(t, o.Once(t.Context(), "notify", id, func(context.Context) error {
 			b.exec(t, `UPDATE consumed_events SET locked_until = clock_timestamp() + interval '1 h'`)
@@ -312,12 +410,12 @@ func TestOnce(t *testing.T) {
 	})
 	t.Run("sweep", func(t *testing.T) {
 		t.Parallel()
-		o, b := once(t, postgres.OnceOptions{Window: time.Hour})
+		o, b := once(t)
 		for range 3 {
 			require.NoError(t, o.Once(t.Context(), "notify", sessions.NewID(), func(context.Context) error { return nil }))
 		}
 		require.Zero(t, must(o.Sweep(t.Context(), 10)))
-		b.exec(t, `UPDATE consumed_events SET done_at = now() - interval '2 hours'`)
+		b.exec(t, `UPDATE consumed_events SET done_at = now() - interval '6 days'`)
 		require.Equal(t, 2, must(o.Sweep(t.Context(), 2)))
 		require.Equal(t, 1, must(o.Sweep(t.Context(), 2)))
 	})

@@ -88,9 +88,9 @@ func (l *life) serve(repo *postgres.Repository) error {
 	if err != nil {
 		return err
 	}
-	relay, err := outbox.NewRelay(trappedStore{repo.Outbox(), l}, trappedBus{publisher, l}, outbox.RelayOptions{
-		PublishTimeout: time.Second, Lease: lease, InFlight: 4, DownCap: 300 * time.Millisecond, RetryBase: 50 * time.Millisecond,
-	})
+	relay, err := outbox.NewRelay(trappedStore{repo.Outbox(), l}, []outbox.Destination{{
+		Name: outbox.Bus, To: trappedBus{publisher, l}, Timeout: time.Second, Lease: lease,
+	}}, outbox.RelayOptions{InFlight: 4, DownCap: 300 * time.Millisecond, RetryBase: 50 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -134,24 +134,24 @@ func transition(s *sessions.Session, step string) ([]sessions.Event, error) {
 }
 
 type trappedStore struct {
-	*postgres.Queue
+	*postgres.Outbox
 	life *life
 }
 
-func (s trappedStore) Claim(ctx context.Context, limit int, lease time.Duration) ([]outbox.Row, error) {
-	rows, err := s.Queue.Claim(ctx, limit, lease)
-	if len(rows) > 0 {
+func (s trappedStore) Claim(ctx context.Context, look outbox.Look) (outbox.Claimed, error) {
+	claimed, err := s.Outbox.Claim(ctx, look)
+	if len(claimed.Rows) > 0 {
 		s.life.at("claimed, not published")
 	}
-	return rows, err
+	return claimed, err
 }
 
-func (s trappedStore) Published(ctx context.Context, seqs []int64) error {
+func (s trappedStore) Done(ctx context.Context, to string, seqs []int64) error {
 	s.life.at("published, not marked")
 	if s.life.Trap == "while marking" {
 		time.AfterFunc(500*time.Microsecond, func() { s.life.at("while marking") })
 	}
-	err := s.Queue.Published(ctx, seqs)
+	err := s.Outbox.Done(ctx, to, seqs)
 	if err == nil {
 		s.life.at("marked")
 	}
@@ -178,7 +178,7 @@ func (l *life) work(repo *postgres.Repository) error {
 	if err != nil {
 		return err
 	}
-	once := postgres.NewOnce(repo, postgres.OnceOptions{Lease: lease})
+	once := postgres.NewOnce(repo, lease)
 	push := handler(func(ctx context.Context, e sessions.Event) error {
 		l.at("received, nothing done")
 		err := once.Once(ctx, "notify", e.ID, func(ctx context.Context) error {
@@ -211,7 +211,7 @@ func (l *life) work(repo *postgres.Repository) error {
 
 func (l *life) consumer(name, queue string, concurrency int, h outbox.Handler) (*aws.Consumer, error) {
 	return aws.NewConsumer(aws.ConsumerOptions{
-		Name: name, Queue: queue, Endpoint: l.Endpoint, Concurrency: concurrency, Wait: time.Second, Visibility: visibility,
+		Name: name, Queue: queue, Endpoint: l.Endpoint, Concurrency: concurrency, Visibility: visibility,
 		CallTimeout: time.Second, RetryBase: time.Nanosecond, RetryCap: time.Second, Metrics: passedBy{l},
 	}, h)
 }

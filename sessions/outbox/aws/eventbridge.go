@@ -1,3 +1,5 @@
+// Package aws is the outbox's way over AWS: EventBridge as the bus, and consumers of the
+// SQS queues behind it. The AWS SDK lives here and nowhere else in the product.
 package aws
 
 import (
@@ -18,11 +20,11 @@ import (
 	"doorstep/sessions/outbox"
 )
 
-// Source is what the house's events say they come from; the rules ask for it.
+// Source is the source of every event; the rules match it.
 const Source = "admin-service"
 
-// EventBridge takes 10 entries a call and, as of 2025, 1 MB for all of them.
-// Ten of ours at their own limit stay under that.
+// EventBridge takes 10 entries a call and, as of 2025, 1 MB for all of them. Ten entries
+// of maxEntryBytes are 640 KB.
 const (
 	maxEntries    = 10
 	maxEntryBytes = 64 << 10
@@ -34,19 +36,19 @@ type EventBridgeOptions struct {
 	Bus string
 	// Endpoint replaces the region's own, for a VPC endpoint or a test.
 	Endpoint string
-	// Timeout bounds one call, with the SDK's one retry in it. 5 s.
+	// Timeout bounds one call, the SDK's one retry included. 5 s.
 	Timeout time.Duration
 	// BreakerTimeout is how long the breaker stays open. 5 s.
 	BreakerTimeout time.Duration
-	// OnBreaker hears of the breaker's states; it must not block.
+	// OnBreaker is given the breaker's state, also at the start; it must not block.
 	OnBreaker func(state string)
 }
 
-// busName is EventBridge's own pattern. A name that is wrong must fail at the
-// start: it would be refused with every event.
+// busName is EventBridge's own pattern. A wrong name must fail at the start: EventBridge
+// would refuse every event.
 var busName = regexp.MustCompile(`^(arn:aws[a-z-]*:events:[a-z0-9-]+:\d{12}:event-bus/)?[/.\-_A-Za-z0-9]{1,256}$`)
 
-// EventBridge is the Publisher to AWS. Safe for concurrent use.
+// EventBridge is the outbox.Publisher to a bus. Safe for concurrent use.
 type EventBridge struct {
 	opts    EventBridgeOptions
 	client  *eventbridge.Client
@@ -55,15 +57,15 @@ type EventBridge struct {
 
 var _ outbox.Publisher = (*EventBridge)(nil)
 
-// NewEventBridge makes one with the region and the credentials of the SDK's own
-// variables and files. It reads those and calls nobody.
+// NewEventBridge makes a publisher with the region and the credentials of the SDK's own
+// variables and files. It reads those and makes no call.
 func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
 	opts.Timeout = cmp.Or(opts.Timeout, 5*time.Second)
 	opts.BreakerTimeout = cmp.Or(opts.BreakerTimeout, 5*time.Second)
 	if !busName.MatchString(opts.Bus) {
 		return nil, fmt.Errorf("aws: %q is not the name or ARN of an event bus", opts.Bus)
 	}
-	settings, err := awsSettings()
+	settings, err := loadSettings()
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +77,8 @@ func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
 	})
 	b.breaker = gobreaker.NewCircuitBreaker[*eventbridge.PutEventsOutput](gobreaker.Settings{
 		Name: "eventbridge", MaxRequests: 1, Interval: 10 * time.Second, BucketPeriod: time.Second, Timeout: opts.BreakerTimeout,
-		// The relay stops at the first failure and probes with one batch, so
-		// failures come one by one; what is in flight with it makes five.
+		// The relay stops at the first failure and probes with one batch, so failures
+		// come one by one; the batches in flight with the first one make five.
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 5 },
 		IsSuccessful: func(err error) bool { return err == nil || !isOutage(err) },
 		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
@@ -92,10 +94,10 @@ func NewEventBridge(opts EventBridgeOptions) (*EventBridge, error) {
 	return b, nil
 }
 
-// awsSettings are the SDK's own, but for the retries: the relay and the
-// visibility time-out are what retries here.
-func awsSettings() (sdk.Config, error) {
-	// It reads variables and files and calls nobody: there is nothing to cancel.
+// loadSettings are the SDK's own, with one retry: the relay and the visibility time-out
+// do the rest.
+func loadSettings() (sdk.Config, error) {
+	// It reads variables and files and makes no call: there is nothing to cancel.
 	settings, err := config.LoadDefaultConfig(context.Background(), config.WithRetryMaxAttempts(2))
 	if err != nil {
 		return sdk.Config{}, fmt.Errorf("aws: AWS settings: %w", err)
@@ -106,7 +108,7 @@ func awsSettings() (sdk.Config, error) {
 	return settings, nil
 }
 
-// Publish keeps the contract of Publisher: one PutEvents for each ten rows.
+// Publish implements outbox.Publisher: one PutEvents for each ten rows.
 func (b *EventBridge) Publish(ctx context.Context, rows []outbox.Row) []error {
 	errs := make([]error, 0, len(rows))
 	for len(rows) > 0 {
@@ -117,7 +119,7 @@ func (b *EventBridge) Publish(ctx context.Context, rows []outbox.Row) []error {
 	return errs
 }
 
-// publish sends what is not too large, and puts each answer to its row.
+// publish sends the entries that are not too large and returns each row's error.
 func (b *EventBridge) publish(ctx context.Context, rows []outbox.Row) []error {
 	errs := make([]error, len(rows))
 	var entries []types.PutEventsRequestEntry
@@ -141,13 +143,13 @@ func (b *EventBridge) publish(ctx context.Context, rows []outbox.Row) []error {
 	return errs
 }
 
-// entryBytes is EventBridge's own sum: 14 for the time, and the texts.
+// entryBytes is the size by EventBridge's own rule: 14 for the time, and the texts.
 func entryBytes(detailType, detail string) int {
 	return 14 + len(Source) + len(detailType) + len(detail)
 }
 
-// put is one call, through the breaker. A refusal of the whole call for one
-// entry's sake is resolved by sending each alone.
+// put is one call, through the breaker. When the whole call is refused because of one
+// entry, each is sent alone.
 func (b *EventBridge) put(ctx context.Context, entries []types.PutEventsRequestEntry) []error {
 	call, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
@@ -177,15 +179,13 @@ func (b *EventBridge) put(ctx context.Context, entries []types.PutEventsRequestE
 	return errs
 }
 
-// malformed are the codes by which EventBridge says that an entry will never be
-// taken.
+// malformed are EventBridge's codes for an entry that it will never take.
 var malformed = map[string]bool{"MalformedDetail": true, "InvalidArgument": true}
 
-// refusals are the codes of a whole call that are about its entries. Any other
-// says that nothing can be published now: a network that is away, throttling,
-// a fault of the bus's, but also a key that has expired, a right that is
-// missing, a bus that was deleted. Those are for an operator to mend, and no
-// event may be lost until then.
+// refusals are the codes of a whole call that are about its entries. Any other error
+// means that nothing can be published now: no network, throttling, a fault of the bus,
+// but also a key that has expired, a right that is missing, a bus that was deleted. An
+// operator must fix those, and no event may be lost until then.
 var refusals = map[string]bool{
 	"ValidationException": true, "InvalidParameterValue": true, "SerializationException": true,
 	"RequestEntityTooLargeException": true, "EntityTooLarge": true,
@@ -200,10 +200,10 @@ func codeOf(err error) string {
 	return ""
 }
 
-// entryErrors reads an answer entry by entry: a call that succeeds may have
-// failed for some. Throttling is the bus's fault, not the entry's; an internal
-// failure is the bus's when nothing was taken, and beside entries that were
-// taken it is counted as the entry's, lest one be tried for ever.
+// entryErrors reads an answer entry by entry: a call that succeeds may have failed for
+// some. Throttling is the bus's fault. An internal failure is the bus's fault when no
+// entry was taken; beside entries that were taken it counts as the entry's, so that no
+// entry is tried for ever.
 func entryErrors(answer *eventbridge.PutEventsOutput) []error {
 	errs := make([]error, len(answer.Entries))
 	someTaken := int(answer.FailedEntryCount) < len(answer.Entries)

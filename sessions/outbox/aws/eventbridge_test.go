@@ -197,8 +197,8 @@ func TestNewEventBridge_refuses(t *testing.T) {
 func TestRelay_to_EventBridge(t *testing.T) {
 	t.Parallel()
 	b, s := eventBridge(t, aws.EventBridgeOptions{Timeout: 300 * time.Millisecond, BreakerTimeout: 100 * time.Millisecond})
-	m := outbox.NewMemory(nil)
-	r, err := outbox.NewRelay(m, b, outbox.RelayOptions{DownBase: 10 * time.Millisecond, DownCap: 100 * time.Millisecond})
+	m := outbox.NewMemory()
+	r, err := outbox.NewRelay(m, []outbox.Destination{{Name: outbox.Bus, To: b}}, outbox.RelayOptions{DownBase: 10 * time.Millisecond, DownCap: 100 * time.Millisecond})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -218,8 +218,8 @@ func TestRelay_to_EventBridge(t *testing.T) {
 		<-time.After(50 * time.Millisecond)
 	}
 	require.Eventually(t, func() bool {
-		waiting, _, _, _ := m.Lag(t.Context())
-		return waiting == 0
+		list, err := m.Backlog(t.Context(), nil)
+		return err == nil && list[0].Waiting == 0
 	}, 20*time.Second, 10*time.Millisecond)
 	stop()
 	require.ErrorIs(t, <-done, context.Canceled)
@@ -233,5 +233,5 @@ func TestRelay_to_EventBridge(t *testing.T) {
 		seen[e.ID] = true
 	}
 	require.Equal(t, want, got)
-	require.Empty(t, m.Dead())
+	require.Empty(t, m.DeadLetters())
 }

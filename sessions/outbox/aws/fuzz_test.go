@@ -39,7 +39,7 @@ func FuzzEnvelope(f *testing.F) {
 		e, err := parseEnvelope(body)
 		if err != nil {
 			require.Regexp(t, plain, err.Error())
-			if !strings.HasPrefix(err.Error(), "event schema version ") {
+			if !strings.Contains(err.Error(), "schema version ") {
 				require.NotRegexp(t, told, err.Error())
 			}
 			return

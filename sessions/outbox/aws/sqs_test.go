@@ -3,6 +3,7 @@ package aws_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -137,7 +138,7 @@ func TestConsumer(t *testing.T) {
 			`not json`: "the message is not EventBridge's JSON",
 			`{}`:       "the message is not from EventBridge",
 			`{"detail-type": "TrainerJourneyStarted", "detail": {"schemaVersion": 1, "eventId": "secret"}}`: "event eventId is not a UUID",
-			`{"detail-type": "TrainerJourneyStarted", "detail": {"schemaVersion": 2}}`:                      "event schema version 2 is not known",
+			`{"detail-type": "TrainerJourneyStarted", "detail": {"schemaVersion": 0}}`:                      "event schema version 0 is not known",
 		}
 		for body := range wrong {
 			c.Send(queue, body)
@@ -152,6 +153,29 @@ func TestConsumer(t *testing.T) {
 			require.Equal(t, wrong[m.Body], m.Attributes["Reason"].StringValue)
 			require.Equal(t, "notify", m.Attributes["Consumer"].StringValue)
 		}
+	})
+	t.Run("newer_event_comes_again_and_is_for_a_newer_worker", func(t *testing.T) {
+		t.Parallel()
+		h := &consumer{}
+		results := &results{}
+		c := consume(t, h, aws.ConsumerOptions{DeadLetters: queue + "-dlq", Metrics: results, RetryBase: 3 * time.Second, RetryCap: time.Minute})
+		newer := []string{
+			`{"detail-type": "TrainerTeleported", "detail": {"schemaVersion": 1, "to": 4}}`,
+			`{"detail-type": "TrainerJourneyStarted", "detail": {"schemaVersion": 2, "startTime": 4}}`,
+		}
+		for _, body := range newer {
+			c.Send(queue, body)
+		}
+		c.publish(t, outboxtest.Events(5)...)
+		require.Eventually(t, func() bool { return results.of("newer") >= 4 && results.of("done") == 5 }, 20*time.Second, 5*time.Millisecond)
+		left := c.Messages(queue)
+		require.Len(t, left, 2, "they stay")
+		for _, m := range left {
+			require.Contains(t, newer, m.Body)
+		}
+		require.Empty(t, c.Messages(queue+"-dlq"))
+		require.Zero(t, results.of("malformed")+results.of("failed"))
+		require.Less(t, results.of("newer"), 7, "each again after some seconds, and later each time")
 	})
 	t.Run("malformed_without_a_queue_for_it_goes_by_the_redrive", func(t *testing.T) {
 		t.Parallel()
@@ -245,7 +269,7 @@ func TestConsumer_queue_away(t *testing.T) {
 // The delete was lost: the event comes again, and Once keeps its effect one.
 func TestConsumer_repeat_has_one_effect(t *testing.T) {
 	t.Parallel()
-	once, effects, calls := outbox.NewMemoryOnce(0, nil), atomic.Int32{}, atomic.Int32{}
+	once, effects, calls := outbox.NewMemoryOnce(), atomic.Int32{}, atomic.Int32{}
 	first := make(chan func(), 1)
 	c := consume(t, handlerFunc(func(ctx context.Context, e sessions.Event) error {
 		if calls.Add(1) == 1 {
@@ -271,9 +295,25 @@ func TestNewConsumer_refuses(t *testing.T) {
 	t.Parallel()
 	for field, opts := range map[string]aws.ConsumerOptions{
 		"Name": {Queue: "q"}, "Queue": {Name: "n"}, "Concurrency": {Name: "n", Queue: "q", Concurrency: -1},
-		"Wait": {Name: "n", Queue: "q", Wait: time.Minute}, "Visibility": {Name: "n", Queue: "q", Visibility: time.Second},
+		"Visibility": {Name: "n", Queue: "q", Visibility: time.Second},
 	} {
 		_, err := aws.NewConsumer(opts, &consumer{})
 		require.ErrorContains(t, err, field)
 	}
+}
+
+// results counts messages by their result.
+type results struct{ counts sync.Map }
+
+func (r *results) MessageHandled(_, result string, _ time.Duration) {
+	n, _ := r.counts.LoadOrStore(result, new(atomic.Int32))
+	n.(*atomic.Int32).Add(1)
+}
+
+func (r *results) of(result string) int {
+	n, ok := r.counts.Load(result)
+	if !ok {
+		return 0
+	}
+	return int(n.(*atomic.Int32).Load())
 }

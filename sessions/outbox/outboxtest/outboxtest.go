@@ -1,5 +1,5 @@
-// Package outboxtest holds any outbox.Store to its contract: each clause of
-// that comment is a test here.
+// Package outboxtest is the contract of outbox.Store as tests: one for each sentence
+// of its comment.
 //
 //	func TestStore(t *testing.T) { outboxtest.Run(t, open) }
 package outboxtest
@@ -15,11 +15,44 @@ import (
 	"doorstep/sessions/outbox"
 )
 
-// Fixture is an empty store under test, and the way events come into it.
+// Fixture is an empty store under test and the way events come into it.
 type Fixture struct {
 	Store outbox.Store
-	// Record stores what has just happened, in order.
+	// Record stores events that have just happened, in order.
 	Record func(t testing.TB, events ...sessions.Event)
+	// To is the destination under test. For a consumer, recorded events are fanned out
+	// to it and to another one.
+	To string
+}
+
+func (f Fixture) record(t testing.TB, events ...sessions.Event) {
+	t.Helper()
+	f.Record(t, events...)
+	for more := f.To != outbox.Bus; more; {
+		claimed, err := f.Store.Claim(t.Context(), outbox.Look{FanOut: []string{f.To, "another"}, Limit: 100})
+		require.NoError(t, err)
+		require.Empty(t, claimed.Rows, "nothing was asked for")
+		more = claimed.FannedOut > 0
+	}
+}
+
+// backlog is that of the destination under test.
+func (f Fixture) backlog(t testing.TB) outbox.Backlog {
+	t.Helper()
+	list, err := f.Store.Backlog(t.Context(), []string{"another", f.To})
+	require.NoError(t, err)
+	require.Len(t, list, 3)
+	require.Equal(t, outbox.Bus, list[0].To)
+	if f.To == outbox.Bus {
+		return list[0]
+	}
+	require.Equal(t, f.To, list[2].To)
+	return list[2]
+}
+
+func (f Fixture) done(t testing.TB, rows []outbox.Row) {
+	t.Helper()
+	require.NoError(t, f.Store.Done(t.Context(), f.To, seqs(rows)))
 }
 
 // Event is the n-th thing that happened to a session. One n is one instant.
@@ -62,9 +95,10 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		"release_waits_and_does_not_count":          releaseDoesNotCount,
 		"bury_makes_way_and_is_counted":             buryMakesWay,
 		"what_is_done_stays_done":                   doneStaysDone,
-		"lag_counts_what_waits_claimed_or_not":      lagCounts,
+		"backlog_counts_what_waits_claimed_or_not":  backlogCounts,
 		"sweep_leaves_what_waits_and_what_is_fresh": sweepLeaves,
 		"event_comes_back_as_it_was":                eventIntact,
+		"destinations_know_nothing_of_each_other":   destinationsApart,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,9 +109,11 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 
 func (f Fixture) claim(t testing.TB, limit int, d time.Duration) []outbox.Row {
 	t.Helper()
-	rows, err := f.Store.Claim(t.Context(), limit, d)
+	claimed, err := f.Store.Claim(t.Context(), outbox.Look{Asks: []outbox.Ask{{To: f.To, Lease: d}}, Limit: limit})
 	require.NoError(t, err)
+	rows := claimed.Rows
 	for i := range rows {
+		require.Equal(t, f.To, rows[i].To)
 		require.NoError(t, rows[i].Unreadable)
 		require.True(t, i == 0 || rows[i-1].Seq < rows[i].Seq, "lowest first")
 	}
@@ -114,7 +150,7 @@ func seqs(rows []outbox.Row) []int64 {
 func claimOldest(t *testing.T, f Fixture) {
 	require.Empty(t, f.claim(t, 10, lease), "of nothing")
 	events := Events(5)
-	f.Record(t, events...)
+	f.record(t, events...)
 	require.Equal(t, []sessions.ID{events[0].ID, events[1].ID, events[2].ID}, ids(f.claim(t, 3, lease)))
 	require.Equal(t, []sessions.ID{events[3].ID, events[4].ID}, ids(f.claim(t, 3, lease)))
 	require.Empty(t, f.claim(t, 3, lease))
@@ -123,13 +159,13 @@ func claimOldest(t *testing.T, f Fixture) {
 func claimOneOfSession(t *testing.T, f Fixture) {
 	a, b := sessions.NewID(), sessions.NewID()
 	a1, a2, b1 := Event(a, 1), Event(a, 2), Event(b, 3)
-	f.Record(t, a1, a2, b1)
+	f.record(t, a1, a2, b1)
 	require.Equal(t, []sessions.ID{a1.ID, b1.ID}, ids(f.claim(t, 10, lease)))
 	require.Empty(t, f.claim(t, 10, lease), "a2 waits for a1, which is claimed")
 }
 
 func claimLease(t *testing.T, f Fixture) {
-	f.Record(t, Events(1)...)
+	f.record(t, Events(1)...)
 	first := f.claim(t, 1, short)
 	require.Len(t, first, 1)
 	require.Equal(t, 1, first[0].Attempts)
@@ -153,7 +189,7 @@ func claimRace(t *testing.T, f Fixture) {
 			order[e.SessionID] = append(order[e.SessionID], e.ID)
 		}
 	}
-	f.Record(t, all...)
+	f.record(t, all...)
 	var (
 		mu   sync.Mutex
 		got  = map[sessions.ID][]sessions.ID{}
@@ -163,11 +199,12 @@ func claimRace(t *testing.T, f Fixture) {
 	for range racers {
 		wg.Go(func() {
 			for end := time.Now().Add(soon); time.Now().Before(end); {
-				rows, err := f.Store.Claim(t.Context(), 4, lease)
+				claimed, err := f.Store.Claim(t.Context(), outbox.Look{Asks: []outbox.Ask{{To: f.To, Lease: lease}}, Limit: 4})
 				if err != nil {
 					t.Error(err)
 					return
 				}
+				rows := claimed.Rows
 				mu.Lock()
 				for _, row := range rows { // "published" here: before the mark, as on a bus
 					got[row.Event.SessionID] = append(got[row.Event.SessionID], row.Event.ID)
@@ -175,7 +212,7 @@ func claimRace(t *testing.T, f Fixture) {
 				left -= len(rows)
 				done := left <= 0
 				mu.Unlock()
-				if err := f.Store.Published(t.Context(), seqs(rows)); err != nil {
+				if err := f.Store.Done(t.Context(), f.To, seqs(rows)); err != nil {
 					t.Error(err)
 				}
 				if done {
@@ -191,43 +228,41 @@ func claimRace(t *testing.T, f Fixture) {
 func publishedMakesWay(t *testing.T, f Fixture) {
 	session := sessions.NewID()
 	one, two := Event(session, 1), Event(session, 2)
-	f.Record(t, one, two)
-	require.NoError(t, f.Store.Published(t.Context(), seqs(f.claim(t, 10, lease))))
+	f.record(t, one, two)
+	f.done(t, f.claim(t, 10, lease))
 	require.Equal(t, []sessions.ID{two.ID}, ids(f.claim(t, 10, lease)))
-	require.NoError(t, f.Store.Published(t.Context(), nil), "of nothing")
+	require.NoError(t, f.Store.Done(t.Context(), f.To, nil), "of nothing")
 }
 
 func publishedLate(t *testing.T, f Fixture) {
-	f.Record(t, Events(1)...)
+	f.record(t, Events(1)...)
 	mine := f.claim(t, 1, short)
 	f.claims(t) // another relay's
-	require.NoError(t, f.Store.Published(t.Context(), seqs(mine)))
-	waiting, _, _, err := f.Store.Lag(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, waiting)
+	f.done(t, mine)
+	require.Zero(t, f.backlog(t).Waiting)
 }
 
 func retryCounts(t *testing.T, f Fixture) {
-	f.Record(t, Events(1)...)
+	f.record(t, Events(1)...)
 	row := f.claims(t)
-	require.NoError(t, f.Store.Retry(t.Context(), row.Seq, lease, "no"))
+	require.NoError(t, f.Store.Retry(t.Context(), f.To, row.Seq, lease, "no"))
 	require.Empty(t, f.claim(t, 1, lease), "not due yet")
-	require.NoError(t, f.Store.Retry(t.Context(), row.Seq, short, "no"))
+	require.NoError(t, f.Store.Retry(t.Context(), f.To, row.Seq, short, "no"))
 	require.Equal(t, 3, f.claims(t).Attempts)
 }
 
 func retryHoldsUp(t *testing.T, f Fixture) {
 	session := sessions.NewID()
-	f.Record(t, Event(session, 1), Event(session, 2))
-	require.NoError(t, f.Store.Retry(t.Context(), f.claims(t).Seq, lease, "no"))
+	f.record(t, Event(session, 1), Event(session, 2))
+	require.NoError(t, f.Store.Retry(t.Context(), f.To, f.claims(t).Seq, lease, "no"))
 	require.Empty(t, f.claim(t, 10, lease), "the second must not overtake the first")
 }
 
 func releaseDoesNotCount(t *testing.T, f Fixture) {
-	f.Record(t, Events(2)...)
+	f.record(t, Events(2)...)
 	rows := f.claim(t, 2, lease)
-	require.NoError(t, f.Store.Release(t.Context(), seqs(rows[:1]), 0))
-	require.NoError(t, f.Store.Release(t.Context(), seqs(rows[1:]), lease))
+	require.NoError(t, f.Store.Release(t.Context(), f.To, seqs(rows[:1]), 0))
+	require.NoError(t, f.Store.Release(t.Context(), f.To, seqs(rows[1:]), lease))
 	again := f.claims(t)
 	require.Equal(t, rows[0].Event.ID, again.Event.ID)
 	require.Equal(t, 1, again.Attempts)
@@ -237,47 +272,41 @@ func releaseDoesNotCount(t *testing.T, f Fixture) {
 func buryMakesWay(t *testing.T, f Fixture) {
 	session := sessions.NewID()
 	one, two := Event(session, 1), Event(session, 2)
-	f.Record(t, one, two)
-	require.NoError(t, f.Store.Bury(t.Context(), f.claims(t).Seq, "poison"))
+	f.record(t, one, two)
+	require.NoError(t, f.Store.Bury(t.Context(), f.To, f.claims(t).Seq, "poison"))
 	require.Equal(t, two.ID, f.claims(t).Event.ID)
-	waiting, _, dead, err := f.Store.Lag(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, []int{1, 1}, []int{waiting, dead})
+	b := f.backlog(t)
+	require.Equal(t, []int{1, 1}, []int{b.Waiting, b.Dead})
 }
 
 func doneStaysDone(t *testing.T, f Fixture) {
-	f.Record(t, Events(2)...)
+	f.record(t, Events(2)...)
 	rows := f.claim(t, 2, lease)
-	require.NoError(t, f.Store.Published(t.Context(), seqs(rows[:1])))
-	require.NoError(t, f.Store.Bury(t.Context(), rows[1].Seq, "poison"))
+	f.done(t, rows[:1])
+	require.NoError(t, f.Store.Bury(t.Context(), f.To, rows[1].Seq, "poison"))
 	for _, row := range rows { // a relay that is late
-		require.NoError(t, f.Store.Retry(t.Context(), row.Seq, 0, "late"))
-		require.NoError(t, f.Store.Release(t.Context(), []int64{row.Seq}, 0))
-		require.NoError(t, f.Store.Bury(t.Context(), row.Seq, "late"))
+		require.NoError(t, f.Store.Retry(t.Context(), f.To, row.Seq, 0, "late"))
+		require.NoError(t, f.Store.Release(t.Context(), f.To, []int64{row.Seq}, 0))
+		require.NoError(t, f.Store.Bury(t.Context(), f.To, row.Seq, "late"))
 	}
 	require.Empty(t, f.claim(t, 10, lease))
-	_, _, dead, err := f.Store.Lag(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 1, dead)
+	require.Equal(t, 1, f.backlog(t).Dead)
 }
 
-func lagCounts(t *testing.T, f Fixture) {
-	waiting, oldest, dead, err := f.Store.Lag(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, []int{0, 0}, []int{waiting, dead})
-	require.True(t, oldest.IsZero())
-	f.Record(t, Events(3)...)
+func backlogCounts(t *testing.T, f Fixture) {
+	require.Equal(t, outbox.Backlog{To: f.To}, f.backlog(t))
+	f.record(t, Events(3)...)
 	f.claim(t, 1, lease)
-	waiting, oldest, _, err = f.Store.Lag(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 3, waiting)
-	require.WithinDuration(t, time.Now(), oldest, soon)
+	b := f.backlog(t)
+	require.Equal(t, 3, b.Waiting)
+	require.WithinDuration(t, time.Now(), b.Oldest, soon)
+	require.True(t, b.NewerSince.IsZero())
 }
 
 func sweepLeaves(t *testing.T, f Fixture) {
-	f.Record(t, Events(3)...)
+	f.record(t, Events(3)...)
 	rows := f.claim(t, 2, lease)
-	require.NoError(t, f.Store.Published(t.Context(), seqs(rows)))
+	f.done(t, rows)
 	_, err := f.Store.Sweep(t.Context(), time.Hour, 10)
 	require.NoError(t, err)
 	for range 10 { // of none, of one, of one
@@ -285,9 +314,7 @@ func sweepLeaves(t *testing.T, f Fixture) {
 		require.NoError(t, err)
 		require.LessOrEqual(t, n, 1)
 	}
-	waiting, _, _, err := f.Store.Lag(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 1, waiting)
+	require.Equal(t, 1, f.backlog(t).Waiting)
 }
 
 func eventIntact(t *testing.T, f Fixture) {
@@ -295,8 +322,38 @@ func eventIntact(t *testing.T, f Fixture) {
 	started, ended, flagged := Event(s, 1), Event(sessions.NewID(), 2), Event(sessions.NewID(), 3)
 	ended.Type, ended.Reason, ended.At = sessions.JourneyEnded, sessions.EndTimeout, ended.At.Add(time.Hour)
 	flagged.Type, flagged.Verdict, flagged.Count = sessions.LocationSuspicious, "mock", 3
-	f.Record(t, started, ended, flagged)
+	f.record(t, started, ended, flagged)
 	for i, row := range f.claim(t, 10, lease) {
 		require.Equal(t, []sessions.Event{started, ended, flagged}[i], row.Event)
+	}
+}
+
+func destinationsApart(t *testing.T, f Fixture) {
+	f.Record(t, Events(2)...)
+	consumers := []string{"one", "two"}
+	both := []outbox.Ask{{To: "one", Lease: lease}, {To: "two", Lease: lease}}
+	claim := func(fanOut []string) outbox.Claimed {
+		claimed, err := f.Store.Claim(t.Context(), outbox.Look{FanOut: fanOut, Asks: both, Limit: 10})
+		require.NoError(t, err)
+		return claimed
+	}
+	first := claim(consumers)
+	require.Equal(t, 2, first.FannedOut)
+	second := claim(consumers)
+	require.Zero(t, second.FannedOut)
+	rows := append(first.Rows, second.Rows...)
+	require.Len(t, rows, 4, "each event once for each")
+	for i, row := range rows {
+		require.Equal(t, consumers[i/2], row.To)
+	}
+	require.NoError(t, f.Store.Done(t.Context(), "one", seqs(rows[:1])))
+	require.NoError(t, f.Store.Bury(t.Context(), "one", rows[1].Seq, "poison"))
+	require.NoError(t, f.Store.Release(t.Context(), "two", seqs(rows[2:]), 0))
+	require.Empty(t, claim(nil).Rows[2:])
+	list, err := f.Store.Backlog(t.Context(), consumers)
+	require.NoError(t, err)
+	for i, want := range []outbox.Backlog{{To: outbox.Bus}, {To: "one", Dead: 1}, {To: "two", Waiting: 2}} {
+		list[i].Oldest = time.Time{}
+		require.Equal(t, want, list[i])
 	}
 }

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -45,25 +46,21 @@ func (c *consumer) count() (calls, done int) {
 func (c *consumer) called() int   { n, _ := c.count(); return n }
 func (c *consumer) finished() int { _, n := c.count(); return n }
 
-// house wires the embedded default: outbox, bus, an inbox and a relay each.
-func house(t *testing.T, consumers ...*consumer) relaying {
+// inProcess is a relay without a bus to these consumers.
+func inProcess(t *testing.T, consumers ...*consumer) relaying {
 	t.Helper()
-	var inboxes []outbox.Inbox
-	for _, c := range consumers {
-		in := outbox.NewMemory(nil)
-		inboxes = append(inboxes, in)
-		r, err := outbox.NewRelay(in, outbox.NewHandling(c), outbox.RelayOptions{MaxAttempts: 3})
-		require.NoError(t, err)
-		go func() { _ = r.Run(t.Context()) }()
+	var to []outbox.Destination
+	for i, c := range consumers {
+		to = append(to, outbox.Destination{Name: fmt.Sprint("consumer_", i), To: outbox.ToHandler(c), MaxAttempts: 3})
 	}
-	m := outbox.NewMemory(nil)
-	r, err := outbox.NewRelay(m, outbox.NewInProcess(inboxes...), outbox.RelayOptions{})
+	m := outbox.NewMemory()
+	r, err := outbox.NewRelay(m, to, outbox.RelayOptions{})
 	require.NoError(t, err)
 	go func() { _ = r.Run(t.Context()) }()
 	return relaying{Relay: r, Memory: m}
 }
 
-func TestInProcess(t *testing.T) {
+func TestRelay_in_process(t *testing.T) {
 	t.Parallel()
 	t.Run("one_that_fails_holds_up_nobody", func(t *testing.T) {
 		t.Parallel()
@@ -71,7 +68,7 @@ func TestInProcess(t *testing.T) {
 			well := &consumer{}
 			ill := &consumer{answer: func(sessions.Event) error { return errors.New("no") }}
 			mad := &consumer{answer: func(sessions.Event) error { panic("ouch") }}
-			h := house(t, ill, well, mad)
+			h := inProcess(t, ill, well, mad)
 			events := outboxtest.Events(25)
 			for _, e := range events {
 				h.record(e, outboxtest.Event(e.SessionID, 9000))
@@ -98,7 +95,7 @@ func TestInProcess(t *testing.T) {
 				}
 				return nil
 			}}
-			h := house(t, c)
+			h := inProcess(t, c)
 			h.record(outboxtest.Events(25)...)
 			time.Sleep(time.Hour)
 			c.mu.Lock()
@@ -109,28 +106,33 @@ func TestInProcess(t *testing.T) {
 			require.Equal(t, 25, c.finished())
 		})
 	})
-	t.Run("without_consumers_events_end", func(t *testing.T) {
+	t.Run("with_a_bus_consumers_get_what_was_theirs", func(t *testing.T) {
 		t.Parallel()
-		require.Equal(t, make([]error, 2), outbox.NewInProcess().Publish(t.Context(), make([]outbox.Row, 2)))
-	})
-	t.Run("inbox_away", func(t *testing.T) {
-		t.Parallel()
-		errs := outbox.NewInProcess(broken{}).Publish(t.Context(), make([]outbox.Row, 2))
-		require.Len(t, errs, 2)
-		for _, err := range errs {
-			require.True(t, outbox.IsDown(err))
-		}
+		synctest.Test(t, func(t *testing.T) {
+			m, c, b := outbox.NewMemory(), &consumer{}, &bus{}
+			before, after := outboxtest.Events(3), outboxtest.Events(2)
+			for _, e := range before {
+				m.Record(e)
+			}
+			_, err := m.Claim(t.Context(), outbox.Look{FanOut: []string{"notify"}, Limit: 10})
+			require.NoError(t, err)
+			for _, e := range after {
+				m.Record(e)
+			}
+			r, err := outbox.NewRelay(m, []outbox.Destination{{Name: "notify", To: outbox.ToHandler(c)}, {Name: outbox.Bus, To: b}}, outbox.RelayOptions{})
+			require.NoError(t, err)
+			go func() { _ = r.Run(t.Context()) }()
+			synctest.Wait()
+			require.ElementsMatch(t, before, c.done)
+			require.ElementsMatch(t, after, b.events())
+		})
 	})
 }
-
-type broken struct{}
-
-func (broken) Add(context.Context, []outbox.Row) error { return errors.New("away") }
 
 func TestMemoryOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		once := outbox.NewMemoryOnce(0, nil)
+		once := outbox.NewMemoryOnce()
 		id, n := sessions.NewID(), 0
 		do := func(context.Context) error { n++; return nil }
 		require.Error(t, once.Once(t.Context(), "notify", id, func(context.Context) error { return errors.New("no") }))

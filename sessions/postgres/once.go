@@ -12,34 +12,27 @@ import (
 	"doorstep/sessions/outbox"
 )
 
-// OnceOptions are the settings of Once. Zero means default.
-type OnceOptions struct {
-	// Lease is how long a call may take before another one takes the event
-	// over. 1 min.
-	Lease time.Duration
-	// Window is how long an event is remembered. 5 days: a day longer than the
-	// queues keep a message (deploy/aws).
-	Window time.Duration
-}
-
-// Once is the outbox.Once of any number of processes on one database: two
-// short statements around do.
+// Once is the outbox.Once of any number of processes on one database: two short
+// statements around do.
 type Once struct {
-	repo *Repository
-	opts OnceOptions
+	repo  *Repository
+	lease time.Duration
 }
 
 var _ outbox.Once = (*Once)(nil)
 
-// NewOnce makes one on r's pool.
-func NewOnce(r *Repository, opts OnceOptions) *Once {
-	opts.Lease = cmp.Or(opts.Lease, time.Minute)
-	opts.Window = cmp.Or(opts.Window, 5*24*time.Hour)
-	return &Once{r, opts}
+// onceWindow is how long an event is remembered: a day longer than the queues keep a
+// message (deploy/aws).
+const onceWindow = 5 * 24 * time.Hour
+
+// NewOnce makes a Once on r's pool. lease is how long a call may take before another
+// one takes the event over; zero is a minute.
+func NewOnce(r *Repository, lease time.Duration) *Once {
+	return &Once{r, cmp.Or(lease, time.Minute)}
 }
 
 const (
-	// No row comes back when the event is done or in hand.
+	// It returns no row when the event is done or is being handled.
 	beginConsuming = `INSERT INTO consumed_events AS c (consumer, event_id, locked_until)
 		VALUES ($1, $2, clock_timestamp() + $3 * interval '1 ms')
 		ON CONFLICT (consumer, event_id) DO UPDATE SET locked_until = excluded.locked_until
@@ -47,7 +40,7 @@ const (
 		RETURNING c.locked_until`
 	isConsumed   = `SELECT done_at IS NOT NULL FROM consumed_events WHERE consumer = $1 AND event_id = $2`
 	endConsuming = `UPDATE consumed_events SET done_at = now() WHERE consumer = $1 AND event_id = $2`
-	// Only its own lease: after that ran out the event may be another call's.
+	// Only its own lease: once that has run out another call may have the event.
 	dropConsuming = `DELETE FROM consumed_events
 		WHERE consumer = $1 AND event_id = $2 AND done_at IS NULL AND locked_until = $3`
 	sweepConsumed = `DELETE FROM consumed_events WHERE (consumer, event_id) IN (
@@ -55,21 +48,21 @@ const (
 		ORDER BY done_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
 )
 
-// Once keeps the contract of outbox.Once. When the mark cannot be written after
-// do has succeeded, the answer is nil all the same: an error would only bring
-// the repeat sooner.
+// Once implements outbox.Once. When the mark cannot be written after do has
+// succeeded, the error is nil all the same: an error would only bring the repeat
+// sooner.
 func (o *Once) Once(ctx context.Context, consumer string, event sessions.ID, do func(context.Context) error) error {
 	until, err := o.begin(ctx, consumer, event)
 	if err != nil || until.IsZero() {
 		return err
 	}
-	err = outbox.ErrInProgress // what a panic in do leaves behind
+	err = outbox.ErrInProgress // what a panic in do leaves: the event may be tried again
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.repo.callTimeout)
 		defer cancel()
 		if err == nil {
 			_, _ = o.repo.pool.Exec(ctx, endConsuming, consumer, string(event))
-		} else { // the next attempt need not wait for the lease
+		} else { // so the next attempt need not wait for the lease
 			_, _ = o.repo.pool.Exec(ctx, dropConsuming, consumer, string(event), until)
 		}
 	}()
@@ -77,36 +70,36 @@ func (o *Once) Once(ctx context.Context, consumer string, event sessions.ID, do 
 	return err
 }
 
-// begin takes the event in hand until an instant, which is zero when the event
-// is done already.
+// begin takes the event for a lease and returns its end, zero when the event is done
+// already.
 func (o *Once) begin(ctx context.Context, consumer string, event sessions.ID) (until time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.repo.callTimeout)
 	defer cancel()
-	err = o.repo.pool.QueryRow(ctx, beginConsuming, consumer, string(event), o.opts.Lease.Milliseconds()).Scan(&until)
+	err = o.repo.pool.QueryRow(ctx, beginConsuming, consumer, string(event), o.lease.Milliseconds()).Scan(&until)
 	if err == nil {
 		return until, nil
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {
-		return time.Time{}, outbox.Down(unavailable("take event in hand", err))
+		return time.Time{}, unavailable("begin event", err)
 	}
 	var done bool
 	err = o.repo.pool.QueryRow(ctx, isConsumed, consumer, string(event)).Scan(&done)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows): // let go of in between
+	case errors.Is(err, pgx.ErrNoRows): // given back in between
 		return time.Time{}, outbox.ErrInProgress
 	case err != nil:
-		return time.Time{}, outbox.Down(unavailable("look event up", err))
+		return time.Time{}, unavailable("look up event", err)
 	case !done:
 		return time.Time{}, outbox.ErrInProgress
 	}
 	return time.Time{}, nil
 }
 
-// Sweep forgets up to limit events that were done with before the window.
+// Sweep forgets up to limit events that were done before the window.
 func (o *Once) Sweep(ctx context.Context, limit int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.repo.callTimeout)
 	defer cancel()
-	tag, err := o.repo.pool.Exec(ctx, sweepConsumed, o.opts.Window.Milliseconds(), limit)
+	tag, err := o.repo.pool.Exec(ctx, sweepConsumed, onceWindow.Milliseconds(), limit)
 	if err != nil {
 		return 0, unavailable("sweep consumed events", err)
 	}
