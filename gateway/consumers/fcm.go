@@ -130,7 +130,7 @@ func projectOf(credentials []byte) (string, error) {
 	return account.ProjectID, nil
 }
 
-// Push keeps the contract of Pusher.
+// Push implements Pusher.
 func (f *FCM) Push(ctx context.Context, to sessions.PushToken, p Push) error {
 	message := &fcm.SendMessageRequest{Message: messageOf(to, p, time.Now())}
 	pause := f.opts.Pause

@@ -35,7 +35,7 @@ const shownMax = 256
 // NewShow makes one.
 func NewShow(now func() time.Time, log *slog.Logger) *Show { return &Show{now: now, log: log} }
 
-// Push keeps the contract of Pusher.
+// Push implements Pusher.
 func (s *Show) Push(ctx context.Context, to sessions.PushToken, p Push) error {
 	s.log.InfoContext(ctx, "push not sent: no push service is set", slog.String("kind", string(p.Kind)),
 		slog.String("session_id", string(p.SessionID)), slog.String("platform", string(to.Platform)))

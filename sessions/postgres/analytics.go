@@ -57,7 +57,7 @@ const (
 		WHERE session_id = ANY($1) AND heard_at IS NOT NULL`
 )
 
-// RecordJourney keeps the contract of sessions.Analytics. One round trip, two
+// RecordJourney implements sessions.Analytics. One round trip, two
 // for what had been noted before.
 func (r *Repository) RecordJourney(ctx context.Context, e sessions.Event) (record sessions.JourneyRecord, first bool, err error) {
 	conn, ctx, done, err := r.acquire(ctx)
@@ -86,7 +86,7 @@ func (r *Repository) RecordJourney(ctx context.Context, e sessions.Event) (recor
 	return record, false, nil
 }
 
-// AddCounts keeps the contract of sessions.Analytics. Two round trips; the
+// AddCounts implements sessions.Analytics. Two round trips; the
 // second is one statement, which takes the rows in one order for everybody.
 func (r *Repository) AddCounts(ctx context.Context, list []sessions.JourneyCounts) error {
 	conn, ctx, done, err := r.acquire(ctx)
@@ -161,7 +161,7 @@ func literal(counts sessions.Latencies) string {
 	return string(text)
 }
 
-// JourneyRecord keeps the contract of sessions.Analytics. One round trip.
+// JourneyRecord implements sessions.Analytics. One round trip.
 func (r *Repository) JourneyRecord(ctx context.Context, key sessions.JourneyKey) (sessions.JourneyRecord, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
@@ -175,7 +175,7 @@ func (r *Repository) JourneyRecord(ctx context.Context, key sessions.JourneyKey)
 	return record, true, nil
 }
 
-// LastSeen keeps the contract of sessions.Analytics. One round trip.
+// LastSeen implements sessions.Analytics. One round trip.
 func (r *Repository) LastSeen(ctx context.Context, keys []sessions.JourneyKey) (map[sessions.JourneyKey]time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()

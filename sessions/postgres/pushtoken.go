@@ -26,7 +26,7 @@ const (
 		WHERE user_id = $1 ORDER BY registered_at DESC, token COLLATE "C"`
 )
 
-// PutPushToken keeps the contract of sessions.PushTokens. One round trip, one
+// PutPushToken implements sessions.PushTokens. One round trip, one
 // transaction.
 func (r *Repository) PutPushToken(ctx context.Context, t sessions.PushToken) error {
 	conn, ctx, done, err := r.acquire(ctx)
@@ -44,7 +44,7 @@ func (r *Repository) PutPushToken(ctx context.Context, t sessions.PushToken) err
 	return nil
 }
 
-// DeletePushToken keeps the contract of sessions.PushTokens. One round trip.
+// DeletePushToken implements sessions.PushTokens. One round trip.
 func (r *Repository) DeletePushToken(ctx context.Context, userID sessions.ID, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
@@ -54,7 +54,7 @@ func (r *Repository) DeletePushToken(ctx context.Context, userID sessions.ID, to
 	return nil
 }
 
-// PushTokensOf keeps the contract of sessions.PushTokens. One round trip.
+// PushTokensOf implements sessions.PushTokens. One round trip.
 func (r *Repository) PushTokensOf(ctx context.Context, userID sessions.ID) ([]sessions.PushToken, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()

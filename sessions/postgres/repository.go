@@ -66,7 +66,7 @@ func (r *Repository) Ping(ctx context.Context) error {
 // bounded by CallTimeout. It may be repeated.
 func (r *Repository) Close() { r.pool.inner.Close() }
 
-// Create keeps the contract of sessions.Repository. Two round trips when the
+// Create implements sessions.Repository. Two round trips when the
 // id is known already, else one.
 func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	conn, ctx, done, err := r.acquire(ctx)
@@ -91,7 +91,7 @@ func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.S
 	return old, false, nil
 }
 
-// Session keeps the contract of sessions.Repository. One round trip.
+// Session implements sessions.Repository. One round trip.
 func (r *Repository) Session(ctx context.Context, id sessions.ID) (sessions.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
@@ -105,7 +105,7 @@ func (r *Repository) Session(ctx context.Context, id sessions.ID) (sessions.Sess
 	return s, nil
 }
 
-// OfStudent keeps the contract of sessions.Repository. One round trip, at most
+// OfStudent implements sessions.Repository. One round trip, at most
 // 200 rows from an index that has their order.
 func (r *Repository) OfStudent(ctx context.Context, studentID sessions.ID) ([]sessions.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
@@ -121,7 +121,7 @@ func (r *Repository) OfStudent(ctx context.Context, studentID sessions.ID) ([]se
 	return list, nil
 }
 
-// Change keeps the contract of sessions.Repository. f runs at most once, and
+// Change implements sessions.Repository. f runs at most once, and
 // with the row locked: it must be quick and must not call the Repository. What
 // was booked (SameBooking, CreatedAt) is the house's and is not written back,
 // so a home keeps what else the house stores in it.

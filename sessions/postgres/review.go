@@ -19,7 +19,7 @@ const (
 	selectRating = `SELECT stars_sum, reviews FROM trainer_ratings WHERE trainer_id = $1`
 )
 
-// Review keeps the contract of sessions.Repository. The session's row is locked
+// Review implements sessions.Repository. The session's row is locked
 // for all of it, the trainer's rating for the last two of five round trips. A
 // commit whose answer is lost is found by the next try: AlreadyReviewed.
 func (r *Repository) Review(
@@ -72,7 +72,7 @@ func storeReview(ctx context.Context, tx pgx.Tx, v sessions.Review) (rating sess
 	return rating, nil
 }
 
-// Rating keeps the contract of sessions.Repository. One round trip.
+// Rating implements sessions.Repository. One round trip.
 func (r *Repository) Rating(ctx context.Context, trainerID sessions.ID) (rating sessions.Rating, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()

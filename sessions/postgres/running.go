@@ -18,7 +18,7 @@ const (
 	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
 )
 
-// Record keeps the contract of sessions.Repository. It takes the session's lock
+// Record implements sessions.Repository. It takes the session's lock
 // before it draws its place in the outbox, as a transition does; the order of
 // the events rests on that.
 func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, err error) {
@@ -52,7 +52,7 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 	return true, nil
 }
 
-// Running keeps the contract of sessions.Repository. One round trip, from an
+// Running implements sessions.Repository. One round trip, from an
 // index that holds running journeys only, in their order.
 func (r *Repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
