@@ -17,7 +17,7 @@ const (
 		fixes_accepted, fixes_refused, fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, fix_to_eye_ms`
 	selectRecord = `SELECT ` + recordColumns + ` FROM journey_analytics WHERE session_id = $1 AND started_at = $2`
 
-	// No row comes back from either for what had been noted before.
+	// Both return no row for what was recorded before.
 	noteStart = `INSERT INTO journey_analytics AS j (session_id, started_at, trainer_id, student_id) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (session_id, started_at) DO UPDATE SET trainer_id = excluded.trainer_id, student_id = excluded.student_id
 			WHERE j.trainer_id IS NULL
@@ -29,13 +29,13 @@ const (
 			WHERE j.ended_at IS NULL
 		RETURNING ` + recordColumns
 
-	// Ids and instants come through Go, which knows the types that the house's
-	// table may have.
+	// Ids and instants come through Go, which knows the types that an operator's table
+	// may have.
 	selectLatestJourneys = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = ANY($1) AND journey_started_at IS NOT NULL`
 
-	// All in one statement: a row costs half of what it does as a statement
-	// of its own, by BenchmarkAddCounts. The counts by latency come as text, for
-	// unnest would take an array of arrays apart.
+	// All rows are one statement: a row costs half of what it does as a statement of its
+	// own, by BenchmarkAddCounts. The counts by latency are text, because unnest would
+	// flatten an array of arrays.
 	addCounts = `INSERT INTO journey_analytics AS j (session_id, started_at, distance_m, fixes_accepted, fixes_refused,
 			fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, fix_to_eye_ms)
 		SELECT t.session, t.started, t.distance, t.accepted, t.refused, t.stale, t.vague, t.too_soon, t.flagged, t.heard, t.eye::bigint[]
@@ -222,5 +222,5 @@ func scanRecord(row pgx.Row) (r sessions.JourneyRecord, err error) {
 	return r, nil
 }
 
-// id is a uuid column, null for nobody: the house may have left a party out.
+// id is a uuid column, null for none: a row of an operator's table may lack a party.
 func id(of sessions.ID) *string { return word(of) }

@@ -10,8 +10,8 @@ import (
 	"doorstep/sessions"
 )
 
-// retryAfter is what callers are told to wait when the database is away: about
-// as long as a restart or a fail-over's first attempt takes.
+// retryAfter is how long callers are told to wait when the database is away: about as long
+// as a restart, or the first attempt after a failover, takes.
 const retryAfter = time.Second
 
 // SQLSTATEs, from appendix A of the PostgreSQL manual.
@@ -22,8 +22,8 @@ const (
 
 const oneRunningJourney = "tutoring_sessions_one_running_journey"
 
-// unavailable is every fault's way out: operation and cause for operators, a
-// code and a hint for callers.
+// unavailable is the error of every fault: operation and cause for operators, a code and
+// RetryAfter for callers.
 func unavailable(operation string, cause error) error {
 	fault := sessions.Fault(sessions.DatabaseUnavailable, "the database cannot be reached just now; try again",
 		fmt.Errorf("%s: %w", operation, cause))
@@ -31,8 +31,8 @@ func unavailable(operation string, cause error) error {
 	return fault
 }
 
-// writeFault is unavailable, but for the one refusal that the database itself
-// decides.
+// writeFault is like unavailable, but for the one refusal that the database itself
+// decides: a trainer has one running journey at most.
 func writeFault(operation string, cause error) error {
 	var pg *pgconn.PgError
 	if errors.As(cause, &pg) && pg.Code == uniqueViolation && pg.ConstraintName == oneRunningJourney {

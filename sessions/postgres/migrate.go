@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrOldSchema is a database that this binary cannot serve from yet, and
-// ErrNewerSchema one that a newer binary has migrated.
+// ErrOldSchema is a database that this binary cannot serve from yet. ErrNewerSchema is one
+// that a newer binary has migrated; this binary serves from it.
 var (
 	ErrOldSchema   = errors.New("the database's schema is older than this binary")
 	ErrNewerSchema = errors.New("the database's schema is newer than this binary")
@@ -24,9 +24,9 @@ var (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migration is one file: 0001_some_words.sql. A released file is never changed,
-// and one only ever adds to the schema, or does the same by other means, so that the binary before it still
-// serves on it: a rolling update and a roll-back need that.
+// migration is one file: 0001_some_words.sql. The statements of a released file are never
+// changed. A file only adds to the schema, or does the same by other means, so that the
+// binary before it still serves: a rolling update and a roll-back need that.
 type migration struct {
 	version int
 	name    string
@@ -41,22 +41,22 @@ type Progress struct {
 }
 
 const (
-	// migrationLock is the advisory lock that makes one migrator wait for
-	// another: the letters "doorstep" read as a number.
+	// migrationLock is the advisory lock by which one migrator waits for another: the
+	// letters "doorstep" read as a number.
 	migrationLock = 0x646f6f7273746570
-	// migrationLockTimeout bounds the wait for the tables. A DDL statement
-	// that waits behind a long transaction makes everybody else wait behind it.
+	// migrationLockTimeout bounds the wait for the tables. While a DDL statement waits
+	// for a long transaction, all later statements on the table wait for it.
 	migrationLockTimeout = "SET LOCAL lock_timeout = '10s'"
 	migrationTable       = `CREATE TABLE IF NOT EXISTS doorstep_migrations (
 		version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz(3) NOT NULL DEFAULT now())`
 	schemaVersionNow = `SELECT coalesce(max(version), 0) FROM doorstep_migrations`
 )
 
-// Migrate brings the schema up to this binary's, and tells progress, which may
-// be nil, of each file that it applied. Each file is one transaction with its
-// row in doorstep_migrations; several migrators may run at once, and one that
-// was killed is repeated. ErrNewerSchema when there is nothing this binary
-// could know to do.
+// Migrate brings the schema up to this binary's and calls progress, which may be nil,
+// for each file that it applied. Each file is one transaction with its row in
+// doorstep_migrations. Several migrators may run at once, and one that was killed may run
+// again. Errors: ErrNewerSchema, when the schema is newer and nothing was done;
+// DatabaseUnavailable.
 func Migrate(ctx context.Context, url string, progress func(Progress)) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -78,9 +78,9 @@ func migrate(ctx context.Context, conn *pgx.Conn, known []migration, progress fu
 	}
 }
 
-// migrateOne applies the first file that is missing, nil when none is. The
-// lock is the transaction's: it goes with it, whatever happens to this
-// process, and holds behind a PgBouncer, too.
+// migrateOne applies the first file that is missing; nil when none is. The lock is the
+// transaction's: it ends with it, whatever happens to this process, and also works behind
+// a PgBouncer.
 func migrateOne(ctx context.Context, conn *pgx.Conn, known []migration) (*Progress, error) {
 	began := time.Now()
 	tx, err := conn.Begin(ctx)
@@ -143,8 +143,8 @@ func withHint(err error) error {
 	return err
 }
 
-// CheckSchema is ErrOldSchema, with what to do about it, while a migration of
-// this binary's is missing. A newer schema is served: see migration.
+// CheckSchema is ErrOldSchema, with what to do about it, while a migration of this binary
+// is missing. A newer schema is no error: see migration.
 func (r *Repository) CheckSchema(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
@@ -163,8 +163,8 @@ func (r *Repository) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
-// migrations are the embedded files in order. Their versions have no gap,
-// which a test holds, so a version is also how many there are up to it.
+// migrations are the embedded files in order. A test checks that their versions have no
+// gap, so a version is also the number of files up to it.
 func migrations() []migration {
 	entries, err := migrationFiles.ReadDir("migrations")
 	if err != nil {

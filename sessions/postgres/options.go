@@ -12,16 +12,14 @@ import (
 
 // Options are the settings of the pool and of a call. Zero means default.
 type Options struct {
-	// URL is a libpq connection string, in either form. For a server with a
-	// standby name both hosts and target_session_attrs=read-write. Behind a
-	// PgBouncer that pools transactions add default_query_exec_mode=exec and
-	// let it ignore the start-up parameters statement_timeout, lock_timeout
-	// and idle_in_transaction_session_timeout. What the URL says of these
-	// three holds over what is said here.
+	// URL is a libpq connection string, in either form. For a server with a standby give
+	// both hosts and target_session_attrs=read-write. Behind a PgBouncer that pools
+	// transactions add default_query_exec_mode=exec and let it ignore the start-up
+	// parameters statement_timeout, lock_timeout and idle_in_transaction_session_timeout.
+	// These three in the URL win over the fields below.
 	URL string
 
-	// CallTimeout bounds one call of the Repository, the wait for a connection
-	// included. 3 s.
+	// CallTimeout bounds one call of the Repository, with the wait for a connection. 3 s.
 	CallTimeout time.Duration
 	// ConnectTimeout bounds one attempt to connect. 2 s.
 	ConnectTimeout time.Duration
@@ -30,24 +28,23 @@ type Options struct {
 	// LockTimeout is the server's bound on one wait for a row. 1 s: the
 	// longest transition takes milliseconds.
 	LockTimeout time.Duration
-	// IdleInTransactionTimeout is after how long the server ends a transaction
-	// whose gateway has gone silent, and frees its rows. 5 s.
+	// IdleInTransactionTimeout is the time after which the server ends a transaction
+	// whose gateway sends nothing, and frees its rows. 5 s.
 	IdleInTransactionTimeout time.Duration
-	// MaxConns bounds the pool. 16: where a writer a connection was measured
-	// to stop helping (8,400 transactions a second).
+	// MaxConns bounds the pool. 16: measured, more writers than that, one a connection,
+	// commit no more (8,400 transactions a second).
 	MaxConns int32
-	// MaxConnLifetime and MaxConnIdleTime retire connections, with a tenth of
-	// jitter, so that a moved server is found. 30 min, 5 min.
+	// MaxConnLifetime and MaxConnIdleTime are when connections are replaced, with a tenth
+	// of jitter, so that a server that has moved is found. 30 min, 5 min.
 	MaxConnLifetime time.Duration
 	MaxConnIdleTime time.Duration
 
-	// OnBreaker is told the state of the breaker when it changes: closed,
-	// half-open or open. Called under the breaker's lock: it must only set a
-	// gauge. Nil: nobody is told.
+	// OnBreaker is given the state of the breaker when it changes: closed, half-open or
+	// open. It is called under the breaker's lock: it must only set a gauge. Nil: none.
 	OnBreaker func(state string)
 
-	// Trace begins a span for a statement, a batch or a wait for a connection;
-	// the function it returns ends it. Nil: no traces.
+	// Trace begins a span for a statement, a batch or a wait for a connection; the
+	// function it returns ends the span. Nil: no traces.
 	Trace func(ctx context.Context, what string) (context.Context, func(err error))
 }
 
@@ -87,7 +84,7 @@ func (o Options) validate() error {
 	return nil
 }
 
-// pool makes the pool; it connects to nothing yet.
+// pool makes the pool; it does not connect yet.
 func (o Options) pool() (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
@@ -96,9 +93,8 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	config.MaxConns = o.MaxConns
 	config.MaxConnLifetime, config.MaxConnLifetimeJitter = o.MaxConnLifetime, o.MaxConnLifetime/10
 	config.MaxConnIdleTime = o.MaxConnIdleTime
-	// A connection to a host that has gone is found out by a ping; without a
-	// bound of its own the first one eats the whole call, instead of leaving
-	// time for a fresh connection.
+	// A ping finds a connection to a host that is gone. Without a bound of its own the
+	// first ping takes the whole call's time, and leaves none for a new connection.
 	config.PingTimeout = o.CallTimeout / 6
 	config.ConnConfig.ConnectTimeout = o.ConnectTimeout
 	if o.Trace != nil {

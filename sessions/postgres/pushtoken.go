@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// One user's registrations wait for each other, or two at once would each
-	// leave ten besides themselves.
+	// Registrations of one user wait for each other; otherwise two at once would each
+	// leave ten tokens besides their own.
 	lockDevices = `SELECT pg_advisory_xact_lock(hashtextextended('push_tokens ' || $1, 0))`
 	putDevice   = `INSERT INTO push_tokens (token, user_id, platform, language, registered_at) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (token) DO UPDATE SET user_id = excluded.user_id, platform = excluded.platform,
 			language = excluded.language, registered_at = excluded.registered_at`
-	// The one just registered stays, whatever the clock says of the others.
-	// One that is locked is just being registered by somebody else, and gone
-	// from here; waiting for it could be a circle.
+	// The token just registered stays, whatever the instants of the others. A token that
+	// is locked is being registered by another user, and is then no longer this user's;
+	// waiting for it could be a deadlock.
 	dropOldDevices = `DELETE FROM push_tokens WHERE token IN (
 		SELECT token FROM push_tokens WHERE user_id = $1
 		ORDER BY (token = $2) DESC, registered_at DESC, token OFFSET 10 FOR UPDATE SKIP LOCKED)`
@@ -26,8 +26,7 @@ const (
 		WHERE user_id = $1 ORDER BY registered_at DESC, token COLLATE "C"`
 )
 
-// PutPushToken implements sessions.PushTokens. One round trip, one
-// transaction.
+// PutPushToken implements sessions.PushTokens. One round trip, one transaction.
 func (r *Repository) PutPushToken(ctx context.Context, t sessions.PushToken) error {
 	conn, ctx, done, err := r.acquire(ctx)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 // listLimit bounds OfStudent, as the contract says.
 const listLimit = 200
 
-// Repository is the sessions.Repository on PostgreSQL. Safe for concurrent use
-// by any number of goroutines and of gateways.
+// Repository is the sessions.Repository on PostgreSQL. Safe for concurrent use, in any
+// number of gateways.
 type Repository struct {
 	pool        *guardedPool
 	callTimeout time.Duration
@@ -23,8 +23,8 @@ type Repository struct {
 
 var _ sessions.Repository = (*Repository)(nil)
 
-// New makes a Repository that connects when it is first called. The error
-// names the option that cannot be.
+// New makes a Repository that connects at its first call. The error names the option that
+// is wrong.
 func New(opts Options) (*Repository, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -37,9 +37,9 @@ func New(opts Options) (*Repository, error) {
 	return &Repository{pool: guard(pool, opts.OnBreaker), callTimeout: opts.CallTimeout}, nil
 }
 
-// Open is New for a process that must not serve without its database: it also
-// connects, and refuses a schema that is older than this binary. Errors:
-// ErrOldSchema, DatabaseUnavailable, and New's.
+// Open is New for a process that cannot work without its database: it also connects, and
+// refuses a schema that is older than this binary. Errors: ErrOldSchema,
+// DatabaseUnavailable, and New's.
 func Open(ctx context.Context, opts Options) (*Repository, error) {
 	r, err := New(opts)
 	if err != nil {
@@ -62,12 +62,11 @@ func (r *Repository) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the pool, and waits for the calls under way, each of which is
-// bounded by CallTimeout. It may be repeated.
+// Close ends the pool and waits for the running calls, each of which is bounded by
+// CallTimeout. It may be repeated.
 func (r *Repository) Close() { r.pool.inner.Close() }
 
-// Create implements sessions.Repository. Two round trips when the
-// id is known already, else one.
+// Create implements sessions.Repository. One round trip; two when the id is known.
 func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	conn, ctx, done, err := r.acquire(ctx)
 	if err != nil {
@@ -121,10 +120,10 @@ func (r *Repository) OfStudent(ctx context.Context, studentID sessions.ID) ([]se
 	return list, nil
 }
 
-// Change implements sessions.Repository. f runs at most once, and
-// with the row locked: it must be quick and must not call the Repository. What
-// was booked (SameBooking, CreatedAt) is the house's and is not written back,
-// so a home keeps what else the house stores in it.
+// Change implements sessions.Repository. f runs at most once, with the row locked: it must
+// be quick and must not call the Repository. What was booked (SameBooking, CreatedAt)
+// belongs to the operator's services and is not written back, so a home keeps the other
+// fields that they store in it.
 func (r *Repository) Change(
 	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
 ) (sessions.Session, error) {
@@ -137,7 +136,7 @@ func (r *Repository) Change(
 	if err != nil {
 		return sessions.Session{}, unavailable("begin", err)
 	}
-	defer func() { _ = tx.Rollback(ctx) }() // after a commit it does nothing; a panic in f passes here
+	defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit; also for a panic in f
 	return change(ctx, tx, id, f)
 }
 
@@ -161,16 +160,15 @@ func change(
 	if err != nil {
 		return before, err
 	}
-	// An error here may mean that it was committed; the package comment says
-	// why trying again is safe.
+	// After an error here the change may have been committed; the package comment says
+	// why it is safe to try again.
 	if err := tx.Commit(ctx); err != nil {
 		return before, unavailable("commit", err)
 	}
 	return stored, nil
 }
 
-// write sends the row and its events in one round trip, and reads the row back
-// as it will be read by the next.
+// write sends the row and its events in one round trip and reads the row back as stored.
 func write(
 	ctx context.Context, tx pgx.Tx, id sessions.ID, s sessions.Session, events []sessions.Event,
 ) (stored sessions.Session, err error) {
@@ -188,8 +186,65 @@ func write(
 	return stored, nil
 }
 
-// acquire waits for a connection as long as the caller does; from then on only
-// the call's own time-out counts. done gives the connection back.
+const (
+	selectRunning = `SELECT ` + columns + ` FROM tutoring_sessions
+		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND journey_started_at <= $1
+		ORDER BY journey_started_at, id LIMIT $2`
+	// It returns no row for an event that is known.
+	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
+)
+
+// Record implements sessions.Repository. It locks the session before it draws the event's
+// seq, as a transition does; the order of the events depends on that.
+func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, err error) {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return false, unavailable("record event", err)
+	}
+	defer done()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return false, unavailable("begin", err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	_, err = scan(tx.QueryRow(ctx, lockSession, string(e.SessionID)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return false, notFound()
+	case err != nil:
+		return false, unavailable("lock session", err)
+	}
+	err = tx.QueryRow(ctx, recordEvent, string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail())).Scan(&first)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return false, nil
+	case err != nil:
+		return false, unavailable("record event", err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return false, unavailable("commit event", err)
+	}
+	return true, nil
+}
+
+// Running implements sessions.Repository. One round trip, from an index that holds running
+// journeys only, in their order.
+func (r *Repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	rows, err := r.pool.Query(ctx, selectRunning, startedBy, limit)
+	if err != nil {
+		return nil, unavailable("list running journeys", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
+	if err != nil {
+		return nil, unavailable("list running journeys", err)
+	}
+	return list, nil
+}
+
+// acquire waits for a connection as long as the caller does. From then on only the call's
+// own time-out counts. done gives the connection back.
 func (r *Repository) acquire(ctx context.Context) (*pgxpool.Conn, context.Context, func(), error) {
 	deadline := time.Now().Add(r.callTimeout)
 	waiting, cancel := context.WithDeadline(ctx, deadline)

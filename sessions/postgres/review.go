@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// No row comes back when the session has a review.
+	// It returns no row when the session has a review.
 	insertReview = `INSERT INTO session_reviews (session_id, trainer_id, student_id, stars, comment, reviewed_at)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (session_id) DO NOTHING RETURNING true`
 	moveRating = `INSERT INTO trainer_ratings AS r (trainer_id, stars_sum, reviews) VALUES ($1, $2, 1)
@@ -19,9 +19,9 @@ const (
 	selectRating = `SELECT stars_sum, reviews FROM trainer_ratings WHERE trainer_id = $1`
 )
 
-// Review implements sessions.Repository. The session's row is locked
-// for all of it, the trainer's rating for the last two of five round trips. A
-// commit whose answer is lost is found by the next try: AlreadyReviewed.
+// Review implements sessions.Repository. Five round trips: the session's row is locked in
+// all of them, the trainer's rating in the last two. After a commit whose answer is lost
+// the next try gets AlreadyReviewed.
 func (r *Repository) Review(
 	ctx context.Context, id sessions.ID, f func(sessions.Session) (sessions.Review, error),
 ) (sessions.Rating, error) {

@@ -10,9 +10,9 @@ import (
 	"doorstep/sessions"
 )
 
-// The columns are named, never *: a migration that adds one then changes no
-// prepared statement's result. The casts take an existing table as it is:
-// status may be an enum, ids text, homes json.
+// The columns are named, never *, so that a migration that adds one changes no prepared
+// statement's result. The casts accept an existing table as it is: status may be an enum,
+// ids text, homes json.
 const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	scheduled_at, student_home_location::text, travel_mode, created_at,
 	journey_mode, journey_started_at, journey_ended_at, journey_end_reason, arrived_at,
@@ -85,15 +85,15 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	return s, nil
 }
 
-// parseID gives "" for a null, and for what the house may have put there that
-// is no UUID: "" is nobody, and no token's subject.
+// parseID is "" for a null, and for a text in an operator's table that is no UUID. No
+// token's subject is "".
 func parseID(s *string) sessions.ID {
 	id, _ := sessions.ParseID(text(s))
 	return id
 }
 
-// homeJSON is the house's shape, with the seven decimals that a Point keeps;
-// nil for no home.
+// homeJSON is a home in the table's form, with the seven decimals that a Point keeps; nil
+// for none.
 func homeJSON(p geo.Point) *string {
 	if !p.Valid() {
 		return nil
@@ -103,9 +103,9 @@ func homeJSON(p geo.Point) *string {
 	return &s
 }
 
-// parseHome gives the zero Point, which is no place, for a home that is not
-// there or names none: one odd row of the house's must not take a student's
-// whole list away. A json.Number takes numbers in quotes, too.
+// parseHome is the zero Point, which is invalid, for a home that is missing or cannot be
+// read: one odd row in an operator's table must not fail a student's whole list. A
+// json.Number accepts numbers in quotes, too.
 func parseHome(s *string) geo.Point {
 	var home struct {
 		Latitude  json.Number `json:"latitude"`
@@ -139,9 +139,8 @@ func text(s *string) string {
 	return *s
 }
 
-// instant is a timestamptz column, null for "not yet". It is cut to the
-// millisecond here because timestamptz(3) rounds, which could move an instant
-// into the future.
+// instant is a timestamptz column, null for "not yet". It is cut to the millisecond here
+// because timestamptz(3) rounds, which could move an instant into the future.
 func instant(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

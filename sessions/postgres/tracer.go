@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// tracer tells Options.Trace of each statement, batch and wait for a
-// connection. pgx finds the interfaces below by their methods.
+// tracer calls Options.Trace for each statement, batch and wait for a connection. pgx
+// finds the interfaces below by their methods.
 type tracer struct {
 	begin func(ctx context.Context, what string) (context.Context, func(error))
 }
@@ -63,8 +63,8 @@ func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpo
 	t.end(ctx, data.Err)
 }
 
-// nameOf is a statement's verb and first table: "select tutoring_sessions". The
-// statements are constants of this package, so the names are a closed list.
+// nameOf is a statement's verb and first table: "select tutoring_sessions". The statements
+// are constants of this package, so the names are a closed list.
 func nameOf(sql string) string {
 	words := strings.Fields(strings.ToLower(sql))
 	if len(words) == 0 {
