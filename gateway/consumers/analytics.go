@@ -8,35 +8,34 @@ import (
 	"doorstep/sessions"
 )
 
-// Analytics notes a journey's start and end in its row, and counts them. The
-// row says whether it had been noted, so a repeat is counted once, too. What
-// the gateways have counted of its fixes is added by them; see sessions.FixCounter.
+// Analytics records a journey's start and end in its row and counts them in metrics. The
+// row says whether they were recorded before, so a repeat counts once. The gateways add
+// the counts of the journey's fixes; see sessions.FixCounter.
 type Analytics struct {
 	repo    Records
 	metrics JourneyMetrics
 }
 
-// Records is the part of the repository that holds the rows.
+// Records is the part of the repository with the rows.
 type Records interface {
 	RecordJourney(ctx context.Context, e sessions.Event) (sessions.JourneyRecord, bool, error)
 }
 
-// JourneyMetrics is told of journeys.
+// JourneyMetrics counts journeys.
 type JourneyMetrics interface {
 	JourneyStarted()
 	JourneyEnded(reason string, took time.Duration, distanceM float64)
 	JourneySuspicious(verdict string)
 }
 
-// NewAnalytics makes one.
+// NewAnalytics makes the consumer.
 func NewAnalytics(repo Records, m JourneyMetrics) *Analytics { return &Analytics{repo, m} }
 
-// Handle notes the event. The distance that is counted is what the gateways
-// have said by then: they are asked to when a journey ends, a second before
-// its event comes here.
+// Handle records the event. The distance in the metric is what the gateways have written
+// by then: they write a journey's counts when it ends, before its event comes here.
 func (a *Analytics) Handle(ctx context.Context, e sessions.Event) error {
 	if e.Type == sessions.LocationSuspicious {
-		// Raised once a journey and verdict; a repeat on the bus counts twice.
+		// Raised once for a journey and verdict; a repeat on the bus counts twice.
 		a.metrics.JourneySuspicious(verdictLabel(e.Verdict))
 		return nil
 	}
@@ -53,13 +52,13 @@ func (a *Analytics) Handle(ctx context.Context, e sessions.Event) error {
 	return nil
 }
 
-// SuspicionVerdicts is the closed list of JourneySuspicious.
+// SuspicionVerdicts is the closed list of verdicts of JourneySuspicious.
 func SuspicionVerdicts() []string {
 	return append(sessions.Suspicions(1<<32-1).Names(), sessions.VerdictSilent, "other")
 }
 
-// verdictLabel is the verdict from the closed list of suspicions: what is on
-// the bus is not ours to choose.
+// verdictLabel is the verdict, or "other" for one that is not in the closed list: a
+// metric's label must not come from the bus.
 func verdictLabel(verdict string) string {
 	if slices.Contains(SuspicionVerdicts(), verdict) {
 		return verdict

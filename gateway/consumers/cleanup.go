@@ -6,18 +6,17 @@ import (
 	"doorstep/sessions"
 )
 
-// CleanUp takes a journey's coordinates out of the live store once it has
-// ended. The gateway that ended it has tried that already; this is for when it
-// could not, or died.
+// CleanUp removes a journey's coordinates from the live store once it has ended. The
+// gateway that ended it has tried that already; this is for when it could not, or died.
 //
-// Repeats, and events that come late, change nothing: which journey is the
-// session's last is asked, and an older one's end is none of that one's.
+// Repeats and late events change nothing: the handler reads which journey is the
+// session's last, and the end of an older journey does not end that one.
 type CleanUp struct {
 	sessions Sessions
 	live     Ends
 }
 
-// Sessions is where a handler reads what is so.
+// Sessions is the part of the repository where a handler reads the session as it is now.
 type Sessions interface {
 	Session(ctx context.Context, id sessions.ID) (sessions.Session, error)
 }
@@ -28,7 +27,7 @@ type Ends interface {
 	Open(ctx context.Context, j sessions.Journey) (bool, error)
 }
 
-// NewCleanUp makes one.
+// NewCleanUp makes the consumer.
 func NewCleanUp(s Sessions, live Ends) *CleanUp { return &CleanUp{s, live} }
 
 // Handle ends the journey that the event tells of. When a newer one of the
@@ -43,7 +42,7 @@ func (c *CleanUp) Handle(ctx context.Context, e sessions.Event) error {
 	}
 	session, err := c.sessions.Session(ctx, e.SessionID)
 	switch {
-	case sessions.CodeOf(err) == sessions.SessionNotFound: // the house deletes its rows
+	case sessions.CodeOf(err) == sessions.SessionNotFound: // an operator may delete rows
 		return c.live.End(ctx, ended)
 	case err != nil:
 		return err

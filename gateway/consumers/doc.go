@@ -1,12 +1,11 @@
-// Package consumers is what consumes the events: notify pushes to the student,
-// clean-up keeps the live store in step, analytics keeps a row a journey. Each
-// is a handler of the outbox, in a gateway when there is no other bus and in
-// `gateway worker` behind a queue each.
+// Package consumers is the consumers of the events: notify pushes to the student,
+// clean-up removes ended journeys from the live store, analytics keeps a row for each
+// journey. Each is a handler of the outbox: in every gateway when there is no bus, and in
+// `gateway worker` behind a queue.
 //
-// At least once means sometimes twice, sometimes at the same time, sometimes
-// late. Each handler says how it stands that. All of them read what is so from
-// the repository when they handle: an event says that something happened, not
-// that it still matters.
+// Events come at least once: sometimes twice, also at the same time, and sometimes late.
+// Each handler says why that is safe. All of them read the session's present state from
+// the repository: an event says that something happened, not that it is still true.
 package consumers
 
 import (
@@ -16,13 +15,12 @@ import (
 	"doorstep/sessions"
 )
 
-// ErrUnavailable is a push service that cannot be reached, answers with faults
-// or asks for less. Wrapped with the cause.
+// ErrUnavailable is a push service that cannot be reached, answers with faults or asks for
+// fewer calls. Wrapped with the cause.
 var ErrUnavailable = errors.New("push service unavailable")
 
-// Down reports whether err is the fault of something that a handler needs, not
-// of its event: the same event will do later.
+// Down reports whether err is the fault of a service that a handler needs, not of the
+// event: the same event can be handled later.
 func Down(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, sessions.ErrUnavailable) ||
-		errors.Is(err, context.Canceled) || sessions.CodeOf(err) == sessions.DatabaseUnavailable
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.Canceled) || sessions.Unavailable(err)
 }

@@ -26,10 +26,9 @@ import (
 	"doorstep/sessions"
 )
 
-// FCM is the Pusher on Firebase Cloud Messaging's HTTP v1, which carries to
-// Android, to the web and, through APNs, to iOS. Google's own client makes the
-// requests and keeps the access token: fetched once for all, refreshed before
-// it runs out. Safe for concurrent use.
+// FCM is the Pusher on Firebase Cloud Messaging's HTTP v1, which reaches Android, the web
+// and, through APNs, iOS. Google's own client makes the requests and keeps one access
+// token, which it refreshes before it expires. Safe for concurrent use.
 type FCM struct {
 	messages *fcm.ProjectsMessagesService
 	parent   string
@@ -37,38 +36,37 @@ type FCM struct {
 	breaker  *gobreaker.CircuitBreaker[struct{}]
 
 	mu    sync.Mutex
-	until time.Time // FCM has asked for no more before
+	until time.Time // FCM has asked for no call before then
 }
 
 // FCMOptions are the settings of FCM. Zero means default.
 type FCMOptions struct {
-	// Credentials is the JSON of a service account that may send.
+	// Credentials is the JSON of a service account that may send. Required.
 	Credentials []byte
 	// Endpoint is used instead of Google's, for tests.
 	Endpoint string
-	// Timeout is of one attempt. 10 s.
+	// Timeout bounds one attempt. 10 s.
 	Timeout time.Duration
-	// Attempts is how often a push is tried on the spot, when FCM does not say
-	// when to come back or says soon. 3.
+	// Attempts is how often a push is tried in one call, unless FCM asks for a longer wait
+	// than inCall. 3.
 	Attempts int
-	// Pause is how long is waited between two attempts at first, with jitter.
-	// 300 ms, doubled each time.
+	// Pause is the first wait between two attempts, with jitter; it doubles. 300 ms.
 	Pause time.Duration
-	// OnBreaker is told the breaker's state: closed, half-open or open.
+	// OnBreaker is given the breaker's state: closed, half-open or open. Nil: none.
 	OnBreaker func(state string)
 }
 
 const (
-	// quotaPause is what FCM's manual asks for after a QUOTA_EXCEEDED that does
-	// not say.
+	// quotaPause is the wait that FCM's manual asks for after a QUOTA_EXCEEDED without a
+	// Retry-After.
 	quotaPause = time.Minute
-	// longestPause bounds what a Retry-After can ask for.
+	// longestPause bounds the wait that a Retry-After can ask for.
 	longestPause = 10 * time.Minute
-	// onTheSpot is the longest wait for which a push is kept in hand.
-	onTheSpot = 2 * time.Second
+	// inCall is the longest wait between two attempts of one call.
+	inCall = 2 * time.Second
 )
 
-// NewFCM makes one. It reads the credentials, and calls nobody yet.
+// NewFCM makes a Pusher. It reads the credentials and makes no call yet.
 func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
 	opts.Attempts = cmp.Or(opts.Attempts, 3)
@@ -83,8 +81,8 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 	clientOptions := []option.ClientOption{
 		option.WithAuthCredentialsJSON(option.ServiceAccount, opts.Credentials),
 		option.WithTelemetryDisabled(),
-		// With GOOGLE_SDK_GO_LOGGING_LEVEL set it would log whole requests, and
-		// a code with them.
+		// With GOOGLE_SDK_GO_LOGGING_LEVEL set it would log whole requests, codes
+		// included.
 		option.WithLogger(slog.New(slog.DiscardHandler)),
 	}
 	if opts.Endpoint != "" {
@@ -98,7 +96,7 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 	f.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: "fcm", Interval: 10 * time.Second, BucketPeriod: time.Second, Timeout: 5 * time.Second, MaxRequests: 3,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests },
-		// What FCM says of one token or of one message is an answer.
+		// A refusal of one token or of one message is an answer.
 		IsSuccessful:  func(err error) bool { return !errors.Is(err, ErrUnavailable) },
 		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) { opts.OnBreaker(to.String()) },
@@ -106,9 +104,9 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 	return f, nil
 }
 
-// projectOf is the project of a service account's file, whose key it looks at:
-// the client would only do that at the first push. No error tells of the file's
-// text, which is secret.
+// projectOf is the project of a service account's file. It also checks the file's key,
+// which the client would only do at the first push. No error holds any of the file's text,
+// which is secret.
 func projectOf(credentials []byte) (string, error) {
 	var account struct {
 		ProjectID  string `json:"project_id"`
@@ -137,7 +135,7 @@ func (f *FCM) Push(ctx context.Context, to sessions.PushToken, p Push) error {
 	for attempt := 1; ; attempt++ {
 		wait, err := f.attempt(ctx, message)
 		wait = max(wait, pause/2+rand.N(pause)) //nolint:gosec // jitter
-		if !errors.Is(err, ErrUnavailable) || attempt == f.opts.Attempts || wait > onTheSpot || f.open() {
+		if !errors.Is(err, ErrUnavailable) || attempt == f.opts.Attempts || wait > inCall || f.open() {
 			return err
 		}
 		pause *= 2
@@ -149,8 +147,8 @@ func (f *FCM) Push(ctx context.Context, to sessions.PushToken, p Push) error {
 
 func (f *FCM) open() bool { return f.breaker.State() == gobreaker.StateOpen }
 
-// attempt sends once, unless FCM has asked to be left alone, and says how long
-// to wait before the next one.
+// attempt sends once, unless FCM has asked for a wait, and returns the wait before the next
+// attempt.
 func (f *FCM) attempt(ctx context.Context, message *fcm.SendMessageRequest) (wait time.Duration, err error) {
 	if wait := f.paused(); wait > 0 {
 		return wait, fmt.Errorf("%w: asked to wait %s more", ErrUnavailable, wait.Round(time.Second))
@@ -181,18 +179,18 @@ func (f *FCM) send(ctx context.Context, message *fcm.SendMessageRequest) (time.D
 	return f.answered(said)
 }
 
-// unreached is an error of the network or of the token's exchange. Their texts
-// may hold a URL and what a token server says, but neither token nor message.
+// unreached is an error of the network or of the exchange of the access token. Its text may
+// hold a URL and the token server's answer, but neither token nor message.
 func (f *FCM) unreached(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
 
-// answered is what FCM's answer means. Its own codes are in
-// https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode. Nothing of
-// its message is passed on, which may name the token.
+// answered turns FCM's answer into an error of Pusher. FCM's codes are in
+// https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode. Its message is not
+// passed on: it may hold the token.
 func (f *FCM) answered(said *googleapi.Error) (time.Duration, error) {
 	code := codeOf(said)
 	short := fmt.Errorf("fcm answered %d %s", said.Code, code)
 	switch {
-	case code == "UNREGISTERED": // a bare 404 is a wrong project or address, and no device's fault
+	case code == "UNREGISTERED": // a 404 without this code is a wrong project or address, not the device
 		return 0, fmt.Errorf("%w: %w", ErrNotRegistered, short)
 	case code == "INVALID_ARGUMENT" && blamesToken(said):
 		return 0, fmt.Errorf("%w: %w", ErrNotRegistered, short)
@@ -205,13 +203,13 @@ func (f *FCM) answered(said *googleapi.Error) (time.Duration, error) {
 		f.pause(wait)
 		return wait, fmt.Errorf("%w: %w", ErrUnavailable, short)
 	case said.Code == http.StatusUnauthorized && code != "THIRD_PARTY_AUTH_ERROR":
-		// A token that was taken back before its time; the next is fetched.
+		// An access token that was revoked before its time; the next one is fetched.
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, short)
 	case code == "SENDER_ID_MISMATCH", code == "THIRD_PARTY_AUTH_ERROR":
 		return 0, fmt.Errorf("%w: %w", ErrNotOurs, short)
 	default:
-		// A message that FCM cannot read, a key that may
-		// not send: no device's fault, and nothing that time mends.
+		// A message that FCM cannot read, or a key that may not send: not the device's
+		// fault, and the same at the next attempt.
 		return 0, short
 	}
 }
@@ -230,8 +228,7 @@ func (f *FCM) pause(wait time.Duration) {
 	}
 }
 
-// retryAfter is the header in either of its forms (RFC 9110, section 10.2.3),
-// 0 without one.
+// retryAfter is the header in either of its forms (RFC 9110, section 10.2.3); 0 without it.
 func retryAfter(h http.Header) time.Duration {
 	text := h.Get("Retry-After")
 	if n, err := strconv.ParseUint(text, 10, 20); err == nil {
@@ -273,7 +270,7 @@ func codeOf(said *googleapi.Error) string {
 	return known(r.Error.Status)
 }
 
-// known keeps a code to what one looks like: it goes to logs.
+// known is the code, or UNKNOWN for a text that does not look like one: it goes to logs.
 func known(code string) string {
 	if len(code) > 40 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
 		return "UNKNOWN"
@@ -281,8 +278,8 @@ func known(code string) string {
 	return code
 }
 
-// blamesToken tells a token that is none from a message that is none: for the
-// second no device may be forgotten, or one mistake of ours would forget all.
+// blamesToken tells an invalid token from an invalid message. After an invalid message no
+// token may be deleted, or one mistake in this program would delete them all.
 func blamesToken(said *googleapi.Error) bool {
 	r := refusalOf(said)
 	for _, d := range r.Error.Details {
@@ -293,9 +290,8 @@ func blamesToken(said *googleapi.Error) bool {
 	return strings.Contains(strings.ToLower(r.Error.Message), "registration token")
 }
 
-// messageOf is the push in the words of all three platforms. They all show it
-// in the place of an earlier one with the same key, and drop it once it is of
-// no use.
+// messageOf is the push in the fields of all three platforms. Each shows it in place of an
+// earlier one with the same key, and drops it after ExpiresAt.
 func messageOf(to sessions.PushToken, p Push, now time.Time) *fcm.Message {
 	key, ttl := p.collapseKey(), max(0, int64(p.ExpiresAt.Sub(now)/time.Second))
 	topic := sha256.Sum256([]byte(key)) // a web push topic is at most 32 characters

@@ -24,43 +24,42 @@ const (
 	TimedOut  Kind = "timeout"
 )
 
-// Push is one notification, in the device's language. Its body may hold the
-// code: it is for the device and for nobody's log.
+// Push is one notification in the device's language. Its body may hold the code, so it
+// must not be logged.
 type Push struct {
 	Kind      Kind
 	EventID   sessions.ID
 	SessionID sessions.ID
 	Title     string
 	Body      string
-	// ExpiresAt is when it is of no use any more.
+	// ExpiresAt is when the push is of no use any more.
 	ExpiresAt time.Time
 }
 
-// collapseKey is the same for a repeat, which on the device then takes the
-// place of the first. At most 64 bytes, which is what APNs takes.
+// collapseKey is the same for a repeat, which then replaces the first push on the device.
+// At most 64 bytes, which is APNs' limit.
 func (p Push) collapseKey() string { return string(p.SessionID) + "." + string(p.Kind) }
 
-// Pusher is the way to a device. Errors: ErrNotRegistered, ErrUnavailable, and
-// what is a fault of ours.
+// Pusher sends to a device. Errors: ErrNotRegistered, ErrNotOurs and ErrUnavailable,
+// wrapped; any other is a fault of this program or its settings.
 type Pusher interface {
 	Push(ctx context.Context, to sessions.PushToken, p Push) error
 }
 
-// ErrNotRegistered is a token that no device answers to any more.
+// ErrNotRegistered is a token that no device has any more.
 var ErrNotRegistered = errors.New("push token is not registered")
 
-// ErrNotOurs is a device that this sender cannot reach, whenever it tries: it is
-// registered with another, or its platform's key is missing.
+// ErrNotOurs is a device that this sender can never reach: it is registered with another
+// sender, or its platform's key is missing.
 var ErrNotOurs = errors.New("push token belongs to another sender")
 
-// Notify tells the student how the journey goes. It pushes once an event and
-// device: what keeps the repeats off is Once, and where that cannot know (a
-// crash between the push and its mark), the device shows the second in the
-// first one's place.
+// Notify pushes a journey's start and end to the student. It pushes once for each event
+// and device: Once drops the repeats, and where it cannot know (a crash between the push
+// and its mark) the second push replaces the first on the device.
 //
-// What it tells must still be so: an event of a journey that is no longer the
-// session's last, or is no longer as the event says, is passed over. So nobody
-// is told after an outage that a trainer set off an hour ago.
+// A push must still be true: an event is passed over when its journey is no longer the
+// session's last, or is no longer as the event says. So after an outage no student is told
+// that a trainer set off an hour ago.
 type Notify struct {
 	repo Devices
 	once Once
@@ -75,24 +74,22 @@ type Devices interface {
 	DeletePushToken(ctx context.Context, userID sessions.ID, token string) error
 }
 
-// Once calls do unless it has succeeded for this consumer and id already:
-// outbox.Once.
+// Once is outbox.Once: it calls do unless that has succeeded for this consumer and id.
 type Once interface {
 	Once(ctx context.Context, consumer string, id sessions.ID, do func(context.Context) error) error
 }
 
 // NotifyOptions are the settings of Notify. Zero means default.
 type NotifyOptions struct {
-	Now func() time.Time // the wall clock
-	Log *slog.Logger     // discarded by default
-	// Unregistered also pushes to a student without a device, to one without
-	// a token: for a Pusher that only shows.
+	Now func() time.Time // nil: the wall clock
+	Log *slog.Logger     // nil: discarded
+	// Unregistered pushes to a student without a device as well, with an empty token: for
+	// a Pusher that only shows.
 	Unregistered bool
-	Metrics      PushMetrics
+	Metrics      PushMetrics // nil: none
 }
 
-// PushMetrics is told what became of each push; both labels are from closed
-// lists.
+// PushMetrics counts pushes by kind and outcome, from PushKinds and PushOutcomes.
 type PushMetrics interface {
 	Pushed(kind, outcome string)
 }
@@ -107,20 +104,20 @@ const (
 	outcomeFailed       = "failed"
 )
 
-// PushKinds is one of the two closed lists of NotifyOptions.Metrics.
+// PushKinds is the closed list of kinds in PushMetrics.
 func PushKinds() []string {
 	return []string{string(Started), string(Arrived), string(Cancelled), string(TimedOut)}
 }
 
-// PushOutcomes is the other of the two.
+// PushOutcomes is the closed list of outcomes in PushMetrics.
 func PushOutcomes() []string {
 	return []string{outcomeSent, outcomeNoDevice, outcomeLate, outcomeUnregistered, outcomeUnavailable, outcomeFailed}
 }
 
-// NotifyConsumer is Notify's name with Once.
+// NotifyConsumer is Notify's name as a consumer, also with Once.
 const NotifyConsumer = "notify"
 
-// NewNotify makes one.
+// NewNotify makes the consumer.
 func NewNotify(repo Devices, once Once, push Pusher, opts NotifyOptions) *Notify {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -134,8 +131,8 @@ func NewNotify(repo Devices, once Once, push Pusher, opts NotifyOptions) *Notify
 	return &Notify{repo: repo, once: once, push: push, opts: opts}
 }
 
-// Handle pushes what the event says to all of the student's devices, those of
-// one event at the same time. An error means that some have yet to be reached.
+// Handle pushes the event to all of the student's devices at the same time. An error means
+// that some have not been reached yet.
 func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 	kind := kindOf(e)
 	if kind == "" {
@@ -179,8 +176,8 @@ func kindOf(e sessions.Event) Kind {
 	return ""
 }
 
-// stillSo reports whether the session's last journey is the event's, and is as
-// the event says. Of an arrival the code must still be of use.
+// stillSo reports whether the session's last journey is the event's and is as the event
+// says. After an arrival the code must still be valid.
 func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 	switch {
 	case !s.JourneyStartedAt.Equal(e.JourneyStartedAt):
@@ -194,7 +191,7 @@ func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 	}
 }
 
-// pushFor is how long a push other than the code's is of use.
+// pushFor is how long a push without a code is of use.
 const pushFor = 15 * time.Minute
 
 func (n *Notify) toAll(ctx context.Context, devices []sessions.PushToken, e sessions.Event, kind Kind, s sessions.Session) error {
@@ -217,7 +214,7 @@ func (n *Notify) toAll(ctx context.Context, devices []sessions.PushToken, e sess
 	return worst(errs)
 }
 
-// deviceSpace is the namespace of the ids below; drawn once, at random.
+// deviceSpace is the namespace of the ids below; drawn once at random.
 var deviceSpace = uuid.MustParse("b9a54f0c-7a43-4b1e-8d55-9d1c6a1be4a7")
 
 // deviceEvent is an id for an event on its way to one device.
@@ -235,8 +232,8 @@ func (n *Notify) toOne(ctx context.Context, to sessions.PushToken, p Push) error
 	case errors.Is(err, ErrUnavailable):
 		outcome = outcomeUnavailable
 	case errors.Is(err, ErrNotOurs):
-		// Told to operations and not tried again: the student's other devices,
-		// and the code that comes next, must not wait for this one.
+		// Logged and not tried again: the student's other devices, and the push with the
+		// code, must not wait for this device.
 		outcome = outcomeFailed
 		n.opts.Log.ErrorContext(ctx, "push cannot reach a device",
 			slog.String("platform", string(to.Platform)), slog.Any("error", err))
@@ -250,8 +247,8 @@ func (n *Notify) toOne(ctx context.Context, to sessions.PushToken, p Push) error
 	return err
 }
 
-// worst is one error for all: one that is the event's own before one that only
-// asks to come again.
+// worst is one error for all devices: one that is the event's own rather than one of a
+// service that is away.
 func worst(errs []error) error {
 	var down error
 	for _, err := range errs {

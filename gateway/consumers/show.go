@@ -18,9 +18,9 @@ type Shown struct {
 	Platform sessions.Platform // empty: the user has no device
 }
 
-// Show is the Pusher without a push service: it logs that there was something
-// to push, never what, and keeps the last pushes for whoever embeds the
-// gateway to look at. Safe for concurrent use.
+// Show is the Pusher without a push service. It logs that there was a push, never its
+// text, and keeps the last pushes for a program that embeds the gateway. Safe for
+// concurrent use.
 type Show struct {
 	now func() time.Time
 	log *slog.Logger
@@ -32,7 +32,7 @@ type Show struct {
 // shownMax is how many pushes a Show keeps.
 const shownMax = 256
 
-// NewShow makes one.
+// NewShow makes an empty one.
 func NewShow(now func() time.Time, log *slog.Logger) *Show { return &Show{now: now, log: log} }
 
 // Push implements Pusher.

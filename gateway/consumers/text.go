@@ -8,9 +8,9 @@ import (
 //go:embed texts.txt
 var textFile string
 
-// texts are by language/kind/part. No text/template: it calls methods by their
-// names, so the linker would keep every method of every type, and a binary half
-// as large again in memory; see docs/adr/0007.
+// texts are by language/kind/part. text/template was rejected: it calls methods by name, so
+// the linker keeps every method of every type, and the binary takes half as much memory
+// again; see docs/adr/0007.
 var texts = textsOf(textFile)
 
 func textsOf(file string) map[string]string {
@@ -26,8 +26,8 @@ func textsOf(file string) map[string]string {
 // fallback is the language that has every text.
 const fallback = "en"
 
-// write is the title and the body of a push in the language of a tag: pt-BR
-// looks for pt-br, then for pt, then for English.
+// write is the title and the body of a push in the language of a tag: for pt-BR it looks
+// for pt-br, then for pt, then for English.
 func write(kind Kind, tag, otp string) (title, body string) {
 	language := languageOf(tag)
 	return part(language, kind, "title", otp), part(language, kind, "body", otp)
@@ -44,7 +44,7 @@ func languageOf(tag string) string {
 	return fallback
 }
 
-// part is one text; a test asks for every one there is.
+// part is one text; a test reads them all.
 func part(language string, kind Kind, part, otp string) string {
 	return strings.ReplaceAll(texts[language+"/"+string(kind)+"/"+part], "{otp}", otp)
 }
