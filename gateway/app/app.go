@@ -37,7 +37,7 @@ type App struct {
 	verifier *auth.Verifier
 	database *postgres.Repository // nil: embedded
 	events   events
-	after    aftermath
+	after    backgroundParts
 	report   func(context.Context) error // suspicions, to the outbox
 	life     lifecycle
 	failed   chan struct{}

@@ -25,9 +25,9 @@ type consumer struct {
 	handler outbox.Handler
 }
 
-// aftermath is what runs besides the requests: the consumers of the events, the counts
+// backgroundParts is what runs besides the requests: the consumers of the events, the counts
 // and the sweeps.
-type aftermath struct {
+type backgroundParts struct {
 	consumers []consumer
 	show      *consumers.Show // nil: there is a push service
 	once      *postgres.Once  // nil: no database
@@ -79,9 +79,9 @@ func (a *App) wireSweeper(service *sessions.Service, m *metrics.Journeys) {
 	a.after.sweeper = sessions.NewSweeper(service, sessions.SweeperOptions{Silence: silence, Log: a.opts.Log, Metrics: m})
 }
 
-// startAftermath starts what runs besides the requests. The fix counter stops after the
+// startBackgroundParts starts what runs besides the requests. The fix counter stops after the
 // server and before the database: it then writes its last counts.
-func (a *App) startAftermath(ctx context.Context) {
+func (a *App) startBackgroundParts(ctx context.Context) {
 	a.startSweepingConsumed(ctx)
 	a.background(ctx, "fix counter", a.after.counter.Run)
 	a.background(ctx, "sweeper", a.after.sweeper.Run)

@@ -73,7 +73,7 @@ func (a *App) start(ctx context.Context) error {
 		a.background(ctx, "live store", a.store.Run)
 	}
 	a.startEvents(ctx)
-	a.startAftermath(ctx)
+	a.startBackgroundParts(ctx)
 	if err := a.startMetrics(ctx); err != nil {
 		return err
 	}

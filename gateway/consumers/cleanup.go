@@ -30,9 +30,9 @@ type Ends interface {
 // NewCleanUp makes the consumer.
 func NewCleanUp(s Sessions, live Ends) *CleanUp { return &CleanUp{s, live} }
 
-// Handle ends the journey that the event tells of. When a newer one of the
-// session is running, it makes sure of that one instead: in a live store that
-// has lost it, the mark of the old journey's end would turn its fixes away.
+// Handle ends the event's journey. When a newer journey of the session is running, it opens
+// that one instead: in a live store that has lost it, the tombstone of the old journey
+// would refuse its fixes.
 func (c *CleanUp) Handle(ctx context.Context, e sessions.Event) error {
 	if e.Type != sessions.JourneyEnded {
 		return nil

@@ -18,12 +18,12 @@ import (
 )
 
 // onEachStore runs a test on the live store in process and on a real Valkey.
-func onEachStore(t *testing.T, test func(t *testing.T, h *house, live sessions.Live)) {
+func onEachStore(t *testing.T, test func(t *testing.T, h *fixture, live sessions.Live)) {
 	t.Helper()
 	t.Parallel()
 	clock := func() time.Time { return noon.Add(2 * time.Minute) }
-	fresh := func() *house {
-		return &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
+	fresh := func() *fixture {
+		return &fixture{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	}
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
@@ -64,13 +64,13 @@ func latest(t testing.TB, live sessions.Live, s sessions.Session) sessions.Snaps
 	return snap
 }
 
-func (h *house) again(t testing.TB, s sessions.Session) sessions.Session {
+func (h *fixture) again(t testing.TB, s sessions.Session) sessions.Session {
 	t.Helper()
 	return h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon.Add(90*time.Second)) })
 }
 
 func TestCleanUp_takes_the_coordinates_away(t *testing.T) {
-	onEachStore(t, func(t *testing.T, h *house, live sessions.Live) {
+	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
 		c := consumers.NewCleanUp(h, live)
 		s := h.started(t)
 		open(t, live, s)
@@ -96,7 +96,7 @@ func TestCleanUp_takes_the_coordinates_away(t *testing.T) {
 }
 
 func TestCleanUp_leaves_a_newer_journey_alone(t *testing.T) {
-	onEachStore(t, func(t *testing.T, h *house, live sessions.Live) {
+	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
 		c := consumers.NewCleanUp(h, live)
 		s := h.stopped(t, sessions.EndCancelled)
 		ended := h.last()
@@ -111,7 +111,7 @@ func TestCleanUp_leaves_a_newer_journey_alone(t *testing.T) {
 // A store that has lost the newer journey must not be told of the older one's
 // end: the mark would turn the newer one's fixes away until it runs out.
 func TestCleanUp_heals_a_newer_journey_that_was_lost(t *testing.T) {
-	onEachStore(t, func(t *testing.T, h *house, live sessions.Live) {
+	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
 		c := consumers.NewCleanUp(h, live)
 		s := h.stopped(t, sessions.EndCancelled)
 		ended := h.last()
@@ -124,7 +124,7 @@ func TestCleanUp_heals_a_newer_journey_that_was_lost(t *testing.T) {
 // The newer one, ended too, while an older hash was left behind by a store that
 // was down.
 func TestCleanUp_ends_what_was_left_behind(t *testing.T) {
-	onEachStore(t, func(t *testing.T, h *house, live sessions.Live) {
+	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
 		c := consumers.NewCleanUp(h, live)
 		s := h.started(t)
 		open(t, live, s)
@@ -143,11 +143,11 @@ func TestCleanUp_ends_what_was_left_behind(t *testing.T) {
 }
 
 func TestCleanUp_of_a_session_that_is_gone(t *testing.T) {
-	onEachStore(t, func(t *testing.T, h *house, live sessions.Live) {
+	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
 		s := h.stopped(t, sessions.EndArrived)
 		open(t, live, s)
 		require.Equal(t, sessions.VerdictStored, publish(t, live, s))
-		empty := &house{Repository: memory.NewRepository(nil)}
+		empty := &fixture{Repository: memory.NewRepository(nil)}
 		require.NoError(t, consumers.NewCleanUp(empty, live).Handle(t.Context(), h.last()))
 		require.Nil(t, latest(t, live, s).Location)
 	})
@@ -169,7 +169,7 @@ func (b brokenRepository) Session(context.Context, sessions.ID) (sessions.Sessio
 
 func TestCleanUp_asks_for_another_try(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: memory.NewRepository(nil)}
+	h := &fixture{Repository: memory.NewRepository(nil)}
 	h.stopped(t, sessions.EndCancelled)
 	down := errors.Join(sessions.ErrUnavailable)
 	require.True(t, consumers.Down(consumers.NewCleanUp(h, brokenLive{down}).Handle(t.Context(), h.last())))
@@ -178,7 +178,7 @@ func TestCleanUp_asks_for_another_try(t *testing.T) {
 }
 
 func TestAnalytics_counts_once(t *testing.T) {
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(t *testing.T, h *fixture) {
 		counted := &outcomes{}
 		a := consumers.NewAnalytics(h, counted)
 		s := h.stopped(t, sessions.EndTimeout)

@@ -25,8 +25,8 @@ import (
 
 var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 
-// house is a repository with its Once, and the events of it in order.
-type house struct {
+// fixture is a repository with its Once and its events in order.
+type fixture struct {
 	sessions.Repository
 	once outbox.Once
 
@@ -34,12 +34,12 @@ type house struct {
 }
 
 // onBoth runs a test in memory and on PostgreSQL, beside each other.
-func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
+func onBoth(t *testing.T, test func(t *testing.T, h *fixture)) {
 	t.Helper()
 	t.Parallel()
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		test(t, &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()})
+		test(t, &fixture{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()})
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -48,12 +48,12 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
 		repo, err := postgres.Open(t.Context(), postgres.Options{URL: url})
 		require.NoError(t, err)
 		t.Cleanup(repo.Close)
-		test(t, &house{Repository: repo, once: postgres.NewOnce(repo, 0)})
+		test(t, &fixture{Repository: repo, once: postgres.NewOnce(repo, 0)})
 	})
 }
 
 // booked is a fresh session.
-func (h *house) booked(t testing.TB) sessions.Session {
+func (h *fixture) booked(t testing.TB) sessions.Session {
 	t.Helper()
 	s, _, err := h.Create(t.Context(), sessions.Session{
 		ID: sessions.NewID(), TrainerID: sessions.NewID(), StudentID: sessions.NewID(), Status: sessions.Scheduled,
@@ -64,7 +64,7 @@ func (h *house) booked(t testing.TB) sessions.Session {
 }
 
 // change makes a transition, and keeps its events.
-func (h *house) change(t testing.TB, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) sessions.Session {
+func (h *fixture) change(t testing.TB, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) sessions.Session {
 	t.Helper()
 	s, err := h.Change(t.Context(), id, func(s *sessions.Session) ([]sessions.Event, error) {
 		events, err := f(s)
@@ -75,24 +75,24 @@ func (h *house) change(t testing.TB, id sessions.ID, f func(*sessions.Session) (
 	return s
 }
 
-func (h *house) last() sessions.Event { return h.raised[len(h.raised)-1] }
+func (h *fixture) last() sessions.Event { return h.raised[len(h.raised)-1] }
 
-func (h *house) started(t testing.TB) sessions.Session {
+func (h *fixture) started(t testing.TB) sessions.Session {
 	t.Helper()
 	return h.change(t, h.booked(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon) })
 }
 
-func (h *house) arrived(t testing.TB) sessions.Session {
+func (h *fixture) arrived(t testing.TB) sessions.Session {
 	t.Helper()
 	return h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(time.Minute)) })
 }
 
-func (h *house) stopped(t testing.TB, reason sessions.EndReason) sessions.Session {
+func (h *fixture) stopped(t testing.TB, reason sessions.EndReason) sessions.Session {
 	t.Helper()
 	return h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Stop(reason, noon.Add(time.Minute)) })
 }
 
-func (h *house) device(t testing.TB, s sessions.Session, token, language string) {
+func (h *fixture) device(t testing.TB, s sessions.Session, token, language string) {
 	t.Helper()
 	require.NoError(t, h.PutPushToken(t.Context(), sessions.PushToken{
 		Token: token, UserID: s.StudentID, Platform: sessions.Web, Language: language, RegisteredAt: noon,
@@ -122,7 +122,7 @@ func (p *pusher) Push(_ context.Context, to sessions.PushToken, push consumers.P
 }
 
 // notify is the handler on h, two minutes past noon.
-func (h *house) notify(push consumers.Pusher, log io.Writer, edit ...func(*consumers.NotifyOptions)) (*consumers.Notify, *outcomes) {
+func (h *fixture) notify(push consumers.Pusher, log io.Writer, edit ...func(*consumers.NotifyOptions)) (*consumers.Notify, *outcomes) {
 	counted := &outcomes{}
 	opts := consumers.NotifyOptions{
 		Now: func() time.Time { return noon.Add(2 * time.Minute) }, Metrics: counted,
@@ -135,7 +135,7 @@ func (h *house) notify(push consumers.Pusher, log io.Writer, edit ...func(*consu
 }
 
 func TestNotify_tells_the_student(t *testing.T) {
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(t *testing.T, h *fixture) {
 		push := &pusher{}
 		n, counted := h.notify(push, io.Discard)
 		for kind, raise := range map[consumers.Kind]func() sessions.Session{
@@ -161,7 +161,7 @@ func TestNotify_tells_the_student(t *testing.T) {
 }
 
 func TestNotify_once_an_event_and_device(t *testing.T) {
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(t *testing.T, h *fixture) {
 		s := h.arrived(t)
 		for _, token := range []string{"a", "b", "c"} {
 			h.device(t, s, string(s.ID)+token, "en")
@@ -191,7 +191,7 @@ func TestNotify_once_an_event_and_device(t *testing.T) {
 // One device that cannot be reached keeps no other from its push, and what is
 // tried again is that one only.
 func TestNotify_tries_again_what_failed(t *testing.T) {
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(t *testing.T, h *fixture) {
 		s := h.started(t)
 		h.device(t, s, string(s.ID)+"good", "en")
 		h.device(t, s, string(s.ID)+"bad", "en")
@@ -215,7 +215,7 @@ func TestNotify_tries_again_what_failed(t *testing.T) {
 }
 
 func TestNotify_forgets_a_device_that_is_gone(t *testing.T) {
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(t *testing.T, h *fixture) {
 		s := h.started(t)
 		h.device(t, s, string(s.ID), "en")
 		push := &pusher{fault: func(sessions.PushToken) error { return consumers.ErrNotRegistered }}
@@ -232,7 +232,7 @@ func TestNotify_forgets_a_device_that_is_gone(t *testing.T) {
 // A device that cannot be reached at all must not hold up the others, nor the
 // code that comes next: told, kept, and not tried again.
 func TestNotify_leaves_a_device_of_another_sender(t *testing.T) {
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(t *testing.T, h *fixture) {
 		s := h.started(t)
 		h.device(t, s, string(s.ID), "en")
 		n, counted := h.notify(&pusher{fault: func(sessions.PushToken) error { return consumers.ErrNotOurs }}, io.Discard)
@@ -248,7 +248,7 @@ func TestNotify_leaves_a_device_of_another_sender(t *testing.T) {
 // beside one that only asks to come again, too.
 func TestNotify_fault(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
+	h := &fixture{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	s := h.arrived(t)
 	h.device(t, s, "one-device", "en")
 	h.device(t, s, "two-device", "en")
@@ -273,26 +273,26 @@ func TestNotify_fault(t *testing.T) {
 // What is no longer so is not told.
 func TestNotify_late(t *testing.T) {
 	t.Parallel()
-	for name, late := range map[string]func(t *testing.T, h *house) sessions.Session{
-		"started_but_ended_since": func(t *testing.T, h *house) sessions.Session {
+	for name, late := range map[string]func(t *testing.T, h *fixture) sessions.Session{
+		"started_but_ended_since": func(t *testing.T, h *fixture) sessions.Session {
 			s := h.stopped(t, sessions.EndCancelled)
 			h.raised = h.raised[:1]
 			return s
 		},
-		"cancelled_but_started_again": func(t *testing.T, h *house) sessions.Session {
+		"cancelled_but_started_again": func(t *testing.T, h *fixture) sessions.Session {
 			s := h.stopped(t, sessions.EndCancelled)
 			events := h.raised
 			h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon.Add(time.Hour)) })
 			h.raised = events
 			return s
 		},
-		"arrived_and_verified": func(t *testing.T, h *house) sessions.Session {
+		"arrived_and_verified": func(t *testing.T, h *fixture) sessions.Session {
 			s := h.arrived(t)
 			return h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
 				return nil, s.Verify(s.OTP, noon.Add(time.Minute))
 			})
 		},
-		"the_session_is_gone": func(t *testing.T, h *house) sessions.Session {
+		"the_session_is_gone": func(t *testing.T, h *fixture) sessions.Session {
 			s := h.started(t)
 			e := h.last()
 			e.SessionID = sessions.NewID()
@@ -302,7 +302,7 @@ func TestNotify_late(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
+			h := &fixture{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 			h.device(t, late(t, h), "a", "en")
 			push := &pusher{}
 			n, counted := h.notify(push, io.Discard)
@@ -313,7 +313,7 @@ func TestNotify_late(t *testing.T) {
 	}
 	t.Run("the_code_has_expired", func(t *testing.T) {
 		t.Parallel()
-		h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
+		h := &fixture{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 		h.device(t, h.arrived(t), "a", "en")
 		push := &pusher{}
 		n, counted := h.notify(push, io.Discard, func(o *consumers.NotifyOptions) { o.Now = func() time.Time { return noon.Add(11 * time.Minute) } })
@@ -325,7 +325,7 @@ func TestNotify_late(t *testing.T) {
 
 func TestNotify_says_nothing_of_a_suspicion(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
+	h := &fixture{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	h.started(t)
 	e := h.last()
 	e.Type, e.Verdict = sessions.LocationSuspicious, "mock"
@@ -338,7 +338,7 @@ func TestNotify_says_nothing_of_a_suspicion(t *testing.T) {
 
 func TestShow(t *testing.T) {
 	t.Parallel()
-	h := &house{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
+	h := &fixture{Repository: memory.NewRepository(nil), once: outbox.NewMemoryOnce()}
 	s := h.arrived(t)
 	var log bytes.Buffer
 	show := consumers.NewShow(func() time.Time { return noon }, slog.New(slog.NewTextHandler(&log, nil)))

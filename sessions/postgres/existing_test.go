@@ -12,9 +12,9 @@ import (
 	"doorstep/sessions/postgres"
 )
 
-// houseTables are the house's table as it may be found: the columns that the
-// review names, in the types they may have.
-var houseTables = map[string]string{
+// existingTables are an operator's table as it may be found: the columns that
+// docs/origin.md names, in the types they may have.
+var existingTables = map[string]string{
 	"uuid_ids": `CREATE TABLE tutoring_sessions (id uuid PRIMARY KEY, trainer_id uuid, student_id uuid NOT NULL,
 		status varchar(20) NOT NULL DEFAULT 'scheduled', subject text, student_home_location jsonb,
 		trainer_start_location jsonb, student_otp varchar(6))`,
@@ -29,21 +29,21 @@ var houseTables = map[string]string{
 }
 
 const (
-	house   = sessions.ID("11111111-1111-4111-8111-111111111111")
-	trainer = sessions.ID("22222222-2222-4222-8222-222222222222")
-	student = sessions.ID("33333333-3333-4333-8333-333333333333")
+	existing = sessions.ID("11111111-1111-4111-8111-111111111111")
+	trainer  = sessions.ID("22222222-2222-4222-8222-222222222222")
+	student  = sessions.ID("33333333-3333-4333-8333-333333333333")
 )
 
-const insertHouseRow = `INSERT INTO tutoring_sessions (id, trainer_id, student_id, status, subject, student_home_location)
+const insertExistingRow = `INSERT INTO tutoring_sessions (id, trainer_id, student_id, status, subject, student_home_location)
 	VALUES ($1, $2, $3, $4, 'algebra', $5)`
 
-// houseBundle is a house's table with one bookable row in it, migrated.
-func houseBundle(t *testing.T, ddl string) bundle {
+// existingBundle is an operator's table with one bookable row in it, migrated.
+func existingBundle(t *testing.T, ddl string) bundle {
 	t.Helper()
 	url := postgrestest.New(t)
 	b := bundle{url: url, sql: connect(t, url)}
 	b.exec(t, ddl)
-	b.exec(t, insertHouseRow, string(house), string(trainer), string(student), "scheduled",
+	b.exec(t, insertExistingRow, string(existing), string(trainer), string(student), "scheduled",
 		`{"latitude": 12.97634721, "longitude": "77.5929284", "flat": "4b"}`)
 	require.NoError(t, postgres.Migrate(t.Context(), url, nil))
 	b.Repository = open(t, postgres.Options{URL: url})
@@ -52,20 +52,20 @@ func houseBundle(t *testing.T, ddl string) bundle {
 
 func TestMigrate_existing_table(t *testing.T) {
 	t.Parallel()
-	for name, ddl := range houseTables {
+	for name, ddl := range existingTables {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			t.Run("its_row_is_travelled_to", func(t *testing.T) {
 				t.Parallel()
-				travelled(t, houseBundle(t, ddl))
+				travelled(t, existingBundle(t, ddl))
 			})
 			t.Run("its_own_statuses_stay_writable", func(t *testing.T) {
 				t.Parallel()
-				foreignStatus(t, houseBundle(t, ddl))
+				foreignStatus(t, existingBundle(t, ddl))
 			})
 			t.Run("booked_from_here", func(t *testing.T) {
 				t.Parallel()
-				b := houseBundle(t, ddl)
+				b := existingBundle(t, ddl)
 				s := b.booked(t)
 				again, created, err := b.Create(t.Context(), s)
 				require.NoError(t, err)
@@ -76,9 +76,9 @@ func TestMigrate_existing_table(t *testing.T) {
 	}
 }
 
-// travelled goes the whole way with a row that the house wrote.
+// travelled takes a row that another service wrote through all its transitions.
 func travelled(t *testing.T, b bundle) {
-	s, err := b.Session(t.Context(), house)
+	s, err := b.Session(t.Context(), existing)
 	require.NoError(t, err)
 	require.Equal(t, trainer, s.TrainerID)
 	require.Equal(t, geo.MustPoint(12.9763472, 77.5929284), s.Home)
@@ -86,12 +86,12 @@ func travelled(t *testing.T, b bundle) {
 	if !s.CreatedAt.IsZero() {
 		require.Equal(t, time.Date(2025, 1, 2, 3, 4, 5, 678e6, time.UTC), s.CreatedAt)
 	}
-	_, err = b.Change(t.Context(), house, start)
+	_, err = b.Change(t.Context(), existing, start)
 	require.NoError(t, err)
-	arrived, err := b.Change(t.Context(), house, arrive)
+	arrived, err := b.Change(t.Context(), existing, arrive)
 	require.NoError(t, err)
 	require.Len(t, arrived.OTP, 4)
-	lesson, err := b.Change(t.Context(), house, func(s *sessions.Session) ([]sessions.Event, error) {
+	lesson, err := b.Change(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
 		return nil, s.Verify(arrived.OTP, noon)
 	})
 	require.NoError(t, err)
@@ -103,29 +103,29 @@ func travelled(t *testing.T, b bundle) {
 	require.Equal(t, "4b", value[string](t, b.sql, `SELECT student_home_location->>'flat' FROM tutoring_sessions`))
 }
 
-// foreignStatus: the house may go on to write what we have no word for, and a
+// foreignStatus: another service may write a status that is not in our list, and a
 // session of that status is no fault to read and no start.
 func foreignStatus(t *testing.T, b bundle) {
 	b.exec(t, `UPDATE tutoring_sessions SET status = 'no_show'`)
-	_, err := b.Change(t.Context(), house, start)
+	_, err := b.Change(t.Context(), existing, start)
 	require.Equal(t, sessions.NotScheduled, sessions.CodeOf(err))
 	list, err := b.OfStudent(t.Context(), student)
 	require.NoError(t, err)
 	require.Equal(t, sessions.Status("no_show"), list[0].Status)
 }
 
-func TestRepository_odd_rows_of_the_house(t *testing.T) {
+func TestRepository_odd_rows_of_another_service(t *testing.T) {
 	t.Parallel()
-	b := houseBundle(t, houseTables["text_ids_json_and_old_timestamps"])
+	b := existingBundle(t, existingTables["text_ids_json_and_old_timestamps"])
 	for _, home := range []any{nil, `null`, `{}`, `[]`, `"here"`, `{"latitude": 91, "longitude": 0}`, `{"latitude": {}, "longitude": 1}`} {
-		b.exec(t, insertHouseRow, string(sessions.NewID()), nil, string(student), "scheduled", home)
+		b.exec(t, insertExistingRow, string(sessions.NewID()), nil, string(student), "scheduled", home)
 	}
-	b.exec(t, insertHouseRow, "legacy-7", "nobody", string(student), "scheduled", nil)
+	b.exec(t, insertExistingRow, "legacy-7", "nobody", string(student), "scheduled", nil)
 	list, err := b.OfStudent(t.Context(), student)
 	require.NoError(t, err, "one odd row takes nothing away from the others")
 	require.Len(t, list, 9)
 	for _, s := range list {
-		if s.ID != house {
+		if s.ID != existing {
 			require.False(t, s.Home.Valid())
 			require.Empty(t, s.TrainerID, "nobody")
 		}

@@ -104,7 +104,7 @@ func (b bundle) lockTable(t testing.TB) func() {
 func TestRepository_Change(t *testing.T) {
 	t.Parallel()
 	t.Run("event_on_the_wire", eventOnTheWire)
-	t.Run("home_keeps_what_the_house_put_there", func(t *testing.T) {
+	t.Run("home_keeps_its_other_fields", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		s := b.booked(t)

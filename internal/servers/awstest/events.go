@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Entry is an event as it came to a bus.
+// Entry is an event as a bus received it.
 type Entry struct {
 	EventBusName, Source, DetailType, Detail string
 	Time                                     float64   // seconds, as on the wire
@@ -15,8 +15,7 @@ type Entry struct {
 	Arrived                                  time.Time `json:"-"`
 }
 
-// Limits of PutEvents. The entry's is not AWS's but what Doorstep promises to
-// stay under.
+// Limits of PutEvents. The limit of an entry is Doorstep's own, below AWS's.
 const (
 	maxEntries    = 10
 	maxTotalBytes = 1 << 20
@@ -29,22 +28,22 @@ type rule struct {
 	queue       string
 }
 
-// Bus makes a bus. Events to one that was not made are refused.
+// Bus makes a bus. Events to an unknown bus are refused.
 func (s *Server) Bus(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.buses[name] = nil
 }
 
-// Rule sends a bus's events of a source and of these detail-types on to a
-// queue, which must be there.
+// Rule sends a bus's events of a source and of these detail-types to a queue, which must
+// exist.
 func (s *Server) Rule(bus, source, queue string, detailTypes ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.buses[bus] = append(s.buses[bus], rule{source, detailTypes, queue})
 }
 
-// Events lists what the buses have taken, in the order in which it came.
+// Events lists the events that the buses have taken, in order of arrival.
 func (s *Server) Events() []Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +100,7 @@ func (s *Server) take(e Entry) putEntry {
 		code = s.reject(e)
 	}
 	if code != "" {
-		return putEntry{ErrorCode: code, ErrorMessage: "on command, or by the entry's own fault"}
+		return putEntry{ErrorCode: code, ErrorMessage: "set by the test, or the entry is invalid"}
 	}
 	e.Arrived = now()
 	s.events = append(s.events, e)
@@ -114,7 +113,7 @@ func (s *Server) take(e Entry) putEntry {
 	return putEntry{EventId: id}
 }
 
-// envelope is the event as EventBridge gives it to a target.
+// envelope is the event as EventBridge sends it to a target.
 func envelope(id string, e Entry) string {
 	b, err := json.Marshal(map[string]any{
 		"version": "0", "id": id, "detail-type": e.DetailType, "source": e.Source, "account": account,

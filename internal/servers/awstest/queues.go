@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// queue is a standard queue. Its fields are under the server's lock.
+// queue is a standard queue. The server's lock guards its fields.
 type queue struct {
 	url         string
 	visibility  time.Duration
 	maxReceives int    // 0: no redrive
-	dead        *queue // where to
+	dead        *queue // of the redrive
 	messages    []*Message
 	gone        int                 // how many of them are deleted
-	inHand      map[string]*Message // by the receipt that each had last
-	arrived     chan struct{}       // closed, and made anew, at each message
+	inHand      map[string]*Message // received messages by their last receipt
+	arrived     chan struct{}       // closed and replaced at each message
 }
 
 // Message is a message as it lies in a queue.
@@ -29,7 +29,7 @@ type Message struct {
 	ID, Body   string
 	Attributes map[string]Attribute
 	Receives   int
-	// VisibleAt is when a receive may have it again.
+	// VisibleAt is when it can be received again.
 	VisibleAt time.Time
 	Sent      time.Time
 	receipt   string
@@ -39,8 +39,8 @@ type Message struct {
 // Attribute is a message attribute of type String.
 type Attribute struct{ DataType, StringValue string }
 
-// Queue makes a queue and its dead-letter queue, name + "-dlq", to which a
-// message goes that was received maxReceives times. Its URL is returned.
+// Queue makes a queue and its dead-letter queue, name + "-dlq", and returns the queue's URL.
+// A message that was received maxReceives times moves to the dead-letter queue.
 func (s *Server) Queue(name string, visibility time.Duration, maxReceives int) (url string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,7 @@ func (s *Server) queue(name string, visibility time.Duration) *queue {
 	return s.queues[name]
 }
 
-// Messages lists what lies in a queue, in hand or not.
+// Messages lists the messages of a queue, received ones included.
 func (s *Server) Messages(name string) []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,14 +73,14 @@ func (s *Server) Messages(name string) []Message {
 	return list
 }
 
-// Waiting is how many messages lie in a queue, in hand or not.
+// Waiting is the number of messages of a queue, received ones included.
 func (s *Server) Waiting(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.queues[name].messages) - s.queues[name].gone
 }
 
-// Send puts a body of one's own into a queue.
+// Send puts a message with this body into a queue.
 func (s *Server) Send(name, body string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +95,7 @@ func (q *queue) send(body string, attributes map[string]Attribute) *Message {
 	return m
 }
 
-// find is the queue of a URL.
+// find returns the queue of a URL.
 func (s *Server) find(url string) (*queue, error) {
 	q := s.queues[path.Base(url)]
 	if q == nil || q.url != url {
@@ -154,8 +154,8 @@ type receive struct {
 	VisibilityTimeout   *int
 }
 
-// receiveMessage is a long poll: it answers as soon as there is a message, and
-// looks ten times a second at those whose time-out ends.
+// receiveMessage is a long poll: it answers as soon as there is a message. Ten times a
+// second it looks for messages whose visibility time-out has ended.
 func (s *Server) receiveMessage(ctx context.Context, in receive) (any, error) {
 	if in.MaxNumberOfMessages < 0 || in.MaxNumberOfMessages > 10 || in.WaitTimeSeconds < 0 || in.WaitTimeSeconds > 20 {
 		return nil, refuse("InvalidParameterValue", "MaxNumberOfMessages %d, WaitTimeSeconds %d", in.MaxNumberOfMessages, in.WaitTimeSeconds)
@@ -226,8 +226,8 @@ func (q *queue) remove(m *Message) {
 	q.gone++
 }
 
-// compact forgets what is deleted, once that is half of all: a queue may hold
-// tens of thousands.
+// compact removes deleted messages once they are half of all: a queue may hold tens of
+// thousands.
 func (q *queue) compact() {
 	if q.gone > 64 && q.gone > len(q.messages)/2 {
 		q.messages = slices.DeleteFunc(q.messages, func(m *Message) bool { return m.gone })
@@ -240,8 +240,8 @@ type withReceipt struct {
 	VisibilityTimeout       int
 }
 
-// deleteMessage takes any receipt that a message has had last; a stale one
-// deletes nothing and is no error, as with SQS.
+// deleteMessage needs the message's last receipt. An older one deletes nothing and is no
+// error, as with SQS.
 func (s *Server) deleteMessage(in withReceipt) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,7 +277,7 @@ func sum(body string) string {
 	return hex.EncodeToString(hash[:])
 }
 
-// Detail is the detail of a message in EventBridge's envelope, and its type.
+// Detail is the detail and the type of a message in EventBridge's envelope.
 func (m Message) Detail() (detailType string, detail []byte) {
 	var e struct {
 		DetailType string          `json:"detail-type"`

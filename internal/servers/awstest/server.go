@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// The account that the server knows. Whoever signs with other keys gets a 403.
+// The account of the server. A request that is signed with other keys gets 403.
 const (
 	Region    = "eu-central-1"
 	AccessKey = "AKIDOORSTEPTEST"
-	SecretKey = "awstest/secret/key" // of nothing
+	SecretKey = "awstest/secret/key" // opens nothing
 	account   = "000000000000"
 )
 
-// Env are the SDK's own variables for this account.
+// Env is the SDK's own variables for this account.
 func Env() []string {
 	return []string{
 		"AWS_REGION=" + Region, "AWS_ACCESS_KEY_ID=" + AccessKey, "AWS_SECRET_ACCESS_KEY=" + SecretKey,
@@ -37,7 +37,7 @@ const (
 	None     Fault = iota
 	Throttle       // 400 ThrottlingException
 	Internal       // 500 InternalFailure
-	Stall          // nothing, until the client has gone or the fault is over
+	Stall          // no answer until the client has gone or the fault has ended
 	Drop           // the connection is closed before an answer
 	Lose           // the call is carried out, then the connection is closed
 	Deny           // 400 AccessDeniedException, as for a missing right
@@ -57,7 +57,7 @@ type Server struct {
 	queues map[string]*queue
 }
 
-// Start starts a server; Close ends it.
+// Start starts a server. Close ends it.
 func Start() *Server {
 	s := &Server{
 		over: make(chan struct{}), calls: map[string]int{}, buses: map[string][]rule{}, queues: map[string]*queue{},
@@ -66,7 +66,7 @@ func Start() *Server {
 	return s
 }
 
-// Close ends the server and the calls under way.
+// Close ends the server and the running calls.
 func (s *Server) Close() {
 	s.Fail(None)
 	s.http.CloseClientConnections()
@@ -85,23 +85,22 @@ func (s *Server) Fail(f Fault) {
 	s.over = make(chan struct{})
 }
 
-// Reject decides entry by entry: the ErrorCode it gets, empty to take it. A
-// nil f takes all.
+// Reject sets what decides about each entry: its ErrorCode, empty to take it. A nil f takes
+// all.
 func (s *Server) Reject(f func(Entry) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reject = f
 }
 
-// Calls is how often an action was called, such as "PutEvents", those that
-// were made to fail included.
+// Calls is how often an action was called, such as "PutEvents", failed calls included.
 func (s *Server) Calls(action string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[action]
 }
 
-// problem is an error in AWS's words.
+// problem is an error in AWS's form.
 type problem struct {
 	status        int
 	code, message string
@@ -113,7 +112,7 @@ func refuse(code, format string, args ...any) *problem {
 	return &problem{http.StatusBadRequest, code, fmt.Sprintf(format, args...)}
 }
 
-// maxBody is over every limit, so that the limits themselves answer.
+// maxBody is above every limit, so that the limits give the answer.
 const maxBody = 4 << 20
 
 // ServeHTTP answers one call: the fault, the signature, the action.
@@ -133,9 +132,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case fault == Throttle:
 		err = refuse("ThrottlingException", "Rate exceeded")
 	case fault == Internal:
-		err = &problem{http.StatusInternalServerError, "InternalFailure", "on command"}
+		err = &problem{http.StatusInternalServerError, "InternalFailure", "set by the test"}
 	case fault == Deny:
-		err = refuse("AccessDeniedException", "on command")
+		err = refuse("AccessDeniedException", "set by the test")
 	case fault == Stall:
 		select {
 		case <-over:
@@ -192,8 +191,8 @@ func reply(w http.ResponseWriter, r *http.Request, answer any, err error) {
 		status, answer = p.status, map[string]string{"__type": p.code, "message": p.message}
 	}
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // a client that has gone is its own affair
+	_ = json.NewEncoder(w).Encode(answer) // the client may have gone
 }
 
-// now is cut to what the wire carries.
+// now is the present instant in UTC.
 func now() time.Time { return time.Now().UTC() }

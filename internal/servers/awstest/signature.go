@@ -13,11 +13,11 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// maxSkew is AWS's own.
+// maxSkew is AWS's limit of a request's age.
 const maxSkew = 5 * time.Minute
 
-// verify signs the request again, with the key that the account has, and
-// compares. Only the headers that the client says it signed are part of it.
+// verify signs the request again with the account's key and compares the signatures. Only
+// the headers that the client lists as signed are part of it.
 func verify(r *http.Request, body []byte, service string) error {
 	forbidden := func(code, message string) error { return &problem{http.StatusForbidden, code, message} }
 	authorization := r.Header.Get("Authorization")

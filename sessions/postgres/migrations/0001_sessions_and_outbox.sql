@@ -1,11 +1,11 @@
--- The house's tutoring_sessions, made or extended, and the outbox.
+-- Table tutoring_sessions, made or extended, and the outbox.
 --
--- Runs in one transaction, on an empty database or beside the house's own
+-- Runs in one transaction, on an empty database or beside the operator's own
 -- table. What was there already keeps its type, its rows and its rules: every
 -- CHECK below stands inline with a column or table that this file itself adds,
--- so none can refuse a row the house wrote. That is why status has no CHECK on
+-- so none can refuse a row that another service wrote. That is why status has no CHECK on
 -- an existing table, not even a NOT VALID one: that would spare the old rows
--- only until the house next updates one whose status we do not know.
+-- only until another service next updates one whose status we do not know.
 
 -- Two types would lose data silently, two would fail at the first journey; so
 -- they are refused now, by name: an id or a code that is a number ("0042" would
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS tutoring_sessions (
   status                 text NOT NULL
     CHECK (status IN ('scheduled', 'pending_verification', 'in_progress', 'completed', 'cancelled')),
   student_home_location  jsonb,  -- {"latitude": …, "longitude": …}, WGS 84 degrees
-  trainer_start_location jsonb,  -- the house's; never written from here
+  trainer_start_location jsonb,  -- another service's; never written from here
   student_otp            text    -- four digits, only while pending_verification
 );
 
@@ -106,7 +106,7 @@ CREATE INDEX tutoring_sessions_of_student ON tutoring_sessions
 CREATE TABLE outbox (
   seq             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   event_id        uuid NOT NULL UNIQUE, -- what consumers drop repeats by
-  session_id      uuid NOT NULL,        -- no foreign key: the house may delete its rows, the event still has to leave
+  session_id      uuid NOT NULL,        -- no foreign key: an operator may delete its rows, the event still has to leave
   type            text NOT NULL,        -- detail-type on the bus
   detail          jsonb NOT NULL,       -- what goes on the bus, complete
   created_at      timestamptz(3) NOT NULL DEFAULT now(),

@@ -1,9 +1,8 @@
--- What the relay needs besides the outbox: an inbox a consumer for the bus in
--- process, the memory of what was consumed, and the ways to sweep them.
+-- What the relay needs besides the outbox: the deliveries to consumers in the
+-- gateways, the memory of handled events, and indexes to sweep both.
 
--- An event on its way to one consumer of this house, when there is no other
--- bus. A row has the outbox row's seq, so that of one session's events it rises
--- here, too. The columns are the outbox's, and so are the statements.
+-- An event on its way to one consumer in the gateways, where there is no bus. A
+-- row has the outbox row's seq, so that seq rises within a session here, too.
 CREATE TABLE outbox_deliveries (
   consumer        text NOT NULL,
   seq             bigint NOT NULL,

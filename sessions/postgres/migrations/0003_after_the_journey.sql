@@ -5,7 +5,7 @@
 CREATE INDEX tutoring_sessions_running_since ON tutoring_sessions (journey_started_at)
   WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL;
 
--- A session has one review. No foreign keys here: the house may delete its
+-- A session has one review. No foreign keys here: an operator may delete its
 -- rows, and what was said of them stays.
 CREATE TABLE session_reviews (
   session_id  uuid PRIMARY KEY,
