@@ -1,14 +1,15 @@
 package app
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"doorstep/gateway/consumers"
 	"doorstep/metrics"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 	"doorstep/sessions/postgres"
 )
 
@@ -25,66 +26,68 @@ type consumer struct {
 	handler outbox.Handler
 }
 
-// backgroundParts is what runs besides the requests: the consumers of the events, the counts
-// and the sweeps.
-type backgroundParts struct {
-	consumers []consumer
-	show      *consumers.Show // nil: there is a push service
-	once      *postgres.Once  // nil: no database
-	counter   *sessions.FixCounter
-	sweeper   *sessions.Sweeper
+// consuming is the consumers of the events and what they need.
+type consuming struct {
+	list []consumer
+	show *consumers.Show // nil: there is a push service
+	once *postgres.Once  // nil: no database
 }
 
-// wireConsumers makes the consumers and the counts. It comes before wireEvents, which
-// delivers to the consumers, and before the service, which counts.
-func (a *App) wireConsumers(repo sessions.Repository, live sessions.Live, m *metrics.Journeys) error {
+// newConsumers makes the consumers, on the stores. It makes no call.
+func newConsumers(o Options, p *process, s stores, m *metrics.Journeys) (consuming, error) {
+	var c consuming
 	var push consumers.Pusher
-	if len(a.opts.FCMCredentials) == 0 {
-		a.after.show = consumers.NewShow(a.now(), a.opts.Log)
-		push = a.after.show
+	if len(o.FCMCredentials) == 0 {
+		c.show = consumers.NewShow(o.now(), p.log)
+		push = c.show
 	} else {
 		fcm, err := consumers.NewFCM(context.Background(), consumers.FCMOptions{ // it makes no call
-			Credentials: a.opts.FCMCredentials, Endpoint: a.opts.FCMEndpoint, OnBreaker: m.PushBreaker,
+			Credentials: o.FCMCredentials, Endpoint: o.FCMEndpoint, OnBreaker: m.PushBreaker,
 		})
 		if err != nil {
-			return err
+			return c, err
 		}
 		push = fcm
 	}
-	a.after.consumers = []consumer{
-		{notifyConsumer, consumers.NewNotify(repo, a.wireOnce(), push, consumers.NotifyOptions{
-			Now: a.opts.Now, Log: a.opts.Log, Unregistered: a.after.show != nil, Metrics: m,
+	var once outbox.Once = outbox.NewMemoryOnce()
+	if s.database != nil {
+		c.once = postgres.NewOnce(s.database, 0)
+		once = c.once
+	}
+	c.list = []consumer{
+		{notifyConsumer, consumers.NewNotify(s.repo, once, push, consumers.NotifyOptions{
+			Now: o.Now, Log: p.log, Unregistered: c.show != nil, Metrics: m,
 		})},
-		{cleanUpConsumer, consumers.NewCleanUp(repo, live)},
-		{analyticsConsumer, consumers.NewAnalytics(repo, m)},
+		{cleanUpConsumer, consumers.NewCleanUp(s.repo, s.live)},
+		{analyticsConsumer, consumers.NewAnalytics(s.repo, m)},
 	}
-	for i, c := range a.after.consumers {
-		a.after.consumers[i].handler = a.traces.handled(c.name, classing{c.handler})
+	for i, to := range c.list {
+		c.list[i].handler = p.traces.handled(to.name, classing{to.handler})
 	}
-	a.after.counter = sessions.NewFixCounter(repo, sessions.FixCounterOptions{Log: a.opts.Log, Metrics: m})
-	return nil
+	return c, nil
 }
 
-func (a *App) wireOnce() outbox.Once {
-	if a.database == nil {
-		return outbox.NewMemoryOnce()
+// newRelay makes the relay from the outbox to the consumers in this process and,
+// where it is set, to the bus. With the bus the consumers handle only what a
+// gateway without it has left for them.
+func newRelay(o Options, p *process, s stores, list []consumer, m *metrics.Outbox) (*outbox.Relay, error) {
+	names := []string{outbox.Bus}
+	var to []outbox.Destination
+	for _, c := range list {
+		names = append(names, c.name)
+		// A handler may wait for the push service. Twenty attempts, up to five minutes
+		// apart, are some 45 minutes; then an operator must look.
+		to = append(to, outbox.Destination{Name: c.name, To: outbox.ToHandler(c.handler), Timeout: 30 * time.Second, MaxAttempts: 20})
 	}
-	a.after.once = postgres.NewOnce(a.database, 0)
-	return a.after.once
-}
-
-// wireSweeper comes after the service, whose rules it applies.
-func (a *App) wireSweeper(service *sessions.Service, m *metrics.Journeys) {
-	silence := cmp.Or(a.opts.SilenceReport, -1) // 0 is off, as the setting says
-	a.after.sweeper = sessions.NewSweeper(service, sessions.SweeperOptions{Silence: silence, Log: a.opts.Log, Metrics: m})
-}
-
-// startBackgroundParts starts what runs besides the requests. The fix counter stops after the
-// server and before the database: it then writes its last counts.
-func (a *App) startBackgroundParts(ctx context.Context) {
-	a.startSweepingConsumed(ctx)
-	a.background(ctx, "fix counter", a.after.counter.Run)
-	a.background(ctx, "sweeper", a.after.sweeper.Run)
+	m.ExpectRelays(names...)
+	if o.EventBus != "" {
+		bus, err := aws.NewEventBridge(aws.EventBridgeOptions{Bus: o.EventBus, Endpoint: o.EventBridgeEndpoint, OnBreaker: m.BusBreaker})
+		if err != nil {
+			return nil, fmt.Errorf("event-bus: %w", err)
+		}
+		to = append(to, outbox.Destination{Name: outbox.Bus, To: bus})
+	}
+	return outbox.NewRelay(s.outbox, to, outbox.RelayOptions{Log: p.log, Metrics: m})
 }
 
 // sweepConsumed is how many consumed events one statement forgets; sweepConsumedEvery is
@@ -94,12 +97,12 @@ const (
 	sweepConsumedEvery = time.Minute
 )
 
-// startSweepingConsumed starts the sweep of the events that were consumed long ago.
-func (a *App) startSweepingConsumed(ctx context.Context) {
-	if a.after.once == nil {
+// startSweep starts the sweep of the events that were consumed long ago.
+func (c consuming) startSweep(ctx context.Context, p *process) {
+	if c.once == nil {
 		return
 	}
-	a.background(ctx, "memory of consumed events", func(ctx context.Context) error {
+	p.background(ctx, "memory of consumed events", func(ctx context.Context) error {
 		ticker := time.NewTicker(sweepConsumedEvery)
 		defer ticker.Stop()
 		for {
@@ -108,20 +111,11 @@ func (a *App) startSweepingConsumed(ctx context.Context) {
 				return ctx.Err()
 			case <-ticker.C:
 				for n := sweepConsumed; n == sweepConsumed; {
-					n, _ = a.after.once.Sweep(ctx, sweepConsumed) // a failure is tried again in a minute
+					n, _ = c.once.Sweep(ctx, sweepConsumed) // a failure is tried again in a minute
 				}
 			}
 		}
 	})
-}
-
-// Pushes lists the last pushes as the devices would have shown them, oldest first. For a
-// demo and for tests; nil with a push service.
-func (a *App) Pushes() []consumers.Shown {
-	if a.after.show == nil {
-		return nil
-	}
-	return a.after.show.Last()
 }
 
 // classing marks a handler's errors that are not the event's fault.

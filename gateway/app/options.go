@@ -91,6 +91,14 @@ type Options struct {
 // Embedded reports whether the process needs nothing around it.
 func (o Options) Embedded() bool { return o.ValkeyURL == "" && o.DatabaseURL == "" }
 
+// now is the clock of the rules and of the stores in memory.
+func (o Options) now() func() time.Time {
+	if o.Now == nil {
+		return time.Now
+	}
+	return o.Now
+}
+
 // validate names the setting that cannot be.
 func (o Options) validate() error {
 	for _, d := range []struct {

@@ -1,9 +1,6 @@
 package app
 
 import (
-	"context"
-	"time"
-
 	"doorstep/gateway/api"
 	"doorstep/gateway/auth"
 	"doorstep/gateway/consumers"
@@ -11,7 +8,6 @@ import (
 	"doorstep/gateway/hub"
 	"doorstep/geo"
 	"doorstep/metrics"
-	"doorstep/scripts"
 	"doorstep/sessions"
 )
 
@@ -26,27 +22,14 @@ func expectServed(m *metrics.Metrics, handlers *api.API) {
 	})
 }
 
-// observeStores registers what is read from the stores themselves.
-func (a *App) observeStores(m *metrics.Metrics) {
-	if a.store != nil {
-		m.ExpectStored(scripts.Verbs(), scripts.Results())
-		metrics.NewInFlight(a.registry, a.store.InFlight)
-		metrics.NewScripts(a.registry, func() (int64, time.Duration, bool) {
-			// A collector gets no context; the store bounds the call.
-			ran, took, err := a.store.ScriptTime(context.Background())
-			return ran, took, err == nil
-		})
-	}
-	if a.database != nil {
-		metrics.NewPool(a.registry, func() metrics.PoolState { return metrics.PoolState(a.database.Pool()) })
-	}
-}
-
-func expectWays(m *metrics.Journeys) {
+// newJourneyMetrics makes the metrics of journeys, with the labels they can have.
+func newJourneyMetrics(p *process) *metrics.Journeys {
+	m := metrics.NewJourneys(p.registry)
 	m.ExpectWays(metrics.Ways{
 		Ends:     texts([]sessions.EndReason{sessions.EndArrived, sessions.EndCancelled, sessions.EndTimeout}),
 		Verdicts: consumers.SuspicionVerdicts(), Kinds: consumers.PushKinds(), Outcomes: consumers.PushOutcomes(),
 	})
+	return m
 }
 
 func texts[T ~string](list []T) []string {

@@ -62,23 +62,6 @@ func newTraces(endpoint, service string, log *slog.Logger) (*traces, error) {
 	}, nil
 }
 
-// wireTraces comes first: the rest is given its hooks.
-func (a *App) wireTraces(service string) (err error) {
-	a.traces, err = newTraces(a.opts.TracesEndpoint, service, a.opts.Log)
-	a.opts.Log = a.traces.logger(a.opts.Log)
-	return err
-}
-
-// startTraces comes first as well, and so ends last: what happens in a drain is
-// sent, too.
-func (a *App) startTraces(ctx context.Context) error {
-	if a.traces == nil {
-		return nil
-	}
-	a.life.onStop("traces", a.traces.stop)
-	return a.traces.start(ctx)
-}
-
 // start begins to send. Spans wait for it in a queue of 2,048; what does not
 // fit is dropped, so that no request waits for a collector.
 func (t *traces) start(ctx context.Context) error {

@@ -1,17 +1,12 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"doorstep/metrics"
 	"doorstep/sessions/outbox/aws"
@@ -55,91 +50,94 @@ type WorkerOptions struct {
 
 // Worker is one process of consumers: a gateway without its API.
 type Worker struct {
-	app       *App
-	consumers []*aws.Consumer
+	*process
+	opts      Options
+	stores    stores
+	consuming consuming
+	queues    []*aws.Consumer
 }
 
-// NewWorker wires one. No I/O: that waits for Start.
+// NewWorker makes a worker from its settings. No I/O: that waits for Start.
 func NewWorker(o WorkerOptions) (*Worker, error) {
 	if o.DatabaseURL == "" || o.ValkeyURL == "" {
 		return nil, errors.New("a worker needs the gateways' database and live store: set DOORSTEP_DATABASE_URL and DOORSTEP_VALKEY_URL")
 	}
-	a := &App{registry: prometheus.NewRegistry(), opts: Options{
+	opts := Options{
 		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, ValkeyURL: o.ValkeyURL, ValkeyCA: o.ValkeyCA,
 		ValkeyTimeout: o.ValkeyTimeout, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL, ArrivalRadius: o.ArrivalRadius,
-		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, Now: o.Now,
-		Log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-	}}
-	if err := a.wireTraces("doorstep-worker"); err != nil {
-		return nil, err
+		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, Now: o.Now, Log: o.Log,
 	}
-	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m, journeys := metrics.New(a.registry), metrics.NewJourneys(a.registry)
-	repo, err := a.wireRepository(m)
+	p, err := newProcess("doorstep-worker", opts)
 	if err != nil {
 		return nil, err
 	}
-	metrics.NewProcess(a.registry, o.Version, nil)
-	live, err := a.wireLive(m)
+	m, journeys := metrics.New(p.registry), newJourneyMetrics(p)
+	metrics.NewProcess(p.registry, o.Version, nil)
+	stores, err := newStores(opts, p, m)
 	if err != nil {
 		return nil, err
 	}
-	a.observeStores(m)
-	expectWays(journeys)
-	if err := a.wireConsumers(repo, live, journeys); err != nil {
+	stores.observe(p, m)
+	consuming, err := newConsumers(opts, p, stores, journeys)
+	if err != nil {
 		return nil, err
 	}
-	w := &Worker{app: a}
-	return w, w.wireQueues(o, metrics.NewOutbox(a.registry))
+	queues, err := newQueues(o, p, consuming.list)
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{process: p, opts: opts, stores: stores, consuming: consuming, queues: queues}, nil
 }
 
-func (w *Worker) wireQueues(o WorkerOptions, m *metrics.Outbox) error {
-	queues := map[string][2]string{
+// newQueues gives each consumer its queue.
+func newQueues(o WorkerOptions, p *process, list []consumer) ([]*aws.Consumer, error) {
+	m := metrics.NewOutbox(p.registry)
+	named := map[string][2]string{
 		notifyConsumer:    {o.QueueNotify, o.DeadLettersNotify},
 		cleanUpConsumer:   {o.QueueCleanup, o.DeadLettersCleanup},
 		analyticsConsumer: {o.QueueAnalytics, o.DeadLettersAnalytics},
 	}
-	for _, c := range w.app.after.consumers {
+	var queues []*aws.Consumer
+	for _, c := range list {
 		m.ExpectConsumers(aws.Results(), c.name)
-		consumer, err := aws.NewConsumer(aws.ConsumerOptions{
-			Name: c.name, Queue: queues[c.name][0], DeadLetters: queues[c.name][1], Endpoint: o.SQSEndpoint,
-			Drain: o.DrainTimeout * 3 / 5, Log: w.app.opts.Log, Metrics: m,
+		queue, err := aws.NewConsumer(aws.ConsumerOptions{
+			Name: c.name, Queue: named[c.name][0], DeadLetters: named[c.name][1], Endpoint: o.SQSEndpoint,
+			Drain: o.DrainTimeout * 3 / 5, Log: p.log, Metrics: m,
 		}, c.handler)
 		if err != nil {
-			return fmt.Errorf("consumer %s: %w", c.name, err)
+			return nil, fmt.Errorf("consumer %s: %w", c.name, err)
 		}
-		w.consumers = append(w.consumers, consumer)
+		queues = append(queues, queue)
 	}
-	return nil
+	return queues, nil
 }
 
-// Start brings the worker up. Queues that cannot be reached are tried again,
-// for ever; a schema older than this binary is a refusal. What it started is
-// taken down again when a later part fails.
+// Start brings the worker up. Queues that cannot be reached are tried again
+// without end; a schema older than this binary is refused. When a part fails, the
+// parts before it are ended again.
 func (w *Worker) Start(ctx context.Context) error {
-	a := w.app
-	err := a.startTraces(ctx)
+	err := w.startTraces(ctx)
 	if err == nil {
-		err = a.startDatabase(ctx)
+		err = w.stores.start(ctx, w.process)
 	}
 	if err == nil {
-		a.background(ctx, "live store", a.store.Run)
-		a.startSweepingConsumed(ctx)
-		err = a.startMetrics(ctx)
+		w.consuming.startSweep(ctx, w.process)
+		err = w.startMetrics(ctx, w.opts)
 	}
 	if err != nil {
 		return errors.Join(err, w.Stop(context.WithoutCancel(ctx)))
 	}
-	a.background(ctx, "consumers", w.consume)
-	a.opts.Log.InfoContext(ctx, "consuming", slog.Int("queues", len(w.consumers)))
+	w.background(ctx, "consumers", w.consume)
+	w.log.InfoContext(ctx, "consuming", slog.Int("queues", len(w.queues)))
 	return nil
 }
 
-// consume runs all consumers. At the stop they drain at the same time.
+// consume runs all consumers. At the stop they drain at the same time: each lets go
+// of the messages it has not begun and finishes those it has.
 func (w *Worker) consume(ctx context.Context) error {
-	errs := make([]error, len(w.consumers))
+	errs := make([]error, len(w.queues))
 	var all sync.WaitGroup
-	for i, c := range w.consumers {
+	for i, c := range w.queues {
 		all.Go(func() { errs[i] = c.Run(ctx) })
 	}
 	all.Wait()
@@ -150,10 +148,3 @@ func (w *Worker) consume(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
-
-// Stop ends the consumers, which let go of what they have not begun and finish
-// what they have, and then the rest. Bounded by ctx; idempotent.
-func (w *Worker) Stop(ctx context.Context) error { return w.app.Stop(ctx) }
-
-// MetricsAddr is where /metrics is served; nil when it is not.
-func (w *Worker) MetricsAddr() net.Addr { return w.app.MetricsAddr() }

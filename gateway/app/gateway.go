@@ -1,0 +1,236 @@
+// Package app is the life of a process: New makes a gateway from its settings,
+// NewWorker a worker, both from the same parts. Start brings it up, Stop ends it in
+// the reverse order. Tests, the demo and the benchmarks embed it.
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"doorstep/gateway/api"
+	"doorstep/gateway/auth"
+	"doorstep/gateway/consumers"
+	"doorstep/gateway/httpserver"
+	"doorstep/gateway/hub"
+	"doorstep/internal/pause"
+	"doorstep/metrics"
+	"doorstep/sessions"
+	"doorstep/sessions/outbox"
+)
+
+// App is one gateway.
+type App struct {
+	*process
+	opts      Options
+	stores    stores
+	verifier  *auth.Verifier
+	tokens    auth.Options
+	consuming consuming
+	relay     *outbox.Relay
+	counter   *sessions.FixCounter
+	service   *sessions.Service
+	sweeper   *sessions.Sweeper
+	hub       *hub.Hub
+	server    *httpserver.Server
+	failed    chan struct{} // closed when the server ends
+}
+
+// New makes a gateway from its settings, in one straight function, so that a
+// reader sees in one place what is made of what. No I/O: that waits for Start.
+func New(opts Options) (*App, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	p, err := newProcess("doorstep", opts)
+	if err != nil {
+		return nil, err
+	}
+	m, journeys := metrics.New(p.registry), newJourneyMetrics(p)
+	tokens := tokensOf(opts, p, m)
+	verifier, err := auth.New(tokens)
+	if err != nil {
+		return nil, err
+	}
+	stores, err := newStores(opts, p, m)
+	if err != nil {
+		return nil, err
+	}
+	stores.observe(p, m)
+	consuming, err := newConsumers(opts, p, stores, journeys)
+	if err != nil {
+		return nil, err
+	}
+	relay, err := newRelay(opts, p, stores, consuming.list, metrics.NewOutbox(p.registry))
+	if err != nil {
+		return nil, err
+	}
+	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{Log: p.log, Metrics: journeys})
+	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
+		Now: opts.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
+		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, Detour: opts.Detour,
+		OnEvents: relay.Nudge, Counter: counter,
+	})
+	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
+		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
+		Log:     p.log, Metrics: journeys,
+	})
+	waits := hub.New(stores.live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
+	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
+	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
+	handlers := api.New(api.Deps{
+		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
+		RateInterval: opts.live().WithDefaults().RateInterval,
+		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst,
+		Now: opts.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
+	})
+	expectServed(m, handlers)
+	server, err := httpserver.New(httpserver.Options{
+		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
+		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP,
+		Refuse: handlers.Refuse, Events: m, Logger: p.log,
+	}, handlers.Register)
+	if err != nil {
+		return nil, err
+	}
+	metrics.NewLoad(p.registry, handlers.InFlight, server.Conns)
+	return &App{
+		process: p, opts: opts, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay,
+		counter: counter, service: service, sweeper: sweeper, hub: waits, server: server, failed: make(chan struct{}),
+	}, nil
+}
+
+func listenAddr(o Options) string {
+	if o.Listener != nil {
+		return ""
+	}
+	return o.Listen
+}
+
+// tokensOf are the settings of the verifier. Fully embedded and without key
+// material, a random secret is made: validate has checked that the address is a
+// loopback one.
+func tokensOf(o Options, p *process, m *metrics.Metrics) auth.Options {
+	secret := []byte(o.JWTSecret)
+	if len(secret) == 0 && o.JWKSURL == "" {
+		secret = []byte(rand.Text() + rand.Text())
+	}
+	return auth.Options{
+		Secret: secret, JWKSURL: o.JWKSURL, Issuer: o.JWTIssuer, Audience: o.JWTAudience,
+		SubjectClaim: o.JWTSubject, RoleClaim: o.JWTRole, Logger: p.log, Observer: m,
+	}
+}
+
+// readiness is /readyz: whether the process should get traffic, and the state of
+// each part for an operator. A live store or a database that is away keeps no
+// traffic away: the contract says what is answered then.
+func readiness(p *process, s stores, verifier *auth.Verifier) (bool, map[string]string) {
+	parts := map[string]string{"tokens": "ok", "liveStore": "embedded", "database": "embedded", "lifecycle": "serving"}
+	ready := true
+	if !verifier.Ready() {
+		parts["tokens"], ready = "no keys yet", false
+	}
+	if p.stopping() {
+		parts["lifecycle"], ready = "draining", false
+	}
+	if s.valkey != nil {
+		parts["liveStore"] = "unavailable"
+		if s.valkey.Ready() {
+			parts["liveStore"] = "ok"
+		}
+	}
+	if s.database != nil {
+		parts["database"] = "postgres"
+	}
+	return ready, parts
+}
+
+// Start brings the gateway up and returns when it listens. When a part fails, the
+// parts before it are ended again. ctx bounds the start only.
+func (a *App) Start(ctx context.Context) error {
+	err := a.start(ctx)
+	if err != nil {
+		err = errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// start starts the parts so that each finds what it needs, and Stop, which goes the
+// other way, ends them while they still have it: the fix counter writes its last
+// counts after the last request and before the database closes.
+func (a *App) start(ctx context.Context) error {
+	if err := a.startTraces(ctx); err != nil {
+		return err
+	}
+	if err := a.stores.start(ctx, a.process); err != nil {
+		return err
+	}
+	a.background(ctx, "suspicions", a.service.Report)
+	a.background(ctx, "tokens", a.verifier.Run)
+	a.background(ctx, "events", a.relay.Run)
+	a.consuming.startSweep(ctx, a.process)
+	a.background(ctx, "fix counter", a.counter.Run)
+	a.background(ctx, "sweeper", a.sweeper.Run)
+	if err := a.startMetrics(ctx, a.opts); err != nil {
+		return err
+	}
+	a.awaitStore(ctx)
+	if err := a.server.Listen(ctx); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	served := make(chan error, 1)
+	go func() {
+		served <- a.server.Run(context.WithoutCancel(ctx))
+		close(a.failed)
+	}()
+	a.onStop("http", func(ctx context.Context) error {
+		err := a.server.Drain(ctx)
+		return errors.Join(err, <-served)
+	})
+	a.onStop("waits", func(context.Context) error { a.hub.Drain(); return nil })
+	a.onStop("delay", func(ctx context.Context) error { _ = pause.For(ctx, a.opts.DrainDelay); return nil })
+	a.log.InfoContext(ctx, "serving", slog.String("addr", a.server.Addr().String()))
+	return nil
+}
+
+// storeIn is what a live store may take for its first answer. It is long enough for
+// a busy machine, and short where the store is away.
+const storeIn = time.Second
+
+// awaitStore returns when the live store has answered, or after storeIn. A process
+// that listens gets traffic: an update that came before the store was connected
+// would be answered 202, and a read would be degraded, though nothing is wrong.
+func (a *App) awaitStore(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeIn)
+	defer cancel()
+	for a.stores.valkey != nil && !a.stores.valkey.Ready() && ctx.Err() == nil {
+		_ = pause.For(ctx, time.Millisecond)
+	}
+}
+
+// Failed is closed when the API no longer listens, for whatever reason. It does not
+// come back: stop the process.
+func (a *App) Failed() <-chan struct{} { return a.failed }
+
+// Addr is where the API listens, after Start.
+func (a *App) Addr() net.Addr { return a.server.Addr() }
+
+// Token mints a token that this gateway accepts. It fails when the gateway has no
+// secret of its own.
+func (a *App) Token(caller sessions.Caller, ttl time.Duration) (string, error) {
+	return a.tokens.Mint(caller, ttl)
+}
+
+// Pushes lists the last pushes as the devices would have shown them, oldest first.
+// For a demo and for tests; nil with a push service.
+func (a *App) Pushes() []consumers.Shown {
+	if a.consuming.show == nil {
+		return nil
+	}
+	return a.consuming.show.Last()
+}

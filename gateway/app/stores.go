@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"doorstep/metrics"
+	"doorstep/scripts"
+	"doorstep/sessions"
+	"doorstep/sessions/memory"
+	"doorstep/sessions/outbox"
+	"doorstep/sessions/postgres"
+)
+
+// stores are the two stores of a process and the outbox of the first.
+type stores struct {
+	repo   sessions.Repository
+	live   sessions.Live
+	outbox outbox.Store
+
+	database *postgres.Repository // repo, where it is PostgreSQL; else nil
+	valkey   *scripts.Store       // live, where it is Valkey or Redis; else nil
+}
+
+// newStores makes the stores that the settings name, or else those in memory. It
+// connects to nothing.
+func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
+	var s stores
+	if o.DatabaseURL == "" {
+		events := outbox.NewMemory()
+		s.repo, s.outbox = memory.NewRepository(events.Record), events
+	} else {
+		database, err := postgres.New(postgres.Options{URL: o.DatabaseURL, OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql")})
+		if err != nil {
+			return s, fmt.Errorf("database: %w", err)
+		}
+		s.repo, s.outbox, s.database = database, database.Outbox(), database
+	}
+	if o.ValkeyURL == "" {
+		s.live = memory.NewLive(o.live(), o.now())
+		return s, nil
+	}
+	valkey, err := scripts.New(scripts.Options{
+		URL: o.ValkeyURL, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
+		Log: p.log, Metrics: m, Trace: p.traces.calls("valkey"),
+	})
+	s.live, s.valkey = valkey, valkey
+	return s, err
+}
+
+// observe registers the metrics that are read from the stores themselves.
+func (s stores) observe(p *process, m *metrics.Metrics) {
+	if s.valkey != nil {
+		m.ExpectStored(scripts.Verbs(), scripts.Results())
+		metrics.NewInFlight(p.registry, s.valkey.InFlight)
+		metrics.NewScripts(p.registry, func() (int64, time.Duration, bool) {
+			// A collector gets no context; the store bounds the call.
+			ran, took, err := s.valkey.ScriptTime(context.Background())
+			return ran, took, err == nil
+		})
+	}
+	if s.database != nil {
+		metrics.NewPool(p.registry, func() metrics.PoolState { return metrics.PoolState(s.database.Pool()) })
+	}
+}
+
+// start opens the stores. A schema older than this binary is refused. A database
+// that cannot be reached is no reason not to start: updates and reads need none.
+func (s stores) start(ctx context.Context, p *process) error {
+	if s.database != nil {
+		p.onStop("database", func(context.Context) error { s.database.Close(); return nil })
+		err := s.database.CheckSchema(ctx)
+		if sessions.Unavailable(err) {
+			p.log.WarnContext(ctx, "database not reached", slog.Any("error", err))
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if s.valkey != nil {
+		p.background(ctx, "live store", s.valkey.Run)
+	}
+	return nil
+}
