@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/client"
-	"doorstep/sessions"
+	"doorstep/gateway/api"
 )
 
 // The list of codes here is the gateway's.
@@ -33,7 +33,7 @@ func TestCodes(t *testing.T) {
 		return true
 	})
 	var there []string
-	for _, code := range sessions.Codes() {
+	for _, code := range api.Codes() {
 		there = append(there, string(code))
 	}
 	assert.ElementsMatch(t, there, here)
