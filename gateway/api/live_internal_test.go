@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +49,8 @@ func TestValidator(t *testing.T) {
 		c := app.NewContext(0)
 		validators(c, sessions.View{Snapshot: sessions.Snapshot{Version: version}})
 		tag := c.Response.Header.Get("ETag")
-		for _, mine := range []string{tag, "W/" + tag} {
+		number := strconv.FormatInt(version, 10)
+		for _, mine := range []string{tag, strings.TrimPrefix(tag, "W/"), number, `"` + number + `-gzip"`, `W/"` + number + `;br"`} {
 			assert.True(t, validator([]byte(mine)).match(version), mine)
 			assert.True(t, validator([]byte(list+" , "+mine)).match(version), list)
 			assert.True(t, validator([]byte(mine+","+list)).match(version), list)

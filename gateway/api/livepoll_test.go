@@ -272,6 +272,44 @@ func TestLive_wait_ends_as_304_when_its_time_is_up(t *testing.T) {
 	})
 }
 
+// A tag that was rewritten on the way counts by its number: a poll that is
+// answered at once would become a busy loop.
+func TestLive_wait_with_a_tag_that_was_rewritten(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.atTheDoor(t)
+	tag := h.get(t, v.student, v.live("")).want(t, 200, "").etag()
+	n := strings.Trim(strings.TrimPrefix(tag, "W/"), `"`)
+	require.Equal(t, `W/"`+n+`"`, tag)
+	var all sync.WaitGroup
+	for _, rewritten := range []string{
+		`"N-gzip"`, `W/"N-gzip"`, `"N-br"`, `"N"-gzip`, `"N--gzip"`, `"N;gzip"`, `"N;br"`, `"N.gz"`, `"N/zstd"`, `"N:0"`, `"gzip-N"`,
+		`"N"`, `w/"N"`, `W/ "N"`, `W/W/"N"`, `N`, `W/N`, `'N'`, `\"N\"`, `%22N%22`, `W/%22N%22`, `&quot;N&quot;`, `"N`, `N"`, `"N-df-ssl"`, `"N-1"`,
+		`"x", "N-gzip"`, `"1" ,, "N"`, `"a,N"`, `"N-gzip-gzip"`, `"gzip", W/"N;br", "y"`,
+	} {
+		sent := strings.ReplaceAll(rewritten, "N", n)
+		all.Go(func() {
+			h.get(t, v.student, v.live(""), ifNoneMatch(sent)).want(t, 304, "")
+			began := time.Now()
+			assert.Equal(t, 304, h.get(t, v.admin, v.live("&wait=1"), ifNoneMatch(sent)).status, sent)
+			assert.GreaterOrEqual(t, time.Since(began), time.Second, sent)
+		})
+	}
+	all.Wait()
+	h.step(t, v)
+	h.get(t, v.student, v.live("&wait=30"), ifNoneMatch(`"`+n+`-gzip"`)).want(t, 200, "") // an older version is no reason to wait
+}
+
+// A large number in a tag that is none of ours does not make a reader blind.
+func TestLive_wait_with_a_foreign_number(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.atTheDoor(t)
+	for _, foreign := range []string{`"9007199254740991"`, `"5f3-17734804204120000-x"`, `"999999999999999999999999"`} {
+		h.get(t, v.student, v.live("&wait=30"), ifNoneMatch(foreign)).want(t, 200, "")
+	}
+}
+
 // Wake-ups may have been lost, so a wait ends with one read of the store itself.
 func TestLive_wait_ends_by_one_read_of_the_store(t *testing.T) {
 	t.Parallel()
@@ -378,13 +416,47 @@ func TestLive_waits_are_limited(t *testing.T) {
 		for range 4 {
 			waiters = append(waiters, h.wait(t, v.student, v, "&wait=30"))
 		}
-		h.get(t, v.student, v.live("&wait=1")).want(t, 429, api.TooManyWaits)
+		newest := h.send(t, v.student, v, "&wait=30")
+		displaced := waiters[0].want(t, 429, api.TooManyWaits)
+		assert.Equal(t, "5", displaced.header.Get("Retry-After"))
+		assert.InDelta(t, 5000, displaced.fields["retryAfterMs"], 0)
 		h.wait(t, other.student, other, "&wait=30") // another caller may wait
 		h.wait(t, v.trainer, v, "&wait=30")
 		assert.InDelta(t, 1, h.metric(t, "doorstep_http_refusals_total", `code="TOO_MANY_WAITS"`), 0)
-		waiters[0].cancel()
-		until(t, func() bool { return h.metric(t, "doorstep_waits_open") == 5 }, "one has left")
-		h.wait(t, v.student, v, "&wait=30") // and the place can be taken again
+		assert.InDelta(t, 1, h.metric(t, "doorstep_requests_shed_total", `reason="caller_waits"`), 0)
+		h.Advance(5 * time.Second)
+		h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+		for _, w := range append(waiters[1:], newest) {
+			w.want(t, 200, "")
+		}
+	})
+	t.Run("by caller, who has lost its network ten times", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, embedded)
+		v := h.begun(t)
+		for i := range 10 {
+			waited := h.metric(t, "doorstep_wait_duration_seconds_count", `outcome="displaced"`)
+			newest := h.send(t, v.student, v, "&wait=30")
+			if i >= 4 {
+				until(t, func() bool {
+					return h.metric(t, "doorstep_wait_duration_seconds_count", `outcome="displaced"`) > waited
+				}, "the oldest makes room")
+			} else {
+				until(t, func() bool { return h.metric(t, "doorstep_waits_open") == float64(i+1) }, "the poll waits")
+			}
+			if i == 9 {
+				h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+				newest.want(t, 200, "")
+			}
+		}
+	})
+	t.Run("an admin has 100", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, embedded)
+		v := h.begun(t)
+		for range 5 {
+			h.wait(t, v.admin, v, "&wait=30")
+		}
 	})
 	t.Run("altogether", func(t *testing.T) {
 		t.Parallel()
@@ -419,7 +491,7 @@ func TestLive_no_change_is_missed(t *testing.T) {
 					return
 				}
 				tag = a.etag()
-				n, _ := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
+				n, _ := strconv.ParseInt(strings.Trim(strings.TrimPrefix(tag, "W/"), `"`), 10, 64)
 				select {
 				case seen <- n:
 				case <-ctx.Done():

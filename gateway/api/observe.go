@@ -33,7 +33,7 @@ type Call struct {
 // reports the answer to the metrics, the log and the trace.
 func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	began, r := time.Now(), recordOf(c)
-	c.Response.Header.Set(requestIDHeader, r.id)
+	a.begin(c, r)
 	traced := a.deps.Trace != nil && strings.HasPrefix(c.FullPath(), base) // not the probes, and not paths that have no route
 	end := func(int, string) {}
 	if traced {
@@ -52,6 +52,14 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	}()
 	c.Next(ctx)
 	panicked = false
+}
+
+// begin sets the headers that every answer has. Most answers hold a location, a
+// code or a home, or say something about them, so no browser and no proxy may keep
+// any of them.
+func (a *API) begin(c *app.RequestContext, r *record) {
+	c.Response.Header.Set(requestIDHeader, r.id)
+	c.Response.Header.Set("Cache-Control", "no-store")
 }
 
 func call(c *app.RequestContext, r *record) Call {

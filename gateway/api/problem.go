@@ -101,7 +101,7 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	switch {
 	case errors.As(err, &e):
 	case errors.Is(err, hub.ErrTooMany):
-		e = &sessions.Error{Code: TooManyWaits, Message: "too many waits are open", RetryAfter: shedRetry}
+		e = &sessions.Error{Code: TooManyWaits, Message: "a newer wait of yours took the place of this one", RetryAfter: hub.ComeBack}
 	case errors.Is(err, hub.ErrFull), errors.Is(err, errInFlight):
 		e = &sessions.Error{Code: Overloaded, Message: "the gateway is overloaded", RetryAfter: shedRetry}
 	case errors.Is(err, sessions.ErrUnavailable):
@@ -160,6 +160,6 @@ func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 	}
 	r := recordOf(c)
 	r.code = e.Code
-	c.Response.Header.Set(requestIDHeader, r.id)
+	a.begin(c, r)
 	writeJSON(c, status(e.Code), failureBody(c, e))
 }

@@ -21,7 +21,7 @@ func TestStudent_follow(t *testing.T) {
 				recorded.Format(time.RFC3339Nano), left, eta)
 		}
 		s := setup(t, every(5, 0, 5), func(n int, w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
+			w.Header().Set("ETag", fmt.Sprintf(`W/"%d"`, n))
 			time.Sleep(time.Millisecond)
 			switch n {
 			case 0:

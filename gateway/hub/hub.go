@@ -15,7 +15,9 @@ import (
 )
 
 var (
-	// ErrTooMany is returned when the caller has Options.PerCaller waits open.
+	// ErrTooMany ends a wait whose place was taken by a newer wait of the same
+	// caller for the same session. The caller should be told to come back after
+	// ComeBack.
 	ErrTooMany = errors.New("too many waits")
 	// ErrFull is returned when all callers together have Options.Total waits open.
 	ErrFull = errors.New("too many waits of all callers")
@@ -42,15 +44,16 @@ type Outcome string
 
 // The outcomes.
 const (
-	Changed  Outcome = "changed"
-	TimedOut Outcome = "timed_out"
-	Left     Outcome = "left"    // the caller's context ended
-	Drained  Outcome = "drained" // the process is shutting down
-	Failed   Outcome = "failed"  // a read or the watch failed
+	Changed   Outcome = "changed"
+	TimedOut  Outcome = "timed_out"
+	Left      Outcome = "left"      // the caller's context ended
+	Drained   Outcome = "drained"   // the process is shutting down
+	Displaced Outcome = "displaced" // a newer wait of the caller took its place
+	Failed    Outcome = "failed"    // a read or the watch failed
 )
 
 // Outcomes is that list.
-func Outcomes() []Outcome { return []Outcome{Changed, TimedOut, Left, Drained, Failed} }
+func Outcomes() []Outcome { return []Outcome{Changed, TimedOut, Left, Drained, Displaced, Failed} }
 
 // Defaults of Options. A test holds the settings of `gateway serve` to them.
 const (
@@ -58,9 +61,13 @@ const (
 	DefaultTotal     = 100_000
 )
 
+// PerAdmin is how many waits for one session an admin may have open. An admin is
+// a machine of the operator that follows a session for many screens.
+const PerAdmin = 100
+
 // Options are the hub's limits.
 type Options struct {
-	PerCaller int     // open waits of one caller. 0: DefaultPerCaller
+	PerCaller int     // open waits of one caller for one session. 0: DefaultPerCaller. Admins: PerAdmin, if that is more
 	Total     int     // open waits of the process. 0: DefaultTotal. Negative: every wait is refused
 	Metrics   Metrics // nil: none
 }
@@ -74,8 +81,8 @@ type Hub struct {
 	once   sync.Once
 	spread atomic.Uint64 // see retry
 
-	mu      sync.Mutex
-	waiting map[sessions.ID]int
+	mu     sync.Mutex
+	places map[reader]*places
 }
 
 // New makes a hub on a source. It starts nothing.
@@ -85,7 +92,7 @@ func New(source Source, opts Options) *Hub {
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
-	return &Hub{source: source, opts: opts, drain: make(chan struct{}), waiting: map[sessions.ID]int{}}
+	return &Hub{source: source, opts: opts, drain: make(chan struct{}), places: map[reader]*places{}}
 }
 
 // Wait calls read until read reports a change, and then returns Changed. It
@@ -97,40 +104,36 @@ func New(source Source, opts Options) *Hub {
 //     at last, and spread over that time, because after an outage very many do.
 //
 // It returns TimedOut after timeout, Left when ctx ends, Drained when the hub
-// drains, and Failed with read's error. If the caller or the process has too many
-// waits open, it returns ErrTooMany or ErrFull without an outcome.
+// drains, Displaced with ErrTooMany when a newer wait took its place (see
+// enter), and Failed with read's error. If the process has too many waits open,
+// it returns ErrFull without an outcome.
 //
 // A wait costs a map entry, a channel and a timer, and no goroutine.
-func (h *Hub) Wait(ctx context.Context, caller sessions.ID, ref sessions.Ref, timeout time.Duration,
+func (h *Hub) Wait(ctx context.Context, caller sessions.Caller, ref sessions.Ref, timeout time.Duration,
 	read func(ctx context.Context, timeUp bool) (changed bool, err error),
 ) (Outcome, error) {
-	if err := h.enter(caller); err != nil {
+	at, err := h.enter(caller, ref.SessionID)
+	if err != nil {
 		return "", err
 	}
-	defer h.leave(caller)
+	defer h.leave(at)
 	began := time.Now()
 	h.opts.Metrics.Waiting(1)
 	defer h.opts.Metrics.Waiting(-1)
-	outcome, err := h.wait(ctx, ref, timeout, read)
-	if err != nil && ctx.Err() != nil {
+	outcome, err := h.wait(ctx, at, ref, timeout, read)
+	if outcome == Failed && ctx.Err() != nil {
 		outcome, err = Left, nil // what failed, failed because the caller has left
 	}
 	h.opts.Metrics.Waited(string(outcome), time.Since(began))
 	return outcome, err
 }
 
-func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
+func (h *Hub) wait(ctx context.Context, at *place, ref sessions.Ref, timeout time.Duration,
 	read func(context.Context, bool) (bool, error),
 ) (Outcome, error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	wake := make(chan struct{}, 1)
-	stop, err := h.source.Watch(ctx, ref, func() {
-		select {
-		case wake <- struct{}{}:
-		default: // one wake-up is enough: the next read sees all changes
-		}
-	})
+	stop, err := h.source.Watch(ctx, ref, at.wakeUp)
 	if err != nil {
 		return Failed, err
 	}
@@ -150,7 +153,10 @@ func (h *Hub) wait(ctx context.Context, ref sessions.Ref, timeout time.Duration,
 			again.after = 0
 		}
 		select {
-		case <-wake:
+		case <-at.wake:
+			if at.displaced.Load() {
+				return Displaced, ErrTooMany
+			}
 		case <-again.due():
 		case <-ctx.Done():
 			return Left, nil
@@ -218,31 +224,6 @@ func (h *Hub) Drain() { h.once.Do(func() { close(h.drain) }) }
 
 // Waiting is the number of open waits.
 func (h *Hub) Waiting() int { return int(h.total.Load()) }
-
-// enter checks the caller's own limit first, so that a caller with too many waits
-// gets ErrTooMany even when the process is full.
-func (h *Hub) enter(caller sessions.ID) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.waiting[caller] >= h.opts.PerCaller {
-		return ErrTooMany
-	}
-	if h.total.Load() >= int64(h.opts.Total) {
-		return ErrFull
-	}
-	h.total.Add(1)
-	h.waiting[caller]++
-	return nil
-}
-
-func (h *Hub) leave(caller sessions.ID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.total.Add(-1)
-	if h.waiting[caller]--; h.waiting[caller] <= 0 {
-		delete(h.waiting, caller)
-	}
-}
 
 type noMetrics struct{}
 

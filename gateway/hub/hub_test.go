@@ -19,10 +19,9 @@ import (
 	"doorstep/sessions/memory"
 )
 
-const (
-	caller = sessions.ID("0b7b3ad8-1d2c-4b8f-9d3e-5f8a2c6e4b10")
-	wait   = 30 * time.Second
-)
+const wait = 30 * time.Second
+
+var caller = sessions.Caller{ID: "0b7b3ad8-1d2c-4b8f-9d3e-5f8a2c6e4b10", Role: sessions.Student}
 
 var ref = sessions.Ref{TrainerID: "7f1f7f2e-93d5-4c3c-8a51-0e2d9b6a1c42", SessionID: "c0ffee00-93d5-4c3c-8a51-0e2d9b6a1c42"}
 
@@ -297,15 +296,18 @@ func TestHub_Drain_with_an_unheard_change(t *testing.T) {
 }
 
 func TestHub_limits(t *testing.T) {
-	other := sessions.ID("5ca1ab1e-93d5-4c3c-8a51-0e2d9b6a1c42")
+	other := sessions.Caller{ID: "5ca1ab1e-93d5-4c3c-8a51-0e2d9b6a1c42", Role: sessions.Student}
 	t.Run("per_caller", func(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 			waits := make([]<-chan result, 4)
 			for i := range waits {
 				waits[i] = started(t.Context(), h, s)
 			}
-			require.Equal(t, result{"", hub.ErrTooMany, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)))
-			require.Equal(t, 4, h.Waiting(), "a refused wait is not counted")
+			time.Sleep(time.Second)
+			fifth := started(t.Context(), h, s)
+			require.Equal(t, result{hub.Displaced, hub.ErrTooMany, time.Second}, <-waits[0], "the oldest makes room at once")
+			require.Equal(t, 4, h.Waiting())
+			waits = append(waits[1:], fifth)
 			outcome, err := h.Wait(t.Context(), other, ref, 0, s.newerThan(0))
 			require.NoError(t, err)
 			require.Equal(t, hub.TimedOut, outcome, "another caller")
@@ -329,9 +331,12 @@ func TestHub_limits(t *testing.T) {
 	t.Run("a_caller's_own_comes_first", func(t *testing.T) {
 		inBubble(t, hub.Options{Total: 1, PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
 			done := started(t.Context(), h, s)
-			require.ErrorIs(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err, hub.ErrTooMany, "the caller's own limit is checked first")
+			newer := started(t.Context(), h, s)
+			require.Equal(t, hub.Displaced, (<-done).outcome, "the caller's own limit is checked first")
+			_, err := h.Wait(t.Context(), other, ref, wait, s.newerThan(0))
+			require.ErrorIs(t, err, hub.ErrFull)
 			s.change(true)
-			<-done
+			require.Equal(t, hub.Changed, (<-newer).outcome)
 		})
 	})
 	t.Run("after_a_failure", func(t *testing.T) {
@@ -402,7 +407,7 @@ func TestHub_many(t *testing.T) {
 	for i := range waiters {
 		j := journeys[i%len(journeys)]
 		wg.Go(func() {
-			outcome, err := h.Wait(t.Context(), sessions.NewID(), j.Ref, time.Minute, func(ctx context.Context, _ bool) (bool, error) {
+			outcome, err := h.Wait(t.Context(), sessions.Caller{ID: sessions.NewID()}, j.Ref, time.Minute, func(ctx context.Context, _ bool) (bool, error) {
 				snap, err := live.Latest(ctx, j.Ref)
 				return snap.Active, err
 			})

@@ -143,7 +143,7 @@ func (c *Call) read(a answer, etag string) {
 	c.Code = a.Code
 	switch c.Verb {
 	case Live:
-		c.Version, _ = strconv.ParseInt(strings.Trim(etag, `"`), 10, 64)
+		c.Version, _ = strconv.ParseInt(strings.Trim(strings.TrimPrefix(etag, "W/"), `"`), 10, 64)
 		c.Active, c.Degraded = a.Data.IsActive, a.Data.Degraded
 		if at := a.Data.Location; at != nil {
 			c.Location = geo.MustPoint(at.Latitude, at.Longitude)
