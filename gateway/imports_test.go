@@ -85,6 +85,7 @@ var mayImport = map[string][]string{
 // homes says which of our packages may import an outside library directly.
 var homes = map[string][]string{
 	"github.com/cloudwego":          {"gateway/api", "gateway/httpserver", "bench/..."},
+	"github.com/andybalholm/brotli": {"gateway/api"},
 	"github.com/valkey-io":          {"scripts", "scripts/valkeyconn", "bench/..."},
 	"github.com/jackc":              {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
 	"github.com/aws":                {"sessions/outbox/aws", "internal/servers/awstest"},

@@ -65,7 +65,7 @@ func clientGone(c *app.RequestContext) { c.Data(statusClientGone, jsonType, []by
 // bearer is the token in the Authorization header. The scheme may be in any
 // case (RFC 9110, section 11.1).
 func bearer(c *app.RequestContext) string {
-	scheme, token, _ := strings.Cut(string(c.GetHeader("Authorization")), " ")
+	scheme, token, _ := strings.Cut(strings.TrimSpace(string(c.GetHeader("Authorization"))), " ") // Hertz leaves a tab before the value
 	if !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"net/http"
+	"sync"
 
 	"github.com/cloudwego/hertz/pkg/app"
 )
@@ -31,5 +32,19 @@ func (a *API) readyz(_ context.Context, c *app.RequestContext) {
 
 // openAPI answers with the OpenAPI document.
 func (a *API) openAPI(_ context.Context, c *app.RequestContext) {
-	c.Data(http.StatusOK, "application/yaml", openAPIDocument)
+	c.SetStatusCode(http.StatusOK)
+	c.Response.Header.SetContentType("application/yaml")
+	if coding := acceptedCoding(c); coding != "" {
+		c.Response.Header.SetContentEncoding(coding)
+		c.Response.SetBodyRaw(openAPIEncoded[coding]())
+		return
+	}
+	c.Response.SetBodyRaw(openAPIDocument)
+}
+
+// openAPIEncoded is the document in each coding, encoded once: anybody may ask for
+// it, without a token, as often as they like.
+var openAPIEncoded = map[string]func() []byte{
+	"gzip": sync.OnceValue(func() []byte { return encode("gzip", openAPIDocument) }),
+	"br":   sync.OnceValue(func() []byte { return encode("br", openAPIDocument) }),
 }

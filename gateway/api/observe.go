@@ -50,8 +50,13 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 		a.log(ctx, c, r, status, took)
 		end(status, string(r.code))
 	}()
+	if c.FullPath() == "" && string(c.Request.RequestURI()) == "*" && string(c.Method()) == http.MethodOptions {
+		c.SetStatusCode(http.StatusNoContent) // about the server as a whole: RFC 9110, section 9.3.7
+		c.Header("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
+	}
 	c.Next(ctx)
 	panicked = false
+	compress(c)
 }
 
 // begin sets the headers that every answer has. Most answers hold a location, a
@@ -60,6 +65,9 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 func (a *API) begin(c *app.RequestContext, r *record) {
 	c.Response.Header.Set(requestIDHeader, r.id)
 	c.Response.Header.Set("Cache-Control", "no-store")
+	if a.origins != nil {
+		a.allowOrigin(c)
+	}
 }
 
 func call(c *app.RequestContext, r *record) Call {

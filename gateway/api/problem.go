@@ -114,6 +114,10 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	}
 	r := recordOf(c)
 	r.code, r.err = e.Code, err
+	writeFailure(c, e)
+}
+
+func writeFailure(c *app.RequestContext, e *sessions.Error) {
 	if e.RetryAfter > 0 {
 		c.Header("Retry-After", strconv.Itoa(sessions.RetryIn(e.RetryAfter)))
 	}
@@ -155,11 +159,13 @@ func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 		e = sessions.Refuse(RequestTimeout, "the request took too long to arrive")
 	case http.StatusRequestEntityTooLarge:
 		e = sessions.Refuse(PayloadTooLarge, "the body is larger than 16 KiB")
+	case http.StatusTooManyRequests:
+		e = &sessions.Error{Code: sessions.RateLimited, Message: "too many requests are open from your address", RetryAfter: shedRetry}
 	case http.StatusRequestHeaderFieldsTooLarge:
 		e = sessions.Refuse(HeadersTooLarge, "the headers are too large")
 	}
 	r := recordOf(c)
 	r.code = e.Code
 	a.begin(c, r)
-	writeJSON(c, status(e.Code), failureBody(c, e))
+	writeFailure(c, e)
 }

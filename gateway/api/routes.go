@@ -37,6 +37,7 @@ type API struct {
 	deps     Deps
 	inFlight inFlight
 	callers  *ratelimit.Limit // nil: no limit
+	origins  map[string]struct{}
 }
 
 // Deps are what the handlers call, and their settings.
@@ -60,9 +61,13 @@ type Deps struct {
 	// 429. 0: the defaults. A negative rate: no limit.
 	CallerRate  float64
 	CallerBurst int
-	Now         func() time.Time // nil: the wall clock
-	Log         *slog.Logger     // nil: discards
-	Metrics     Metrics
+	// Origins are the origins of web pages that may call the API from a browser, as
+	// ParseOrigin returns them. Empty: no page may, unless it has the API's own
+	// origin.
+	Origins []string
+	Now     func() time.Time // nil: the wall clock
+	Log     *slog.Logger     // nil: discards
+	Metrics Metrics
 	// Trace begins a request's span. The function it returns ends the span with the
 	// status and the code of the answer. Nil: no traces.
 	Trace func(ctx context.Context, call Call) (context.Context, func(status int, code string))
@@ -93,6 +98,12 @@ func New(deps Deps) *API {
 	}
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
 	a := &API{deps: deps, callers: callerLimit(deps)}
+	for _, origin := range deps.Origins {
+		if a.origins == nil {
+			a.origins = map[string]struct{}{}
+		}
+		a.origins[origin] = struct{}{}
+	}
 	a.inFlight.limit = int64(cmp.Or(deps.MaxInFlight, DefaultMaxInFlight))
 	return a
 }
@@ -107,11 +118,20 @@ func (a *API) Register(h *server.Hertz) {
 	h.Use(a.observe)
 	for _, r := range a.routes() {
 		h.Handle(r.method, r.path, r.handler)
+		if r.method == http.MethodGet { // RFC 9110, section 9.3.2; Hertz leaves out the body
+			h.Handle(http.MethodHead, r.path, r.handler)
+		}
 	}
 	h.NoRoute(func(_ context.Context, c *app.RequestContext) { a.fail(c, errNoRoute) })
 	h.NoMethod(func(_ context.Context, c *app.RequestContext) {
-		c.Header("Allow", a.allowed(string(c.Request.URI().PathOriginal()))) // required by RFC 9110, section 15.5.6
-		a.fail(c, errNoMethod)
+		allowed := a.allowed(string(c.Request.URI().PathOriginal()))
+		c.Header("Allow", allowed) // required by RFC 9110, section 15.5.6
+		if string(c.Method()) != http.MethodOptions {
+			a.fail(c, errNoMethod)
+			return
+		}
+		c.SetStatusCode(http.StatusNoContent)
+		a.preflight(c, allowed)
 	})
 }
 
@@ -121,9 +141,12 @@ func (a *API) allowed(path string) string {
 	for _, r := range a.routes() {
 		if matches(strings.Split(r.path, "/"), strings.Split(path, "/")) && !slices.Contains(methods, r.method) {
 			methods = append(methods, r.method)
+			if r.method == http.MethodGet {
+				methods = append(methods, http.MethodHead)
+			}
 		}
 	}
-	return strings.Join(methods, ", ")
+	return strings.Join(append(methods, http.MethodOptions), ", ")
 }
 
 func matches(pattern, path []string) bool {

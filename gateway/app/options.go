@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
+	"doorstep/gateway/api"
 	"doorstep/geo"
 	"doorstep/sessions"
 )
@@ -63,12 +65,14 @@ type Options struct {
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too."`
 
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Open connections; newcomers over it are closed."`
-	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address. By default 0: no limit (a load balancer is one address)."`
+	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address. By default 0: no limit (a load balancer is one address; see trusted-proxies)."`
+	TrustedProxies    []string      `env:"DOORSTEP_TRUSTED_PROXIES" help:"Addresses or networks of the proxies whose X-Forwarded-For and Forwarded are believed, such as 10.0.0.0/8; a list. For a client behind one, max-conns-per-ip limits the requests open at once. Empty: none."`
 	MaxInFlight       int           `default:"4096" env:"DOORSTEP_MAX_IN_FLIGHT" help:"Requests worked on at once, open long polls apart; more are answered 503 OVERLOADED."`
 	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second of one caller, admins excepted; more are answered 429. Negative: no limit."`
 	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests of one caller at once."`
 	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Open long polls; more are answered 503 OVERLOADED."`
-	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Open long polls of one caller; more are answered 429."`
+	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Open long polls of one caller for one session; one more takes the place of the oldest, which is answered 429. Admins: 100."`
+	CORSOrigins       []string      `env:"DOORSTEP_CORS_ORIGINS" help:"Origins of web pages that may call the API from a browser, such as https://app.example.com; a list. Empty: none but the API's own."`
 	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"For a whole request to arrive."`
 	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"For a response to leave."`
 	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Of a connection between requests; above the load balancer's."`
@@ -123,6 +127,12 @@ func (o Options) validate() error {
 	if math.IsNaN(o.CallerRate) || o.CallerBurst < 0 {
 		return fmt.Errorf("caller-rate, caller-burst: %v and %d are no rate", o.CallerRate, o.CallerBurst)
 	}
+	if _, err := o.origins(); err != nil {
+		return err
+	}
+	if _, err := o.trustedProxies(); err != nil {
+		return err
+	}
 	for _, f := range []float64{
 		o.ArrivalRadius, o.MaxSpeedCar, o.MaxSpeedBike, o.MaxSpeedWalk, o.CeilingCar, o.CeilingBike, o.CeilingWalk,
 		o.DefaultAccuracy, o.MaxAccuracy, o.VagueAccuracy, o.Detour,
@@ -146,6 +156,35 @@ func (o Options) validate() error {
 		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL", o.Listen)
 	}
 	return nil
+}
+
+// origins are CORSOrigins as browsers send them.
+func (o Options) origins() ([]string, error) {
+	var list []string
+	for _, text := range o.CORSOrigins {
+		origin, err := api.ParseOrigin(text)
+		if err != nil {
+			return nil, fmt.Errorf("cors-origins: %w", err)
+		}
+		list = append(list, origin)
+	}
+	return list, nil
+}
+
+// trustedProxies are TrustedProxies as networks.
+func (o Options) trustedProxies() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, text := range o.TrustedProxies {
+		network, err := netip.ParsePrefix(text)
+		if at, single := netip.ParseAddr(text); single == nil {
+			network, err = at.Prefix(at.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trusted-proxies: %q is no address and no network such as 10.0.0.0/8", text)
+		}
+		list = append(list, network.Masked())
+	}
+	return list, nil
 }
 
 func loopback(addr string) bool {

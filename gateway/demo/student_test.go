@@ -44,7 +44,7 @@ func TestStudent_follow(t *testing.T) {
 		require.NoError(t, s.student.follow(t.Context()))
 
 		path := "GET /api/v1/admin/location-tracking/journey/live?sessionId=s1&wait="
-		assert.Equal(t, []string{strings.TrimSuffix(path, "&wait=") + " ", path + `25 "0"`, path + `25 "0"`, path + `25 "2"`, path + `25 "2"`, path + `25 "4"`}, s.asked)
+		assert.Equal(t, []string{strings.TrimSuffix(path, "&wait=") + " ", path + `25 W/"0"`, path + `25 W/"0"`, path + `25 W/"2"`, path + `25 W/"2"`, path + `25 W/"4"`}, s.asked)
 		now := s.report.now()
 		assert.Equal(t, 1, now.seen, "one fix, seen once")
 		assert.Equal(t, 1, now.oddCount, "the refused read")

@@ -53,6 +53,10 @@ func TestServer_Framing(t *testing.T) {
 		{"no_name", "GET /ping HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n", 400},
 		{"no_token_for_a_name", post + "Transfer-Encoding\x0b: chunked\r\nContent-Length: 0\r\n\r\n", 400},
 		{"no_token_but_utf_8", "GET /ping HTTP/1.1\r\nHost: x\r\nÄ: b\r\n\r\n", 400},
+		{"host_with_a_path", "GET /ping HTTP/1.1\r\nHost: x/y\r\n\r\n", 400},
+		{"host_with_a_blank", "GET /ping HTTP/1.1\r\nHost: x y\r\n\r\n", 400},
+		{"host_with_a_user", "GET /ping HTTP/1.1\r\nHost: a@x\r\n\r\n", 400},
+		{"tab_beside_a_length", post + "Content-Length:\t3\r\n\r\nabc", 400},
 		{"no_colon", "GET /ping HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n", 400},
 		{"no_version", "GET /ping\r\nHost: x\r\n\r\n", 400},
 
@@ -60,8 +64,10 @@ func TestServer_Framing(t *testing.T) {
 		{"cl", post + "Content-Length: 3\r\n\r\nabc", 200},
 		{"chunks", post + chunked + "\r\n3\r\nabc\r\n0\r\n\r\n", 200},
 		{"te_in_capitals", post + "TRANSFER-ENCODING: Chunked\r\n\r\n0\r\n\r\n", 200},
+		{"host_of_ipv6", "GET /ping HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", 200},
 		{"get_with_a_body", "GET /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 200},
 		// Hertz reads any other version as 1.0 and closes; the request line cannot be checked later.
+		{"http_1.2", "GET /ping HTTP/1.2\r\nHost: x\r\n\r\n", 200},
 		{"http_3.7", "GET /ping HTTP/3.7\r\nHost: x\r\n\r\n", 200},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

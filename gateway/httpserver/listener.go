@@ -135,7 +135,7 @@ func (l *listener) waitOut(err error, pause time.Duration) bool {
 // admit registers a connection, or returns why it is refused. The reason is
 // empty during a drain, because that is not load.
 func (l *listener) admit(accepted net.Conn) (*conn, string) {
-	c := &conn{Conn: accepted, l: l, peer: peerOf(accepted)}
+	c := &conn{Conn: accepted, l: l, peer: peerOf(accepted), proxied: l.proxied(accepted), between: true}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -143,11 +143,13 @@ func (l *listener) admit(accepted net.Conn) (*conn, string) {
 		return nil, ""
 	case len(l.conns) >= l.opts.MaxConns:
 		return nil, shedMaxConns
-	case l.opts.MaxConnsPerIP > 0 && c.peer.IsValid() && l.perIP[c.peer] >= l.opts.MaxConnsPerIP:
+	case l.opts.MaxConnsPerIP > 0 && c.peer.IsValid() && !c.proxied && l.perIP[c.peer] >= l.opts.MaxConnsPerIP:
 		return nil, shedMaxConnsPerIP
 	}
 	l.conns[c] = struct{}{}
-	l.perIP[c.peer]++
+	if !c.proxied {
+		l.perIP[c.peer]++
+	}
 	c.awaitRequest(l.opts.ReadTimeout)
 	return c, ""
 }
@@ -157,8 +159,8 @@ func (l *listener) release(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.conns, c)
-	if l.perIP[c.peer]--; l.perIP[c.peer] == 0 {
-		delete(l.perIP, c.peer)
+	if !c.proxied {
+		l.uncount(c.peer)
 	}
 	if isClosed(l.draining) && len(l.conns) == 0 {
 		close(l.empty)
@@ -214,11 +216,13 @@ func (l *listener) open() int {
 // deadline. The interface also allows unix sockets.
 type conn struct {
 	net.Conn
-	l    *listener
-	peer netip.Prefix
+	l       *listener
+	peer    netip.Prefix
+	proxied bool // peer is a trusted proxy
 
 	// Used only by the goroutine that serves the connection.
 	answered bool // a handler has returned; the next read waits for another request
+	between  bool // nothing of the next request has been read
 	slow     bool // the request ran out of time
 	refused  bool // the last answer closes the connection, maybe with unread bytes
 
@@ -236,8 +240,16 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.awaitRequest(c.l.opts.IdleTimeout)
 	}
 	n, err := c.Conn.Read(p)
+	for c.between && n > 0 {
+		if n = copy(p, bytes.TrimLeft(p[:n], "\r\n")); n > 0 || err != nil { // empty lines before a request: RFC 9112, section 2.2
+			c.between = n == 0
+			fixExpect(p[:n])
+			break
+		}
+		n, err = c.Conn.Read(p)
+	}
 	if n > 0 && c.waiting {
-		c.beginRequest()
+		c.requestBegins()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if c.waiting {
@@ -246,6 +258,27 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.slow = true
 	}
 	return n, err
+}
+
+// fixExpect changes, in the bytes that a request begins with, an Expect that Hertz
+// would read wrongly. Hertz knows 100-continue in lower case only, while RFC 9110,
+// section 10.1.1, has it in any case: the client would wait for a 100 that never
+// comes, and the server for the body. And in HTTP/1.0 it must be ignored, because
+// such a client takes a 100 for the answer; there the header gets another name. A
+// head that arrives in several pieces is left as it is: then the client sends
+// its body after a while, as all do.
+func fixExpect(request []byte) {
+	i := bytes.Index(request, []byte("xpect:"))
+	if i < 2 || request[i-2] != '\n' || bytes.Contains(request[:i], []byte("\r\n\r\n")) {
+		return
+	}
+	line, _, _ := bytes.Cut(request, []byte("\r\n"))
+	if bytes.HasSuffix(line, []byte(" HTTP/1.0")) {
+		copy(request[i-1:], "Ignore")
+		return
+	}
+	value, _, _ := bytes.Cut(request[i+len("xpect:"):], []byte("\r\n"))
+	copy(value, bytes.ToLower(value))
 }
 
 // Write writes within WriteTimeout. Hertz answers what it cannot parse by
@@ -307,7 +340,7 @@ func (c *conn) awaitRequest(limit time.Duration) {
 	c.setDeadline(c.Conn.SetReadDeadline, limit)
 }
 
-func (c *conn) beginRequest() {
+func (c *conn) requestBegins() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = false
@@ -380,9 +413,39 @@ func peerOf(c net.Conn) netip.Prefix {
 	if !ok {
 		return netip.Prefix{}
 	}
-	ip := addr.AddrPort().Addr().Unmap().WithZone("")
-	p, _ := ip.Prefix(min(ip.BitLen(), 64))
-	return p
+	return networkOf(addr.AddrPort().Addr().Unmap().WithZone(""))
+}
+
+// proxied reports whether a connection comes from a trusted proxy.
+func (l *listener) proxied(c net.Conn) bool {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	return ok && contains(l.opts.TrustedProxies, addr.AddrPort().Addr().Unmap().WithZone(""))
+}
+
+// beginRequest counts a request of a trusted proxy under the client's address,
+// beside the connections that come from there directly. It returns false if there
+// are too many.
+func (l *listener) beginRequest(client netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.perIP[client] >= l.opts.MaxConnsPerIP {
+		return false
+	}
+	l.perIP[client]++
+	return true
+}
+
+func (l *listener) endRequest(client netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.uncount(client)
+}
+
+// uncount forgets one connection or request of an address. Call it with mu held.
+func (l *listener) uncount(peer netip.Prefix) {
+	if l.perIP[peer]--; l.perIP[peer] == 0 {
+		delete(l.perIP, peer)
+	}
 }
 
 func isClosed(ch <-chan struct{}) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
@@ -43,9 +44,14 @@ type Options struct {
 
 	MaxConns      int // open connections; one more is closed at once. 0: DefaultMaxConns
 	MaxConnsPerIP int // the same by remote address. 0: no limit, because behind a load balancer all peers have the balancer's few addresses
+	// TrustedProxies are the networks of the proxies whose X-Forwarded-For and
+	// Forwarded are believed. Their connections are not bounded by MaxConnsPerIP,
+	// which belong to many clients. Instead each client behind them may have as many
+	// requests open at once, waits included; one more is answered 429.
+	TrustedProxies []netip.Prefix
 
 	// Refuse writes the headers and the body of an answer that no handler gives:
-	// 400, 404, 405, 408, 413, 431, 500 for a panic, and every error status that a
+	// 400, 404, 405, 408, 413, 429, 431, 500 for a panic, and every error status that a
 	// handler leaves without a body. For 400, 408, 413 and 431 there may have been
 	// no readable request; then c holds none. Required.
 	Refuse func(c *app.RequestContext, status int)

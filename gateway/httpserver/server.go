@@ -223,12 +223,25 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 		on = new(conn) // ut.PerformRequest has no connection
 	}
 	defer s.finish(ctx, c, on)
-	if !soundFraming(&c.Request.Header) {
+	sound, closes := readHead(&c.Request.Header)
+	if closes {
+		c.SetConnectionClose()
+	}
+	if !sound {
 		s.opts.Events.RequestRefused(consts.StatusBadRequest)
 		on.refused = true
 		s.refuse(c, consts.StatusBadRequest)
 		c.SetConnectionClose() // it is not known where the body ends
 		return
+	}
+	if on.proxied && s.opts.MaxConnsPerIP > 0 {
+		client := clientOf(&c.Request.Header, s.opts.TrustedProxies, on.peer)
+		if !s.listener.beginRequest(client) {
+			s.opts.Events.ConnShed(shedMaxConnsPerIP)
+			s.refuse(c, consts.StatusTooManyRequests)
+			return
+		}
+		defer s.listener.endRequest(client)
 	}
 	c.Next(ctx)
 }
@@ -246,43 +259,92 @@ func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
 	if isClosed(s.listener.draining) {
 		c.SetConnectionClose()
 	}
-	on.answered = true
+	on.answered, on.between = true, skipEmptyLines(c)
 }
 
-// soundFraming reports whether every proxy in front must have read the head of
-// the request as Hertz did. Where two readers disagree about Host or about the
+// skipEmptyLines drops the empty lines that some clients send after a body (RFC
+// 9112, section 2.2), as far as they have been read. It reports whether nothing of
+// the next request has been read yet; then conn.Read drops those that come.
+func skipEmptyLines(c *app.RequestContext) bool {
+	r := c.GetReader()
+	if r == nil { // no connection, as in tests
+		return true
+	}
+	for r.Len() > 0 {
+		if b, err := r.Peek(1); err != nil || b[0] != '\r' && b[0] != '\n' {
+			return false
+		}
+		_ = r.Skip(1) // it is there: Peek has seen it
+	}
+	return true
+}
+
+// readHead reads of the head of a request what Hertz does not. closes is true if
+// Connection asks to close, in any case and anywhere in the list (RFC 9110,
+// section 7.6.1); Hertz knows only a lone "close".
+//
+// sound is true if every proxy in front must have read the head as Hertz did. Where two readers disagree about Host or about the
 // end of the body, the body that one sees is the next request that the other
 // sees (request smuggling). Hertz v0.10.6 refuses most of such heads; it lets
 // these pass (measured): two Host lines, two Content-Length lines, a folded line
 // (RFC 9112, section 5.2), a line that ends in a bare LF, a header name that is
-// not a token or is empty (RFC 9110, section 5.1), and Transfer-Encoding in
-// HTTP/1.0 (RFC 9112, section 6.1).
-func soundFraming(h *protocol.RequestHeader) bool {
+// not a token or is empty (RFC 9110, section 5.1), Transfer-Encoding in HTTP/1.0
+// (RFC 9112, section 6.1), and a Host that is no host (RFC 9112, section 3.2).
+func readHead(h *protocol.RequestHeader) (sound, closes bool) {
 	var hosts, lengths, encodings int
 	for raw := h.RawHeaders(); len(raw) > 0; {
 		line, rest, _ := bytes.Cut(raw, []byte("\n"))
 		raw = rest
 		line, crlf := bytes.CutSuffix(line, []byte("\r"))
 		if !crlf {
-			return false
+			return false, closes
 		}
 		if len(line) == 0 {
 			break // the end of the head
 		}
-		name, _, _ := bytes.Cut(line, []byte(":"))
+		name, value, _ := bytes.Cut(line, []byte(":"))
 		if !isToken(name) { // also refuses a folded line, which begins with a blank
-			return false
+			return false, closes
 		}
 		switch {
 		case bytes.EqualFold(name, []byte("Host")):
-			hosts++
+			if hosts++; !isHost(bytes.Trim(value, " \t")) {
+				return false, closes
+			}
 		case bytes.EqualFold(name, []byte("Content-Length")):
 			lengths++
 		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 			encodings++
+		case bytes.EqualFold(name, []byte("Connection")):
+			closes = closes || hasToken(value, "close")
 		}
 	}
-	return hosts <= 1 && lengths <= 1 && (encodings == 0 || h.IsHTTP11())
+	return hosts <= 1 && lengths <= 1 && (encodings == 0 || h.IsHTTP11()), closes
+}
+
+// hasToken reports whether a list (RFC 9110, section 5.6.1) holds token, which is
+// in lower case.
+func hasToken(list []byte, token string) bool {
+	for item := range bytes.SplitSeq(list, []byte(",")) {
+		if bytes.EqualFold(bytes.Trim(item, " \t"), []byte(token)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isHost reports whether s has only characters that a host and a port may have
+// (RFC 3986, section 3.2.2). An empty one is left to Hertz.
+func isHost(s []byte) bool {
+	for _, b := range s {
+		switch {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
+		case strings.IndexByte("-._~%!$&'()*+,;=:[]", b) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // isToken reports whether name may be a header's name (RFC 9110, section 5.6.2).
