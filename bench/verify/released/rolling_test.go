@@ -103,9 +103,10 @@ func TestRollingUpdate(t *testing.T) {
 	r.phase("the released version again")
 	close(r.closing)
 	require.NoError(t, playing.Wait())
-	require.Eventually(t, func() bool {
-		return r.count(`SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) + (SELECT count(*) FROM outbox_deliveries WHERE published_at IS NULL)`) == 0
-	}, 2*patience, 50*time.Millisecond, "events that are not delivered")
+	const waiting = `SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) + (SELECT count(*) FROM outbox_deliveries WHERE published_at IS NULL)`
+	for closed := time.Now(); r.count(waiting) > 0; time.Sleep(50 * time.Millisecond) {
+		require.Less(t, time.Since(closed), 2*patience, "events are not delivered")
+	}
 	r.stop(third)
 	r.check()
 	t.Logf("%d journeys, %d fixes, repeated calls %v; %s", len(r.finished), r.seen.Load(), r.repeated, time.Since(began).Round(time.Second))
@@ -195,7 +196,7 @@ func (r *rolling) check() {
 		r.finished[sessions.ID(id)] = want
 	})
 	for id, journey := range r.finished {
-		assert.EqualValues(r, -1, journey.stored, "journey %s has no events", id)
+		assert.Equal(r, int64(-1), journey.stored, "journey %s has no events", id)
 	}
 
 	pushes := map[[2]string]int{}
