@@ -1,6 +1,7 @@
 package released
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -41,7 +42,7 @@ func buildReleased(ctx context.Context, t *testing.T) *rig.Program {
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=1")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			err = fmt.Errorf("%s %s: %w: %s", program, args[0], err, out)
+			err = fmt.Errorf("%s %s: %w: %s", program, args[0], err, bytes.TrimSpace(out))
 		}
 		return strings.TrimSpace(string(out)), err
 	}
