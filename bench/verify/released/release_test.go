@@ -20,9 +20,9 @@ import (
 // hash of its commit.
 var releaseLine = regexp.MustCompile(`^(v\d+\.\d+\.\d+) ([0-9a-f]{40})$`)
 
-// missing ends a test that cannot have the released binary. It fails where the servers are
+// missingf ends a test that cannot have the released binary. It fails where the servers are
 // required, as in CI, because nobody would notice a skipped test there.
-func missing(t *testing.T, format string, args ...any) {
+func missingf(t *testing.T, format string, args ...any) {
 	t.Helper()
 	why := "no release to test beside: " + fmt.Sprintf(format, args...)
 	if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
@@ -48,11 +48,11 @@ func buildReleased(ctx context.Context, t *testing.T) *rig.Program {
 	}
 	root, err := run("", "git", "rev-parse", "--show-toplevel")
 	if err != nil {
-		missing(t, "%v", err)
+		missingf(t, "%v", err)
 	}
 	text, err := os.ReadFile(filepath.Join(root, ".ci", "released"))
 	if err != nil {
-		missing(t, "%v", err)
+		missingf(t, "%v", err)
 	}
 	var found [][]string
 	for line := range strings.Lines(string(text)) {
@@ -65,7 +65,7 @@ func buildReleased(ctx context.Context, t *testing.T) *rig.Program {
 	version, commit := found[0][1], found[0][2]
 	if _, err := run(root, "git", "cat-file", "-e", commit+"^{commit}"); err != nil {
 		shallow, _ := run(root, "git", "rev-parse", "--is-shallow-repository")
-		missing(t, "the history of this clone does not have %s (shallow clone: %s): %v", version, shallow, err)
+		missingf(t, "the history of this clone does not have %s (shallow clone: %s): %v", version, shallow, err)
 	}
 	// The same name each time, because the cache also goes by the folder; another one while it is taken.
 	dir := filepath.Join(os.TempDir(), "doorstep-released-"+commit)
