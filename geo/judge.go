@@ -22,7 +22,7 @@ func Judge(track Track, fix Fix, limits Limits, nowMS int64) (Ruling, Track) {
 	// Step 4: the fix as a track point, and the track so far.
 	next := trackPoint(fix, nowMS, limits)
 
-	// Step 5: what the fix says against itself.
+	// Step 5: what is suspicious about the fix alone.
 	flags := selfReported(fix, limits, nowMS)
 
 	// Step 6: the accuracy.

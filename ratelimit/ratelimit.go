@@ -13,10 +13,11 @@ const (
 	// shardCount keeps cores from queueing for one lock.
 	shardCount = 16
 	// shardKeys bounds the memory: 65,536 keys in all shards are 8 MB. With more
-	// active callers than that the least recent ones are forgotten, which forgives
-	// a caller its past and no more. It helps nobody to cause that: the past of one
-	// caller is paid for after burst times every (2 s for 100 requests at 50 a
-	// second), and in that time 65,536 other callers would have to ask.
+	// active callers than that, the least recently used keys are removed. A caller
+	// whose key was removed has its full burst again, and that is the only effect.
+	// An attacker gains nothing by causing it: the full burst comes back anyway
+	// after burst times every (2 s for 100 requests at 50 a second), and within
+	// that time 65,536 other callers would have to send a request.
 	shardKeys = 4096
 )
 
@@ -24,30 +25,31 @@ const (
 // the live store's own script). Its memory is bounded. Safe for concurrent use; a
 // call takes some 100 ns and allocates only for a key that is not remembered.
 //
-// A key is kept as a 64-bit hash with a seed of this limit's own. That takes a
-// third of the memory of a UUID, and nobody can construct two keys with one hash
-// without the seed. By chance two of 65,536 keys share a hash, and so a rate, in
-// one of 8,000 million limits.
+// A key is kept as a 64-bit hash with a random seed for each Limit. That takes a
+// third of the memory of a UUID, and without the seed it is not possible to
+// construct two keys with one hash. The probability that two of 65,536 keys
+// share a hash, and so a rate, is one in 8,000 million.
 //
-// golang.org/x/time/rate was not used for three reasons: what was taken cannot
-// be given back after its instant, a refusal allocates, and each caller costs a
-// whole limiter instead of one number.
+// golang.org/x/time/rate was not used for three reasons: what was taken can be
+// given back only before its instant has passed, a refusal allocates, and each
+// caller costs a whole limiter instead of one number.
 type Limit struct {
-	every  time.Duration // between two in the long run
-	burst  time.Duration // how far ahead of that a key may be
+	every  time.Duration // the average time between two requests
+	burst  time.Duration // how far a key may be ahead of that average
 	seed   maphash.Seed
 	shards [shardCount]shard
 }
 
-// shard maps a key's hash to the instant, in Unix nanoseconds, at which all that
-// was taken is paid for.
+// shard maps a key's hash to the instant, in Unix nanoseconds, at which the key
+// has its full burst again.
 type shard struct {
 	mu   sync.Mutex
 	paid *simplelru.LRU[uint64, int64]
 	_    [48]byte // a cache line each
 }
 
-// New makes a limit that lets each key take burst at once, and then one in every.
+// New makes a limit that allows each key burst requests at once, and then one
+// request in each interval of length every.
 func New(every time.Duration, burst int) *Limit {
 	l := &Limit{every: every, burst: time.Duration(burst) * every, seed: maphash.MakeSeed()}
 	for i := range l.shards {
@@ -56,8 +58,8 @@ func New(every time.Duration, burst int) *Limit {
 	return l
 }
 
-// Take takes one for key and returns 0, or takes nothing and returns how long it
-// is until there is one.
+// Take counts one request of key and returns 0. If the key is over its rate,
+// Take counts nothing and returns the time until the next request is allowed.
 func (l *Limit) Take(key string, now time.Time) (wait time.Duration) {
 	s, hash := l.shard(key)
 	at := now.UnixNano()

@@ -8,9 +8,9 @@ import (
 	"doorstep/sessions"
 )
 
-// maxViewAge is how long a message may stand in for a read: the time of two
-// fixes of a phone. A journey's hash expires without a message, so a reader must
-// ask again well before that can matter.
+// maxViewAge is how long a message may replace a read: two update intervals of a
+// phone. A journey's hash expires without a message, so a reader must ask again
+// well before that can matter.
 const maxViewAge = 10 * time.Second
 
 // cachedView is a journey as a message described it.
@@ -30,9 +30,9 @@ func (s *Store) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	return s.viewAt(m, time.Now())
 }
 
-// viewAt is what a message says at a time; false where it says too little, or is
-// too old. It is too old after maxViewAge, or sooner where the journey's hash
-// itself does not live that long.
+// viewAt returns the journey that a message describes. It returns false if the
+// message has no view, or is too old at now. It is too old after maxViewAge, or
+// sooner where the journey's hash itself does not live that long.
 func (s *Store) viewAt(m valkeyconn.Message, now time.Time) (sessions.Snapshot, bool) {
 	v, _ := m.Value.(*cachedView)
 	if v == nil {
@@ -45,10 +45,11 @@ func (s *Store) viewAt(m valkeyconn.Message, now time.Time) (sessions.Snapshot, 
 	return v.snap, true
 }
 
-// parseMessage reads a message, whose form is in the header of update.lua. It is
-// nil for a message that says only that something has changed; those of a start
-// and of an end do. It runs once for each message, not for each reader: it takes
-// 16 allocations, and a change may wake a thousand readers.
+// parseMessage reads a message, whose form is in the header of update.lua. It
+// returns nil for a message that says only that something has changed, as the
+// messages of a start and of an end do. It runs once for each message, not for
+// each reader: it takes 16 allocations, and a change may wake a thousand
+// readers.
 func parseMessage(message string) *cachedView {
 	var text [hashFields]string
 	var arriving string
@@ -64,7 +65,7 @@ func parseMessage(message string) *cachedView {
 	}
 	snap, startedMS, err := journeyOf(&text)
 	if err != nil || snap.Location == nil {
-		return nil // not a message of our scripts: the next read finds out
+		return nil // not a message of our scripts: the next read of the hash returns the error
 	}
 	return &cachedView{snap: snap, started: instant(startedMS)}
 }

@@ -15,7 +15,7 @@
 --   7  restored        1 when the store had this journey and lost it: the next
 --                      fix will count as a re-anchor
 -- RETURN
---   0  REFUSED: ended, older than the one known, or had its hour; nothing written
+--   0  REFUSED: ended, older than the one known, or has lasted JOURNEY_TTL; nothing written
 --   1  OPENED: active now
 --   2  ACTIVE: it was active already; nothing written
 -- MESSAGE to the channel when opened: the version

@@ -14,8 +14,8 @@ import (
 // withSettings returns a script with a value in place of each constant that it
 // declares in lines of the form `local NAME, NAME = value, value`: the setting
 // of that name, or else the default from the line. The script stays plain Lua
-// that also runs as it is. A call pays nothing for a constant: as ARGV, the
-// settings of update.lua would be sent, parsed and converted in every call; as
+// that also runs as it is. So a constant costs a call nothing. As ARGV, the
+// settings of update.lua would be sent, parsed and converted in every call. As
 // Lua locals, its sixty constants cost 2 % of a call (callgrind). Line numbers
 // stay as they are in the file. It panics for a setting that the script does not
 // declare, which is a bug that every test would find.

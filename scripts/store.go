@@ -66,8 +66,8 @@ type Metrics interface {
 	// Results.
 	StoreCall(verb, result string, took time.Duration)
 	// StoreBreaker is called when a breaker changes its state. state is closed,
-	// half-open or open, the worst of a cluster's servers. It is called under a breaker's lock, so it must
-	// only set a gauge.
+	// half-open or open: the worst among a cluster's servers. It is called under a
+	// breaker's lock, so it must only set a gauge.
 	StoreBreaker(state string)
 }
 
@@ -117,8 +117,8 @@ func (s *Store) call(ctx context.Context, verb, key string, e valkeyconn.Exchang
 	return res, nil
 }
 
-// fault is the caller's own reason where the caller has left, and otherwise
-// sessions.ErrUnavailable.
+// fault returns the context's error if the caller has left, and otherwise
+// sessions.ErrUnavailable with the cause.
 func fault(ctx context.Context, verb string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", verb, ctx.Err())
@@ -126,9 +126,9 @@ func fault(ctx context.Context, verb string, err error) error {
 	return unavailable(verb, err)
 }
 
-// unreadable is the error of a reply that has a shape that none of our scripts
-// gives: another program has written to the key. To a caller the store is then
-// unavailable.
+// unreadable is the error for a reply whose shape none of our scripts
+// produces: another program has written to the key. The caller gets it as
+// sessions.ErrUnavailable.
 func unreadable(verb string, err error) error {
 	return unavailable(verb, fmt.Errorf("reply: %w", err))
 }

@@ -70,7 +70,8 @@ type words struct {
 	n    int
 }
 
-// end keeps the text with one more word at its end.
+// end keeps text, to which the caller has appended one word, and notes where
+// that word ends.
 func (w *words) end(text []byte) {
 	w.text, w.ends[w.n] = text, len(text)
 	w.n++

@@ -18,7 +18,7 @@
 --  10  clock_ms        Unix ms, sent by tests; absent: the store's own TIME
 -- RETURN {code, …}
 --  {0}                       UNKNOWN: no such journey here
---  {1}                       ENDED: the journey has ended, or had its hour
+--  {1}                       ENDED: the journey has ended, or has lasted JOURNEY_TTL
 --  {2, clock_ms, retry_ms}   TOO_SOON
 --  {3, …}                    STALE: nothing written
 --  {4, …}                    VAGUE: too inaccurate to store
@@ -59,7 +59,8 @@
 --                                          where the phone was up to a minute
 --                                          ago, and the ETA's speed: mm/s, and
 --                                          over how many ms; its two times count
---                                          from the start, which halves them
+--                                          from the journey's start, which halves
+--                                          their length
 --   flags    the suspicions of this journey so far
 -- and mostly absent, with times in Unix ms and 0 for never:
 --   odd      fast_ms reanchored_ms still_ms mismatches votes
@@ -68,14 +69,15 @@
 --                                          or the track that was replaced; read
 --                                          only while odd counts votes for it
 --
--- LAYOUT (docs/adr/0011-layout-number.md). The digit in `to` is the layout of
--- the script that opened the hash. Layout 1 is that of v0.1.0. A script of layout
--- N reads N-1, N and N+1, and for the one release in which N is new it writes
--- only what N-1 can read; so gateways of two neighbouring releases share a
--- journey during a roll-out. An older hash is UNKNOWN here: the gateway asks the
+-- LAYOUT (docs/adr/0011-layout-number.md). The digit in `to` is the layout of the
+-- script that opened the hash. Layout 1 is that of v0.1.0. A script of layout N
+-- reads N-1, N and N+1, and for the one release in which N is new it writes only
+-- what N-1 can read; so gateways of two neighbouring releases share a journey
+-- during a roll-out. An older hash is UNKNOWN here: the gateway asks the
 -- repository and open.lua opens the journey anew. A newer one is an error: the
--- phone is told to come back, and nothing is overwritten. No layout may change
--- the first two words of `to`, `seq`, and the tombstone; end.lua relies on them.
+-- update is answered like one while the store is away, and nothing is
+-- overwritten. No layout may change the first two words of `to`, `seq`, and the
+-- tombstone; end.lua relies on them.
 --
 -- STEPS. Steps 1 to 3 and 13 to 15 are also those of sessions/memory, and 4 to 12
 -- those of geo.Judge, in the same order and with the same numbers. Change both or
@@ -85,7 +87,7 @@
 -- each constant in place of its name, so a name costs a call nothing. As locals
 -- they would cost 2 % of a call (callgrind). The file also runs as it is.
 
--- The settings, with their defaults: the gateway's own values go over them.
+-- The settings, with their defaults. The gateway's own values replace them.
 local RATE_MS, TOLERANCE_MS = 5000, 1000
 local LOCATION_TTL_MS, JOURNEY_TTL_MS = 300000, 3600000
 local RADIUS_M, STALE_MS, FUTURE_MS = 150, 300000, 2000
@@ -121,8 +123,8 @@ local channel, lat, lng, accuracy, speed = ARGV[1], ARGV[2], ARGV[3], ARGV[4], A
 local heading, recorded_text, mock, cell, clock = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local floor, max, min = math.floor, math.max, math.min
 
--- Here and below, + 0 makes a number of a text. It costs a third of tonumber;
--- all of them together are 3 % of the script.
+-- Here and below, + 0 converts a text to a number. It takes a third of the
+-- time of tonumber; all conversions together take 3 % of the script's time.
 
 -- Step 1: the journey runs.
 local h = redis.call('HMGET', key, 'to', 'fence', 'seq', 'tat', 'fix', 'anchor', 'odd')
@@ -176,12 +178,12 @@ if due < now then due = now end
 due = due + RATE_MS
 
 -- leg measures the way from one track point to another. It returns the distance
--- in dm; the reach, which is what both doubts do not explain of the distance, in
--- dm; the time in ms; by how many ms the phone's clock outran the store's; and
--- the distance in metres, not rounded. The distance is geo.DistanceM, the
--- haversine. It is one function, and it refers to no local of the script: each
--- function, and each local that one refers to, costs a call as much as a
--- command's argument does.
+-- in dm; the reach in dm, which is the distance minus the doubts of both points,
+-- at least 0; the time in ms; by how many ms more the phone's clock has advanced
+-- than the store's; and the distance in metres, not rounded. The distance is
+-- geo.DistanceM, the haversine. It is one function, and it refers to no local of
+-- the script: each function, and each local that one refers to, costs a call as
+-- much as a command's argument does.
 local function leg(lat1, lng1, doubt1, at1, rec1, lat2, lng2, doubt2, at2, rec2)
     local math = math
     lat1, lat2 = lat1 + 0, lat2 + 0
@@ -231,7 +233,7 @@ local fast, reanchored, silent, mismatched, frozen, repeated, shadowed = false, 
 local new_votes, new_rival, new_anchor = votes, nil, false
 local pace, paced = 0, 0 -- the smoothed speed in mm/s, and how many ms of journey it covers
 
--- Step 5: what the fix says against itself. The flag mock is added in step 13.
+-- Step 5: what is suspicious about the fix alone. The flag mock is added in step 13.
 local odd_clock = recorded and (now - recorded > CLOCK_SKEW_MS or recorded - now > CLOCK_SKEW_MS)
 
 -- Step 6: the accuracy.
@@ -312,7 +314,7 @@ elseif code == STORED then
         end
         if lat ~= last_lat or lng ~= last_lng then
             still_at = 0
-            -- The first find spares most fixes the text of the second.
+            -- The first find fails for most fixes, and then the text for the second is not built.
             repeated = way >= REPEAT_DM and string.find(anchor_text, lat, 1, true) ~= nil
                 and string.find(anchor_text, ' ' .. lat .. ' ' .. lng .. ' ', 1, true) ~= nil
         else
@@ -341,8 +343,9 @@ elseif code == STORED then
     end
 end
 
--- Step 13: the suspicions. Those of the journey so far are kept; the new ones
--- are told. A fix that is not believed ends here, and counts against the rate.
+-- Step 13: the suspicions. All suspicions of the journey are stored; the reply
+-- has only the new ones. The script ends here for a fix that is not believed,
+-- which counts against the rate.
 local flags = mock == '1' and FLAG_MOCK or 0
 if fast or reanchored or silent or odd_clock or mismatched or frozen or repeated or shadowed then
     flags = flags + (fast and FLAG_FAST or 0) + (reanchored and FLAG_REANCHORED or 0) + (silent and FLAG_SILENCE or 0)
@@ -371,9 +374,9 @@ if code ~= STORED then
 end
 
 -- Step 14: the arrival. In a cell of the home's cover the exact distance
--- decides; and a long leg may have passed the fence between two fixes. A fence
--- is the common beginning of its cells and then, each after a comma, how they
--- end.
+-- decides. A long leg may also have crossed the fence between two fixes. The
+-- field fence is the common prefix of its cells, and then the rest of each
+-- cell, each after a comma.
 if arriving == 0 then
     local comma = string.find(fence, ',', 1, true)
     local near = string.find(fence, string.sub(cell, 1, comma - 1), 1, true) == 1
@@ -412,11 +415,11 @@ if arriving == 0 then
     if arriving == 1 then redis.call('HDEL', key, 'fence') end
 end
 
--- Step 15: the writes, and the wake-up.
--- A number that is an argument by itself is passed as it is: the server makes a
--- text of it at a fifth of what string.format costs here. For a number inside a
--- text, string.format costs half of what concatenation does; and the texts are
--- concatenated, because a format of seven values costs twice that.
+-- Step 15: the writes, and the wake-up. A number that is a whole argument is
+-- passed as a number: the server converts it in a fifth of the time that
+-- string.format takes here. For a number inside a text, string.format takes
+-- half the time of concatenation. The texts are concatenated, because one
+-- format of seven values takes twice as long.
 seq = seq < now and now or seq + 1
 ttl = over_at - now
 if ttl > LOCATION_TTL_MS then ttl = LOCATION_TTL_MS end

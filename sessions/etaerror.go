@@ -7,8 +7,8 @@ import (
 
 // etaErrors measures how far ETAs were off: it keeps the arrival time that a
 // student was shown, and compares it with the real one. It knows only what this
-// process has shown. A student who meanwhile polls another gateway is a comparison
-// that is missing, not a wrong one. Safe for concurrent use.
+// process has shown. If the student meanwhile polls another gateway, the
+// comparison is missing, but no comparison is wrong. Safe for concurrent use.
 type etaErrors struct {
 	limit int // of journeys
 
@@ -24,10 +24,10 @@ const (
 )
 
 // shown notes the ETA that a student sees. Once the trainer is inside the fence it
-// reports true, and by how much later than shown that is; negative for earlier. Both
-// instants are of fixes, by the same clock: the time until a fix is seen is measured
-// elsewhere. The ETA is to the door and the fence is before it, so a perfect ETA is
-// early by the time for the last 150 m.
+// reports true, and the ETA error: the arrival minus the expected arrival, negative
+// for an early arrival. Both instants come from fixes and are of the same clock; the
+// time until a fix is seen is measured elsewhere. The ETA is to the door and the
+// fence is before it, so a perfect ETA is early by the time for the last 150 m.
 func (e *etaErrors) shown(v View, now time.Time) (late time.Duration, arrived bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -7,8 +7,9 @@ import (
 	"doorstep/geo"
 )
 
-// Fix is one position that a phone reports. NewFix makes it: in range, and rounded
-// to what the stores keep, so that both stores judge the same numbers.
+// Fix is one position that a phone reports. NewFix checks that its values are in
+// range and rounds them to what the live stores keep, so that both implementations
+// judge the same numbers.
 type Fix struct {
 	Point geo.Point
 	// AccuracyM is the radius in metres that the phone claims to be within, to

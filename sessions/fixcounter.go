@@ -47,10 +47,11 @@ type FixCounterMetrics interface {
 	// FixSeen is one fix that a student was shown: how long ago it was taken, by
 	// which clock ("phone", "store"), and how long ago it was stored.
 	FixSeen(clock string, sinceTaken, sinceStored time.Duration)
-	// ETAOff is by how much later than the student was shown the trainer reached the
-	// fence; negative for earlier.
+	// ETAOff is one ETA error: the time at which the trainer reached the fence,
+	// minus the time that the student was shown. Negative: earlier than shown.
 	ETAOff(by time.Duration)
-	// CountsWritten is one write of the counts of so many journeys.
+	// CountsWritten is one write of counts; journeys is how many journeys it
+	// covers.
 	CountsWritten(journeys int, err error)
 	// CountDropped is one fix that was not counted.
 	CountDropped()
@@ -135,7 +136,9 @@ func (t *FixCounter) flush(ctx context.Context, list []JourneyCounts) error {
 	return nil
 }
 
-// count counts one fix by its verdict.
+// count adds one fix to the counts of its journey, by its verdict.
+// VerdictUnknown and VerdictEnded are not counted, because there is no
+// journey to count for.
 func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 	c := Counts{LastSeen: ms(now)}
 	switch r.Verdict {
@@ -158,8 +161,8 @@ func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 	t.add(ref, c)
 }
 
-// phoneSeen notes that a phone has sent a fix that nobody could judge: a live store
-// that is away must not make every phone look silent.
+// phoneSeen notes that a phone has sent a fix while no live store could judge it.
+// Without it every phone would look silent while the live store is away.
 func (t *FixCounter) phoneSeen(ref Ref, now time.Time) { t.add(ref, Counts{LastSeen: ms(now)}) }
 
 // sanePhone is how far a phone's clock may be from the store's for a measurement to
@@ -236,7 +239,7 @@ func (t *FixCounter) shard(ref Ref) *counterShard {
 }
 
 // shardOf spreads ids over n shards, n a divisor of 256. It uses the last two hex
-// digits, which are random in every kind of UUID that is not made up.
+// digits, which are random in every generated UUID, whatever its version.
 func shardOf(id ID, n int) int {
 	sum := 0
 	for _, c := range []byte(id[max(0, len(id)-2):]) {

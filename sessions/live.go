@@ -35,10 +35,10 @@ type Live interface {
 	Latest(ctx context.Context, ref Ref) (Snapshot, error)
 
 	// CachedView is Latest without a round trip: the journey as the last wake-up
-	// message told it. It reports false where a read is needed: the message did not
-	// tell everything, or a later one may have been missed. For a caller that has
-	// been watching ref it is as good as a read. It may be one message behind, and
-	// it leaves ReanchoredAt out.
+	// message described it. It reports false where a read is needed: the message
+	// did not contain everything, or a later one may have been missed. A caller
+	// that watches ref can use it instead of a read. It may be one message behind,
+	// and it leaves ReanchoredAt out.
 	CachedView(ref Ref) (Snapshot, bool)
 
 	// End replaces the journey by a tombstone, which has no coordinate, and wakes

@@ -45,9 +45,9 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 }
 
 // countOutage notes that a phone has sent a fix while the live store was away, so
-// that the journey does not look silent. Nobody can say then whether there is such
-// a journey, and made-up ids must not fill the counter. So it counts a caller no
-// more often than the caller may look up.
+// that the journey does not look silent. Whether there is such a journey is
+// unknown then, and made-up ids must not fill the counter. So a caller is counted
+// at most at the rate of allowLookup.
 func (s *Service) countOutage(ref Ref, err error) {
 	now := s.opts.Now()
 	if errors.Is(err, ErrUnavailable) && s.outages.Take(string(ref.TrainerID), now) == 0 {
@@ -55,7 +55,8 @@ func (s *Service) countOutage(ref Ref, err error) {
 	}
 }
 
-// restoreFor puts a journey of this trainer back into the live store.
+// restoreFor writes a running journey of this trainer into the live store
+// again.
 func (s *Service) restoreFor(ctx context.Context, c Caller, id ID) error {
 	if err := s.allowLookup(c); err != nil {
 		return err
@@ -93,8 +94,9 @@ func (s *Service) allowLookup(c Caller) error {
 	return e
 }
 
-// returnLookup gives a look-up back that found something, which is free: a live
-// store that loses data, or is away, must not make an honest caller wait.
+// returnLookup gives one look-up back to the caller. A look-up that has found a
+// session does not count: a live store that loses data, or is away, must not
+// make an honest caller wait.
 func (s *Service) returnLookup(c Caller) {
 	if c.Role != Admin {
 		s.lookups.GiveBack(string(c.ID))
@@ -133,7 +135,7 @@ func (v View) ETASeconds() *int64 {
 // Errors: SessionNotFound, Forbidden, RateLimited, DatabaseUnavailable.
 func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
-	if !known || !meta.HasParty(c) { // what is remembered may be old, so it refuses nobody
+	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
 		var err error
 		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known {
 			if meta, err = s.metaFor(ctx, c, id); err != nil {
@@ -163,7 +165,8 @@ func (s *Service) metaFor(ctx context.Context, c Caller, id ID) (Meta, error) {
 	if err != nil {
 		return Meta{}, err
 	}
-	// Only a cache for the next read. A store that is away gets it then.
+	// This is only a cache for the next read. If the store is away, the next read
+	// writes it.
 	_ = s.live.SetMeta(ctx, id, session.Meta())
 	return session.Meta(), nil
 }
@@ -241,8 +244,8 @@ func (s *Service) degraded(ctx context.Context, ref Ref) (View, error) {
 // each then reads.
 //
 // A reader is never given what was read before it asked: a waiter could then
-// miss the change that woke it. So a reader that comes while a read is under way
-// joins the next one, and any number of concurrent readers cost at most two
+// miss the change that woke it. So a reader that asks while a read is under way
+// joins the next read, and any number of concurrent readers cost at most two
 // reads.
 //
 // The zero value is ready. Safe for concurrent use.
@@ -251,11 +254,11 @@ type sharedReads struct {
 	running singleflight.Group // the read that has begun, one a journey
 }
 
-// read calls f for ref, or joins a call that has not begun. f runs on a goroutine
-// of its own, for two reasons. Other readers may depend on it, so the caller's
-// leaving must not cancel it. And the stack that a call to a store needs would
-// stay with each goroutine that waits for a change afterwards: 16 KB instead of
-// 8 KB, measured by bench/load -mode idle.
+// read calls f for ref, or joins a call that has not begun. f runs on another
+// goroutine, for two reasons. Other readers may wait for its result, so it must
+// not be cancelled when this caller leaves. And a call to a store makes a
+// goroutine's stack larger, which would stay with every goroutine that waits for
+// a change afterwards: 16 KB instead of 8 KB, measured by bench/load -mode idle.
 func (r *sharedReads) read(ctx context.Context, ref Ref, f func(context.Context) (Snapshot, error)) (Snapshot, error) {
 	key := string(ref.TrainerID) + string(ref.SessionID)
 	result := r.waiting.DoChan(key, func() (any, error) {

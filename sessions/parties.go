@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	// partiesFor spares nine look-ups of ten, at a poll every few seconds. It is
-	// also how long a party that was replaced in the table itself, which no call
-	// here does, may still read. The new party may read at once (Service.Ref).
+	// partiesFor is how long an entry is used. It saves nine look-ups of ten, at
+	// a poll every few seconds. If a party is replaced directly in the table (no
+	// call of the API does that), the old party can still read for that long.
+	// The new party can read at once (Service.Ref).
 	partiesFor = 45 * time.Second
 	// partiesRoom is the largest number of sessions remembered: some 40 MB.
 	partiesRoom = 131_072

@@ -58,8 +58,8 @@ func (a *API) admit(ctx context.Context, c *app.RequestContext, h handler) error
 const statusClientGone = 499
 
 // clientGone ends a request whose client has left, which cancelled the calls
-// made for it. That is no fault of ours, so it is not logged or counted as one.
-// Nobody reads the answer.
+// made for it. That is not a fault of the gateway, so it is not logged or
+// counted as one. The client does not get the answer.
 func clientGone(c *app.RequestContext) { c.Data(statusClientGone, jsonType, []byte("{}")) }
 
 // bearer is the token in the Authorization header. The scheme may be in any
@@ -133,9 +133,9 @@ func callerLimit(deps Deps) *ratelimit.Limit {
 	return ratelimit.New(every, cmp.Or(deps.CallerBurst, DefaultCallerBurst))
 }
 
-// checkRate refuses a caller that sends too many requests. A phone sends one in
-// 5 s and an app keeps up to four polls open, so this stops a client that runs
-// wild or a token that was stolen. Admins are exempt: they are the operator's own
+// checkRate refuses a caller that sends too many requests. A phone sends one in 5
+// s and an app keeps up to four polls open, so this stops a client with an
+// endless loop, or a stolen token. Admins are exempt: they are the operator's own
 // machines, which book many sessions at once. They still count as in flight.
 func (a *API) checkRate(caller sessions.Caller) error {
 	if a.callers == nil || caller.Role == sessions.Admin {

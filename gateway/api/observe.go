@@ -20,8 +20,9 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// Call is what a trace's span is made of at the start of a request. The caller
-// chooses nothing in it but the last two fields, which are W3C Trace Context.
+// Call is what a trace's span gets at the start of a request. The caller can
+// choose only the last three fields: RequestID, which isSafeID has checked,
+// and the two headers of W3C Trace Context.
 type Call struct {
 	Method, Route string
 	RequestID     string
@@ -155,7 +156,7 @@ func isSafeID(id string) bool {
 }
 
 // What follows are the closed lists of the metrics' labels. metrics makes every
-// series from them at the start, and a caller can choose no label.
+// series from them at the start, and a caller cannot make a new label.
 
 const (
 	noRoute   = "none"  // the route label of a path that has no route

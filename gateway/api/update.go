@@ -21,7 +21,8 @@ type updateBody struct {
 	Mock       *bool      `json:"mock"`
 }
 
-// unstoredBody is the answer while a store is away.
+// unstoredBody is the data of the 202 answer to an update that could not be
+// stored, because the live store or the database is away.
 type unstoredBody struct {
 	SessionID    sessions.ID `json:"sessionId"`
 	Stored       bool        `json:"stored"`

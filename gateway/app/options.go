@@ -15,10 +15,10 @@ import (
 	"doorstep/sessions"
 )
 
-// Options are the settings of one gateway. Zero means the default that the
-// struct's comment and `gateway serve --help` name; the tags are how main.go
-// reads them from flags and from the environment, so that the two cannot say
-// different things.
+// Options are the settings of one gateway. settings.go makes a flag and an
+// environment variable from each field's tags, so that the two cannot differ;
+// `gateway serve --help` lists them. A zero field means the default of the
+// part that uses it.
 type Options struct {
 	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics; never a public one. Empty: none."`
@@ -92,7 +92,7 @@ type Options struct {
 	Listener net.Listener
 }
 
-// Embedded reports whether the process needs nothing around it.
+// Embedded reports whether both stores are in the memory of this process.
 func (o Options) Embedded() bool { return o.ValkeyURL == "" && o.DatabaseURL == "" }
 
 // now is the clock of the rules and of the stores in memory.
@@ -103,7 +103,7 @@ func (o Options) now() func() time.Time {
 	return o.Now
 }
 
-// validate names the setting that cannot be.
+// validate returns an error that names the first invalid setting.
 func (o Options) validate() error {
 	for _, d := range []struct {
 		name  string

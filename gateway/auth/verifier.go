@@ -179,7 +179,7 @@ const cacheShards = 16
 // the token beside it, although that is ten times as fast (42 ns against 0.45 µs
 // for 528 bytes). With SHA-256 an entry has one size whatever the token's (8 KiB
 // tokens would make 1.6 GB of 200,000 entries), a heap dump holds no usable
-// token, and nobody can construct two tokens with one digest.
+// token, and it is not possible to construct two tokens with one digest.
 type digest = [sha256.Size]byte
 
 // digestOf hashes from the stack where a usual token fits: the copy that

@@ -41,7 +41,7 @@ const (
 type listener struct {
 	opts       Options
 	refuse     func(status int) []byte // a whole response, to replace one that Hertz wrote by itself
-	drainGrace time.Duration           // the constant; tests shorten it
+	drainGrace time.Duration           // the constant of that name; shorter in tests
 
 	draining chan struct{} // closed first
 	empty    chan struct{} // closed when draining and the last connection is gone
@@ -81,8 +81,8 @@ func (l *listener) bind(ctx context.Context) error {
 
 // Accept returns the next admitted connection. It fails only after the listener
 // was closed. After any other error (accept(2) lists a dozen transient ones) it
-// pauses and tries again: a server that stops listening is worse than one that
-// is late.
+// pauses and tries again: a server that stops listening does more harm than one
+// that accepts late.
 func (l *listener) Accept() (net.Conn, error) {
 	inner, pause := l.bound(), acceptPauseMin
 	for {
@@ -207,8 +207,8 @@ func (l *listener) open() int {
 
 // conn is a connection with absolute deadlines: one for the first byte of a
 // request, ReadTimeout for the request from its first to its last byte (however
-// slowly the bytes come), and WriteTimeout for each write. Nobody reads while a
-// handler runs, so a long poll is not cut.
+// slowly the bytes come), and WriteTimeout for each write. No read is under way
+// while a handler runs, so no read deadline cuts a long poll.
 //
 // It embeds the interface and not *net.TCPConn, although Hertz needs only its
 // SyscallConn. The concrete type would also promote net's unexported writev
@@ -231,9 +231,10 @@ type conn struct {
 	isCut   bool
 }
 
-// Read reads for Hertz. Silence until the deadline is an EOF, not a time-out:
-// nothing was asked, and an answer 408 that nobody asked for would be taken as
-// the answer to the next request on a reused connection.
+// Read reads for Hertz. If the deadline passes before the first byte of a
+// request, Read returns EOF and not a time-out. On a time-out Hertz would
+// answer 408, and a client that reuses the connection would take that for the
+// answer to its next request.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.answered {
 		c.answered = false
@@ -303,11 +304,12 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // SetReadDeadline ignores Hertz's own deadlines: Hertz sets none for the first
-// request, and would leave three bytes of a later one waiting for IdleTimeout.
+// request of a connection. For a later request it would still wait IdleTimeout
+// after the first three bytes have come.
 func (c *conn) SetReadDeadline(time.Time) error { return nil }
 
-// SyscallConn gives Hertz the descriptor on which it watches for the peer's
-// leaving.
+// SyscallConn gives Hertz the descriptor, on which it notices that the peer
+// has disconnected.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	sc, ok := c.Conn.(syscall.Conn)
 	if !ok {
@@ -316,10 +318,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return sc.SyscallConn()
 }
 
-// Close closes. After a refusal it first ends its own direction and reads on
-// for at most lingerTime and lingerBytes: a close with unread bytes sends a
-// reset, which destroys the answer in the buffer of a peer that is still sending
-// its 2 MB.
+// Close closes the connection. After a refusal it first closes the sending
+// direction, and then reads for at most lingerTime and lingerBytes. A close with
+// unread bytes would send a reset, and the reset would delete the answer from
+// the receive buffer of a peer that is still sending a large body.
 func (c *conn) Close() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); c.refused && ok && half.CloseWrite() == nil {
 		c.mu.Lock()
@@ -376,9 +378,10 @@ func (c *conn) setDeadline(set func(time.Time) error, limit time.Duration) {
 func RefusedStatuses() []string { return []string{"400", "408", "413", "431"} }
 
 // hertzRefusal returns the status of an answer that Hertz wrote by itself before
-// any handler ran, else 0. It compares the text, because Hertz leaves no other
-// trace on the way to the socket, and no handler of ours sends these texts (they
-// answer JSON). If an upgrade of Hertz rewords them, TestServer_Refusal fails.
+// any handler ran, else 0. It compares the text, because nothing else
+// distinguishes such an answer when it is written, and no handler of ours sends
+// these texts (they answer JSON). If an upgrade of Hertz rewords them,
+// TestServer_Refusal fails.
 func hertzRefusal(response []byte) int {
 	head, body, ok := bytes.Cut(response, []byte("\r\n\r\n"))
 	if !ok || len(head) < len("HTTP/1.1 400") || !bytes.HasPrefix(head, []byte("HTTP/1.1 4")) {

@@ -42,7 +42,7 @@ const closeWait = time.Second
 // by Listen on a server that was drained or closed before.
 var ErrClosed = errors.New("httpserver: server closed")
 
-// Server is Hertz behind a listener with limits. Its life is New, Listen, Run,
+// Server is Hertz behind a listener with limits. Call New, Listen and Run,
 // then Drain or Close. It does not use Hertz's signal handling and shutdown.
 // Safe for concurrent use.
 type Server struct {
@@ -92,7 +92,7 @@ func (s *Server) hertzOptions() []config.Option {
 }
 
 // Listen binds the address. After it Addr is known, and a port that is taken
-// has been reported. Run calls Listen if nobody has.
+// has been reported. Run calls Listen if it was not called before.
 func (s *Server) Listen(ctx context.Context) error { return s.listener.bind(ctx) }
 
 // Addr is where the server listens; nil before Listen.
@@ -249,7 +249,7 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
 	if rec := recover(); rec != nil {
 		s.panicked(ctx, rec)
-		c.Response.Reset() // a half-made answer must not leave
+		c.Response.Reset() // a half-written answer must not be sent
 		s.refuse(c, consts.StatusInternalServerError)
 		c.SetConnectionClose()
 	}

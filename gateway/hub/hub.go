@@ -52,7 +52,7 @@ const (
 	Failed    Outcome = "failed"    // a read or the watch failed
 )
 
-// Outcomes is that list.
+// Outcomes lists every outcome.
 func Outcomes() []Outcome { return []Outcome{Changed, TimedOut, Left, Drained, Displaced, Failed} }
 
 // Defaults of Options. A test holds the settings of `gateway serve` to them.
@@ -99,9 +99,10 @@ func New(source Source, opts Options) *Hub {
 // registers first and reads then, so a change between the two is not missed. It
 // reads again
 //   - at every wake-up;
-//   - once more when the time is up (read is told so) or when the hub drains;
-//   - soon after a read that returned ErrUnread: within 100 ms at first, every 4 s
-//     at last, and spread over that time, because after an outage very many do.
+//   - once more when the time is up (timeUp is true then) or when the hub drains;
+//   - soon after a read that returned ErrUnread: after at most 100 ms at first, and
+//     at most 4 s later on. The reads of all waits are spread over that time,
+//     because in an outage very many waits read again.
 //
 // It returns TimedOut after timeout, Left when ctx ends, Drained when the hub
 // drains, Displaced with ErrTooMany when a newer wait took its place (see

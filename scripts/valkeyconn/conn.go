@@ -23,10 +23,10 @@ import (
 )
 
 // Conn is the connection to a live store, however many servers that is. A call is
-// one round trip with a deadline of its own, behind a bulkhead and behind the
-// breaker of the server that owns the key. So a server that stalls costs a caller
-// at most Options.Timeout (more where this process is too busy to read the
-// reply: docs/adr/0010), and nothing once the breaker is open.
+// one round trip with its own deadline, behind a bulkhead and behind the breaker
+// of the server that owns the key. So a server that stalls costs a caller at most
+// Options.Timeout (more where this process is too busy to read the reply:
+// docs/adr/0010), and nothing once the breaker is open.
 //
 // New connects to nothing; Run connects, and connects again after every loss.
 // Until Run has connected, and whenever the store is away, every call fails at
@@ -113,8 +113,8 @@ type Exchange func(context.Context, valkey.Client) valkey.ValkeyResult
 // slots.
 const maxRedirections = 3
 
-// Do runs e on the server that owns key, under the bulkhead and the deadline. The
-// redirections of a cluster share the deadline. A nil reply is an answer, not an
+// Do runs e on the server that owns key, under the bulkhead and the deadline. All
+// redirections of one call share its deadline. A nil reply is an answer, not an
 // error.
 func (c *Conn) Do(ctx context.Context, key string, e Exchange) (valkey.ValkeyResult, error) {
 	n := c.servers.ownerOfKey(key)

@@ -15,9 +15,9 @@ import (
 	"doorstep/internal/pause"
 )
 
-// feed is the wake-ups of one server. It has a connection of its own, which is
-// subscribed to the watched channels of the server's slots, and is made anew
-// whenever it is lost.
+// feed receives the wake-ups of one server. It has its own connection, which
+// is subscribed to the watched channels of the server's slots and is made
+// again whenever it is lost.
 type feed struct {
 	node *node
 	link atomic.Pointer[link] // nil while there is no connection
@@ -93,8 +93,9 @@ func (w *watcher) runFeed(ctx context.Context, f *feed) {
 // runLink makes a connection and serves it until it is lost or ctx ends.
 func (w *watcher) runLink(ctx context.Context, f *feed) error {
 	option := f.node.option
-	// With KeepAlive valkey-go would ping by itself, with a time-out of its own,
-	// and a moment in which this process is busy would end the connection.
+	// With KeepAlive valkey-go would ping by itself, with its own time-out, and
+	// would close the connection whenever this process is too busy to read the
+	// reply.
 	option.Dialer.KeepAlive = -1
 	client, err := valkey.NewClient(option)
 	if err != nil {
@@ -102,7 +103,7 @@ func (w *watcher) runLink(ctx context.Context, f *feed) error {
 	}
 	defer client.Close()
 	dedicated, _ := client.Dedicate()
-	defer dedicated.Close() // not released: that sends commands to clean up which the store's user may not be allowed
+	defer dedicated.Close() // closed and not released: a release sends clean-up commands, which the ACL may forbid
 	l := &link{DedicatedClient: dedicated, node: f.node, useless: make(chan error, 1)}
 	broken := l.SetPubSubHooks(valkey.PubSubHooks{
 		OnMessage: func(m valkey.PubSubMessage) { w.deliver(l, m.Channel, m.Message) },

@@ -14,20 +14,21 @@ import (
 // to read the answer. docs/adr/0010 has the reasons and the measurements.
 //
 // One goroutine writes commands to a connection and another one reads the
-// replies. Both take their turn among all goroutines that are ready to run; the
-// reader also waits in the poller, behind every connection that had data before.
-// When thousands of students are woken at one instant, that takes hundreds of
-// milliseconds, measured, with the replies still in the socket or the commands
-// not yet sent. A deadline is a timer and waits for no turn. So a call whose time
-// is up ends only after two laps. A lap is a byte of our own that goes the same
-// way as a reply: through the poller and the run queue. In a process with nothing
-// else to do, laps take about 10 µs, and the call ends in time.
+// replies. Both wait until it is their turn among all goroutines that are ready
+// to run; the reader also waits in the poller, behind every connection that got
+// data earlier. When thousands of students are woken at one instant, that takes
+// hundreds of milliseconds, measured, with the replies still in the socket or the
+// commands not yet sent. A deadline is a timer, which does not wait for a turn.
+// So a call whose time is up ends only after two laps. A lap is one byte that
+// this process sends to itself through a pipe. It goes the same way as a reply:
+// through the poller and the run queue. In a process with nothing else to do,
+// laps take about 10 µs, and the call ends in time.
 type laps struct {
 	// atMost is how long a call waits for its laps, because its caller waits, too.
 	atMost time.Duration
 
 	mu    sync.Mutex
-	next  chan struct{} // closed after a lap that has not begun; nil: nobody waits
+	next  chan struct{} // closed after a lap that has not begun; nil: no call waits
 	asked chan struct{} // signals that next is set
 }
 
@@ -63,7 +64,8 @@ func lap(r, w *os.File) {
 	runtime.Gosched()
 }
 
-// over is closed after a lap that begins from now on. All who wait share the lap.
+// over returns a channel that is closed after the next lap that begins. All calls
+// that wait share that lap.
 func (l *laps) over() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,9 +89,9 @@ func (l *laps) within(ctx context.Context, timeout time.Duration) (_ context.Con
 }
 
 // timed is a context whose Deadline is the end of the time-out, though the context
-// itself may end later. valkey-go uses that deadline when it dials anew and greets
-// the server, and looks at nothing else meanwhile. Without a deadline it takes a
-// second for that.
+// itself may end later. valkey-go uses that deadline when it dials again and sends
+// HELLO, and does not watch the context meanwhile. Without a deadline it allows
+// one second for that.
 type timed struct {
 	context.Context //nolint:containedctx // it is one itself
 	up              time.Time

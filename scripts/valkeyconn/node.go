@@ -34,16 +34,17 @@ type node struct {
 
 // breakerSettings: twenty failures in a row open a breaker, and so do ten seconds
 // (rolling) in which half of at least twenty calls failed. The first rule is for
-// a store that stalls: with the second rule alone, the good calls of the seconds
-// before would keep the breaker closed for five seconds and more, while as many
-// callers again wait for nothing. A breaker stays open for a time of `open`,
-// half a second in production; then three calls in a row that succeed close it.
-// Half a second is as long as the slowest usual dial, which only the probe waits
-// for, and well within the second that a failover may cost in addition.
+// a store that stalls: with the second rule alone, the successful calls of the
+// seconds before would keep the breaker closed for five seconds and more, until
+// as many calls have failed as had succeeded. A breaker stays open for a time of
+// `open`, half a second in production; then three calls in a row that succeed
+// close it. Half a second is as long as the slowest usual dial, which only the
+// probe waits for, and well within the second that a failover may cost in
+// addition.
 //
-// An error that the server gives is an answer and no failure. A caller that left
-// and a reply that we had no time to read say nothing about the store, so they
-// do not count at all.
+// An error that the server gives is an answer and no failure. A caller that
+// left, and a reply that this process had no time to read, say nothing about the
+// store, so they do not count at all.
 func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreaker.Settings {
 	return gobreaker.Settings{
 		Name: "live-store", MaxRequests: 3, Timeout: open,
@@ -128,7 +129,8 @@ func leftOr(ctx context.Context, err error) error {
 	return err
 }
 
-// faultOf is nil for an answer, also for a nil reply.
+// faultOf returns the error of a result. It is nil for an answer, and a nil
+// reply is an answer.
 //
 // A server that has become a replica answers pings and refuses writes for ever.
 // The new primary has another address behind the same name, or will soon have

@@ -27,8 +27,9 @@ type Options struct {
 	// Timeout of one call. Zero is 250 ms. In a process that is too busy to read
 	// a reply a call may take up to 1.75 s more (docs/adr/0010).
 	Timeout time.Duration
-	// Decode reads the text of a channel's message when it arrives, once for all
-	// who ask for the last message. It must not block. Nil: the text itself.
+	// Decode turns the text of a channel's message into Message.Value, once,
+	// when the message arrives. It must not block. Nil: the value is the text
+	// itself.
 	Decode func(text string) any
 	// Log is nil for no log.
 	Log *slog.Logger

@@ -66,9 +66,9 @@ func (l layout) size() int {
 	return slotCount
 }
 
-// layoutOf asks the server at addr. CLUSTER SLOTS is deprecated in favour of a
-// newer command, but every version has it, and it names the port that fits the
-// asking connection, TLS or not.
+// layoutOf asks the server at addr which server owns which slots. CLUSTER
+// SLOTS is deprecated in favour of a newer command, but every version has it,
+// and it names the port that fits the asking connection, TLS or not.
 func layoutOf(ctx context.Context, c valkey.Client, addr string) (layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()

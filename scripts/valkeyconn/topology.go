@@ -19,9 +19,9 @@ import (
 )
 
 // topology knows which server owns a slot: always the same server, or one of a
-// cluster's primaries. It surveys the cluster, which means that it asks who owns
-// what, when something looks wrong and every few seconds. It believes a
-// redirection at once.
+// cluster's primaries. It surveys the cluster (asks a server which server owns
+// which slots) every few seconds, and sooner when something looks wrong. It
+// follows a redirection at once.
 //
 // valkey-go's own client for clusters was rejected (docs/adr/0006). It has one
 // topology, and its errors do not say which server failed. So there would be one
@@ -29,7 +29,7 @@ import (
 // from both. It also learns of a failover up to a second late. And wake-ups need the
 // owner of a slot anyway.
 type topology struct {
-	option      valkey.ClientOption // of every connection, but for the address
+	option      valkey.ClientOption // of every connection, except the address
 	log         *slog.Logger
 	onBreaker   func(state string)
 	breakerOpen time.Duration // how long a breaker stays open
@@ -93,8 +93,9 @@ func (tp *topology) ownerOfKey(key string) *node {
 	return tp.ownerOf(slotOf(key))
 }
 
-// redirection reads a cluster's answer that a slot is on another server: for good
-// (MOVED) or for this call only (ASK). from is the server that answered.
+// redirection reads a cluster's answer that a slot is on another server:
+// permanently (MOVED) or for this call only (ASK). from is the server that
+// answered.
 func (tp *topology) redirection(key string, from *node, err error) (to *node, asking, redirected bool) {
 	reply, ok := valkey.IsValkeyErr(err)
 	if err == nil || !ok {
@@ -137,8 +138,8 @@ func (tp *topology) requestSurvey() {
 	}
 }
 
-// reportFailure requests a survey after a call without an answer. A single server
-// has no other that could be asked.
+// reportFailure requests a survey after a call that got no answer. It does
+// nothing with a single server, because there is no other server to find.
 func (tp *topology) reportFailure() {
 	if t := tp.owners.Load(); t != nil && len(*t) == slotCount {
 		tp.requestSurvey()
@@ -232,7 +233,7 @@ func (tp *topology) run(ctx context.Context, runFeed func(context.Context, *feed
 	}
 }
 
-// interval is the time until the next survey if nobody requests one. A single
+// interval is the time until the next survey if none is requested. A single
 // server that was found is never surveyed again: its address is the URL's.
 func (tp *topology) interval(troubledUntil time.Time) time.Duration {
 	t := tp.owners.Load()

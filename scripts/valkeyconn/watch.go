@@ -9,24 +9,24 @@ import (
 )
 
 // watcher turns messages of sharded channels into wake-ups. A channel is
-// subscribed to on the feed of the server that owns its slot. That is a
-// connection of its own, so a slow subscriber cannot stall a call. A channel is
+// subscribed to on the feed of the server that owns its slot. The feed has its
+// own connection, so a slow subscriber cannot stall a call. A channel is
 // subscribed to only while somebody watches it or did so within the last
 // seconds (linger): the next long poll of a student comes within seconds, so
 // unsubscribing at once would only cost another subscribe.
 //
-// A message may carry what a reader would read, and then saves the read; but no
-// message is ever needed. A message that is lost while a channel has no feed
-// costs a wait, never data: all watchers of the channel are woken, and read
-// again, as soon as it has a feed. The last message of a channel counts only
-// while the connection that it came by stands, because nothing is lost between
-// two messages of one connection.
+// A message may carry what a reader would read, and then saves the read. But no
+// reader depends on a message. A message that is lost while a channel has no
+// feed costs a wait, never data: all watchers of the channel are woken, and
+// read again, as soon as it has a feed. The last message of a channel is used
+// only while the connection that delivered it is open, because no message is
+// lost between two messages of one connection.
 type watcher struct {
 	servers *topology
 	laps    *laps
 	decode  func(text string) any
 	log     *slog.Logger
-	// linger is how long a subscription stays that nobody watches. sweepEvery is
+	// linger is how long a subscription without a watcher stays. sweepEvery is
 	// how often such subscriptions are looked for. pingEvery is how often a
 	// connection is pinged, and how long its reply may take.
 	linger, sweepEvery, pingEvery time.Duration
@@ -51,8 +51,9 @@ type entry struct{ wake func() }
 // leave forgets the connection and its last message.
 func (s *subscription) leave() { s.on, s.last = nil, nil }
 
-// handOver is leave, and makes the connection unsubscribe: a server goes on
-// sending messages of a slot that it lost, as the replica of the new owner.
+// handOver does what leave does, and also makes the old connection
+// unsubscribe. A server that has lost the slot and is now a replica of the
+// new owner still sends the slot's messages.
 func (s *subscription) handOver(channel string) {
 	if s.on != nil {
 		s.on.left = append(s.on.left, channel)
@@ -154,7 +155,7 @@ func (w *watcher) settle(f *feed, l *link, channel string, sub *subscription, er
 		defer w.mu.Unlock()
 		switch {
 		case w.subs[channel] != sub:
-			l.left = append(l.left, channel) // nobody wants it any more
+			l.left = append(l.left, channel) // it is not watched any more
 		case f.link.Load() == l && sub.on != l:
 			sub.handOver(channel) // a message of the other connection may be outdated by now
 			sub.on = l
@@ -172,8 +173,8 @@ func (w *watcher) settle(f *feed, l *link, channel string, sub *subscription, er
 }
 
 // due are the channels that a connection must still subscribe to, and those that
-// it must unsubscribe from: channels of another server now, and channels that
-// nobody has watched since before.
+// it must unsubscribe from: channels that now belong to another server, and
+// channels whose last watcher left before the instant before.
 func (w *watcher) due(l *link, before time.Time) (missing map[string]*subscription, surplus []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
