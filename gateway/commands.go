@@ -20,8 +20,8 @@ import (
 
 type serveCommand struct {
 	app.Options
-	LogLevel  slog.Level `default:"info" env:"DOORSTEP_LOG_LEVEL" help:"debug, info, warn or error."`
-	LogFormat string     `default:"json" enum:"json,text" env:"DOORSTEP_LOG_FORMAT" help:"json or text."`
+	LogLevel  slog.Level `default:"info" env:"DOORSTEP_LOG_LEVEL" help:"Lowest level that is logged: debug, info, warn or error."`
+	LogFormat string     `default:"json" enum:"json,text" env:"DOORSTEP_LOG_FORMAT" help:"Format of the log: json or text."`
 }
 
 // Run serves until a signal, then drains. A second signal ends it at once.
@@ -66,7 +66,7 @@ func logger(format string, level slog.Level) *slog.Logger {
 }
 
 type migrateCommand struct {
-	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
+	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
 }
 
 // Run brings the schema up. A newer schema is no error: the job of the version before
@@ -89,11 +89,11 @@ func (m *migrateCommand) Run(ctx context.Context) error {
 
 type tokenCommand struct {
 	JWTSecret   string        `required:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
-	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"iss of the token."`
-	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"aud of the token."`
-	JWTSubject  string        `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
-	JWTRole     string        `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds the role."`
-	Role        string        `required:"" enum:"trainer,student,admin" help:"trainer, student or admin."`
+	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) of the token."`
+	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) of the token."`
+	JWTSubject  string        `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Name of the claim that holds the user's id."`
+	JWTRole     string        `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Name of the claim that holds the role."`
+	Role        string        `required:"" enum:"trainer,student,admin" help:"Role of the user: trainer, student or admin."`
 	Subject     string        `required:"" help:"The user's id, a UUID."`
 	TTL         time.Duration `default:"1h" help:"How long the token is valid."`
 }

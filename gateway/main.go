@@ -34,12 +34,12 @@ func commands() []command {
 	return []command{
 		{"serve", "Run the service (the default).", new(serveCommand)},
 		{"demo", "Play journeys through an embedded service, and watch them in the terminal.", new(demoCommand)},
-		{"migrate", "Bring the database's schema up to this binary's.", new(migrateCommand)},
-		{"token", "Print a token for the configured secret.", new(tokenCommand)},
+		{"migrate", "Bring the database's schema up to the version of this binary.", new(migrateCommand)},
+		{"token", "Print a token that is signed with the configured secret.", new(tokenCommand)},
 		{"health", "Exit 0 when a gateway answers on its address.", new(healthCommand)},
 		{"worker", "Consume the events from their queues: pushes, clean-up, analytics.", new(workerCommand)},
-		{"outbox list", "List the dead letters: events that were given up, and why.", new(outboxListCommand)},
-		{"outbox requeue", "Bring dead letters back to life.", new(outboxRequeueCommand)},
+		{"outbox list", "List the dead letters: events whose delivery was given up, with the reason.", new(outboxListCommand)},
+		{"outbox requeue", "Queue dead letters again, so that they are delivered.", new(outboxRequeueCommand)},
 	}
 }
 
@@ -102,11 +102,11 @@ func choose(all []command, args []string) (*command, []string, error) {
 
 func usage(w io.Writer, all []command) {
 	fmt.Fprint(w, "Usage: gateway <command> [flags]\n\n"+
-		"Doorstep: a live-journey location gateway. Every flag of serve is also an environment variable, and the other way round.\n\nCommands:\n")
+		"Doorstep: a live-journey location gateway. Every flag of serve and worker can also be set by an environment variable.\n\nCommands:\n")
 	for _, c := range all {
 		fmt.Fprintf(w, "  %-16s%s\n", c.name, c.help)
 	}
-	fmt.Fprint(w, "\n\"gateway <command> --help\" says more of one, \"gateway --version\" which gateway this is.\n")
+	fmt.Fprint(w, "\n\"gateway <command> --help\" lists the flags of a command, \"gateway --version\" prints the version.\n")
 }
 
 func (c *command) usage(w io.Writer, settings settings) {

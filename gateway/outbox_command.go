@@ -12,8 +12,8 @@ import (
 )
 
 type outboxListCommand struct {
-	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
-	Limit       int    `default:"100" help:"How many at most, oldest first."`
+	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	Limit       int    `default:"100" help:"Largest number of dead letters to list, oldest first."`
 }
 
 // Run prints one line a dead letter; nothing of the event's detail.
@@ -37,9 +37,9 @@ func (c *outboxListCommand) Run(ctx context.Context) error {
 }
 
 type outboxRequeueCommand struct {
-	DatabaseURL string  `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
-	All         bool    `help:"All of them."`
-	Seq         []int64 `arg:"" help:"These, by their SEQ in the list; also without the flag."`
+	DatabaseURL string  `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	All         bool    `help:"Requeue all dead letters."`
+	Seq         []int64 `arg:"" help:"Requeue these, by the SEQ that \"outbox list\" shows; the numbers may be given without the flag."`
 }
 
 // Run prints how many there were.

@@ -55,7 +55,7 @@ func (s settings) add(field reflect.StructField, value any) {
 		s.DurationVar(to, name, *to, help)
 	case *bool:
 		s.BoolVar(to, name, *to, help)
-		s.BoolFunc("no-"+name, "The opposite.", func(text string) error {
+		s.BoolFunc("no-"+name, "The opposite of --"+name+".", func(text string) error {
 			on, err := strconv.ParseBool(text)
 			*to = !on
 			return err

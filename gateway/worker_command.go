@@ -9,8 +9,8 @@ import (
 
 type workerCommand struct {
 	app.WorkerOptions
-	LogLevel  slog.Level `default:"info" env:"DOORSTEP_LOG_LEVEL" help:"debug, info, warn or error."`
-	LogFormat string     `default:"json" enum:"json,text" env:"DOORSTEP_LOG_FORMAT" help:"json or text."`
+	LogLevel  slog.Level `default:"info" env:"DOORSTEP_LOG_LEVEL" help:"Lowest level that is logged: debug, info, warn or error."`
+	LogFormat string     `default:"json" enum:"json,text" env:"DOORSTEP_LOG_FORMAT" help:"Format of the log: json or text."`
 }
 
 // Run consumes until a signal, then drains. A second signal ends it at once.

@@ -21,67 +21,67 @@ import (
 // part that uses it.
 type Options struct {
 	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
-	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics; never a public one. Empty: none."`
+	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
-	ValkeyURL   string `env:"DOORSTEP_VALKEY_URL" help:"Live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. A cluster: any of its servers, more with ?addr=host:port&addr=…. Sentinels: theirs, with ?master_set=NAME. Empty: in this process."`
-	ValkeyCA    []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates, where that is one of your own. Empty: the system's roots."`
-	DatabaseURL string `env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://… Empty: in memory."`
+	ValkeyURL   string `env:"DOORSTEP_VALKEY_URL" help:"URL of the live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. For a cluster: any of its servers; add more with ?addr=host:port&addr=…. For Sentinel: the address of a sentinel, with ?master_set=NAME. Empty: the live store is in the memory of this process."`
+	ValkeyCA    []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
+	DatabaseURL string `env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://… Empty: the sessions are in the memory of this process."`
 
-	JWTSecret   string `env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Fully embedded and empty: a random one."`
-	JWKSURL     string `env:"DOORSTEP_JWKS_URL" help:"Keys of RS256, ES256 and EdDSA tokens."`
-	JWTIssuer   string `env:"DOORSTEP_JWT_ISSUER" help:"Required iss of a token. Empty: any."`
-	JWTAudience string `env:"DOORSTEP_JWT_AUDIENCE" help:"Required aud of a token. Empty: any."`
-	JWTSubject  string `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Claim that holds the user's id."`
-	JWTRole     string `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Claim that holds trainer, student or admin."`
+	JWTSecret   string `env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and a JWKS URL a random secret."`
+	JWKSURL     string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`
+	JWTIssuer   string `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) that a token must have. Empty: any."`
+	JWTAudience string `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) that a token must have. Empty: any."`
+	JWTSubject  string `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Name of the claim that holds the user's id."`
+	JWTRole     string `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Name of the claim that holds the role: trainer, student or admin."`
 
-	RateInterval     time.Duration `default:"5s" env:"DOORSTEP_RATE_INTERVAL" help:"Between two updates of one journey."`
-	RateTolerance    time.Duration `default:"1s" env:"DOORSTEP_RATE_TOLERANCE" help:"How much earlier an update may come (GCRA)."`
-	LocationTTL      time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"How long a location lives after the last accepted fix."`
-	JourneyTTL       time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"The longest journey."`
-	ArrivalRadius    float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Geofence around the home, metres."`
-	ArrivalFreshness time.Duration `default:"60s" env:"DOORSTEP_ARRIVAL_FRESHNESS" help:"How old the last location may be for an arrival."`
-	MaxSpeedCar      float64       `default:"120" env:"DOORSTEP_MAX_SPEED_CAR" help:"Plausible speed by car, km/h."`
-	MaxSpeedBike     float64       `default:"30" env:"DOORSTEP_MAX_SPEED_BIKE" help:"Plausible speed by bike, km/h."`
-	MaxSpeedWalk     float64       `default:"15" env:"DOORSTEP_MAX_SPEED_WALK" help:"Plausible speed on foot, km/h."`
-	CeilingCar       float64       `default:"200" env:"DOORSTEP_CEILING_CAR" help:"What a car can do at all, km/h: over it a fix is refused until others agree."`
-	CeilingBike      float64       `default:"60" env:"DOORSTEP_CEILING_BIKE" help:"The same by bike, km/h."`
-	CeilingWalk      float64       `default:"30" env:"DOORSTEP_CEILING_WALK" help:"The same on foot, km/h."`
-	DefaultAccuracy  float64       `default:"25" env:"DOORSTEP_DEFAULT_ACCURACY" help:"Of a fix that does not say, metres."`
-	MaxAccuracy      float64       `default:"100" env:"DOORSTEP_MAX_ACCURACY" help:"How much doubt one fix may claim, metres."`
-	VagueAccuracy    float64       `default:"200" env:"DOORSTEP_VAGUE_ACCURACY" help:"A worse accuracy is answered, not stored; metres."`
-	Shadow           []string      `env:"DOORSTEP_SHADOW" enum:"low-accuracy,speed,ceiling" help:"Plausibility rules that only count and let pass: low-accuracy, speed, ceiling."`
-	ApproachFor      time.Duration `default:"60s" env:"DOORSTEP_APPROACH_FOR" help:"How long a track that began anew must go on before it can arrive."`
-	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"How much longer than the straight line a way is, for the ETA. By default 0: as measured."`
+	RateInterval     time.Duration `default:"5s" env:"DOORSTEP_RATE_INTERVAL" help:"Shortest time between two updates of one journey, in the long run."`
+	RateTolerance    time.Duration `default:"1s" env:"DOORSTEP_RATE_TOLERANCE" help:"How much earlier than the rate interval an update may come (the tolerance of GCRA)."`
+	LocationTTL      time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"Time after the last accepted fix until the location is removed from the live store."`
+	JourneyTTL       time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"Longest time that a journey may last; then it is ended."`
+	ArrivalRadius    float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Radius of the geofence around the home, metres."`
+	ArrivalFreshness time.Duration `default:"60s" env:"DOORSTEP_ARRIVAL_FRESHNESS" help:"Greatest age of the last location with which a trainer can arrive."`
+	MaxSpeedCar      float64       `default:"120" env:"DOORSTEP_MAX_SPEED_CAR" help:"Speed limit by car, km/h; docs/plausibility.md says when a fix above it is refused."`
+	MaxSpeedBike     float64       `default:"30" env:"DOORSTEP_MAX_SPEED_BIKE" help:"Speed limit by bike, km/h."`
+	MaxSpeedWalk     float64       `default:"15" env:"DOORSTEP_MAX_SPEED_WALK" help:"Speed limit on foot, km/h."`
+	CeilingCar       float64       `default:"200" env:"DOORSTEP_CEILING_CAR" help:"Speed that no car exceeds, km/h: a fix above it is refused, until further fixes agree with it."`
+	CeilingBike      float64       `default:"60" env:"DOORSTEP_CEILING_BIKE" help:"Speed that no bike exceeds, km/h."`
+	CeilingWalk      float64       `default:"30" env:"DOORSTEP_CEILING_WALK" help:"Speed that no walker exceeds, km/h."`
+	DefaultAccuracy  float64       `default:"25" env:"DOORSTEP_DEFAULT_ACCURACY" help:"Accuracy that is assumed for a fix without one, metres."`
+	MaxAccuracy      float64       `default:"100" env:"DOORSTEP_MAX_ACCURACY" help:"Largest accuracy radius that is used in the speed check, metres; a larger one counts as this."`
+	VagueAccuracy    float64       `default:"200" env:"DOORSTEP_VAGUE_ACCURACY" help:"A fix with a larger accuracy radius is answered, but not stored; metres."`
+	Shadow           []string      `env:"DOORSTEP_SHADOW" enum:"low-accuracy,speed,ceiling" help:"Plausibility rules that accept and flag a fix instead of refusing it: low-accuracy, speed, ceiling."`
+	ApproachFor      time.Duration `default:"60s" env:"DOORSTEP_APPROACH_FOR" help:"Time that must pass after a track has begun again until the trainer can arrive."`
+	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"Factor for the ETA: the length of the way divided by the straight-line distance. By default 0: the measured factor."`
 
-	EventBus            string `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: consumers in this process."`
-	EventBridgeEndpoint string `env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL instead of the region's own endpoint."`
+	EventBus            string `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: the consumers run in this process."`
+	EventBridgeEndpoint string `env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL to use instead of the region's EventBridge endpoint."`
 
 	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
-	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL instead of Google's own, for tests."`
-	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"After how long without any fix a journey is reported as silent. 0: never."`
+	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
+	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"Time without any fix after which a journey is reported as silent. 0: never."`
 
-	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
-	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code to the trainer on arrival, too."`
+	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
+	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
 
-	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Open connections; newcomers over it are closed."`
-	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"The same by remote address. By default 0: no limit (a load balancer is one address; see trusted-proxies)."`
+	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Largest number of open connections; further ones are closed at once."`
+	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"Largest number of open connections from one remote address. By default 0: no limit, because all connections of a load balancer have its address; see trusted-proxies."`
 	TrustedProxies    []string      `env:"DOORSTEP_TRUSTED_PROXIES" help:"Addresses or networks of the proxies whose X-Forwarded-For and Forwarded are believed, such as 10.0.0.0/8; a list. For a client behind one, max-conns-per-ip limits the requests open at once. Empty: none."`
-	MaxInFlight       int           `default:"4096" env:"DOORSTEP_MAX_IN_FLIGHT" help:"Requests worked on at once, open long polls apart; more are answered 503 OVERLOADED."`
-	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second of one caller, admins excepted; more are answered 429. Negative: no limit."`
-	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests of one caller at once."`
-	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Open long polls; more are answered 503 OVERLOADED."`
-	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Open long polls of one caller for one session; one more takes the place of the oldest, which is answered 429. Admins: 100."`
+	MaxInFlight       int           `default:"4096" env:"DOORSTEP_MAX_IN_FLIGHT" help:"Largest number of requests in flight, without waiting long polls; further ones are answered 503 OVERLOADED."`
+	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second that one caller may send in the long run; further ones are answered 429. Admins have no limit. Negative: no limit."`
+	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests that one caller may send at once."`
+	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Largest number of open long polls; further ones are answered 503 OVERLOADED."`
+	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100."`
 	CORSOrigins       []string      `env:"DOORSTEP_CORS_ORIGINS" help:"Origins of web pages that may call the API from a browser, such as https://app.example.com; a list. Empty: none but the API's own."`
-	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"For a whole request to arrive."`
-	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"For a response to leave."`
-	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Of a connection between requests; above the load balancer's."`
-	DrainTimeout      time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For all to be answered after SIGTERM."`
-	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Between /readyz turning 503 and the listener closing, within the drain timeout. By default 0s: none."`
+	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"Time limit for reading a whole request."`
+	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"Time limit for each write of a response."`
+	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Time after which a connection without a request is closed; it must be longer than the load balancer's idle time-out."`
+	DrainTimeout      time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"Time limit for ending all requests and background work after SIGTERM."`
+	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Time between the first 503 of /readyz and the end of listening; it is part of the drain timeout. By default 0s: none."`
 
 	// Version is the build's, for metrics.
 	Version        string
-	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"URL of an OTLP/HTTP receiver of traces, http://host:4318. Empty: no traces. Sampling and the rest are OpenTelemetry's own settings, OTEL_TRACES_SAMPLER and so on."`
+	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"URL of an OTLP/HTTP receiver of traces, for example http://host:4318. Empty: no traces. Sampling and other details are OpenTelemetry's own settings, for example OTEL_TRACES_SAMPLER."`
 
 	// Now drives every rule and both in-process stores, and the scripts'
 	// clock when it is set. Nil: the wall clock, and the live store's own TIME.

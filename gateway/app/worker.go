@@ -15,32 +15,32 @@ import (
 // WorkerOptions are the settings of `gateway worker`: where the queues are, and
 // the two stores and the push service that the consumers work with.
 type WorkerOptions struct {
-	QueueNotify    string `required:"" env:"DOORSTEP_QUEUE_NOTIFY" help:"Name or URL of the queue of events to push; region and credentials are the AWS SDK's own settings."`
-	QueueCleanup   string `required:"" env:"DOORSTEP_QUEUE_CLEANUP" help:"Name or URL of the queue of events to clean up after."`
-	QueueAnalytics string `required:"" env:"DOORSTEP_QUEUE_ANALYTICS" help:"Name or URL of the queue of events to count."`
+	QueueNotify    string `required:"" env:"DOORSTEP_QUEUE_NOTIFY" help:"Name or URL of the queue with the events for pushes; region and credentials are the AWS SDK's own settings."`
+	QueueCleanup   string `required:"" env:"DOORSTEP_QUEUE_CLEANUP" help:"Name or URL of the queue with the events for the clean-up."`
+	QueueAnalytics string `required:"" env:"DOORSTEP_QUEUE_ANALYTICS" help:"Name or URL of the queue with the events for analytics."`
 
-	DeadLettersNotify    string `env:"DOORSTEP_DEAD_LETTERS_NOTIFY" help:"Queue for messages of the first that cannot be read. Empty: left to its own redrive."`
-	DeadLettersCleanup   string `env:"DOORSTEP_DEAD_LETTERS_CLEANUP" help:"The same for the second."`
-	DeadLettersAnalytics string `env:"DOORSTEP_DEAD_LETTERS_ANALYTICS" help:"The same for the third."`
-	SQSEndpoint          string `env:"DOORSTEP_SQS_ENDPOINT" help:"URL instead of the region's own endpoint."`
+	DeadLettersNotify    string `env:"DOORSTEP_DEAD_LETTERS_NOTIFY" help:"Name or URL of the queue to which unreadable messages of the notify queue are moved. Empty: they are left to that queue's redrive policy."`
+	DeadLettersCleanup   string `env:"DOORSTEP_DEAD_LETTERS_CLEANUP" help:"The same for the clean-up queue."`
+	DeadLettersAnalytics string `env:"DOORSTEP_DEAD_LETTERS_ANALYTICS" help:"The same for the analytics queue."`
+	SQSEndpoint          string `env:"DOORSTEP_SQS_ENDPOINT" help:"URL to use instead of the region's SQS endpoint."`
 
-	DatabaseURL    string        `required:"" env:"DOORSTEP_DATABASE_URL" help:"PostgreSQL: postgres://…"`
-	ValkeyURL      string        `required:"" env:"DOORSTEP_VALKEY_URL" help:"Live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
-	ValkeyCA       []byte        `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the authority that signed the live store's certificates. Empty: the system's roots."`
-	ValkeyTimeout  time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Of one call to the live store."`
-	LocationTTL    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"As the gateways have it."`
-	JourneyTTL     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"As the gateways have it."`
-	ArrivalRadius  float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"As the gateways have it, metres."`
+	DatabaseURL    string        `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	ValkeyURL      string        `required:"" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
+	ValkeyCA       []byte        `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
+	ValkeyTimeout  time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
+	LocationTTL    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"Same value as for serve."`
+	JourneyTTL     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"Same value as for serve."`
+	ArrivalRadius  float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Same value as for serve, metres."`
 	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
-	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL instead of Google's own, for tests."`
+	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 
-	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics; never a public one. Empty: none."`
+	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool          `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
-	DrainTimeout  time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"For what is in hand to end after SIGTERM."`
+	DrainTimeout  time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"Time limit for ending the messages in hand after SIGTERM."`
 
 	// Version is the build's, for metrics.
 	Version        string
-	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"As the gateways have it."`
+	TracesEndpoint string `env:"DOORSTEP_TRACES_ENDPOINT" help:"Same value as for serve."`
 
 	// Now is the handlers' clock. Nil: the wall clock.
 	Now func() time.Time

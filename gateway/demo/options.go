@@ -9,15 +9,15 @@ import (
 
 // Options are the demo's settings; the tags are its flags.
 type Options struct {
-	Trace    []string `arg:"" sep:"none" help:"Play a recording (CSV: unix_ms,lat,lng,...), a folder of them or a pattern; may be repeated, also without the flag, as a shell does with --trace *.csv. None: made-up drives."`
-	Journeys int      `default:"4" help:"How many drives to make up."`
-	Mode     string   `default:"" enum:",car,bike,walk" help:"Travel mode. Empty: by the recording's file name, or taking turns."`
-	Speed    float64  `default:"15" help:"How many times faster than life, 0.1 to 5000."`
-	Parallel int      `default:"100" help:"Journeys at once; the others wait."`
-	Seed     uint64   `default:"1" help:"Of the made-up drives; the same seed gives the same."`
-	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if there is one) or memory."`
-	Metrics  bool     `help:"Serve /metrics on a free port, and say where."`
-	Log      string   `help:"Write what happens, a line each: refused fixes with the reason, starts, arrivals."`
+	Trace    []string `arg:"" sep:"none" help:"Recording to play (CSV: unix_ms,lat,lng,...), a folder of recordings, or a pattern. May be repeated; the paths may be given without the flag, so --trace *.csv works in a shell. None: generated journeys."`
+	Journeys int      `default:"4" help:"Number of journeys to generate."`
+	Mode     string   `default:"" enum:",car,bike,walk" help:"Travel mode: car, bike or walk. Empty: from the recording's file name; generated journeys alternate."`
+	Speed    float64  `default:"15" help:"How many times faster than real time, 0.1 to 5000."`
+	Parallel int      `default:"100" help:"Largest number of journeys at one time; the others wait."`
+	Seed     uint64   `default:"1" help:"Seed of the generated journeys; the same seed gives the same journeys."`
+	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if one is installed) or memory."`
+	Metrics  bool     `help:"Serve /metrics on a free port, and print its address."`
+	Log      string   `help:"File to which each event is written as one line: starts, refused fixes with the reason, arrivals."`
 
 	// Out gets the demo's output: drawn in place on a terminal, else line by line.
 	// Nil: standard output.
