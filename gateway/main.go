@@ -17,10 +17,11 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// prefix is of the variables that are ours.
+// prefix begins the name of every environment variable of Doorstep.
 const prefix = "DOORSTEP_"
 
-// command is one of the program's: its settings are the fields of what runs it.
+// command is one command of the program. Its settings are the fields of its
+// runner.
 type command struct {
 	name, help string
 	runner
@@ -83,8 +84,9 @@ func failed(code int, err error) int {
 	return code
 }
 
-// choose is the command that args begin with, serve where they begin with a
-// flag of it, or none: then the commands are asked for.
+// choose returns the command whose name args begin with, and the arguments
+// after the name. If args are empty or begin with a flag, the command is
+// serve. It is nil for --help alone: then run lists the commands.
 func choose(all []command, args []string) (*command, []string, error) {
 	if len(args) > 0 && (args[0] == "--help" || args[0] == "-h") {
 		return nil, nil, nil
@@ -113,8 +115,8 @@ func (c *command) usage(w io.Writer, settings settings) {
 	fmt.Fprintf(w, "Usage: gateway %s [flags]\n\n%s\n\nFlags:\n%s", c.name, c.help, settings.FlagUsagesWrapped(120))
 }
 
-// unknownSettings refuses a variable of ours that no command reads: a typo would
-// otherwise pass for the default.
+// unknownSettings returns an error for a DOORSTEP_ variable that no command
+// reads. Without it a typo in a name would silently leave the default in force.
 func unknownSettings(all []command, environ []string) error {
 	known := slices.Clone(testSettings)
 	for _, c := range all {

@@ -15,16 +15,17 @@ import (
 )
 
 // settings are the flags of a command, one for each field with a help tag. The
-// other tags are: env, the variable; default; enum, what it may be; required;
-// arg, for what stands without a flag, too; sep:"none", for a list whose items
-// may hold a comma. A []byte is the content of a file that is named.
+// other tags are: env, the variable's name; default; enum, the allowed values;
+// required; arg, for a flag whose values may also be given without the flag;
+// sep:"none", for a list whose items may contain a comma. A []byte is the
+// content of the file that the flag names.
 type settings struct {
 	*pflag.FlagSet
 	tags map[*pflag.Flag]reflect.StructTag
 }
 
-// settingsOf are those of a pointer to a struct and of what it embeds, which
-// stays as it is until fill.
+// settingsOf returns the settings of the struct that options points to, and
+// of the structs that it embeds. It does not change the struct; fill does.
 func settingsOf(options any) settings {
 	s := settings{pflag.NewFlagSet("", pflag.ContinueOnError), map[*pflag.Flag]reflect.StructTag{}}
 	s.SortFlags = false
@@ -37,8 +38,9 @@ func settingsOf(options any) settings {
 	return s
 }
 
-// add names the flag as the variable without its prefix, or else as the field:
-// DOORSTEP_JWT_SECRET and --jwt-secret.
+// add adds the flag of one field. The flag is named after the variable,
+// without its prefix (--jwt-secret for DOORSTEP_JWT_SECRET), or after the
+// field if it has no variable.
 func (s settings) add(field reflect.StructField, value any) {
 	name, help := strings.ToLower(field.Name), field.Tag.Get("help")
 	if _, required := field.Tag.Lookup("required"); required {

@@ -67,10 +67,12 @@ const (
 	kmhPerDMMS = 360
 )
 
-// legTo measures a leg. The time is the phone's where both points have it and it
-// rises: a fix that waited for the network was not driven in no time. It may be
-// longer than the store's by CatchUpMS, as it is after such a wait, and no more.
-// Otherwise one back-dated fix would pay for a jump at the next.
+// legTo measures a leg. The time is the phone's if both points have it and the
+// second is later: between two fixes that waited for the network and came
+// together, the store's clock shows hardly any time. It may be longer than the
+// store's by at most CatchUpMS, as it is after such a wait. Without that bound
+// one back-dated fix would make the next leg so long in time that a jump would
+// look slow.
 func (p TrackPoint) legTo(next TrackPoint, limits Limits) leg {
 	l := leg{distanceDM: decimetres(DistanceM(p.Point, next.Point)), ms: next.AtMS - p.AtMS}
 	if p.RecordedMS > 0 && next.RecordedMS > p.RecordedMS {

@@ -51,7 +51,7 @@ var (
 func New(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		answers: counter("http_requests_total", "Answers, by route, method and status.", "route", "method", "status"),
-		took: histogram("http_request_duration_seconds", "Time to answer, by route and method; the reads that waited are a route of their own, which ends in ?wait.",
+		took: histogram("http_request_duration_seconds", "Time to answer, by route and method; reads that waited have their own route, which ends in ?wait.",
 			answer, "route", "method"),
 		refusals:    counter("http_refusals_total", "Refusals by code of the closed list.", "code"),
 		updates:     counter("updates_total", "Location updates by verdict.", "verdict"),

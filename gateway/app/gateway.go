@@ -221,8 +221,8 @@ func (a *App) awaitStore(ctx context.Context) {
 	}
 }
 
-// Failed is closed when the API no longer listens, for whatever reason. It does not
-// come back: stop the process.
+// Failed is closed when the API no longer listens, for any reason. It does not
+// listen again: stop the process.
 func (a *App) Failed() <-chan struct{} { return a.failed }
 
 // Addr is where the API listens, after Start.

@@ -210,9 +210,10 @@ func (p *phone) disbelieved(a client.Attempt, refusal *client.Error) {
 	p.journey.sayf("fix refused, %s", what)
 }
 
-// fastest is the leg from a believed fix that explains a refusal best. Its time
-// is that of the phone's clock, but no more than the service can have counted: a
-// fix before that came late leaves little.
+// fastest returns the leg from an accepted fix to the refused one with the
+// highest speed, which explains the refusal best. Its time is that of the
+// phone's clock, but at most what the service can have counted: after an earlier
+// fix that arrived late, that is little.
 func (p *phone) fastest(a client.Attempt) (leg string, kmh float64) {
 	catchUp := time.Duration(geo.DefaultLimits(p.journey.plan.Mode).CatchUpMS) * time.Millisecond
 	for _, from := range p.known {

@@ -1,6 +1,7 @@
 // Command dashboards writes the Grafana dashboards beside it: go run
-// ./metrics/dashboards. Their JSON is what Grafana is given; the panels are
-// told apart in the four files named after them, where they fit on a page.
+// ./metrics/dashboards. Grafana loads the JSON. The panels are defined in
+// four Go files, one for each dashboard and named after it, which are shorter
+// to read.
 package main
 
 import (
