@@ -78,10 +78,10 @@ func preferred(accept string) string {
 	for item := range strings.SplitSeq(accept, ",") {
 		name, parameters, _ := strings.Cut(item, ";")
 		weight := weightOf(parameters)
-		switch name = strings.ToLower(strings.TrimSpace(name)); {
-		case name == "x-gzip": // an old name: RFC 9110, section 8.4.1.3
+		switch name = strings.ToLower(strings.TrimSpace(name)); name {
+		case "x-gzip": // an old name: RFC 9110, section 8.4.1.3
 			name = "gzip"
-		case name == "identity":
+		case "identity":
 			identity = weight
 		}
 		if encoders[name] != nil && (weight > most || weight == most && weight > 0 && name == "br") {

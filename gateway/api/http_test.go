@@ -208,7 +208,7 @@ func TestHTTP_limit_by_address_behind_a_proxy(t *testing.T) {
 	w.cancel()
 	until(t, func() bool {
 		again, _ := h.plain(t, http.MethodGet, "/healthz", "X-Forwarded-For", "192.0.2.1")
-		return again.StatusCode == 200
+		return again.StatusCode == http.StatusOK
 	}, "the place is free again")
 }
 
