@@ -27,7 +27,7 @@ const report = seen => fetch('/seen', {method: 'POST', body: JSON.stringify(seen
   for (let wait = 0; ; wait = 3) {
     const response = await fetch(query.get('url') + '&wait=' + wait, {headers});
     const etag = response.headers.get('ETag');
-    const seen = {status: response.status, etag, requestID: response.headers.get('X-Request-Id')};
+    const seen = {status: response.status, etag, requestId: response.headers.get('X-Request-Id')};
     if (response.ok) {
       const data = (await response.json()).data;
       headers['If-None-Match'] = etag;
@@ -44,7 +44,7 @@ const report = seen => fetch('/seen', {method: 'POST', body: JSON.stringify(seen
 type seen struct {
 	Status    int     `json:"status"`
 	ETag      string  `json:"etag"`
-	RequestID string  `json:"requestID"`
+	RequestID string  `json:"requestId"`
 	Active    bool    `json:"active"`
 	Latitude  float64 `json:"latitude"`
 	Error     string  `json:"error"`
@@ -110,7 +110,7 @@ func TestBrowser_follows_a_journey_from_another_origin(t *testing.T) {
 func browse(t *testing.T, address string) {
 	t.Helper()
 	dir := folder(t, "chromium")
-	cmd := exec.Command(find(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:gosec,noctx // our own page; it ends with the test
+	cmd := exec.Command(find(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:noctx // our own page; it ends with the test
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 		"--remote-debugging-port=0", "--user-data-dir="+dir, address)
 	cmd.Env = append(os.Environ(), "HOME="+dir) // nothing of it stays

@@ -108,11 +108,11 @@ func (p proxy) start(t *testing.T, addr string) string {
 	dir := folder(t, p.name)
 	file := filepath.Join(dir, "configuration")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, p.configuration, listen, addr, dir), 0o600))
-	cmd := exec.Command(program, p.arguments(file)...) //nolint:gosec,noctx // what find has found; it ends with the test
+	cmd := exec.Command(program, p.arguments(file)...) //nolint:noctx // what find has found; it ends with the test
 	cmd.Stderr = t.Output()
 	run(t, cmd)
 	require.Eventually(t, func() bool {
-		c, err := net.Dial("tcp", listen) //nolint:noctx // a loopback address
+		c, err := net.Dial("tcp", listen)
 		if err == nil {
 			_ = c.Close()
 		}
@@ -140,7 +140,7 @@ func folder(t *testing.T, name string) string {
 	dir, err := process.NewDir(os.TempDir(), "doorstep-"+name+"-")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, dir.Remove()) })
-	require.NoError(t, os.Chmod(dir.Path(), 0o755)) //nolint:gosec // it holds no secret
+	require.NoError(t, os.Chmod(dir.Path(), 0o755))
 	return dir.Path()
 }
 
@@ -156,6 +156,6 @@ func run(t *testing.T, cmd *exec.Cmd) {
 }
 
 func errorLog(dir string) string {
-	text, _ := os.ReadFile(filepath.Join(dir, "error.log")) //nolint:gosec // our own folder
+	text, _ := os.ReadFile(filepath.Join(dir, "error.log"))
 	return string(text)
 }
