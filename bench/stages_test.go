@@ -183,7 +183,7 @@ func waiters(b *testing.B, n int) func() {
 
 // follow waits for change after change until the hub drains.
 func follow(h *hub.Hub, live sessions.Live, ref sessions.Ref, answered func()) {
-	caller := sessions.NewID()
+	caller := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
 	first, err := live.Latest(context.Background(), ref)
 	must(err)
 	for seen := first.Version; ; answered() {
