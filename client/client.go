@@ -173,7 +173,7 @@ func answerOf(res *http.Response, text []byte) Answer {
 	return a
 }
 
-// call makes a call whose success is 2xx, and reads the data into into unless
+// call makes a call whose success is 2xx, and reads the data into the variable unless
 // it is nil.
 func (c *Client) call(ctx context.Context, r Request, into any) (Answer, error) {
 	a, err := c.Do(ctx, r)

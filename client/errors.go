@@ -93,8 +93,7 @@ func (e *Error) Is(target error) bool {
 
 // CodeOf is the code of the Error in err; empty where there is none.
 func CodeOf(err error) Code {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
 	return ""

@@ -109,8 +109,7 @@ func ExampleError() {
 	fmt.Println(errors.Is(err, &client.Error{Code: client.NoActiveJourney}))
 
 	_, err = trainer.StartJourney(ctx, sessionID, "rocket")
-	var refusal *client.Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*client.Error](err); ok {
 		fmt.Println(refusal.Status, refusal.Code, refusal.Message)
 	}
 	// Output:

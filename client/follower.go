@@ -105,8 +105,7 @@ func (p *poll) once(ctx context.Context) bool {
 func (p *poll) failed(err error) bool {
 	p.failures++
 	p.pause = backOff(p.failures)
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		p.pause = max(p.pause, e.RetryAfter+rand.N(minGap)) //nolint:gosec // jitter, so that not all come in one instant
 	}
 	return p.yield(View{}, err) && Temporary(err)

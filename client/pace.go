@@ -69,8 +69,7 @@ func Repeat[T any](ctx context.Context, tries int, pauses Sleep, failed func(try
 			return v, fmt.Errorf("given up after %d tries: %w", try, err)
 		}
 		pause := backOff(try)
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			pause = max(pause, e.RetryAfter)
 		}
 		if err := pauses(ctx, pause); err != nil {

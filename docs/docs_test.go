@@ -35,7 +35,7 @@ func tracked(t *testing.T, endings ...string) (files []string) {
 
 func read(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // a file of this repository
+	text, err := os.ReadFile(filepath.Join(root, name))
 	require.NoError(t, err)
 	return string(text)
 }
@@ -130,7 +130,7 @@ func TestReadme(t *testing.T) {
 		_, after, found := strings.Cut(text, "### "+walk)
 		require.True(t, found, "the README has no walk %q", walk)
 		steps, _, _ := strings.Cut(after, "\n#")
-		files := regexp.MustCompile("\\]\\(([\\w/.-]+\\.(?:go|lua))\\)").FindAllStringSubmatch(steps, -1)
+		files := regexp.MustCompile(`\]\(([\w/.-]+\.(?:go|lua))\)`).FindAllStringSubmatch(steps, -1)
 		assert.GreaterOrEqual(t, len(files), 6, walk)
 		for _, m := range files {
 			assert.FileExists(t, filepath.Join(root, m[1]), walk)

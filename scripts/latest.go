@@ -90,7 +90,7 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 	}
 	switch number, err := strconv.ParseUint(digit, 10, 8); {
 	case err != nil || number < layoutOldest:
-		return sessions.Snapshot{}, 0, nil
+		return sessions.Snapshot{}, 0, nil //nolint:nilerr // no layout, or one too old: the journey is unknown, not unreadable
 	case number > layoutNewest:
 		return sessions.Snapshot{}, 0, fmt.Errorf("layout %d, want %d to %d", number, layoutOldest, layoutNewest)
 	}

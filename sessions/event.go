@@ -126,8 +126,8 @@ func checkNewer(t EventType, text []byte) error {
 		SchemaVersion int `json:"schemaVersion"`
 	}
 	switch {
-	case json.Unmarshal(text, &d) != nil: // ParseEvent refuses it
-		return nil
+	case json.Unmarshal(text, &d) != nil:
+		return nil //nolint:nilerr // ParseEvent refuses it
 	case d.SchemaVersion > EventSchema:
 		return fmt.Errorf("%w: schema version %d is not known", ErrNewerEvent, d.SchemaVersion)
 	case !slices.Contains(EventTypes(), t):

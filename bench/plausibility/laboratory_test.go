@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,14 +146,15 @@ func TestLab_keeps_its_targets_on_the_recordings(t *testing.T) {
 func TestLab_writes_a_table_and_plots(t *testing.T) {
 	t.Parallel()
 	traces, plots := t.TempDir(), t.TempDir()
-	text := "seq,unix_ms,lat,lng,accuracy_m,speed_mps,heading_deg\n"
+	var text strings.Builder
+	text.WriteString("seq,unix_ms,lat,lng,accuracy_m,speed_mps,heading_deg\n")
 	for i, f := range trace.GenerateBearing(1, geo.MustPoint(52, 5), 45, 20_000, geo.Car) {
 		if i == 100 {
 			f.Point = geo.Offset(f.Point, 0, 5000)
 		}
-		text += fmt.Sprintf("%d,%d,%s,%s,,,\n", f.Seq, f.RecordedMS, f.Point.AppendLat(nil), f.Point.AppendLng(nil))
+		fmt.Fprintf(&text, "%d,%d,%s,%s,,,\n", f.Seq, f.RecordedMS, f.Point.AppendLat(nil), f.Point.AppendLng(nil))
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(traces, "car-city-made-01.csv"), []byte(text), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(traces, "car-city-made-01.csv"), []byte(text.String()), 0o600))
 	var table bytes.Buffer
 	require.NoError(t, lab([]string{"-traces", traces, "-plots", plots}, &table, io.Discard))
 	assert.Contains(t, table.String(), "| car city | 1 |")

@@ -124,6 +124,7 @@ func TestRun_refuses(t *testing.T) {
 
 func TestRandomness(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, newID(randomness(1, 2)), newID(randomness(1, 2)))
+	first, again := newID(randomness(1, 2)), newID(randomness(1, 2))
+	assert.Equal(t, first, again)
 	assert.NotEqual(t, newID(randomness(1, 2)), newID(randomness(1, 3)))
 }

@@ -116,7 +116,7 @@ func (j *journey) play(ctx context.Context) (end State, note string, err error) 
 	end, note, err = j.travel(ctx)
 	if err != nil {
 		stop()
-		<-followed // its error is that of stop
+		_ = <-followed // its error is that of stop
 		return "", "", err
 	}
 	late := time.AfterFunc(patience, stop)

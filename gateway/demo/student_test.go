@@ -59,7 +59,7 @@ func TestStudent_follow(t *testing.T) {
 
 func TestStudent_follow_fails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := setup(t, every(5, 0, 5), func(_ int, w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) })
+		s := setup(t, every(5, 0, 5), func(int, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		require.ErrorContains(t, s.student.follow(t.Context()), "the student cannot read the journey")
 		assert.Len(t, s.asked, readTries)
 	})

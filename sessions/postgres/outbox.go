@@ -84,9 +84,9 @@ const (
 	// claimBus also claims events for the bus, with a lease of $3 ms.
 	claimBus = `WITH events AS (
 			UPDATE outbox c SET locked_until = now() + $3 * interval '1 ms' FROM {dueEvents} WHERE c.seq = due.seq
-			RETURNING 'bus', c.seq, c.attempts + 1, c.type, c.detail),
+			RETURNING 'bus' AS consumer, c.seq, c.attempts + 1 AS attempts, c.type, c.detail),
 		claimed AS ({claimed})
-		SELECT * FROM events UNION ALL SELECT * FROM claimed ORDER BY 1, 2`
+		SELECT consumer, seq, attempts, type, detail FROM events UNION ALL SELECT consumer, seq, attempts, type, detail FROM claimed ORDER BY 1, 2`
 
 	// claimFanOut also makes deliveries to consumers $3 of due events. They are
 	// claimed by the next statement: no part of this one sees them. An event without a
@@ -99,7 +99,7 @@ const (
 			SELECT consumer, seq, event_id, session_id, type, detail, created_at FROM events, unnest($3::text[]) consumer
 			ON CONFLICT (consumer, seq) DO NOTHING),
 		claimed AS ({claimed})
-		SELECT 'bus', seq, 0, type, NULL FROM events UNION ALL SELECT * FROM claimed ORDER BY 1, 2`
+		SELECT 'bus', seq, 0, type, NULL FROM events UNION ALL SELECT consumer, seq, attempts, type, detail FROM claimed ORDER BY 1, 2`
 
 	// A row whose claim had run out may have been buried by another relay since. It was
 	// delivered all the same.
@@ -180,7 +180,7 @@ func filled(sql string) string {
 }
 
 var (
-	claimSQL       = filled("WITH claimed AS ({claimed}) SELECT * FROM claimed ORDER BY 1, 2")
+	claimSQL       = filled("WITH claimed AS ({claimed}) SELECT consumer, seq, attempts, type, detail FROM claimed ORDER BY 1, 2")
 	claimBusSQL    = filled(claimBus)
 	claimFanOutSQL = filled(claimFanOut)
 	backlogSQL     = filled(backlog)

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,7 +100,7 @@ func TestOutbox_newer_event(t *testing.T) {
 
 			claimed := b.claim(t, consumers)
 			require.Equal(t, 1, claimed.FannedOut, "the other session's")
-			rows := append(claimed.Rows, b.claim(t, consumers).Rows...)
+			rows := slices.Concat(claimed.Rows, b.claim(t, consumers).Rows)
 			require.Len(t, rows, 1)
 			require.Equal(t, other, rows[0].Event)
 			require.Empty(t, b.claim(t, busOnly).Rows)

@@ -82,7 +82,7 @@ func (f *failover) untilAllMove(ctx context.Context) (updates, waits time.Durati
 
 // finish waits until all journeys go on, ends them and fills in the row. Updates
 // may have these answers only; no read may fail.
-func (f *failover) finish(ctx context.Context, r *row, fault string, allowed ...string) ([]*journeyLog, error) {
+func (f *failover) finish(ctx context.Context, r *row, fault string, allowed ...string) error {
 	updates, waits, err := f.untilAllMove(ctx)
 	close(f.traffic.over)
 	logs := <-f.played
@@ -103,7 +103,7 @@ func (f *failover) finish(ctx context.Context, r *row, fault string, allowed ...
 		r.check(ok, "%d updates were answered %s", n, label)
 	}
 	r.check(len(v.failed) == 0, "reads without an answer: %s", counted(v.failed))
-	return logs, err
+	return err
 }
 
 // kill kills a primary and waits for its successor.
@@ -141,7 +141,7 @@ func playPrimaryKilled(ctx context.Context, s *stage) (r row, err error) {
 		return r, err
 	}
 	fault := fmt.Sprintf("one primary of three killed under %d journeys; failover %s", f.traffic.plan.lanes, ms(f.took))
-	_, err = f.finish(ctx, &r, fault, answersIn...)
+	err = f.finish(ctx, &r, fault, answersIn...)
 	const firstShare = 16384 / 3 // where the first primary's slots end
 	affected := 0
 	for i, l := range f.traffic.first {
@@ -171,7 +171,7 @@ func playSlotsMoved(ctx context.Context, s *stage) (r row, err error) {
 			moved++
 		}
 	}
-	_, err = f.finish(ctx, &r, fmt.Sprintf("%d slots of %d journeys moved in %s", moved, len(f.slots), ms(time.Since(began))), "201")
+	err = f.finish(ctx, &r, fmt.Sprintf("%d slots of %d journeys moved in %s", moved, len(f.slots), ms(time.Since(began))), "201")
 	return r, err
 }
 
@@ -189,6 +189,6 @@ func playSentinels(ctx context.Context, s *stage) (r row, err error) {
 		return r, err
 	}
 	fault := fmt.Sprintf("the primary of three sentinels killed under %d journeys; failover %s, until all three name the new one", f.traffic.plan.lanes, ms(f.took))
-	_, err = f.finish(ctx, &r, fault, answersIn...)
+	err = f.finish(ctx, &r, fault, answersIn...)
 	return r, err
 }

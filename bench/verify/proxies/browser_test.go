@@ -110,7 +110,7 @@ func TestBrowser_follows_a_journey_from_another_origin(t *testing.T) {
 func browse(t *testing.T, address string) {
 	t.Helper()
 	dir := folder(t, "chromium")
-	cmd := exec.Command(find(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:noctx // our own page; it ends with the test
+	cmd := exec.Command(find(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 		"--remote-debugging-port=0", "--user-data-dir="+dir, address)
 	cmd.Env = append(os.Environ(), "HOME="+dir) // nothing of it stays

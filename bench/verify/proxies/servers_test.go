@@ -108,7 +108,7 @@ func (p proxy) start(t *testing.T, addr string) string {
 	dir := folder(t, p.name)
 	file := filepath.Join(dir, "configuration")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, p.configuration, listen, addr, dir), 0o600))
-	cmd := exec.Command(program, p.arguments(file)...) //nolint:noctx // what find has found; it ends with the test
+	cmd := exec.Command(program, p.arguments(file)...)
 	cmd.Stderr = t.Output()
 	run(t, cmd)
 	require.Eventually(t, func() bool {

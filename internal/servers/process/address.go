@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -14,8 +15,8 @@ func FreeAddr() (string, error) {
 	var err error
 	for range 100 {
 		var l net.Listener
-		addr := fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000))
-		if l, err = net.Listen("tcp4", addr); err == nil {
+		addr := fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000)) //nolint:gosec // a port, not a secret
+		if l, err = new(net.ListenConfig).Listen(context.Background(), "tcp4", addr); err == nil {
 			return addr, l.Close()
 		}
 	}

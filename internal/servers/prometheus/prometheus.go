@@ -116,8 +116,9 @@ func (s *Server) Get(ctx context.Context, path string, into any) error {
 	}
 	defer func() { _ = res.Body.Close() }()
 	var answer struct {
-		Status, Error string
-		Data          json.RawMessage
+		Status string          `json:"status"`
+		Error  string          `json:"error"`
+		Data   json.RawMessage `json:"data"`
 	}
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
 		return err

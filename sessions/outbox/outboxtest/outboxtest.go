@@ -5,6 +5,7 @@
 package outboxtest
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -341,7 +342,7 @@ func destinationsApart(t *testing.T, f Fixture) {
 	require.Equal(t, 2, first.FannedOut)
 	second := claim(consumers)
 	require.Zero(t, second.FannedOut)
-	rows := append(first.Rows, second.Rows...)
+	rows := slices.Concat(first.Rows, second.Rows)
 	require.Len(t, rows, 4, "each event once for each")
 	for i, row := range rows {
 		require.Equal(t, consumers[i/2], row.To)
