@@ -116,7 +116,7 @@ func (j *journey) play(ctx context.Context) (end State, note string, err error) 
 	end, note, err = j.travel(ctx)
 	if err != nil {
 		stop()
-		_ = <-followed // its error is that of stop
+		<-followed //nolint:errcheck // its error is that of stop
 		return "", "", err
 	}
 	late := time.AfterFunc(patience, stop)

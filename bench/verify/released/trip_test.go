@@ -131,7 +131,7 @@ func (t *trip) fix(at geo.Point) error {
 	}
 	t.seen.Add(1)
 	return t.inspect(fmt.Sprintf("version %q", strconv.FormatInt(receipt.Seq, 10)), func(a rig.Answer, v client.View) bool {
-		return strings.Trim(a.ETag, `"`) == strconv.FormatInt(receipt.Seq, 10) && v.Active && v.Location != nil &&
+		return versionOf(a.ETag) == strconv.FormatInt(receipt.Seq, 10) && v.Active && v.Location != nil &&
 			math.Abs(v.Location.Latitude-at.Lat())+math.Abs(v.Location.Longitude-at.Lng()) < 1e-6 // it is stored to 1e-7 degrees
 	})
 }
@@ -197,7 +197,7 @@ func (t *trip) follow() error {
 		if err != nil {
 			return err
 		}
-		version, err := strconv.ParseInt(strings.Trim(a.ETag, `"`), 10, 64)
+		version, err := strconv.ParseInt(versionOf(a.ETag), 10, 64)
 		if err != nil || version <= last {
 			return fmt.Errorf("the reader of version %d was shown %s", last, a.ETag)
 		}
@@ -241,3 +241,6 @@ func (t *trip) inspect(want string, is func(rig.Answer, client.View) bool) error
 	}
 	return nil
 }
+
+// versionOf is the number in an ETag: "<n>" in one version, W/"<n>" in another.
+func versionOf(etag string) string { return strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) }
