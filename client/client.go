@@ -41,7 +41,7 @@ type Options struct {
 	// Alive and Ready.
 	Token TokenSource
 	// HTTP carries the requests. Nil: http.DefaultClient. It should have no
-	// Timeout of its own below 40 s, or it cuts long polls short.
+	// Timeout below 40 s, because that would cut long polls short.
 	HTTP *http.Client
 	// Timeout bounds one call, the wait of a long poll not counted. 0: 10 s.
 	Timeout time.Duration

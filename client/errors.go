@@ -159,14 +159,15 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
-// notTheAPI is the message where another than a gateway seems to have answered.
+// notTheAPI is the message of an answer that is not in the form of the API, so
+// something else (a proxy, for example) seems to have answered.
 const notTheAPI = "the answer is not the API's"
 
 func unreadable(res *http.Response) *Error {
 	return &Error{Status: res.StatusCode, Message: notTheAPI, RequestID: res.Header.Get(headerRequestID)}
 }
 
-// describe names a call in an error of its own.
+// describe puts the name of the call before the text of its error.
 func describe(call string, err error) error {
 	if err == nil {
 		return nil

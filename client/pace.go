@@ -36,19 +36,20 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// backOff is the pause after so many failures in a row: 1 s, doubled up to
-// 30 s, and scattered over half of it to one and a half, so that the phones
-// that lost one gateway do not come back together.
+// backOff is the pause after a number of failures in a row: 1 s, doubled up
+// to 30 s, and multiplied by a random factor from 0.5 to 1.5, so that the
+// phones that lost one gateway do not all come back at one time.
 func backOff(failures int) time.Duration {
 	d := min(firstBackOff<<min(failures-1, 5), maxBackOff)
 	return d/2 + rand.N(d) //nolint:gosec // jitter needs no secrecy
 }
 
-// Repeat makes a call until it succeeds or fails for good (see Temporary), as
-// an app should, with a pause after each failure: what RetryAfter asks for, 1 s
-// doubled up to 30 s at least, with jitter. It gives up after so many tries, and
-// when ctx ends; the error is the last call's or ctx's. failed, if not nil, is
-// told of each temporary failure. pauses is nil for the wall clock. Do not use it
+// Repeat makes a call until it succeeds or its error is not temporary (see
+// Temporary), as an app should. It pauses after each failure: as long as
+// RetryAfter asks for, but at least as long as the back-off, which is 1 s,
+// doubled up to 30 s, with jitter. It gives up after tries calls, and when ctx
+// ends; the error is the last call's or ctx's. failed, if not nil, is called
+// after each temporary failure. pauses is nil for the wall clock. Do not use it
 // for Update and Live, which Reporter and Follower repeat, nor for Verify.
 func Repeat[T any](ctx context.Context, tries int, pauses Sleep, failed func(try int, err error), call func(context.Context) (T, error)) (T, error) {
 	if pauses == nil {

@@ -129,11 +129,12 @@ func (r *Reporter) signal() {
 	}
 }
 
-// Run sends until Close and an empty queue, which is nil, or until ctx ends,
-// which is its error. It also returns the *Error after which no fix of this
-// journey can succeed: NoActiveJourney or SessionNotFound when the journey is
-// over, Unauthenticated or Forbidden where the user must sign in again. The
-// queue stays then, and Run may be called again.
+// Run sends the fixes of the queue. It returns nil when Close was called and
+// the queue is empty, and ctx's error when ctx has ended. It also returns an
+// *Error after which no fix of this journey can succeed: NoActiveJourney or
+// SessionNotFound when the journey is over, Unauthenticated or Forbidden when
+// the user must sign in again. The queue is kept then, and Run may be called
+// again.
 func (r *Reporter) Run(ctx context.Context) error {
 	for {
 		if more, err := r.await(ctx); err != nil || !more {

@@ -34,7 +34,7 @@ type Booking struct {
 // Status is where a session stands.
 type Status string
 
-// The statuses.
+// The values of Status, in the order of a session's life.
 const (
 	Scheduled           Status = "scheduled"
 	PendingVerification Status = "pending_verification"

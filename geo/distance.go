@@ -3,7 +3,7 @@ package geo
 import "math"
 
 // EarthRadiusM is the IUGG mean radius R1 in metres. update.lua uses the same
-// number, so that both agree on who is inside 150 m.
+// number, so that both agree on which fixes are inside 150 m.
 const EarthRadiusM = 6371008.8
 
 // DistanceM returns the great-circle distance in metres, by the haversine

@@ -190,8 +190,8 @@ const (
 	longGapMS = 15_000
 )
 
-// enoughVotes reports whether so many votes replace the track. apartMS is the
-// time between the last two.
+// enoughVotes reports whether this number of votes replaces the track.
+// apartMS is the time between the last two votes.
 func enoughVotes(votes, apartMS int64) bool {
 	return votes >= votesToReplace || votes == 2 && apartMS >= longGapMS
 }

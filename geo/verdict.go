@@ -21,7 +21,8 @@ const (
 	RefusedJump Verdict = "refused_jump"
 )
 
-// IsRefused reports whether the fix was refused, which the phone is told.
+// IsRefused reports whether the fix was refused. The phone then gets an error
+// answer.
 func (v Verdict) IsRefused() bool { return strings.HasPrefix(string(v), "refused") }
 
 // Flags is what is odd about a fix that was not refused for it: a set, kept as

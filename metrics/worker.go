@@ -102,8 +102,8 @@ func (m *Journeys) FixSeen(clock string, sinceTaken, sinceStored time.Duration) 
 	m.wakeUp.WithLabelValues().Observe(sinceStored.Seconds())
 }
 
-// ETAOff counts an ETA by its error: by how much later than shown the trainer reached
-// the fence; negative for earlier.
+// ETAOff observes one ETA error: the time at which the trainer reached the fence,
+// minus the time that the student was shown. Negative: earlier than shown.
 func (m *Journeys) ETAOff(by time.Duration) {
 	if by < 0 {
 		m.etaError.WithLabelValues("early").Observe(-by.Seconds())
@@ -112,7 +112,8 @@ func (m *Journeys) ETAOff(by time.Duration) {
 	m.etaError.WithLabelValues("late").Observe(by.Seconds())
 }
 
-// CountsWritten counts a write of the counts of so many journeys.
+// CountsWritten counts, by its result, one write of counts; journeys is how
+// many journeys it covers.
 func (m *Journeys) CountsWritten(journeys int, err error) {
 	m.counts.WithLabelValues(result(err == nil)).Add(float64(journeys))
 }

@@ -28,9 +28,9 @@
 //
 //	cancelled: set by the operator's booking side; no journey starts from it.
 //
-// A journey is the travelling part of a session. It has no status of its own: it
-// runs while JourneyStartedAt is set and JourneyEndedAt is not. Its identity is
-// its session and the millisecond in which it started. transition.go makes each
+// A journey is the travelling part of a session. It has no status field: it runs
+// while JourneyStartedAt is set and JourneyEndedAt is not. Its identity is its
+// session and the millisecond in which it started. transition.go makes each
 // start of a session later than the one before, so a late message about an old
 // journey cannot touch a newer one.
 //

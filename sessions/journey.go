@@ -105,7 +105,7 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) 
 	checked := session.JourneyStartedAt
 	session, err = s.change(ctx, id, func(session *Session) ([]Event, error) {
 		// The location was checked for that journey. One that was stopped and
-		// started again meanwhile needs a check of its own.
+		// started again meanwhile needs its own check.
 		if session.JourneyActive() && !session.JourneyStartedAt.Equal(checked) {
 			return nil, Refuse(NoFreshLocation, "the journey has just started again")
 		}

@@ -17,7 +17,7 @@ type Repository interface {
 	// SessionConflict.
 	Create(ctx context.Context, s Session) (Session, bool, error)
 
-	// Session reads one session. SessionNotFound.
+	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
 	// OfStudent lists a student's sessions, latest booking first, at most 200.
@@ -26,13 +26,13 @@ type Repository interface {
 	// Change locks the session, calls f once with it, and stores what f made of it
 	// together with the events that f returned, in one transaction. It returns the
 	// changed session. When f fails, nothing is stored, and Change returns f's error
-	// as it is, with the session before the change. SessionNotFound; TrainerBusy
-	// when another journey of the trainer is running.
+	// as it is, with the session before the change. Errors: SessionNotFound;
+	// TrainerBusy when another journey of the trainer is running.
 	Change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
 
 	// Record stores an event that changes no session, in the order of the session's
 	// other events. For an event id that has been recorded it reports false and
-	// stores nothing. SessionNotFound.
+	// stores nothing. Error: SessionNotFound.
 	Record(ctx context.Context, e Event) (first bool, err error)
 
 	// Running lists up to limit sessions with a running journey that started at or
@@ -41,8 +41,8 @@ type Repository interface {
 
 	// Review locks the session, calls f once with it, and stores the review that f
 	// returns, together with the trainer's new rating, in one transaction. When f
-	// fails, nothing is stored, and Review returns f's error as it is.
-	// SessionNotFound; AlreadyReviewed.
+	// fails, nothing is stored, and Review returns f's error as it is. Errors:
+	// SessionNotFound, AlreadyReviewed.
 	Review(ctx context.Context, id ID, f func(Session) (Review, error)) (Rating, error)
 
 	// Rating is the sum of a trainer's reviews; zero without any.
@@ -140,9 +140,9 @@ func (a Counts) Add(b Counts) Counts {
 }
 
 // LatencyBoundsMS are the upper bounds of the buckets of Latencies. The last bucket
-// also holds everything above. Each bound is about half as much again as the one
-// before, so a median that is read from the buckets has that accuracy. The SQL
-// function doorstep_median_ms (migration 0004) has the same bounds.
+// also holds everything above. Each bound is about 1.5 times the one before, so a
+// median that is read from the buckets has that accuracy. The SQL function
+// doorstep_median_ms (migration 0004) has the same bounds.
 var LatencyBoundsMS = [...]int64{25, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10_000, 60_000}
 
 // Latencies counts latencies by bucket, so that those of several gateways can be

@@ -110,7 +110,7 @@ type record struct {
 	code sessions.Code // of a refusal
 	err  error         // its cause; for the log only
 
-	waited bool // a long poll, which has a route label of its own
+	waited bool // it is a long poll, which has its own route label
 }
 
 const recordKey = "record"

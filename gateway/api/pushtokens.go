@@ -33,8 +33,8 @@ func (a *API) putPushToken(ctx context.Context, c *app.RequestContext, caller se
 	return nil
 }
 
-// deletePushToken forgets a device of the caller. A token of somebody else gets
-// the same answer, so that nobody learns whose it is.
+// deletePushToken forgets a device of the caller. A token of another user gets
+// the same answer, so that a caller cannot find out whose token it is.
 func (a *API) deletePushToken(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	var body struct {
 		Token *string `json:"token"`

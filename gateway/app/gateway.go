@@ -42,7 +42,8 @@ type App struct {
 }
 
 // New makes a gateway from its settings, in one straight function, so that a
-// reader sees in one place what is made of what. No I/O: that waits for Start.
+// reader sees in one place how the parts are connected. No I/O: that waits for
+// Start.
 func New(opts Options) (*App, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -229,7 +230,7 @@ func (a *App) Failed() <-chan struct{} { return a.failed }
 func (a *App) Addr() net.Addr { return a.server.Addr() }
 
 // Token mints a token that this gateway accepts. It fails when the gateway has no
-// secret of its own.
+// HS256 secret.
 func (a *App) Token(caller sessions.Caller, ttl time.Duration) (string, error) {
 	return a.tokens.Mint(caller, ttl)
 }

@@ -22,7 +22,8 @@ func expectServed(m *metrics.Metrics, handlers *api.API) {
 	})
 }
 
-// newJourneyMetrics makes the metrics of journeys, with the labels they can have.
+// newJourneyMetrics registers the metrics of journeys, and makes a series at 0
+// for every value that their labels can have.
 func newJourneyMetrics(p *process) *metrics.Journeys {
 	m := metrics.NewJourneys(p.registry)
 	m.ExpectWays(metrics.Ways{

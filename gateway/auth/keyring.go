@@ -133,9 +133,9 @@ func (k *keyring) missing() error {
 	return ErrUnknownKey
 }
 
-// run fetches at once, then every refreshInterval and when asked, until ctx
-// ends. While fetching fails it retries sooner. The last good keys stay in use for
-// as long as that lasts: an issuer that is down must not log everybody out.
+// run fetches at once, then every refreshInterval and when asked, until ctx ends.
+// While fetching fails it retries sooner. The last good keys stay in use for as
+// long as that lasts: an issuer that is down must not log out every user.
 func (k *keyring) run(ctx context.Context) error {
 	if !k.start() {
 		return errors.New("auth: Run is running already")

@@ -12,8 +12,8 @@ import (
 )
 
 // MinSecretBytes is the shortest HS256 secret: RFC 7518 section 3.2 requires at
-// least the length of the hash. A shorter one can be guessed offline by anybody
-// who has a single token.
+// least the length of the hash. With a single token a shorter one can be
+// guessed offline.
 const MinSecretBytes = 32
 
 // maxLeeway bounds Options.Leeway. A larger difference is not clock skew; it would
@@ -166,9 +166,10 @@ func (o Options) withDefaults() Options {
 }
 
 // withoutRedirects copies the client and makes it follow no redirect. With
-// redirects, anybody who can change one answer (or use an open redirect on the
-// issuer's host) chooses where the gateway gets its keys from, also over plain
-// http or inside the network. A 302 is an error, like any status but 200.
+// redirects, an attacker who can change one answer (or use an open redirect on
+// the issuer's host) could choose where the gateway gets its keys from, also
+// over plain http or inside the network. A 302 is an error, like any status
+// but 200.
 func withoutRedirects(client *http.Client) *http.Client {
 	strict := http.Client{}
 	if client != nil {

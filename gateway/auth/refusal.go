@@ -14,7 +14,7 @@ func (r *refusal) Error() string { return "auth: " + r.text }
 // Why a token is refused. Verify returns each as it is, or wrapped with a constant
 // detail; use errors.Is. None carries any part of the token. All mean that the
 // token is not valid (401), except ErrKeysUnavailable, which means that it cannot
-// be verified now (503): nobody should be logged out for that.
+// be verified now (503): an app should not log its user out for that.
 var (
 	ErrMissing         error = &refusal{"missing", "no token"}
 	ErrMalformed       error = &refusal{"malformed", "token is malformed"}

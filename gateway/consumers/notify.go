@@ -58,8 +58,8 @@ var ErrNotOurs = errors.New("push token belongs to another sender")
 // and its mark) the second push replaces the first on the device.
 //
 // A push must still be true: an event is passed over when its journey is no longer the
-// session's last, or is no longer as the event says. So after an outage no student is told
-// that a trainer set off an hour ago.
+// session's last, or is no longer as the event says. So after an outage no student gets
+// a push about a trainer that set off an hour ago.
 type Notify struct {
 	repo Devices
 	once Once

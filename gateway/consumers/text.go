@@ -8,9 +8,9 @@ import (
 //go:embed texts.txt
 var textFile string
 
-// texts are by language/kind/part. text/template was rejected: it calls methods by name, so
-// the linker keeps every method of every type, and the binary takes half as much memory
-// again; see docs/adr/0007.
+// texts maps "language/kind/part" to a text. text/template was rejected: it calls
+// methods by name, so the linker keeps every method of every type, and the process
+// takes 50 % more memory; see docs/adr/0007.
 var texts = textsOf(textFile)
 
 func textsOf(file string) map[string]string {

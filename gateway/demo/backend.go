@@ -105,7 +105,7 @@ func (b *backend) await(ctx context.Context) error {
 // tokenTTL outlasts any demo: tokens expire on the real clock.
 const tokenTTL = 24 * time.Hour
 
-// user is a new user with a client of its own.
+// user is a new user with its own client.
 func (b *backend) user(role sessions.Role, id sessions.ID) (*client.Client, error) {
 	token, err := b.app.Token(sessions.Caller{ID: id, Role: role}, tokenTTL)
 	if err != nil {

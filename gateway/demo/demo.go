@@ -26,9 +26,9 @@ import (
 // ErrUnexplained says that the service gave an answer that it should not have.
 var ErrUnexplained = errors.New("demo: the service gave answers that nothing explains")
 
-// Run plays everything, or until ctx ends, and stops what it started. The
-// error is ErrUnexplained, or what kept it from starting or ending. The end of
-// ctx is not an error.
+// Run plays all journeys, until they have ended or ctx ends, and then stops
+// what it started. The error is ErrUnexplained, or why something could not be
+// started or stopped. The end of ctx is not an error.
 func Run(ctx context.Context, o Options) (err error) {
 	if err := o.validate(); err != nil {
 		return err

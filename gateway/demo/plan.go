@@ -23,7 +23,7 @@ type Plan struct {
 	Fixes []trace.Fix // one per cadence at most, clocks rising; at least one
 }
 
-// Length is how long it takes, in virtual time.
+// Length is the time from the first fix to the last one, in virtual time.
 func (p Plan) Length() time.Duration {
 	return span(p.Fixes[0], p.Fixes[len(p.Fixes)-1])
 }

@@ -147,7 +147,8 @@ func (s *screen) paint(f frame) {
 
 const clearWindow = "\x1b[H\x1b[2J"
 
-// redraw is the text that replaces a last frame of so many lines.
+// redraw returns the text that replaces the last frame, which had before
+// lines.
 func redraw(before int, lines []string) string {
 	var b strings.Builder
 	if before > 0 {

@@ -38,7 +38,7 @@ func startStore(ctx context.Context) (*storeProcess, error) {
 	s := &storeProcess{name: name, dir: dir, ended: make(chan struct{})}
 	s.cmd = exec.Command(path, "--port", "0", "--unixsocket", s.socket(), "--unixsocketperm", "700", //nolint:gosec,noctx // a server on the PATH; stop ends it
 		"--dir", dir, "--save", "", "--appendonly", "no", "--daemonize", "no")
-	// A process group of its own: Ctrl-C must reach the gateway first.
+	// Its own process group: Ctrl-C must reach the gateway first.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(s.cmd.SysProcAttr)
 	started := make(chan error)

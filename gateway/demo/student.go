@@ -74,7 +74,9 @@ func (s *student) show(v client.View, at time.Time) {
 // arrivalRadiusM is the service's default, to explain a refused arrival by.
 const arrivalRadiusM = 150
 
-// eta is the service's where it gives one, else a guess from the way so far.
+// eta is the ETA that the service gives. If it gives none, eta is a guess:
+// the rest of the distance at the average speed so far; 0 before the first 50
+// m.
 func (s *student) eta(v client.View, now time.Time) (eta time.Duration, guess bool) {
 	if v.ETASeconds != nil {
 		return time.Duration(*v.ETASeconds) * time.Second, false

@@ -16,7 +16,7 @@ func events() dashboard {
 		},
 		{
 			breaker("Bus breaker", "doorstep_event_bus_breaker_state"),
-			stack("Pushes by outcome", "no_device and late are nobody's fault.", perSecond("doorstep_pushes_total", "", "outcome")),
+			stack("Pushes by outcome", "no_device and late are not errors.", perSecond("doorstep_pushes_total", "", "outcome")),
 			breaker("Push breaker", "doorstep_push_breaker_state"),
 		},
 		{

@@ -26,7 +26,7 @@ func journeys() dashboard {
 		},
 		{
 			of("Suspicions", "short", "Raised in the last hour, by verdict.", query{"sum by (verdict) (increase(doorstep_journeys_suspicious_total{" + chosen + "}[1h]))", "{{verdict}}"}),
-			of("Journeys nobody ended", "short", "In the last hour: ended by their hour, and reported as silent.",
+			of("Journeys timed out or silent", "short", "In the last hour: ended by their hour, and reported as silent.",
 				query{"sum(increase(doorstep_journeys_timed_out_total{" + chosen + "}[1h]))", "timed out"},
 				query{"sum(increase(doorstep_journeys_silent_total{" + chosen + "}[1h]))", "silent"}),
 			of("Housekeeping", "reqps", "Sweeps, and journeys whose counts were written; error where the database was away.",

@@ -21,7 +21,7 @@ func liveStore() dashboard {
 			of("Fixes not stored", "percentunit", "Updates answered 202, of all.", query{
 				`sum(rate(doorstep_updates_total{` + chosen + `,verdict="unavailable"}[$__rate_interval])) / sum(rate(doorstep_updates_total{` + chosen + `}[$__rate_interval]))`, "not stored",
 			}),
-			of("Scripts run on the server", "ops", "By whoever.", query{"max(rate(doorstep_live_store_scripts_total{" + chosen + "}[$__rate_interval]))", "scripts"}),
+			of("Scripts run on the server", "ops", "Of all clients of the server.", query{"max(rate(doorstep_live_store_scripts_total{" + chosen + "}[$__rate_interval]))", "scripts"}),
 		},
 	}}
 }

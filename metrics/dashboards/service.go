@@ -1,6 +1,6 @@
 package main
 
-// answered leaves out the reads that wait, which have a latency of their own.
+// answered leaves out the reads that wait, whose latency is shown separately.
 const answered = `route!~".+wait"`
 
 func service() dashboard {

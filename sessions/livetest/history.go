@@ -47,7 +47,8 @@ type step struct {
 	Fix              fixDraw
 }
 
-// fixDraw is a fix relative to the home and the clock.
+// fixDraw is a fix as rapid draws it: its place is Metres from the home, and
+// its time is RecordedMS from the store's clock.
 type fixDraw struct {
 	Metres, AccuracyM float64
 	RecordedMS        int64

@@ -347,8 +347,8 @@ func (r *Relay) refused(ctx context.Context, l *lane, row Row, cause error) {
 	r.dueIn(wait)
 }
 
-// destinationAnswered begins or ends an outage of a destination. Any row that got an
-// answer of its own ends it.
+// destinationAnswered begins or ends an outage of a destination. Any row that the
+// destination has answered ends it.
 func (r *Relay) destinationAnswered(ctx context.Context, l *lane, answered bool, failed int, cause error) {
 	for range failed {
 		r.opts.Metrics.EventFailed(l.Name, "down")

@@ -86,8 +86,9 @@ func (r *Repository) RecordJourney(ctx context.Context, e sessions.Event) (recor
 	return record, false, nil
 }
 
-// AddCounts implements sessions.Analytics. Two round trips; the
-// second is one statement, which takes the rows in one order for everybody.
+// AddCounts implements sessions.Analytics. It takes two round trips. The
+// second is one statement that locks its rows in the same order in every
+// process.
 func (r *Repository) AddCounts(ctx context.Context, list []sessions.JourneyCounts) error {
 	conn, ctx, done, err := r.acquire(ctx)
 	if err != nil {
@@ -185,23 +186,23 @@ func (r *Repository) LastSeen(ctx context.Context, keys []sessions.JourneyKey) (
 	}
 	rows, err := r.pool.Query(ctx, selectLastSeen, ids)
 	if err != nil {
-		return nil, unavailable("look up who was heard", err)
+		return nil, unavailable("look up last seen", err)
 	}
-	heard := map[sessions.JourneyKey]time.Time{}
+	lastSeen := map[sessions.JourneyKey]time.Time{}
 	var (
 		key sessions.JourneyKey
 		at  time.Time
 	)
 	_, err = pgx.ForEachRow(rows, []any{&key.SessionID, &key.StartedAt, &at}, func() error {
 		if key.StartedAt = millisecond(key.StartedAt); wanted[key] {
-			heard[key] = millisecond(at)
+			lastSeen[key] = millisecond(at)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, unavailable("look up who was heard", err)
+		return nil, unavailable("look up last seen", err)
 	}
-	return heard, nil
+	return lastSeen, nil
 }
 
 func scanRecord(row pgx.Row) (r sessions.JourneyRecord, err error) {

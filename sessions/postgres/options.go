@@ -31,8 +31,8 @@ type Options struct {
 	// IdleInTransactionTimeout is the time after which the server ends a transaction
 	// whose gateway sends nothing, and frees its rows. 5 s.
 	IdleInTransactionTimeout time.Duration
-	// MaxConns bounds the pool. 16: measured, more writers than that, one a connection,
-	// commit no more (8,400 transactions a second).
+	// MaxConns bounds the pool. 16: measured, more writers than that, one on each
+	// connection, do not commit more transactions (8,400 a second).
 	MaxConns int32
 	// MaxConnLifetime and MaxConnIdleTime are when connections are replaced, with a tenth
 	// of jitter, so that a server that has moved is found. 30 min, 5 min.
@@ -93,7 +93,7 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	config.MaxConns = o.MaxConns
 	config.MaxConnLifetime, config.MaxConnLifetimeJitter = o.MaxConnLifetime, o.MaxConnLifetime/10
 	config.MaxConnIdleTime = o.MaxConnIdleTime
-	// A ping finds a connection to a host that is gone. Without a bound of its own the
+	// A ping finds a connection to a host that is gone. Without its own bound the
 	// first ping takes the whole call's time, and leaves none for a new connection.
 	config.PingTimeout = o.CallTimeout / 6
 	config.ConnConfig.ConnectTimeout = o.ConnectTimeout

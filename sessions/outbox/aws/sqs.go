@@ -50,10 +50,10 @@ type ConsumerOptions struct {
 	Visibility time.Duration
 	// CallTimeout bounds one short call to SQS. 5 s.
 	CallTimeout time.Duration
-	// RetryBase and RetryCap are of the back-off before a message is seen again that
-	// was not handled: half of min(cap, base × 2^n), and a random part of the other
-	// half. 5 s, 15 min: with a maxReceiveCount of 12 that is some 50 minutes before
-	// the dead-letter queue.
+	// RetryBase and RetryCap set how long a message whose handling failed stays
+	// hidden before it is received again: half of min(RetryCap, RetryBase × 2^n),
+	// plus a random part of the other half. 5 s and 15 min. With a maxReceiveCount
+	// of 12 it takes some 50 minutes until the message is in the dead-letter queue.
 	RetryBase, RetryCap time.Duration
 	// Drain bounds how long messages being handled may take at the stop; then the
 	// handlers' context ends. 15 s.

@@ -21,8 +21,8 @@ type Fixture struct {
 	Store outbox.Store
 	// Record stores events that have just happened, in order.
 	Record func(t testing.TB, events ...sessions.Event)
-	// To is the destination under test. For a consumer, recorded events are fanned out
-	// to it and to another one.
+	// To is the destination under test: outbox.Bus, or the name of a consumer. For a
+	// consumer, record fans events out to To and to a second consumer, "another".
 	To string
 }
 
