@@ -123,7 +123,7 @@ func (h *Hub) Wait(ctx context.Context, caller sessions.Caller, ref sessions.Ref
 	defer h.opts.Metrics.Waiting(-1)
 	outcome, err := h.wait(ctx, at, ref, timeout, read)
 	if outcome == Failed && ctx.Err() != nil {
-		outcome, err = Left, nil // what failed, failed because the caller has left
+		outcome, err = Left, nil // the error only means that the caller has left
 	}
 	h.opts.Metrics.Waited(string(outcome), time.Since(began))
 	return outcome, err
