@@ -22,7 +22,8 @@ const (
 	remembered = time.Minute
 )
 
-// reader is one caller who waits for one session. Its waits share the places.
+// reader is one caller that waits for one session. Its waits share the
+// places.
 type reader struct {
 	caller, session sessions.ID
 }
