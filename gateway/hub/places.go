@@ -45,6 +45,7 @@ type reader struct {
 type places struct {
 	oldest, newest *place
 	open           int
+	first          place // of the reader's first wait: one allocation less, as most have no other
 
 	extra   int         // places beyond the limit, of waits that came back
 	due     []time.Time // when the displaced waits may come back, ascending; at most as many as places
@@ -74,10 +75,11 @@ func (h *Hub) enter(caller sessions.Caller, session sessions.ID) (*place, error)
 	if caller.Role == sessions.Admin {
 		limit = max(limit, PerAdmin)
 	}
-	at := &place{reader: reader{caller.ID, session}, wake: make(chan struct{}, 1)}
+	by := reader{caller.ID, session}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	of := h.places[at.reader]
+	of := h.places[by]
+	var at *place
 	switch {
 	case of != nil && of.open >= limit && !of.cameBack(limit):
 		h.displace(of, limit)
@@ -85,10 +87,15 @@ func (h *Hub) enter(caller sessions.Caller, session sessions.ID) (*place, error)
 		return nil, ErrFull
 	case of == nil:
 		of = &places{}
-		h.places[at.reader] = of
+		h.places[by] = of
+		at = &of.first
 	case of.forget != nil:
 		of.forget.Stop()
 	}
+	if at == nil {
+		at = &place{}
+	}
+	at.reader, at.wake = by, make(chan struct{}, 1)
 	h.total.Add(1)
 	of.add(at)
 	return at, nil
