@@ -330,7 +330,7 @@ func (l *journeyLog) follow(ctx context.Context) {
 
 // see parses an answer.
 func (l *journeyLog) see(r *read, a rig.Answer) {
-	r.version, _ = strconv.ParseInt(strings.Trim(a.ETag, `"`), 10, 64) // 0: degraded
+	r.version, _ = strconv.ParseInt(strings.Trim(a.ETag, `W/"`), 10, 64) // 0: degraded
 	if a.Status == http.StatusNotModified {
 		r.active = true
 		return
