@@ -61,12 +61,18 @@ func New(every time.Duration, burst int) *Limit {
 // Take counts one request of key and returns 0. If the key is over its rate,
 // Take counts nothing and returns the time until the next request is allowed.
 func (l *Limit) Take(key string, now time.Time) (wait time.Duration) {
+	return l.TakeN(key, 1, now)
+}
+
+// TakeN takes n for key and returns 0, or takes nothing and returns how long it is
+// until there are n. More than burst counts as burst: there are never more.
+func (l *Limit) TakeN(key string, n int, now time.Time) (wait time.Duration) {
 	s, hash := l.shard(key)
 	at := now.UnixNano()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	paid, _ := s.paid.Get(hash)
-	paid = max(paid, at) + int64(l.every)
+	paid = max(paid, at) + int64(min(time.Duration(n)*l.every, l.burst))
 	if wait := time.Duration(paid-at) - l.burst; wait > 0 {
 		return wait
 	}

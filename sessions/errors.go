@@ -56,6 +56,7 @@ type Error struct {
 	Code    Code
 	Message string
 
+	Field        string        // InvalidRequest: the field that is wrong, as the message names it; may be empty
 	RetryAfter   time.Duration // RateLimited, OTPLocked, …Unavailable
 	DistanceM    float64       // NotWithinRadius
 	RadiusM      float64       // NotWithinRadius
@@ -67,6 +68,11 @@ type Error struct {
 
 // Refuse makes an Error without a cause.
 func Refuse(code Code, message string) *Error { return &Error{Code: code, Message: message} }
+
+// InvalidField makes an InvalidRequest that names the field.
+func InvalidField(field, message string) *Error {
+	return &Error{Code: InvalidRequest, Message: message, Field: field}
+}
 
 // Fault makes an Error with a cause, which operators see and callers do not.
 func Fault(code Code, message string, cause error) *Error {

@@ -19,47 +19,72 @@ type Fix struct {
 	// the phone did not say.
 	SpeedKMH   *float64
 	HeadingDeg *float64
-	// RecordedAt is the phone's clock, to the millisecond; zero where the
-	// phone did not say.
+	// RecordedAt is the phone's clock for the position, to the millisecond;
+	// zero where the phone did not say.
 	RecordedAt time.Time
-	// Mock means that the phone itself said that the position is simulated.
+	// SentAt is the same clock when the request that holds the fix was sent, to
+	// the millisecond. SentAt - RecordedAt is the fix's age, however wrong the
+	// clock is. Zero where it is not known; never before RecordedAt, and zero
+	// without it.
+	SentAt time.Time
+	// Mock is the phone's own word that the position comes from a mock
+	// provider.
 	Mock bool
+	// Continued means that another fix of the same request has been stored
+	// before this one. Only Service.UpdateBatch sets it. An arrival needs a track
+	// of more than one request, so those are counted by the fixes without it.
+	Continued bool
 }
 
-// NewFix checks and rounds a fix. Error: InvalidRequest, with a message that names
-// the field.
+// NewFix checks and rounds a fix. Only the place can be refused: the error is an
+// *Error with InvalidRequest and its Field. An optional field never costs the
+// fix. Where it cannot be meant it counts as not known: a negative or
+// non-numeric accuracy, speed or heading (iOS sends -1 for "not known"), a speed
+// over 2000 km/h, a heading over 360, an instant outside 2000 to 2200, and a
+// SentAt that is before RecordedAt or comes without it. An accuracy over 100 km is
+// 100 km: it is vague, and must not become "not known", which is believed.
 func NewFix(f Fix) (Fix, error) {
-	switch {
-	case !f.Point.Valid():
-		return Fix{}, Refuse(InvalidRequest, "latitude must be in [-90, 90] and longitude in [-180, 180]")
-	case !(f.AccuracyM >= 0 && f.AccuracyM <= maxAccuracyM):
-		return Fix{}, Refuse(InvalidRequest, "accuracy must be in [0, 100000] metres")
-	case f.SpeedKMH != nil && !(*f.SpeedKMH >= 0 && *f.SpeedKMH <= maxSpeedKMH):
-		return Fix{}, Refuse(InvalidRequest, "speed must be in [0, 2000] km/h")
-	case f.HeadingDeg != nil && !(*f.HeadingDeg >= 0 && *f.HeadingDeg <= 360):
-		return Fix{}, Refuse(InvalidRequest, "heading must be in [0, 360) degrees")
+	if !f.Point.Valid() {
+		return Fix{}, InvalidField("latitude", "latitude must be in [-90, 90] and longitude in [-180, 180]")
 	}
-	if !f.RecordedAt.IsZero() {
-		var err error
-		if f.RecordedAt, err = Instant("recordedAt", f.RecordedAt); err != nil {
-			return Fix{}, err
-		}
-	}
-	f.AccuracyM = tenth(f.AccuracyM)
-	f.SpeedKMH = tenthOf(f.SpeedKMH)
+	f.AccuracyM = accuracyOf(f.AccuracyM)
+	f.SpeedKMH = tenthWithin(f.SpeedKMH, maxSpeedKMH)
 	f.HeadingDeg = headingOf(f.HeadingDeg)
+	f.RecordedAt = instantOrZero(f.RecordedAt)
+	f.SentAt = instantOrZero(f.SentAt)
+	if f.RecordedAt.IsZero() || f.SentAt.Before(f.RecordedAt) {
+		f.SentAt = time.Time{}
+	}
 	return f, nil
 }
 
-// Instant converts an instant from outside to what the stores keep: UTC, in
-// milliseconds, and in a range where all arithmetic on it is exact. Error:
-// InvalidRequest, with a message that names the field.
+// NoPosition reports whether the fix is within a metre of 0° N 0° E. Receivers
+// and apps that have no position send those coordinates. The point lies in the
+// sea 600 km off Ghana, so no trainer is there.
+func (f Fix) NoPosition() bool {
+	const metresPerDegree = 111_195 // of the sphere that geo measures on: 6,371,009 m × π / 180
+	return math.Hypot(f.Point.Lat(), f.Point.Lng())*metresPerDegree <= 1
+}
+
+// Instant is an instant from outside as the stores keep it: UTC, milliseconds,
+// and in a range where all arithmetic on it is exact. InvalidRequest names the
+// field.
 func Instant(field string, t time.Time) (time.Time, error) {
-	if t.Before(earliest) || t.After(latest) {
-		return time.Time{}, Refuse(InvalidRequest, field+" must be between the years 2000 and 2200")
+	if !keeps(t) {
+		return time.Time{}, InvalidField(field, field+" must be between the years 2000 and 2200")
 	}
 	return ms(t), nil
 }
+
+// instantOrZero is Instant where an instant out of range is not known.
+func instantOrZero(t time.Time) time.Time {
+	if !keeps(t) {
+		return time.Time{}
+	}
+	return ms(t)
+}
+
+func keeps(t time.Time) bool { return !t.Before(earliest) && !t.After(latest) }
 
 const (
 	maxAccuracyM = 100_000 // a phone that knows only its country reports tens of km
@@ -78,8 +103,17 @@ func RoundM(d float64) float64 { return tenth(d) }
 // zero, which would print with its sign; -0 + 0 is 0.
 func tenth(v float64) float64 { return math.Round(v*10)/10 + 0 }
 
-func tenthOf(v *float64) *float64 {
-	if v == nil {
+// accuracyOf is 0 for a radius that is not known.
+func accuracyOf(v float64) float64 {
+	if !(v >= 0) { // NaN, too
+		return 0
+	}
+	return tenth(min(v, maxAccuracyM))
+}
+
+// tenthWithin rounds what is in [0, limit]; nil for all else.
+func tenthWithin(v *float64, limit float64) *float64 {
+	if v == nil || !(*v >= 0 && *v <= limit) {
 		return nil
 	}
 	t := tenth(*v)
@@ -89,9 +123,28 @@ func tenthOf(v *float64) *float64 {
 // headingOf rounds a heading and turns 360, which some receivers send for north,
 // into 0. 359.97 rounds to that too.
 func headingOf(v *float64) *float64 {
-	t := tenthOf(v)
+	t := tenthWithin(v, 360)
 	if t != nil && *t >= 360 {
 		*t = 0
 	}
 	return t
+}
+
+// Refusal is the error of a fix that was not believed or came too soon, with the
+// time after which another may come; nil for every other verdict of a journey
+// that runs. An implausible fix counts against the rate, so a phone that only
+// waits its usual five seconds could be too soon.
+func (r Receipt) Refusal() error {
+	switch r.Verdict {
+	case VerdictTooSoon:
+		return &Error{Code: RateLimited, Message: "too soon after the last update", RetryAfter: r.RetryAfter}
+	case VerdictJump:
+		return &Error{Code: ImplausibleJump, Message: "too far from the last location for the time between", RetryAfter: r.NextUpdate}
+	case VerdictSpeed, VerdictCeiling:
+		return &Error{Code: ImplausibleSpeed, Message: "faster than the travel mode allows", RetryAfter: r.NextUpdate}
+	case VerdictUnknown, VerdictEnded:
+		return errNoJourney
+	case VerdictStale, VerdictVague, VerdictStored, VerdictBeforeStart, VerdictIgnoredTooSoon, VerdictNoPosition:
+	}
+	return nil
 }

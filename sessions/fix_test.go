@@ -14,34 +14,78 @@ import (
 
 var park = geo.MustPoint(12.9763472, 77.5929284)
 
-func TestNewFix_refused(t *testing.T) {
+func TestNewFix_without_a_place(t *testing.T) {
+	t.Parallel()
+	fix, err := sessions.NewFix(sessions.Fix{})
+	require.Equal(t, sessions.InvalidRequest, sessions.CodeOf(err))
+	require.ErrorContains(t, err, "latitude")
+	require.Zero(t, fix)
+}
+
+// An optional field never costs the fix.
+func TestNewFix_not_known(t *testing.T) {
 	t.Parallel()
 	nan, inf := math.NaN(), math.Inf(1)
-	for name, test := range map[string]struct {
-		fix   sessions.Fix
-		field string
-	}{
-		"no_place":           {sessions.Fix{}, "latitude"},
-		"negative_accuracy":  {sessions.Fix{Point: park, AccuracyM: -0.1}, "accuracy"},
-		"huge_accuracy":      {sessions.Fix{Point: park, AccuracyM: 100_000.1}, "accuracy"},
-		"accuracy_NaN":       {sessions.Fix{Point: park, AccuracyM: nan}, "accuracy"},
-		"accuracy_infinite":  {sessions.Fix{Point: park, AccuracyM: inf}, "accuracy"},
-		"negative_speed":     {sessions.Fix{Point: park, SpeedKMH: new(-1.0)}, "speed"},
-		"faster_than_flying": {sessions.Fix{Point: park, SpeedKMH: new(2000.1)}, "speed"},
-		"speed_NaN":          {sessions.Fix{Point: park, SpeedKMH: &nan}, "speed"},
-		"negative_heading":   {sessions.Fix{Point: park, HeadingDeg: new(-0.1)}, "heading"},
-		"heading_over_360":   {sessions.Fix{Point: park, HeadingDeg: new(360.1)}, "heading"},
-		"heading_NaN":        {sessions.Fix{Point: park, HeadingDeg: &nan}, "heading"},
-		"last_century":       {sessions.Fix{Point: park, RecordedAt: time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)}, "recordedAt"},
-		"next_but_one":       {sessions.Fix{Point: park, RecordedAt: time.Date(2200, 1, 1, 0, 0, 0, 1, time.UTC)}, "recordedAt"},
+	for name, fix := range map[string]sessions.Fix{
+		"accuracy -1, as iOS says":  {AccuracyM: -1},
+		"accuracy a little below 0": {AccuracyM: -0.001},
+		"accuracy NaN":              {AccuracyM: nan},
+		"accuracy below all":        {AccuracyM: -inf},
+		"speed -1, as iOS says":     {SpeedKMH: new(-1.0)},
+		"speed -3.6, from m/s":      {SpeedKMH: new(-3.6)},
+		"faster than flying":        {SpeedKMH: new(2000.1)},
+		"speed NaN":                 {SpeedKMH: &nan},
+		"heading -1, as iOS says":   {HeadingDeg: new(-1.0)},
+		"heading over 360":          {HeadingDeg: new(360.1)},
+		"heading NaN":               {HeadingDeg: &nan},
+		"heading infinite":          {HeadingDeg: &inf},
+		"recorded last century":     {RecordedAt: time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)},
+		"recorded in 2569":          {RecordedAt: time.Date(2569, 3, 14, 0, 0, 0, 0, time.UTC)},
+		"sent without recorded":     {SentAt: noon},
+		"recorded 2569, sent today": {RecordedAt: time.Date(2569, 3, 14, 0, 0, 0, 0, time.UTC), SentAt: noon},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			fix, err := sessions.NewFix(test.fix)
-			require.Equal(t, sessions.InvalidRequest, sessions.CodeOf(err))
-			require.ErrorContains(t, err, test.field)
-			require.Zero(t, fix)
+			fix.Point = park
+			got, err := sessions.NewFix(fix)
+			require.NoError(t, err)
+			require.Equal(t, sessions.Fix{Point: park}, got)
 		})
+	}
+}
+
+// An accuracy that is no radius on this planet is vague. "Not known" is believed.
+func TestNewFix_huge_accuracy_is_vague(t *testing.T) {
+	t.Parallel()
+	for _, accuracy := range []float64{100_000, 100_000.1, 1e300, math.Inf(1)} {
+		fix, err := sessions.NewFix(sessions.Fix{Point: park, AccuracyM: accuracy})
+		require.NoError(t, err)
+		require.InDelta(t, 100_000, fix.AccuracyM, 0)
+	}
+}
+
+func TestNewFix_SentAt(t *testing.T) {
+	t.Parallel()
+	for after, want := range map[time.Duration]time.Time{
+		-time.Hour: {}, -time.Millisecond: {}, 0: noon, time.Microsecond: noon, time.Hour: noon.Add(time.Hour),
+	} {
+		fix, err := sessions.NewFix(sessions.Fix{Point: park, RecordedAt: noon, SentAt: noon.Add(after)})
+		require.NoError(t, err)
+		require.Equal(t, want, fix.SentAt, "%s after it was recorded", after)
+		require.Equal(t, noon, fix.RecordedAt)
+	}
+}
+
+func TestFix_NoPosition(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		lat, lng float64
+		want     bool
+	}{
+		{0, 0, true}, {0.0000089, 0, true}, {0, -0.0000089, true}, {-0.000006, 0.000006, true},
+		{0.000009, 0, false}, {0, 0.000009, false}, {0.000007, 0.000007, false}, {0, 77.6, false}, {12.9, 0, false}, {0, 180, false},
+	} {
+		require.Equal(t, c.want, sessions.Fix{Point: geo.MustPoint(c.lat, c.lng)}.NoPosition(), "%v,%v", c.lat, c.lng)
 	}
 }
 
@@ -89,16 +133,17 @@ func TestNewFix_any(t *testing.T) {
 			Point: park, AccuracyM: number.Draw(rt, "accuracy"), SpeedKMH: &speed, HeadingDeg: &heading,
 			RecordedAt: noon.Add(time.Duration(rapid.Int64Range(0, 1e12).Draw(rt, "ns"))),
 		})
-		if err != nil {
-			return
-		}
+		require.NoError(rt, err, "no optional field costs the fix")
 		again, err := sessions.NewFix(fix)
 		require.NoError(rt, err)
 		require.Equal(rt, fix, again)
-		require.Less(rt, *fix.HeadingDeg, 360.0)
-		for _, v := range []float64{fix.AccuracyM, *fix.SpeedKMH, *fix.HeadingDeg} {
-			require.False(rt, math.Signbit(v), "%v", v)
-			require.InDelta(rt, math.Round(v*10), v*10, 1e-6)
+		for _, v := range []*float64{&fix.AccuracyM, fix.SpeedKMH, fix.HeadingDeg} {
+			if v == nil {
+				continue
+			}
+			require.False(rt, math.Signbit(*v), "%v", *v)
+			require.InDelta(rt, math.Round(*v*10), *v*10, 1e-6)
 		}
+		require.True(rt, fix.HeadingDeg == nil || *fix.HeadingDeg < 360)
 	})
 }

@@ -146,11 +146,11 @@ func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 		c.Accepted, c.DistanceM = 1, r.MovedM
 	case VerdictJump, VerdictSpeed, VerdictCeiling:
 		c.Refused = 1
-	case VerdictStale:
+	case VerdictStale, VerdictBeforeStart:
 		c.Stale = 1
-	case VerdictVague:
+	case VerdictVague, VerdictNoPosition:
 		c.Vague = 1
-	case VerdictTooSoon:
+	case VerdictTooSoon, VerdictIgnoredTooSoon:
 		c.TooSoon = 1
 	case VerdictUnknown, VerdictEnded:
 		return

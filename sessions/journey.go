@@ -84,9 +84,13 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 }
 
 // Arrive ends the journey at the door and makes the OTP. A repeated call gives the
-// same OTP. Errors: SessionNotFound, Forbidden, NoActiveJourney, NoFreshLocation,
-// NotWithinRadius, SuspiciousLocation, LiveStoreUnavailable, DatabaseUnavailable.
-func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) {
+// same OTP. fix is where the phone is now; nil where it did not say. It is judged
+// like any other before the live location is checked. An implausible one refuses
+// the arrival; one that is not stored for another reason is ignored, and a repeated
+// call ignores every one. Errors: SessionNotFound, Forbidden, NoActiveJourney,
+// ImplausibleSpeed, ImplausibleJump, NoFreshLocation, NotWithinRadius,
+// SuspiciousLocation, LiveStoreUnavailable, DatabaseUnavailable.
+func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Session, error) {
 	if c.Role != Trainer {
 		return Session{}, errNotTrainer
 	}
@@ -98,6 +102,9 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) 
 		return Session{}, errNotTrainer
 	}
 	if session.JourneyActive() {
+		if err := s.updateAtHome(ctx, c, id, fix); err != nil {
+			return Session{}, err
+		}
 		if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
 			return Session{}, err
 		}
@@ -116,6 +123,23 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID) (Session, error) 
 	}
 	s.syncLive(ctx, session, session.Journey())
 	return session, nil
+}
+
+// updateAtHome judges the fix of an arrival. It refuses only an implausible one:
+// for every other refusal, and for a store that is away, checkAtHome has the better
+// answer.
+func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) error {
+	if fix == nil {
+		return nil
+	}
+	receipt, err := s.Update(ctx, c, id, *fix)
+	if err != nil {
+		return ctx.Err()
+	}
+	if err := receipt.Refusal(); CodeOf(err) == ImplausibleSpeed || CodeOf(err) == ImplausibleJump {
+		return err
+	}
+	return nil
 }
 
 // arrivedMeanwhile reports whether the journey has ended since session was read.

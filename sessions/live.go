@@ -86,13 +86,31 @@ const (
 	VerdictCeiling
 	// VerdictStored: the fix is now the live location.
 	VerdictStored
+	// VerdictBeforeStart: taken before the journey began; nothing written.
+	VerdictBeforeStart
+	// VerdictIgnoredTooSoon: too close to the live location by the fix's own
+	// time, and not of the last two seconds, so that sending it again can never
+	// help; nothing written.
+	VerdictIgnoredTooSoon
+	// VerdictNoPosition: see Fix.NoPosition; counts against the rate.
+	VerdictNoPosition
 )
+
+// Verdicts lists the verdicts.
+func Verdicts() []Verdict {
+	var list []Verdict
+	for v := VerdictUnknown; v <= VerdictNoPosition; v++ {
+		list = append(list, v)
+	}
+	return list
+}
 
 // String is the verdict's name in metrics.
 func (v Verdict) String() string {
 	names := [...]string{
 		"unknown", "ended", "too_soon", "stale", "low_accuracy",
 		"refused_jump", "refused_speed", "refused_ceiling", "stored",
+		"before_start", "ignored_too_soon", "no_position",
 	}
 	if v < 0 || int(v) >= len(names) {
 		return "invalid"

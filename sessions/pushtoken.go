@@ -52,10 +52,10 @@ func (s *Service) PutPushToken(ctx context.Context, c Caller, token string, plat
 	switch platform {
 	case Android, IOS, Web:
 	default:
-		return Refuse(InvalidRequest, "platform must be android, ios or web")
+		return InvalidField("platform", "platform must be android, ios or web")
 	}
 	if !isLanguage(language) {
-		return Refuse(InvalidRequest, "language must be a tag such as en or pt-BR")
+		return InvalidField("language", "language must be a tag such as en or pt-BR")
 	}
 	return s.repo.PutPushToken(context.WithoutCancel(ctx), PushToken{
 		Token: token, UserID: c.ID, Platform: platform, Language: language, RegisteredAt: ms(s.opts.Now()),
@@ -75,11 +75,11 @@ func (s *Service) DeletePushToken(ctx context.Context, c Caller, token string) e
 // checkPushToken accepts visible ASCII, which can stand in a URL.
 func checkPushToken(token string) error {
 	if token == "" || len(token) > maxPushToken {
-		return Refuse(InvalidRequest, "token must have 1 to 1024 characters")
+		return InvalidField("token", "token must have 1 to 1024 characters")
 	}
 	for _, b := range []byte(token) {
 		if b <= ' ' || b > '~' {
-			return Refuse(InvalidRequest, "token must be visible ASCII")
+			return InvalidField("token", "token must be visible ASCII")
 		}
 	}
 	return nil

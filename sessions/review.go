@@ -66,11 +66,11 @@ func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, commen
 func checkReview(stars int, comment string) error {
 	switch {
 	case stars < 1 || stars > 5:
-		return Refuse(InvalidRequest, "rating must be a whole number from 1 to 5")
+		return InvalidField("rating", "rating must be a whole number from 1 to 5")
 	case !utf8.ValidString(comment) || strings.ContainsRune(comment, 0):
-		return Refuse(InvalidRequest, "comment must be text") // PostgreSQL cannot store the zero character
+		return InvalidField("comment", "comment must be text") // PostgreSQL cannot store the zero character
 	case utf8.RuneCountInString(comment) > maxComment:
-		return Refuse(InvalidRequest, "comment must be at most 2000 characters")
+		return InvalidField("comment", "comment must be at most 2000 characters")
 	}
 	return nil
 }

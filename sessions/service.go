@@ -37,9 +37,12 @@ type Service struct {
 type ServiceOptions struct {
 	Now func() time.Time // the wall clock
 	Log *slog.Logger     // discarded by default
-	// JourneyTTL and RadiusM are those of LiveOptions.
-	JourneyTTL time.Duration
-	RadiusM    float64
+	// These are those of LiveOptions.
+	JourneyTTL    time.Duration
+	RadiusM       float64
+	RateInterval  time.Duration
+	RateTolerance time.Duration
+	StaleAfter    time.Duration
 	// FreshWithin is how old the live location may be for an arrival. 60 s.
 	FreshWithin time.Duration
 	// Detour is the factor from the great-circle distance to the length of the
@@ -78,6 +81,9 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.FreshWithin = cmp.Or(opts.FreshWithin, time.Minute)
 	opts.ApproachFor = cmp.Or(opts.ApproachFor, time.Minute)
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
+	opts.RateInterval = cmp.Or(opts.RateInterval, 5*time.Second)
+	opts.RateTolerance = cmp.Or(opts.RateTolerance, time.Second)
+	opts.StaleAfter = cmp.Or(opts.StaleAfter, 5*time.Minute)
 	return &Service{
 		repo: repo, live: live, opts: opts,
 		lookups:   ratelimit.New(lookupEvery, lookupBurst),

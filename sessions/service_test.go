@@ -56,7 +56,7 @@ func (v visit) fix(t *testing.T, lat float64) sessions.Verdict {
 
 func (v visit) arrive(t *testing.T) sessions.Code {
 	t.Helper()
-	_, err := v.Arrive(t.Context(), v.trainer, v.session.ID)
+	_, err := v.Arrive(t.Context(), v.trainer, v.session.ID, nil)
 	return sessions.CodeOf(err)
 }
 
@@ -102,7 +102,7 @@ func TestService_wrong_role(t *testing.T) {
 		for name, call := range map[string]func() error{
 			"start":    func() error { _, err := v.Start(t.Context(), student, id, ""); return err },
 			"stop":     func() error { _, err := v.Stop(t.Context(), student, id); return err },
-			"arrive":   func() error { _, err := v.Arrive(t.Context(), student, id); return err },
+			"arrive":   func() error { _, err := v.Arrive(t.Context(), student, id, nil); return err },
 			"verify":   func() error { _, err := v.Verify(t.Context(), student, id, "0000"); return err },
 			"complete": func() error { _, err := v.Complete(t.Context(), student, id); return err },
 			"review":   func() error { _, _, err := v.Review(t.Context(), v.trainer, id, 5, ""); return err },

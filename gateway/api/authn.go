@@ -137,11 +137,14 @@ func callerLimit(deps Deps) *ratelimit.Limit {
 // s and an app keeps up to four polls open, so this stops a client with an
 // endless loop, or a stolen token. Admins are exempt: they are the operator's own
 // machines, which book many sessions at once. They still count as in flight.
-func (a *API) checkRate(caller sessions.Caller) error {
-	if a.callers == nil || caller.Role == sessions.Admin {
+func (a *API) checkRate(caller sessions.Caller) error { return a.charge(caller, 1) }
+
+// charge takes n requests from the caller's rate, or refuses.
+func (a *API) charge(caller sessions.Caller, n int) error {
+	if a.callers == nil || caller.Role == sessions.Admin || n < 1 {
 		return nil
 	}
-	wait := a.callers.Take(string(caller.ID), a.deps.Now())
+	wait := a.callers.TakeN(string(caller.ID), n, a.deps.Now())
 	if wait == 0 {
 		return nil
 	}

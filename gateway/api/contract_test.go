@@ -133,6 +133,7 @@ func contractUpdate(t *testing.T, h *gateway) {
 	for _, token := range []string{v.student, v.admin, v.trainerAsStudent} {
 		h.post(t, token, updatesPath, fix).want(t, 403, sessions.Forbidden)
 	}
+	contractBatch(t, h)
 	h.post(t, v.otherTrainer, updatesPath, fix).want(t, 403, sessions.Forbidden)
 	idle := h.book(t)
 	h.post(t, idle.trainer, updatesPath, idle.fix(nearLat, homeLng)).want(t, 404, sessions.NoActiveJourney)
@@ -187,8 +188,30 @@ func contractArrived(t *testing.T, h *gateway) {
 	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("arrived"), nil).want(t, 403, sessions.Forbidden)
 	}
-	first := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
+	for _, c := range []struct {
+		body any
+		code sessions.Code
+	}{
+		{map[string]any{"latitude": nearLat}, sessions.InvalidRequest},
+		{v.fix(91, homeLng), sessions.InvalidRequest},
+		{map[string]any{"sessionId": sessions.NewID()}, sessions.InvalidRequest},
+		{"[]", sessions.InvalidRequest},
+	} {
+		h.post(t, v.trainer, v.path("arrived"), c.body).want(t, 400, c.code)
+	}
+	h.post(t, v.trainer, v.path("arrived"), "<a/>", header("Content-Type", "text/xml")).want(t, 415, api.UnsupportedMediaType)
+	h.Advance(10 * time.Second)
+	h.post(t, v.trainer, v.path("arrived"), v.fix(farLat, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
+	h.Advance(10 * time.Second)
+	h.post(t, v.trainer, v.path("arrived"), v.fix(homeLat+0.1, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
+	first := h.post(t, v.trainer, v.path("arrived"), map[string]any{"sessionId": v.id}).want(t, 200, "")
 	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data(), "the same answer if repeated")
+	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), v.fix(farLat, homeLng)).want(t, 200, "").data(), "a repeat ignores its fix")
+
+	fresh := h.begun(t)
+	h.post(t, fresh.trainer, fresh.path("arrived"), fresh.fix(farLat, homeLng)).want(t, 400, sessions.NotWithinRadius)
+	h.Advance(time.Minute)
+	h.post(t, fresh.trainer, fresh.path("arrived"), fresh.fix(nearLat, homeLng)).want(t, 200, "")
 
 	idle := h.book(t)
 	h.post(t, idle.trainer, idle.path("arrived"), nil).want(t, 404, sessions.NoActiveJourney)
@@ -254,6 +277,45 @@ func contractRead(t *testing.T, h *gateway) {
 	for _, token := range []string{v.trainer, v.admin} {
 		h.get(t, token, base+"/students/me/sessions").want(t, 403, sessions.Forbidden)
 	}
+}
+
+func contractBatch(t *testing.T, h *gateway) {
+	t.Helper()
+	v := h.begun(t)
+	h.Advance(20 * time.Second)
+	member := func(ago time.Duration, lat float64) map[string]any {
+		return map[string]any{"latitude": lat, "longitude": homeLng, "recordedAt": h.Now().Add(-ago)}
+	}
+	batch := map[string]any{"sessionId": v.id, "sentAt": h.Now(), "fixes": []any{
+		member(time.Second, nearLat), member(3*time.Second, nearLat), "no fix", member(time.Hour, farLat), map[string]any{"latitude": 91, "longitude": 0},
+	}}
+	got := h.post(t, v.trainer, updatesPath, batch, off).want(t, 200, "").data()
+	assert.Equal(t, string(v.id), got["sessionId"])
+	assert.Equal(t, []any{2.0, 4.0}, got["malformed"])
+	assert.Equal(t, map[string]any{
+		"stored": 1.0, "stale": 1.0, "too_soon": 1.0, "low_accuracy": 0.0, "no_position": 0.0, "before_start": 0.0, "implausible_jump": 0.0, "implausible_speed": 0.0,
+	}, got["counts"])
+	assert.InDelta(t, 111, got["distanceMeters"], 1, "of the newest")
+	assert.Equal(t, true, got["arriving"])
+	live := h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"].(map[string]any)
+	assert.InDelta(t, nearLat, live["latitude"], 1e-9)
+
+	h.Advance(5 * time.Second)
+	again := h.post(t, v.trainer, updatesPath, batch, off).want(t, 200, "").data()
+	assert.Equal(t, true, again["stale"], "a batch may be sent again")
+	assert.Equal(t, got["seq"], again["seq"])
+	assert.GreaterOrEqual(t, again["nextUpdateMs"], 1000.0)
+
+	for _, fixes := range []any{[]any{}, []any{"x"}, "x", make([]any, 501)} {
+		refused := h.post(t, v.trainer, updatesPath, map[string]any{"sessionId": v.id, "fixes": fixes}).want(t, 400, sessions.InvalidRequest)
+		assert.Equal(t, "fixes", refused.fields["field"])
+	}
+	large := []any{}
+	for range 500 { // over 16 KiB
+		large = append(large, member(time.Hour, farLat))
+	}
+	h.post(t, v.trainer, updatesPath, map[string]any{"sessionId": v.id, "sentAt": h.Now(), "fixes": large}).want(t, 200, "")
+	h.post(t, v.trainer, updatesPath, map[string]any{"sessionId": v.id, "fixes": large, "x": strings.Repeat("x", 1<<20)}).want(t, 413, api.PayloadTooLarge)
 }
 
 func contractVerify(t *testing.T, h *gateway) {

@@ -194,19 +194,16 @@ func TestHostile_update_fields(t *testing.T) {
 			},
 			"latitude":  {``, `null`, `"12.9"`, `true`, `{}`, `[12.9]`, `1e999`, `-1e999`, `90.0000001`, `-90.1`, `91`, `1e308`},
 			"longitude": {``, `null`, `"77"`, `false`, `1e999`, `180.0000001`, `-181`, `1e300`},
-			"accuracy":  {`-1`, `-0.0001`, `100001`, `"8"`, `1e999`, `{}`},
-			"speed":     {`-1`, `2001`, `"25"`, `1e999`, `[]`},
-			"heading":   {`-1`, `361`, `360.1`, `"north"`, `1e999`},
-			"recordedAt": {
-				`"yesterday"`, `""`, `5`, `1773480420412`, `{}`, `"2026-13-01T00:00:00Z"`, `"2026-02-30T00:00:00Z"`, `"2026-03-14 09:27:00"`,
-				`"2026-03-14T09:27:00"`, `"1999-12-31T23:59:59Z"`, `"2200-01-02T00:00:00Z"`, `"0001-01-01T00:00:00Z"`, `"9999-12-31T23:59:59Z"`,
-				`"2026-03-14T25:00:00Z"`, `"-2026-03-14T09:27:00Z"`,
-			},
-			"mock": {`"yes"`, `1`, `{}`},
+			"fixes":     {`5`, `"x"`, `{}`, `[]`, `[5]`, `[null,{}]`, `[{"latitude":"12"}]`, `[` + strings.Repeat(`{},`, 500) + `{}]`},
 		} {
 			for _, raw := range values {
 				t.Run(field+"/"+raw, func(t *testing.T) { //nolint:paralleltest // they watch one journey
-					w.refuses(t, 400, sessions.InvalidRequest, func() answer { return w.post(t, w.v.trainer, updatesPath, with(w.v, field, raw)) })
+					w.refuses(t, 400, sessions.InvalidRequest, func() answer {
+						refused := w.post(t, w.v.trainer, updatesPath, with(w.v, field, raw))
+						assert.Equal(t, field, refused.fields["field"], "%s", refused.body)
+						assert.Contains(t, refused.fields["message"], field)
+						return refused
+					})
 				})
 			}
 		}
@@ -253,6 +250,34 @@ func TestHostile_update_that_is_good(t *testing.T) {
 			h.post(t, v.trainer, updatesPath, with(v, "mock", "false"), off, header("Content-Type", kind)).want(t, 201, "")
 		})
 	}
+}
+
+// An optional field never costs the fix, whatever stands in it.
+func TestHostile_optional_fields(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.begun(t)
+	for field, values := range map[string][]string{
+		"accuracy": {`-1`, `-0.0001`, `"8"`, `{}`, `[]`, `true`, `"NaN"`, `""`},
+		"speed":    {`-1`, `-3.6`, `2001`, `"25"`, `1e999`, `-1e999`, `[]`, `"fast"`, `"-Infinity"`},
+		"heading":  {`-1`, `361`, `360.1`, `"north"`, `1e999`, `{}`},
+		"recordedAt": {
+			`"yesterday"`, `""`, `5`, `{}`, `[]`, `true`, `"2026-13-01T00:00:00Z"`, `"2026-02-30T00:00:00Z"`, `"1999-12-31T23:59:59Z"`, `"2200-01-02T00:00:00Z"`,
+			`"0001-01-01T00:00:00Z"`, `"9999-12-31T23:59:59Z"`, `"-2026-03-14T09:27:00Z"`, `"2569-03-14T09:27:00Z"`, `"\ud800"`, `1e400`,
+		},
+		"sentAt": {`"yesterday"`, `5`, `{}`, `"2569-03-14T09:27:00Z"`},
+		"mock":   {`"no"`, `0`, `{}`, `""`},
+	} {
+		for _, raw := range values {
+			t.Run(field+"/"+raw, func(t *testing.T) { //nolint:paralleltest // one phone
+				h.Advance(5 * time.Second)
+				h.post(t, v.trainer, updatesPath, with(v, field, raw), off).want(t, 201, "")
+			})
+		}
+	}
+	h.Advance(5 * time.Second)
+	vague := h.post(t, v.trainer, updatesPath, with(v, "accuracy", `1e999`), off).want(t, 201, "")
+	assert.Equal(t, "low_accuracy", vague.data()["ignored"], "a huge accuracy is vague, and not unknown")
 }
 
 // The last value of a duplicate key counts, in every body.

@@ -180,7 +180,7 @@ func waitOf(c *app.RequestContext) (time.Duration, error) {
 	case errors.Is(err, strconv.ErrRange):
 		return maxWait, nil
 	case err != nil:
-		return 0, invalid("wait must be a whole number of seconds")
+		return 0, invalid("wait", "wait must be a whole number of seconds")
 	}
 	return time.Duration(min(n, uint64(maxWait/time.Second))) * time.Second, nil
 }

@@ -202,8 +202,10 @@ func (a *API) Routes() [][2]string {
 // store, "unavailable" if it could not be asked, and "refused" if it was not.
 func UpdateVerdicts() []string {
 	verdicts := []string{"unavailable", "refused"}
-	for v := sessions.VerdictTooSoon; v <= sessions.VerdictStored; v++ {
-		verdicts = append(verdicts, v.String())
+	for _, v := range sessions.Verdicts() {
+		if v > sessions.VerdictEnded {
+			verdicts = append(verdicts, v.String())
+		}
 	}
 	return verdicts
 }

@@ -83,6 +83,7 @@ type failure struct {
 	Code         sessions.Code `json:"code"`
 	Message      string        `json:"message"`
 	RequestID    string        `json:"requestId"`
+	Field        string        `json:"field,omitempty"`
 	RetryAfterMS *int64        `json:"retryAfterMs,omitempty"`
 	DistanceM    *float64      `json:"distanceMeters,omitempty"`
 	RadiusM      *float64      `json:"radiusMeters,omitempty"`
@@ -125,7 +126,7 @@ func writeFailure(c *app.RequestContext, e *sessions.Error) {
 }
 
 func failureBody(c *app.RequestContext, e *sessions.Error) failure {
-	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id}
+	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id, Field: e.Field}
 	if e.RetryAfter > 0 {
 		n := int64(math.Ceil(float64(e.RetryAfter) / float64(time.Millisecond)))
 		body.RetryAfterMS = &n
@@ -158,7 +159,7 @@ func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 	case http.StatusRequestTimeout:
 		e = sessions.Refuse(RequestTimeout, "the request took too long to arrive")
 	case http.StatusRequestEntityTooLarge:
-		e = sessions.Refuse(PayloadTooLarge, "the body is larger than 16 KiB")
+		e = sessions.Refuse(PayloadTooLarge, "the body is larger than 1 MiB")
 	case http.StatusTooManyRequests:
 		e = &sessions.Error{Code: sessions.RateLimited, Message: "too many requests are open from your address", RetryAfter: shedRetry}
 	case http.StatusRequestHeaderFieldsTooLarge:

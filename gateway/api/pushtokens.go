@@ -20,7 +20,7 @@ func (a *API) putPushToken(ctx context.Context, c *app.RequestContext, caller se
 		return err
 	}
 	if body.Token == nil || body.Platform == nil {
-		return invalid("token and platform are required")
+		return invalid("token", "token and platform are required")
 	}
 	language := ""
 	if body.Language != nil {
@@ -43,7 +43,7 @@ func (a *API) deletePushToken(ctx context.Context, c *app.RequestContext, caller
 		return err
 	}
 	if body.Token == nil {
-		return invalid("token is required")
+		return invalid("token", "token is required")
 	}
 	if err := a.deps.Sessions.DeletePushToken(ctx, caller, *body.Token); err != nil {
 		return err

@@ -2,7 +2,11 @@ package api
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -10,7 +14,6 @@ import (
 	"github.com/bytedance/sonic"
 	"github.com/cloudwego/hertz/pkg/app"
 
-	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -24,22 +27,56 @@ const (
 // and takes keys in any case.
 var strict = sonic.ConfigStd
 
+// maxBody is how large a body may be, a batch of fixes excepted.
+const maxBody = 16 << 10
+
+// limitBody is the middleware that refuses a body over maxBody. gateway/httpserver
+// refuses what is larger than a batch. Call 2 finds out itself whether its body is
+// one.
+func (a *API) limitBody(ctx context.Context, c *app.RequestContext) {
+	if len(c.Request.Body()) > maxBody && c.FullPath() != updatesPath {
+		a.fail(c, errTooLarge)
+		c.Abort()
+		return
+	}
+	c.Next(ctx)
+}
+
+var errTooLarge = sessions.Refuse(PayloadTooLarge, "the body is larger than 16 KiB")
+
 // decode reads the body, which must be one JSON object. Unknown fields are
 // ignored.
 func decode(c *app.RequestContext, into any) error {
 	body := c.Request.Body()
 	switch {
-	case len(bytes.TrimSpace(body)) == 0:
-		return invalid("the body is empty; a JSON object is expected")
+	case isBlank(body):
+		return invalid("", "the body is empty; a JSON object is expected")
 	case !utf8.Valid(body):
 		return notJSON(c, "the body is not UTF-8")
 	case bytes.TrimSpace(body)[0] != '{':
 		return notJSON(c, "the body is not a JSON object")
 	}
 	if err := strict.Unmarshal(body, into); err != nil {
+		if field := wrongField(body, into); field != "" {
+			return invalid(field, field+" has the wrong type")
+		}
 		return notJSON(c, "the body is not a JSON object with the expected types")
 	}
 	return nil
+}
+
+// isBlank reports whether a body counts as empty.
+func isBlank(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 }
+
+// wrongField is the path of the field that has the wrong type; empty where the
+// body is not JSON. encoding/json names it and sonic does not, so a body that was
+// refused is decoded once more.
+func wrongField(body []byte, into any) string {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(json.Unmarshal(body, reflect.New(reflect.TypeOf(into).Elem()).Interface()), &wrong) {
+		return wrong.Field
+	}
+	return ""
 }
 
 // notJSON is 415 if the content type is not JSON either, else 400. A wrong
@@ -48,10 +85,12 @@ func notJSON(c *app.RequestContext, message string) error {
 	if kind := c.ContentType(); len(kind) > 0 && !bytes.Contains(bytes.ToLower(kind), []byte("json")) {
 		return sessions.Refuse(UnsupportedMediaType, message+"; send application/json")
 	}
-	return invalid(message)
+	return invalid("", message)
 }
 
-func invalid(message string) error { return sessions.Refuse(sessions.InvalidRequest, message) }
+// invalid refuses a request. field is the field that is wrong; empty where it is the
+// whole body.
+func invalid(field, message string) error { return sessions.InvalidField(field, message) }
 
 // pathID is the session id in the path.
 func pathID(c *app.RequestContext) (sessions.ID, error) {
@@ -61,28 +100,9 @@ func pathID(c *app.RequestContext) (sessions.ID, error) {
 func parseID(field, text string) (sessions.ID, error) {
 	id, ok := sessions.ParseID(text)
 	if !ok {
-		return "", invalid(field + " must be a UUID")
+		return "", invalid(field, field+" must be a UUID")
 	}
 	return id, nil
-}
-
-// coordinates is a place in a body. Pointers tell an absent number from 0.
-type coordinates struct {
-	Latitude  *float64 `json:"latitude"`
-	Longitude *float64 `json:"longitude"`
-}
-
-// point checks the coordinates. prefix is what stands before their names in a
-// message.
-func (p coordinates) point(prefix string) (geo.Point, error) {
-	if p.Latitude == nil || p.Longitude == nil {
-		return geo.Point{}, invalid(prefix + "latitude and " + prefix + "longitude are required")
-	}
-	at, err := geo.NewPoint(*p.Latitude, *p.Longitude)
-	if err != nil {
-		return geo.Point{}, invalid(prefix + "latitude must be in [-90, 90] and " + prefix + "longitude in [-180, 180]")
-	}
-	return at, nil
 }
 
 // success is the body of every success.

@@ -21,15 +21,18 @@ func TestAnswerUpdate_is_JSON(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		r := sessions.Receipt{
-			Verdict: rapid.SampledFrom([]sessions.Verdict{sessions.VerdictStored, sessions.VerdictVague, sessions.VerdictStale}).Draw(rt, "verdict"),
-			At:      drawInstant(rt, "at"), TTL: time.Duration(rapid.Int64Range(0, 3_600_000).Draw(rt, "ttl_ms")) * time.Millisecond,
+			Verdict: rapid.SampledFrom([]sessions.Verdict{
+				sessions.VerdictStored, sessions.VerdictVague, sessions.VerdictStale,
+				sessions.VerdictNoPosition, sessions.VerdictBeforeStart, sessions.VerdictIgnoredTooSoon,
+			}).Draw(rt, "verdict"),
+			At: drawInstant(rt, "at"), TTL: time.Duration(rapid.Int64Range(0, 3_600_000).Draw(rt, "ttl_ms")) * time.Millisecond,
 			Version: rapid.Int64().Draw(rt, "version"), Arriving: rapid.Bool().Draw(rt, "arriving"),
 			DistanceM: finite(rt, "distance"), NextUpdate: time.Duration(rapid.Int64Range(0, 6000).Draw(rt, "next_ms")) * time.Millisecond,
 		}
 		id := sessions.NewID()
 		want := map[string]any{
 			"sessionId": string(id), "timestamp": r.At.Format(timeLayout), "ttl": json.Number(text(int64(r.TTL / time.Second))),
-			"seq": json.Number(text(r.Version)), "arriving": r.Arriving, "nextUpdateMs": json.Number(text(r.NextUpdate.Milliseconds())),
+			"seq": json.Number(text(r.Version)), "arriving": r.Arriving, "nextUpdateMs": json.Number(text(max(1000, r.NextUpdate.Milliseconds()))),
 			"distanceMeters": nil,
 		}
 		switch r.Verdict {
@@ -37,6 +40,12 @@ func TestAnswerUpdate_is_JSON(t *testing.T) {
 			want["distanceMeters"] = r.DistanceM
 		case sessions.VerdictVague:
 			want["ignored"] = "low_accuracy"
+		case sessions.VerdictNoPosition:
+			want["ignored"] = "no_position"
+		case sessions.VerdictBeforeStart:
+			want["ignored"] = "before_start"
+		case sessions.VerdictIgnoredTooSoon:
+			want["ignored"] = "too_soon"
 		default:
 			want["stale"] = true
 		}

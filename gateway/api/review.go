@@ -38,7 +38,7 @@ func (a *API) review(ctx context.Context, c *app.RequestContext, caller sessions
 		return err
 	}
 	if body.Rating == nil {
-		return invalid("rating is required")
+		return invalid("rating", "rating is required")
 	}
 	comment := ""
 	if body.Comment != nil {

@@ -115,7 +115,7 @@ func (a *API) Register(h *server.Hertz) {
 	// matches: ID%2Fstop-journey and x/../ID//stop-journey would be calls that no
 	// rule of a proxy in front has seen. An id in a path is not decoded either.
 	h.GetOptions().UseRawPath, h.GetOptions().UnescapePathValues = true, false
-	h.Use(a.observe)
+	h.Use(a.observe, a.limitBody)
 	for _, r := range a.routes() {
 		h.Handle(r.method, r.path, r.handler)
 		if r.method == http.MethodGet { // RFC 9110, section 9.3.2; Hertz leaves out the body
@@ -153,7 +153,10 @@ func matches(pattern, path []string) bool {
 	return slices.EqualFunc(pattern, path, func(p, s string) bool { return p == s || strings.HasPrefix(p, ":") })
 }
 
-const base = "/api/v1"
+const (
+	base        = "/api/v1"
+	updatesPath = base + "/admin/location-tracking/journey/updates"
+)
 
 type route struct {
 	method, path string
@@ -165,7 +168,7 @@ func (a *API) routes() []route {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []route{
 		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},  // 1
-		{post, base + "/admin/location-tracking/journey/updates", a.authenticated(a.update)}, // 2
+		{post, updatesPath, a.authenticated(a.update)},                                       // 2
 		{get, base + "/admin/location-tracking/journey/live", a.authenticated(a.live)},       // 3
 		{post, base + "/admin/sessions/:sessionId/arrived", a.authenticated(a.arrived)},      // 4
 		{post, base + "/admin/sessions/:sessionId/stop-journey", a.authenticated(a.stop)},    // 5

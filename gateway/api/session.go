@@ -14,7 +14,7 @@ type bookingBody struct {
 	SessionID   *string        `json:"sessionId"`
 	TrainerID   *string        `json:"trainerId"`
 	StudentID   *string        `json:"studentId"`
-	ScheduledAt *time.Time     `json:"scheduledAt"`
+	ScheduledAt *scalar        `json:"scheduledAt"`
 	StudentHome *coordinates   `json:"studentHome"`
 	TravelMode  *sessions.Mode `json:"travelMode"`
 }
@@ -93,16 +93,16 @@ func (b bookingBody) booking() (sessions.Booking, error) {
 		return out, err
 	}
 	if out.TrainerID == out.StudentID {
-		return out, invalid("trainerId and studentId must differ")
+		return out, invalid("studentId", "trainerId and studentId must differ")
 	}
 	if b.StudentHome == nil {
-		return out, invalid("studentHome is required")
+		return out, invalid("studentHome", "studentHome is required")
 	}
 	if out.Home, err = b.StudentHome.point("studentHome."); err != nil {
 		return out, err
 	}
 	if b.ScheduledAt != nil {
-		if out.ScheduledAt, err = sessions.Instant("scheduledAt", *b.ScheduledAt); err != nil {
+		if out.ScheduledAt, err = instant("scheduledAt", string(*b.ScheduledAt)); err != nil {
 			return out, err
 		}
 	}
@@ -110,9 +110,18 @@ func (b bookingBody) booking() (sessions.Booking, error) {
 	return out, err
 }
 
+// instant reads an instant of the back office, which has no phone's excuses.
+func instant(field, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, invalid(field, field+" must be an instant of RFC 3339")
+	}
+	return sessions.Instant(field, t)
+}
+
 func requiredID(field string, text *string) (sessions.ID, error) {
 	if text == nil {
-		return "", invalid(field + " is required")
+		return "", invalid(field, field+" is required")
 	}
 	return parseID(field, *text)
 }

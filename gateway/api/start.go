@@ -54,7 +54,7 @@ func travelMode(m *sessions.Mode) (sessions.Mode, error) {
 		return "", nil
 	}
 	if _, err := geo.ParseMode(string(*m)); err != nil || *m == "" {
-		return "", invalid("travelMode must be car, bike or walk")
+		return "", invalid("travelMode", "travelMode must be car, bike or walk")
 	}
 	return *m, nil
 }

@@ -29,7 +29,7 @@ func (a *API) verifyOTP(ctx context.Context, c *app.RequestContext, caller sessi
 		return err
 	}
 	if body.OTP == nil || !fourDigits(*body.OTP) {
-		return invalid("otp must be a string of four digits")
+		return invalid("otp", "otp must be a string of four digits")
 	}
 	session, err := a.deps.Sessions.Verify(ctx, caller, id, *body.OTP)
 	if err != nil {

@@ -74,6 +74,7 @@ func New(opts Options) (*App, error) {
 	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{Log: p.log, Metrics: journeys})
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: opts.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
+		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, Detour: opts.Detour,
 		OnEvents: relay.Nudge, Counter: counter,
 	})

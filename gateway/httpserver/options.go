@@ -26,7 +26,7 @@ const (
 
 // Limits that are not settings.
 const (
-	maxBodyBytes   = 16 << 10 // a larger body is answered 413
+	maxBodyBytes   = 1 << 20  // a larger body is answered 413. Routes have lower limits of their own
 	maxHeaderBytes = 16 << 10 // larger headers are answered 431
 	// drainGrace is how long an idle connection may still send one last request
 	// after a drain has begun.

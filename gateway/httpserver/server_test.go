@@ -308,8 +308,8 @@ func TestServer_Refusal(t *testing.T) {
 		{"no_host", "GET /ping HTTP/1.1\r\n\r\n", 400, "BAD_REQUEST", false},
 		{"not_http", "\x16\x03\x01\x02\x00\x01\x00\r\n", 400, "BAD_REQUEST", true},
 		{"panic", "GET /panic HTTP/1.1\r\nHost: x\r\n\r\n", 500, "INTERNAL", true},
-		{"body_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 16385\r\n\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
-		{"chunk_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4001\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
+		{"body_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
+		{"chunk_too_large", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
 		{"chunk_of_2^60", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", 413, "REQUEST_ENTITY_TOO_LARGE", true},
 		{"header_too_large", "GET /ping HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", httpserver.MaxHeaderBytes), 431, "REQUEST_HEADER_FIELDS_TOO_LARGE", true},
 	} {
