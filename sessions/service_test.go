@@ -281,3 +281,34 @@ func TestService_View_of_a_store_that_forgets_at_once(t *testing.T) {
 	require.True(t, view.Active)
 	require.True(t, view.Degraded)
 }
+
+// The fix of an arrival is judged as an update. Only one that is not believed is
+// refused.
+func TestService_Arrive_with_a_fix(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	v.start(t)
+	arrive := func(lat float64) sessions.Code {
+		*v.now = v.now.Add(5 * time.Second)
+		_, err := v.Arrive(t.Context(), v.trainer, v.session.ID, &sessions.Fix{Point: geo.MustPoint(lat, 5), AccuracyM: 5})
+		return sessions.CodeOf(err)
+	}
+	require.Equal(t, sessions.NotWithinRadius, arrive(52.5))
+	require.Equal(t, sessions.ImplausibleJump, arrive(52))
+
+	v = newVisit(t)
+	v.start(t)
+	require.Empty(t, arrive(52), "no update before it")
+	require.Empty(t, arrive(52.5), "a repeat ignores the fix")
+}
+
+func TestReceipt_Refusal(t *testing.T) {
+	t.Parallel()
+	want := map[sessions.Verdict]sessions.Code{
+		sessions.VerdictJump: sessions.ImplausibleJump, sessions.VerdictSpeed: sessions.ImplausibleSpeed, sessions.VerdictCeiling: sessions.ImplausibleSpeed,
+		sessions.VerdictTooSoon: sessions.RateLimited, sessions.VerdictUnknown: sessions.NoActiveJourney, sessions.VerdictEnded: sessions.NoActiveJourney,
+	}
+	for _, v := range sessions.Verdicts() {
+		require.Equal(t, want[v], sessions.CodeOf(sessions.Receipt{Verdict: v}.Refusal()), v)
+	}
+}

@@ -203,7 +203,7 @@ func contractArrived(t *testing.T, h *gateway) {
 	h.Advance(10 * time.Second)
 	h.post(t, v.trainer, v.path("arrived"), v.fix(farLat, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
 	h.Advance(10 * time.Second)
-	h.post(t, v.trainer, v.path("arrived"), v.fix(homeLat+0.1, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
+	h.post(t, v.trainer, v.path("arrived"), v.fix(homeLat+0.1, homeLng)).want(t, 400, sessions.ImplausibleJump)
 	first := h.post(t, v.trainer, v.path("arrived"), map[string]any{"sessionId": v.id}).want(t, 200, "")
 	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data(), "the same answer if repeated")
 	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), v.fix(farLat, homeLng)).want(t, 200, "").data(), "a repeat ignores its fix")
