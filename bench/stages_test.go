@@ -97,7 +97,7 @@ func judge() func() {
 	here, there := geo.MustPoint(52, 5), geo.MustPoint(52.0005, 5)
 	return func() {
 		at, here, there = at+5000, there, here
-		_, track = geo.Judge(track, geo.Fix{Point: here, AccuracyM: 8, RecordedMS: at - 300}, limits, at)
+		_, track = geo.Judge(track, geo.Fix{Point: here, AccuracyM: 8, TakenMS: at - 300}, limits, at)
 	}
 }
 

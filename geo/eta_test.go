@@ -43,13 +43,13 @@ func TestETA_jumps_back_by_no_more_than_it_explains(t *testing.T) {
 			far -= rapid.Float64Range(0, 25).Draw(t, "mps") * float64(ms) / 1000
 			now += ms
 			old := track
-			_, track = geo.Judge(track, geo.Fix{Point: geo.Offset(home, 90, far), AccuracyM: 5}, limits, now)
+			_, track = geo.Judge(track, geo.Fix{Point: geo.Offset(home, 90, far), AccuracyM: 5, TakenMS: now}, limits, now)
 			leftM := geo.DistanceM(track.Last.Point, home)
 			eta, known := geo.ETA(leftM, track.PaceMMS, track.PacedMS, geo.DefaultDetour)
 			if known && before > 0 {
 				explained := before.Seconds() * leftM / beforeM
 				if track.Anchor != old.Anchor {
-					explained *= 1 + float64(now-old.Anchor.AtMS)/float64(old.PacedMS)
+					explained *= 1 + float64(now-old.Anchor.TakenMS)/float64(old.PacedMS)
 				}
 				assert.LessOrEqual(t, eta.Seconds(), explained*1.01+2, "the pace changes with the anchor alone")
 			}

@@ -9,7 +9,8 @@ type Fix struct {
 	AccuracyM  float64 // metres, radius of 68 % confidence; 0 = the phone did not say
 	SpeedKMH   Reading // the receiver's own speed, never one that was computed here
 	HeadingDeg Reading // clockwise from north, [0, 360)
-	RecordedMS int64   // the phone's clock, Unix ms; 0 = absent
+	RecordedMS int64   // the phone's clock, Unix ms; 0 = absent; only Clock uses it
+	TakenMS    int64   // when it was taken, by the store's clock, Unix ms; Clock.Take gives it
 	Mock       bool    // Android's isMock, iOS's isSimulatedBySoftware
 }
 

@@ -8,8 +8,9 @@ type Ruling struct {
 
 // Judge decides whether a fix continues a track, and returns the track that
 // follows. It is a pure function, and the specification of steps 4 to 12 of
-// scripts/update.lua, its twin; steps 1 to 3, the rate and the order among them,
-// have been decided before. nowMS is the store's clock, Unix ms. The fix's point
+// scripts/update.lua, its twin; steps 1 to 3, the order and the rate among them,
+// have been decided before. nowMS is the store's clock, Unix ms: a re-anchor is
+// kept by it, everything else by when the fix was taken. The fix's point
 // must be valid. It takes a third of a microsecond, most of it for one haversine.
 //
 // Three things are compared: the track so far, the rival track of the refused
@@ -20,12 +21,15 @@ type Ruling struct {
 // fake that jumps is refused or flagged at its first fix.
 func Judge(track Track, fix Fix, limits Limits, nowMS int64) (Ruling, Track) {
 	// Step 4: the fix as a track point, and the track so far.
-	next := trackPoint(fix, nowMS, limits)
+	next := trackPoint(fix)
 
 	// Step 5: what is suspicious about the fix alone.
-	flags := selfReported(fix, limits, nowMS)
+	flags := selfReported(fix)
 
-	// Step 6: the accuracy.
+	// Step 6: no position, or a vague one.
+	if fix.Point.Nowhere() {
+		return Ruling{IgnoredNoPosition, flags}, track
+	}
 	if next.AccuracyDM > decimetres(limits.VagueM) {
 		if !limits.Shadow.LowAccuracy {
 			return Ruling{IgnoredLowAccuracy, flags}, track
@@ -35,12 +39,15 @@ func Judge(track Track, fix Fix, limits Limits, nowMS int64) (Ruling, Track) {
 
 	// Step 7: a first fix begins a track.
 	if !track.Last.Point.Valid() {
-		more, begun := track.begin(next)
+		more, begun := track.begin(next, nowMS)
 		return Ruling{Accepted, flags | more}, begun
 	}
 
 	// Steps 8 and 9.
 	way := track.Last.legTo(next, limits)
+	if track.Guess == guessFirst && way.over(limits.LimitKMH) {
+		return Ruling{Accepted, flags | FlagFirstFixReplaced}, track.replaceFirst(next)
+	}
 	verdict, more := track.weigh(way, next, limits)
 	flags |= more
 
@@ -53,56 +60,62 @@ func Judge(track Track, fix Fix, limits Limits, nowMS int64) (Ruling, Track) {
 	flags |= track.compareSpeed(way, fix) | track.comparePlace(way, next, fix)
 
 	// Step 12: the track that follows.
-	flags, track = track.follow(next, flags, limits)
+	flags, track = track.follow(next, flags, limits, nowMS)
 	return Ruling{Accepted, flags}, track
 }
 
 // selfReported is step 5.
-func selfReported(fix Fix, limits Limits, nowMS int64) Flags {
-	var flags Flags
+func selfReported(fix Fix) Flags {
 	if fix.Mock {
-		flags |= FlagMock
+		return FlagMock
 	}
-	if off := nowMS - fix.RecordedMS; fix.RecordedMS > 0 && max(off, -off) > limits.ClockSkewMS {
-		flags |= FlagClock
-	}
-	return flags
+	return 0
 }
 
-// begin is step 7. There is nothing to compare the fix with. After a loss (see
-// Restored) it counts as a re-anchor.
-func (t Track) begin(next TrackPoint) (Flags, Track) {
-	begun := Track{Last: next, Anchor: next}
+// begin is step 7. There is nothing to compare the fix with, so it is a guess.
+// After a loss (see Restored) it counts as a re-anchor.
+func (t Track) begin(next TrackPoint, nowMS int64) (Flags, Track) {
+	begun := Track{Last: next, Anchor: next, Guess: guessFirst}
 	if t.ReanchoredMS == 0 {
 		return 0, begun
 	}
-	begun.ReanchoredMS = next.AtMS
+	begun.ReanchoredMS = nowMS
 	return FlagReanchored, begun
+}
+
+// The states of Track.Guess that are not confirmed.
+const (
+	guessFirst    = 2
+	guessReplaced = 1
+)
+
+// replaceFirst begins the track anew with a fix that contradicts the first one.
+// Receivers send a position from another city, from a cache, before the true one.
+// It happens once in a track, so that two guesses in turn do not teleport. It is
+// no re-anchor, and it does not end the wait of one.
+func (t Track) replaceFirst(next TrackPoint) Track {
+	return Track{Last: next, Anchor: next, Guess: guessReplaced, ReanchoredMS: t.ReanchoredMS}
 }
 
 // weigh decides whether a fix is believed that has a track to continue.
 func (t Track) weigh(way leg, next TrackPoint, limits Limits) (Verdict, Flags) {
 	// Step 8: the speed limit of the mode.
-	var flags Flags
-	if way.aheadMS > limits.CatchUpMS {
-		flags = FlagClock
-	}
 	if !way.over(limits.LimitKMH) {
 		if way.ms > limits.BankMS && way.taking(limits.BankMS).over(limits.LimitKMH) {
-			flags |= FlagSilence
+			return Accepted, FlagSilence
 		}
-		return Accepted, flags
+		return Accepted, 0
 	}
 
 	// Step 9: why a fix over the limit may be believed.
 	if believed := t.believe(way, next, limits); believed != 0 {
-		return Accepted, flags | believed
+		return Accepted, believed
 	}
 	verdict := way.refusal(limits)
 	if limits.Shadow.passes(verdict) {
-		return Accepted, flags | FlagShadow
+		return Accepted, FlagShadow
 	}
-	return verdict, flags
+	return verdict, 0
 }
 
 // believe returns the flags of a fix over the limit that is believed, or 0.
@@ -117,7 +130,7 @@ func (t Track) believe(way leg, next TrackPoint, limits Limits) Flags {
 		return 0
 	case under && t.Votes < votesToReplace:
 		return t.agreedFlags(limits)
-	case enoughVotes(t.Votes+1, next.AtMS-t.Rival.AtMS):
+	case enoughVotes(t.Votes+1, next.TakenMS-t.Rival.TakenMS):
 		return FlagReanchored
 	default:
 		return 0
@@ -136,7 +149,7 @@ func (l leg) fastFlags() Flags {
 
 // inGrace reports whether fast driving was believed less than GraceMS ago.
 func (t Track) inGrace(next TrackPoint, limits Limits) bool {
-	return t.FastMS > 0 && next.AtMS-t.FastMS < limits.GraceMS
+	return t.FastMS > 0 && next.TakenMS-t.FastMS < limits.GraceMS
 }
 
 // rampMS is how long a vehicle takes to accelerate from the limit to the
@@ -162,7 +175,7 @@ func (t Track) caughtUp(way leg, limits Limits) bool {
 	if t.StillMS == 0 || way.refusal(limits) == RefusedJump {
 		return false
 	}
-	still := way.ms + max(0, t.Last.AtMS-t.StillMS)
+	still := way.ms + max(0, t.Last.TakenMS-t.StillMS)
 	return !way.taking(max(way.ms, min(still, limits.BankMS))).over(limits.LimitKMH)
 }
 
@@ -277,9 +290,9 @@ func (t *Track) comparePlace(way leg, next TrackPoint, fix Fix) Flags {
 		return 0
 	}
 	if t.StillMS == 0 {
-		t.StillMS = t.Last.AtMS
+		t.StillMS = t.Last.TakenMS
 	}
-	stillMS := next.AtMS - t.StillMS
+	stillMS := next.TakenMS - t.StillMS
 	kmh, _ := fix.SpeedKMH.Get()
 	if stillMS >= frozenMS || stillMS >= frozenMovingMS && kmh >= movingKMH {
 		return FlagFrozen
@@ -289,7 +302,8 @@ func (t *Track) comparePlace(way leg, next TrackPoint, fix Fix) Flags {
 
 // follow is step 12. It returns the track after an accepted fix, and the flags
 // with those of lookBack.
-func (t Track) follow(next TrackPoint, flags Flags, limits Limits) (Flags, Track) {
+func (t Track) follow(next TrackPoint, flags Flags, limits Limits, nowMS int64) (Flags, Track) {
+	t.Guess = 0
 	if flags.Has(FlagReanchored) {
 		t.Rival, t.Votes = t.Last, votesToReplace
 		t.PaceMMS, t.PacedMS, t.StillMS, t.Anchor = 0, 0, 0, next
@@ -298,10 +312,10 @@ func (t Track) follow(next TrackPoint, flags Flags, limits Limits) (Flags, Track
 		flags |= t.lookBack(next, limits)
 	}
 	if flags&(FlagReanchored|FlagSilence) != 0 {
-		t.ReanchoredMS = next.AtMS
+		t.ReanchoredMS = nowMS
 	}
 	if flags.Has(FlagFast) {
-		t.FastMS = next.AtMS
+		t.FastMS = next.TakenMS
 	}
 	t.Last = next
 	return flags, t
@@ -310,7 +324,7 @@ func (t Track) follow(next TrackPoint, flags Flags, limits Limits) (Flags, Track
 // dropRival forgets the rival when the track goes on without it: a replaced
 // track after a while, any other at once, because only fixes in a row may vote.
 func (t *Track) dropRival(next TrackPoint) {
-	if t.Votes > 0 && (t.Votes < votesToReplace || next.AtMS-t.Rival.AtMS > replacedTrackMS) {
+	if t.Votes > 0 && (t.Votes < votesToReplace || next.TakenMS-t.Rival.TakenMS > replacedTrackMS) {
 		t.Rival, t.Votes = TrackPoint{}, 0
 	}
 }
@@ -320,19 +334,15 @@ func (t *Track) dropRival(next TrackPoint) {
 const anchorMS = 60_000
 
 // lookBack compares the fix with the anchor once a minute, and sets the next
-// anchor. Small steps that each hide in the accuracies add up here, and so do
-// small steps of a clock.
+// anchor. Small steps that each hide in the accuracies add up here.
 func (t *Track) lookBack(next TrackPoint, limits Limits) Flags {
-	if next.AtMS-t.Anchor.AtMS < anchorMS {
+	if next.TakenMS-t.Anchor.TakenMS < anchorMS {
 		return 0
 	}
 	way := t.Anchor.legTo(next, limits)
 	t.Anchor = next
 	t.smoothPace(way)
 	var flags Flags
-	if way.aheadMS > limits.CatchUpMS {
-		flags |= FlagClock
-	}
 	if way.over(limits.LimitKMH) {
 		flags |= FlagFast
 	}

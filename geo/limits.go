@@ -10,13 +10,11 @@ type Limits struct {
 	MaxAccuracyM     float64 // the most doubt that one fix may claim for itself
 	VagueM           float64 // a worse accuracy than this is ignored
 
-	JumpM       float64 // with JumpMS, what makes a refusal a jump
-	JumpMS      int64
-	BankMS      int64 // the time credit: distance that needs a longer silence than this is flagged
-	CatchUpMS   int64 // by how much the phone's clock may run ahead of the store's between two fixes
-	GraceMS     int64 // after so long without fast driving, it must be proved again
-	FutureMS    int64 // a RecordedMS further in the future is not used
-	ClockSkewMS int64 // a RecordedMS further off, in either direction, is flagged
+	JumpM    float64 // with JumpMS, what makes a refusal a jump
+	JumpMS   int64
+	BankMS   int64 // the time credit: distance that needs a longer silence than this is flagged
+	GraceMS  int64 // after so long without fast driving, it must be proved again
+	FutureMS int64 // how far a clock may be off without having to be learnt
 
 	Shadow Shadow // rules that count and let the fix pass
 }
@@ -34,7 +32,7 @@ func DefaultLimits(mode Mode) Limits {
 		LimitKMH: 120, CeilingKMH: 200,
 		DefaultAccuracyM: 25, MaxAccuracyM: 100, VagueM: 200,
 		JumpM: 1000, JumpMS: 5_000,
-		BankMS: 120_000, CatchUpMS: 10_000, GraceMS: 300_000, FutureMS: 2_000, ClockSkewMS: 60_000,
+		BankMS: 120_000, GraceMS: 300_000, FutureMS: 2_000,
 	}
 	switch mode {
 	case Bike:

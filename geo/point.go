@@ -73,3 +73,13 @@ func append7(b []byte, deg float64) []byte {
 	decimals := strconv.AppendInt(append(b, '.'), 1e7+n%1e7, 10)
 	return append(decimals[:len(b)+1], decimals[len(b)+2:]...) // without the 1 that kept the zeros
 }
+
+// nowhereM is how close to 0,0 a point is no position. Phones send 0,0 when they
+// have none; the sea is there 5 km deep.
+const nowhereM = 1
+
+// Nowhere reports whether a point is 0,0 to the metre. update.lua is told.
+func (p Point) Nowhere() bool {
+	const degree = 1e-4 // ten metres: the exact distance costs a haversine
+	return p.set && math.Abs(p.lat) < degree && math.Abs(p.lng) < degree && DistanceM(p, Point{set: true}) <= nowhereM
+}

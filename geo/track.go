@@ -15,8 +15,12 @@ type Track struct {
 
 	Anchor TrackPoint // where the phone was up to anchorMS ago
 
+	// Guess says how far the track is confirmed. The first fix of a track is a
+	// guess: one that contradicts it takes its place, once.
+	Guess int64 // 2 = nothing agrees yet; 1 = it has taken the place of a guess; 0 = confirmed
+
 	FastMS       int64 // when a fix over the limit was last believed; 0 = never
-	ReanchoredMS int64 // when the track last began anew or came out of a silence; 0 = never
+	ReanchoredMS int64 // store's clock: when the track last began anew or came out of a silence; 0 = never
 	StillMS      int64 // since when the position has not moved by a centimetre; 0 = it moves
 	Mismatches   int64 // legs in a row that the receiver's own speed contradicts
 	PaceMMS      int64 // smoothed speed over ground, mm/s; see ETA
@@ -29,23 +33,17 @@ type Track struct {
 // silence would be a way to the door.
 func Restored(nowMS int64) Track { return Track{ReanchoredMS: max(1, nowMS)} }
 
-// TrackPoint is a fix as the store keeps it: rounded, and with the time of both
-// clocks.
+// TrackPoint is a fix as the store keeps it: rounded, and with its one time.
 type TrackPoint struct {
 	Point      Point
 	AccuracyDM int64 // decimetres; 0 = the phone did not say
-	AtMS       int64 // the store's clock on arrival, Unix ms
-	RecordedMS int64 // the phone's clock, Unix ms; 0 = absent or too far in the future
+	TakenMS    int64 // when it was taken, by the store's clock, Unix ms; see Clock
 }
 
-// trackPoint rounds a fix and drops a phone's clock that is in the future. The
-// ARGV of update.lua are made of exactly these numbers.
-func trackPoint(fix Fix, nowMS int64, limits Limits) TrackPoint {
-	p := TrackPoint{Point: fix.Point, AccuracyDM: decimetres(fix.AccuracyM), AtMS: nowMS}
-	if fix.RecordedMS > 0 && fix.RecordedMS <= nowMS+limits.FutureMS {
-		p.RecordedMS = fix.RecordedMS
-	}
-	return p
+// trackPoint rounds a fix. The ARGV of update.lua are made of exactly these
+// numbers.
+func trackPoint(fix Fix) TrackPoint {
+	return TrackPoint{Point: fix.Point, AccuracyDM: decimetres(fix.AccuracyM), TakenMS: fix.TakenMS}
 }
 
 // decimetres rounds half up, as math.floor(x*10+0.5) does in Lua.
@@ -56,7 +54,6 @@ type leg struct {
 	distanceDM int64 // great circle
 	reachDM    int64 // the part of it that both accuracies do not explain
 	ms         int64 // how long it took, at least minLegMS
-	aheadMS    int64 // by how much the phone's clock outran the store's
 }
 
 const (
@@ -67,20 +64,11 @@ const (
 	kmhPerDMMS = 360
 )
 
-// legTo measures a leg. The time is the phone's if both points have it and the
-// second is later: between two fixes that waited for the network and came
-// together, the store's clock shows hardly any time. It may be longer than the
-// store's by at most CatchUpMS, as it is after such a wait. Without that bound
-// one back-dated fix would make the next leg so long in time that a jump would
-// look slow.
+// legTo measures a leg. Its time is that between the two takings, so a fix that
+// waited for the network was not driven in no time. Takings lie between the start
+// and now and only rise, so one back-dated fix does not pay for a jump at the next.
 func (p TrackPoint) legTo(next TrackPoint, limits Limits) leg {
-	l := leg{distanceDM: decimetres(DistanceM(p.Point, next.Point)), ms: next.AtMS - p.AtMS}
-	if p.RecordedMS > 0 && next.RecordedMS > p.RecordedMS {
-		phoneMS := next.RecordedMS - p.RecordedMS
-		l.aheadMS = phoneMS - l.ms
-		l.ms = min(phoneMS, l.ms+limits.CatchUpMS)
-	}
-	l.ms = max(l.ms, minLegMS)
+	l := leg{distanceDM: decimetres(DistanceM(p.Point, next.Point)), ms: max(minLegMS, next.TakenMS-p.TakenMS)}
 	l.reachDM = max(0, l.distanceDM-p.doubtDM(limits)-next.doubtDM(limits))
 	return l
 }

@@ -13,6 +13,8 @@ const (
 	// IgnoredLowAccuracy: too inaccurate to show or to judge by; the track stays
 	// as it is.
 	IgnoredLowAccuracy Verdict = "ignored_low_accuracy"
+	// IgnoredNoPosition: the point 0,0, which is what a phone sends that has none.
+	IgnoredNoPosition Verdict = "ignored_no_position"
 	// RefusedSpeed: over the mode's limit, below its ceiling.
 	RefusedSpeed Verdict = "refused_speed"
 	// RefusedCeiling: faster than the mode can physically go.
@@ -39,7 +41,8 @@ const (
 	// or of a time in which its position did not change. An arrival has to wait, as
 	// after a re-anchor.
 	FlagSilence
-	// FlagClock: the phone's clock is a minute off, or ran ahead of the store's.
+	// FlagClock: the phone's clock is over 10 s off, or was set. A clock, and no
+	// fraud: once for each new offset. Clock.Take raises it, and not Judge.
 	FlagClock
 	// FlagMismatch: the receiver's own speed contradicts the positions, three
 	// fixes in a row.
@@ -53,18 +56,22 @@ const (
 	FlagMock
 	// FlagShadow: a rule in shadow mode would have refused this fix.
 	FlagShadow
-	flagEnd
 )
 
-var flagNames = [...]string{"fast", "reanchored", "silence", "clock", "mismatch", "frozen", "repeated", "mock", "shadow"}
+// FlagFirstFixReplaced: the first fix of the track contradicted this one, which
+// took its place. 512 to 2048 are taken by the refusals of sessions.Suspicions.
+const FlagFirstFixReplaced Flags = 4096
+
+// flagNames are the names in the order of AllFlags.
+var flagNames = [...]string{"fast", "reanchored", "silence", "odd_clock", "mismatch", "frozen", "repeated", "mock", "shadow", "first_fix_replaced"}
 
 // AllFlags returns the closed list, for counters that are made in advance.
 func AllFlags() []Flags {
-	var all []Flags
-	for f := FlagFast; f < flagEnd; f <<= 1 {
+	all := make([]Flags, 0, len(flagNames))
+	for f := FlagFast; f <= FlagShadow; f <<= 1 {
 		all = append(all, f)
 	}
-	return all
+	return append(all, FlagFirstFixReplaced)
 }
 
 // Has reports whether every flag of want is in f.
@@ -73,9 +80,11 @@ func (f Flags) Has(want Flags) bool { return f&want == want }
 // String joins the names with "|"; it is empty for no flag.
 func (f Flags) String() string {
 	var names []string
-	for i, name := range flagNames {
-		if f.Has(1 << i) {
-			names = append(names, name)
+	if f != 0 {
+		for i, one := range AllFlags() {
+			if f.Has(one) {
+				names = append(names, flagNames[i])
+			}
 		}
 	}
 	return strings.Join(names, "|")

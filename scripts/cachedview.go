@@ -42,7 +42,9 @@ func (s *Store) viewAt(m valkeyconn.Message, now time.Time) (sessions.Snapshot, 
 	if now.Sub(m.Received) >= min(maxViewAge, s.opts.Live.LocationTTL, journeyLeft) {
 		return sessions.Snapshot{}, false
 	}
-	return v.snap, true
+	snap := v.snap
+	snap.Now = snap.Location.At.Add(max(0, now.Sub(m.Received))) // it was published as the fix was accepted
+	return snap, true
 }
 
 // parseMessage reads a message, whose form is in the header of update.lua. It
@@ -56,7 +58,8 @@ func parseMessage(message string) *cachedView {
 	text[hashSeq], message, _ = strings.Cut(message, " ")
 	arriving, message, _ = strings.Cut(message, " ")
 	text[hashTo], message = cutWords(message, 5)
-	text[hashFix], text[hashAnchor] = cutWords(message, 7)
+	text[hashFix], message = cutWords(message, 7)
+	text[hashAnchor], message = cutWords(message, 7)
 	if text[hashAnchor] == "" {
 		return nil
 	}
@@ -67,6 +70,14 @@ func parseMessage(message string) *cachedView {
 	if err != nil || snap.Location == nil {
 		return nil // not a message of our scripts: the next read of the hash returns the error
 	}
+	if message != "" { // the phone's clock does not agree with the store's
+		taken := parser{}
+		snap.Location.RecordedAt = taken.instant(taken.integer(message))
+		if taken.err != nil {
+			return nil
+		}
+	}
+	snap.Evidence = sessions.Evidence{} // not in a message
 	return &cachedView{snap: snap, started: instant(startedMS)}
 }
 

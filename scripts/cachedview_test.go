@@ -40,6 +40,7 @@ func TestStore_CachedView(t *testing.T) {
 			require.NoError(t, err)
 			got, ok := s.CachedView(ref)
 			require.True(t, ok)
+			want.Evidence, want.Now, got.Now = sessions.Evidence{}, time.Time{}, time.Time{} // Now moves on
 			require.Equal(t, want, got)
 		})
 	})
@@ -91,11 +92,15 @@ func TestParseMessage(t *testing.T) {
 	assert.Equal(t, time.UnixMilli(1773480413589).UTC(), snap.Location.At)
 	assert.InDelta(t, 250.5, snap.DistanceM, 0.1)
 
+	view = parseMessage(messageOf("1773480413590") + " 1773480410000")
+	require.NotNil(t, view)
+	assert.Equal(t, time.UnixMilli(1773480410000).UTC(), view.snap.Location.RecordedAt, "of a phone whose clock is off")
+
 	whole := messageOf("1")
 	for end := range strings.LastIndexByte(whole, ' ') + 2 { // the last word cut short is another number
 		assert.Nil(t, parseMessage(whole[:end]), whole[:end])
 	}
-	for _, text := range []string{"", " ", "x", "1773480413590", whole + " 1", " " + whole, messageOf("x"), messageOf(""), strings.Replace(whole, " 1 car", " 3 car", 1)} {
+	for _, text := range []string{"", " ", "x", "1773480413590", whole + " 1 1", whole + " x", " " + whole, messageOf("x"), messageOf(""), strings.Replace(whole, " 1 car", " 3 car", 1)} {
 		assert.Nil(t, parseMessage(text), text)
 	}
 }

@@ -44,7 +44,7 @@ func playJourney(rt *rapid.T, store *Store, now *time.Time) {
 	at := geo.Offset(home, rapid.Float64Range(0, 360).Draw(rt, "from"), rapid.SampledFrom([]float64{100, 400, 3000}).Draw(rt, "away"))
 	before := at
 	for range rapid.IntRange(3, 40).Draw(rt, "fixes") {
-		*now = now.Add(time.Duration(rapid.SampledFrom([]int{4200, 5000, 5000, 5000, 9000, 16000, 31000, 61000, 130000, -3000}).Draw(rt, "gap_ms")) * time.Millisecond)
+		*now = now.Add(time.Duration(rapid.SampledFrom([]int{4200, 5000, 5000, 5000, 9000, 16000, 31000, 61000, 130000, -3000, 500, 1500}).Draw(rt, "gap_ms")) * time.Millisecond)
 		before, at = at, nextPlace(rt, before, at, home)
 		fix := drawFix(rt, at, *now)
 		want, err := memory.Update(ctx, j.Ref, fix)
@@ -86,8 +86,13 @@ func drawFix(rt *rapid.T, at geo.Point, now time.Time) sessions.Fix {
 		f.SpeedKMH = &v
 	}
 	if rapid.IntRange(0, 3).Draw(rt, "has_clock") > 0 {
-		f.RecordedAt = now.Add(-time.Duration(rapid.SampledFrom([]int{0, 200, 900, 4000, 12000, 70000, 310000, -1500, -9000}).Draw(rt, "age_ms")) * time.Millisecond)
+		f.RecordedAt = now.Add(-time.Duration(rapid.SampledFrom([]int{0, 200, 900, 4000, 12000, 70000, 310000, -1500, -9000, 40000, 40000, 41000, -3600000}).Draw(rt, "age_ms")) * time.Millisecond)
 	}
+	if !f.RecordedAt.IsZero() && rapid.IntRange(0, 2).Draw(rt, "has_sent") == 0 {
+		f.SentAt = f.RecordedAt.Add(time.Duration(rapid.SampledFrom([]int{0, 100, 5000, 60000, -1}).Draw(rt, "sent_ms")) * time.Millisecond)
+	}
+	f.AtArrival = rapid.IntRange(0, 9).Draw(rt, "at_arrival") == 9
+	f.Continued = rapid.IntRange(0, 3).Draw(rt, "continued") == 0
 	f, err := sessions.NewFix(f)
 	require.NoError(rt, err)
 	return f

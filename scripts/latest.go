@@ -26,12 +26,24 @@ const (
 
 // latestFields are the fields that a read needs; their forms are in the header
 // of update.lua. One HMGET is atomic, so a read needs no script.
-var latestFields = []string{"to", "fence", "seq", "fix", "anchor", "odd"}
+var latestFields = []string{"to", "fence", "seq", "fix", "anchor", "odd", "proof", "clock"}
 
-// Latest implements sessions.Live by one HMGET.
+// Latest implements sessions.Live by one HMGET, and the server's TIME, in one round
+// trip. TIME comes first, so that nothing in the answer is later than Now.
 func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
+	var now time.Time
 	res, err := s.call(ctx, "latest", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
-		return c.Do(ctx, c.B().Hmget().Key(journeyKey(ref)).Field(latestFields...).Build())
+		hmget := c.B().Hmget().Key(journeyKey(ref)).Field(latestFields...).Build()
+		if s.opts.Now != nil {
+			now = s.opts.Now()
+			return c.Do(ctx, hmget)
+		}
+		both := c.DoMulti(ctx, c.B().Time().Build(), hmget)
+		var err error
+		if now, err = serverTime(both[0]); err != nil {
+			return both[0]
+		}
+		return both[1]
 	})
 	if err != nil {
 		return sessions.Snapshot{}, err
@@ -44,7 +56,20 @@ func (s *Store) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot
 	if err != nil {
 		return sessions.Snapshot{}, unreadable("latest", err)
 	}
+	snap.Now = instant(now.UnixMilli())
 	return snap, nil
+}
+
+// serverTime reads the reply of TIME: seconds and microseconds.
+func serverTime(res valkey.ValkeyResult) (time.Time, error) {
+	parts, err := res.AsIntSlice()
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(parts) != 2 {
+		return time.Time{}, fmt.Errorf("TIME has %d parts", len(parts))
+	}
+	return time.UnixMicro(parts[0]*1_000_000 + parts[1]), nil
 }
 
 // The indexes of latestFields.
@@ -55,6 +80,8 @@ const (
 	hashFix
 	hashAnchor
 	hashOdd
+	hashProof
+	hashClock
 	hashFields
 )
 
@@ -96,9 +123,17 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 	}
 	snap.Active, snap.Arriving = true, text[hashFence] == ""
 	snap.ReanchoredAt = p.reanchored(text[hashOdd])
+	clock := p.clock(text[hashClock])
+	if clock[clockSince] != 0 {
+		snap.LearntAt = p.instant(clock[clockSince])
+	}
 	if text[hashFix] != "" {
 		startedMS = p.integer(started)
 		snap.Location = p.location(text[hashFix], snap.Version)
+		if text[hashClock] != "" {
+			snap.Location.RecordedAt = p.instant(startedMS + clock[clockTaken])
+		}
+		snap.Evidence = p.proof(text[hashProof], snap.Location.RecordedAt.UnixMilli()-startedMS)
 		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, p.home(text[hashTo])))
 		snap.Pace = p.pace(text[hashAnchor])
 	}
@@ -164,7 +199,8 @@ func (p *parser) words(text string, into []string) {
 	}
 }
 
-// location reads a field `fix` of this version.
+// location reads a field `fix` of this version, of a phone whose clock agrees with
+// the store's.
 func (p *parser) location(fix string, version int64) *sessions.Location {
 	var w [7]string
 	p.words(fix, w[:])
@@ -173,7 +209,9 @@ func (p *parser) location(fix string, version int64) *sessions.Location {
 	received := p.instant(version - p.integer(w[3]))
 	recorded := received
 	if w[4] != unsaid {
-		recorded = p.instant(p.integer(w[4]))
+		if said := p.instant(p.integer(w[4])); said.Before(received) {
+			recorded = said
+		}
 	}
 	return &sessions.Location{
 		Fix: sessions.Fix{
@@ -207,4 +245,43 @@ func (p *parser) reanchored(odd string) time.Time {
 		return p.instant(ms)
 	}
 	return time.Time{}
+}
+
+// The words of a field `clock` that are read.
+const (
+	clockSince = 2
+	clockTaken = 5
+	clockWords = 6
+)
+
+// clock reads a field `clock`; all zero where there is none.
+func (p *parser) clock(text string) (n [clockWords]int64) {
+	if text == "" {
+		return n
+	}
+	var w [clockWords]string
+	p.words(text, w[:])
+	for i := range w {
+		if w[i] != unsaid {
+			n[i] = p.integer(w[i])
+		}
+	}
+	return n
+}
+
+// proof reads a field `proof`. takenMS is when the live fix was taken, in ms after the
+// start.
+func (p *parser) proof(text string, takenMS int64) sessions.Evidence {
+	if text == "" {
+		return sessions.Evidence{Outside: true, Fixes: sessions.EvidenceFixes, Requests: sessions.EvidenceRequests}
+	}
+	var w [6]string
+	p.words(text, w[:])
+	e := sessions.Evidence{
+		Guess: w[0] != "0", Fixes: p.integer(w[1]), Requests: p.integer(w[2]), Outside: w[3] == "1", Mock: w[5] == "1",
+	}
+	if !e.Outside {
+		e.Lasted = milli(takenMS - p.integer(w[4]))
+	}
+	return e
 }

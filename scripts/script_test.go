@@ -39,7 +39,7 @@ func scriptsUnderTest() map[string]script {
 	return map[string]script{
 		"open": {openLua, []string{"", now, start, toHome, fence, ms(hourMS), "0"}},
 		"update": {updateLua, []string{
-			"", "12.9790452", "77.5929284", "10.0", "-", "-", "-", "0", geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)), now,
+			"", "12.9790452", "77.5929284", "10.0", "-", "-", "-", "0", geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)), "-", now,
 		}},
 		"end":  {endLua, []string{"", now, start, "300000"}},
 		"meta": {metaLua, []string{trainer, student, "300000"}},
@@ -91,7 +91,7 @@ func message(seq, started int64, arriving, fix, anchor string) string {
 }
 
 // movingAnchor is the anchor that moving gets from its fix.
-const movingAnchor = "595000 12.9790452 77.5929284 100 594000 0 0"
+const movingAnchor = "594000 12.9790452 77.5929284 100 - 0 0"
 
 // told are the fields that this test speaks of. All others are the judgement's
 // memory, which geo.Judge specifies and other tests compare.
@@ -114,6 +114,7 @@ type row struct {
 func rows() []row {
 	toHome := startedAt(startMS)
 	judged := func(code int64) []any { return []any{code, nowMS, 5000, nowMS - 5000, 295_000, 0, any_, any_} }
+	confirmed := moving.with(hash{"proof": "0 2 2 1 0 0"}) // a second fix has agreed
 	return []row{
 		{script: "open", name: "past_its_hour", args: map[int]string{3: ms(nowMS - hourMS)}, reply: []any{0}},
 		{script: "open", name: "older", before: opened, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
@@ -189,11 +190,23 @@ func rows() []row {
 		{script: "update", name: "too_soon", before: moving.with(hash{"tat": ms(nowMS + 1001)}), reply: []any{2, nowMS, 1}},
 		{
 			script: "update", name: "stale/equal", before: moving, args: map[int]string{7: ms(nowMS - 6000)},
-			reply: []any{3, nowMS, 0, nowMS - 5000, 295_000, 0, 0, 0},
+			reply: []any{3, nowMS, 1000, nowMS - 5000, 295_000, 0, 0, 0},
 		},
 		{
 			script: "update", name: "stale/too_old", before: opened, args: map[int]string{7: ms(nowMS - 300_001)},
-			reply: []any{3, nowMS, 0, startMS, 3_000_000, 0, 0, 0},
+			reply: []any{3, nowMS, 1000, startMS, 3_000_000, 0, 0, 0}, after: opened,
+		},
+		{
+			script: "update", name: "before_start", before: opened, args: map[int]string{7: ms(startMS - 2001)},
+			reply: []any{9, nowMS, 1000, startMS, 3_000_000, 0, 0, 0}, after: opened,
+		},
+		{
+			script: "update", name: "ignored_too_soon", before: moving, args: map[int]string{7: ms(nowMS - 2000)},
+			reply: []any{10, nowMS, 1000, nowMS - 5000, 295_000, 0, 0, 0},
+		},
+		{
+			script: "update", name: "no_position", before: moving, args: map[int]string{2: "0.0000000", 3: "0.0000000", 8: "2"},
+			reply: judged(11), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		{
 			script: "update", name: "vague", before: moving, args: map[int]string{4: "200.1"},
@@ -201,15 +214,15 @@ func rows() []row {
 		},
 		// What follows is the judgement's: here only that each code is reached.
 		{
-			script: "update", name: "jump", before: moving, args: map[int]string{2: "13.9790452"},
+			script: "update", name: "jump", before: confirmed, args: map[int]string{2: "13.9790452"},
 			reply: judged(5), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		{
-			script: "update", name: "speed", before: moving, args: map[int]string{2: "12.9811000", 4: "0.0"},
+			script: "update", name: "speed", before: confirmed, args: map[int]string{2: "12.9813000", 4: "0.0"},
 			reply: judged(6), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		{
-			script: "update", name: "ceiling", before: moving, args: map[int]string{2: "12.9840000"},
+			script: "update", name: "ceiling", before: confirmed, args: map[int]string{2: "12.9840000"},
 			reply: judged(7), after: hash{"tat": ms(nowMS + 5000)},
 		},
 		{
@@ -237,14 +250,14 @@ func rows() []row {
 			ttl: 2000, told: message(nowMS, nowMS-hourMS+2000, "0", "12.9790452 77.5929284 10.0 0 - - -", "3598000 12.9790452 77.5929284 100 - 0 0"),
 		},
 		{
-			script: "update", name: "stored/arriving", before: opened,
-			args:  map[int]string{2: "12.9763472", 9: geo.CellOf(home)},
-			reply: []any{8, nowMS, 5000, nowMS, 300_000, 1, 0, 0, 0, toHome},
+			script: "update", name: "stored/arriving", before: moving,
+			args:  map[int]string{2: "12.9776062", 9: geo.CellOf(geo.MustPoint(12.9776062, 77.5929284))},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 1, 0, 0, any_, toHome},
 			after: hash{
-				"fix": "12.9763472 77.5929284 10.0 0 - - -", "fence": "",
+				"fix": "12.9776062 77.5929284 10.0 0 - - -", "fence": "",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
 			},
-			ttl: 300_000, told: message(nowMS, startMS, "1", "12.9763472 77.5929284 10.0 0 - - -", "600000 12.9763472 77.5929284 100 - 0 0"),
+			ttl: 300_000, told: message(nowMS, startMS, "1", "12.9776062 77.5929284 10.0 0 - - -", movingAnchor),
 		},
 
 		{script: "meta", name: "new", reply: []any{1}, after: hash{"trainer": trainer, "student": student}, ttl: 300_000},
@@ -325,7 +338,7 @@ func (b *bench) prepare(t *testing.T, key, channel string, state hash) hash {
 	}
 	if _, moving := state["fix"]; moving {
 		b.set(t, key, opened)
-		fix := row{script: "update", args: map[int]string{10: ms(nowMS - 5000), 7: ms(nowMS - 6000)}}
+		fix := row{script: "update", args: map[int]string{11: ms(nowMS - 5000), 7: ms(nowMS - 6000)}}
 		reply, err := b.eval(t, key, channel, fix)
 		require.NoError(t, err)
 		require.EqualValues(t, 8, reply[0])
@@ -431,7 +444,7 @@ func TestScripts_message(t *testing.T) {
 				at = geo.Offset(at, 90, 3000) // the rival track: refused twice, then accepted
 			}
 			fix := row{script: "update", args: map[int]string{
-				10: ms(startMS + 5000*i), 2: string(at.AppendLat(nil)), 3: string(at.AppendLng(nil)), 9: geo.CellOf(at),
+				11: ms(startMS + 5000*i), 2: string(at.AppendLat(nil)), 3: string(at.AppendLng(nil)), 9: geo.CellOf(at),
 			}}
 			reply, err := b.eval(t, key, channel, fix)
 			require.NoError(t, err)

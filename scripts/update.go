@@ -36,37 +36,52 @@ func (s *Store) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) 
 
 // fixArgs returns the ARGV of update.lua.
 func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
-	mock := "0"
-	if fix.Mock {
-		mock = "1"
-	}
-	w := words{text: make([]byte, 0, 96)}
+	w := words{text: make([]byte, 0, 112)}
 	w.end(fix.Point.AppendLat(w.text))
 	w.end(fix.Point.AppendLng(w.text))
 	w.end(appendTenths(w.text, fix.AccuracyM))
 	w.end(appendTenthsOf(w.text, fix.SpeedKMH))
 	w.end(appendTenthsOf(w.text, fix.HeadingDeg))
 	w.end(appendUnixMS(w.text, fix.RecordedAt))
+	w.end(appendUnixMS(w.text, fix.SentAt))
 	text := string(w.text)
-	args := make([]string, 0, 10)
+	args := make([]string, 0, 11)
 	args = append(args, liveChannel(ref))
 	begin := 0
-	for _, end := range w.ends {
+	for _, end := range w.ends[:len(w.ends)-1] {
 		args = append(args, text[begin:end])
 		begin = end
 	}
-	args = append(args, mock, geo.CellOf(fix.Point))
+	args = append(args, marksOf(fix), geo.CellOf(fix.Point), text[begin:])
 	if s.opts.Now != nil {
 		args = append(args, s.clock())
 	}
 	return args
 }
 
+// marksOf is the argument marks of update.lua.
+func marksOf(fix sessions.Fix) string {
+	marks := 0
+	if fix.Mock {
+		marks++
+	}
+	if fix.Point.Nowhere() {
+		marks += 2
+	}
+	if fix.Continued {
+		marks += 4
+	}
+	if fix.AtArrival {
+		marks += 8
+	}
+	return strconv.Itoa(marks)
+}
+
 // words are arguments that are written one after the other into one text: one
 // allocation instead of one for each.
 type words struct {
 	text []byte
-	ends [6]int
+	ends [7]int
 	n    int
 }
 
@@ -100,7 +115,7 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	switch {
 	case err != nil:
 		return sessions.Receipt{}, err
-	case len(n) == 0, n[fieldCode] < 0, n[fieldCode] > int64(sessions.VerdictStored):
+	case len(n) == 0, n[fieldCode] < 0, n[fieldCode] > int64(sessions.VerdictNoPosition):
 		return sessions.Receipt{}, fmt.Errorf("no known code in %d fields", len(reply))
 	}
 	r := sessions.Receipt{Verdict: sessions.Verdict(n[fieldCode])}

@@ -13,19 +13,27 @@
 --   5  speed           km/h, 1 decimal; - when the phone did not say
 --   6  heading         degrees, 1 decimal; - when the phone did not say
 --   7  recorded_ms     the phone's clock, Unix ms; - when the phone did not say
---   8  mock            1 when the phone says that the position is simulated
+--   8  marks           the sum of 1: the phone says that the position is
+--                      simulated; 2: the point is no position; 4: another fix of
+--                      the same request has been stored before; 8: it came with
+--                      an arrival, whose rate is its own
 --   9  cell            H3 cell of the fix, as geo.CellOf writes it
---  10  clock_ms        Unix ms, sent by tests; absent: the store's own TIME
+--  10  sent_ms         the phone's clock at sending, Unix ms; - when not said
+--  11  clock_ms        Unix ms, sent by tests; absent: the store's own TIME
 -- RETURN {code, …}
 --  {0}                       UNKNOWN: no such journey here
 --  {1}                       ENDED: the journey has ended, or has lasted JOURNEY_TTL
 --  {2, clock_ms, retry_ms}   TOO_SOON
---  {3, …}                    STALE: nothing written
+--  {3, …}                    STALE: nothing written; here and for 9 and 10, but
+--                            what learning the phone's clock needs
 --  {4, …}                    VAGUE: too inaccurate to store
 --  {5, …}                    JUMP: refused
 --  {6, …}                    SPEED: refused, over the mode's limit
 --  {7, …}                    CEILING: refused, over the mode's ceiling
 --  {8, …}                    STORED
+--  {9, …}                    BEFORE_START: taken before the journey
+--  {10, …}                   IGNORED_TOO_SOON: over the rate, and past
+--  {11, …}                   NO_POSITION: 0,0
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1), flags of
 --      this fix, suspicions first seen with it; and for 8 also moved (the way
 --      from the last fix, decimetres) and the field to
@@ -34,7 +42,7 @@
 -- MESSAGE to the channel when stored: 21 words, which are all that a reader
 -- needs, so a gateway that waits for a change does not have to read the hash
 --   seq arriving (0 or 1), and the fields to, fix and anchor, each as the hash
---   has it after this update
+--   has it after this update; and where it has a field clock, taken_ms, Unix ms
 -- COMPLEXITY O(1)
 --
 -- HASH. Every field is under 64 bytes so that the hash stays a listpack. (Only
@@ -50,24 +58,43 @@
 --   fence    cells, as geo.Fence writes    removed once the phone has been inside
 --   seq      the version: Unix ms by the store's clock, but always greater than
 --            the one before
---   tat      Unix ms, when the next fix is due
+--   tat      Unix ms, when the next fix is due: taken at that time or later
 --   fix      lat lng accuracy ahead_ms recorded_ms speed heading
 --                                          the live location; it was accepted
 --                                          ahead_ms before seq, which is 0 unless
---                                          the store's clock was set back
+--                                          the store's clock was set back; it was
+--                                          taken then, or at recorded_ms if that
+--                                          is earlier, where there is no clock
 --   anchor   ms lat lng accuracy_dm recorded_ms pace paced_ms
 --                                          where the phone was up to a minute
 --                                          ago, and the ETA's speed: mm/s, and
---                                          over how many ms; its two times count
---                                          from the journey's start, which halves
---                                          their length
+--                                          over how many ms; taken ms after the
+--                                          start; recorded_ms is -, but v0.1.0
+--                                          wrote it, and ms was the arrival
+--   arr      Unix ms, when the next fix with an arrival is due
 --   flags    the suspicions of this journey so far
 -- and mostly absent, with times in Unix ms and 0 for never:
 --   odd      fast_ms reanchored_ms still_ms mismatches votes
---   rival    lat lng accuracy_dm at_ms recorded_ms
+--   rival    lat lng accuracy_dm taken_ms 0
 --                                          the rival track: the last refused fix,
 --                                          or the track that was replaced; read
---                                          only while odd counts votes for it
+--                                          only while odd counts votes for it;
+--                                          v0.1.0 wrote the arrival, and
+--                                          recorded_ms
+--   clock    offset_ms drift_ms since_ms began_ms comparable taken
+--                                          geo.Clock, where it is not the zero
+--                                          value: drift_ms is the offset less the
+--                                          one last flagged; comparable is 0 when
+--                                          the phone's clock was set back after
+--                                          the live fix, which was taken that many
+--                                          ms after the start, or -
+--   candidate  offset_ms last_ms           read only while began_ms is not 0
+--   proof    guess fixes requests outside begun mock
+--                                          geo.Track.Guess and sessions.Evidence;
+--                                          begun is when the track's first fix was
+--                                          taken, in ms after the start, and 0
+--                                          when outside is 1; absent beside a fix
+--                                          when all is proven: 0 3 2 1 0 0
 --
 -- LAYOUT (docs/adr/0011-layout-number.md). The digit in `to` is the layout of the
 -- script that opened the hash. Layout 1 is that of v0.1.0. A script of layout N
@@ -95,7 +122,7 @@ local LIMIT_CAR, LIMIT_BIKE, LIMIT_WALK = 120, 30, 15
 local CEILING_CAR, CEILING_BIKE, CEILING_WALK = 200, 60, 30
 local DEFAULT_ACCURACY_DM, MAX_ACCURACY_DM, VAGUE_DM = 250, 1000, 2000
 local JUMP_M, JUMP_MS = 1000, 5000
-local BANK_MS, CATCH_UP_MS, GRACE_MS, CLOCK_SKEW_MS = 120000, 10000, 300000, 60000
+local BANK_MS, GRACE_MS = 120000, 300000
 local SHADOW_LOW_ACCURACY, SHADOW_SPEED, SHADOW_CEILING = false, false, false
 
 -- The rest have the same names and values as in Go, which explains them; a test
@@ -104,9 +131,10 @@ local SHADOW_LOW_ACCURACY, SHADOW_SPEED, SHADOW_CEILING = false, false, false
 local LAYOUT_OLDEST, LAYOUT_NEWEST = 1, 2
 -- The return codes: sessions.Verdict.
 local UNKNOWN, ENDED, TOO_SOON, STALE, VAGUE, JUMP, SPEED, CEILING, STORED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+local BEFORE_START, IGNORED_TOO_SOON, NO_POSITION = 9, 10, 11
 -- geo.Flags, and the rest of sessions.Suspicions.
 local FLAG_FAST, FLAG_REANCHORED, FLAG_SILENCE, FLAG_CLOCK, FLAG_MISMATCH = 1, 2, 4, 8, 16
-local FLAG_FROZEN, FLAG_REPEATED, FLAG_MOCK, FLAG_SHADOW = 32, 64, 128, 256
+local FLAG_FROZEN, FLAG_REPEATED, FLAG_MOCK, FLAG_SHADOW, FLAG_FIRST_FIX_REPLACED = 32, 64, 128, 256, 4096
 local SUSPECT_SPEED, SUSPECT_CEILING, SUSPECT_JUMP = 512, 1024, 2048
 -- geo.
 local EARTH_RADIUS_M, RAD_PER_DEG, MIN_DEPTH = 6371008.8, 0.017453292519943295, 1e-9
@@ -115,19 +143,22 @@ local RAMP_MS, LONG_GAP_MS, VOTES_TO_REPLACE, REPLACED_TRACK_MS = 8000, 15000, 3
 local MISMATCH_LEGS, MISMATCH_KMH, MISMATCH_LEG_MS = 3, 20, 30000
 local FROZEN_MS, FROZEN_MOVING_MS, MOVING_KMH, REPEAT_DM = 100000, 14000, 10, 50
 local ANCHOR_MS, PACE_MS = 60000, 120000
--- sessions/memory.
-local LONG_LEG_M = 100
+local GUESS_FIRST, GUESS_REPLACED = 2, 1
+local CLOCK_STEP_MS, CANDIDATE_MS, CANDIDATE_MIN_MS, CANDIDATE_MAX_MS = 10000, 2000, 4000, 30000
+-- sessions, and sessions/memory.
+local EVIDENCE_FIXES, EVIDENCE_REQUESTS = 3, 2
+local LONG_LEG_M, LEAST_NEXT_MS, PRESENT_MS = 100, 1000, 2000
 
 local key = KEYS[1]
 local channel, lat, lng, accuracy, speed = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local heading, recorded_text, mock, cell, clock = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local heading, recorded_text, marks, cell, sent_text, clock = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local floor, max, min = math.floor, math.max, math.min
 
 -- Here and below, + 0 converts a text to a number. It takes a third of the
 -- time of tonumber; all conversions together take 3 % of the script's time.
 
 -- Step 1: the journey runs.
-local h = redis.call('HMGET', key, 'to', 'fence', 'seq', 'tat', 'fix', 'anchor', 'odd')
+local h = redis.call('HMGET', key, 'to', 'fence', 'seq', 'tat', 'fix', 'anchor', 'odd', 'proof', 'clock')
 local to, fence = h[1], h[2]
 if not to then return {UNKNOWN} end
 local layout, _, mode = string.byte(to, 15, 17)
@@ -146,45 +177,118 @@ end
 local over_at = started + JOURNEY_TTL_MS
 if now >= over_at then return {ENDED} end
 
--- Step 2: the rate, by GCRA. A due time that is further ahead than the rate can
--- put it means that the store's clock was set back: a phone does not have to
--- wait until the clock has caught up.
-local due = (h[4] or 0) + 0
-if due > now + RATE_MS + TOLERANCE_MS then due = now end
-local wait = due - TOLERANCE_MS - now
-if wait > 0 then return {TOO_SOON, now, wait} end
-
--- Step 3: the order, by the phone's clock unless that is in the future. A live
--- fix that is in the future means that the store's clock was set back: that is
--- no reason to refuse.
+-- The live fix.
 local seq, arriving = h[3] + 0, fence and 0 or 1
-local last_lat, last_lng, last_acc, last_at, last_rec = nil, nil, 0, nil, 0
+local last_lat, last_lng, last_acc, last_at, last_rec, last_taken = nil, nil, 0, nil, nil, nil
 if h[5] then
     local acc, ahead, rec
     last_lat, last_lng, acc, ahead, rec = string.match(h[5], '(%S+) (%S+) (%S+) (%S+) (%S+)')
     last_acc, last_at = floor(acc * 10 + 0.5), seq - ahead
-    last_rec = rec == '-' and 0 or rec + 0
+    last_taken = last_at
+    if rec ~= '-' then
+        last_rec = rec + 0
+        if last_rec < last_at then last_taken = last_rec end
+    end
 end
-local recorded, rec = recorded_text ~= '-' and recorded_text + 0, 0
-if recorded and recorded <= now + FUTURE_MS then rec = recorded end
+
+-- Step 2: when the fix was taken. This is geo.Clock.Take: nearly always the clock
+-- agrees, and there is nothing to learn. Nor is there from the live fix sent again.
+local clock_text, taken, recorded, comparable, odd_clock = h[9], now, nil, true, false
+local new_clock, new_candidate = nil, nil -- the texts, where something was learnt
+if recorded_text ~= '-' then recorded = recorded_text + 0 end
+if recorded and recorded ~= last_rec then
+    local sent = sent_text ~= '-' and sent_text + 0
+    if sent and sent < recorded then sent = false end
+    local seen, offset, near = now - (sent or recorded), 0, sent and CLOCK_STEP_MS or FUTURE_MS
+    if clock_text or seen > near or seen < -FUTURE_MS then
+        local drift, since, began, same, ago = 0, 0, 0, '1', '-'
+        if clock_text then
+            offset, drift, since, began, same, ago = string.match(clock_text, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+            offset, drift, since, began = offset + 0, drift + 0, since + 0, began + 0
+            if ago ~= '-' then last_taken = started + ago end
+        end
+        local told, said = offset - drift, sent or recorded
+        local candidate, candidate_last = 0, 0
+        if began > 0 then
+            candidate, candidate_last = string.match(redis.call('HGET', key, 'candidate'), '(%S+) (%S+)')
+            candidate, candidate_last = candidate + 0, candidate_last + 0
+        end
+        local continues = began > 0 and said > candidate_last and seen - candidate <= CANDIDATE_MS and candidate - seen <= CANDIDATE_MS
+        if seen < offset - near then
+            offset, since, began = seen, sent and 0 or now, 0
+        elseif seen <= offset + near then
+            if seen < offset and (offset ~= 0 or seen < -FUTURE_MS) then offset = seen end
+            if sent then since = 0 end
+            began = 0
+        elseif sent and ((not last_at and offset == 0) or sent + offset < started) then
+            offset, since, began, same = seen, 0, 0, '0'
+        elseif not continues then
+            new_candidate, began = string.format('%d %d', seen, said), now
+        elseif sent then
+            offset, since, began, same = min(seen, candidate), 0, 0, '0'
+        else
+            local lasted = now - began
+            if lasted >= CANDIDATE_MAX_MS or (lasted >= CANDIDATE_MIN_MS and recorded + offset < started - FUTURE_MS) then
+                offset, since, began, same = min(seen, candidate), began, 0, '0'
+            else
+                new_candidate = string.format('%d %d', candidate, said)
+            end
+        end
+        drift = offset - told
+        if drift > CLOCK_STEP_MS or drift < -CLOCK_STEP_MS then odd_clock, drift = true, 0 end
+        comparable = same == '1'
+        new_clock = string.format('%d %d %d %d ', offset, drift, since, began)
+    end
+    taken = min(now, recorded + offset)
+elseif clock_text then
+    local learnt, same, ago = string.match(clock_text, '(%S+ %S+ %S+ %S+ )(%S+) (%S+)')
+    new_clock, comparable = learnt, same == '1'
+    if ago ~= '-' then last_taken = started + ago end
+end
+
+-- Step 3: the order, and then the rate, by GCRA on the time when the fix was
+-- taken. A due time that is further ahead than the rate can put it, and a live fix
+-- that is in the future, mean that the store's clock was set back: a phone does not
+-- have to wait until the clock has caught up.
+local code = STORED
+local due = (h[4] or 0) + 0
+if due > now + RATE_MS + TOLERANCE_MS then due = now end
 local expires_at = last_at and last_at + LOCATION_TTL_MS
 if not expires_at or expires_at > over_at then expires_at = over_at end
-local ttl = expires_at - now
-local fix, last_fix = rec > 0 and rec or now, last_rec > 0 and last_rec or last_at
-if fix < now - STALE_MS or (last_fix and last_fix <= now + FUTURE_MS and fix <= last_fix) then
-    return {STALE, now, max(0, due - now), seq, ttl, arriving, 0, 0}
+local ttl, next_ms = expires_at - now, max(LEAST_NEXT_MS, due - now)
+if taken < min(started, now) - FUTURE_MS then
+    code = BEFORE_START
+    next_ms = LEAST_NEXT_MS
+elseif taken < now - STALE_MS
+    or (last_rec and recorded and (recorded == last_rec or (recorded < last_rec and comparable)))
+    or (last_at and last_taken <= now + FUTURE_MS and (taken < last_taken or (recorded and taken == last_taken))) then
+    code = STALE
+elseif marks ~= '0' and marks + 0 > 7 then
+    local arrival_due = (redis.call('HGET', key, 'arr') or 0) + 0
+    if arrival_due > now and arrival_due <= now + RATE_MS then
+        code = IGNORED_TOO_SOON
+    else
+        redis.call('HSET', key, 'arr', now + RATE_MS)
+    end
+else
+    local wait = due - TOLERANCE_MS - taken
+    if wait > 0 and taken > now - PRESENT_MS then return {TOO_SOON, now, wait} end
+    if wait > 0 then
+        code = IGNORED_TOO_SOON
+    else
+        due = max(due, taken) + RATE_MS
+    end
+    next_ms = taken < now - RATE_MS and LEAST_NEXT_MS or max(LEAST_NEXT_MS, due - now)
 end
-if due < now then due = now end
-due = due + RATE_MS
+local judged = code == STORED -- it counts against the rate
 
 -- leg measures the way from one track point to another. It returns the distance
 -- in dm; the reach in dm, which is the distance minus the doubts of both points,
--- at least 0; the time in ms; by how many ms more the phone's clock has advanced
--- than the store's; and the distance in metres, not rounded. The distance is
+-- at least 0; the time in ms; and the distance in metres, not rounded. The distance is
 -- geo.DistanceM, the haversine. It is one function, and it refers to no local of
 -- the script: each function, and each local that one refers to, costs a call as
 -- much as a command's argument does.
-local function leg(lat1, lng1, doubt1, at1, rec1, lat2, lng2, doubt2, at2, rec2)
+local function leg(lat1, lng1, doubt1, taken1, lat2, lng2, doubt2, taken2)
     local math = math
     lat1, lat2 = lat1 + 0, lat2 + 0
     local s1 = math.sin((lat2 - lat1) * RAD_PER_DEG / 2)
@@ -193,16 +297,11 @@ local function leg(lat1, lng1, doubt1, at1, rec1, lat2, lng2, doubt2, at2, rec2)
     if a > 1 then a = 1 end
     local m = 2 * EARTH_RADIUS_M * math.asin(math.sqrt(a))
 
-    local way, ms, ahead = math.floor(m * 10 + 0.5), at2 - at1, 0
+    local way, ms = math.floor(m * 10 + 0.5), taken2 - taken1
     local reach = way - doubt1 - doubt2
     if reach < 0 then reach = 0 end
-    if rec1 > 0 and rec2 > rec1 then
-        local phone = rec2 - rec1
-        ahead = phone - ms
-        ms = math.min(phone, ms + CATCH_UP_MS)
-    end
     if ms < MIN_LEG_MS then ms = MIN_LEG_MS end
-    return way, reach, ms, ahead, m
+    return way, reach, ms, m
 end
 
 -- Step 4: the fix as a track point, and the track so far.
@@ -214,59 +313,84 @@ if mode == 119 then limit, ceiling = LIMIT_WALK, CEILING_WALK end -- 'w'
 
 local odd_text, anchor_text = h[7] or '', h[6]
 local fast_at, reanchored_at, still_at, mismatches, votes = 0, 0, 0, 0, 0
-local r_lat, r_lng, r_doubt, r_at, r_rec = nil, nil, 0, 0, 0
+local r_lat, r_lng, r_doubt, r_at = nil, nil, 0, 0
 if odd_text ~= '' then
     fast_at, reanchored_at, still_at, mismatches, votes = string.match(odd_text, '(%d+) (%d+) (%d+) (%d+) (%d+)')
     fast_at, reanchored_at, still_at, mismatches, votes =
         tonumber(fast_at), tonumber(reanchored_at), tonumber(still_at), tonumber(mismatches), tonumber(votes)
 end
 if votes > 0 then
+    local r_rec
     r_lat, r_lng, r_doubt, r_at, r_rec =
         string.match(redis.call('HGET', key, 'rival'), '([%d.-]+) ([%d.-]+) (%d+) (%d+) (%d+)')
     r_doubt, r_at, r_rec = tonumber(r_doubt), tonumber(r_at), tonumber(r_rec)
+    if r_rec > 0 and r_rec < r_at then r_at = r_rec end
     r_doubt = r_doubt == 0 and DEFAULT_ACCURACY_DM or min(r_doubt, MAX_ACCURACY_DM)
 end
 
+-- The evidence. A hash without it is proven, or of v0.1.0.
+local proof_text = h[8] or ''
+local guess, fixes, requests, outside, begun = 0, EVIDENCE_FIXES, EVIDENCE_REQUESTS, 1, 0
+if proof_text ~= '' then
+    guess, fixes, requests, outside, begun = string.match(proof_text, '(%d+) (%d+) (%d+) (%d+) (%S+)')
+    guess, fixes, requests, outside, begun = guess + 0, fixes + 0, requests + 0, outside + 0, begun + 0
+end
+local mock, nowhere, continued = false, false, false
+if marks ~= '0' then
+    local sum = marks + 0
+    mock, nowhere, continued = sum % 2 == 1, sum % 4 > 1, sum % 8 > 3
+end
+
 -- What the steps below decide. A flag is a boolean until step 13.
-local code, moved = STORED, 0
+local moved, new_guess = 0, 0
 local fast, reanchored, silent, mismatched, frozen, repeated, shadowed = false, false, false, false, false, false, false
+local replaced = false
 local new_votes, new_rival, new_anchor = votes, nil, false
 local pace, paced = 0, 0 -- the smoothed speed in mm/s, and how many ms of journey it covers
 
 -- Step 5: what is suspicious about the fix alone. The flag mock is added in step 13.
-local odd_clock = recorded and (now - recorded > CLOCK_SKEW_MS or recorded - now > CLOCK_SKEW_MS)
 
--- Step 6: the accuracy.
-if acc > VAGUE_DM then
+-- Step 6: no position, or a vague one.
+if code == STORED and nowhere then
+    code = NO_POSITION
+elseif code == STORED and acc > VAGUE_DM then
     if SHADOW_LOW_ACCURACY then shadowed = true else code = VAGUE end
 end
 
 if code == STORED and not last_at then
     -- Step 7: a first fix begins a track. There is nothing to compare it with.
-    new_anchor = true
+    new_anchor, new_guess = true, GUESS_FIRST
     if reanchored_at ~= 0 then
         reanchored, reanchored_at = true, now
     end
 elseif code == STORED then
     -- Step 8: the speed limit of the mode.
     local last_doubt = last_acc == 0 and DEFAULT_ACCURACY_DM or last_acc < MAX_ACCURACY_DM and last_acc or MAX_ACCURACY_DM
-    local way, reach, ms, ahead = leg(last_lat, last_lng, last_doubt, last_at, last_rec, lat, lng, doubt, now, rec)
+    local way, reach, ms = leg(last_lat, last_lng, last_doubt, last_taken, lat, lng, doubt, taken)
     moved = way
-    if ahead > CATCH_UP_MS then odd_clock = true end
     local over = reach * KMH_PER_DMMS > limit * ms
+    replaced = over and guess == GUESS_FIRST
 
     -- The rest of the anchor is read only where it is needed.
     local a_at = started + string.match(anchor_text, '%S+')
-    local look_back = now - a_at >= ANCHOR_MS
+    local look_back = taken - a_at >= ANCHOR_MS
     local a_lat, a_lng, a_doubt, a_rec
     if over or look_back then
         a_lat, a_lng, a_doubt, a_rec, pace, paced = string.match(anchor_text, ' (%S+) (%S+) (%d+) (%S+) (%d+) (%d+)')
-        a_doubt, a_rec = tonumber(a_doubt), a_rec == '-' and 0 or started + a_rec
+        a_doubt = tonumber(a_doubt)
+        if a_rec ~= '-' then
+            a_at = min(a_at, started + a_rec)
+            look_back = taken - a_at >= ANCHOR_MS
+        end
         a_doubt = a_doubt == 0 and DEFAULT_ACCURACY_DM or min(a_doubt, MAX_ACCURACY_DM)
         pace, paced = tonumber(pace), tonumber(paced)
     end
 
-    if not over then
+    if replaced then
+        -- geo.Track.replaceFirst. The place of the first fix is no suspicion.
+        new_guess, new_anchor, new_votes, pace, paced = GUESS_REPLACED, true, 0, 0, 0
+        fast_at, still_at, mismatches = 0, 0, 0
+    elseif not over then
         if ms > BANK_MS and reach * KMH_PER_DMMS > limit * BANK_MS then silent = true end
     else
         -- Step 9: why a fix over the limit may be believed.
@@ -274,24 +398,24 @@ elseif code == STORED then
         local jump = not under and reach > JUMP_M * 10 and reach * KMH_PER_DMMS > JUMP_M * 3600 / JUMP_MS * ms
         local rival_agrees = false
         if votes > 0 then
-            local _, r_reach, r_ms = leg(r_lat, r_lng, r_doubt, r_at, r_rec, lat, lng, doubt, now, rec)
+            local _, r_reach, r_ms = leg(r_lat, r_lng, r_doubt, r_at, lat, lng, doubt, taken)
             rival_agrees = r_reach * KMH_PER_DMMS <= ceiling * r_ms
         end
-        local explained = under and fast_at > 0 and now - fast_at < GRACE_MS
+        local explained = under and fast_at > 0 and taken - fast_at < GRACE_MS
         if under and not explained then
-            local a_way, _, a_ms = leg(a_lat, a_lng, a_doubt, a_at, a_rec, last_lat, last_lng, last_doubt, last_at, last_rec)
+            local a_way, _, a_ms = leg(a_lat, a_lng, a_doubt, a_at, last_lat, last_lng, last_doubt, last_taken)
             local pace_kmh = max(pace * 36 / 10000, a_way * KMH_PER_DMMS / a_ms)
             explained = pace_kmh > 0 and reach * KMH_PER_DMMS <= (pace_kmh + (ceiling - limit) * ms / RAMP_MS) * ms
         end
-        local still_ms = max(ms, min(ms + max(0, last_at - still_at), BANK_MS))
+        local still_ms = max(ms, min(ms + max(0, last_taken - still_at), BANK_MS))
         if explained then
             fast, silent = true, ms >= LONG_GAP_MS
         elseif still_at > 0 and not jump and reach * KMH_PER_DMMS <= limit * still_ms then
             silent = true
         elseif rival_agrees and under and votes < VOTES_TO_REPLACE then
-            local _, b_reach, b_ms = leg(last_lat, last_lng, last_doubt, last_at, last_rec, r_lat, r_lng, r_doubt, r_at, r_rec)
+            local _, b_reach, b_ms = leg(last_lat, last_lng, last_doubt, last_taken, r_lat, r_lng, r_doubt, r_at)
             if b_reach * KMH_PER_DMMS > ceiling * b_ms then reanchored = true else fast = true end
-        elseif rival_agrees and (votes + 1 >= VOTES_TO_REPLACE or (votes == 1 and now - r_at >= LONG_GAP_MS)) then
+        elseif rival_agrees and (votes + 1 >= VOTES_TO_REPLACE or (votes == 1 and taken - r_at >= LONG_GAP_MS)) then
             reanchored = true
         elseif (under and SHADOW_SPEED) or (not under and SHADOW_CEILING) then
             shadowed = true
@@ -299,11 +423,11 @@ elseif code == STORED then
             -- Step 10: the refusal. The fix becomes the rival, or votes for it.
             code = under and SPEED or jump and JUMP or CEILING
             new_votes = rival_agrees and votes + 1 or 1
-            new_rival = lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. now .. ' ' .. rec
+            new_rival = lat .. ' ' .. lng .. ' ' .. acc .. ' ' .. taken .. ' 0'
         end
     end
 
-    if code == STORED then
+    if code == STORED and not replaced then
         -- Step 11: what is odd about a fix that is believed.
         if kmh and ms <= MISMATCH_LEG_MS and (reach * KMH_PER_DMMS > (2 * kmh + MISMATCH_KMH) * ms
             or (kmh > MISMATCH_KMH and (2 * way - reach) * KMH_PER_DMMS <= (kmh - MISMATCH_KMH) / 2 * ms)) then
@@ -318,35 +442,35 @@ elseif code == STORED then
             repeated = way >= REPEAT_DM and string.find(anchor_text, lat, 1, true) ~= nil
                 and string.find(anchor_text, ' ' .. lat .. ' ' .. lng .. ' ', 1, true) ~= nil
         else
-            if still_at == 0 then still_at = last_at end
-            frozen = now - still_at >= FROZEN_MS or (now - still_at >= FROZEN_MOVING_MS and (kmh or 0) >= MOVING_KMH)
+            if still_at == 0 then still_at = last_taken end
+            frozen = taken - still_at >= FROZEN_MS or (taken - still_at >= FROZEN_MOVING_MS and (kmh or 0) >= MOVING_KMH)
         end
 
         -- Step 12: the track that follows.
         if reanchored then
             new_votes = VOTES_TO_REPLACE
-            new_rival = last_lat .. ' ' .. last_lng .. ' ' .. last_acc .. ' ' .. last_at .. ' ' .. last_rec
+            new_rival = last_lat .. ' ' .. last_lng .. ' ' .. last_acc .. ' ' .. last_taken .. ' 0'
             still_at, new_anchor, pace, paced = 0, true, 0, 0
         else
-            if votes < VOTES_TO_REPLACE or now - r_at > REPLACED_TRACK_MS then new_votes = 0 end
+            if votes < VOTES_TO_REPLACE or taken - r_at > REPLACED_TRACK_MS then new_votes = 0 end
             if look_back then
-                local a_way, a_reach, a_ms, a_ahead = leg(a_lat, a_lng, a_doubt, a_at, a_rec, lat, lng, doubt, now, rec)
+                local a_way, a_reach, a_ms = leg(a_lat, a_lng, a_doubt, a_at, lat, lng, doubt, taken)
                 new_anchor = true
                 pace, paced = floor((pace * paced + a_way * MMS_PER_DMMS) / (paced + a_ms)), min(PACE_MS, paced + a_ms)
-                odd_clock = odd_clock or a_ahead > CATCH_UP_MS
                 fast = fast or a_reach * KMH_PER_DMMS > limit * a_ms
                 reanchored = reanchored or a_reach * KMH_PER_DMMS > ceiling * a_ms
             end
         end
         if reanchored or silent then reanchored_at = now end
-        if fast then fast_at = now end
+        if fast then fast_at = taken end
     end
 end
 
 -- Step 13: the suspicions. All suspicions of the journey are stored; the reply
 -- has only the new ones. The script ends here for a fix that is not believed,
 -- which counts against the rate.
-local flags = mock == '1' and FLAG_MOCK or 0
+local flags = judged and mock and FLAG_MOCK or 0
+if replaced then flags = flags + FLAG_FIRST_FIX_REPLACED end
 if fast or reanchored or silent or odd_clock or mismatched or frozen or repeated or shadowed then
     flags = flags + (fast and FLAG_FAST or 0) + (reanchored and FLAG_REANCHORED or 0) + (silent and FLAG_SILENCE or 0)
         + (odd_clock and FLAG_CLOCK or 0) + (mismatched and FLAG_MISMATCH or 0) + (frozen and FLAG_FROZEN or 0)
@@ -368,16 +492,21 @@ if fast_at > 0 or reanchored_at > 0 or still_at > 0 or mismatches > 0 or new_vot
 end
 if new_odd ~= odd_text then redis.call('HSET', key, 'odd', new_odd) end
 if new_rival then redis.call('HSET', key, 'rival', new_rival) end
+if new_candidate then redis.call('HSET', key, 'candidate', new_candidate) end
 if code ~= STORED then
-    redis.call('HSET', key, 'tat', due)
-    return {code, now, due - now, seq, ttl, arriving, flags, fresh}
+    if judged then redis.call('HSET', key, 'tat', due) end
+    if new_clock then
+        new_clock = new_clock .. (comparable and '1 ' or '0 ') .. (last_at and string.format('%d', last_taken - started) or '-')
+        if new_clock ~= clock_text then redis.call('HSET', key, 'clock', new_clock) end
+    end
+    return {code, now, next_ms, seq, ttl, arriving, flags, fresh}
 end
 
--- Step 14: the arrival. In a cell of the home's cover the exact distance
--- decides. A long leg may also have crossed the fence between two fixes. The
--- field fence is the common prefix of its cells, and then the rest of each
--- cell, each after a comma.
-if arriving == 0 then
+-- Step 14: the arrival, and the evidence for one. In a cell of the home's cover the
+-- exact distance decides; and a long leg may have passed the fence between two
+-- fixes. The field fence is the common prefix of its cells, and then the rest of each
+-- cell, each after a comma. A guess says nothing about either.
+if arriving == 0 and new_guess == 0 then
     local comma = string.find(fence, ',', 1, true)
     local near = string.find(fence, string.sub(cell, 1, comma - 1), 1, true) == 1
     if near then
@@ -387,7 +516,7 @@ if arriving == 0 then
     local long = moved > LONG_LEG_M * 10
     if near or long then
         local home_lat, home_lng = string.match(to, '%a (%S+) (%S+)')
-        local _, _, _, _, to_home = leg(lat, lng, 0, 0, 0, home_lat, home_lng, 0, 0, 0)
+        local _, _, _, to_home = leg(lat, lng, 0, 0, home_lat, home_lng, 0, 0)
         if near and to_home <= RADIUS_M then
             arriving = 1
         elseif long and not reanchored and moved / 10 > to_home - RADIUS_M then
@@ -414,6 +543,31 @@ if arriving == 0 then
     end
     if arriving == 1 then redis.call('HDEL', key, 'fence') end
 end
+if proof_text ~= '' or mock or reanchored or not last_at then
+    if not last_at or reanchored or replaced then
+        fixes, requests, outside, begun = 1, 1, 0, taken - started
+    else
+        if fixes < EVIDENCE_FIXES then fixes = fixes + 1 end
+        if requests < EVIDENCE_REQUESTS and not continued then requests = requests + 1 end
+    end
+    if outside == 0 and new_guess == 0 then
+        local home_lat, home_lng = string.match(to, '%a (%S+) (%S+)')
+        local _, _, _, m = leg(lat, lng, 0, 0, home_lat, home_lng, 0, 0)
+        if m <= RADIUS_M and guess > 0 and not reanchored then
+            _, _, _, m = leg(last_lat, last_lng, 0, 0, home_lat, home_lng, 0, 0)
+        end
+        if m > RADIUS_M then outside, begun = 1, 0 end
+    end
+    local new_proof = ''
+    if new_guess > 0 or fixes < EVIDENCE_FIXES or requests < EVIDENCE_REQUESTS or outside == 0 or mock then
+        new_proof = string.format('%d %d %d %d %d %d', new_guess, fixes, requests, outside, begun, mock and 1 or 0)
+    end
+    if new_proof == '' then
+        if proof_text ~= '' then redis.call('HDEL', key, 'proof') end
+    elseif new_proof ~= proof_text then
+        redis.call('HSET', key, 'proof', new_proof)
+    end
+end
 
 -- Step 15: the writes, and the wake-up. A number that is a whole argument is
 -- passed as a number: the server converts it in a fifth of the time that
@@ -425,14 +579,21 @@ ttl = over_at - now
 if ttl > LOCATION_TTL_MS then ttl = LOCATION_TTL_MS end
 local seq_text = string.format('%d', seq)
 local fix_text = lat .. ' ' .. lng .. ' ' .. accuracy .. (seq == now and ' 0 ' or string.format(' %d ', seq - now))
-    .. (rec > 0 and recorded_text or '-') .. ' ' .. speed .. ' ' .. heading
+    .. recorded_text .. ' ' .. speed .. ' ' .. heading
 redis.call('HSET', key, 'seq', seq_text, 'tat', due, 'fix', fix_text)
 if new_anchor then
-    anchor_text = string.format('%d %s %s %d %s %d %d',
-        now - started, lat, lng, acc, rec > 0 and string.format('%d', rec - started) or '-', pace, paced)
+    anchor_text = string.format('%d %s %s %d - %d %d', taken - started, lat, lng, acc, pace, paced)
     redis.call('HSET', key, 'anchor', anchor_text)
 end
 redis.call('PEXPIRE', key, ttl)
-redis.call('SPUBLISH', channel,
-    seq_text .. (arriving == 1 and ' 1 ' or ' 0 ') .. to .. ' ' .. fix_text .. ' ' .. anchor_text)
-return {STORED, now, due - now, seq, ttl, arriving, flags, fresh, moved, to}
+local message = seq_text .. (arriving == 1 and ' 1 ' or ' 0 ') .. to .. ' ' .. fix_text .. ' ' .. anchor_text
+if new_clock then
+    if new_clock == '0 0 0 0 ' then
+        redis.call('HDEL', key, 'clock')
+    else
+        redis.call('HSET', key, 'clock', new_clock .. string.format('1 %d', taken - started))
+        message = message .. string.format(' %d', taken)
+    end
+end
+redis.call('SPUBLISH', channel, message)
+return {STORED, now, next_ms, seq, ttl, arriving, flags, fresh, moved, to}

@@ -34,6 +34,9 @@ type Fix struct {
 	// before this one. Only Service.UpdateBatch sets it. An arrival needs a track
 	// of more than one request, so those are counted by the fixes without it.
 	Continued bool
+	// AtArrival means that the fix came with a request to arrive. Its rate is its
+	// own, one in RateInterval, and over it VerdictIgnoredTooSoon.
+	AtArrival bool
 }
 
 // NewFix checks and rounds a fix. Only the place can be refused: the error is an

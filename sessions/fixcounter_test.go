@@ -119,6 +119,7 @@ func TestFixCounter_counts_what_became_of_fixes(t *testing.T) {
 	t.Parallel()
 	c := startCounted(t)
 	require.Equal(t, sessions.VerdictStored, c.fix(t, 12.9400))
+	c.now = c.now.Add(time.Second)
 	require.Equal(t, sessions.VerdictTooSoon, c.fix(t, 12.9400))
 	for range 2 {
 		c.now = c.now.Add(10 * time.Second)

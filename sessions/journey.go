@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -154,25 +155,82 @@ func (s *Service) arrivedMeanwhile(ctx context.Context, session Session) bool {
 // of a track that can be believed. An error of the live store is a refusal.
 func (s *Service) checkAtHome(ctx context.Context, session Session) error {
 	snap, err := s.live.Latest(ctx, session.Journey().Ref)
-	switch {
-	case err != nil:
+	if err != nil {
 		return liveDown(err)
+	}
+	err = CheckArrival(snap, session.JourneyStartedAt, ArrivalRules{
+		RadiusM: s.opts.RadiusM, FreshWithin: s.opts.FreshWithin, ApproachFor: s.opts.ApproachFor,
+	})
+	if err == nil && !snap.Evidence.Outside {
+		s.suspect(session.ID, Receipt{Suspicions: SuspectNoApproach, At: snap.Now})
+	}
+	return err
+}
+
+// ArrivalRules are the limits of CheckArrival, as in ServiceOptions. Zero means
+// default.
+type ArrivalRules struct {
+	RadiusM                  float64
+	FreshWithin, ApproachFor time.Duration
+}
+
+const (
+	// youngFor is how old a journey must be to arrive: one that starts at the door
+	// needs time for a track.
+	youngFor = 10 * time.Second
+	// oneRequestFor is how old a journey must be whose whole track came in one
+	// request: one can be made up at a desk.
+	oneRequestFor = time.Minute
+	// trackFor is how long a track must be that was never outside the fence.
+	trackFor = 10 * time.Second
+	// learntFor is how long a clock that was learnt must hold: an attacker's constant
+	// delay looks the same.
+	learntFor = time.Minute
+)
+
+// CheckArrival reports why a journey cannot arrive yet: NoFreshLocation,
+// NotWithinRadius or SuspiciousLocation. It is nil where it can. Only the store's
+// clock counts, the snapshot's Now. See docs/adr/0012-one-time-for-a-fix.md for the
+// cheats that each rule answers.
+func CheckArrival(snap Snapshot, startedAt time.Time, rules ArrivalRules) error {
+	rules.RadiusM = cmp.Or(rules.RadiusM, 150)
+	rules.FreshWithin, rules.ApproachFor = cmp.Or(rules.FreshWithin, time.Minute), cmp.Or(rules.ApproachFor, time.Minute)
+	age := snap.Now.Sub(startedAt)
+	e := snap.Evidence
+	switch {
 	case !snap.Active || snap.Location == nil:
 		return Refuse(NoFreshLocation, "no location of this journey is known; send one and try again")
-	case s.opts.Now().Sub(snap.Location.At) > s.opts.FreshWithin:
+	case snap.Now.Sub(snap.Location.RecordedAt) >= rules.FreshWithin:
 		return Refuse(NoFreshLocation, "the last location is too old; send one and try again")
-	case snap.DistanceM > s.opts.RadiusM:
+	case snap.DistanceM > rules.RadiusM:
 		return &Error{
 			Code: NotWithinRadius, Message: "the last location is not at the student's home",
-			DistanceM: snap.DistanceM, RadiusM: s.opts.RadiusM,
+			DistanceM: snap.DistanceM, RadiusM: rules.RadiusM,
 		}
-	case !snap.ReanchoredAt.IsZero() && snap.Location.At.Sub(snap.ReanchoredAt) < s.opts.ApproachFor:
-		return &Error{
-			Code: SuspiciousLocation, Message: "the track has just begun again; continue to send locations and try again",
-			RetryAfter: s.opts.ApproachFor - snap.Location.At.Sub(snap.ReanchoredAt),
-		}
+	case !snap.LearntAt.IsZero() && snap.Now.Sub(snap.LearntAt) < learntFor:
+		return waitFor(NoFreshLocation, "the phone's clock is wrong and not known for long enough", learntFor-snap.Now.Sub(snap.LearntAt))
+	case e.Mock:
+		return Refuse(SuspiciousLocation, "the last location is simulated")
+	case !snap.ReanchoredAt.IsZero() && snap.Now.Sub(snap.ReanchoredAt) < rules.ApproachFor:
+		return waitFor(SuspiciousLocation, "the track has just begun again", rules.ApproachFor-snap.Now.Sub(snap.ReanchoredAt))
+	case age < youngFor:
+		return waitFor(SuspiciousLocation, "the journey has just started", youngFor-age)
+	case e.Guess:
+		return waitFor(SuspiciousLocation, "no second location agrees with the first yet", usualInterval)
+	case e.Requests < EvidenceRequests && age < oneRequestFor:
+		return waitFor(SuspiciousLocation, "all locations came in one request", usualInterval)
+	case !e.Outside && (e.Fixes < EvidenceFixes || e.Lasted < trackFor):
+		return waitFor(SuspiciousLocation, "the track is too short", max(usualInterval, trackFor-e.Lasted))
 	}
 	return nil
+}
+
+// usualInterval is between two fixes of a phone.
+const usualInterval = 5 * time.Second
+
+// waitFor is a refusal that more locations and time may remove.
+func waitFor(code Code, message string, wait time.Duration) error {
+	return &Error{Code: code, Message: message + "; continue to send locations and try again", RetryAfter: wait}
 }
 
 // Verify checks the OTP that the student shows, and starts the lesson. Errors:

@@ -35,10 +35,10 @@ type Live interface {
 	Latest(ctx context.Context, ref Ref) (Snapshot, error)
 
 	// CachedView is Latest without a round trip: the journey as the last wake-up
-	// message described it. It reports false where a read is needed: the message
-	// did not contain everything, or a later one may have been missed. A caller
-	// that watches ref can use it instead of a read. It may be one message behind,
-	// and it leaves ReanchoredAt out.
+	// message told it. It reports false where a read is needed: the message did not
+	// tell everything, or a later one may have been missed. For a caller that has
+	// been watching ref it is as good as a read. It may be one message behind, and
+	// it leaves ReanchoredAt, Evidence and LearntAt out.
 	CachedView(ref Ref) (Snapshot, bool)
 
 	// End replaces the journey by a tombstone, which has no coordinate, and wakes
@@ -71,8 +71,9 @@ const (
 	VerdictEnded
 	// VerdictTooSoon: over the rate. Receipt.RetryAfter is the time to wait.
 	VerdictTooSoon
-	// VerdictStale: not newer than the live location, or recorded more than
-	// StaleAfter ago. Nothing was written.
+	// VerdictStale: not newer than the live location, or taken more than StaleAfter
+	// ago. Nothing was written, but what learning the phone's clock needs; the same
+	// holds for VerdictBeforeStart and VerdictIgnoredTooSoon.
 	VerdictStale
 	// VerdictVague: too inaccurate to store. It counts against the rate.
 	VerdictVague
@@ -135,8 +136,8 @@ type Receipt struct {
 	DistanceM  float64       // Stored: to the home
 }
 
-// Location is a fix that was believed, and the time of that. Its RecordedAt is the
-// phone's clock where that was sane, otherwise At. Mock is not kept.
+// Location is a fix that was believed, and the time of that. Its RecordedAt is when
+// it was taken, by the store's clock; see geo.Clock. SentAt and Mock are not kept.
 type Location struct {
 	Fix
 	// At is the store's clock at acceptance.
@@ -155,9 +156,33 @@ type Snapshot struct {
 	Arriving  bool
 	// Pace is the smoothed speed that an ETA uses.
 	Pace Pace
-	// ReanchoredAt is when the track last began anew; zero for never.
+	// ReanchoredAt is when the track last began anew, by the store's clock; zero for
+	// never.
 	ReanchoredAt time.Time
+	// Evidence is what speaks for the track of Location.
+	Evidence Evidence
+	// LearntAt is since when the phone's clock is off by what its fixes alone told,
+	// by the store's clock; zero where it agrees, or where sentAt told.
+	LearntAt time.Time
+	// Now is the store's clock at the read.
+	Now time.Time
 }
+
+// Evidence is what an arrival needs of a track, beside its last fix.
+type Evidence struct {
+	Guess    bool          // no second fix has confirmed it; see geo.Track
+	Mock     bool          // the phone said that the last fix was simulated
+	Outside  bool          // it has been outside the fence
+	Fixes    int64         // of the track, at most EvidenceFixes
+	Requests int64         // that brought them, at most EvidenceRequests
+	Lasted   time.Duration // from its first fix to its last, by when they were taken; 0 once Outside
+}
+
+// What a track needs that was never seen outside the fence, in fixes and requests.
+const (
+	EvidenceFixes    = 3
+	EvidenceRequests = 2
+)
 
 // Pace is a journey's smoothed speed over ground, in mm/s, and the time in ms over
 // which it was measured, capped. See geo.ETA.
@@ -234,10 +259,8 @@ func (o LiveOptions) rulesOrDefault() geo.Limits {
 		JumpM:            cmp.Or(r.JumpM, usual.JumpM),
 		JumpMS:           cmp.Or(r.JumpMS, usual.JumpMS),
 		BankMS:           cmp.Or(r.BankMS, usual.BankMS),
-		CatchUpMS:        cmp.Or(r.CatchUpMS, usual.CatchUpMS),
 		GraceMS:          cmp.Or(r.GraceMS, usual.GraceMS),
 		FutureMS:         cmp.Or(r.FutureMS, usual.FutureMS),
-		ClockSkewMS:      cmp.Or(r.ClockSkewMS, usual.ClockSkewMS),
 		Shadow:           r.Shadow,
 	}
 }

@@ -21,6 +21,9 @@ const (
 	SuspectSpeed   Suspicions = 512
 	SuspectCeiling Suspicions = 1024
 	SuspectJump    Suspicions = 2048
+	// SuspectNoApproach: a journey arrived that was never seen outside the fence.
+	// Arrive raises it, and no fix.
+	SuspectNoApproach Suspicions = 8192
 )
 
 // Names lists the members by the name that they have as an event's verdict.
@@ -41,6 +44,9 @@ func (s Suspicions) Names() []string {
 		if s&r.bit != 0 {
 			names = append(names, r.verdict.String())
 		}
+	}
+	if s&SuspectNoApproach != 0 {
+		names = append(names, "no_approach")
 	}
 	return names
 }

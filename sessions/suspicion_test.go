@@ -34,7 +34,7 @@ func TestService_Report(t *testing.T) {
 		require.NoError(t, err)
 		_, err = service.Start(ctx, trainer, s.ID, "")
 		require.NoError(t, err)
-		for i, lat := range []float64{52.1, 52.3, 52.1, 52.3} {
+		for i, lat := range []float64{52.1, 52.1001, 52.3, 52.1003, 52.3} {
 			time.Sleep(5 * time.Second)
 			_, err := service.Update(ctx, trainer, s.ID, sessions.Fix{Point: geo.MustPoint(lat, 5), AccuracyM: 5, Mock: i > 0})
 			require.NoError(t, err)

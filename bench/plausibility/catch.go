@@ -1,6 +1,7 @@
 package main
 
 import (
+	"doorstep/geo"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
@@ -61,8 +62,13 @@ func (c *catches) caught(after int, ms int64) {
 	}
 }
 
-// odd reports whether a fix was refused, stale or flagged.
-func odd(o outcome) bool { return o.refused || o.verdict == verdictStale || o.flags != 0 }
+// elsewhere is the home of a journey whose home does not matter.
+var elsewhere = geo.MustPoint(0, 0)
+
+// odd reports whether anything was held against a fix.
+func odd(o outcome) bool {
+	return !o.accepted() && o.verdict != string(geo.IgnoredLowAccuracy) || o.flags != 0
+}
 
 // excused reports whether the honest host's fix was treated no better.
 func excused(o outcome, honest []outcome, i int) bool {
@@ -75,7 +81,11 @@ const arrivalMS = 60_000
 // run plays a forgery as one journey. granted is whether an arrival at its door was
 // granted, at any fix of the first minute.
 func run(e engine, f forgery) (got []outcome, granted bool, err error) {
-	if err := e.begin(f.mode, f.at[0]); err != nil {
+	home := f.door
+	if !home.Valid() {
+		home = elsewhere
+	}
+	if err := e.begin(f.mode, home, f.at[0]); err != nil {
 		return nil, false, err
 	}
 	for i := range f.fixes {

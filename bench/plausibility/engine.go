@@ -1,7 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"time"
+
 	"doorstep/geo"
+	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // outcome is what the phone is told about one fix. The verdict begins with
@@ -14,13 +20,12 @@ type outcome struct {
 
 func (o outcome) accepted() bool { return o.verdict == string(geo.Accepted) }
 
-// engine judges one journey after another. The laboratory plays the same journeys
-// to each: the pure function, the naive rule, and the script in a real store whose
-// clock is injected.
+// engine is something that judges one journey after another. The laboratory runs the
+// same journeys through each: both live stores, and the naive rule.
 type engine interface {
 	name() string
-	// begin starts a journey and forgets the one before.
-	begin(mode geo.Mode, nowMS int64) error
+	// begin forgets the journey before and starts one. home is where the fence is.
+	begin(mode geo.Mode, home geo.Point, nowMS int64) error
 	// publish judges a fix that arrives at nowMS, which rises.
 	publish(fix geo.Fix, nowMS int64) (outcome, error)
 	// arrived reports whether an arrival at home would be granted now.
@@ -31,69 +36,90 @@ const (
 	// locationTTLMS is how long a live location lives after its last fix. After that
 	// a track begins anew.
 	locationTTLMS = 300_000
-	// staleMS and futureMS are the order rule's, docs/contract.md, section 1.
-	staleMS  = 300_000
-	futureMS = 2_000
-	// reanchorWaitMS is how long after a re-anchor no arrival is granted.
-	reanchorWaitMS = 60_000
-	// radiusM is the radius of the fence around a home.
+	// radiusM is the fence around a home.
 	radiusM = 150
 )
 
 const verdictStale = "ignored_stale"
 
-// judge is the pure function, with the order rule before it as in the script.
+// judge is a live store in memory, which calls the pure function.
 type judge struct {
-	limits     geo.Limits
-	expiryMS   int64   // 0 = a live location never expires
-	scale      float64 // of both speeds, for the ROC; 0 = 1
-	track      geo.Track
-	acceptedMS int64
+	scale   float64 // of both speeds, for the ROC; 0 = 1
+	live    sessions.Live
+	clockMS int64
+	journey sessions.Journey
 }
 
 func (*judge) name() string { return "doorstep" }
 
-func (j *judge) begin(mode geo.Mode, _ int64) error {
-	j.limits, j.track, j.acceptedMS = geo.DefaultLimits(mode), geo.Track{}, 0
+func (j *judge) now() time.Time { return time.UnixMilli(j.clockMS).UTC() }
+
+func (j *judge) begin(mode geo.Mode, home geo.Point, nowMS int64) error {
+	rules := sessions.LiveOptions{}.WithDefaults()
 	if j.scale > 0 {
-		j.limits.LimitKMH *= j.scale
-		j.limits.CeilingKMH *= j.scale
+		for _, v := range []*float64{
+			&rules.LimitKMH.Car, &rules.LimitKMH.Bike, &rules.LimitKMH.Walk, &rules.CeilingKMH.Car, &rules.CeilingKMH.Bike, &rules.CeilingKMH.Walk,
+		} {
+			*v *= j.scale
+		}
 	}
-	return nil
+	j.live, j.clockMS = memory.NewLive(rules, j.now), nowMS
+	j.journey = sessions.Journey{
+		Ref:  sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()},
+		Home: home, Mode: mode, StartedAt: j.now(),
+	}
+	return opened(j.live, j.journey)
+}
+
+func opened(live sessions.Live, j sessions.Journey) error {
+	ok, err := live.Open(context.Background(), j)
+	if err == nil && !ok {
+		err = errors.New("the journey was not opened")
+	}
+	return err
 }
 
 func (j *judge) publish(fix geo.Fix, nowMS int64) (outcome, error) {
-	if j.expired(nowMS) {
-		j.track = geo.Restored(nowMS)
+	sent, err := sessions.NewFix(fixOf(fix))
+	if err != nil {
+		return outcome{}, err
 	}
-	if stale(fix, j.track.Last.RecordedMS, nowMS) {
-		return outcome{verdict: verdictStale}, nil
-	}
-	ruling, track := geo.Judge(j.track, fix, j.limits, nowMS)
-	j.track = track
-	if ruling.Verdict == geo.Accepted {
-		j.acceptedMS = nowMS
-	}
-	return outcome{string(ruling.Verdict), ruling.Verdict.IsRefused(), ruling.Flags}, nil
+	receipt, err := j.update(sent, nowMS)
+	return outcomeOf(receipt), err
 }
 
-func (j *judge) expired(nowMS int64) bool {
-	return j.expiryMS > 0 && j.acceptedMS > 0 && nowMS-j.acceptedMS > j.expiryMS
+// update restores an expired journey, as Service does.
+func (j *judge) update(sent sessions.Fix, nowMS int64) (sessions.Receipt, error) {
+	j.clockMS = nowMS
+	receipt, err := j.live.Update(context.Background(), j.journey.Ref, sent)
+	if err != nil || receipt.Verdict != sessions.VerdictUnknown {
+		return receipt, err
+	}
+	j.journey.Restored = true
+	if err := opened(j.live, j.journey); err != nil {
+		return receipt, err
+	}
+	return j.live.Update(context.Background(), j.journey.Ref, sent)
 }
 
-// stale is the order rule: too old, or not newer than the live fix.
-func stale(fix geo.Fix, lastMS, nowMS int64) bool {
-	if fix.RecordedMS == 0 || fix.RecordedMS > nowMS+futureMS {
-		return false
-	}
-	return fix.RecordedMS < nowMS-staleMS || lastMS > 0 && fix.RecordedMS <= lastMS
+func outcomeOf(r sessions.Receipt) outcome {
+	refused := r.Verdict >= sessions.VerdictJump && r.Verdict <= sessions.VerdictCeiling
+	return outcome{verdicts[r.Verdict], refused, r.Flags}
 }
 
 func (j *judge) arrived(home geo.Point, nowMS int64) (bool, error) {
-	fresh := j.acceptedMS > 0 && nowMS-j.acceptedMS <= locationTTLMS
-	near := fresh && geo.DistanceM(j.track.Last.Point, home) <= radiusM
-	doubted := j.track.ReanchoredMS > 0 && nowMS-j.track.ReanchoredMS < reanchorWaitMS
-	return near && !doubted, nil
+	return arrivedAt(j.live, j.journey, &j.clockMS, home, nowMS)
+}
+
+// arrivedAt asks as Service.Arrive does.
+func arrivedAt(live sessions.Live, j sessions.Journey, clockMS *int64, home geo.Point, nowMS int64) (bool, error) {
+	*clockMS = nowMS
+	snap, err := live.Latest(context.Background(), j.Ref)
+	if err != nil || snap.Location == nil {
+		return false, err
+	}
+	snap.DistanceM = geo.DistanceM(snap.Location.Point, home)
+	return sessions.CheckArrival(snap, j.StartedAt, sessions.ArrivalRules{}) == nil, nil
 }
 
 // naive is the rule of docs/origin.md: a fix that is too fast since the last
@@ -108,7 +134,7 @@ type naive struct {
 
 func (*naive) name() string { return "naive" }
 
-func (n *naive) begin(mode geo.Mode, _ int64) error {
+func (n *naive) begin(mode geo.Mode, _ geo.Point, _ int64) error {
 	n.limitKMH, n.last, n.acceptedMS = geo.DefaultLimits(mode).LimitKMH, geo.Fix{}, 0
 	if n.scale > 0 {
 		n.limitKMH *= n.scale

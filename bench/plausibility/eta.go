@@ -31,7 +31,9 @@ func (e *etaErrors) add(r recording, detour float64) {
 	next := 0
 	start := max(0, slices.IndexFunc(at, func(ms int64) bool { return at[end]-ms <= journeyMS }))
 	for i := start; i < end && next < len(minutesOut); i++ {
-		_, track = geo.Judge(track, r.fixes[i].Fix, geo.DefaultLimits(r.mode), at[i])
+		fix := r.fixes[i].Fix
+		fix.TakenMS = min(fix.RecordedMS, at[i]) // the phone's clock agrees
+		_, track = geo.Judge(track, fix, geo.DefaultLimits(r.mode), at[i])
 		leftMS := at[end] - at[i]
 		for next < len(minutesOut) && leftMS <= int64(minutesOut[next])*60_000 {
 			if math.Abs(float64(leftMS)/60_000-float64(minutesOut[next])) < 0.25 {

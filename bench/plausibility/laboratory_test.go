@@ -74,10 +74,10 @@ func TestNaive_never_lets_a_stuck_phone_back(t *testing.T) {
 	t.Parallel()
 	far, home := geo.MustPoint(52, 5), geo.MustPoint(40, 5)
 	play := func(e engine) (refused int) {
-		require.NoError(t, e.begin(geo.Car, 0))
+		require.NoError(t, e.begin(geo.Car, elsewhere, 1e12))
 		for i := range int64(20) {
 			at := home
-			if i == 0 {
+			if i < 2 {
 				at = far
 			}
 			o, err := e.publish(geo.Fix{Point: at, RecordedMS: 1e12 + i*5000}, 1e12+i*5000+100)
@@ -88,11 +88,35 @@ func TestNaive_never_lets_a_stuck_phone_back(t *testing.T) {
 		}
 		return refused
 	}
-	assert.Equal(t, 19, play(&naive{}))
+	assert.Equal(t, 18, play(&naive{}))
 	assert.Equal(t, 2, play(&judge{}))
 }
 
-// It needs no recordings: the generated journeys have every field.
+func TestJudgeEngine_expires_and_orders(t *testing.T) {
+	t.Parallel()
+	e := &judge{}
+	require.NoError(t, e.begin(geo.Car, elsewhere, 1e12))
+	home := geo.MustPoint(52, 5)
+	send := func(ms int64) outcome {
+		o, err := e.publish(geo.Fix{Point: home, RecordedMS: 1e12 + ms}, 1e12+ms+100)
+		require.NoError(t, err)
+		return o
+	}
+	assert.Equal(t, "accepted", send(0).verdict)
+	assert.Equal(t, verdictStale, send(0).verdict)
+	assert.Equal(t, geo.FlagReanchored, send(400_000).flags)
+	in, err := e.arrived(home, 1e12+401_000)
+	require.NoError(t, err)
+	assert.False(t, in, "a minute must pass")
+	for _, ms := range []int64{440_000, 461_000} {
+		assert.Equal(t, "accepted", send(ms).verdict)
+	}
+	in, err = e.arrived(home, 1e12+462_000)
+	require.NoError(t, err)
+	assert.True(t, in)
+}
+
+// TestFakes needs no recordings: the generated journeys have every field.
 func TestFakes_caught_on_generated_journeys(t *testing.T) {
 	t.Parallel()
 	var all []host
@@ -100,7 +124,7 @@ func TestFakes_caught_on_generated_journeys(t *testing.T) {
 		all = append(all, hosts(r)...)
 	}
 	require.NotEmpty(t, all)
-	got, err := hunt(&judge{expiryMS: locationTTLMS}, all, fakes())
+	got, err := hunt(&judge{}, all, fakes())
 	require.NoError(t, err)
 	for _, name := range []string{"teleport of 1 to 20 km", "teleport to the door, then arrived", "mock flag"} {
 		assert.Equal(t, got[name].tried, got[name].first, name)
@@ -122,7 +146,7 @@ func TestLab_keeps_its_targets_on_the_recordings(t *testing.T) {
 	}
 	recordings, err := load(dir)
 	require.NoError(t, err)
-	found, err := laboratory{recordings, []engine{&judge{expiryMS: locationTTLMS}}, io.Discard}.run()
+	found, err := laboratory{recordings, []engine{&judge{}}, io.Discard}.run()
 	require.NoError(t, err)
 	for _, c := range []struct {
 		group string

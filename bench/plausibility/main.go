@@ -41,7 +41,7 @@ func lab(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var ours engine = &judge{expiryMS: locationTTLMS}
+	var ours engine = &judge{}
 	inStore, stop, err := startScript(stderr)
 	if err != nil {
 		return err

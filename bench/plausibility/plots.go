@@ -121,7 +121,7 @@ func drawROC(path string, all []recording, progress io.Writer) error {
 	p.Title.Text = "teleports of 100 m to 2 km refused at once, against honest fixes refused"
 	p.X.Label.Text, p.Y.Label.Text = "honest fixes refused, %", "teleports refused, %"
 	for i, rule := range []func(float64) engine{
-		func(scale float64) engine { return &judge{expiryMS: locationTTLMS, scale: scale} },
+		func(scale float64) engine { return &judge{scale: scale} },
 		func(scale float64) engine { return &naive{expiryMS: locationTTLMS, scale: scale} },
 	} {
 		fmt.Fprintf(progress, "\r\033[KROC %d/2", i+1)

@@ -129,7 +129,7 @@ func play(e engine, r recording) ([]sent, error) {
 	for i, f := range r.fixes {
 		if i == 0 || at[i]-startMS >= journeyMS {
 			startMS = at[i]
-			if err := e.begin(r.mode, startMS); err != nil {
+			if err := e.begin(r.mode, elsewhere, startMS); err != nil {
 				return nil, fmt.Errorf("%s on %s: %w", e.name(), r.file, err)
 			}
 		}

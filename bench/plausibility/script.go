@@ -13,14 +13,14 @@ import (
 	"doorstep/sessions"
 )
 
-// script is update.lua in a real store, with the laboratory's clock. It also plays
-// every fix to the pure function, and a verdict or flag in which the two differ is
-// an error. So the table holds for both.
+// script is update.lua in a real store, with the laboratory's clock. It plays
+// every fix through the store in memory too, and a single verdict or flag on which
+// the two differ is an error: the table is of the script, and so is the
+// specification.
 type script struct {
 	judge
 	store   *scripts.Store
-	clockMS int64
-	journey sessions.Journey
+	journey sessions.Journey // in the store
 }
 
 func (s *script) name() string { return "doorstep" }
@@ -39,7 +39,7 @@ func startScript(stderr io.Writer) (*script, func(), error) {
 		cancel()
 		return nil, nil, fmt.Errorf("start %s: %w", kind, err)
 	}
-	s := &script{judge: judge{expiryMS: locationTTLMS}}
+	s := &script{}
 	s.store, err = scripts.New(scripts.Options{URL: server.URL(), Now: s.now, Timeout: 10 * time.Second})
 	if err != nil {
 		cancel()
@@ -59,52 +59,44 @@ func startScript(stderr io.Writer) (*script, func(), error) {
 	return nil, nil, errors.New("the store did not answer within 5 s")
 }
 
-func (s *script) now() time.Time { return time.UnixMilli(s.clockMS).UTC() }
-
-func (s *script) begin(mode geo.Mode, nowMS int64) error {
-	if err := s.judge.begin(mode, nowMS); err != nil {
+func (s *script) begin(mode geo.Mode, home geo.Point, nowMS int64) error {
+	if err := s.judge.begin(mode, home, nowMS); err != nil {
 		return err
 	}
-	return s.open(mode, nowMS, false)
+	s.journey = s.judge.journey
+	return opened(s.store, s.journey)
 }
 
-// open begins a journey in the store, with new ids.
-func (s *script) open(mode geo.Mode, nowMS int64, restored bool) error {
-	s.clockMS = nowMS
-	s.journey = sessions.Journey{
-		Ref:  sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()},
-		Home: geo.MustPoint(0, 0), Mode: mode, StartedAt: s.now(), Restored: restored,
-	}
-	_, err := s.store.Open(context.Background(), s.journey)
-	return err
-}
-
-// publish plays a fix to both. The server's expiry follows real time, so an expired
-// journey is opened anew here, as Service restores it.
+// publish plays a fix through both. The server's own expiry runs on real time, so an
+// expired journey is one opened anew, under a name of its own.
 func (s *script) publish(fix geo.Fix, nowMS int64) (outcome, error) {
-	if s.expired(nowMS) {
-		if err := s.open(s.journey.Mode, nowMS, true); err != nil {
-			return outcome{}, err
-		}
-	}
 	sent, err := sessions.NewFix(fixOf(fix))
 	if err != nil {
 		return outcome{}, err
 	}
-	want, err := s.judge.publish(asSent(fix, sent), nowMS)
+	restored := s.judge.journey.Restored
+	s.judge.journey.Restored = false
+	want, err := s.update(sent, nowMS)
 	if err != nil {
 		return outcome{}, err
 	}
-	s.clockMS = nowMS
-	receipt, err := s.store.Update(context.Background(), s.journey.Ref, sent)
-	if err != nil {
-		return outcome{}, err
+	if s.judge.journey.Restored {
+		s.journey = s.judge.journey
+		s.journey.SessionID = sessions.NewID()
+		if err := opened(s.store, s.journey); err != nil {
+			return outcome{}, err
+		}
 	}
-	got := outcome{verdicts[receipt.Verdict], receipt.Verdict >= sessions.VerdictJump && receipt.Verdict <= sessions.VerdictCeiling, receipt.Flags}
-	if got != want {
-		return got, fmt.Errorf("update.lua says %s %s where geo.Judge says %s %s, at %d", got.verdict, got.flags, want.verdict, want.flags, nowMS)
+	s.judge.journey.Restored = restored || s.judge.journey.Restored
+	got, err := s.store.Update(context.Background(), s.journey.Ref, sent)
+	if err == nil && got != want {
+		err = fmt.Errorf("update.lua says %s %s where geo.Judge says %s %s, at %d", got.Verdict, got.Flags, want.Verdict, want.Flags, nowMS)
 	}
-	return got, nil
+	return outcomeOf(got), err
+}
+
+func (s *script) arrived(home geo.Point, nowMS int64) (bool, error) {
+	return arrivedAt(s.store, s.journey, &s.clockMS, home, nowMS)
 }
 
 // verdicts are the store's, in the words of geo.
@@ -116,6 +108,10 @@ var verdicts = map[sessions.Verdict]string{
 	sessions.VerdictSpeed:   string(geo.RefusedSpeed),
 	sessions.VerdictCeiling: string(geo.RefusedCeiling),
 	sessions.VerdictStored:  string(geo.Accepted),
+
+	sessions.VerdictBeforeStart:    "ignored_before_start",
+	sessions.VerdictIgnoredTooSoon: "ignored_too_soon",
+	sessions.VerdictNoPosition:     string(geo.IgnoredNoPosition),
 }
 
 func fixOf(f geo.Fix) sessions.Fix {
@@ -127,13 +123,4 @@ func fixOf(f geo.Fix) sessions.Fix {
 		out.RecordedAt = time.UnixMilli(f.RecordedMS).UTC()
 	}
 	return out
-}
-
-// asSent is the fix with its numbers rounded as by the API.
-func asSent(f geo.Fix, sent sessions.Fix) geo.Fix {
-	f.AccuracyM = sent.AccuracyM
-	if sent.SpeedKMH != nil {
-		f.SpeedKMH = geo.Measured(*sent.SpeedKMH)
-	}
-	return f
 }

@@ -72,6 +72,7 @@ func contractReview(t *testing.T, h *gateway) {
 	again := h.bookFor(t, v.trainerID, v.studentID)
 	h.post(t, again.trainer, again.path("start-journey"), nil).want(t, 201, "")
 	h.post(t, again.trainer, updatesPath, again.fix(nearLat, homeLng)).want(t, 201, "")
+	h.settle(t, again)
 	h.post(t, again.trainer, again.path("verify-otp"), map[string]string{"otp": h.arrive(t, again)}).want(t, 200, "")
 	h.post(t, again.trainer, again.path("complete"), nil).want(t, 200, "")
 	second := h.post(t, again.student, again.reviewPath(), `{"rating":1,"comment":null}`).want(t, 201, "").data()

@@ -109,7 +109,9 @@ func contractUpdate(t *testing.T, h *gateway) {
 	assert.InDelta(t, 300, first["ttl"], 1)
 	assert.InDelta(t, 5000, first["nextUpdateMs"], 0)
 
-	soon := h.post(t, v.trainer, updatesPath, fix).want(t, 429, sessions.RateLimited)
+	again := h.post(t, v.trainer, updatesPath, fix).want(t, 200, "").data()
+	assert.Equal(t, []any{true, 5000.0}, []any{again["stale"], again["nextUpdateMs"]}, "the order is asked before the rate")
+	soon := h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 429, sessions.RateLimited)
 	assert.Equal(t, "4", soon.header.Get("Retry-After"), "5 s less 1 s of tolerance")
 	assert.InDelta(t, 4000, soon.fields["retryAfterMs"], 0)
 
@@ -123,7 +125,9 @@ func contractUpdate(t *testing.T, h *gateway) {
 	assert.Equal(t, "low_accuracy", ignored["ignored"])
 	assert.Nil(t, ignored["distanceMeters"])
 
-	h.Advance(5 * time.Second) // 11.5 s after the live fix was recorded: 383 m at 120 km/h
+	h.Advance(5 * time.Second)
+	h.post(t, v.trainer, updatesPath, v.fix(farLat+0.0001, homeLng)).want(t, 201, "") // confirms the first fix
+	h.Advance(10 * time.Second)                                                       // 333 m at 120 km/h
 	h.post(t, v.trainer, updatesPath, v.fix(homeLat, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
 	h.Advance(5 * time.Second)
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
@@ -561,7 +565,8 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	require.NoError(t, database.Stop())
 
 	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "") // not on this path
-	h.get(t, v.student, v.live("")).want(t, 200, "")                            // its meta is cached
+	h.settle(t, v)
+	h.get(t, v.student, v.live("")).want(t, 200, "") // its meta is cached
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.DatabaseUnavailable)
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, cold.student, cold.live("")).want(t, 503, sessions.DatabaseUnavailable)
@@ -621,7 +626,7 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	anew := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.SuspiciousLocation) // the track began anew
 	assert.Equal(t, "60", anew.header.Get("Retry-After"))
 	h.Advance(time.Minute)
-	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	h.settle(t, v)
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
 }
 

@@ -96,7 +96,8 @@ type gateway struct {
 // open starts a gateway on b; edit changes its settings first.
 func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 	t.Helper()
-	c := testclock.At(time.Now())
+	began := time.Now()
+	c := testclock.At(began)
 	opts := app.Options{
 		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Now: c.Now,
 		CallerRate:    -1,              // no limit: the clock stands still, so every limit would soon be reached
@@ -107,6 +108,9 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 	}
 	for _, f := range edit {
 		f(&opts)
+	}
+	if opts.Now == nil { // hurried: the real clock, which Advance moves on, too
+		opts.Now = func() time.Time { return time.Now().Add(c.Now().Sub(began)) }
 	}
 	h := start(t, opts)
 	h.Clock = c
@@ -336,7 +340,16 @@ func (h *gateway) atTheDoor(t testing.TB) visit {
 	t.Helper()
 	v := h.begun(t)
 	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	h.settle(t, v)
 	return v
+}
+
+// settle sends what a track needs beside its first fix, so that it can arrive.
+func (h *gateway) settle(t testing.TB, v visit) {
+	t.Helper()
+	for range 2 {
+		h.step(t, v)
+	}
 }
 
 // arrive makes the trainer arrive and returns the OTP.

@@ -82,7 +82,7 @@ func TestLive_ETag_stays_where_nothing_changes(t *testing.T) {
 		unmoved("too soon")
 		h.Advance(5 * time.Second)
 		old := v.fix(nearLat, homeLng)
-		old["recordedAt"] = h.Now().Add(-time.Minute)
+		old["recordedAt"] = h.Now().Add(-6 * time.Second)
 		h.post(t, v.trainer, updatesPath, old).want(t, 200, "")
 		unmoved("stale")
 		vague := v.fix(nearLat, homeLng)

@@ -105,6 +105,7 @@ func TestRace_two_trainers_on_one_session(t *testing.T) {
 			func() answer { return h.post(t, v.otherTrainer, updatesPath, v.fix(homeLat, homeLng)) })))
 		live := h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"].(map[string]any)
 		assert.InDelta(t, nearLat, live["latitude"], 0, "the trainer's journey")
+		h.settle(t, v)
 		require.Equal(t, map[string]int{"200": 1, "403 FORBIDDEN": 1}, count(atOnce(
 			func() answer { return h.post(t, v.trainer, v.path("arrived"), nil) },
 			func() answer { return h.post(t, v.otherTrainer, v.path("arrived"), nil) })))

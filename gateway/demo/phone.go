@@ -215,7 +215,7 @@ func (p *phone) disbelieved(a client.Attempt, refusal *client.Error) {
 // phone's clock, but at most what the service can have counted: after an earlier
 // fix that arrived late, that is little.
 func (p *phone) fastest(a client.Attempt) (leg string, kmh float64) {
-	catchUp := time.Duration(geo.DefaultLimits(p.journey.plan.Mode).CatchUpMS) * time.Millisecond
+	const catchUp = 10 * time.Second
 	for _, from := range p.known {
 		m, took := geo.DistanceM(pointOf(from.Fix), pointOf(a.Fix)), a.Fix.RecordedAt.Sub(from.RecordedAt)
 		counted := max(0, a.SentAt.Sub(from.by)) + catchUp

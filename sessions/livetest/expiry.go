@@ -64,21 +64,21 @@ func (j journey) goneAfter(t *testing.T, d time.Duration) {
 
 var arrivingTests = map[string]func(*testing.T, journey){
 	"inside": func(t *testing.T, j journey) {
-		require.True(t, j.begun(t).stored(t, 149.9).Arriving)
+		require.True(t, j.begun(t).confirmed(t, 149.9).Arriving)
 		require.True(t, j.latest(t).Arriving)
 		require.InDelta(t, 149.9, j.latest(t).DistanceM, 0)
 	},
 	"outside": func(t *testing.T, j journey) {
-		require.False(t, j.begun(t).stored(t, 150.1).Arriving)
+		require.False(t, j.begun(t).confirmed(t, 150.1).Arriving)
 		require.False(t, j.latest(t).Arriving)
 	},
 	"at_the_door": func(t *testing.T, j journey) {
-		receipt := j.begun(t).stored(t, 0)
+		receipt := j.begun(t).confirmed(t, 0)
 		require.True(t, receipt.Arriving)
 		require.Zero(t, receipt.DistanceM)
 	},
 	"sticky": func(t *testing.T, j journey) {
-		j.begun(t).stored(t, 140)
+		j.begun(t).confirmed(t, 140)
 		j.Clock.Advance(5 * time.Second)
 		require.True(t, j.stored(t, 200).Arriving)
 		require.True(t, j.latest(t).Arriving)

@@ -52,7 +52,10 @@ type step struct {
 type fixDraw struct {
 	Metres, AccuracyM float64
 	RecordedMS        int64
+	SentMS            int64 // after it was recorded
 	Clockless, Mock   bool
+	Sent, Continued   bool
+	AtArrival         bool
 	Again             bool // the last fix once more, as after a lost answer
 	SpeedKMH          *float64
 	HeadingDeg        *float64
@@ -72,7 +75,8 @@ var (
 	starts     = rapid.SampledFrom([]string{"last", "now", "last", "now", "older", "59min", "hour", "never"})
 	metres     = rapid.SampledFrom([]float64{300, 0, 100, 140, 149.5, 150.5, 160, 200, 250, 330, 400, 700, 1000, 1250, 2500})
 	accuracies = rapid.SampledFrom([]float64{0, 0, 0, 5, 30, 199.9, 200, 200.1, 500})
-	records    = rapid.SampledFrom([]int64{0, -1, -1000, -4999, -5000, -6000, 1999, 2000, 2001, 60_000, -299_999, -300_000, -300_001})
+	records    = rapid.SampledFrom([]int64{0, -1, -1000, -4999, -5000, -6000, 1999, 2000, 2001, 60_000, -299_999, -300_000, -300_001, -2000, -2001, -10_001, -40_000, -40_000, -41_500, 9_000, 3_600_000})
+	sents      = rapid.SampledFrom([]int64{0, 1, 500, 1999, 2000, 2001, 10_000, -1})
 	speeds     = rapid.SampledFrom([]*float64{nil, new(0.0), new(12.3), new(49.9)})
 	headings   = rapid.SampledFrom([]*float64{nil, new(0.0), new(359.9)})
 	steps      = rapid.Custom(func(t *rapid.T) step {
@@ -83,7 +87,9 @@ var (
 			Fix: fixDraw{
 				Metres: metres.Draw(t, "metres"), AccuracyM: accuracies.Draw(t, "accuracy"), RecordedMS: records.Draw(t, "recorded"),
 				Clockless: rapid.Bool().Draw(t, "clockless"), Mock: rapid.IntRange(0, 15).Draw(t, "mock") == 15, Again: rapid.IntRange(0, 7).Draw(t, "again") == 7,
-				SpeedKMH: speeds.Draw(t, "speed"), HeadingDeg: headings.Draw(t, "heading"),
+				Sent: rapid.IntRange(0, 2).Draw(t, "sent") == 2, SentMS: sents.Draw(t, "sent_ms"), Continued: rapid.IntRange(0, 3).Draw(t, "continued") == 3,
+				AtArrival: rapid.IntRange(0, 7).Draw(t, "at_arrival") == 7,
+				SpeedKMH:  speeds.Draw(t, "speed"), HeadingDeg: headings.Draw(t, "heading"),
 			},
 		}
 	})
@@ -199,6 +205,10 @@ func (p *player) fix(s step) (sessions.Fix, error) {
 		Point: north(s.Fix.Metres), AccuracyM: s.Fix.AccuracyM, SpeedKMH: s.Fix.SpeedKMH, HeadingDeg: s.Fix.HeadingDeg,
 		Mock: s.Fix.Mock, RecordedAt: p.now().Add(ms(s.Fix.RecordedMS)),
 	}
+	if s.Fix.Sent {
+		fix.SentAt = fix.RecordedAt.Add(ms(s.Fix.SentMS))
+	}
+	fix.Continued, fix.AtArrival = s.Fix.Continued, s.Fix.AtArrival
 	if s.Fix.Clockless {
 		fix.RecordedAt = time.Time{}
 	}
@@ -288,7 +298,8 @@ func (p *player) seen(ctx context.Context, f Fixture) string {
 // describe is a snapshot as text, with the values behind its pointers.
 func describe(s sessions.Snapshot) string {
 	text := fmt.Sprintf("known=%v active=%v version=%d arriving=%v pace=%v reanchored=%d",
-		s.Known, s.Active, s.Version, s.Arriving, s.Pace, s.ReanchoredAt.UnixMilli())
+		s.Known, s.Active, s.Version, s.Arriving, s.Pace, s.ReanchoredAt.UnixMilli()) +
+		fmt.Sprintf(" evidence=%+v learnt=%d", s.Evidence, s.LearntAt.UnixMilli())
 	if at := s.Location; at != nil {
 		text += fmt.Sprintf(" at=%v recorded=%d accepted=%d accuracy=%v speed=%s heading=%s mock=%v distance=%v", at.Point,
 			at.RecordedAt.UnixMilli(), at.At.UnixMilli(), at.AccuracyM, said(at.SpeedKMH), said(at.HeadingDeg), at.Mock, s.DistanceM)

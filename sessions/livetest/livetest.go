@@ -53,6 +53,7 @@ func Run(t *testing.T, open Open) {
 		{"Update", updateTests},
 		{"Rate", rateTests},
 		{"Order", orderTests},
+		{"Phone", phoneTests},
 		{"Plausible", plausibleTests},
 		{"Expiry", expiryTests},
 		{"Arriving", arrivingTests},
@@ -149,10 +150,21 @@ func (j journey) stored(t testing.TB, metres float64) sessions.Receipt {
 	return receipt
 }
 
+// confirmed sends two fixes, a metre apart, the second after 5 s: the first one is a
+// guess, and a position that repeats counts as silence.
+func (j journey) confirmed(t testing.TB, metres float64) sessions.Receipt {
+	t.Helper()
+	j.stored(t, metres+1)
+	j.Clock.Advance(5 * time.Second)
+	return j.stored(t, metres)
+}
+
 func (j journey) latest(t testing.TB) sessions.Snapshot {
 	t.Helper()
 	snap, err := j.Live.Latest(t.Context(), j.Ref)
 	require.NoError(t, err)
+	require.Equal(t, j.Clock.Now(), snap.Now)
+	snap.Now = time.Time{} // it would change with every step of the clock
 	return snap
 }
 

@@ -26,7 +26,8 @@ var openTests = map[string]func(*testing.T, journey){
 		require.NotNil(t, j.latest(t).Location)
 	},
 	"newer": func(t *testing.T, j journey) {
-		before := j.startedAgo(time.Minute).begun(t).stored(t, 100)
+		before := j.startedAgo(time.Minute).begun(t).confirmed(t, 100)
+		j = j.startedAgo(0)
 		require.True(t, before.Arriving)
 		j.begun(t)
 		require.Equal(t, sessions.Snapshot{Known: true, Active: true, Version: before.Version + 1}, j.latest(t))
@@ -96,6 +97,7 @@ var latestTests = map[string]func(*testing.T, journey){
 	},
 	"all_of_a_fix": func(t *testing.T, j journey) {
 		j.begun(t)
+		j.Clock.Advance(time.Second)
 		at := j.Clock.Now()
 		fix := sessions.Fix{
 			Point: north(1234.5), AccuracyM: 12.3, SpeedKMH: new(25.3), HeadingDeg: new(359.9),
@@ -106,6 +108,7 @@ var latestTests = map[string]func(*testing.T, journey){
 		require.Equal(t, sessions.Snapshot{
 			Known: true, Active: true, Version: receipt.Version,
 			Location: &sessions.Location{Fix: fix, At: at}, DistanceM: 1234.5,
+			Evidence: sessions.Evidence{Guess: true, Mock: true, Fixes: 1, Requests: 1},
 		}, j.latest(t))
 	},
 	"what_the_phone_did_not_say": func(t *testing.T, j journey) {

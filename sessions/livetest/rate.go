@@ -55,10 +55,10 @@ func timeline(t *testing.T, j journey) {
 		// The clock is set back by more than a due time can be ahead: no phone waits
 		// until it has caught up.
 		9: {50_000, stored, 0, 5000}, // tat 55000
-		// Set back by less: one wait, within the interval and its tolerance.
-		10: {49_000, tooSoon, 5000, 0},
-		// Set back by a millisecond more: the fix is refused as stale, not by the rate.
-		11: {48_999, stale, 0, 0},
+		// Set back by less, within the interval and its tolerance: not newer than the
+		// live one.
+		10: {49_000, stale, 0, 6000},
+		11: {48_999, stale, 0, 1000},
 		12: {54_000, stored, 0, 6000},
 	} {
 		j.Clock.Advance(began.Add(ms(step.atMS)).Sub(j.Clock.Now()))
@@ -75,33 +75,37 @@ var orderTests = map[string]func(*testing.T, journey){
 		j.begun(t).stored(t, 100)
 		require.Equal(t, j.Clock.Now(), j.latest(t).Location.RecordedAt)
 	},
-	"a_little_ahead": func(t *testing.T, j journey) { j.begun(t).recorded(t, 2*time.Second, 2*time.Second) },
-	"too_far_ahead":  func(t *testing.T, j journey) { j.begun(t).recorded(t, 2*time.Second+time.Millisecond, 0) },
+	"a_little_ahead": func(t *testing.T, j journey) { j.begun(t).recorded(t, 2*time.Second, 0) },
 	"far_ahead":      func(t *testing.T, j journey) { j.begun(t).recorded(t, 24*time.Hour, 0) },
-	"behind":         func(t *testing.T, j journey) { j.begun(t).recorded(t, -time.Minute, -time.Minute) },
+	"behind": func(t *testing.T, j journey) {
+		j.startedAgo(time.Minute).begun(t).recorded(t, -time.Minute, -time.Minute)
+	},
 	"five_minutes_old": func(t *testing.T, j journey) {
-		j.begun(t).recorded(t, -5*time.Minute, -5*time.Minute)
+		j.startedAgo(10*time.Minute).begun(t).recorded(t, -5*time.Minute, -5*time.Minute)
 	},
 	"older_than_five_minutes": func(t *testing.T, j journey) {
-		j.begun(t)
-		j.unchanged(t, func() {
-			j.requireVerdict(t, sessions.VerdictStale,
-				sessions.Fix{Point: north(100), RecordedAt: j.Clock.Now().Add(-5*time.Minute - time.Millisecond)})
-		})
+		j.startedAgo(10*time.Minute).begun(t).requireVerdict(t, sessions.VerdictStale,
+			sessions.Fix{Point: north(100), RecordedAt: j.Clock.Now().Add(-5*time.Minute - time.Millisecond)})
+		require.Nil(t, j.latest(t).Location)
 	},
 	"older_than_the_live_one": func(t *testing.T, j journey) { j.after(t, -time.Millisecond, sessions.VerdictStale) },
 	"equal_to_the_live_one":   func(t *testing.T, j journey) { j.after(t, 0, sessions.VerdictStale) },
-	"newer_than_the_live_one": func(t *testing.T, j journey) { j.after(t, time.Millisecond, sessions.VerdictStored) },
+	"newer_than_the_live_one": func(t *testing.T, j journey) { j.after(t, 4*time.Second, sessions.VerdictStored) },
+	"newer_than_the_live_one_by_less_than_the_rate": func(t *testing.T, j journey) {
+		j.after(t, time.Millisecond, sessions.VerdictIgnoredTooSoon)
+	},
 	"again_after_a_lost_answer": func(t *testing.T, j journey) {
+		j.begun(t)
+		j.Clock.Advance(5 * time.Second)
 		fix := sessions.Fix{Point: north(100), RecordedAt: j.Clock.Now().Add(-time.Second)}
-		first := j.begun(t).requireVerdict(t, sessions.VerdictStored, fix)
+		first := j.requireVerdict(t, sessions.VerdictStored, fix)
 		j.Clock.Advance(5 * time.Second)
 		j.unchanged(t, func() {
 			require.Equal(t, first.Version, j.requireVerdict(t, sessions.VerdictStale, fix).Version)
 		})
 	},
 	"a_live_one_ahead_of_a_phone_without_clock": func(t *testing.T, j journey) {
-		j.begun(t).recorded(t, 2*time.Second, 2*time.Second)
+		j.begun(t).recorded(t, 2*time.Second, 0)
 		j.Clock.Advance(5 * time.Second)
 		j.stored(t, 100)
 	},
@@ -114,7 +118,7 @@ var orderTests = map[string]func(*testing.T, journey){
 }
 
 // recorded sends a fix of a phone whose clock is off by that much, and requires that it
-// is stored with that time, relative to the store's.
+// is stored as taken at that time, relative to the store's.
 func (j journey) recorded(t *testing.T, offset, want time.Duration) {
 	t.Helper()
 	now := j.Clock.Now()

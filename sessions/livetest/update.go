@@ -36,12 +36,12 @@ var updateTests = map[string]func(*testing.T, journey){
 		})
 	},
 	"stale": func(t *testing.T, j journey) {
-		first := j.begun(t).stored(t, 100)
+		first := j.begun(t).requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(100), RecordedAt: j.Clock.Now()})
 		j.Clock.Advance(4 * time.Second)
 		j.unchanged(t, func() {
 			require.Equal(t, sessions.Receipt{
 				Verdict: sessions.VerdictStale, At: j.Clock.Now(), NextUpdate: time.Second, Version: first.Version,
-				TTL: 296 * time.Second, Arriving: true,
+				TTL: 296 * time.Second,
 			}, j.update(t, sessions.Fix{Point: north(100), RecordedAt: first.At}))
 		})
 	},
@@ -57,7 +57,7 @@ var updateTests = map[string]func(*testing.T, journey){
 		before := j.latest(t)
 		require.Equal(t, sessions.Receipt{
 			Verdict: sessions.VerdictVague, At: j.Clock.Now(), NextUpdate: 5 * time.Second, Version: first.Version,
-			TTL: 295 * time.Second, Arriving: true,
+			TTL: 295 * time.Second,
 		}, j.update(t, sessions.Fix{Point: north(100), AccuracyM: 200.1}))
 		require.Equal(t, before, j.latest(t))
 	},
@@ -81,9 +81,9 @@ var updateTests = map[string]func(*testing.T, journey){
 		j.end(t)
 		j.requireVerdict(t, sessions.VerdictEnded, sessions.Fix{Point: north(100)})
 	},
-	"in_order/too_soon_before_stale": func(t *testing.T, j journey) {
+	"in_order/stale_before_too_soon": func(t *testing.T, j journey) {
 		first := j.begun(t).stored(t, 100)
-		j.requireVerdict(t, sessions.VerdictTooSoon, sessions.Fix{Point: north(100), RecordedAt: first.At})
+		j.requireVerdict(t, sessions.VerdictStale, sessions.Fix{Point: north(100), RecordedAt: first.At})
 	},
 	"in_order/stale_before_vague": func(t *testing.T, j journey) {
 		first := j.begun(t).stored(t, 100)
@@ -101,18 +101,18 @@ var updateTests = map[string]func(*testing.T, journey){
 var plausibleTests = map[string]func(*testing.T, journey){
 	"first_fix": func(t *testing.T, j journey) { j.begun(t).stored(t, 500_000) },
 	"jump": func(t *testing.T, j journey) {
-		j.begun(t).stored(t, 100)
+		j.begun(t).confirmed(t, 100)
 		j.implausible(t, 50_000, sessions.VerdictJump)
 	},
 	"ceiling": func(t *testing.T, j journey) {
-		j.begun(t).stored(t, 100)
+		j.begun(t).confirmed(t, 100)
 		j.implausible(t, 600, sessions.VerdictCeiling)
 	},
 	"speed_by_mode": func(t *testing.T, j journey) {
 		for mode, metres := range map[sessions.Mode]float64{sessions.Walk: 85, sessions.Bike: 110, sessions.Car: 270} {
 			j := j.sameTrainer()
 			j.Mode = mode
-			j.begun(t).stored(t, 0)
+			j.begun(t).confirmed(t, 0)
 			j.implausible(t, metres, sessions.VerdictSpeed)
 		}
 	},

@@ -6,7 +6,6 @@ package memory
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -44,9 +43,16 @@ type track struct {
 	expiresMS int64
 
 	tatMS      int64 // GCRA: when the next fix is due
+	arrivalMS  int64 // when the next fix with an arrival is due
+	clock      geo.Clock
+	setBack    bool  // the phone's clock was set back: recordedMS cannot be compared
+	recordedMS int64 // the live fix's, by the phone's clock; 0 = not said
 	judged     geo.Track
+	evidence   sessions.Evidence
+	begunMS    int64 // when the first fix of the track was taken
 	seen       sessions.Suspicions
 	last       sessions.Fix // as it is shown, once judged.Last is valid
+	acceptedMS int64        // when last was
 	isArriving bool
 }
 
@@ -109,18 +115,79 @@ func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (se
 		return sessions.Receipt{Verdict: sessions.VerdictEnded}, nil
 	}
 
-	// Step 2: the rate.
-	tat := m.due(t, now)
-	if wait := tat - m.opts.RateTolerance.Milliseconds() - now; wait > 0 {
-		return sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
+	// Step 2: when the fix was taken. The live fix sent again teaches nothing. And
+	// nothing is kept of a fix that is too soon: the phone sends it again.
+	f := toGeo(fix)
+	limits := m.opts.Limits(t.mode)
+	before := *t
+	var setBack, odd bool
+	f.TakenMS = now
+	if repeat := f.RecordedMS > 0 && f.RecordedMS == t.recordedMS; !repeat {
+		f.TakenMS, t.clock, setBack, odd = t.clock.Take(geo.Times{
+			NowMS: now, RecordedMS: f.RecordedMS, SentMS: unixMS(fix.SentAt), StartedMS: t.startedMS,
+			First: !t.judged.Last.Point.Valid(),
+		}, limits)
+	}
+	t.setBack = t.setBack || setBack
+	var flags geo.Flags
+	if odd {
+		flags = geo.FlagClock
 	}
 
-	// Step 3: the order.
-	if m.stale(t, fix, now) {
-		return m.receipt(sessions.VerdictStale, t, now, tat), nil
+	// Step 3: the order, and then the rate, by GCRA on the time when it was taken.
+	due := m.due(t, now)
+	wait := due - m.opts.RateTolerance.Milliseconds() - f.TakenMS
+	switch {
+	case f.TakenMS < min(t.startedMS, now)-limits.FutureMS:
+		return m.ignored(sessions.VerdictBeforeStart, t, flags, now, leastNextMS), nil
+	case m.stale(t, f, now):
+		return m.ignored(sessions.VerdictStale, t, flags, now, max(leastNextMS, due-now)), nil
+	case fix.AtArrival:
+		interval := m.opts.RateInterval.Milliseconds()
+		if t.arrivalMS > now && t.arrivalMS <= now+interval {
+			return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, max(leastNextMS, due-now)), nil
+		}
+		t.arrivalMS, t.tatMS = now+interval, due
+		return m.judge(ref, t, fix, f, flags, now, max(leastNextMS, due-now)), nil
+	case wait > 0 && f.TakenMS > now-presentMS:
+		*t = before
+		return sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
+	case wait > 0:
+		return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, m.next(due, f.TakenMS, now)), nil
 	}
-	t.tatMS = max(tat, now) + m.opts.RateInterval.Milliseconds()
-	return m.judge(ref, t, fix, now), nil
+	t.tatMS = max(due, f.TakenMS) + m.opts.RateInterval.Milliseconds()
+	return m.judge(ref, t, fix, f, flags, now, m.next(t.tatMS, f.TakenMS, now)), nil
+}
+
+const (
+	// leastNextMS is the least that a phone is told to wait: a phone that obeys must
+	// not flood the gateway.
+	leastNextMS = 1000
+	// presentMS is the age up to which a fix that is too soon may be sent again.
+	presentMS = 2000
+)
+
+// next is when the phone should send again: when the next fix is due, and soon after
+// a late one, because there is more to come.
+func (m *Live) next(due, taken, now int64) int64 {
+	if taken < now-m.opts.RateInterval.Milliseconds() {
+		return leastNextMS
+	}
+	return max(leastNextMS, due-now)
+}
+
+// ignored is the receipt of a fix of which nothing is kept but its clock.
+func (m *Live) ignored(v sessions.Verdict, t *track, flags geo.Flags, now, next int64) sessions.Receipt {
+	r := m.receipt(v, t, now, next)
+	r.Flags, r.Suspicions = flags, t.suspect(sessions.Suspicions(flags))
+	return r
+}
+
+// suspect adds suspicions to those of the journey, and returns the new ones.
+func (t *track) suspect(s sessions.Suspicions) sessions.Suspicions {
+	fresh := s &^ t.seen
+	t.seen |= s
+	return fresh
 }
 
 // due is the GCRA's theoretical arrival time. One that is further ahead than the rate
@@ -133,51 +200,44 @@ func (m *Live) due(t *track, now int64) int64 {
 	return t.tatMS
 }
 
-// stale reports whether the fix is not newer than the live one, or too old. A phone's
-// clock that is ahead by more than the tolerance is wrong, so it is not used. A live
-// fix from the future means that the store's clock was set back, so it is no reason
-// to refuse.
-func (m *Live) stale(t *track, fix sessions.Fix, now int64) bool {
-	future := now + m.opts.Rules.FutureMS
-	fixMS := ownTime(unixMS(fix.RecordedAt), now, future)
-	if fixMS < now-m.opts.StaleAfter.Milliseconds() {
+// stale reports whether the fix is not newer than the live one, or too old. The raw
+// recordedAt decides, so that the same fix sent again is never newer, and then the
+// time of taking; without a recordedAt two fixes of one millisecond are both now, and
+// the rate decides. A live fix from the future means that the store's clock was set
+// back, so it is no reason to refuse.
+func (m *Live) stale(t *track, f geo.Fix, now int64) bool {
+	if f.TakenMS < now-m.opts.StaleAfter.Milliseconds() {
 		return true
 	}
 	last := t.judged.Last
 	if !last.Point.Valid() {
 		return false
 	}
-	lastMS := ownTime(last.RecordedMS, last.AtMS, math.MaxInt64)
-	return lastMS <= future && fixMS <= lastMS
-}
-
-// ownTime is a fix's time: the phone's clock where that is sane, otherwise ours.
-func ownTime(recordedMS, atMS, futureMS int64) int64 {
-	if recordedMS > 0 && recordedMS <= futureMS {
-		return recordedMS
+	if f.RecordedMS > 0 && t.recordedMS > 0 && (f.RecordedMS == t.recordedMS || f.RecordedMS < t.recordedMS && !t.setBack) {
+		return true
 	}
-	return atMS
+	return last.TakenMS <= now+m.opts.Rules.FutureMS && (f.TakenMS < last.TakenMS || f.RecordedMS > 0 && f.TakenMS == last.TakenMS)
 }
 
 // judge calls geo.Judge and stores what its ruling says: steps 4 to 15.
-func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, now int64) sessions.Receipt {
-	before := t.judged.Last
-	ruling, judged := geo.Judge(t.judged, toGeo(fix), m.opts.Limits(t.mode), now)
+func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, flags geo.Flags, now, next int64) sessions.Receipt {
+	before := t.judged
+	ruling, judged := geo.Judge(t.judged, f, m.opts.Limits(t.mode), now)
+	ruling.Flags |= flags
 	t.judged = judged
 
 	// Step 13: the suspicions.
 	verdict, suspicions := verdictOf(ruling)
-	fresh := suspicions &^ t.seen
-	t.seen |= suspicions
+	fresh := t.suspect(suspicions)
 	if verdict == sessions.VerdictStored {
-		m.store(ref, t, before, fix, ruling, now)
+		m.store(ref, t, before, fix, f, ruling, now)
 	}
-	r := m.receipt(verdict, t, now, t.tatMS)
+	r := m.receipt(verdict, t, now, next)
 	r.Flags, r.Suspicions = ruling.Flags, fresh
 	if verdict == sessions.VerdictStored {
 		r.DistanceM = sessions.RoundM(geo.DistanceM(fix.Point, t.home))
-		if before.Point.Valid() {
-			r.MovedM = sessions.RoundM(geo.DistanceM(before.Point, fix.Point))
+		if before.Last.Point.Valid() {
+			r.MovedM = sessions.RoundM(geo.DistanceM(before.Last.Point, fix.Point))
 		}
 	}
 	return r
@@ -203,6 +263,8 @@ func verdictOf(r geo.Ruling) (sessions.Verdict, sessions.Suspicions) {
 	switch r.Verdict {
 	case geo.IgnoredLowAccuracy:
 		return sessions.VerdictVague, suspicions
+	case geo.IgnoredNoPosition:
+		return sessions.VerdictNoPosition, suspicions
 	case geo.RefusedJump:
 		return sessions.VerdictJump, suspicions | sessions.SuspectJump
 	case geo.RefusedSpeed:
@@ -214,17 +276,45 @@ func verdictOf(r geo.Ruling) (sessions.Verdict, sessions.Suspicions) {
 	}
 }
 
-func (m *Live) store(ref sessions.Ref, t *track, before geo.TrackPoint, fix sessions.Fix, ruling geo.Ruling, now int64) {
-	// Step 14: the arrival.
-	t.isArriving = t.isArriving || m.arrives(t, before.Point, fix.Point, ruling.Flags)
+func (m *Live) store(ref sessions.Ref, t *track, before geo.Track, fix sessions.Fix, f geo.Fix, ruling geo.Ruling, now int64) {
+	// Step 14: the arrival, and the evidence for one. A guess says nothing about
+	// either.
+	t.isArriving = t.isArriving || t.judged.Guess == 0 && m.arrives(t, before.Last.Point, fix.Point, ruling.Flags)
+	m.witness(t, before, fix, f.TakenMS, ruling.Flags)
 
 	// Step 15: the writes, and the wake-up.
-	fix.RecordedAt, fix.Mock = at(ownTime(t.judged.Last.RecordedMS, now, math.MaxInt64)), false
+	t.recordedMS, t.setBack = f.RecordedMS, false
+	fix.RecordedAt, fix.SentAt, fix.Mock, fix.Continued, fix.AtArrival = at(f.TakenMS), time.Time{}, false, false, false
 	t.last = copied(fix)
 	t.version = max(t.version+1, now)
 	t.expiresMS = min(now+m.opts.LocationTTL.Milliseconds(), t.startedMS+m.opts.JourneyTTL.Milliseconds())
+	t.acceptedMS = now
 	m.wake(ref)
 }
+
+// witness adds a fix to the evidence. A track that begins anew brings none along.
+func (m *Live) witness(t *track, before geo.Track, fix sessions.Fix, taken int64, flags geo.Flags) {
+	e := &t.evidence
+	if !before.Last.Point.Valid() || flags&(geo.FlagReanchored|geo.FlagFirstFixReplaced) != 0 {
+		*e, t.begunMS = sessions.Evidence{Fixes: 1, Requests: 1}, taken
+	} else {
+		e.Fixes = min(sessions.EvidenceFixes, e.Fixes+1)
+		if !fix.Continued {
+			e.Requests = min(sessions.EvidenceRequests, e.Requests+1)
+		}
+		if before.Guess > 0 && m.outside(t, before.Last.Point) {
+			e.Outside = true
+		}
+	}
+	e.Guess, e.Mock = t.judged.Guess > 0, fix.Mock
+	e.Outside = e.Outside || !e.Guess && m.outside(t, fix.Point)
+	e.Lasted = millis(taken - t.begunMS)
+	if e.Outside {
+		e.Lasted = 0
+	}
+}
+
+func (m *Live) outside(t *track, p geo.Point) bool { return geo.DistanceM(p, t.home) > m.opts.RadiusM }
 
 // copied is a copy that shares no memory with f, so that neither the caller of
 // Update nor a reader can write into the store.
@@ -249,16 +339,16 @@ func (m *Live) arrives(t *track, from, to geo.Point, flags geo.Flags) bool {
 	if t.fence.MayContain(geo.CellOf(to)) && toHome <= m.opts.RadiusM {
 		return true
 	}
-	if !from.Valid() || flags.Has(geo.FlagReanchored) {
+	if !from.Valid() || flags&(geo.FlagReanchored|geo.FlagFirstFixReplaced) != 0 {
 		return false
 	}
 	moved := sessions.RoundM(geo.DistanceM(from, to))
 	return moved > longLegM && moved > toHome-m.opts.RadiusM && geo.CrossesFence(from, to, t.home, m.opts.RadiusM)
 }
 
-func (m *Live) receipt(v sessions.Verdict, t *track, now, tat int64) sessions.Receipt {
+func (m *Live) receipt(v sessions.Verdict, t *track, now, next int64) sessions.Receipt {
 	return sessions.Receipt{
-		Verdict: v, At: at(now), NextUpdate: millis(max(0, tat-now)),
+		Verdict: v, At: at(now), NextUpdate: millis(next),
 		Version: t.version, TTL: millis(t.expiresMS - now), Arriving: t.isArriving,
 	}
 }
@@ -267,15 +357,20 @@ func (m *Live) receipt(v sessions.Verdict, t *track, now, tat int64) sessions.Re
 func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := m.find(ref, m.clock())
+	now := m.clock()
+	t := m.find(ref, now)
 	if t == nil {
-		return sessions.Snapshot{}, nil
+		return sessions.Snapshot{Now: at(now)}, nil
 	}
-	s := sessions.Snapshot{Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving}
+	s := sessions.Snapshot{Now: at(now), Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving}
 	if last := t.judged.Last; last.Point.Valid() {
-		s.Location = &sessions.Location{Fix: copied(t.last), At: at(last.AtMS)}
+		s.Location = &sessions.Location{Fix: copied(t.last), At: at(t.acceptedMS)}
 		s.DistanceM = sessions.RoundM(geo.DistanceM(last.Point, t.home))
 		s.Pace = sessions.Pace{MMS: t.judged.PaceMMS, OverMS: t.judged.PacedMS}
+		s.Evidence = t.evidence
+	}
+	if t.clock.SinceMS > 0 {
+		s.LearntAt = at(t.clock.SinceMS)
 	}
 	if t.judged.ReanchoredMS > 0 {
 		s.ReanchoredAt = at(t.judged.ReanchoredMS)
@@ -286,7 +381,7 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 // CachedView implements sessions.Live. It reads: a read costs no round trip here.
 func (m *Live) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	snap, _ := m.Latest(context.Background(), ref) // it cannot fail
-	snap.ReanchoredAt = time.Time{}
+	snap.ReanchoredAt, snap.LearntAt, snap.Evidence = time.Time{}, time.Time{}, sessions.Evidence{}
 	return snap, snap.Location != nil
 }
 

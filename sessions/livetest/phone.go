@@ -1,0 +1,248 @@
+package livetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/sessions"
+)
+
+// phoneTests are about what real phones do: wrong clocks, backlogs, first fixes from
+// a cache; and about what an arrival needs. See docs/adr/0012-one-time-for-a-fix.md.
+var phoneTests = map[string]func(*testing.T, journey){
+	"the_past_is_not_the_present": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		for i := range 3 {
+			j.taken(t, 50, -250*time.Second+time.Duration(i)*5*time.Second)
+		}
+		require.Equal(t, sessions.NoFreshLocation, j.arrival(t))
+	},
+	"slow_clock/sent_tells_at_once": func(t *testing.T, j journey) {
+		j.begun(t)
+		j.Clock.Advance(5 * time.Second)
+		phone := j.Clock.Now().Add(-6 * time.Minute)
+		first := j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(1000), RecordedAt: phone, SentAt: phone.Add(time.Second)})
+		require.Equal(t, geo.FlagClock, first.Flags)
+		require.Equal(t, j.Clock.Now().Add(-time.Second), j.latest(t).Location.RecordedAt)
+		j.Clock.Advance(5 * time.Second)
+		second := j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(950), RecordedAt: phone.Add(5 * time.Second), SentAt: phone.Add(6 * time.Second)})
+		require.Zero(t, second.Flags, "once")
+		require.Zero(t, j.latest(t).LearntAt)
+	},
+	"slow_clock/the_second_fix_tells": func(t *testing.T, j journey) {
+		j.begun(t)
+		j.Clock.Advance(5 * time.Second)
+		receipt := j.off(t, 1000, -6*time.Minute, sessions.VerdictBeforeStart)
+		require.Equal(t, time.Second, receipt.NextUpdate)
+		j.Clock.Advance(5 * time.Second)
+		require.Equal(t, geo.FlagClock, j.off(t, 950, -6*time.Minute, sessions.VerdictStored).Flags)
+		require.Equal(t, j.Clock.Now(), j.latest(t).Location.RecordedAt)
+	},
+	"slow_clock/within_a_journey_half_a_minute_tells": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		for i := range 7 {
+			receipt := j.off(t, 1000-20*float64(i), -time.Minute, sessions.VerdictStored)
+			require.Equal(t, i == 6, receipt.Flags == geo.FlagClock, "fix %d: %v", i, receipt.Flags)
+			j.Clock.Advance(5 * time.Second)
+		}
+	},
+	"slow_clock/counts_for_an_arrival_after_a_minute": func(t *testing.T, j journey) {
+		j.begun(t)
+		for i := range 15 {
+			j.Clock.Advance(5 * time.Second)
+			want := sessions.VerdictStored
+			if i == 0 {
+				want = sessions.VerdictBeforeStart
+			}
+			j.off(t, 100+float64(i), -6*time.Minute, want)
+			if i > 0 && i < 12 {
+				require.Equal(t, sessions.NoFreshLocation, j.arrival(t), "fix %d", i)
+			}
+		}
+		require.Empty(t, j.arrival(t))
+	},
+	"clock_ahead": func(t *testing.T, j journey) {
+		j.begun(t)
+		for i := range 3 {
+			j.Clock.Advance(5 * time.Second)
+			receipt := j.off(t, 1000-50*float64(i), time.Hour, sessions.VerdictStored)
+			require.Equal(t, i == 0, receipt.Flags == geo.FlagClock)
+			require.Equal(t, j.Clock.Now(), j.latest(t).Location.RecordedAt)
+		}
+	},
+	"clock_set_back_during_the_journey": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		j.confirmed(t, 1000)
+		stored := 0
+		for i := range 10 {
+			j.Clock.Advance(5 * time.Second)
+			f := sessions.Fix{Point: north(990 - float64(i)), RecordedAt: j.Clock.Now().Add(-time.Hour), SentAt: j.Clock.Now().Add(-time.Hour)}
+			if j.update(t, f).Verdict == sessions.VerdictStored {
+				stored++
+			}
+		}
+		require.GreaterOrEqual(t, stored, 9)
+	},
+	"back_off_is_never_zero": func(t *testing.T, j journey) {
+		fix := sessions.Fix{Point: north(300), RecordedAt: j.Clock.Now()}
+		j.begun(t).requireVerdict(t, sessions.VerdictStored, fix)
+		for range 20 {
+			require.GreaterOrEqual(t, j.requireVerdict(t, sessions.VerdictStale, fix).NextUpdate, time.Second)
+			j.Clock.Advance(time.Second)
+		}
+	},
+	"backlog/oldest_first": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		for i := range 49 { // four minutes, sent as fast as the network allows
+			receipt := j.taken(t, 1000-10*float64(i), -240*time.Second+time.Duration(i)*5*time.Second)
+			require.Zero(t, receipt.Flags, "fix %d", i)
+			require.True(t, i > 46 || receipt.NextUpdate == time.Second, "fix %d", i)
+			j.Clock.Advance(time.Millisecond)
+		}
+		require.Less(t, j.Clock.Now().Sub(j.latest(t).Location.RecordedAt), time.Second)
+	},
+	"backlog/newest_first": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		last := j.taken(t, 500, 0)
+		for i := 1; i < 48; i++ {
+			j.requireVerdict(t, sessions.VerdictStale, sessions.Fix{
+				Point: north(500 + 10*float64(i)), RecordedAt: j.Clock.Now().Add(-time.Duration(i) * 5 * time.Second),
+			})
+		}
+		require.Equal(t, last.Version, j.latest(t).Version)
+		require.InDelta(t, 500, j.latest(t).DistanceM, 0.1)
+	},
+	"backlog/closer_than_the_rate_is_ignored": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		j.taken(t, 1000, -60*time.Second)
+		j.unchangedLive(t, func() {
+			j.requireVerdict(t, sessions.VerdictIgnoredTooSoon, sessions.Fix{Point: north(999), RecordedAt: j.Clock.Now().Add(-58 * time.Second)})
+		})
+	},
+	"before_the_start": func(t *testing.T, j journey) {
+		j.begun(t)
+		j.requireVerdict(t, sessions.VerdictBeforeStart, sessions.Fix{Point: north(1000), RecordedAt: j.Clock.Now().Add(-time.Minute)})
+		require.Nil(t, j.latest(t).Location)
+	},
+	"no_position": func(t *testing.T, j journey) {
+		j.begun(t).requireVerdict(t, sessions.VerdictNoPosition, sessions.Fix{Point: geo.MustPoint(0.000001, -0.000001)})
+		require.Nil(t, j.latest(t).Location)
+	},
+	"first_fix/of_another_city_is_replaced": func(t *testing.T, j journey) {
+		j.begun(t).stored(t, 90_000)
+		j.Clock.Advance(5 * time.Second)
+		require.Equal(t, geo.FlagFirstFixReplaced, j.stored(t, 1000).Flags)
+		j.Clock.Advance(5 * time.Second)
+		require.Zero(t, j.stored(t, 950).Flags)
+		require.Zero(t, j.latest(t).ReanchoredAt)
+	},
+	"first_fix/once": func(t *testing.T, j journey) {
+		j.begun(t).stored(t, 90_000)
+		j.Clock.Advance(5 * time.Second)
+		j.stored(t, 1000)
+		j.Clock.Advance(5 * time.Second)
+		j.requireVerdict(t, sessions.VerdictJump, sessions.Fix{Point: north(90_000)})
+	},
+	"first_fix/is_not_arriving": func(t *testing.T, j journey) {
+		require.False(t, j.begun(t).stored(t, 10).Arriving)
+		j.Clock.Advance(5 * time.Second)
+		require.False(t, j.stored(t, 90_000).Arriving, "nor is the way from it a crossing")
+	},
+	"arrival/came_in_from_outside": func(t *testing.T, j journey) {
+		j.begun(t)
+		for _, metres := range []float64{240, 190, 140} {
+			j.Clock.Advance(5 * time.Second)
+			j.stored(t, metres)
+		}
+		require.True(t, j.latest(t).Evidence.Outside)
+		require.Empty(t, j.arrival(t))
+	},
+	"arrival/one_fix_opens_no_door": func(t *testing.T, j journey) {
+		j.begun(t).stored(t, 10)
+		require.Equal(t, sessions.SuspiciousLocation, j.arrival(t))
+		j.Clock.Advance(30 * time.Second)
+		require.Equal(t, sessions.SuspiciousLocation, j.arrival(t))
+	},
+	"arrival/starts_at_the_door": func(t *testing.T, j journey) {
+		j.begun(t)
+		for i := range 3 {
+			if i > 0 {
+				j.Clock.Advance(5 * time.Second)
+			}
+			j.stored(t, 10+float64(i))
+		}
+		require.Empty(t, j.arrival(t), "after 10 s")
+		require.False(t, j.latest(t).Evidence.Outside, "so no_approach is flagged")
+	},
+	"arrival/back_dated_in_one_request": func(t *testing.T, j journey) {
+		j = j.startedAgo(30 * time.Second).begun(t)
+		for i := range 5 {
+			receipt := j.update(t, sessions.Fix{
+				Point: north(10 + float64(i)), RecordedAt: j.Clock.Now().Add(time.Duration(i-4) * 5 * time.Second), Continued: i > 0,
+			})
+			require.Equal(t, sessions.VerdictStored, receipt.Verdict)
+		}
+		require.Equal(t, sessions.SuspiciousLocation, j.arrival(t))
+	},
+	"arrival/brings_its_own_fix": func(t *testing.T, j journey) {
+		j.begun(t)
+		for _, metres := range []float64{300, 250} {
+			j.Clock.Advance(5 * time.Second)
+			j.stored(t, metres)
+		}
+		j.Clock.Advance(3 * time.Second)
+		j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(140), AtArrival: true})
+		require.Empty(t, j.arrival(t))
+		for range 4 { // one in 5 s
+			j.Clock.Advance(time.Second)
+			j.requireVerdict(t, sessions.VerdictIgnoredTooSoon, sessions.Fix{Point: north(130), AtArrival: true})
+		}
+		j.Clock.Advance(time.Second)
+		j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(120), AtArrival: true})
+	},
+	"arrival/mocked": func(t *testing.T, j journey) {
+		j.begun(t)
+		for _, metres := range []float64{240, 190, 140} {
+			j.Clock.Advance(5 * time.Second)
+			j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(metres), Mock: true})
+		}
+		require.Equal(t, sessions.SuspiciousLocation, j.arrival(t))
+		j.Clock.Advance(5 * time.Second)
+		j.stored(t, 130)
+		require.Empty(t, j.arrival(t))
+	},
+}
+
+// taken sends a fix that was taken that long ago, of a phone whose clock is right. It
+// must be stored.
+func (j journey) taken(t *testing.T, metres float64, ago time.Duration) sessions.Receipt {
+	t.Helper()
+	receipt := j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(metres), RecordedAt: j.Clock.Now().Add(ago)})
+	require.Equal(t, j.Clock.Now().Add(ago), j.latest(t).Location.RecordedAt)
+	return receipt
+}
+
+// off sends a fix that was taken now, of a phone whose clock is off by that much.
+func (j journey) off(t *testing.T, metres float64, by time.Duration, want sessions.Verdict) sessions.Receipt {
+	t.Helper()
+	return j.requireVerdict(t, want, sessions.Fix{Point: north(metres), RecordedAt: j.Clock.Now().Add(by)})
+}
+
+// unchangedLive runs a call that must not change what a reader sees.
+func (j journey) unchangedLive(t *testing.T, call func()) {
+	t.Helper()
+	before := describe(j.latest(t))
+	call()
+	require.Equal(t, before, describe(j.latest(t)))
+}
+
+// arrival is the code with which an arrival would be refused now; empty: granted.
+func (j journey) arrival(t *testing.T) sessions.Code {
+	t.Helper()
+	snap := j.latest(t)
+	snap.Now = j.Clock.Now()
+	return sessions.CodeOf(sessions.CheckArrival(snap, j.StartedAt, sessions.ArrivalRules{}))
+}
