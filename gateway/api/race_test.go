@@ -324,7 +324,8 @@ func TestJourney_past_its_hour(t *testing.T) {
 	onEach(t, func(t *testing.T, b backend) {
 		// The store's keys expire by its own clock, so the longest journey is short here.
 		h := open(t, b, hurried, func(o *app.Options) { o.JourneyTTL = 700 * time.Millisecond })
-		v := h.atTheDoor(t)
+		v := h.begun(t)
+		h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
 		until(t, func() bool {
 			return h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).status == 404
 		}, "the hour is over")
