@@ -35,8 +35,13 @@ func TestClock_Take(t *testing.T) {
 		},
 		"slow by a minute, mid-journey: half a minute tells": {
 			fixes: []said{
-				{600, 540, 0, 540, false}, {605, 545, 0, 545, false}, {610, 550, 0, 550, false}, {615, 555, 0, 555, false}, {620, 560, 0, 560, false},
-				{625, 565, 0, 565, false}, {630, 570, 0, 630, true},
+				{600, 540, 0, 540, false},
+				{605, 545, 0, 545, false},
+				{610, 550, 0, 550, false},
+				{615, 555, 0, 555, false},
+				{620, 560, 0, 560, false},
+				{625, 565, 0, 565, false},
+				{630, 570, 0, 630, true},
 			}, offset: 60, learnt: true,
 		},
 		"a backlog sent at two thirds of its pace teaches nothing": {

@@ -64,7 +64,8 @@ func TestJudge(t *testing.T) {
 			{0, 0, nil, ok, 0}, {5, 150, nil, ok, 0}, {10, 300, nil, ok, 0}, {15, 490, nil, ok, geo.FlagFast},
 		}},
 		"grace ends after five quiet minutes": {geo.Car, []step{
-			{-5, 1, nil, ok, 0}, {0, 0, nil, ok, 0},
+			{-5, 1, nil, ok, 0},
+			{0, 0, nil, ok, 0},
 			{5, 200, nil, speed, 0},
 			{10, 400, nil, ok, geo.FlagFast},
 			{100, 420, nil, ok, 0},
@@ -85,7 +86,8 @@ func TestJudge(t *testing.T) {
 			{-30, 1, nil, ok, 0}, {0, 0, nil, ok, 0}, {30, 50_000, nil, jump, 0}, {60, 50_050, nil, ok, geo.FlagReanchored},
 		}},
 		"a glitch that was believed gives way at once": {geo.Car, []step{
-			{-5, 1, nil, ok, 0}, {0, 0, nil, ok, 0},
+			{-5, 1, nil, ok, 0},
+			{0, 0, nil, ok, 0},
 			{5, 5000, nil, jump, 0},
 			{10, 5000, nil, jump, 0},
 			{15, 5001, nil, ok, geo.FlagReanchored},
@@ -157,7 +159,8 @@ func TestJudge_shadow_counts_and_lets_pass(t *testing.T) {
 	limits := geo.DefaultLimits(geo.Car)
 	limits.Shadow = geo.Shadow{LowAccuracy: true, Speed: true, Ceiling: true}
 	play(t, limits, geo.Track{}, []step{
-		{-5, 1, nil, geo.Accepted, 0}, {0, 0, nil, geo.Accepted, 0},
+		{-5, 1, nil, geo.Accepted, 0},
+		{0, 0, nil, geo.Accepted, 0},
 		{5, 200, nil, geo.Accepted, geo.FlagShadow},
 		{10, 9000, nil, geo.Accepted, geo.FlagShadow},
 		{15, 9050, func(f *geo.Fix) { f.AccuracyM = 900 }, geo.Accepted, geo.FlagShadow},

@@ -58,7 +58,7 @@ const (
 	FlagShadow
 )
 
-// FlagFirstFixReplaced: the first fix of the track contradicted this one, which
+// FlagFirstFixReplaced says that the first fix of the track contradicted this one, which
 // took its place. 512 to 2048 are taken by the refusals of sessions.Suspicions.
 const FlagFirstFixReplaced Flags = 4096
 

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"doorstep/geo"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
+
+	"doorstep/geo"
 )
 
 // soonMS is the time within which a fake should be noticed.
