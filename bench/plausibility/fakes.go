@@ -63,6 +63,9 @@ func fakes() []fake {
 	return []fake{
 		{"teleport of 1 to 20 km", teleport},
 		{"teleport to the door, then arrived", door},
+		{"at the door at once, then arrived", doorAtOnce},
+		{"at the door by mock fixes", mockedDoor},
+		{"a young track of 5 s at the door", youngTrack},
 		{"silent for 4 min, then at the door", silentDoor},
 		{"last 2 min replayed in a loop", replay},
 		{"last 2 min driven back exactly", retrace},
@@ -120,6 +123,33 @@ func door(h host, rng *rand.Rand) (forgery, bool) {
 	out.door = home
 	return out, ok
 }
+
+// startAtDoor is a journey that starts with n fixes at the home, whose place the
+// trainer knows from the API.
+func startAtDoor(h host, rng *rand.Rand, n int) forgery {
+	home := geo.Offset(h.fixes[h.from].Point, 360*rng.Float64(), 1050+4000*rng.Float64())
+	out := copyOf(h)
+	out.fixes, out.at, out.from, out.door = out.fixes[h.from:], out.at[h.from:], 0, home
+	n = min(n, len(out.fixes))
+	out.fixes, out.at = out.fixes[:n], out.at[:n]
+	for i := range out.fixes {
+		out.fixes[i].Point = geo.Offset(home, 360*rng.Float64(), 5*rng.Float64())
+	}
+	return out
+}
+
+func doorAtOnce(h host, rng *rand.Rand) (forgery, bool) { return startAtDoor(h, rng, 1), true }
+
+func mockedDoor(h host, rng *rand.Rand) (forgery, bool) {
+	out := startAtDoor(h, rng, 30)
+	for i := range out.fixes {
+		out.fixes[i].Mock = true
+	}
+	return out, true
+}
+
+// youngTrack has two fixes of one track, which agree.
+func youngTrack(h host, rng *rand.Rand) (forgery, bool) { return startAtDoor(h, rng, 2), true }
 
 func silentDoor(h host, rng *rand.Rand) (forgery, bool) {
 	out, _ := door(h, rng)

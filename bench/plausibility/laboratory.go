@@ -21,8 +21,10 @@ type findings struct {
 	honest  map[string][]treatment // by group, then by engine
 	caught  []map[string]*catches
 	hosts   int
-	eta     map[string]*etaErrors
-	sent    map[string][]sent // of the first engine, by file
+	// nearDoor counts the honest journeys that start near the door, of the first engine.
+	nearDoor struct{ asked, refused int }
+	eta      map[string]*etaErrors
+	sent     map[string][]sent // of the first engine, by file
 }
 
 func (l laboratory) run() (findings, error) {
@@ -41,6 +43,10 @@ func (l laboratory) run() (findings, error) {
 		}
 	}
 	f.hosts = len(all)
+	var err error
+	if f.nearDoor.asked, f.nearDoor.refused, err = startsNearDoor(l.engines[0], all); err != nil {
+		return f, err
+	}
 	for _, e := range l.engines {
 		fmt.Fprintf(l.progress, "\r\033[K%s: %d fakes over %d stretches", e.name(), len(fakes()), len(all))
 		caught, err := hunt(e, all, fakes())

@@ -116,6 +116,8 @@ func verdictOn(met bool) string {
 }
 
 func (f findings) writeFakes(w io.Writer) {
+	fmt.Fprintf(w, "\n%d honest journeys that start within %d m of the home and ask to arrive after %d s: %s refused.\n",
+		f.nearDoor.asked, nearDoorM, nearDoorMS/1000, percent(f.nearDoor.refused, f.nearDoor.asked))
 	fmt.Fprintf(w, "\nLaid over %d honest stretches of 15 minutes, from the fifth minute on.\n\n", f.hosts)
 	cells := []string{"fake", "tried"}
 	for _, name := range f.engines {
