@@ -133,7 +133,9 @@ func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) e
 	if fix == nil {
 		return nil
 	}
-	receipt, err := s.Update(ctx, c, id, *fix)
+	at := *fix
+	at.AtArrival = true
+	receipt, err := s.Update(ctx, c, id, at)
 	if err != nil {
 		return ctx.Err()
 	}
