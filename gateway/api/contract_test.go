@@ -292,12 +292,13 @@ func contractBatch(t *testing.T, h *gateway) {
 	}
 	batch := map[string]any{"sessionId": v.id, "sentAt": h.Now(), "fixes": []any{
 		member(time.Second, nearLat), member(3*time.Second, nearLat), "no fix", member(time.Hour, farLat), map[string]any{"latitude": 91, "longitude": 0},
+		member(7*time.Second, nearLat), // without it the newest would be the first, which is a guess
 	}}
 	got := h.post(t, v.trainer, updatesPath, batch, off).want(t, 200, "").data()
 	assert.Equal(t, string(v.id), got["sessionId"])
 	assert.Equal(t, []any{2.0, 4.0}, got["malformed"])
 	assert.Equal(t, map[string]any{
-		"stored": 1.0, "stale": 1.0, "too_soon": 1.0, "low_accuracy": 0.0, "no_position": 0.0, "before_start": 0.0, "implausible_jump": 0.0, "implausible_speed": 0.0,
+		"stored": 2.0, "stale": 1.0, "too_soon": 1.0, "low_accuracy": 0.0, "no_position": 0.0, "before_start": 0.0, "implausible_jump": 0.0, "implausible_speed": 0.0,
 	}, got["counts"])
 	assert.InDelta(t, 111, got["distanceMeters"], 1, "of the newest")
 	assert.Equal(t, true, got["arriving"])
