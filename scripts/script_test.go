@@ -41,7 +41,7 @@ func scriptsUnderTest() map[string]script {
 		"update": {updateLua, []string{
 			"", "12.9790452", "77.5929284", "10.0", "-", "-", "-", "0", geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)), "-", now,
 		}},
-		"end":  {endLua, []string{"", now, start, "300000"}},
+		"end":  {endLua, []string{"", now, start, "300000", "arrived"}},
 		"meta": {metaLua, []string{trainer, student, "300000"}},
 	}
 }
@@ -68,7 +68,7 @@ func (h hash) with(fields hash) hash {
 var (
 	opened = hash{"to": startedAt(startMS), "fence": fenceOf(home), "seq": ms(startMS)}
 	// tombstone is what an end leaves.
-	tombstone = hash{"to": ms(startMS) + " 1", "ended": "1", "seq": ms(startMS + 1)}
+	tombstone = hash{"to": ms(startMS) + " 1", "ended": "arrived", "seq": ms(startMS + 1)}
 	// moving is opened with a fix 300 m north of home, five seconds ago.
 	moving = opened.with(hash{
 		"fix": "12.9790452 77.5929284 10.0 0 " + ms(nowMS-6000) + " - -",
@@ -156,6 +156,15 @@ func rows() []row {
 
 		{script: "end", name: "newer_known", before: moving, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
 		{script: "end", name: "again", before: tombstone, reply: []any{0}},
+		{script: "end", name: "over_already", before: tombstone.with(hash{"ended": "ended"}), reply: []any{0}},
+		{
+			script: "end", name: "moved_on", before: tombstone, args: map[int]string{5: "ended"}, reply: []any{1},
+			after: tombstone.with(hash{"ended": "ended", "seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS),
+		},
+		{
+			script: "end", name: "by_v0.1.0", before: tombstone.with(hash{"ended": "1"}), reply: []any{1},
+			after: tombstone.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS),
+		},
 		{script: "end", name: "never_started_under_a_running_one", before: moving, args: map[int]string{3: "0"}, reply: []any{0}},
 		{
 			script: "end", name: "running", before: moving, reply: []any{1}, gone: true,
@@ -172,7 +181,7 @@ func rows() []row {
 		{script: "end", name: "unknown", reply: []any{1}, after: tombstone.with(hash{"seq": ms(nowMS)}), ttl: 300_000, told: ms(nowMS)},
 		{
 			script: "end", name: "never_started", args: map[int]string{3: "0"}, reply: []any{1},
-			after: hash{"to": "0 1", "ended": "1", "seq": ms(nowMS)}, ttl: 300_000, told: ms(nowMS),
+			after: hash{"to": "0 1", "ended": "arrived", "seq": ms(nowMS)}, ttl: 300_000, told: ms(nowMS),
 		},
 		{
 			script: "end", name: "clock_set_back", before: moving.with(hash{"seq": ms(nowMS + 7)}), reply: []any{1}, gone: true,

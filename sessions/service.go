@@ -198,8 +198,14 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 	if err != nil {
 		return err
 	}
-	if s.running(again) && again.JourneyStartedAt.Equal(session.JourneyStartedAt) {
+	same := again.JourneyStartedAt.Equal(session.JourneyStartedAt)
+	switch {
+	case same && s.running(again):
 		return nil
+	case same:
+		journey.Phase = s.phase(again)
+	default:
+		journey.Phase = Ended
 	}
 	return s.live.End(ctx, journey)
 }
@@ -215,7 +221,16 @@ func (s *Service) writeLive(ctx context.Context, journey Journey, session Sessio
 			return err
 		}
 	}
+	journey.Phase = s.phase(session)
 	return s.live.End(ctx, journey)
+}
+
+// phase is Session.Phase, and Ended past the journey's hour.
+func (s *Service) phase(session Session) Phase {
+	if session.JourneyActive() && !s.running(session) {
+		return Ended
+	}
+	return session.Phase()
 }
 
 // running is JourneyActive within the journey's hour (JourneyTTL). Past the hour

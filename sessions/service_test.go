@@ -297,11 +297,14 @@ func TestService_Arrive_with_a_fix(t *testing.T) {
 		return sessions.CodeOf(err)
 	}
 	require.Equal(t, sessions.NotWithinRadius, arrive(52.5))
+	require.Equal(t, sessions.NotWithinRadius, arrive(52.5), "confirms the first")
 	require.Equal(t, sessions.ImplausibleJump, arrive(52))
 
 	v = newVisit(t)
 	v.start(t)
-	require.Empty(t, arrive(52), "no update before it")
+	require.Equal(t, sessions.SuspiciousLocation, arrive(52), "one fix opens no door")
+	require.Equal(t, sessions.SuspiciousLocation, arrive(52))
+	require.Empty(t, arrive(52), "the third: no update before it")
 	require.Empty(t, arrive(52.5), "a repeat ignores the fix")
 }
 

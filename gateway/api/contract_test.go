@@ -291,7 +291,8 @@ func contractBatch(t *testing.T, h *gateway) {
 		return map[string]any{"latitude": lat, "longitude": homeLng, "recordedAt": h.Now().Add(-ago)}
 	}
 	batch := map[string]any{"sessionId": v.id, "sentAt": h.Now(), "fixes": []any{
-		member(time.Second, nearLat), member(3*time.Second, nearLat), "no fix", member(time.Hour, farLat), map[string]any{"latitude": 91, "longitude": 0},
+		member(time.Second, nearLat), member(3*time.Second, nearLat), "no fix", member(time.Hour, farLat),
+		map[string]any{"latitude": 91, "longitude": 0},
 		member(7*time.Second, nearLat), // without it the newest would be the first, which is a guess
 	}}
 	got := h.post(t, v.trainer, updatesPath, batch, off).want(t, 200, "").data()

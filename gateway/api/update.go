@@ -156,7 +156,7 @@ func answerUpdate(c *app.RequestContext, id sessions.ID, r sessions.Receipt) err
 // appendReceipt appends the fields of a receipt. seq is the version that a live
 // read shows in its ETag.
 func appendReceipt(b []byte, id sessions.ID, r sessions.Receipt) []byte {
-	b = appendID(b, "sessionId", id)
+	b = appendWord(b, "sessionId", id)
 	b = appendTime(b, "timestamp", r.At)
 	b = appendInt(b, "ttl", int64(r.TTL/time.Second))
 	b = appendInt(b, "seq", r.Version)

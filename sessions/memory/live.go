@@ -36,6 +36,7 @@ var _ sessions.Live = (*Live)(nil)
 type track struct {
 	startedMS int64
 	ended     bool
+	over      sessions.Phase // once ended
 	home      geo.Point
 	fence     geo.Fence
 	mode      sessions.Mode
@@ -362,7 +363,7 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 	if t == nil {
 		return sessions.Snapshot{Now: at(now)}, nil
 	}
-	s := sessions.Snapshot{Now: at(now), Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving}
+	s := sessions.Snapshot{Now: at(now), Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving, Over: t.over}
 	if last := t.judged.Last; last.Point.Valid() {
 		s.Location = &sessions.Location{Fix: copied(t.last), At: at(t.acceptedMS)}
 		s.DistanceM = sessions.RoundM(geo.DistanceM(last.Point, t.home))
@@ -391,11 +392,11 @@ func (m *Live) End(_ context.Context, j sessions.Journey) error {
 	defer m.mu.Unlock()
 	now, started := m.clock(), startedMS(j)
 	old := m.find(j.Ref, now)
-	if old != nil && (old.startedMS > started || old.startedMS == started && old.ended) {
+	if old != nil && (old.startedMS > started || old.startedMS == started && old.ended && j.Phase.Rank() <= old.over.Rank()) {
 		return nil
 	}
 	m.put(j.Ref, &track{
-		startedMS: started, ended: true, version: nextVersion(old, now),
+		startedMS: started, ended: true, over: j.Phase, version: nextVersion(old, now),
 		expiresMS: now + m.opts.LocationTTL.Milliseconds(),
 	})
 	return nil
