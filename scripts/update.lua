@@ -378,7 +378,7 @@ if code == STORED and not last_at then
             if nearer * KMH_PER_DMMS <= limit * ms then
                 reanchored, reanchored_at = false, 0
                 silent = nearer * KMH_PER_DMMS > limit * BANK_MS
-                resumed = trusted == '1'
+                resumed = trusted == '1' and not silent
                 if resumed then new_guess, fixes, requests, outside, begun = 0, EVIDENCE_FIXES, EVIDENCE_REQUESTS, was_outside + 0, 0 end
             end
             redis.call('HDEL', key, 'last')

@@ -255,6 +255,12 @@ var phoneTests = map[string]func(*testing.T, journey){
 		again := j.silent(t, 310*time.Second)
 		require.Equal(t, geo.FlagSilence, again.stored(t, 50).Flags, "over 2 minutes of driving at the limit")
 		require.Zero(t, again.latest(t).ReanchoredAt)
+		require.Equal(t, sessions.SuspiciousLocation, again.arrival(t), "a second fix must agree")
+		for range 2 {
+			j.Clock.Advance(5 * time.Second)
+			again.stored(t, 50)
+		}
+		require.Empty(t, again.arrival(t))
 	},
 	"silence/of_a_guess": func(t *testing.T, j journey) {
 		j = j.startedAgo(20 * time.Minute).begun(t)

@@ -256,8 +256,8 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, fl
 }
 
 // resume is step 7 for the first fix after a silence, once geo.Judge has taken it
-// for a re-anchor: where the trainer could have got there it is none, and the track
-// is as trusted as it was. It reports whether it is trusted.
+// for a re-anchor: where the trainer could have got there it is none. It reports
+// whether the track is as trusted as it was. After a long way it is a new one.
 func (m *Live) resume(t *track, f geo.Fix, ruling *geo.Ruling, judged *geo.Track) bool {
 	last := t.silent
 	t.silent = sessions.LastFix{}
@@ -266,11 +266,11 @@ func (m *Live) resume(t *track, f geo.Fix, ruling *geo.Ruling, judged *geo.Track
 		return false
 	}
 	judged.ReanchoredMS, ruling.Flags = 0, ruling.Flags&^geo.FlagReanchored|flags
-	if last.Trusted {
-		judged.Guess = 0
-		t.evidence.Outside = last.Outside
+	if !last.Trusted || flags != 0 {
+		return false
 	}
-	return last.Trusted
+	judged.Guess, t.evidence.Outside = 0, last.Outside
+	return true
 }
 
 // toGeo converts a fix for geo.Judge.
