@@ -35,8 +35,8 @@
 --  {10, …}                   IGNORED_TOO_SOON: over the rate, and past
 --  {11, …}                   NO_POSITION: 0,0
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
---      of that and 2: the track is trusted, 4: it was outside the fence), flags of
---      this fix, suspicions first seen with it; and for 8 also moved (the way
+--      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
+--      fix is late), flags of this fix, suspicions first seen with it; and for 8 also moved (the way
 --      from the last fix, decimetres) and the field to
 --  error LAYOUT              the hash has a layout that is too new for this
 --                            script; nothing written
@@ -618,4 +618,5 @@ if new_clock then
 end
 redis.call('SPUBLISH', channel, message)
 if new_guess == 0 and fixes >= EVIDENCE_FIXES and requests >= EVIDENCE_REQUESTS and not mock then arriving = arriving + 2 end
+if taken < now - RATE_MS then arriving = arriving + 8 end
 return {STORED, now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, to}

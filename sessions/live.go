@@ -137,6 +137,7 @@ type Receipt struct {
 	DistanceM  float64       // Stored: to the home
 	Trusted    bool          // Stored: two requests and three fixes speak for the track; see Evidence
 	Outside    bool          // Stored: the track has been outside the fence
+	Late       bool          // Stored: it was taken over a RateInterval ago
 }
 
 // Last is what stays of a stored fix after a silence.
