@@ -102,7 +102,7 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 }
 
 // journeyOf reads the fields of latestFields; an absent one is empty. startedMS
-// is when the journey began, Unix ms, and 0 without a location. A running
+// is when the journey began, Unix ms, and 0 for one that does not run. A running
 // journey whose layout is too old is unknown, so that it is opened anew; one
 // whose layout is too new is an error, because a place could be read wrongly.
 func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int64, err error) {
@@ -123,20 +123,21 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 	case number > layoutNewest:
 		return sessions.Snapshot{}, 0, fmt.Errorf("layout %d, want %d to %d", number, layoutOldest, layoutNewest)
 	}
+	startedMS = p.integer(started)
 	snap.Active, snap.Arriving = true, text[hashFence] == ""
+	snap.StartedAt, snap.Home = p.instant(startedMS), p.home(text[hashTo])
 	snap.ReanchoredAt = p.reanchored(text[hashOdd])
 	clock := p.clock(text[hashClock])
 	if clock[clockSince] != 0 {
 		snap.LearntAt = p.instant(clock[clockSince])
 	}
 	if text[hashFix] != "" {
-		startedMS = p.integer(started)
 		snap.Location = p.location(text[hashFix], snap.Version)
 		if text[hashClock] != "" {
 			snap.Location.RecordedAt = p.instant(startedMS + clock[clockTaken])
 		}
 		snap.Evidence = p.proof(text[hashProof], snap.Location.RecordedAt.UnixMilli()-startedMS)
-		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, p.home(text[hashTo])))
+		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, snap.Home))
 		snap.Pace = p.pace(text[hashAnchor])
 	}
 	return snap, startedMS, p.err

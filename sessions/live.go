@@ -173,6 +173,9 @@ type Snapshot struct {
 	// DistanceM is from Location to the home; meaningless without Location.
 	DistanceM float64
 	Arriving  bool
+	// StartedAt is when an active journey began, and Home is where it leads.
+	StartedAt time.Time
+	Home      geo.Point
 	// Over is the phase of a journey that is not active.
 	Over Phase
 	// Pace is the smoothed speed that an ETA uses.

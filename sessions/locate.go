@@ -39,6 +39,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
 		return Receipt{}, errNoJourney
 	}
+	s.served.use(ref, Meta{})
 	s.opts.Counter.count(ref, receipt, s.opts.Now())
 	s.suspect(id, receipt)
 	return receipt, nil
@@ -137,8 +138,12 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
 	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
 		var err error
-		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known {
+		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known || !meta.HasParty(c) {
+			remembered := known && err == nil
 			if meta, err = s.metaFor(ctx, c, id); err != nil {
+				if remembered && CodeOf(err) != SessionNotFound { // it may only be outdated where the repository says so
+					err = errNotParty
+				}
 				return Ref{}, err
 			}
 		}
@@ -147,7 +152,18 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	if !meta.HasParty(c) {
 		return Ref{}, errNotParty
 	}
-	return Ref{TrainerID: meta.TrainerID, SessionID: id}, nil
+	ref := Ref{TrainerID: meta.TrainerID, SessionID: id}
+	s.served.use(ref, meta)
+	return ref, nil
+}
+
+// Party checks that a caller who has waited may still see the session. It costs one
+// look-up in a map. Error: Forbidden.
+func (s *Service) Party(c Caller, id ID) error {
+	if meta, known := s.parties.get(id, s.opts.Now()); known && !meta.HasParty(c) {
+		return errNotParty
+	}
+	return nil
 }
 
 // metaFor reads the parties of a session from the repository, and writes them into
@@ -211,7 +227,12 @@ func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
 	return s.view(ref, snap), nil
 }
 
+// view is a snapshot as a reader sees it: without anything where the repository has
+// not confirmed the journey for too long.
 func (s *Service) view(ref Ref, snap Snapshot) View {
+	if !s.served.holds(ref) {
+		return View{Ref: ref, Degraded: true}
+	}
 	return View{Ref: ref, Snapshot: snap, detour: s.opts.Detour}
 }
 

@@ -20,6 +20,10 @@ type Repository interface {
 	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
+	// Sessions reads the sessions with these ids; one that does not exist has no
+	// entry.
+	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
+
 	// OfStudent lists a student's sessions, latest booking first, at most 200.
 	OfStudent(ctx context.Context, studentID ID) ([]Session, error)
 
@@ -39,6 +43,10 @@ type Repository interface {
 	// before startedBy, the longest running first; only those behind the journey
 	// after, in this order, unless that is zero.
 	Running(ctx context.Context, startedBy time.Time, after JourneyKey, limit int) ([]Session, error)
+
+	// EndedSince lists up to limit sessions whose last journey has ended, in the order
+	// of the end and the id, behind the instant and id given.
+	EndedSince(ctx context.Context, at time.Time, after ID, limit int) ([]Session, error)
 
 	// Review locks the session, calls f once with it, and stores the review that f
 	// returns, together with the trainer's new rating, in one transaction. When f

@@ -28,6 +28,7 @@ type Service struct {
 	outages *ratelimit.Limit // see countOutage
 
 	parties *parties    // of the sessions that Ref was called for lately
+	served  *served     // the journeys that were updated or read lately
 	reads   sharedReads // of Look, Read and View
 
 	suspected chan suspected // on its way to Report
@@ -89,6 +90,7 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		lookups:   ratelimit.New(lookupEvery, lookupBurst),
 		outages:   ratelimit.New(lookupEvery, lookupBurst),
 		parties:   newParties(),
+		served:    newServed(),
 		suspected: make(chan suspected, suspicionQueue),
 	}
 }

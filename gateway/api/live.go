@@ -88,6 +88,9 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	case err != nil:
 		return err
 	case outcome == hub.Changed:
+		if err := a.deps.Sessions.Party(caller, ref.SessionID); err != nil {
+			return err
+		}
 		err = answerLive(c, view)
 		a.deps.Sessions.Seen(caller, view)
 		return err

@@ -27,19 +27,20 @@ import (
 // App is one gateway.
 type App struct {
 	*process
-	opts      Options
-	clock     *sessions.Clock
-	stores    stores
-	verifier  *auth.Verifier
-	tokens    auth.Options
-	consuming consuming
-	relay     *outbox.Relay
-	counter   *sessions.FixCounter
-	service   *sessions.Service
-	sweeper   *sessions.Sweeper
-	hub       *hub.Hub
-	server    *httpserver.Server
-	failed    chan struct{} // closed when the server ends
+	opts       Options
+	clock      *sessions.Clock
+	stores     stores
+	verifier   *auth.Verifier
+	tokens     auth.Options
+	consuming  consuming
+	relay      *outbox.Relay
+	counter    *sessions.FixCounter
+	service    *sessions.Service
+	sweeper    *sessions.Sweeper
+	reconciler *sessions.Reconciler
+	hub        *hub.Hub
+	server     *httpserver.Server
+	failed     chan struct{} // closed when the server ends
 }
 
 // New makes a gateway from its settings, in one straight function, so that a
@@ -84,6 +85,7 @@ func New(opts Options) (*App, error) {
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
 		Log:     p.log, Metrics: journeys,
 	})
+	reconciler := sessions.NewReconciler(service, p.log, journeys)
 	waits := hub.New(stores.live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
@@ -114,7 +116,7 @@ func New(opts Options) (*App, error) {
 	metrics.NewClock(p.registry, clock.Offset)
 	return &App{
 		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay,
-		counter: counter, service: service, sweeper: sweeper, hub: waits, server: server, failed: make(chan struct{}),
+		counter: counter, service: service, sweeper: sweeper, reconciler: reconciler, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
 }
 
@@ -207,6 +209,7 @@ func (a *App) start(ctx context.Context) error {
 	a.consuming.startSweep(ctx, a.process)
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "sweeper", a.sweeper.Run)
+	a.background(ctx, "reconciler", a.reconciler.Run)
 	if err := a.startMetrics(ctx, a.opts); err != nil {
 		return err
 	}

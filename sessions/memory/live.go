@@ -395,6 +395,9 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 		return sessions.Snapshot{Now: at(now)}, nil
 	}
 	s := sessions.Snapshot{Now: at(now), Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving, Over: t.over}
+	if s.Active {
+		s.StartedAt, s.Home = at(t.startedMS), t.home
+	}
 	if last := t.judged.Last; last.Point.Valid() {
 		s.Location = &sessions.Location{Fix: copied(t.last), At: at(t.acceptedMS)}
 		s.DistanceM = sessions.RoundM(geo.DistanceM(last.Point, t.home))

@@ -58,6 +58,35 @@ func (r *Repository) Session(_ context.Context, id sessions.ID) (sessions.Sessio
 	return s, nil
 }
 
+// Sessions implements sessions.Repository.
+func (r *Repository) Sessions(_ context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := map[sessions.ID]sessions.Session{}
+	for _, id := range ids {
+		if s, ok := r.sessions[id]; ok {
+			found[id] = s
+		}
+	}
+	return found, nil
+}
+
+// EndedSince implements sessions.Repository.
+func (r *Repository) EndedSince(_ context.Context, at time.Time, after sessions.ID, limit int) ([]sessions.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []sessions.Session
+	for _, s := range r.sessions {
+		if !s.JourneyEndedAt.IsZero() && cmp.Or(s.JourneyEndedAt.Compare(at), cmp.Compare(s.ID, after)) > 0 {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b sessions.Session) int {
+		return cmp.Or(a.JourneyEndedAt.Compare(b.JourneyEndedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return list[:min(len(list), limit)], nil
+}
+
 // OfStudent implements sessions.Repository.
 func (r *Repository) OfStudent(_ context.Context, studentID sessions.ID) ([]sessions.Session, error) {
 	r.mu.Lock()

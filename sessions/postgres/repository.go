@@ -192,6 +192,10 @@ const (
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND journey_started_at <= $1
 			AND (journey_started_at, id) > ($2, $3)
 		ORDER BY journey_started_at, id LIMIT $4`
+	selectSessions = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = ANY($1)`
+	selectEnded    = `SELECT ` + columns + ` FROM tutoring_sessions
+		WHERE journey_ended_at IS NOT NULL AND (journey_ended_at, id) > ($1, $2)
+		ORDER BY journey_ended_at, id LIMIT $3`
 	selectNow = `SELECT clock_timestamp()`
 	// It returns no row for an event that is known.
 	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
@@ -233,15 +237,43 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 // Running implements sessions.Repository. One round trip, from an index that holds running
 // journeys only, in their order.
 func (r *Repository) Running(ctx context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
+	return r.list(ctx, "list running journeys", selectRunning, startedBy, after.StartedAt, cmp.Or(after.SessionID, noSession), limit)
+}
+
+// EndedSince implements sessions.Repository. One round trip, from an index that has
+// the order.
+func (r *Repository) EndedSince(ctx context.Context, at time.Time, after sessions.ID, limit int) ([]sessions.Session, error) {
+	return r.list(ctx, "list ended journeys", selectEnded, at, cmp.Or(after, noSession), limit)
+}
+
+// Sessions implements sessions.Repository. One round trip.
+func (r *Repository) Sessions(ctx context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Session, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = string(id)
+	}
+	list, err := r.list(ctx, "read sessions", selectSessions, texts)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[sessions.ID]sessions.Session, len(list))
+	for _, s := range list {
+		found[s.ID] = s
+	}
+	return found, nil
+}
+
+// list reads the rows of a query. what is what an error says of it.
+func (r *Repository) list(ctx context.Context, what, query string, args ...any) ([]sessions.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
-	rows, err := r.pool.Query(ctx, selectRunning, startedBy, after.StartedAt, cmp.Or(after.SessionID, noSession), limit)
+	rows, err := r.pool.Query(ctx, query, args...)
 	if err != nil {
-		return nil, unavailable("list running journeys", err)
+		return nil, unavailable(what, err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
 	if err != nil {
-		return nil, unavailable("list running journeys", err)
+		return nil, unavailable(what, err)
 	}
 	return list, nil
 }
