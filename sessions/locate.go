@@ -41,6 +41,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	}
 	s.opts.Counter.count(ref, receipt, s.opts.Now())
 	s.suspect(id, receipt)
+	s.offerArriving(id, receipt)
 	return receipt, nil
 }
 

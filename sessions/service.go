@@ -30,7 +30,8 @@ type Service struct {
 	parties *parties    // of the sessions that Ref was called for lately
 	reads   sharedReads // of Look, Read and View
 
-	suspected chan suspected // on its way to Report
+	news      chan news // on its way to Report
+	arrivings *arrivings
 }
 
 // ServiceOptions are the service's settings. Zero means default.
@@ -89,7 +90,8 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		lookups:   ratelimit.New(lookupEvery, lookupBurst),
 		outages:   ratelimit.New(lookupEvery, lookupBurst),
 		parties:   newParties(),
-		suspected: make(chan suspected, suspicionQueue),
+		news:      make(chan news, newsQueue),
+		arrivings: newArrivings(),
 	}
 }
 
@@ -176,6 +178,7 @@ func (s *Service) syncLive(ctx context.Context, session Session, journey Journey
 	ctx = context.WithoutCancel(ctx)
 	if !session.JourneyActive() {
 		s.opts.Counter.ended(journey.Ref)
+		s.arrivings.forget(session.ID)
 	}
 	err := errors.Join(s.writeLive(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {
