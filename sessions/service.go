@@ -32,6 +32,7 @@ type Service struct {
 
 	news      chan news // on its way to Report
 	arrivings *arrivings
+	locations *locationTimes
 }
 
 // ServiceOptions are the service's settings. Zero means default.
@@ -55,6 +56,10 @@ type ServiceOptions struct {
 	// OnEvents is called after a commit that stored events, so that the outbox's
 	// relay looks at once. It must not block.
 	OnEvents func()
+	// OnLocation is given a location of each journey, at most one in LocationEvery,
+	// which is at least a millisecond. It must not block. Nil: none.
+	OnLocation    func(LocationEvent)
+	LocationEvery time.Duration
 	// Counter counts what becomes of fixes; nil counts nothing.
 	Counter *FixCounter
 }
@@ -92,6 +97,7 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		parties:   newParties(),
 		news:      make(chan news, newsQueue),
 		arrivings: newArrivings(),
+		locations: newLocationTimes(),
 	}
 }
 
