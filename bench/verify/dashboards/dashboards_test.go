@@ -61,7 +61,7 @@ func open(t *testing.T) *processes {
 	aws.Bus("application-events")
 	for _, queue := range []string{"notify", "cleanup", "analytics"} {
 		aws.Queue(queue, time.Minute, 5)
-		aws.Rule("application-events", "admin-service", queue, "TrainerJourneyStarted", "TrainerArriving", "TrainerJourneyEnded", "TrainerLocationSuspicious")
+		aws.Rule("application-events", "admin-service", queue, "TrainerJourneyStarted", "TrainerJourneyEnded", "TrainerLocationSuspicious")
 	}
 	p := &processes{clock: &clock{}, live: valkeytest.Private(t, valkeyserver.Valkey)}
 	o := app.Options{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: rig.Secret, OTPInResponse: true, ValkeyURL: p.live.URL(), Version: "v0-test"}
