@@ -194,7 +194,7 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.stores.start(ctx, a.process); err != nil {
 		return err
 	}
-	a.background(ctx, "suspicions", a.service.Report)
+	a.background(ctx, "reports", a.service.Report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)
 	if a.locations != nil {
