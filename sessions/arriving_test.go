@@ -192,3 +192,22 @@ func TestService_arriving_not_after_the_end(t *testing.T) {
 		require.Equal(t, int64(0), a.repo.records.Load())
 	})
 }
+
+// A session's next journey that begins at the door is not taken for the one before.
+func TestService_arriving_again_at_the_door(t *testing.T) {
+	approaching(t, func(t *testing.T, a *approach) {
+		a.start(t)
+		a.at(t, homeLat, 4)
+		a.stop(t)
+		a.start(t)
+		a.at(t, homeLat, 3) // the third goes to the gateway that was told of the end
+		journey := []sessions.EventType{sessions.JourneyStarted, sessions.JourneyArriving}
+		require.Equal(t, slices.Concat(journey, []sessions.EventType{sessions.JourneyEnded}, journey), a.types())
+
+		a.stop(t)
+		a.start(t)
+		a.gateways[0] = a.gateways[1] // whose memory is of the journey before
+		a.at(t, homeLat, 4)
+		require.Len(t, a.types(), 8, "two minutes later")
+	})
+}

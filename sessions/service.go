@@ -182,9 +182,9 @@ func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 // failure only delays that: see Service.
 func (s *Service) syncLive(ctx context.Context, session Session, journey Journey) {
 	ctx = context.WithoutCancel(ctx)
+	s.arrivings.forget(session.ID) // what comes is another journey
 	if !session.JourneyActive() {
 		s.opts.Counter.ended(journey.Ref)
-		s.arrivings.forget(session.ID)
 	}
 	err := errors.Join(s.writeLive(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	if err != nil {
