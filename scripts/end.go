@@ -10,7 +10,7 @@ import (
 
 // End implements sessions.Live by end.lua.
 func (s *Store) End(ctx context.Context, j sessions.Journey) error {
-	args := []string{liveChannel(j.Ref), s.clock(), identity(j), milliseconds(s.opts.Live.LocationTTL)}
+	args := []string{liveChannel(j.Ref), s.clock(), identity(j), milliseconds(s.opts.Live.LocationTTL), string(j.Phase)}
 	_, err := s.call(ctx, "end", journeyKey(j.Ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.end.Exec(ctx, c, []string{journeyKey(j.Ref)}, args)
 	})

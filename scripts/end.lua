@@ -14,26 +14,30 @@
 --   3  started_ms        Unix ms, the journey's identity; 0 for one that never
 --                        started
 --   4  tombstone_ttl_ms  ms, how long the tombstone stays
+--   5  phase             sessions.Phase: where the journey stands now
 -- RETURN
---   0  KEPT: a newer journey is known, or this one had ended; nothing written
---   1  ENDED: ended now
+--   0  KEPT: a newer journey is known, or this one had ended, in this phase or in
+--      a later one; nothing written
+--   1  ENDED: ended now, or moved on to this phase
 -- MESSAGE to the channel when ended: the version
 -- COMPLEXITY O(1)
 --
 -- HASH: a tombstone has three fields, which are the same in every layout:
 --   to       started_ms layout     no mode: this tells a tombstone
---   ended    1
+--   ended    the phase; v0.1.0 wrote 1, and only asks whether the field is there
 --   seq      the version
 -- So this script ends a journey of any layout.
 local KEPT, ENDED = 0, 1
+local RANK = {not_started = 1, arrived = 2, ended = 3}
 local LAYOUT = 1
 
 local key = KEYS[1]
-local channel, clock, started, tombstone_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local channel, clock, started, tombstone_ttl, phase = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
 local h = redis.call('HMGET', key, 'to', 'ended', 'seq')
 local known = h[1] and tonumber(string.match(h[1], '%d+'))
-if known and (known > started or (known == started and h[2])) then return KEPT end
+if known and known > started then return KEPT end
+if known == started and h[2] and (RANK[phase] or 0) <= (RANK[h[2]] or 0) then return KEPT end
 
 local now = tonumber(clock)
 if not now then
@@ -42,7 +46,7 @@ if not now then
 end
 local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
-redis.call('HSET', key, 'to', string.format('%d %d', started, LAYOUT), 'ended', 1, 'seq', seq)
+redis.call('HSET', key, 'to', string.format('%d %d', started, LAYOUT), 'ended', phase, 'seq', seq)
 redis.call('PEXPIRE', key, tombstone_ttl)
 redis.call('SPUBLISH', channel, seq)
 return ENDED

@@ -26,7 +26,7 @@ const (
 
 // latestFields are the fields that a read needs; their forms are in the header
 // of update.lua. One HMGET is atomic, so a read needs no script.
-var latestFields = []string{"to", "fence", "seq", "fix", "anchor", "odd", "proof", "clock"}
+var latestFields = []string{"to", "fence", "seq", "fix", "anchor", "odd", "proof", "clock", "ended"}
 
 // Latest implements sessions.Live by one HMGET, and the server's TIME, in one round
 // trip. TIME comes first, so that nothing in the answer is later than Now.
@@ -82,6 +82,7 @@ const (
 	hashOdd
 	hashProof
 	hashClock
+	hashEnded
 	hashFields
 )
 
@@ -113,6 +114,7 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 	started, rest, _ := strings.Cut(text[hashTo], " ")
 	digit, _, running := strings.Cut(rest, " ")
 	if !running {
+		snap.Over = phaseOf(text[hashEnded], started)
 		return snap, 0, p.err // a tombstone
 	}
 	switch number, err := strconv.ParseUint(digit, 10, 8); {
@@ -138,6 +140,18 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 		snap.Pace = p.pace(text[hashAnchor])
 	}
 	return snap, startedMS, p.err
+}
+
+// phaseOf reads the field `ended`. v0.1.0 does not write the phase.
+func phaseOf(ended, started string) sessions.Phase {
+	switch phase := sessions.Phase(ended); {
+	case phase.Rank() >= 0:
+		return phase
+	case started == "0":
+		return sessions.NotStarted
+	default:
+		return sessions.Ended
+	}
 }
 
 // parser reads the texts that the scripts wrote, and keeps the first error.

@@ -264,10 +264,14 @@ func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error
 	if c.Role != Trainer && c.Role != Admin {
 		return Session{}, errNotTrainer
 	}
-	return s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
 		if !session.isTrainer(c) && c.Role != Admin {
 			return nil, errNotTrainer
 		}
 		return nil, session.Complete(s.opts.Now())
 	})
+	if err == nil {
+		s.syncLive(ctx, session, session.Journey()) // its phase
+	}
+	return session, err
 }

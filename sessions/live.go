@@ -41,10 +41,11 @@ type Live interface {
 	// it leaves ReanchoredAt, Evidence and LearntAt out.
 	CachedView(ref Ref) (Snapshot, bool)
 
-	// End replaces the journey by a tombstone, which has no coordinate, and wakes
-	// the watchers. To repeat it, or to end a journey that is older than the known
-	// one, changes nothing. For a journey that never started it writes a tombstone
-	// too, so that readers have a version to wait on.
+	// End replaces the journey by a tombstone, which has no coordinate but the
+	// journey's Phase, and wakes the watchers. To repeat it, or to end a journey that
+	// is older than the known one, changes nothing; a later phase than the known one
+	// is a new version. For a journey that never started it writes a tombstone too,
+	// so that readers have a version to wait on.
 	End(ctx context.Context, j Journey) error
 
 	// Watch calls wake after every change to ref, from the moment Watch returns
@@ -134,6 +135,24 @@ type Receipt struct {
 	Suspicions Suspicions    // judged: those that this fix raised for the first time in its journey
 	MovedM     float64       // Stored: the distance from the fix before
 	DistanceM  float64       // Stored: to the home
+	Trusted    bool          // Stored: two requests and three fixes speak for the track; see Evidence
+	Outside    bool          // Stored: the track has been outside the fence
+	Late       bool          // Stored: it was taken over a RateInterval ago
+}
+
+// Last is what stays of a stored fix after a silence.
+func (r Receipt) Last() LastFix {
+	return LastFix{At: r.At, DistanceM: r.DistanceM, Arriving: r.Arriving, Trusted: r.Trusted, Outside: r.Outside}
+}
+
+// LastFix is what stays of a live location that expired after a silence: no
+// coordinate. The zero value is none.
+type LastFix struct {
+	At        time.Time // the store's clock at acceptance
+	DistanceM float64   // to the home
+	Arriving  bool      // as in Receipt, like the next two
+	Trusted   bool
+	Outside   bool
 }
 
 // Location is a fix that was believed, and the time of that. Its RecordedAt is when
@@ -154,6 +173,8 @@ type Snapshot struct {
 	// DistanceM is from Location to the home; meaningless without Location.
 	DistanceM float64
 	Arriving  bool
+	// Over is the phase of a journey that is not active.
+	Over Phase
 	// Pace is the smoothed speed that an ETA uses.
 	Pace Pace
 	// ReanchoredAt is when the track last began anew, by the store's clock; zero for
@@ -167,6 +188,21 @@ type Snapshot struct {
 	// Now is the store's clock at the read.
 	Now time.Time
 }
+
+// Phase is where the journey stands; empty where it is not known.
+func (s Snapshot) Phase() Phase {
+	switch {
+	case !s.Active:
+		return s.Over
+	case s.Arriving:
+		return Arriving
+	default:
+		return OnTheWay
+	}
+}
+
+// FixAge is how long ago the live location was taken, by the store's clock.
+func (s Snapshot) FixAge() time.Duration { return max(0, s.Now.Sub(s.Location.RecordedAt)) }
 
 // Evidence is what an arrival needs of a track, beside its last fix.
 type Evidence struct {

@@ -244,7 +244,7 @@ func (s *Service) degraded(ctx context.Context, ref Ref) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	return View{Ref: ref, Snapshot: Snapshot{Known: true, Active: s.running(session)}, Degraded: true}, nil
+	return View{Ref: ref, Snapshot: Snapshot{Known: true, Active: s.running(session), Over: s.phase(session)}, Degraded: true}, nil
 }
 
 // sharedReads gives all readers of one journey that ask at the same time the

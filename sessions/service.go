@@ -200,6 +200,13 @@ func (s *Service) syncLive(ctx context.Context, session Session, journey Journey
 func (s *Service) restore(ctx context.Context, session Session) error {
 	journey := session.Journey()
 	journey.Restored = true
+	if s.running(session) {
+		record, _, err := s.repo.JourneyRecord(ctx, JourneyKey{session.ID, session.JourneyStartedAt})
+		if err != nil {
+			return err
+		}
+		journey.Last = record.Counts.Add(Counts{Last: s.opts.Counter.last(journey.Ref)}).Last
+	}
 	if err := s.writeLive(ctx, journey, session); err != nil || !s.running(session) {
 		return err
 	}
@@ -207,8 +214,14 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 	if err != nil {
 		return err
 	}
-	if s.running(again) && again.JourneyStartedAt.Equal(session.JourneyStartedAt) {
+	same := again.JourneyStartedAt.Equal(session.JourneyStartedAt)
+	switch {
+	case same && s.running(again):
 		return nil
+	case same:
+		journey.Phase = s.phase(again)
+	default:
+		journey.Phase = Ended
 	}
 	return s.live.End(ctx, journey)
 }
@@ -224,7 +237,16 @@ func (s *Service) writeLive(ctx context.Context, journey Journey, session Sessio
 			return err
 		}
 	}
+	journey.Phase = s.phase(session)
 	return s.live.End(ctx, journey)
+}
+
+// phase is Session.Phase, and Ended past the journey's hour.
+func (s *Service) phase(session Session) Phase {
+	if session.JourneyActive() && !s.running(session) {
+		return Ended
+	}
+	return session.Phase()
 }
 
 // running is JourneyActive within the journey's hour (JourneyTTL). Past the hour

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -115,7 +116,22 @@ func (s Session) JourneyActive() bool {
 func (s Session) Journey() Journey {
 	return Journey{
 		Ref: Ref{TrainerID: s.TrainerID, SessionID: s.ID}, Home: s.Home, Mode: s.JourneyMode,
-		StartedAt: s.JourneyStartedAt,
+		StartedAt: s.JourneyStartedAt, Phase: s.Phase(),
+	}
+}
+
+// Phase is where the session stands for the student. Only the live store knows
+// that a running journey is arriving.
+func (s Session) Phase() Phase {
+	switch {
+	case s.JourneyActive():
+		return OnTheWay
+	case s.Status == PendingVerification, s.Status == InProgress:
+		return Arrived
+	case s.Status == Scheduled && s.JourneyStartedAt.IsZero():
+		return NotStarted
+	default:
+		return Ended
 	}
 }
 
@@ -149,6 +165,31 @@ type Journey struct {
 	// Restored says that the live store had this journey and lost it. Its next
 	// fix is believed like a first one, but counts as a re-anchor.
 	Restored bool
+	// Last is what is known of the live location of a Restored journey. It counts
+	// once LiveOptions.LocationTTL has passed since then: the location has expired,
+	// and was not lost. A next fix that the trainer could have reached is then no
+	// re-anchor, and if it is not a long way, as trusted as the track was.
+	Last LastFix
+	// Phase is what Live.End writes; of no account while the journey runs.
+	Phase Phase
+}
+
+// Phase is where a journey stands for those who watch it. A change of phase is a new
+// version. After NotStarted it only moves on, until the session's next journey.
+type Phase string
+
+// The phases, in their order.
+const (
+	NotStarted Phase = "not_started" // the session had no journey yet
+	OnTheWay   Phase = "on_the_way"
+	Arriving   Phase = "arriving" // a fix was within the fence
+	Arrived    Phase = "arrived"  // until the lesson is over
+	Ended      Phase = "ended"    // stopped or timed out; or the lesson is over, or the session cancelled
+)
+
+// Rank orders the phases; -1 for one that is not known.
+func (p Phase) Rank() int {
+	return slices.Index([]Phase{NotStarted, OnTheWay, Arriving, Arrived, Ended}, p)
 }
 
 // Meta is a session's parties. A read has to check them first.

@@ -52,7 +52,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
 			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
-			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "too many waits": tooManyWaits,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -291,15 +291,18 @@ func contractBatch(t *testing.T, h *gateway) {
 		return map[string]any{"latitude": lat, "longitude": homeLng, "recordedAt": h.Now().Add(-ago)}
 	}
 	batch := map[string]any{"sessionId": v.id, "sentAt": h.Now(), "fixes": []any{
-		member(time.Second, nearLat), member(3*time.Second, nearLat), "no fix", member(time.Hour, farLat), map[string]any{"latitude": 91, "longitude": 0},
+		member(time.Second, nearLat), member(3*time.Second, nearLat), "no fix", member(time.Hour, farLat),
+		map[string]any{"latitude": 91, "longitude": 0},
+		member(7*time.Second, nearLat), // without it the newest would be the first, which is a guess
 	}}
 	got := h.post(t, v.trainer, updatesPath, batch, off).want(t, 200, "").data()
 	assert.Equal(t, string(v.id), got["sessionId"])
 	assert.Equal(t, []any{2.0, 4.0}, got["malformed"])
 	assert.Equal(t, map[string]any{
-		"stored": 1.0, "stale": 1.0, "too_soon": 1.0, "low_accuracy": 0.0, "no_position": 0.0, "before_start": 0.0, "implausible_jump": 0.0, "implausible_speed": 0.0,
+		"stored": 2.0, "stale": 1.0, "too_soon": 1.0, "low_accuracy": 0.0, "no_position": 0.0, "before_start": 0.0, "implausible_jump": 0.0, "implausible_speed": 0.0,
 	}, got["counts"])
 	assert.InDelta(t, 111, got["distanceMeters"], 1, "of the newest")
+	assert.InDelta(t, 1, h.metric(t, "doorstep_updates_total", `verdict="stored_late"`), 0)
 	assert.Equal(t, true, got["arriving"])
 	live := h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"].(map[string]any)
 	assert.InDelta(t, nearLat, live["latitude"], 1e-9)
@@ -628,6 +631,29 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	h.Advance(time.Minute)
 	h.settle(t, v)
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
+}
+
+// What cannot be ended must not be shown: a live store that takes no writes is away.
+func withoutWrites(t *testing.T, seen *coverage) {
+	store := valkeytest.Private(t, valkeyserver.Valkey)
+	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
+	h.seen = seen
+	v, stopped := h.atTheDoor(t), h.atTheDoor(t)
+	valkey(t, store.URL(), "CONFIG", "SET", "min-replicas-to-write", "1")
+	h.post(t, stopped.trainer, stopped.path("stop-journey"), nil).want(t, 200, "")
+	over := h.get(t, stopped.student, stopped.live("")).want(t, 200, "").data()
+	assert.Equal(t, []any{true, false, nil, "ended"}, []any{over["degraded"], over["isActive"], over["location"], over["phase"]}, "at once")
+	until(t, func() bool { return h.get(t, v.student, v.live("")).want(t, 200, "").data()["degraded"] == true }, "and for every journey")
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 202, "")
+	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.LiveStoreUnavailable)
+
+	valkey(t, store.URL(), "CONFIG", "SET", "min-replicas-to-write", "0")
+	until(t, func() bool { return h.get(t, v.student, v.live("")).data()["degraded"] == nil }, "well again")
+	assert.NotNil(t, h.get(t, v.student, v.live("")).data()["location"])
+	until(t, func() bool {
+		over := h.get(t, stopped.student, stopped.live("")).data()
+		return over["degraded"] == nil && over["location"] == nil && over["phase"] == "ended"
+	}, "ended there, too")
 }
 
 func tooManyWaits(t *testing.T, seen *coverage) {

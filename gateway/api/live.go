@@ -109,18 +109,20 @@ func releaseReadBuffer(c *app.RequestContext) {
 func answerLive(c *app.RequestContext, v sessions.View) error {
 	validators(c, v)
 	b := beginSuccess(c, http.StatusOK, "Live location")
-	b = appendID(b, "sessionId", v.SessionID)
-	b = appendID(b, "trainerId", v.TrainerID)
+	b = appendWord(b, "sessionId", v.SessionID)
+	b = appendWord(b, "trainerId", v.TrainerID)
 	if v.Location == nil {
 		b = appendNull(b, "location")
 	} else {
 		b = appendLocation(append(appendName(b, "location"), '{'), v.Location)
 	}
 	b = appendBool(b, "isActive", v.Active)
+	b = appendWord(b, "phase", v.Phase())
 	if v.Location == nil {
-		b = append(b, `,"lastUpdate":null,"distanceMeters":null,"etaSeconds":null`...)
+		b = append(b, `,"lastUpdate":null,"fixAgeMs":null,"distanceMeters":null,"etaSeconds":null`...)
 	} else {
 		b = appendTime(b, "lastUpdate", v.Location.At)
+		b = appendInt(b, "fixAgeMs", v.FixAge().Milliseconds())
 		b = appendFloat(b, "distanceMeters", v.DistanceM)
 		b = appendETA(b, v)
 	}

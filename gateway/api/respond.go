@@ -159,10 +159,10 @@ func endSuccess(c *app.RequestContext, b []byte) {
 	c.Response.BodyBuffer().B = b
 }
 
-// appendID appends an id: a canonical UUID, which needs no escaping.
-func appendID(b []byte, name string, id sessions.ID) []byte {
+// appendWord appends a text that needs no escaping: an id, a phase.
+func appendWord[S ~string](b []byte, name string, word S) []byte {
 	b = append(appendName(b, name), '"')
-	b = append(b, id...)
+	b = append(b, word...)
 	return append(b, '"')
 }
 

@@ -63,9 +63,10 @@ func TestAnswerLive_is_JSON(t *testing.T) {
 			Snapshot: sessions.Snapshot{Known: true, Active: rapid.Bool().Draw(rt, "active"), Version: rapid.Int64().Draw(rt, "version")},
 			Degraded: rapid.Bool().Draw(rt, "degraded"),
 		}
+		v.Over, v.Arriving = rapid.SampledFrom([]sessions.Phase{sessions.NotStarted, sessions.Arrived, sessions.Ended}).Draw(rt, "over"), rapid.Bool().Draw(rt, "arriving")
 		want := map[string]any{
-			"sessionId": string(v.SessionID), "trainerId": string(v.TrainerID), "isActive": v.Active,
-			"location": nil, "lastUpdate": nil, "distanceMeters": nil, "etaSeconds": nil,
+			"sessionId": string(v.SessionID), "trainerId": string(v.TrainerID), "isActive": v.Active, "phase": string(v.Phase()),
+			"location": nil, "lastUpdate": nil, "fixAgeMs": nil, "distanceMeters": nil, "etaSeconds": nil,
 		}
 		if v.Degraded {
 			want["degraded"] = true
@@ -96,7 +97,10 @@ func locate(rt *rapid.T, v *sessions.View, want map[string]any) {
 	}
 	v.Location = &sessions.Location{Fix: fix, At: drawInstant(rt, "at")}
 	v.DistanceM, v.Pace = rapid.Float64Range(0, 1e6).Draw(rt, "distance"), sessions.Pace{MMS: 12_000, OverMS: 60_000}
+	age := rapid.Int64Range(-5_000, 600_000).Draw(rt, "age")
+	v.Now = fix.RecordedAt.Add(time.Duration(age) * time.Millisecond)
 	want["location"], want["lastUpdate"], want["distanceMeters"] = place, v.Location.At.Format(timeLayout), v.DistanceM
+	want["fixAgeMs"] = json.Number(text(max(0, age)))
 	if eta := v.ETASeconds(); eta != nil {
 		want["etaSeconds"] = json.Number(text(*eta))
 	}

@@ -38,7 +38,7 @@ func (c *CleanUp) Handle(ctx context.Context, e sessions.Event) error {
 		return nil
 	}
 	ended := sessions.Journey{
-		Ref: sessions.Ref{TrainerID: e.TrainerID, SessionID: e.SessionID}, StartedAt: e.JourneyStartedAt,
+		Ref: sessions.Ref{TrainerID: e.TrainerID, SessionID: e.SessionID}, StartedAt: e.JourneyStartedAt, Phase: sessions.Ended,
 	}
 	session, err := c.sessions.Session(ctx, e.SessionID)
 	switch {
@@ -46,7 +46,10 @@ func (c *CleanUp) Handle(ctx context.Context, e sessions.Event) error {
 		return c.live.End(ctx, ended)
 	case err != nil:
 		return err
-	case !session.JourneyStartedAt.After(e.JourneyStartedAt):
+	case session.JourneyStartedAt.Before(e.JourneyStartedAt):
+		return c.live.End(ctx, ended)
+	case session.JourneyStartedAt.Equal(e.JourneyStartedAt):
+		ended.Phase = session.Phase()
 		return c.live.End(ctx, ended)
 	case session.JourneyActive():
 		newer := session.Journey()

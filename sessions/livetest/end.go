@@ -13,7 +13,7 @@ var endTests = map[string]func(*testing.T, journey){
 	"no_coordinate_is_left": func(t *testing.T, j journey) {
 		first := j.begun(t).stored(t, 100)
 		j.end(t)
-		require.Equal(t, sessions.Snapshot{Known: true, Version: first.Version + 1}, j.latest(t))
+		require.Equal(t, sessions.Snapshot{Known: true, Version: first.Version + 1, Over: sessions.Ended}, j.latest(t))
 		j.requireNoCoordinate(t)
 	},
 	"again": func(t *testing.T, j journey) {
@@ -37,7 +37,7 @@ var endTests = map[string]func(*testing.T, journey){
 	"never_started": func(t *testing.T, j journey) {
 		j.StartedAt = time.Time{}
 		j.end(t)
-		require.Equal(t, sessions.Snapshot{Known: true, Version: j.Clock.Now().UnixMilli()}, j.latest(t))
+		require.Equal(t, sessions.Snapshot{Known: true, Version: j.Clock.Now().UnixMilli(), Over: sessions.Ended}, j.latest(t))
 		j.Clock.Advance(time.Second)
 		j.unchanged(t, func() { j.end(t) })
 	},
@@ -48,7 +48,34 @@ var endTests = map[string]func(*testing.T, journey){
 	},
 	"not_opened_here": func(t *testing.T, j journey) {
 		j.end(t)
-		require.Equal(t, sessions.Snapshot{Known: true, Version: j.Clock.Now().UnixMilli()}, j.latest(t))
+		require.Equal(t, sessions.Snapshot{Known: true, Version: j.Clock.Now().UnixMilli(), Over: sessions.Ended}, j.latest(t))
+	},
+	"in_a_later_phase": func(t *testing.T, j journey) {
+		require.Equal(t, sessions.OnTheWay, j.begun(t).latest(t).Phase())
+		j.confirmed(t, 100)
+		require.Equal(t, sessions.Arriving, j.latest(t).Phase())
+		j.endIn(t, sessions.Arrived)
+		arrived := j.latest(t)
+		require.Equal(t, sessions.Arrived, arrived.Phase())
+		woken := j.watch(t)
+		j.endIn(t, sessions.Ended)
+		woken.require(t, 1)
+		over := j.latest(t)
+		require.Equal(t, sessions.Ended, over.Phase())
+		require.Greater(t, over.Version, arrived.Version)
+		for _, late := range []sessions.Phase{sessions.Arrived, sessions.NotStarted, sessions.Ended} {
+			j.unchanged(t, func() { j.endIn(t, late) })
+		}
+		j.goneAfter(t, 300*time.Second)
+	},
+	"never_started_and_then_cancelled": func(t *testing.T, j journey) {
+		j.StartedAt = time.Time{}
+		j.endIn(t, sessions.NotStarted)
+		before := j.latest(t)
+		require.Equal(t, sessions.NotStarted, before.Phase())
+		j.endIn(t, sessions.Ended)
+		require.Equal(t, sessions.Ended, j.latest(t).Phase())
+		require.Greater(t, j.latest(t).Version, before.Version)
 	},
 	"then_a_late_open": func(t *testing.T, j journey) {
 		j.begun(t).stored(t, 100)

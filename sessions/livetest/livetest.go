@@ -128,8 +128,11 @@ func (j journey) begun(t testing.TB) journey {
 	return j
 }
 
-func (j journey) end(t testing.TB) {
+func (j journey) end(t testing.TB) { t.Helper(); j.endIn(t, sessions.Ended) }
+
+func (j journey) endIn(t testing.TB, p sessions.Phase) {
 	t.Helper()
+	j.Phase = p
 	require.NoError(t, j.Live.End(t.Context(), j.Journey))
 }
 
