@@ -16,10 +16,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
+	"doorstep/gateway/consumers"
 	"doorstep/internal/servers/awstest"
 	"doorstep/sessions"
 )
@@ -90,6 +90,23 @@ func TestSchemas_samples(t *testing.T) {
 	}
 }
 
+// Each reason of an end and each verdict is as the schema says.
+func TestSchemas_values(t *testing.T) {
+	t.Parallel()
+	e := sessions.Event{
+		ID: sessions.NewID(), SessionID: sessions.NewID(), TrainerID: sessions.NewID(), StudentID: sessions.NewID(),
+		At: time.Now(), JourneyStartedAt: time.Now(),
+	}
+	e.Type = sessions.JourneyEnded
+	for _, e.Reason = range []sessions.EndReason{sessions.EndArrived, sessions.EndCancelled, sessions.EndTimeout} {
+		require.NoError(t, readSchema(t, e.Type).check(e.Detail()), e.Reason)
+	}
+	e.Type, e.Reason, e.Count = sessions.LocationSuspicious, "", 1
+	for _, e.Verdict = range consumers.SuspicionVerdicts() {
+		require.NoError(t, readSchema(t, e.Type).check(e.Detail()), e.Verdict)
+	}
+}
+
 // What PutEvents is given is what the schemas say, for each type of event, from a real
 // journey. Of its locations nothing is in PostgreSQL or in a log, also while the bus is
 // away.
@@ -98,70 +115,100 @@ func TestApp_events_match_their_schemas(t *testing.T) { //nolint:paralleltest //
 		name, value, _ := strings.Cut(e, "=")
 		t.Setenv(name, value)
 	}
-	aws := awstest.Start()
-	defer aws.Close()
-	aws.Bus("application-events")
+	bus := awstest.Start()
+	defer bus.Close()
+	bus.Bus("application-events")
 	log := &lockedBuffer{}
 	o := settings(onServers(t), func(o *app.Options) {
-		o.EventBus, o.EventBridgeEndpoint, o.LocationEvents = "application-events", aws.URL(), time.Second
+		o.EventBus, o.EventBridgeEndpoint, o.LocationEvents = "application-events", bus.URL(), time.Second
 		o.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	a := started(t, o)
-	p := play(t, a)
-	seen := map[sessions.EventType]int{}
-	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		clear(seen)
-		for _, entry := range aws.Events() {
-			seen[sessions.EventType(entry.DetailType)]++
+	j := atTheDoor(t, a)
+	for i := range 3 {
+		if i > 0 {
+			time.Sleep(5100 * time.Millisecond)
 		}
-		assert.Len(c, seen, len(allTypes()), "%v", seen)
-		assert.Equal(c, 3, seen[sessions.LocationUpdated])
-	}, patience, 10*time.Millisecond)
-	require.Equal(t, 1, seen[sessions.JourneyArriving])
+		j.fix(t, i == 0)
+	}
+	seen := func() map[sessions.EventType]int {
+		n := map[sessions.EventType]int{}
+		for _, entry := range bus.Events() {
+			n[sessions.EventType(entry.DetailType)]++
+		}
+		return n
+	}
+	require.Eventually(t, func() bool {
+		n := seen()
+		return len(n) == len(allTypes())-1 && n[sessions.LocationUpdated] == 3
+	}, patience, 10*time.Millisecond, "all but the end")
+	j.ask(t, sessions.Trainer, j.trainer, "/sessions/"+string(j.id)+"/stop-journey", "")
+	require.Eventually(t, func() bool { return seen()[sessions.JourneyEnded] == 1 }, patience, 10*time.Millisecond)
+
 	var order []sessions.EventType
-	for _, entry := range aws.Events() {
+	for _, entry := range bus.Events() {
 		eventType := sessions.EventType(entry.DetailType)
 		require.NoError(t, readSchema(t, eventType).check([]byte(entry.Detail)), entry.DetailType)
-		require.Contains(t, entry.Detail, string(p.id))
-		if slices.Contains([]sessions.EventType{sessions.JourneyStarted, sessions.JourneyArriving, sessions.JourneyEnded}, eventType) {
+		require.Contains(t, entry.Detail, string(j.id))
+		if eventType != sessions.LocationUpdated && eventType != sessions.LocationSuspicious {
 			order = append(order, eventType)
 		}
 	}
 	require.Equal(t, []sessions.EventType{sessions.JourneyStarted, sessions.JourneyArriving, sessions.JourneyEnded}, order)
 	shows(t, a.MetricsAddr(), `doorstep_location_events_total{result="sent"} 3`)
 
-	aws.Fail(awstest.Drop)
-	oneFix(t, a)
+	bus.Fail(awstest.Drop)
+	atTheDoor(t, a).fix(t, false)
 	shows(t, a.MetricsAddr(), `doorstep_location_events_total{result="failed"} 1`)
-	require.NotContains(t, log.String(), "12.93")
-	require.NotContains(t, log.String(), "77.62")
 	require.NotEmpty(t, log.String())
+	require.NotRegexp(t, placeOfDoor, log.String())
 	conn, err := pgx.Connect(t.Context(), o.DatabaseURL)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(t.Context()) }()
 	for _, table := range []string{"outbox", "outbox_deliveries", "consumed_events", "journey_analytics"} {
 		var found int
-		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM `+table+` r WHERE r::text ~ '12\.93|77\.62|TrainerLocationUpdated'`).Scan(&found))
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM `+table+` r WHERE r::text ~ $1`,
+			placeOfDoor+"|TrainerLocationUpdated").Scan(&found))
 		require.Zero(t, found, table)
 	}
 }
 
-// oneFix is a journey with one location, at the home of play.
-func oneFix(t *testing.T, a *app.App) {
+// placeOfDoor finds a coordinate of atTheDoor.
+const placeOfDoor = `12\.9357913|77\.6243197`
+
+// doorJourney is a journey that never leaves the door.
+type doorJourney struct {
+	app         *app.App
+	id, trainer sessions.ID
+}
+
+func atTheDoor(t *testing.T, a *app.App) doorJourney {
 	t.Helper()
-	id, trainer := sessions.NewID(), sessions.NewID()
-	ask := func(role sessions.Role, caller sessions.ID, path string, body any) {
-		token, err := a.Token(sessions.Caller{ID: caller, Role: role}, time.Hour)
-		require.NoError(t, err)
-		call(t, a.Addr(), token, http.MethodPost, "/api/v1/admin"+path, body)
-	}
-	ask(sessions.Admin, sessions.NewID(), "/sessions", map[string]any{
-		"sessionId": id, "trainerId": trainer, "studentId": sessions.NewID(),
-		"studentHome": map[string]any{"latitude": atHomeLat, "longitude": atHomeLng},
-	})
-	ask(sessions.Trainer, trainer, "/sessions/"+string(id)+"/start-journey", nil)
-	ask(sessions.Trainer, trainer, "/location-tracking/journey/updates",
-		map[string]any{"sessionId": id, "latitude": atHomeLat, "longitude": atHomeLng})
+	j := doorJourney{a, sessions.NewID(), sessions.NewID()}
+	j.ask(t, sessions.Admin, sessions.NewID(), "/sessions", fmt.Sprintf(
+		`{"sessionId":%q,"trainerId":%q,"studentId":%q,"studentHome":{"latitude":12.9357913,"longitude":77.6243197}}`, j.id, j.trainer, sessions.NewID()))
+	j.ask(t, sessions.Trainer, j.trainer, "/sessions/"+string(j.id)+"/start-journey", "")
+	return j
+}
+
+func (j doorJourney) fix(t *testing.T, mock bool) {
+	t.Helper()
+	j.ask(t, sessions.Trainer, j.trainer, "/location-tracking/journey/updates", fmt.Sprintf(
+		`{"sessionId":%q,"latitude":12.9357913,"longitude":77.6243197,"mock":%t}`, j.id, mock))
+}
+
+func (j doorJourney) ask(t *testing.T, role sessions.Role, caller sessions.ID, path, body string) {
+	t.Helper()
+	token, err := j.app.Token(sessions.Caller{ID: caller, Role: role}, time.Hour)
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+j.app.Addr().String()+"/api/v1/admin"+path, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Less(t, res.StatusCode, 300, path)
 }
 
 func TestApp_location_events_setting(t *testing.T) {
