@@ -66,6 +66,11 @@ func (m *Outbox) ExpectConsumers(results []string, consumers ...string) {
 	}
 }
 
+// ExpectLocations makes the series of the location events by their results.
+func (m *Outbox) ExpectLocations(results []string) {
+	each(results, func(v string) { m.locations.WithLabelValues(v) })
+}
+
 // Ways has the closed lists of label values of Journeys.
 type Ways struct {
 	Ends        []string // reasons

@@ -11,16 +11,20 @@ import (
 // EventType is an event's detail-type on the bus.
 type EventType string
 
-// The events. Transitions raise the first two; flagged or refused fixes and silent
-// phones raise the last.
+// The events. Transitions raise JourneyStarted and JourneyEnded; a fix that reaches
+// the fence raises JourneyArriving; flagged or refused fixes and silent phones raise
+// LocationSuspicious. LocationUpdated is not among them: see LocationEvent.
 const (
 	JourneyStarted     EventType = "TrainerJourneyStarted"
+	JourneyArriving    EventType = "TrainerArriving"
 	JourneyEnded       EventType = "TrainerJourneyEnded"
 	LocationSuspicious EventType = "TrainerLocationSuspicious"
 )
 
 // EventTypes lists every type that this binary can read.
-func EventTypes() []EventType { return []EventType{JourneyStarted, JourneyEnded, LocationSuspicious} }
+func EventTypes() []EventType {
+	return []EventType{JourneyStarted, JourneyArriving, JourneyEnded, LocationSuspicious}
+}
 
 // ErrNewerEvent is an event of a type or a schema version that this binary does
 // not know. A newer binary wrote it and a newer binary can read it.
@@ -45,6 +49,12 @@ type Event struct {
 	Reason           EndReason // JourneyEnded
 	Verdict          string    // LocationSuspicious: a flag's name, or "silent"
 	Count            int       // LocationSuspicious: how often so far
+}
+
+// RecordedFor reports whether Repository.Record may store the event of a session as it
+// is under the lock: a JourneyArriving only while its journey runs.
+func (e Event) RecordedFor(s Session) bool {
+	return e.Type != JourneyArriving || s.JourneyActive() && s.JourneyStartedAt.Equal(e.JourneyStartedAt)
 }
 
 // detail is an event on the wire: docs/contract.md, section 4. Every
@@ -76,7 +86,7 @@ func (e Event) Detail() []byte {
 	switch e.Type {
 	case JourneyEnded:
 		d.EndTime = e.At.UTC().Format(wireTime)
-	case LocationSuspicious:
+	case JourneyArriving, LocationSuspicious:
 		d.At = e.At.UTC().Format(wireTime)
 	}
 	b, err := json.Marshal(d)
@@ -149,7 +159,7 @@ func (e *Event) parseTimes(d detail) error {
 		if e.Reason != EndArrived && e.Reason != EndCancelled && e.Reason != EndTimeout {
 			return errors.New("event reason is not known")
 		}
-	case LocationSuspicious:
+	case JourneyArriving, LocationSuspicious:
 		text = d.At
 	}
 	if e.At, err = time.Parse(wireTime, text); err != nil {

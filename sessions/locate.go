@@ -21,6 +21,13 @@ import (
 // Refusals of the fix are in the receipt. Errors: SessionNotFound, Forbidden,
 // NoActiveJourney, RateLimited, LiveStoreUnavailable, DatabaseUnavailable.
 func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
+	receipt, err := s.update(ctx, c, id, fix)
+	s.publishLocation(Ref{TrainerID: c.ID, SessionID: id}, fix, receipt)
+	return receipt, err
+}
+
+// update is Update without the event about the location.
+func (s *Service) update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
 	if c.Role != Trainer {
 		return Receipt{}, errNotTrainer
 	}
@@ -42,6 +49,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	s.served.use(ref, Meta{})
 	s.opts.Counter.count(ref, receipt, s.opts.Now())
 	s.suspect(id, receipt)
+	s.offerArriving(id, receipt)
 	return receipt, nil
 }
 

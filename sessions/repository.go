@@ -36,7 +36,8 @@ type Repository interface {
 
 	// Record stores an event that changes no session, in the order of the session's
 	// other events. For an event id that has been recorded it reports false and
-	// stores nothing. Error: SessionNotFound.
+	// stores nothing. A JourneyArriving is stored only while its journey runs: else
+	// Record reports false, too. Error: SessionNotFound.
 	Record(ctx context.Context, e Event) (first bool, err error)
 
 	// Running lists up to limit sessions with a running journey that started at or

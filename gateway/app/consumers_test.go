@@ -142,7 +142,7 @@ func TestWorker_acts_on_what_the_bus_brings(t *testing.T) { //nolint:paralleltes
 	aws.Bus("application-events")
 	for _, queue := range []string{"notify", "cleanup", "analytics"} {
 		aws.Queue(queue, time.Minute, 5)
-		aws.Rule("application-events", "admin-service", queue, "TrainerJourneyStarted", "TrainerJourneyEnded", "TrainerLocationSuspicious")
+		aws.Rule("application-events", "admin-service", queue, "TrainerJourneyStarted", "TrainerArriving", "TrainerJourneyEnded", "TrainerLocationSuspicious")
 	}
 	o := settings(onServers(t), func(o *app.Options) { o.EventBus, o.EventBridgeEndpoint = "application-events", aws.URL() })
 	a, w := started(t, o), startedWorker(t, o, aws)

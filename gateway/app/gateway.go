@@ -22,6 +22,7 @@ import (
 	"doorstep/metrics"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 )
 
 // App is one gateway.
@@ -34,6 +35,7 @@ type App struct {
 	tokens     auth.Options
 	consuming  consuming
 	relay      *outbox.Relay
+	locations  *aws.Locations // nil: no location events
 	counter    *sessions.FixCounter
 	service    *sessions.Service
 	sweeper    *sessions.Sweeper
@@ -70,16 +72,28 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	relay, err := newRelay(opts, p, stores, consuming.list, metrics.NewOutbox(p.registry))
+	events := metrics.NewOutbox(p.registry)
+	bus, err := newBus(opts, events)
 	if err != nil {
 		return nil, err
+	}
+	relay, err := newRelay(p, stores, consuming.list, bus, events)
+	if err != nil {
+		return nil, err
+	}
+	events.ExpectLocations(aws.LocationResults())
+	var onLocation func(sessions.LocationEvent)
+	var locations *aws.Locations
+	if opts.LocationEvents > 0 {
+		locations = aws.NewLocations(bus, events)
+		onLocation = locations.Offer
 	}
 	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{Log: p.log, Metrics: journeys})
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, Detour: opts.Detour,
-		OnEvents: relay.Nudge, Counter: counter,
+		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter,
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
@@ -115,7 +129,7 @@ func New(opts Options) (*App, error) {
 	metrics.NewLoad(p.registry, handlers.InFlight, server.Conns)
 	metrics.NewClock(p.registry, clock.Offset)
 	return &App{
-		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay,
+		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay, locations: locations,
 		counter: counter, service: service, sweeper: sweeper, reconciler: reconciler, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
 }
@@ -203,9 +217,12 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.startClock(ctx)
-	a.background(ctx, "suspicions", a.service.Report)
+	a.background(ctx, "reports", a.service.Report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)
+	if a.locations != nil {
+		a.background(ctx, "location events", a.locations.Run)
+	}
 	a.consuming.startSweep(ctx, a.process)
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "sweeper", a.sweeper.Run)

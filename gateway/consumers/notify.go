@@ -19,6 +19,7 @@ type Kind string
 // The kinds; texts.txt has the words.
 const (
 	Started   Kind = "started"
+	Arriving  Kind = "arriving"
 	Arrived   Kind = "arrived"
 	Cancelled Kind = "cancelled"
 	TimedOut  Kind = "timeout"
@@ -53,13 +54,14 @@ var ErrNotRegistered = errors.New("push token is not registered")
 // sender, or its platform's key is missing.
 var ErrNotOurs = errors.New("push token belongs to another sender")
 
-// Notify pushes a journey's start and end to the student. It pushes once for each event
+// Notify pushes a journey's start, approach and end to the student. It pushes once for each event
 // and device: Once drops the repeats, and where it cannot know (a crash between the push
 // and its mark) the second push replaces the first on the device.
 //
 // A push must still be true: an event is passed over when its journey is no longer the
 // session's last, or is no longer as the event says. So after an outage no student gets
-// a push about a trainer that set off an hour ago.
+// a push about a trainer that set off an hour ago, and none is told "almost there" after
+// the journey has ended.
 type Notify struct {
 	repo Devices
 	once Once
@@ -106,7 +108,7 @@ const (
 
 // PushKinds is the closed list of kinds in PushMetrics.
 func PushKinds() []string {
-	return []string{string(Started), string(Arrived), string(Cancelled), string(TimedOut)}
+	return []string{string(Started), string(Arriving), string(Arrived), string(Cancelled), string(TimedOut)}
 }
 
 // PushOutcomes is the closed list of outcomes in PushMetrics.
@@ -163,6 +165,8 @@ func kindOf(e sessions.Event) Kind {
 	switch e.Type {
 	case sessions.JourneyStarted:
 		return Started
+	case sessions.JourneyArriving:
+		return Arriving
 	case sessions.JourneyEnded:
 		switch e.Reason {
 		case sessions.EndArrived:
@@ -182,7 +186,7 @@ func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 	switch {
 	case !s.JourneyStartedAt.Equal(e.JourneyStartedAt):
 		return false
-	case kind == Started:
+	case kind == Started || kind == Arriving:
 		return s.JourneyActive()
 	case kind == Arrived:
 		return s.Status == sessions.PendingVerification && s.OTP != "" && n.opts.Now().Before(s.OTPExpiresAt)

@@ -34,7 +34,7 @@ type stage struct {
 	report  *report
 	journal *journal
 	admin   *client.Client
-	pushes  func(session string) []string
+	pushes  func(session string) (titles []string, ended bool)
 }
 
 // journey makes the i-th journey with its parties; their ids follow from the
@@ -213,13 +213,12 @@ func (j *journey) verify(ctx context.Context) (State, error) {
 // sent while the journey ends, so it may take a moment. Only titles: a body
 // holds the code.
 func (j *journey) tellPushes(ctx context.Context) {
-	const wanted = 2 // the beginning and the end
-	titles := j.pushes(j.booking.SessionID)
+	titles, ended := j.pushes(j.booking.SessionID)
 	for range 20 {
-		if len(titles) >= wanted || pause.For(ctx, 50*time.Millisecond) != nil {
+		if ended || pause.For(ctx, 50*time.Millisecond) != nil {
 			break
 		}
-		titles = j.pushes(j.booking.SessionID)
+		titles, ended = j.pushes(j.booking.SessionID)
 	}
 	for _, title := range titles {
 		j.sayf("pushed to the student: %s", title)

@@ -182,10 +182,11 @@ func newRecords() records {
 func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.sessions[e.SessionID]; !ok {
+	session, ok := r.sessions[e.SessionID]
+	if !ok {
 		return false, sessions.Refuse(sessions.SessionNotFound, "no such session")
 	}
-	if r.recorded[e.ID] {
+	if r.recorded[e.ID] || !e.RecordedFor(session) {
 		return false, nil
 	}
 	r.recorded[e.ID] = true

@@ -214,12 +214,14 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 		return false, unavailable("begin", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	_, err = scan(tx.QueryRow(ctx, lockSession, string(e.SessionID)))
+	session, err := scan(tx.QueryRow(ctx, lockSession, string(e.SessionID)))
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, notFound()
 	case err != nil:
 		return false, unavailable("lock session", err)
+	case !e.RecordedFor(session):
+		return false, nil
 	}
 	err = tx.QueryRow(ctx, recordEvent, string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail())).Scan(&first)
 	switch {

@@ -33,6 +33,7 @@ func Check(r Record) []string {
 	}
 	c.oneEndAStart()
 	c.oneJourneyATrainer()
+	c.arrivingOnce()
 	c.answers()
 	c.versionsOnlyRise()
 	c.whatIsShown()

@@ -1,8 +1,9 @@
 // Package histories plays whole days of journeys in virtual time, and checks from
 // the record that the promises held: a version never goes back for a reader,
 // nothing is shown after the end or to another student, a trainer has one journey at
-// a time, no fix exceeds the rate, every waiter sees every change, and every start
-// has one end.
+// a time, no fix exceeds the rate, every waiter sees every change, every start has
+// one end, and a student is told at most once a journey, and in time, that the
+// trainer is almost there.
 //
 // The handlers, the service, the hubs, the sweepers and the clean-up of two gateways
 // are the product's, over one live store and one repository in memory. A seed decides
@@ -116,6 +117,7 @@ type Window struct{ From, To time.Time }
 type Record struct {
 	Seed     uint64
 	Sessions map[sessions.ID]sessions.Meta
+	Homes    map[sessions.ID]geo.Point
 	Calls    []Call
 	Changes  []Change // in order
 	Commits  []Commit // in order
