@@ -66,7 +66,9 @@ func TestClient_requests(t *testing.T) {
 			`{"sessionId":"s","latitude":12.5,"longitude":-77.5,"accuracy":8.5,"speed":0,"heading":271.5,"recordedAt":"2026-03-14T08:27:00.001Z","mock":true}`,
 		},
 		"Update/sentAt": {
-			func(ctx context.Context, c *client.Client) error { return second(c.Update(ctx, "s", client.Fix{SentAt: at})) },
+			func(ctx context.Context, c *client.Client) error {
+				return second(c.Update(ctx, "s", client.Fix{SentAt: at}))
+			},
 			"POST", "/api/v1/admin/location-tracking/journey/updates", `{"sessionId":"s","latitude":0,"longitude":0,"sentAt":"2026-03-14T08:27:00.001Z"}`,
 		},
 		"UpdateBatch": {
@@ -97,7 +99,9 @@ func TestClient_requests(t *testing.T) {
 			func(ctx context.Context, c *client.Client) error { return second(c.Arrive(ctx, "s", nil)) }, "POST", "/api/v1/admin/sessions/s/arrived", "",
 		},
 		"Arrive/fix": {
-			func(ctx context.Context, c *client.Client) error { return second(c.Arrive(ctx, "s", &client.Fix{RecordedAt: at, SentAt: at})) },
+			func(ctx context.Context, c *client.Client) error {
+				return second(c.Arrive(ctx, "s", &client.Fix{RecordedAt: at, SentAt: at}))
+			},
 			"POST", "/api/v1/admin/sessions/s/arrived", `{"latitude":0,"longitude":0,"recordedAt":"2026-03-14T08:27:00.001Z","sentAt":"2026-03-14T08:27:00.001Z"}`,
 		},
 		"StopJourney": {
@@ -153,8 +157,8 @@ func TestClient_Update(t *testing.T) {
 				DistanceM: new(1532.4), Arriving: true, NextUpdate: 5 * time.Second,
 			},
 		},
-		"ignored":    {http.StatusCreated, `{"data":{"distanceMeters":null,"ignored":"low_accuracy"}}`, client.Receipt{Verdict: client.LowAccuracy}},
-		"stale":      {http.StatusOK, `{"data":{"stale":true}}`, client.Receipt{Verdict: client.Stale}},
+		"ignored": {http.StatusCreated, `{"data":{"distanceMeters":null,"ignored":"low_accuracy"}}`, client.Receipt{Verdict: client.LowAccuracy}},
+		"stale":   {http.StatusOK, `{"data":{"stale":true}}`, client.Receipt{Verdict: client.Stale}},
 		"a batch": {
 			http.StatusOK, `{"data":{"distanceMeters":94,"counts":{"stored":2,"too_soon":1}}}`,
 			client.Receipt{Verdict: client.Stored, DistanceM: new(94.0), Counts: map[client.Verdict]int{client.Stored: 2, client.TooSoon: 1}},

@@ -201,7 +201,8 @@ func TestReporter_Run_sends_a_batch(t *testing.T) {
 		"again, with newer ones":  {0, 5 * time.Second, refusal(503, client.Overloaded, 9*time.Second), [][]float64{{0, 1, 2, 3}, {0, 1, 2, 3, 9}}},
 		"not after it was judged": {0, 5 * time.Second, refusal(400, client.InvalidRequest, 0), [][]float64{{0, 1, 2, 3}, {9}}},
 		"while the store is away": {
-			0, 5 * time.Second, result{receipt: client.Receipt{Verdict: client.NotStored, NextUpdate: 6 * time.Second}},
+			0, 5 * time.Second,
+			result{receipt: client.Receipt{Verdict: client.NotStored, NextUpdate: 6 * time.Second}},
 			[][]float64{{0, 1, 2, 3}, {0, 1, 2, 3, 9}},
 		},
 	} {
