@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -235,16 +234,14 @@ func (l *journeyLog) travel(ctx context.Context, over <-chan struct{}) {
 // post reports one fix until it is taken, and returns when the next may come.
 func (l *journeyLog) post(ctx context.Context, fix int, at geo.Point) time.Duration {
 	sent := time.Now()
-	body := map[string]any{
-		"sessionId": l.ID, "latitude": at.Lat(), "longitude": at.Lng(), "accuracy": 8.5,
-		"recordedAt": sent.UTC().Format("2006-01-02T15:04:05.000Z"),
-	}
+	body := l.Fix(at, sent)
 	expected := []string{"201", "202", "~200", "~429 RATE_LIMITED"}
 	if l.unsure {
 		expected = append(expected, "429 RATE_LIMITED")
 	}
 	a, ok := l.persist(ctx, "update", func() rig.Answer {
-		a := l.Trainer.Do(ctx, http.MethodPost, l.base, "/admin/location-tracking/journey/updates", body)
+		body["sentAt"] = time.Now().UTC() // of each try
+		a := l.Report(ctx, l.base, body)
 		l.answers[a.Label()]++
 		l.slowest = max(l.slowest, a.Took)
 		return a
@@ -301,7 +298,7 @@ func (l *journeyLog) follow(ctx context.Context) {
 		r := read{asked: time.Now(), etag: etag}
 		header, wait := "", 0
 		if etag != 0 {
-			header, wait = fmt.Sprintf("%q", strconv.FormatInt(etag, 10)), l.plan.wait
+			header, wait = rig.ETag(etag), l.plan.wait
 		}
 		a := l.Live(ctx, l.base, header, wait)
 		r.at, r.wait, r.status = time.Now(), time.Duration(wait)*time.Second, a.Status
@@ -330,7 +327,7 @@ func (l *journeyLog) follow(ctx context.Context) {
 
 // see parses an answer.
 func (l *journeyLog) see(r *read, a rig.Answer) {
-	r.version, _ = strconv.ParseInt(strings.Trim(a.ETag, `W/"`), 10, 64) // 0: degraded
+	r.version = a.Version() // 0: degraded
 	if a.Status == http.StatusNotModified {
 		r.active = true
 		return
