@@ -55,7 +55,6 @@ type lesson struct {
 	*rig.Journey
 	otp       string
 	guesses   int
-	located   bool // a fix was sent
 	uncertain bool // the last try had no clear answer
 }
 
@@ -95,7 +94,7 @@ func newCallers(ctx context.Context, base string, devices bool) (*callers, error
 	for _, s := range []struct {
 		step  func(context.Context)
 		times int
-	}{{c.book, 6 * spares}, {c.startOne, 3 * spares}, {c.arrive, spares}} {
+	}{{c.book, 18 * spares}, {c.startOne, 10 * spares}, {func(context.Context) { c.work.Wait() }, 1}, {c.arrive, spares}} {
 		for range s.times {
 			s.step(ctx)
 		}
@@ -326,10 +325,22 @@ func (c *callers) startOne(ctx context.Context) {
 			if c.count(start, l.ID)%3 == 0 {
 				c.running <- l
 			} else {
-				c.doors <- l
+				c.ride(ctx, l)
 			}
 		})
 	}
+}
+
+// ride asks for the code before any fix and sends one from the street. The session
+// is at its door as soon as it may arrive.
+func (c *callers) ride(ctx context.Context, l *lesson) {
+	c.call(ctx, unseen, plainLabel, func() rig.Answer { return l.Arrive(ctx, c.base) })
+	c.call(ctx, update, fixLabel, func() rig.Answer { return l.Update(ctx, c.base, l.Street()) })
+	c.work.Go(func() {
+		if pause.For(ctx, rig.Ride) == nil {
+			c.doors <- l
+		}
+	})
 }
 
 func (c *callers) stopOne(ctx context.Context) {
@@ -361,8 +372,8 @@ func (c *callers) step(ctx context.Context, k kind, l *lesson, already string, p
 	}
 }
 
-// arrive asks for the code before any fix, sends a fix from the door and asks
-// again. A trainer who is far away asks, too.
+// arrive asks for the code with a fix from the door. A trainer who is far away asks,
+// too.
 func (c *callers) arrive(ctx context.Context) {
 	if c.end != nil {
 		c.call(ctx, afar, plainLabel, func() rig.Answer { return c.travels[0].Arrive(ctx, c.base) })
@@ -371,12 +382,7 @@ func (c *callers) arrive(ctx context.Context) {
 	if l == nil {
 		return
 	}
-	if !l.located {
-		c.call(ctx, unseen, plainLabel, func() rig.Answer { return l.Arrive(ctx, c.base) })
-	}
-	l.located = true
-	c.call(ctx, update, fixLabel, func() rig.Answer { return l.Update(ctx, c.base, l.Home) })
-	c.step(ctx, arrive, l, "", c.doors, func() rig.Answer { return l.Arrive(ctx, c.base) }, func(a rig.Answer) {
+	c.step(ctx, arrive, l, "", c.doors, func() rig.Answer { return l.Arrive(ctx, c.base, l.Home) }, func(a rig.Answer) {
 		var body struct {
 			OTP string `json:"otp"`
 		}

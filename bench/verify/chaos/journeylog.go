@@ -53,8 +53,15 @@ func newTraffic(base string, plan trafficPlan, client *http.Client) (*traffic, e
 func (t *traffic) journey(lane, n int) (*journeyLog, error) {
 	home := geo.MustPoint(-60+float64(lane%1200)*0.1, -170+float64(lane/1200+n)*0.5)
 	j, err := rig.NewJourney(home, t.client)
-	return &journeyLog{Journey: j, plan: t.plan, base: t.base, answers: map[string]int{}}, err
+	l := &journeyLog{Journey: j, plan: t.plan, base: t.base, answers: map[string]int{}, fixes: t.plan.fixes, arrive: !t.plan.endless && lane%2 == 0}
+	if l.arrive {
+		l.fixes = max(l.fixes, int(rig.Ride/max(t.plan.interval, leastNext))+1)
+	}
+	return l, err
 }
+
+// leastNext is the least nextUpdateMs.
+const leastNext = time.Second
 
 // run has every lane play journeys until over is closed, and returns them all.
 func (t *traffic) run(ctx context.Context) []*journeyLog {
@@ -69,7 +76,7 @@ func (t *traffic) run(ctx context.Context) []*journeyLog {
 				if n > 0 {
 					l, _ = t.journey(lane, n) // the first one worked
 				}
-				l.play(ctx, t.over, lane%2 == 0)
+				l.play(ctx, t.over)
 				mu.Lock()
 				all = append(all, l)
 				mu.Unlock()
@@ -96,8 +103,11 @@ const healIn = 10 * time.Second
 // the student's app its own; both are read when both are done.
 type journeyLog struct {
 	*rig.Journey
-	plan trafficPlan
-	base string
+	plan   trafficPlan
+	base   string
+	fixes  int  // at most
+	arrive bool // ends at the door
+	began  time.Time
 
 	stored, seen atomic.Int64 // versions: of the last stored fix, of the last read
 
@@ -152,9 +162,8 @@ type read struct {
 	active    bool
 }
 
-// play books, starts, drives and ends the journey while the student follows. An
-// endless journey is stopped, never arrived.
-func (l *journeyLog) play(ctx context.Context, over <-chan struct{}, arrive bool) {
+// play books, starts, drives and ends the journey while the student follows.
+func (l *journeyLog) play(ctx context.Context, over <-chan struct{}) {
 	admin, err := rig.NewCaller(sessions.Admin, l.Trainer.HTTP)
 	if err != nil {
 		l.odd = append(l.odd, err.Error())
@@ -166,12 +175,13 @@ func (l *journeyLog) play(ctx context.Context, over <-chan struct{}, arrive bool
 	if _, ok := l.persist(ctx, "start", func() rig.Answer { return l.Start(ctx, l.base) }, "201", "~409 JOURNEY_ALREADY_STARTED"); !ok {
 		return
 	}
+	l.began = time.Now()
 	var student sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	student.Go(func() { l.follow(ctx) })
-	if l.travel(ctx, over); arrive && !l.plan.endless {
-		l.arrive(ctx)
+	if l.travel(ctx, over); l.arrive {
+		l.atDoor(ctx)
 	} else if _, ok := l.persist(ctx, "stop", func() rig.Answer { return l.Stop(ctx, l.base) }, "200", "~404 NO_ACTIVE_JOURNEY"); ok {
 		l.end, l.endedAt = sessions.EndCancelled, time.Now()
 	}
@@ -219,11 +229,11 @@ func (l *journeyLog) expect(call, answer string, repeated bool, expected []strin
 
 // travel posts the fixes, each at the time that the last answer named.
 func (l *journeyLog) travel(ctx context.Context, over <-chan struct{}) {
-	for k := range l.plan.fixes {
+	for k := range l.fixes {
 		if l.plan.endless && closed(over) {
 			return
 		}
-		at := geo.Offset(l.Home, 0, 20+l.plan.stepM*float64(l.plan.fixes-1-k))
+		at := geo.Offset(l.Home, 0, 20+l.plan.stepM*float64(l.fixes-1-k))
 		l.sent = append(l.sent, at)
 		if next := l.post(ctx, k, at); pause.For(ctx, next) != nil {
 			return
@@ -270,8 +280,9 @@ func (l *journeyLog) post(ctx context.Context, fix int, at geo.Point) time.Durat
 // degraded read.
 const retryEvery = 250 * time.Millisecond
 
-// arrive ends the journey at the door, with the code that the student reads.
-func (l *journeyLog) arrive(ctx context.Context) {
+// atDoor ends the journey, with the code that the student reads.
+func (l *journeyLog) atDoor(ctx context.Context) {
+	_ = pause.For(ctx, rig.Ride-time.Since(l.began))
 	if _, ok := l.persist(ctx, "arrive", func() rig.Answer { return l.Arrive(ctx, l.base) }, "200"); !ok {
 		return
 	}
