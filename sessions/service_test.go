@@ -297,12 +297,37 @@ func TestService_Arrive_with_a_fix(t *testing.T) {
 		return sessions.CodeOf(err)
 	}
 	require.Equal(t, sessions.NotWithinRadius, arrive(52.5))
+	require.Equal(t, sessions.NotWithinRadius, arrive(52.5001))
 	require.Equal(t, sessions.ImplausibleJump, arrive(52))
 
 	v = newVisit(t)
 	v.start(t)
+	require.Equal(t, sessions.SuspiciousLocation, arrive(52))
+	require.Equal(t, sessions.SuspiciousLocation, arrive(52.0001))
 	require.Empty(t, arrive(52), "no update before it")
 	require.Empty(t, arrive(52.5), "a repeat ignores the fix")
+}
+
+// full is a live store that answers and takes no fix.
+type full struct{ sessions.Live }
+
+func (full) Update(context.Context, sessions.Ref, sessions.Fix) (sessions.Receipt, error) {
+	return sessions.Receipt{}, sessions.ErrUnavailable
+}
+
+// A fix at the door that the live store could not take is not a trainer who is away.
+func TestService_Arrive_while_the_live_store_is_full(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	clock := func() time.Time { return *v.now }
+	live := memory.NewLive(sessions.LiveOptions{}, clock)
+	v.Service = sessions.NewService(v.repo, live, sessions.ServiceOptions{Now: clock})
+	v.start(t)
+	require.Equal(t, sessions.VerdictStored, v.fix(t, 52.5))
+	v.Service = sessions.NewService(v.repo, full{live}, sessions.ServiceOptions{Now: clock})
+	_, err := v.Arrive(t.Context(), v.trainer, v.session.ID, &sessions.Fix{Point: geo.MustPoint(52, 5)})
+	require.True(t, sessions.Unavailable(err), "%v", err)
+	require.Equal(t, sessions.NotWithinRadius, v.arrive(t), "without a fix the last one decides")
 }
 
 func TestReceipt_Refusal(t *testing.T) {

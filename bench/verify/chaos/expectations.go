@@ -56,13 +56,11 @@ func (e expectations) and(more expectations) expectations {
 }
 
 // storeDown: updates are 202, reads degraded with PostgreSQL's word on whether
-// the journey runs, waits end at their time, and no arrival goes unchecked. Where the
-// fix of an arrival could not be stored, and the store still answers, the fix before it
-// decides, which is not at the door.
+// the journey runs, waits end at their time, and no arrival goes unchecked.
 func storeDown() expectations {
 	return normal().and(expectations{
 		update: {notStored, stale}, live: {degraded, noLocation}, wait: {timedOut, wokenLate},
-		arrive: {storeGone, noFreshFix, notWithin}, afar: {storeGone, noFreshFix}, unseen: {storeGone},
+		arrive: {storeGone, noFreshFix}, afar: {storeGone, noFreshFix}, unseen: {storeGone},
 		intruder: {notStored},
 	})
 }
