@@ -99,7 +99,10 @@ const (
 	NotStored   Verdict = "not_stored"   // 202: the live store is away
 	Implausible Verdict = "implausible"  // 200: of the newest fix of a batch
 
-	// Of Receipt.Counts alone, where they say which kind of Implausible it was.
+)
+
+// Verdicts of Receipt.Counts alone: the two kinds of Implausible.
+const (
 	JumpRefused  Verdict = "implausible_jump"
 	SpeedRefused Verdict = "implausible_speed"
 )

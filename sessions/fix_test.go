@@ -82,8 +82,16 @@ func TestFix_NoPosition(t *testing.T) {
 		lat, lng float64
 		want     bool
 	}{
-		{0, 0, true}, {0.0000089, 0, true}, {0, -0.0000089, true}, {-0.000006, 0.000006, true},
-		{0.000009, 0, false}, {0, 0.000009, false}, {0.000007, 0.000007, false}, {0, 77.6, false}, {12.9, 0, false}, {0, 180, false},
+		{0, 0, true},
+		{0.0000089, 0, true},
+		{0, -0.0000089, true},
+		{-0.000006, 0.000006, true},
+		{0.000009, 0, false},
+		{0, 0.000009, false},
+		{0.000007, 0.000007, false},
+		{0, 77.6, false},
+		{12.9, 0, false},
+		{0, 180, false},
 	} {
 		require.Equal(t, c.want, sessions.Fix{Point: geo.MustPoint(c.lat, c.lng)}.NoPosition(), "%v,%v", c.lat, c.lng)
 	}

@@ -96,7 +96,9 @@ func (j *journey) onTheWay(t *testing.T) {
 	require.Equal(t, 201, j.fix(t, "fix that agrees", 91.3, 73.7, "").status)
 	require.Equal(t, 400, j.fix(t, "refused jump", 5017, 4013, "").status)
 	require.Equal(t, 201, j.fix(t, "vague fix", -411, 377, `,"accuracy":900`).status)
-	ago := func(d time.Duration) string { return `,"recordedAt":"` + time.Now().Add(-d).UTC().Format(time.RFC3339Nano) + `"` }
+	ago := func(d time.Duration) string {
+		return `,"recordedAt":"` + time.Now().Add(-d).UTC().Format(time.RFC3339Nano) + `"`
+	}
 	require.Equal(t, 200, j.fix(t, "stale fix", 333, 222, ago(time.Second)).status)
 	require.Equal(t, "before_start", j.fix(t, "fix from before", 322, 211, ago(time.Minute)).data["ignored"])
 	require.Equal(t, 400, j.fix(t, "malformed fix", 171, 191, `,"longitude":"none"`).status)

@@ -25,12 +25,14 @@ const (
 	speed    = 15.0                   // metres a second
 )
 
-// trip is one journey and its reader. Each call goes to the next gateway in turn.
+// trip is one journey and its reader. Each call goes to the next gateway in turn, where
+// it does not hand over.
 type trip struct {
 	*rolling
 	*rig.Journey
 	turn             int
 	through, arrives bool       // lasts through all phases; ends at the door
+	handsOver        bool       // all calls but the arrival go to the oldest gateway, and that to the newest
 	began            time.Time  // when the start was answered
 	news             chan int64 // versions that the reader has seen; closed when the reader has ended
 	readerErr        error      // how; nil: after it was shown the end
@@ -49,7 +51,7 @@ func (r *rolling) lane(lane int) error {
 		if err != nil {
 			return err
 		}
-		t := &trip{rolling: r, Journey: j, turn: n, through: lane%4 == 0, arrives: lane%4 > 1, news: make(chan int64, 1)}
+		t := &trip{rolling: r, Journey: j, turn: n, through: lane%4 == 0, arrives: lane%4 > 1, handsOver: lane%4 == 2, news: make(chan int64, 1)}
 		if err := t.play(); err != nil {
 			return fmt.Errorf("journey %s of lane %d: %w", j.ID, lane, err)
 		}
@@ -67,6 +69,12 @@ func (t *trip) try(what, want, repeated string, call func(base string) rig.Answe
 		t.turn++
 		base := serving[t.turn%len(serving)].URL()
 		t.mu.Unlock()
+		switch {
+		case t.handsOver && what == "arrived":
+			base = serving[len(serving)-1].URL()
+		case t.handsOver:
+			base = serving[0].URL()
+		}
 		a := call(base)
 		if label := a.Label(); a.Took < patience && (label == want || n > 0 && label == repeated) {
 			return a, nil
@@ -100,12 +108,8 @@ func (t *trip) play() error {
 		t.readerErr = t.follow()
 	}()
 	t.began = time.Now()
-	from := 10_000.0 // metres; all phases are over long before one is at the door from there
-	if t.arrives {
-		from = geo.DistanceM(t.Street(), t.Home)
-	}
 	for t.stored < fixes || !t.closed() && (t.through || t.arrives && !t.rode()) {
-		if err := t.fix(geo.Offset(t.Home, 0, max(20, from-speed*time.Since(t.began).Seconds()))); err != nil {
+		if err := t.fix(t.at()); err != nil {
 			return err
 		}
 		if err := pause.For(t.ctx, pace); err != nil {
@@ -113,6 +117,15 @@ func (t *trip) play() error {
 		}
 	}
 	return t.end()
+}
+
+// at is where the trainer is.
+func (t *trip) at() geo.Point {
+	from := 10_000.0 // metres; all phases are over long before one is at the door from there
+	if t.arrives {
+		from = geo.DistanceM(t.Street(), t.Home)
+	}
+	return geo.Offset(t.Home, 0, max(20, from-speed*time.Since(t.began).Seconds()))
 }
 
 // rode reports whether the journey may arrive.
@@ -144,7 +157,7 @@ func (t *trip) end() error {
 	reason := sessions.EndCancelled
 	if t.arrives && t.rode() {
 		reason = sessions.EndArrived
-		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base) })
+		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base, t.at()) }) // v0.1.0 ignores the fix
 		if err != nil {
 			return err
 		}
