@@ -3,6 +3,7 @@ package bench
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -71,7 +72,7 @@ func beginJourney(b *testing.B, valkeyURL string) (j *rig.Journey, base string) 
 	require.Equal(b, "201", j.Book(ctx, base, admin).Label())
 	require.Eventually(b, func() bool {
 		res, err := rig.Get(ctx, base+"/readyz")
-		return err == nil && res.Body.Close() == nil && res.StatusCode == 200
+		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	}, 5*time.Second, 10*time.Millisecond)
 	require.Equal(b, "201", j.Start(ctx, base).Label())
 	return j, base
