@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"doorstep/bench/rig"
+	"doorstep/client"
 	"doorstep/gateway/auth"
 	"doorstep/geo"
 	"doorstep/internal/pause"
@@ -73,15 +74,15 @@ func callerSettings() []string {
 
 // newCallers makes callers with sessions in every state.
 func newCallers(ctx context.Context, base string, devices bool) (*callers, error) {
-	client := &http.Client{
+	connections := &http.Client{
 		Timeout:   15 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second},
 	}
-	admin, err := rig.NewCaller(sessions.Admin, client)
+	admin, err := rig.NewCaller(sessions.Admin, connections)
 	if err != nil {
 		return nil, err
 	}
-	c := &callers{base: base, client: client, admin: admin, devices: devices, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
+	c := &callers{base: base, client: connections, admin: admin, devices: devices, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
 	pools := []*chan *lesson{&c.unread, &c.booked, &c.running, &c.doors, &c.pending}
 	for _, pool := range pools {
 		*pool = make(chan *lesson, 1024) // an hour does not fill it
@@ -222,22 +223,18 @@ func fixLabel(a rig.Answer) string {
 
 // liveLabel says what a reader sees.
 func liveLabel(a rig.Answer) string {
-	var body struct {
-		Location json.RawMessage `json:"location"`
-		IsActive bool            `json:"isActive"`
-		Degraded bool            `json:"degraded"`
-	}
-	if a.Status != http.StatusOK || json.Unmarshal(a.Data, &body) != nil {
+	var v client.View
+	if a.Status != http.StatusOK || json.Unmarshal(a.Data, &v) != nil {
 		return plainLabel(a)
 	}
 	switch {
-	case body.Degraded && !body.IsActive:
+	case v.Degraded && !v.Active:
 		return degradedEnded
-	case body.Degraded:
+	case v.Degraded:
 		return degraded
-	case !body.IsActive:
+	case !v.Active:
 		return "200 not active"
-	case string(body.Location) == "null":
+	case v.Location == nil:
 		return noLocation
 	default:
 		return "200"
@@ -383,11 +380,9 @@ func (c *callers) arrive(ctx context.Context) {
 		return
 	}
 	c.step(ctx, arrive, l, "", c.doors, func() rig.Answer { return l.Arrive(ctx, c.base, l.Home) }, func(a rig.Answer) {
-		var body struct {
-			OTP string `json:"otp"`
-		}
-		if json.Unmarshal(a.Data, &body) == nil && body.OTP != "" {
-			l.otp = body.OTP
+		var arrival client.Arrival
+		if json.Unmarshal(a.Data, &arrival) == nil && arrival.OTP != "" {
+			l.otp = arrival.OTP
 			c.count(arrive, l.ID)
 			c.pending <- l
 		}

@@ -13,6 +13,7 @@ import (
 	"doorstep/internal/pause"
 
 	"doorstep/bench/rig"
+	"doorstep/client"
 	"doorstep/geo"
 	"doorstep/sessions"
 )
@@ -292,9 +293,7 @@ func (l *journeyLog) atDoor(ctx context.Context) {
 	if !ok {
 		return
 	}
-	var session struct {
-		OTP string `json:"otp"`
-	}
+	var session client.Session
 	_ = json.Unmarshal(a.Data, &session) // without a code, verify is refused
 	l.persist(ctx, "verify", func() rig.Answer {
 		return l.Trainer.Do(ctx, http.MethodPost, l.base, path+"/verify-otp", map[string]string{"otp": session.OTP})
@@ -343,19 +342,13 @@ func (l *journeyLog) see(r *read, a rig.Answer) {
 		r.active = true
 		return
 	}
-	var body struct {
-		IsActive bool `json:"isActive"`
-		Location *struct {
-			Latitude  float64 `json:"latitude"`
-			Longitude float64 `json:"longitude"`
-		} `json:"location"`
-	}
-	if err := json.Unmarshal(a.Data, &body); err != nil || a.Status != http.StatusOK {
+	var v client.View
+	if err := json.Unmarshal(a.Data, &v); err != nil || a.Status != http.StatusOK {
 		l.strange = append(l.strange, "a read was answered "+a.Label())
 	}
-	r.active = body.IsActive
-	if body.Location != nil {
-		at, err := geo.NewPoint(body.Location.Latitude, body.Location.Longitude)
+	r.active = v.Active
+	if v.Location != nil {
+		at, err := geo.NewPoint(v.Location.Latitude, v.Location.Longitude)
 		if err != nil {
 			l.strange = append(l.strange, err.Error())
 		}
