@@ -103,10 +103,15 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 		return Session{}, errNotTrainer
 	}
 	if session.JourneyActive() {
-		if err := s.updateAtHome(ctx, c, id, fix); err != nil {
+		lost, err := s.updateAtHome(ctx, c, id, fix)
+		if err != nil {
 			return Session{}, err
 		}
 		if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
+			// The fix before the lost one may be anywhere.
+			if code := CodeOf(err); lost != nil && (code == NotWithinRadius || code == NoFreshLocation) {
+				err = lost
+			}
 			return Session{}, err
 		}
 	}
@@ -126,23 +131,26 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 	return session, nil
 }
 
-// updateAtHome judges the fix of an arrival. It refuses only an implausible one:
-// for every other refusal, and for a store that is away, checkAtHome has the better
-// answer.
-func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) error {
+// updateAtHome judges the fix of an arrival. It refuses only an implausible one: for
+// every other refusal checkAtHome has the better answer. lost is not nil where a store
+// could not take the fix, a full one for example, which may still answer checkAtHome.
+func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) (lost, err error) {
 	if fix == nil {
-		return nil
+		return nil, nil
 	}
 	at := *fix
 	at.AtArrival = true
 	receipt, err := s.Update(ctx, c, id, at)
-	if err != nil {
-		return ctx.Err()
+	switch {
+	case err != nil && Unavailable(err):
+		return err, ctx.Err()
+	case err != nil:
+		return nil, ctx.Err()
 	}
 	if err := receipt.Refusal(); CodeOf(err) == ImplausibleSpeed || CodeOf(err) == ImplausibleJump {
-		return err
+		return nil, err
 	}
-	return nil
+	return nil, nil
 }
 
 // arrivedMeanwhile reports whether the journey has ended since session was read.

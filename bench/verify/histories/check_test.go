@@ -117,7 +117,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 		}, "no event of it"},
 		"a_fix_over_the_rate": {func(r *Record) {
 			ch := *judged(r)
-			ch.StoreMS += 3999
+			ch.TakenMS += 3999
 			r.Changes = slices.Insert(r.Changes, slices.Index(r.Changes, *judged(r))+1, ch)
 		}, "over the rate"},
 		"a_fix_lost": {func(r *Record) {
@@ -219,7 +219,7 @@ func TestHistories_find(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(20) {
+			for seed := range uint64(60) {
 				found := strings.Join(Check(play(t, seed+1, row.breaks)), "\n")
 				if strings.Contains(found, row.want) {
 					return

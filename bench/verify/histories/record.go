@@ -47,7 +47,7 @@ type Call struct {
 	Caller   sessions.Caller
 	Verb     Verb
 	Session  sessions.ID
-	Fix      geo.Point     // Update
+	Fix      geo.Point     // Update, Arrived
 	Seen     int64         // Live: the version of the If-None-Match, 0 for none
 	Wait     time.Duration // Live
 	Faulted  bool          // a store failed or stalled it
@@ -74,7 +74,7 @@ type Kind string
 // The kinds of changes.
 const (
 	Opened  Kind = "opened"
-	Judged  Kind = "judged" // a fix that counted against the rate, stored or not
+	Judged  Kind = "judged" // a fix, stored or not
 	Ended   Kind = "ended"
 	Lost    Kind = "lost all data"
 	Stepped Kind = "clock stepped"
@@ -89,13 +89,14 @@ type Change struct {
 	Fix     geo.Point // Judged
 	Verdict sessions.Verdict
 	StoreMS int64 // the store's clock
+	TakenMS int64 // when a stored fix counts as taken, on that clock; 0 where it has no rate of its journey
 	Version int64 // after it
 }
 
 // String is the change on a line of a history.
 func (c Change) String() string {
-	return fmt.Sprintf("%s                live store %s %.8s journey=%s %s %s store_ms=%d version=%d",
-		clock(c.At), c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.Version)
+	return fmt.Sprintf("%s                live store %s %.8s journey=%s %s %s store_ms=%d taken_ms=%d version=%d",
+		clock(c.At), c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.TakenMS, c.Version)
 }
 
 // Commit is an event of the outbox, with the time of its commit.

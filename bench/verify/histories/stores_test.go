@@ -218,12 +218,14 @@ func (s *liveStore) Update(ctx context.Context, ref sessions.Ref, fix sessions.F
 	var receipt sessions.Receipt
 	err := s.do(ctx, func(under sessions.Live) {
 		receipt, _ = under.Update(context.Background(), ref, fix)
-		if receipt.Verdict > sessions.VerdictStale {
-			s.record.change(Change{
-				Kind: Judged, Ref: ref, Fix: fix.Point, Verdict: receipt.Verdict,
-				StoreMS: s.now().UnixMilli(), Version: s.version(ref),
-			})
+		if receipt.Verdict <= sessions.VerdictStale {
+			return
 		}
+		ch := Change{Kind: Judged, Ref: ref, Fix: fix.Point, Verdict: receipt.Verdict, StoreMS: s.now().UnixMilli(), Version: s.version(ref)}
+		if snap, _ := under.Latest(context.Background(), ref); receipt.Verdict == sessions.VerdictStored && snap.Location != nil && !fix.AtArrival {
+			ch.TakenMS = snap.Location.RecordedAt.UnixMilli()
+		}
+		s.record.change(ch)
 	})
 	if err != nil {
 		return sessions.Receipt{}, err
