@@ -8,9 +8,10 @@ import (
 	"doorstep/geo"
 )
 
-// laboratory plays recordings to engines.
+// laboratory plays recordings to engines. ours is the first of them.
 type laboratory struct {
 	recordings []recording
+	ours       *judge
 	engines    []engine
 	progress   io.Writer
 }
@@ -23,12 +24,15 @@ type findings struct {
 	hosts   int
 	// nearDoor counts the honest journeys that start near the door, of the first engine.
 	nearDoor struct{ asked, refused int }
+	networks map[networkRow]*answers
 	eta      map[string]*etaErrors
 	sent     map[string][]sent // of the first engine, by file
 }
 
 func (l laboratory) run() (findings, error) {
-	f := findings{honest: map[string][]treatment{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}}
+	f := findings{
+		honest: map[string][]treatment{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}, networks: map[networkRow]*answers{},
+	}
 	for i, r := range l.recordings {
 		fmt.Fprintf(l.progress, "\r\033[K[%d/%d] %s", i+1, len(l.recordings), r.file)
 		if err := l.honest(&f, r); err != nil {
@@ -43,8 +47,11 @@ func (l laboratory) run() (findings, error) {
 		}
 	}
 	f.hosts = len(all)
+	if err := l.badNetworks(&f); err != nil {
+		return f, err
+	}
 	var err error
-	if f.nearDoor.asked, f.nearDoor.refused, err = startsNearDoor(l.engines[0], all); err != nil {
+	if f.nearDoor.asked, f.nearDoor.refused, err = startsNearDoor(l.ours, all); err != nil {
 		return f, err
 	}
 	for _, e := range l.engines {
@@ -57,6 +64,29 @@ func (l laboratory) run() (findings, error) {
 	}
 	fmt.Fprint(l.progress, "\r\033[K")
 	return f, nil
+}
+
+// inScript is the share of the recordings whose phones with bad networks go through
+// update.lua, too, which takes a minute for all: one in inScript.
+const inScript = 12
+
+// badNetworks plays phones with bad networks.
+func (l laboratory) badNetworks(f *findings) error {
+	inMemory := &judge{}
+	for i, r := range append(slices.Clone(l.recordings), generated()...) {
+		if !targeted(r.group) {
+			continue
+		}
+		fmt.Fprintf(l.progress, "\r\033[Kbad networks [%d/%d] %s", i+1, len(l.recordings), r.file)
+		j := inMemory
+		if i%inScript == 0 {
+			j = l.ours
+		}
+		if err := j.networks(f.networks, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l laboratory) honest(f *findings, r recording) error {

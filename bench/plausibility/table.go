@@ -36,6 +36,7 @@ const ownMode = "**all own-mode rows**"
 // write prints the findings as Markdown.
 func (f findings) write(w io.Writer) {
 	f.writeHonest(w)
+	f.writeNetworks(w)
 	f.writeFakes(w)
 	f.writeETA(w)
 }
@@ -115,9 +116,32 @@ func verdictOn(met bool) string {
 	return "**missed**"
 }
 
+// writeNetworks prints what phones with bad networks were answered.
+func (f findings) writeNetworks(w io.Writer) {
+	fmt.Fprintln(w)
+	printHead(w, "phones with bad networks", "fixes", "pins that go back", "429 to an old fix", "other answers", "refused", "on a good network", "left out", "late pins", "longest")
+	for _, known := range []bool{true, false} {
+		for _, o := range []order{oldestFirst, newestFirst, batched} {
+			a := f.networks[networkRow{o, known}]
+			if a == nil {
+				continue
+			}
+			name := o.String()
+			if !known {
+				name += ", clock not known"
+			}
+			cells := []string{name}
+			for _, n := range []int{a.fixes, a.back, a.limited, a.failed, a.refused, a.refusedCalm, a.unstored, a.late} {
+				cells = append(cells, fmt.Sprint(n))
+			}
+			printRow(w, append(cells, seconds(time.Duration(a.longestLateMS)*time.Millisecond))...)
+		}
+	}
+}
+
 func (f findings) writeFakes(w io.Writer) {
-	fmt.Fprintf(w, "\n%d honest journeys that start within %d m of the home and ask to arrive after %d s: %s refused.\n",
-		f.nearDoor.asked, nearDoorM, nearDoorMS/1000, percent(f.nearDoor.refused, f.nearDoor.asked))
+	fmt.Fprintf(w, "\n%d honest journeys that start within %d m of the home and ask to arrive after %d s, with a fix: %d of them refused, %s.\n",
+		f.nearDoor.asked, nearDoorM, nearDoorMS/1000, f.nearDoor.refused, percent(f.nearDoor.refused, f.nearDoor.asked))
 	fmt.Fprintf(w, "\nLaid over %d honest stretches of 15 minutes, from the fifth minute on.\n\n", f.hosts)
 	cells := []string{"fake", "tried"}
 	for _, name := range f.engines {
