@@ -33,6 +33,24 @@ type Track struct {
 // silence would be a way to the door.
 func Restored(nowMS int64) Track { return Track{ReanchoredMS: max(1, nowMS)} }
 
+// AfterSilence compares the first fix after a silence with the last one before it,
+// of which nothing is known but the distance from the home, in metres, and the time,
+// Unix ms. It reports whether the trainer could have got there within the mode's
+// limit. The flag is FlagSilence where that takes more than bankMS, or none.
+func AfterSilence(home Point, awayM float64, lastMS int64, fix Fix, limits Limits) (reachable bool, flags Flags) {
+	next := trackPoint(fix)
+	way := TrackPoint{Point: home, TakenMS: lastMS}.legTo(next, limits)
+	nearer := way.distanceDM - decimetres(awayM)
+	way.reachDM = max(0, max(nearer, -nearer)-next.doubtDM(limits)-decimetres(limits.DefaultAccuracyM))
+	if way.over(limits.LimitKMH) {
+		return false, 0
+	}
+	if way.taking(limits.BankMS).over(limits.LimitKMH) {
+		return true, FlagSilence
+	}
+	return true, 0
+}
+
 // TrackPoint is a fix as the store keeps it: rounded, and with its one time.
 type TrackPoint struct {
 	Point      Point

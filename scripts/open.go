@@ -22,7 +22,7 @@ func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	}
 	args := []string{
 		liveChannel(j.Ref), s.clock(), identity(j), destination(j.Mode, j.Home), fence.String(),
-		milliseconds(s.opts.Live.JourneyTTL), restored,
+		milliseconds(s.opts.Live.JourneyTTL), restored, lastFix(j.Last), milliseconds(s.opts.Live.LocationTTL),
 	}
 	res, err := s.call(ctx, "open", journeyKey(j.Ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 		return s.open.Exec(ctx, c, []string{journeyKey(j.Ref)}, args)
@@ -35,6 +35,23 @@ func (s *Store) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 		return false, unreadable("open", err)
 	}
 	return code != 0, nil // opened now, or active already
+}
+
+// lastFix writes the argument last of open.lua.
+func lastFix(l sessions.LastFix) string {
+	if l.At.IsZero() {
+		return unsaid
+	}
+	b := append(appendUnixMS(nil, l.At), ' ')
+	b = append(b, decimetres(l.DistanceM)...)
+	for _, said := range []bool{l.Trusted, l.Outside, l.Arriving} {
+		if said {
+			b = append(b, " 1"...)
+		} else {
+			b = append(b, " 0"...)
+		}
+	}
+	return string(b)
 }
 
 // destination writes the argument `to` of open.lua, "mode lat lng".

@@ -14,6 +14,10 @@
 --   6  journey_ttl_ms  ms, the longest journey
 --   7  restored        1 when the store had this journey and lost it: the next
 --                      fix will count as a re-anchor
+--   8  last            "at_ms away_dm trusted outside arriving" of the live
+--                      location of a restored journey, as in sessions.LastFix: Unix
+--                      ms, the distance from the home, and 0 or 1; - for none
+--   9  location_ttl_ms ms, after which a live location expires
 -- RETURN
 --   0  REFUSED: ended, older than the one known, or has lasted JOURNEY_TTL; nothing written
 --   1  OPENED: active now
@@ -30,6 +34,7 @@ local LAYOUT, LAYOUT_OLDEST = 1, 1
 local key = KEYS[1]
 local channel, clock, started = ARGV[1], ARGV[2], ARGV[3]
 local to, fence, journey_ttl, restored = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local last, location_ttl = ARGV[8], tonumber(ARGV[9])
 
 local now = tonumber(clock)
 if not now then
@@ -53,6 +58,11 @@ local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
 redis.call('HSET', key, 'to', started .. ' ' .. LAYOUT .. ' ' .. to, 'fence', fence, 'seq', seq)
 if restored == '1' or outdated then redis.call('HSET', key, 'odd', '0 ' .. now .. ' 0 0 0') end
+-- It has expired after a silence, and was not lost.
+if restored == '1' and last ~= '-' and now - string.match(last, '%d+') >= location_ttl then
+    redis.call('HSET', key, 'last', string.sub(last, 1, -3))
+    if string.sub(last, -1) == '1' then redis.call('HDEL', key, 'fence') end
+end
 redis.call('PEXPIRE', key, left)
 redis.call('SPUBLISH', channel, seq)
 return OPENED

@@ -37,7 +37,7 @@ const trainer, student = "0b7b3ad8-1d2c-4b8f-9d3e-5f8a2c6e4b10", "7f1f7f2e-93d5-
 func scriptsUnderTest() map[string]script {
 	now, start, fence, toHome := ms(nowMS), ms(startMS), fenceOf(home), destination(sessions.Car, home)
 	return map[string]script{
-		"open": {openLua, []string{"", now, start, toHome, fence, ms(hourMS), "0"}},
+		"open": {openLua, []string{"", now, start, toHome, fence, ms(hourMS), "0", "-", "300000"}},
 		"update": {updateLua, []string{
 			"", "12.9790452", "77.5929284", "10.0", "-", "-", "-", "0", geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)), "-", now,
 		}},
@@ -95,7 +95,7 @@ const movingAnchor = "594000 12.9790452 77.5929284 100 - 0 0"
 
 // told are the fields that this test speaks of. All others are the judgement's
 // memory, which geo.Judge specifies and other tests compare.
-var told = []string{"to", "ended", "fence", "seq", "tat", "fix", "trainer", "student"}
+var told = []string{"to", "last", "ended", "fence", "seq", "tat", "fix", "trainer", "student"}
 
 // row is one call of a script on a key in a known state. At least one for each
 // return code: header_test.go counts them.
@@ -136,6 +136,14 @@ func rows() []row {
 		},
 		{
 			script: "open", name: "restored", args: map[int]string{7: "1"}, reply: []any{1},
+			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
+		},
+		{
+			script: "open", name: "restored/after_a_silence", args: map[int]string{7: "1", 8: ms(nowMS-300_000) + " 500 1 0 1"}, reply: []any{1},
+			after: opened.with(hash{"seq": ms(nowMS), "last": ms(nowMS-300_000) + " 500 1 0", "fence": ""}), ttl: hourMS - 600_000, told: ms(nowMS),
+		},
+		{
+			script: "open", name: "restored/after_a_loss", args: map[int]string{7: "1", 8: ms(nowMS-299_999) + " 500 1 0 1"}, reply: []any{1},
 			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
 		},
 		{script: "open", name: "again", before: moving, reply: []any{2}},
@@ -236,7 +244,7 @@ func rows() []row {
 		},
 		{
 			script: "update", name: "stored", before: moving, args: map[int]string{2: "12.9786000", 5: "36.0", 6: "180.0", 7: ms(nowMS - 1000)},
-			reply: []any{8, nowMS, 5000, nowMS, 300_000, 0, 0, 0, 495, toHome},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 4, 0, 0, 495, toHome},
 			after: hash{
 				"fix": "12.9786000 77.5929284 10.0 0 " + ms(nowMS-1000) + " 36.0 180.0",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
@@ -245,7 +253,7 @@ func rows() []row {
 		},
 		{
 			script: "update", name: "stored/next_layout", before: moving.with(hash{"to": inLayout("2", startMS)}), args: map[int]string{2: "12.9786000"},
-			reply: []any{8, nowMS, 5000, nowMS, 300_000, 0, 0, 0, 495, inLayout("2", startMS)},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 4, 0, 0, 495, inLayout("2", startMS)},
 			after: hash{"fix": "12.9786000 77.5929284 10.0 0 - - -", "seq": ms(nowMS), "tat": ms(nowMS + 5000)},
 			ttl:   300_000, told: strings.Replace(message(nowMS, startMS, "0", "12.9786000 77.5929284 10.0 0 - - -", movingAnchor), toHome, inLayout("2", startMS), 1),
 		},
@@ -261,7 +269,7 @@ func rows() []row {
 		{
 			script: "update", name: "stored/arriving", before: moving,
 			args:  map[int]string{2: "12.9776062", 9: geo.CellOf(geo.MustPoint(12.9776062, 77.5929284))},
-			reply: []any{8, nowMS, 5000, nowMS, 300_000, 1, 0, 0, any_, toHome},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 5, 0, 0, any_, toHome},
 			after: hash{
 				"fix": "12.9776062 77.5929284 10.0 0 - - -", "fence": "",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
@@ -461,7 +469,7 @@ func TestScripts_message(t *testing.T) {
 			if reply[0] == int64(sessions.VerdictStored) {
 				h, err := do(t, b.client, "HGETALL", key).AsStrMap()
 				require.NoError(t, err)
-				arriving := ms(reply[5].(int64))
+				arriving := ms(reply[5].(int64) & 1)
 				want = strings.Join([]string{h["seq"], arriving, h["to"], h["fix"], h["anchor"]}, " ")
 				require.Len(t, strings.Fields(want), 21)
 				anchors[h["anchor"]], arrived = true, arrived || arriving == "1"

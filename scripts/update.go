@@ -133,7 +133,9 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 		return r, nil
 	}
 	r.At, r.NextUpdate, r.Version, r.TTL = instant(n[fieldClock]), milli(n[fieldNext]), n[fieldVersion], milli(n[fieldTTL])
-	r.Arriving, r.Flags = n[fieldArriving] == 1, geo.Flags(n[fieldFlags])
+	marks := n[fieldArriving]
+	r.Arriving, r.Trusted, r.Outside, r.Late = marks&1 != 0, marks&2 != 0, marks&4 != 0, marks&8 != 0
+	r.Flags = geo.Flags(n[fieldFlags])
 	r.Suspicions = sessions.Suspicions(n[fieldSuspicions])
 	if r.Verdict == sessions.VerdictStored {
 		text, err := reply[fieldTo].ToString()

@@ -35,8 +35,9 @@
 --  {10, …}                   IGNORED_TOO_SOON: over the rate, and past; or its
 --                            time is not known yet, see geo.Clock.Unsure
 --  {11, …}                   NO_POSITION: 0,0
---      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1), flags of
---      this fix, suspicions first seen with it; and for 8 also moved (the way
+--      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
+--      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
+--      fix is late), flags of this fix, suspicions first seen with it; and for 8 also moved (the way
 --      from the last fix, decimetres) and the field to
 --  error LAYOUT              the hash has a layout that is too new for this
 --                            script; nothing written
@@ -96,6 +97,10 @@
 --                                          taken, in ms after the start, and 0
 --                                          when outside is 1; absent beside a fix
 --                                          when all is proven: 0 3 2 1 0 0
+--   last     at_ms away_dm trusted outside  of a journey that expired after a
+--                                          silence, written by open.lua and
+--                                          removed with its first fix:
+--                                          sessions.LastFix
 --
 -- LAYOUT (docs/adr/0011-layout-number.md). The digit in `to` is the layout of the
 -- script that opened the hash. Layout 1 is that of v0.1.0. A script of layout N
@@ -352,7 +357,7 @@ end
 -- What the steps below decide. A flag is a boolean until step 13.
 local moved, new_guess = 0, 0
 local fast, reanchored, silent, mismatched, frozen, repeated, shadowed = false, false, false, false, false, false, false
-local replaced = false
+local replaced, resumed = false, false
 local new_votes, new_rival, new_anchor = votes, nil, false
 local pace, paced = 0, 0 -- the smoothed speed in mm/s, and how many ms of journey it covers
 
@@ -370,6 +375,22 @@ if code == STORED and not last_at then
     new_anchor, new_guess = true, GUESS_FIRST
     if reanchored_at ~= 0 then
         reanchored, reanchored_at = true, now
+        -- After a silence only the distances from the home can be compared. A way
+        -- that the mode's limit could cover is no re-anchor.
+        local last_text = redis.call('HGET', key, 'last')
+        if last_text then
+            local at, away, trusted, was_outside = string.match(last_text, '(%d+) (%d+) (%d) (%d)')
+            local home_lat, home_lng = string.match(to, '%a (%S+) (%S+)')
+            local way, _, ms = leg(lat, lng, 0, at + 0, home_lat, home_lng, 0, taken)
+            local nearer = max(0, math.abs(way - away) - doubt - DEFAULT_ACCURACY_DM)
+            if nearer * KMH_PER_DMMS <= limit * ms then
+                reanchored, reanchored_at = false, 0
+                silent = nearer * KMH_PER_DMMS > limit * BANK_MS
+                resumed = trusted == '1' and not silent
+                if resumed then new_guess, fixes, requests, outside, begun = 0, EVIDENCE_FIXES, EVIDENCE_REQUESTS, was_outside + 0, 0 end
+            end
+            redis.call('HDEL', key, 'last')
+        end
     end
 elseif code == STORED then
     -- Step 8: the speed limit of the mode.
@@ -552,7 +573,7 @@ if arriving == 0 and new_guess == 0 then
     if arriving == 1 then redis.call('HDEL', key, 'fence') end
 end
 if proof_text ~= '' or mock or reanchored or not last_at then
-    if not last_at or reanchored or replaced then
+    if (not last_at and not resumed) or reanchored or replaced then
         fixes, requests, outside, begun = 1, 1, 0, taken - started
     else
         if fixes < EVIDENCE_FIXES then fixes = fixes + 1 end
@@ -604,4 +625,6 @@ if new_clock then
     end
 end
 redis.call('SPUBLISH', channel, message)
-return {STORED, now, next_ms, seq, ttl, arriving, flags, fresh, moved, to}
+if new_guess == 0 and fixes >= EVIDENCE_FIXES and requests >= EVIDENCE_REQUESTS and not mock then arriving = arriving + 2 end
+if taken < now - RATE_MS then arriving = arriving + 8 end
+return {STORED, now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, to}

@@ -143,7 +143,7 @@ func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 	c := Counts{LastSeen: ms(now)}
 	switch r.Verdict {
 	case VerdictStored:
-		c.Accepted, c.DistanceM = 1, r.MovedM
+		c.Accepted, c.DistanceM, c.Last = 1, r.MovedM, r.Last()
 	case VerdictJump, VerdictSpeed, VerdictCeiling:
 		c.Refused = 1
 	case VerdictStale, VerdictBeforeStart:
@@ -159,6 +159,20 @@ func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 		c.Flagged = 1
 	}
 	t.add(ref, c)
+}
+
+// last is the last accepted fix that is not written yet.
+func (t *FixCounter) last(ref Ref) LastFix {
+	if t == nil {
+		return LastFix{}
+	}
+	s := t.shard(ref)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.journeys[ref]; c != nil {
+		return c.Last
+	}
+	return LastFix{}
 }
 
 // phoneSeen notes that a phone has sent a fix while no live store could judge it.

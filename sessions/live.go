@@ -135,6 +135,24 @@ type Receipt struct {
 	Suspicions Suspicions    // judged: those that this fix raised for the first time in its journey
 	MovedM     float64       // Stored: the distance from the fix before
 	DistanceM  float64       // Stored: to the home
+	Trusted    bool          // Stored: two requests and three fixes speak for the track; see Evidence
+	Outside    bool          // Stored: the track has been outside the fence
+	Late       bool          // Stored: it was taken over a RateInterval ago
+}
+
+// Last is what stays of a stored fix after a silence.
+func (r Receipt) Last() LastFix {
+	return LastFix{At: r.At, DistanceM: r.DistanceM, Arriving: r.Arriving, Trusted: r.Trusted, Outside: r.Outside}
+}
+
+// LastFix is what stays of a live location that expired after a silence: no
+// coordinate. The zero value is none.
+type LastFix struct {
+	At        time.Time // the store's clock at acceptance
+	DistanceM float64   // to the home
+	Arriving  bool      // as in Receipt, like the next two
+	Trusted   bool
+	Outside   bool
 }
 
 // Location is a fix that was believed, and the time of that. Its RecordedAt is when

@@ -116,6 +116,8 @@ type Counts struct {
 	// LastSeen is when the trainer's phone last sent a fix, whatever the verdict;
 	// zero for never.
 	LastSeen time.Time
+	// Last is the last accepted fix. It is forgotten when the journey has ended.
+	Last LastFix
 	// FixToEye counts the times from the storing of a fix to the answer that showed
 	// it to the student.
 	FixToEye Latencies
@@ -132,6 +134,9 @@ func (a Counts) Add(b Counts) Counts {
 	a.DistanceM = RoundM(a.DistanceM + b.DistanceM)
 	if b.LastSeen.After(a.LastSeen) {
 		a.LastSeen = b.LastSeen
+	}
+	if b.Last.At.After(a.Last.At) {
+		a.Last = b.Last
 	}
 	for i, n := range b.FixToEye {
 		a.FixToEye[i] += n

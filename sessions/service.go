@@ -191,6 +191,13 @@ func (s *Service) syncLive(ctx context.Context, session Session, journey Journey
 func (s *Service) restore(ctx context.Context, session Session) error {
 	journey := session.Journey()
 	journey.Restored = true
+	if s.running(session) {
+		record, _, err := s.repo.JourneyRecord(ctx, JourneyKey{session.ID, session.JourneyStartedAt})
+		if err != nil {
+			return err
+		}
+		journey.Last = record.Counts.Add(Counts{Last: s.opts.Counter.last(journey.Ref)}).Last
+	}
 	if err := s.writeLive(ctx, journey, session); err != nil || !s.running(session) {
 		return err
 	}

@@ -308,6 +308,37 @@ func TestService_Arrive_with_a_fix(t *testing.T) {
 	require.Empty(t, arrive(52.5), "a repeat ignores the fix")
 }
 
+// After a natural expiry a place that could be reached in the time is no re-anchor,
+// and who was at the door and is there again may arrive.
+func TestService_Arrive_after_a_silence(t *testing.T) {
+	t.Parallel()
+	for name, flush := range map[string]bool{"counted_in_this_process": false, "written": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVisit(t)
+			clock := func() time.Time { return *v.now }
+			counter := sessions.NewFixCounter(v.repo, sessions.FixCounterOptions{})
+			v.Service = sessions.NewService(v.repo, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock, Counter: counter})
+			v.start(t)
+			for _, lat := range []float64{52.01, 52.009, 52.008, 52} {
+				*v.now = v.now.Add(time.Minute)
+				require.Equal(t, sessions.VerdictStored, v.fix(t, lat))
+			}
+			if flush {
+				require.NoError(t, counter.Flush(t.Context()))
+			}
+			*v.now = v.now.Add(385 * time.Second)
+			view, err := v.View(t.Context(), v.session.Journey().Ref)
+			require.NoError(t, err)
+			require.Equal(t, sessions.Arriving, view.Phase())
+			require.Nil(t, view.Location)
+			require.Equal(t, sessions.NoFreshLocation, v.arrive(t))
+			_, err = v.Arrive(t.Context(), v.trainer, v.session.ID, &sessions.Fix{Point: geo.MustPoint(52, 5), AccuracyM: 5})
+			require.NoError(t, err)
+		})
+	}
+}
+
 func TestReceipt_Refusal(t *testing.T) {
 	t.Parallel()
 	want := map[sessions.Verdict]sessions.Code{

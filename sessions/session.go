@@ -165,6 +165,11 @@ type Journey struct {
 	// Restored says that the live store had this journey and lost it. Its next
 	// fix is believed like a first one, but counts as a re-anchor.
 	Restored bool
+	// Last is what is known of the live location of a Restored journey. It counts
+	// once LiveOptions.LocationTTL has passed since then: the location has expired,
+	// and was not lost. A next fix that the trainer could have reached is then no
+	// re-anchor, and if it is not a long way, as trusted as the track was.
+	Last LastFix
 	// Phase is what Live.End writes; of no account while the journey runs.
 	Phase Phase
 }

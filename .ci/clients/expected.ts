@@ -8,18 +8,14 @@ export interface Expected {
   journey: Journey;
   alreadyStarted: Failure<"JOURNEY_ALREADY_STARTED" | "TRAINER_BUSY">;
 
-  fix: {
-    sessionId: string;
-    latitude: number;
-    longitude: number;
-    accuracy?: number | null;
-    speed?: number | null;
-    heading?: number | null;
-    recordedAt?: string | null;
-    mock?: boolean | null;
+  fix: ({ sessionId: string } & Sent & Position) | ({ sessionId: string; fixes: Position[] } & Sent);
+  judged: Receipt & {
+    stale?: true;
+    ignored?: "too_soon" | "low_accuracy" | "no_position" | "before_start";
+    counts?: Counts;
+    malformed?: number[];
   };
-  stale: Receipt & { stale: true };
-  stored: Receipt & { ignored?: "low_accuracy" };
+  stored: Receipt & { ignored?: "low_accuracy" | "no_position" | "before_start" };
   unstored: { sessionId: string; stored: false; nextUpdateMs: number };
   implausible: Failure<"INVALID_REQUEST" | "IMPLAUSIBLE_SPEED" | "IMPLAUSIBLE_JUMP">;
   tooSoon: Failure<"RATE_LIMITED"> & RetryAfter;
@@ -38,7 +34,9 @@ export interface Expected {
       timestamp: string;
     } | null;
     isActive: boolean;
+    phase: "not_started" | "on_the_way" | "arriving" | "arrived" | "ended";
     lastUpdate: string | null;
+    fixAgeMs: number | null;
     distanceMeters: number | null;
     etaSeconds: number | null;
     degraded?: true;
@@ -46,7 +44,10 @@ export interface Expected {
   tooManyWaits: Failure<"TOO_MANY_WAITS" | "RATE_LIMITED"> & RetryAfter;
 
   arrived: { sessionId: string; otp?: string; arrivedAt: string };
-  notArrived: Failure<"INVALID_REQUEST" | "NOT_WITHIN_RADIUS" | "NO_FRESH_LOCATION" | "SUSPICIOUS_LOCATION">;
+  arrivalBody: (Partial<Position> & Sent & { sessionId?: string }) | undefined;
+  notArrived: Failure<
+    "INVALID_REQUEST" | "NOT_WITHIN_RADIUS" | "NO_FRESH_LOCATION" | "SUSPICIOUS_LOCATION" | "IMPLAUSIBLE_SPEED" | "IMPLAUSIBLE_JUMP"
+  >;
   arrivalUnchecked: Failure<"LIVE_STORE_UNAVAILABLE" | "DATABASE_UNAVAILABLE" | "KEYS_UNAVAILABLE" | "OVERLOADED"> & RetryAfter;
   stopped: { sessionId: string; stoppedAt: string };
 
@@ -94,6 +95,29 @@ interface Place {
   longitude: number;
 }
 
+interface Position extends Place {
+  accuracy?: number | null;
+  speed?: number | null;
+  heading?: number | null;
+  recordedAt?: string | null;
+  mock?: boolean | null;
+}
+
+interface Counts {
+  stored: number;
+  stale: number;
+  too_soon: number;
+  low_accuracy: number;
+  no_position: number;
+  before_start: number;
+  implausible_jump: number;
+  implausible_speed: number;
+}
+
+interface Sent {
+  sentAt?: string | null;
+}
+
 interface Journey {
   sessionId: string;
   trainerId: string;
@@ -134,6 +158,7 @@ interface Failure<Code extends string> {
   success: false;
   code: Code;
   message: string;
+  field?: string;
   requestId: string;
   retryAfterMs?: number;
   distanceMeters?: number;

@@ -13,7 +13,7 @@ interface Generated {
   journey: Data<api.StartJourneyResponses[201]>;
   alreadyStarted: api.StartJourneyErrors[409];
   fix: api.UpdateLocationData["body"];
-  stale: Data<api.UpdateLocationResponses[200]>;
+  judged: Data<api.UpdateLocationResponses[200]>;
   stored: Data<api.UpdateLocationResponses[201]>;
   unstored: Data<api.UpdateLocationResponses[202]>;
   implausible: api.UpdateLocationErrors[400];
@@ -22,6 +22,7 @@ interface Generated {
   liveHeaders: api.ReadLiveData["headers"];
   live: Data<api.ReadLiveResponses[200]>;
   tooManyWaits: api.ReadLiveErrors[429];
+  arrivalBody: api.ArriveData["body"];
   arrived: Data<api.ArriveResponses[200]>;
   notArrived: api.ArriveErrors[400];
   arrivalUnchecked: api.ArriveErrors[503];

@@ -17,7 +17,7 @@ interface Generated {
   journey: Data<"startJourney", 201>;
   alreadyStarted: Answer<"startJourney", 409>;
   fix: Body<"updateLocation">;
-  stale: Data<"updateLocation", 200>;
+  judged: Data<"updateLocation", 200>;
   stored: Data<"updateLocation", 201>;
   unstored: Data<"updateLocation", 202>;
   implausible: Answer<"updateLocation", 400>;
@@ -26,6 +26,7 @@ interface Generated {
   liveHeaders: operations["readLive"]["parameters"]["header"];
   live: Data<"readLive", 200>;
   tooManyWaits: Answer<"readLive", 429>;
+  arrivalBody: Body<"arrive"> | (undefined extends operations["arrive"]["requestBody"] ? undefined : never);
   arrived: Data<"arrive", 200>;
   notArrived: Answer<"arrive", 400>;
   arrivalUnchecked: Answer<"arrive", 503>;

@@ -302,6 +302,7 @@ func contractBatch(t *testing.T, h *gateway) {
 		"stored": 2.0, "stale": 1.0, "too_soon": 1.0, "low_accuracy": 0.0, "no_position": 0.0, "before_start": 0.0, "implausible_jump": 0.0, "implausible_speed": 0.0,
 	}, got["counts"])
 	assert.InDelta(t, 111, got["distanceMeters"], 1, "of the newest")
+	assert.InDelta(t, 1, h.metric(t, "doorstep_updates_total", `verdict="stored_late"`), 0)
 	assert.Equal(t, true, got["arriving"])
 	live := h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"].(map[string]any)
 	assert.InDelta(t, nearLat, live["latitude"], 1e-9)

@@ -199,9 +199,10 @@ func (a *API) Routes() [][2]string {
 }
 
 // UpdateVerdicts lists what can become of an update: the verdicts of the live
-// store, "unavailable" if it could not be asked, and "refused" if it was not.
+// store, "unavailable" if it could not be asked, and "refused" if it was not. A
+// stored fix that its phone had to keep is "stored_late".
 func UpdateVerdicts() []string {
-	verdicts := []string{"unavailable", "refused"}
+	verdicts := []string{"unavailable", "refused", storedLate}
 	for _, v := range sessions.Verdicts() {
 		if v > sessions.VerdictEnded {
 			verdicts = append(verdicts, v.String())

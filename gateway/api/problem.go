@@ -160,6 +160,8 @@ func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 		e = sessions.Refuse(RequestTimeout, "the request took too long to arrive")
 	case http.StatusRequestEntityTooLarge:
 		e = sessions.Refuse(PayloadTooLarge, "the body is larger than 1 MiB")
+	case http.StatusServiceUnavailable:
+		e = &sessions.Error{Code: Overloaded, Message: "too many large requests are under way", RetryAfter: shedRetry}
 	case http.StatusTooManyRequests:
 		e = &sessions.Error{Code: sessions.RateLimited, Message: "too many requests are open from your address", RetryAfter: shedRetry}
 	case http.StatusRequestHeaderFieldsTooLarge:

@@ -92,8 +92,15 @@ func (a *API) notUpdated(c *app.RequestContext, id sessions.ID, err error) error
 	return err
 }
 
+// storedLate is the verdict, in metrics, of a stored fix that a phone had to keep.
+const storedLate = "stored_late"
+
 func (a *API) countUpdate(r sessions.Receipt) {
-	a.deps.Metrics.Updated(r.Verdict.String())
+	verdict := r.Verdict.String()
+	if r.Late {
+		verdict = storedLate
+	}
+	a.deps.Metrics.Updated(verdict)
 	for _, flag := range sessions.Suspicions(r.Flags).Names() {
 		a.deps.Metrics.Flagged(flag)
 	}

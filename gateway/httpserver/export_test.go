@@ -10,3 +10,12 @@ func (s *Server) SetDrainGrace(d time.Duration) { s.listener.drainGrace = d }
 
 // MaxHeaderBytes is the limit.
 const MaxHeaderBytes = maxHeaderBytes
+
+// The limits of large requests, and how many are under way.
+const (
+	UsualRequest = usualRequest
+	MaxLarge     = maxLarge
+)
+
+// Large is how many large requests are under way.
+func (s *Server) Large() int64 { return s.listener.large.Load() }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,8 @@ type listener struct {
 
 	draining chan struct{} // closed first
 	empty    chan struct{} // closed when draining and the last connection is gone
+
+	large atomic.Int64 // requests under way that are larger than usualRequest
 
 	mu    sync.Mutex // locked before conn.mu
 	inner net.Listener
@@ -156,6 +159,7 @@ func (l *listener) admit(accepted net.Conn) (*conn, string) {
 
 // release forgets a connection whose goroutine is about to return.
 func (l *listener) release(c *conn) {
+	c.requestEnds()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.conns, c)
@@ -224,6 +228,9 @@ type conn struct {
 	answered bool // a handler has returned; the next read waits for another request
 	between  bool // nothing of the next request has been read
 	slow     bool // the request ran out of time
+	crowded  bool // the request was one large one too many
+	got      int  // bytes of this request, or more where the next one has come with them
+	large    bool // this request is counted in listener.large
 	refused  bool // the last answer closes the connection, maybe with unread bytes
 
 	mu      sync.Mutex // orders the deadlines of that goroutine and of drain
@@ -250,7 +257,12 @@ func (c *conn) Read(p []byte) (int, error) {
 		n, err = c.Conn.Read(p)
 	}
 	if n > 0 && c.waiting {
+		c.got = 0
 		c.requestBegins()
+	}
+	if c.got += n; !c.admitLarge() {
+		c.crowded = true
+		return 0, errCrowded
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if c.waiting {
@@ -259,6 +271,31 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.slow = true
 	}
 	return n, err
+}
+
+var errCrowded = errors.New("too many large requests")
+
+// admitLarge counts a request that turns out to be large, and reports whether
+// there is room for it. A body is read before its token is checked, so without this
+// limit a stranger could fill the memory.
+func (c *conn) admitLarge() bool {
+	if c.large || c.got <= usualRequest {
+		return true
+	}
+	if c.l.large.Add(1) > maxLarge {
+		c.l.large.Add(-1)
+		return false
+	}
+	c.large = true
+	return true
+}
+
+// requestEnds gives the place of a large request back.
+func (c *conn) requestEnds() {
+	if c.large {
+		c.large = false
+		c.l.large.Add(-1)
+	}
 }
 
 // fixExpect changes, in the bytes that a request begins with, an Expect that Hertz
@@ -295,6 +332,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	if c.slow { // Hertz says 400 for a header that the deadline cut short
 		status = consts.StatusRequestTimeout
+	}
+	if c.crowded {
+		status = consts.StatusServiceUnavailable
 	}
 	c.refused = true
 	if _, err := c.Conn.Write(c.l.refuse(status)); err != nil {
@@ -374,8 +414,9 @@ func (c *conn) setDeadline(set func(time.Time) error, limit time.Duration) {
 }
 
 // RefusedStatuses is the closed list of statuses that Events.RequestRefused is
-// given: those of hertzRefusal, and 400 for unsound framing.
-func RefusedStatuses() []string { return []string{"400", "408", "413", "431"} }
+// given: those of hertzRefusal, 400 for unsound framing, and 503 for one large request
+// too many.
+func RefusedStatuses() []string { return []string{"400", "408", "413", "431", "503"} }
 
 // hertzRefusal returns the status of an answer that Hertz wrote by itself before
 // any handler ran, else 0. It compares the text, because nothing else

@@ -28,6 +28,8 @@ const (
 const (
 	maxBodyBytes   = 1 << 20  // a larger body is answered 413. Routes have lower limits of their own
 	maxHeaderBytes = 16 << 10 // larger headers are answered 431
+	usualRequest   = 64 << 10 // a larger request needs one of maxLarge places, else it is answered 503
+	maxLarge       = 64
 	// drainGrace is how long an idle connection may still send one last request
 	// after a drain has begun.
 	drainGrace = 500 * time.Millisecond
@@ -51,9 +53,9 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 
 	// Refuse writes the headers and the body of an answer that no handler gives:
-	// 400, 404, 405, 408, 413, 429, 431, 500 for a panic, and every error status that a
-	// handler leaves without a body. For 400, 408, 413 and 431 there may have been
-	// no readable request; then c holds none. Required.
+	// 400, 404, 405, 408, 413, 429, 431, 500 for a panic, 503 for one large request too
+	// many, and every error status that a handler leaves without a body. For 400, 408,
+	// 413, 431 and 503 there may have been no readable request; then c holds none. Required.
 	Refuse func(c *app.RequestContext, status int)
 	Events Events       // required
 	Logger *slog.Logger // nil: discards. The first server's logger also gets Hertz's own warnings

@@ -259,6 +259,7 @@ func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
 	if isClosed(s.listener.draining) {
 		c.SetConnectionClose()
 	}
+	on.requestEnds()
 	on.answered, on.between = true, skipEmptyLines(c)
 }
 

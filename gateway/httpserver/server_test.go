@@ -342,6 +342,35 @@ func TestServer_Refusal_body_too_large_reaches_a_client_that_still_sends(t *test
 	assert.Equal(t, 1, g.events.Refused(413))
 }
 
+// A body is read before its token is checked, so strangers share a few places for
+// large ones.
+func TestServer_Refusal_one_large_request_too_many(t *testing.T) {
+	t.Parallel()
+	g := guardedServer(t, httpserver.Options{})
+	const head, most = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n", 1 << 20
+	large := make([]*rawClient, httpserver.MaxLarge)
+	for i := range large {
+		large[i] = dialRaw(t, g.Server)
+		large[i].send(head + strings.Repeat("x", httpserver.UsualRequest))
+	}
+	eventually(t, func() bool { return g.Large() == httpserver.MaxLarge }, "every place is taken")
+	c := dialRaw(t, g.Server)
+	c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + strings.Repeat("x", 1000))
+	c.wantStatus(200)
+	c.send(head + strings.Repeat("x", most))
+	wantRefusal(t, c.answer(), 503, "SERVICE_UNAVAILABLE")
+	c.wantEnd("")
+	assert.Equal(t, 1, g.events.Refused(503))
+
+	large[0].send(strings.Repeat("x", most-httpserver.UsualRequest))
+	large[0].wantStatus(200)
+	require.NoError(t, large[1].Conn.Close())
+	eventually(t, func() bool { return g.Large() == httpserver.MaxLarge-2 }, "places are given back by an answer and by a close")
+	c = dialRaw(t, g.Server)
+	c.send(head + strings.Repeat("x", most))
+	c.wantStatus(200)
+}
+
 func TestServer_Refusal_by_the_given_hook(t *testing.T) {
 	t.Parallel()
 	hook := func(c *app.RequestContext, status int) { c.String(status, "mine") }

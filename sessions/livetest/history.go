@@ -45,7 +45,15 @@ type step struct {
 	Start            string
 	Restored         bool
 	Phase            sessions.Phase
+	Last             lastDraw
 	Fix              fixDraw
+}
+
+// lastDraw is a sessions.LastFix of AgoMS before the store's clock; 0 for none.
+type lastDraw struct {
+	AgoMS                      int64
+	Metres                     float64
+	Arriving, Trusted, Outside bool
 }
 
 // fixDraw is a fix as rapid draws it: its place is Metres from the home, and
@@ -78,6 +86,7 @@ var (
 	accuracies = rapid.SampledFrom([]float64{0, 0, 0, 5, 30, 199.9, 200, 200.1, 500})
 	records    = rapid.SampledFrom([]int64{0, -1, -1000, -4999, -5000, -6000, 1999, 2000, 2001, 60_000, -299_999, -300_000, -300_001, -2000, -2001, -10_001, -40_000, -40_000, -41_500, 9_000, 3_600_000})
 	sents      = rapid.SampledFrom([]int64{0, 1, 500, 1999, 2000, 2001, 10_000, -1})
+	agos       = rapid.SampledFrom([]int64{0, 300_000, 299_999, 310_000, 1_800_000})
 	phases     = rapid.SampledFrom([]sessions.Phase{sessions.Ended, sessions.Arrived, sessions.NotStarted})
 	speeds     = rapid.SampledFrom([]*float64{nil, new(0.0), new(12.3), new(49.9)})
 	headings   = rapid.SampledFrom([]*float64{nil, new(0.0), new(359.9)})
@@ -86,7 +95,11 @@ var (
 			WaitMS: waits.Draw(t, "wait"), Verb: verbs.Draw(t, "verb"), Start: starts.Draw(t, "start"),
 			Restored: rapid.IntRange(0, 3).Draw(t, "restored") == 3,
 			Phase:    phases.Draw(t, "phase"),
-			Trainer:  rapid.IntRange(0, 1).Draw(t, "trainer"), Session: rapid.IntRange(0, 1).Draw(t, "session"),
+			Last: lastDraw{
+				AgoMS: agos.Draw(t, "last_ago"), Metres: metres.Draw(t, "last_metres"), Arriving: rapid.Bool().Draw(t, "last_arriving"),
+				Trusted: rapid.IntRange(0, 3).Draw(t, "last_trusted") > 0, Outside: rapid.Bool().Draw(t, "last_outside"),
+			},
+			Trainer: rapid.IntRange(0, 1).Draw(t, "trainer"), Session: rapid.IntRange(0, 1).Draw(t, "session"),
 			Fix: fixDraw{
 				Metres: metres.Draw(t, "metres"), AccuracyM: accuracies.Draw(t, "accuracy"), RecordedMS: records.Draw(t, "recorded"),
 				Clockless: rapid.Bool().Draw(t, "clockless"), Mock: rapid.IntRange(0, 15).Draw(t, "mock") == 15, Again: rapid.IntRange(0, 7).Draw(t, "again") == 7,
@@ -102,7 +115,7 @@ var (
 )
 
 func (s step) String() string {
-	return fmt.Sprintf("%+dms %s trainer=%d session=%d start=%s restored=%v phase=%s %+v", s.WaitMS, s.Verb, s.Trainer, s.Session, s.Start, s.Restored, s.Phase, s.Fix)
+	return fmt.Sprintf("%+dms %s trainer=%d session=%d start=%s restored=%v phase=%s last=%+v %+v", s.WaitMS, s.Verb, s.Trainer, s.Session, s.Start, s.Restored, s.Phase, s.Last, s.Fix)
 }
 
 // player plays one history on several fixtures. Each has its own clock, and all clocks
@@ -175,6 +188,10 @@ func (p *player) journey(s step) sessions.Journey {
 	j := sessions.Journey{Ref: ref, Home: home, Mode: sessions.Car, StartedAt: p.startOf(s, ref), Restored: s.Restored, Phase: s.Phase}
 	if s.Session == 1 {
 		j.Mode = sessions.Walk
+	}
+	if l := s.Last; l.AgoMS > 0 {
+		at := p.now().Add(-time.Duration(l.AgoMS) * time.Millisecond)
+		j.Last = sessions.LastFix{At: at, DistanceM: l.Metres, Arriving: l.Arriving, Trusted: l.Trusted, Outside: l.Outside}
 	}
 	p.last[ref] = j.StartedAt
 	p.starts[j.StartedAt] = true

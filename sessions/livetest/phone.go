@@ -253,6 +253,102 @@ var phoneTests = map[string]func(*testing.T, journey){
 		j.stored(t, 130)
 		require.Empty(t, j.arrival(t))
 	},
+	"silence/then_a_drive_to_the_door": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		j.confirmed(t, 3000)
+		again := j.silent(t, 385*time.Second)
+		require.False(t, again.latest(t).Arriving)
+		require.Zero(t, again.stored(t, 500).Flags, "3000 m in 385 s")
+		require.Zero(t, again.latest(t).ReanchoredAt)
+		for _, metres := range []float64{350, 200, 50} {
+			j.Clock.Advance(5 * time.Second)
+			require.Zero(t, again.stored(t, metres).Flags)
+		}
+		require.Empty(t, again.arrival(t))
+	},
+	"silence/at_the_door": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		j.confirmed(t, 50)
+		again := j.silent(t, 10*time.Minute)
+		require.True(t, again.latest(t).Arriving, "it was inside")
+		require.Equal(t, sessions.NoFreshLocation, again.arrival(t))
+		receipt := again.stored(t, 60)
+		require.Zero(t, receipt.Flags)
+		require.True(t, receipt.Trusted)
+		require.Empty(t, again.arrival(t))
+	},
+	"silence/too_far_is_a_reanchor": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		j.confirmed(t, 30_000)
+		again := j.silent(t, 310*time.Second)
+		require.Equal(t, geo.FlagReanchored, again.stored(t, 50).Flags, "30 km in 310 s")
+		for range 3 {
+			j.Clock.Advance(5 * time.Second)
+			again.stored(t, 40)
+		}
+		require.Equal(t, sessions.SuspiciousLocation, again.arrival(t))
+	},
+	"silence/a_long_way_is_flagged": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		j.confirmed(t, 6000)
+		again := j.silent(t, 310*time.Second)
+		require.Equal(t, geo.FlagSilence, again.stored(t, 50).Flags, "over 2 minutes of driving at the limit")
+		require.Zero(t, again.latest(t).ReanchoredAt)
+		require.Equal(t, sessions.SuspiciousLocation, again.arrival(t), "a second fix must agree")
+		for range 2 {
+			j.Clock.Advance(5 * time.Second)
+			again.stored(t, 50)
+		}
+		require.Empty(t, again.arrival(t))
+	},
+	"silence/of_a_guess": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		j.stored(t, 50)
+		again := j.silent(t, 310*time.Second)
+		again.stored(t, 50)
+		require.True(t, again.latest(t).Evidence.Guess)
+		require.Equal(t, sessions.SuspiciousLocation, again.arrival(t))
+	},
+	"silence/a_fix_that_is_not_stored_leaves_it_to_the_next": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		j.confirmed(t, 50)
+		again := j.silent(t, 310*time.Second)
+		again.requireVerdict(t, sessions.VerdictVague, sessions.Fix{Point: north(50), AccuracyM: 900})
+		j.Clock.Advance(5 * time.Second)
+		require.Zero(t, again.stored(t, 50).Flags)
+		require.Empty(t, again.arrival(t))
+	},
+	"silence/a_loss_is_none": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		last := j.confirmed(t, 50)
+		j.Forget()
+		j.Clock.Advance(299 * time.Second)
+		again := j.restored(t, last.Last())
+		require.Equal(t, geo.FlagReanchored, again.stored(t, 50).Flags)
+	},
+}
+
+// silent lets the location expire after its last fix, for d in all, and opens the
+// journey as the service does then. Three fixes confirm the last place before, unless
+// it is a guess.
+func (j journey) silent(t *testing.T, d time.Duration) journey {
+	t.Helper()
+	snap := j.latest(t)
+	last := sessions.Receipt{At: snap.Location.At, DistanceM: snap.DistanceM, Arriving: snap.Arriving}
+	if !snap.Evidence.Guess {
+		j.Clock.Advance(5 * time.Second)
+		last = j.stored(t, snap.DistanceM)
+		require.True(t, last.Trusted)
+	}
+	j.Clock.Advance(d)
+	require.False(t, j.latest(t).Known)
+	return j.restored(t, last.Last())
+}
+
+func (j journey) restored(t *testing.T, last sessions.LastFix) journey {
+	t.Helper()
+	j.Restored, j.Last = true, last
+	return j.begun(t)
 }
 
 // taken sends a fix that was taken that long ago, of a phone whose clock is right. It

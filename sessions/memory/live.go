@@ -50,7 +50,8 @@ type track struct {
 	recordedMS int64 // the live fix's, by the phone's clock; 0 = not said
 	judged     geo.Track
 	evidence   sessions.Evidence
-	begunMS    int64 // when the first fix of the track was taken
+	begunMS    int64            // when the first fix of the track was taken
+	silent     sessions.LastFix // of a journey that expired after a silence, until its first fix
 	seen       sessions.Suspicions
 	last       sessions.Fix // as it is shown, once judged.Last is valid
 	acceptedMS int64        // when last was
@@ -95,6 +96,9 @@ func (m *Live) Open(_ context.Context, j sessions.Journey) (bool, error) {
 	}
 	if j.Restored {
 		t.judged = geo.Restored(now)
+		if last := j.Last; !last.At.IsZero() && now-last.At.UnixMilli() >= m.opts.LocationTTL.Milliseconds() {
+			t.silent, t.isArriving = last, last.Arriving // it has expired, and was not lost
+		}
 	}
 	m.put(j.Ref, t)
 	return true, nil
@@ -228,6 +232,10 @@ func (m *Live) stale(t *track, f geo.Fix, now int64) bool {
 func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, flags geo.Flags, now, next int64) sessions.Receipt {
 	before := t.judged
 	ruling, judged := geo.Judge(t.judged, f, m.opts.Limits(t.mode), now)
+	resumed := false
+	if ruling.Verdict == geo.Accepted && !t.silent.At.IsZero() {
+		resumed = m.resume(t, f, &ruling, &judged)
+	}
 	ruling.Flags |= flags
 	t.judged = judged
 
@@ -235,7 +243,7 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, fl
 	verdict, suspicions := verdictOf(ruling)
 	fresh := t.suspect(suspicions)
 	if verdict == sessions.VerdictStored {
-		m.store(ref, t, before, fix, f, ruling, now)
+		m.store(ref, t, before, fix, f, ruling, now, resumed)
 	}
 	r := m.receipt(verdict, t, now, next)
 	r.Flags, r.Suspicions = ruling.Flags, fresh
@@ -244,8 +252,29 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, fl
 		if before.Last.Point.Valid() {
 			r.MovedM = sessions.RoundM(geo.DistanceM(before.Last.Point, fix.Point))
 		}
+		e := t.evidence
+		r.Trusted = !e.Guess && !e.Mock && e.Fixes == sessions.EvidenceFixes && e.Requests == sessions.EvidenceRequests
+		r.Outside, r.Late = e.Outside, f.TakenMS < now-m.opts.RateInterval.Milliseconds()
 	}
 	return r
+}
+
+// resume is step 7 for the first fix after a silence, once geo.Judge has taken it
+// for a re-anchor: where the trainer could have got there it is none. It reports
+// whether the track is as trusted as it was. After a long way it is a new one.
+func (m *Live) resume(t *track, f geo.Fix, ruling *geo.Ruling, judged *geo.Track) bool {
+	last := t.silent
+	t.silent = sessions.LastFix{}
+	reachable, flags := geo.AfterSilence(t.home, last.DistanceM, last.At.UnixMilli(), f, m.opts.Limits(t.mode))
+	if !reachable {
+		return false
+	}
+	judged.ReanchoredMS, ruling.Flags = 0, ruling.Flags&^geo.FlagReanchored|flags
+	if !last.Trusted || flags != 0 {
+		return false
+	}
+	judged.Guess, t.evidence.Outside = 0, last.Outside
+	return true
 }
 
 // toGeo converts a fix for geo.Judge.
@@ -281,11 +310,11 @@ func verdictOf(r geo.Ruling) (sessions.Verdict, sessions.Suspicions) {
 	}
 }
 
-func (m *Live) store(ref sessions.Ref, t *track, before geo.Track, fix sessions.Fix, f geo.Fix, ruling geo.Ruling, now int64) {
+func (m *Live) store(ref sessions.Ref, t *track, before geo.Track, fix sessions.Fix, f geo.Fix, ruling geo.Ruling, now int64, resumed bool) {
 	// Step 14: the arrival, and the evidence for one. A guess says nothing about
 	// either.
 	t.isArriving = t.isArriving || t.judged.Guess == 0 && m.arrives(t, before.Last.Point, fix.Point, ruling.Flags)
-	m.witness(t, before, fix, f.TakenMS, ruling.Flags)
+	m.witness(t, before, fix, f.TakenMS, ruling.Flags, resumed)
 
 	// Step 15: the writes, and the wake-up.
 	t.recordedMS, t.setBack = f.RecordedMS, false
@@ -298,9 +327,11 @@ func (m *Live) store(ref sessions.Ref, t *track, before geo.Track, fix sessions.
 }
 
 // witness adds a fix to the evidence. A track that begins anew brings none along.
-func (m *Live) witness(t *track, before geo.Track, fix sessions.Fix, taken int64, flags geo.Flags) {
+func (m *Live) witness(t *track, before geo.Track, fix sessions.Fix, taken int64, flags geo.Flags, resumed bool) {
 	e := &t.evidence
-	if !before.Last.Point.Valid() || flags&(geo.FlagReanchored|geo.FlagFirstFixReplaced) != 0 {
+	if resumed { // the evidence is that of before the silence
+		*e, t.begunMS = sessions.Evidence{Fixes: sessions.EvidenceFixes, Requests: sessions.EvidenceRequests, Outside: e.Outside}, t.startedMS
+	} else if !before.Last.Point.Valid() || flags&(geo.FlagReanchored|geo.FlagFirstFixReplaced) != 0 {
 		*e, t.begunMS = sessions.Evidence{Fixes: 1, Requests: 1}, taken
 	} else {
 		e.Fixes = min(sessions.EvidenceFixes, e.Fixes+1)

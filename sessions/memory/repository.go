@@ -266,7 +266,7 @@ func (r *Repository) RecordJourney(_ context.Context, e sessions.Event) (session
 	switch {
 	case e.Type == sessions.JourneyStarted && record.TrainerID == "":
 	case e.Type == sessions.JourneyEnded && record.EndedAt.IsZero():
-		record.EndedAt, record.Reason = ms(e.At), e.Reason
+		record.EndedAt, record.Reason, record.Last = ms(e.At), e.Reason, sessions.LastFix{}
 	default:
 		return record, false, nil
 	}
@@ -287,6 +287,9 @@ func (r *Repository) AddCounts(_ context.Context, list []sessions.JourneyCounts)
 		key := sessions.JourneyKey{SessionID: s.ID, StartedAt: s.JourneyStartedAt}
 		record := r.journeys[key]
 		record.JourneyKey, record.Counts = key, record.Add(t.Counts)
+		if !record.EndedAt.IsZero() {
+			record.Last = sessions.LastFix{}
+		}
 		r.journeys[key] = record
 	}
 	return nil

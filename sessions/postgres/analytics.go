@@ -14,7 +14,7 @@ import (
 
 const (
 	recordColumns = `session_id::text, started_at, trainer_id::text, student_id::text, ended_at, reason, distance_m::float8,
-		fixes_accepted, fixes_refused, fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, fix_to_eye_ms`
+		fixes_accepted, fixes_refused, fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, last_fix_at, last_fix_m::float8, last_fix_marks, fix_to_eye_ms`
 	selectRecord = `SELECT ` + recordColumns + ` FROM journey_analytics WHERE session_id = $1 AND started_at = $2`
 
 	// Both return no row for what was recorded before.
@@ -25,7 +25,7 @@ const (
 	noteEnd = `INSERT INTO journey_analytics AS j (session_id, started_at, trainer_id, student_id, ended_at, reason)
 			VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (session_id, started_at) DO UPDATE SET trainer_id = excluded.trainer_id, student_id = excluded.student_id,
-				ended_at = excluded.ended_at, reason = excluded.reason
+				ended_at = excluded.ended_at, reason = excluded.reason, last_fix_at = NULL, last_fix_m = NULL, last_fix_marks = NULL
 			WHERE j.ended_at IS NULL
 		RETURNING ` + recordColumns
 
@@ -37,17 +37,21 @@ const (
 	// own, by BenchmarkAddCounts. The counts by latency are text, because unnest would
 	// flatten an array of arrays.
 	addCounts = `INSERT INTO journey_analytics AS j (session_id, started_at, distance_m, fixes_accepted, fixes_refused,
-			fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, fix_to_eye_ms)
-		SELECT t.session, t.started, t.distance, t.accepted, t.refused, t.stale, t.vague, t.too_soon, t.flagged, t.heard, t.eye::bigint[]
+			fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, last_fix_at, last_fix_m, last_fix_marks, fix_to_eye_ms)
+		SELECT t.session, t.started, t.distance, t.accepted, t.refused, t.stale, t.vague, t.too_soon, t.flagged, t.heard,
+			t.last_at, t.last_m, t.last_marks, t.eye::bigint[]
 		FROM unnest($1::uuid[], $2::timestamptz[], $3::float8[], $4::bigint[], $5::bigint[],
-			$6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[], $11::text[])
-			AS t (session, started, distance, accepted, refused, stale, vague, too_soon, flagged, heard, eye)
+			$6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], $12::float8[], $13::smallint[], $14::text[])
+			AS t (session, started, distance, accepted, refused, stale, vague, too_soon, flagged, heard, last_at, last_m, last_marks, eye)
 		ORDER BY t.session
 		ON CONFLICT (session_id, started_at) DO UPDATE SET distance_m = j.distance_m + excluded.distance_m,
 			fixes_accepted = j.fixes_accepted + excluded.fixes_accepted, fixes_refused = j.fixes_refused + excluded.fixes_refused,
 			fixes_stale = j.fixes_stale + excluded.fixes_stale, fixes_vague = j.fixes_vague + excluded.fixes_vague,
 			fixes_too_soon = j.fixes_too_soon + excluded.fixes_too_soon, fixes_flagged = j.fixes_flagged + excluded.fixes_flagged,
 			heard_at = greatest(j.heard_at, excluded.heard_at),
+			(last_fix_at, last_fix_m, last_fix_marks) = (SELECT at, m, marks
+				FROM (VALUES (j.last_fix_at, j.last_fix_m, j.last_fix_marks), (excluded.last_fix_at, excluded.last_fix_m, excluded.last_fix_marks)) AS f (at, m, marks)
+				WHERE j.ended_at IS NULL ORDER BY at DESC NULLS LAST LIMIT 1),
 			fix_to_eye_ms = ARRAY[j.fix_to_eye_ms[1] + excluded.fix_to_eye_ms[1], j.fix_to_eye_ms[2] + excluded.fix_to_eye_ms[2], j.fix_to_eye_ms[3] + excluded.fix_to_eye_ms[3], j.fix_to_eye_ms[4] + excluded.fix_to_eye_ms[4],
 				j.fix_to_eye_ms[5] + excluded.fix_to_eye_ms[5], j.fix_to_eye_ms[6] + excluded.fix_to_eye_ms[6], j.fix_to_eye_ms[7] + excluded.fix_to_eye_ms[7], j.fix_to_eye_ms[8] + excluded.fix_to_eye_ms[8],
 				j.fix_to_eye_ms[9] + excluded.fix_to_eye_ms[9], j.fix_to_eye_ms[10] + excluded.fix_to_eye_ms[10], j.fix_to_eye_ms[11] + excluded.fix_to_eye_ms[11], j.fix_to_eye_ms[12] + excluded.fix_to_eye_ms[12],
@@ -130,7 +134,9 @@ func countColumns(list []sessions.JourneyCounts, latest map[sessions.Ref]time.Ti
 	var (
 		session, eye                                      []string
 		started                                           []time.Time
-		heard                                             []*time.Time
+		heard, lastAt                                     []*time.Time
+		lastM                                             []*float64
+		lastMarks                                         []*int16
 		distance                                          []float64
 		accepted, refused, stale, vague, tooSoon, flagged []int64
 	)
@@ -144,12 +150,29 @@ func countColumns(list []sessions.JourneyCounts, latest map[sessions.Ref]time.Ti
 		accepted, refused = append(accepted, t.Accepted), append(refused, t.Refused)
 		stale, vague = append(stale, t.Stale), append(vague, t.Vague)
 		tooSoon, flagged = append(tooSoon, t.TooSoon), append(flagged, t.Flagged)
+		lastAt = append(lastAt, instant(t.Last.At))
+		m, marks := lastFix(t.Last)
+		lastM, lastMarks = append(lastM, m), append(lastMarks, marks)
 		eye = append(eye, literal(t.FixToEye))
 	}
 	if len(session) == 0 {
 		return nil
 	}
-	return []any{session, started, distance, accepted, refused, stale, vague, tooSoon, flagged, heard, eye}
+	return []any{session, started, distance, accepted, refused, stale, vague, tooSoon, flagged, heard, lastAt, lastM, lastMarks, eye}
+}
+
+// lastFix is what last_fix_m and last_fix_marks hold; nil without a fix.
+func lastFix(l sessions.LastFix) (*float64, *int16) {
+	if l.At.IsZero() {
+		return nil, nil
+	}
+	marks := int16(0)
+	for i, said := range []bool{l.Arriving, l.Trusted, l.Outside} {
+		if said {
+			marks |= 1 << i
+		}
+	}
+	return &l.DistanceM, &marks
 }
 
 // literal is counts as PostgreSQL writes an array.
@@ -208,17 +231,25 @@ func (r *Repository) LastSeen(ctx context.Context, keys []sessions.JourneyKey) (
 func scanRecord(row pgx.Row) (r sessions.JourneyRecord, err error) {
 	var (
 		session, trainer, student, reason *string
-		ended, heard                      *time.Time
+		ended, heard, lastAt              *time.Time
+		lastM                             *float64
+		lastMarks                         *int16
 		counts                            []int64
 	)
 	err = row.Scan(&session, &r.StartedAt, &trainer, &student, &ended, &reason, &r.DistanceM, &r.Accepted,
-		&r.Refused, &r.Stale, &r.Vague, &r.TooSoon, &r.Flagged, &heard, &counts)
+		&r.Refused, &r.Stale, &r.Vague, &r.TooSoon, &r.Flagged, &heard, &lastAt, &lastM, &lastMarks, &counts)
 	if err != nil {
 		return sessions.JourneyRecord{}, err
 	}
 	r.SessionID, r.TrainerID, r.StudentID = parseID(session), parseID(trainer), parseID(student)
 	r.StartedAt, r.EndedAt, r.LastSeen = millisecond(r.StartedAt), utc(ended), utc(heard)
 	r.Reason = sessions.EndReason(text(reason))
+	if lastAt != nil && lastM != nil && lastMarks != nil {
+		r.Last = sessions.LastFix{
+			At: utc(lastAt), DistanceM: *lastM,
+			Arriving: *lastMarks&1 != 0, Trusted: *lastMarks&2 != 0, Outside: *lastMarks&4 != 0,
+		}
+	}
 	copy(r.FixToEye[:], counts)
 	return r, nil
 }

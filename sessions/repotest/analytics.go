@@ -123,6 +123,18 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 		require.NoError(t, err)
 		require.Empty(t, lastSeen)
 	},
+	"last_fix_until_the_end": func(t *testing.T, f Fixture) {
+		s, _, ended := f.told(t)
+		first := sessions.LastFix{At: now, DistanceM: 1234.5, Trusted: true, Outside: true}
+		newer := sessions.LastFix{At: now.Add(5 * time.Second), DistanceM: 12.3, Arriving: true}
+		for _, last := range []sessions.LastFix{first, newer, {}, first} {
+			require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{{Ref: s.Journey().Ref, Counts: sessions.Counts{Last: last}}}))
+		}
+		require.Equal(t, newer, f.record(t, keyOf(s)).Last)
+		f.note(t, ended)
+		require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{{Ref: s.Journey().Ref, Counts: sessions.Counts{Last: newer}}}))
+		require.Zero(t, f.record(t, keyOf(s)).Last)
+	},
 	"race": func(t *testing.T, f Fixture) {
 		s, _, ended := f.told(t)
 		other := f.started(t)
