@@ -116,6 +116,7 @@ func estimate(by map[string]*etaErrors, r recording) {
 		by[kind] = &etaErrors{}
 	}
 	by[kind].add(r, geo.DefaultDetour)
+	by[kind].addEarly(r)
 }
 
 // generated are journeys with all fields that a phone sends. Few recordings have a

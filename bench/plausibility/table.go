@@ -39,6 +39,7 @@ func (f findings) write(w io.Writer) {
 	f.writeNetworks(w)
 	f.writeFakes(w)
 	f.writeETA(w)
+	f.writeEarlyETA(w)
 }
 
 func printRow(w io.Writer, cells ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
@@ -187,6 +188,38 @@ func (f findings) writeETA(w io.Writer) {
 		}
 		printRow(w, cells...)
 	}
+}
+
+// writeEarlyETA prints how good the first estimates are.
+func (f findings) writeEarlyETA(w io.Writer) {
+	fmt.Fprintln(w, "\nRelative error, median and 90th percentile, by seconds since the first fix; beside it that of the mode's usual speed.")
+	fmt.Fprintln(w)
+	cells := []string{"mode"}
+	for _, s := range secondsIn {
+		cells = append(cells, fmt.Sprintf("%d s", s))
+	}
+	printHead(w, cells...)
+	var all etaErrors
+	for _, mode := range []geo.Mode{geo.Car, geo.Bike, geo.Walk} {
+		if e := f.eta[string(mode)]; e != nil {
+			printRow(w, append([]string{string(mode)}, e.earlyCells()...)...)
+			for i := range secondsIn {
+				all.early[i].ours = append(all.early[i].ours, e.early[i].ours...)
+				all.early[i].usual = append(all.early[i].usual, e.early[i].usual...)
+				all.early[i].none += e.early[i].none
+			}
+		}
+	}
+	printRow(w, append([]string{"all"}, all.earlyCells()...)...)
+}
+
+func (e *etaErrors) earlyCells() []string {
+	var cells []string
+	for _, at := range e.early {
+		cells = append(cells, fmt.Sprintf("%.0f, %.0f %%; usual %.0f, %.0f %% (%d of %d)",
+			100*median(at.ours), 100*ninetieth(at.ours), 100*median(at.usual), 100*ninetieth(at.usual), len(at.ours), len(at.ours)+at.none))
+	}
+	return cells
 }
 
 func etaCell(offS []float64, none int) string {

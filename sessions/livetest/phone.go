@@ -125,6 +125,16 @@ var phoneTests = map[string]func(*testing.T, journey){
 		}
 		require.GreaterOrEqual(t, stored, 9)
 	},
+	"pace/from_the_second_fix": func(t *testing.T, j journey) {
+		j.begun(t).stored(t, 1000)
+		require.Equal(t, sessions.Pace{Mode: sessions.Car}, j.latest(t).Pace)
+		j.Clock.Advance(5 * time.Second)
+		j.stored(t, 950)
+		require.Equal(t, sessions.Pace{MMS: 10_000, OverMS: 5000, Mode: sessions.Car}, j.latest(t).Pace)
+		j.Clock.Advance(60 * time.Second)
+		j.stored(t, 300)
+		require.Equal(t, sessions.Pace{MMS: 700_000 / 65, OverMS: 65_000, Mode: sessions.Car}, j.latest(t).Pace, "the first minute has told one")
+	},
 	"back_off_is_never_zero": func(t *testing.T, j journey) {
 		fix := sessions.Fix{Point: north(300), RecordedAt: j.Clock.Now()}
 		j.begun(t).requireVerdict(t, sessions.VerdictStored, fix)

@@ -402,7 +402,8 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 	if last := t.judged.Last; last.Point.Valid() {
 		s.Location = &sessions.Location{Fix: copied(t.last), At: at(t.acceptedMS)}
 		s.DistanceM = sessions.RoundM(geo.DistanceM(last.Point, t.home))
-		s.Pace = sessions.Pace{MMS: t.judged.PaceMMS, OverMS: t.judged.PacedMS}
+		s.Pace.Mode = t.mode
+		s.Pace.MMS, s.Pace.OverMS = geo.PaceFrom(t.judged.Anchor, last, t.judged.PaceMMS, t.judged.PacedMS)
 		s.Evidence = t.evidence
 	}
 	if t.clock.SinceMS > 0 {
