@@ -100,14 +100,17 @@ func (j *judge) publish(fix geo.Fix, nowMS int64) (outcome, error) {
 func (j *judge) update(sent sessions.Fix, nowMS int64) (sessions.Receipt, error) {
 	j.clockMS = nowMS
 	receipt, err := j.live.Update(context.Background(), j.journey.Ref, sent)
-	if err != nil || receipt.Verdict != sessions.VerdictUnknown {
-		return receipt, err
+	if err == nil && receipt.Verdict == sessions.VerdictUnknown {
+		j.journey.Restored = true
+		if err := openedIn(j.live, j.journey); err != nil {
+			return receipt, err
+		}
+		receipt, err = j.live.Update(context.Background(), j.journey.Ref, sent)
 	}
-	j.journey.Restored = true
-	if err := openedIn(j.live, j.journey); err != nil {
-		return receipt, err
+	if receipt.Verdict == sessions.VerdictStored {
+		j.journey.Last = receipt.Last() // as FixCounter keeps it
 	}
-	return j.live.Update(context.Background(), j.journey.Ref, sent)
+	return receipt, err
 }
 
 func outcomeOf(r sessions.Receipt) outcome {

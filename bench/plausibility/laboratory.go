@@ -25,13 +25,16 @@ type findings struct {
 	// nearDoor counts the honest journeys that start near the door, of the first engine.
 	nearDoor struct{ asked, refused int }
 	networks map[networkRow]*answers
-	eta      map[string]*etaErrors
-	sent     map[string][]sent // of the first engine, by file
+	// suspected is of the first engine, by classOf.
+	suspected map[string]*suspected
+	eta       map[string]*etaErrors
+	sent      map[string][]sent // of the first engine, by file
 }
 
 func (l laboratory) run() (findings, error) {
 	f := findings{
 		honest: map[string][]treatment{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}, networks: map[networkRow]*answers{},
+		suspected: map[string]*suspected{},
 	}
 	for i, r := range l.recordings {
 		fmt.Fprintf(l.progress, "\r\033[K[%d/%d] %s", i+1, len(l.recordings), r.file)
@@ -101,6 +104,12 @@ func (l laboratory) honest(f *findings, r recording) error {
 		f.honest[r.group][i].add(r.file, out)
 		if i == 0 {
 			f.sent[r.file] = out
+			if class := classOf(r.group); class != "" {
+				if f.suspected[class] == nil {
+					f.suspected[class] = &suspected{}
+				}
+				f.suspected[class].add(out)
+			}
 		}
 	}
 	return nil

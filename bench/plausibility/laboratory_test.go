@@ -70,6 +70,19 @@ func TestTreatment_blind_time(t *testing.T) {
 	}
 }
 
+func TestSuspected_counts_journeys(t *testing.T) {
+	t.Parallel()
+	flagged := func(s int64, journey int, flags geo.Flags) sent {
+		f := answered(s, geo.Accepted)
+		f.flags, f.journey = flags, journey
+		return f
+	}
+	var got suspected
+	got.add([]sent{flagged(0, 0, geo.FlagFast), flagged(5, 0, geo.FlagFast|geo.FlagSilence), flagged(3700, 1, 0), flagged(4600, 1, 0), answered(4605, geo.RefusedSpeed)})
+	assert.Equal(t, 2, got.journeys)
+	assert.Equal(t, map[string]int{"fast": 1, "silence": 1, "silent": 1, "refused_speed": 1}, got.by)
+}
+
 func TestNaive_never_lets_a_stuck_phone_back(t *testing.T) {
 	t.Parallel()
 	far, home := geo.MustPoint(52, 5), geo.MustPoint(40, 5)
@@ -104,10 +117,10 @@ func TestJudgeEngine_expires_and_orders(t *testing.T) {
 	}
 	assert.Equal(t, "accepted", send(0).verdict)
 	assert.Equal(t, verdictStale, send(0).verdict)
-	assert.Equal(t, geo.FlagReanchored, send(400_000).flags)
+	assert.Zero(t, send(400_000).flags, "a silence is no re-anchor where the trainer could have got there")
 	in, err := e.arrived(home, 1e12+401_000)
 	require.NoError(t, err)
-	assert.False(t, in, "a minute must pass")
+	assert.False(t, in, "a second fix must agree")
 	for _, ms := range []int64{440_000, 461_000} {
 		assert.Equal(t, "accepted", send(ms).verdict)
 	}

@@ -37,6 +37,7 @@ const ownMode = "**all own-mode rows**"
 func (f findings) write(w io.Writer) {
 	f.writeHonest(w)
 	f.writeNetworks(w)
+	f.writeSuspicions(w)
 	f.writeFakes(w)
 	f.writeETA(w)
 	f.writeEarlyETA(w)

@@ -20,8 +20,11 @@ type visit struct {
 func (j *judge) visit(live sessions.Live, mode geo.Mode, home geo.Point, nowMS int64) (visit, error) {
 	ctx := context.Background()
 	j.clockMS = nowMS
+	repo := memory.NewRepository(nil)
 	v := visit{
-		Service: sessions.NewService(memory.NewRepository(nil), live, sessions.ServiceOptions{Now: j.now}),
+		Service: sessions.NewService(repo, live, sessions.ServiceOptions{
+			Now: j.now, Counter: sessions.NewFixCounter(repo, sessions.FixCounterOptions{}),
+		}),
 		trainer: sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}, id: sessions.NewID(),
 	}
 	_, _, err := v.Create(ctx, sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}, sessions.Booking{
