@@ -78,7 +78,7 @@ func TestSuspected_counts_journeys(t *testing.T) {
 		return f
 	}
 	var got suspected
-	got.add([]sent{flagged(0, 0, geo.FlagFast), flagged(5, 0, geo.FlagFast|geo.FlagSilence), flagged(3700, 1, 0), flagged(4600, 1, 0), answered(4605, geo.RefusedSpeed)})
+	got.add([]sent{flagged(1, 0, geo.FlagFast), flagged(5, 0, geo.FlagFast|geo.FlagSilence), flagged(3700, 1, 0), flagged(4600, 1, 0), answered(4605, geo.RefusedSpeed)})
 	assert.Equal(t, 2, got.journeys)
 	assert.Equal(t, map[string]int{"fast": 1, "silence": 1, "silent": 1, "refused_speed": 1}, got.by)
 }

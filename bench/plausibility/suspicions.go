@@ -21,7 +21,8 @@ const silentAfterMS = 900_000
 // add counts the journeys of one recording.
 func (s *suspected) add(all []sent) {
 	of := map[int]map[string]bool{}
-	for i, f := range all {
+	var before sent
+	for _, f := range all {
 		names := of[f.journey]
 		if names == nil {
 			names = map[string]bool{}
@@ -31,9 +32,10 @@ func (s *suspected) add(all []sent) {
 			names[flag.String()] = names[flag.String()] || f.flags.Has(flag)
 		}
 		names[f.verdict] = names[f.verdict] || f.refused
-		if i > 0 && all[i-1].journey == f.journey && f.RecordedMS-all[i-1].RecordedMS >= silentAfterMS {
+		if before.journey == f.journey && before.RecordedMS > 0 && f.RecordedMS-before.RecordedMS >= silentAfterMS {
 			names["silent"] = true
 		}
+		before = f
 	}
 	if s.by == nil {
 		s.by = map[string]int{}
