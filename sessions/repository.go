@@ -36,8 +36,9 @@ type Repository interface {
 	Record(ctx context.Context, e Event) (first bool, err error)
 
 	// Running lists up to limit sessions with a running journey that started at or
-	// before startedBy, the longest running first.
-	Running(ctx context.Context, startedBy time.Time, limit int) ([]Session, error)
+	// before startedBy, the longest running first; only those behind the journey
+	// after, in this order, unless that is zero.
+	Running(ctx context.Context, startedBy time.Time, after JourneyKey, limit int) ([]Session, error)
 
 	// Review locks the session, calls f once with it, and stores the review that f
 	// returns, together with the trainer's new rating, in one transaction. When f

@@ -167,12 +167,13 @@ func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 }
 
 // Running implements sessions.Repository.
-func (r *Repository) Running(_ context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+func (r *Repository) Running(_ context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var list []sessions.Session
 	for _, s := range r.sessions {
-		if s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) {
+		behind := cmp.Or(s.JourneyStartedAt.Compare(after.StartedAt), cmp.Compare(s.ID, after.SessionID)) > 0
+		if s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) && behind {
 			list = append(list, s)
 		}
 	}

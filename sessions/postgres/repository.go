@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -189,7 +190,9 @@ func write(
 const (
 	selectRunning = `SELECT ` + columns + ` FROM tutoring_sessions
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND journey_started_at <= $1
-		ORDER BY journey_started_at, id LIMIT $2`
+			AND (journey_started_at, id) > ($2, $3)
+		ORDER BY journey_started_at, id LIMIT $4`
+	selectNow = `SELECT clock_timestamp()`
 	// It returns no row for an event that is known.
 	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
 )
@@ -229,10 +232,10 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 
 // Running implements sessions.Repository. One round trip, from an index that holds running
 // journeys only, in their order.
-func (r *Repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+func (r *Repository) Running(ctx context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
-	rows, err := r.pool.Query(ctx, selectRunning, startedBy, limit)
+	rows, err := r.pool.Query(ctx, selectRunning, startedBy, after.StartedAt, cmp.Or(after.SessionID, noSession), limit)
 	if err != nil {
 		return nil, unavailable("list running journeys", err)
 	}
@@ -241,6 +244,20 @@ func (r *Repository) Running(ctx context.Context, startedBy time.Time, limit int
 		return nil, unavailable("list running journeys", err)
 	}
 	return list, nil
+}
+
+// noSession comes before every id.
+const noSession sessions.ID = "00000000-0000-0000-0000-000000000000"
+
+// Now is the database server's clock. One round trip.
+func (r *Repository) Now(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	var now time.Time
+	if err := r.pool.QueryRow(ctx, selectNow).Scan(&now); err != nil {
+		return time.Time{}, unavailable("read the clock", err)
+	}
+	return now, nil
 }
 
 // acquire waits for a connection as long as the caller does. From then on only the call's

@@ -387,9 +387,9 @@ func (r *repository) Record(ctx context.Context, e sessions.Event) (bool, error)
 	return first, refused
 }
 
-func (r *repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+func (r *repository) Running(ctx context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
 	if err := hop(ctx, requestOf(ctx)); err != nil || r.away(time.Now()) {
 		return nil, errors.Join(err, errStore)
 	}
-	return r.Repository.Running(context.Background(), startedBy, limit)
+	return r.Repository.Running(context.Background(), startedBy, after, limit)
 }
