@@ -86,7 +86,8 @@ type player struct {
 	told          map[int]bool      // fixes that have been judged
 	prompts       int               // prompt fixes since the store knew nothing of the journey
 	promptMS      int64             // the first of them
-	pin, highest  int               // the live fix, and the newest one so far; -1 = none
+	highest       int               // the newest fix that was stored; -1 = none
+	judged        int               // the newest that was judged, stored or not
 	newest        int               // that has come
 	dueMS         int64             // a GCRA on the right times
 	wantMS        int64             // since when the pin should have been newer; 0 = it is
@@ -105,7 +106,7 @@ const (
 func (j *judge) drill(d *drill, calm map[int]bool) (*player, error) {
 	p := &player{
 		drill: d, Live: j.newLive(), judge: j, calm: calm, refused: map[int]bool{}, told: map[int]bool{},
-		out: map[bool]*answers{true: {}, false: {}}, index: map[int64]int{}, pin: -1, highest: -1, newest: -1,
+		out: map[bool]*answers{true: {}, false: {}}, index: map[int64]int{}, judged: -1, highest: -1, newest: -1,
 	}
 	for i, f := range d.fixes {
 		p.index[f.RecordedMS+d.offMS] = i
@@ -159,11 +160,14 @@ func (p *player) note(i int, v sessions.Verdict) {
 		p.promptMS = p.judge.clockMS
 	}
 	out := p.counts()
+	if !isLeftOut(v) {
+		p.judged = max(p.judged, i)
+	}
 	if v == sessions.VerdictStored {
 		if i < p.highest {
 			out.back++
 		}
-		p.pin, p.highest = i, max(p.highest, i)
+		p.highest = max(p.highest, i)
 	}
 	if p.isRefusal(v) && !p.refused[i] {
 		out.refused++
@@ -244,9 +248,10 @@ func (p *player) answered(r request, err error) error {
 }
 
 // present checks the pin after a request: where it holds the newest fix, that is shown,
-// or was judged and not believed, or the rate had no room for it.
+// or was judged and not believed, or the rate had no room for it. Otherwise it is late
+// until as new a one is judged.
 func (p *player) present(r request) {
-	if p.wantMS > 0 && p.pin >= p.want {
+	if p.wantMS > 0 && p.judged >= p.want {
 		if late := r.atMS - p.wantMS; late > slackMS {
 			p.wants.late++
 			p.wants.longestLateMS = max(p.wants.longestLateMS, late)
@@ -259,7 +264,7 @@ func (p *player) present(r request) {
 	}
 	p.newest = i
 	prompt := r.sentMS-p.fixes[i].RecordedMS <= rateMS
-	if prompt && p.pin < i && p.wantMS == 0 && p.fixes[i].RecordedMS >= p.dueMS+slackMS {
+	if prompt && p.judged < i && p.wantMS == 0 && p.fixes[i].RecordedMS >= p.dueMS+slackMS {
 		p.wantMS, p.want, p.wants = r.atMS, i, p.counts()
 	}
 }
