@@ -138,7 +138,7 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 		}
 		snap.Evidence = p.proof(text[hashProof], snap.Location.RecordedAt.UnixMilli()-startedMS)
 		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, snap.Home))
-		snap.Pace = p.pace(text[hashAnchor])
+		snap.Pace = p.pace(text, startedMS, snap.Location)
 	}
 	return snap, startedMS, p.err
 }
@@ -214,13 +214,18 @@ func (p *parser) words(text string, into []string) {
 	}
 }
 
+func (p *parser) point(lat, lng string) geo.Point {
+	at, err := geo.NewPoint(p.float(lat), p.float(lng))
+	p.keep(err)
+	return at
+}
+
 // location reads a field `fix` of this version, of a phone whose clock agrees with
 // the store's.
 func (p *parser) location(fix string, version int64) *sessions.Location {
 	var w [7]string
 	p.words(fix, w[:])
-	at, err := geo.NewPoint(p.float(w[0]), p.float(w[1]))
-	p.keep(err)
+	at := p.point(w[0], w[1])
 	received := p.instant(version - p.integer(w[3]))
 	recorded := received
 	if w[4] != unsaid {
@@ -243,10 +248,23 @@ func (p *parser) home(to string) geo.Point {
 	return home
 }
 
-func (p *parser) pace(anchor string) sessions.Pace {
+// pace reads the field anchor. v0.1.0 wrote two times, of which the earlier counts.
+func (p *parser) pace(text *[hashFields]string, startedMS int64, last *sessions.Location) sessions.Pace {
 	var w [7]string
-	p.words(anchor, w[:])
-	return sessions.Pace{MMS: p.integer(w[5]), OverMS: p.integer(w[6])}
+	p.words(text[hashAnchor], w[:])
+	at := p.integer(w[0])
+	if w[4] != unsaid {
+		at = min(at, p.integer(w[4]))
+	}
+	_, rest := cutWords(text[hashTo], 2)
+	mode, _, _ := strings.Cut(rest, " ")
+	pace := sessions.Pace{Mode: sessions.Mode(mode)}
+	pace.MMS, pace.OverMS = geo.PaceFrom(
+		geo.TrackPoint{Point: p.point(w[1], w[2]), TakenMS: startedMS + at},
+		geo.TrackPoint{Point: last.Point, TakenMS: last.RecordedAt.UnixMilli()},
+		p.integer(w[5]), p.integer(w[6]),
+	)
+	return pace
 }
 
 // reanchored reads the second number of a field `odd`, if there is one.

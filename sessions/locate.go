@@ -129,7 +129,7 @@ func (v View) ETASeconds() *int64 {
 	if v.Location == nil || !v.Active {
 		return nil
 	}
-	eta, known := geo.ETA(v.DistanceM, v.Pace.MMS, v.Pace.OverMS, cmp.Or(v.detour, geo.DefaultDetour))
+	eta, known := geo.ETA(v.DistanceM, v.Pace.Mode, v.Pace.MMS, v.Pace.OverMS, cmp.Or(v.detour, geo.DefaultDetour))
 	if !known {
 		return nil
 	}
