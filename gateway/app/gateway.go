@@ -36,6 +36,7 @@ type App struct {
 	counter   *sessions.FixCounter
 	service   *sessions.Service
 	sweeper   *sessions.Sweeper
+	retention *sessions.Retention
 	hub       *hub.Hub
 	server    *httpserver.Server
 	failed    chan struct{} // closed when the server ends
@@ -82,6 +83,9 @@ func New(opts Options) (*App, error) {
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
 		Log:     p.log, Metrics: journeys,
 	})
+	retention := sessions.NewRetention(stores.old, sessions.RetentionOptions{
+		Keep: opts.keep(), Log: p.log, Metrics: metrics.NewRetention(p.registry, tables()...),
+	})
 	waits := hub.New(stores.live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
@@ -111,7 +115,7 @@ func New(opts Options) (*App, error) {
 	metrics.NewLoad(p.registry, handlers.InFlight, server.Conns)
 	return &App{
 		process: p, opts: opts, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay,
-		counter: counter, service: service, sweeper: sweeper, hub: waits, server: server, failed: make(chan struct{}),
+		counter: counter, service: service, sweeper: sweeper, retention: retention, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
 }
 
@@ -183,9 +187,9 @@ func (a *App) start(ctx context.Context) error {
 	a.background(ctx, "suspicions", a.service.Report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)
-	a.consuming.startSweep(ctx, a.process)
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "sweeper", a.sweeper.Run)
+	a.background(ctx, "retention", a.retention.Run)
 	if err := a.startMetrics(ctx, a.opts); err != nil {
 		return err
 	}

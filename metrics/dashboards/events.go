@@ -22,6 +22,7 @@ func events() dashboard {
 		{
 			of("Messages by result", "reqps", "Of the workers' queues.", perSecond("doorstep_message_handling_duration_seconds_count", "", "result")),
 			of("Handling of messages", "s", "By consumer of the workers' queues.", quantiles("doorstep_message_handling_duration_seconds", "", "consumer", "50", "99")...),
+			of("Old rows deleted", "reqps", "By table; see the retention settings.", perSecond("doorstep_rows_deleted_total", "", "table")),
 		},
 	}}
 }

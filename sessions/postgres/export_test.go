@@ -15,3 +15,6 @@ func MigrateTimes(ctx context.Context, url string, tries int, progress func(Prog
 	}
 	return migrator{url: url, known: migrations(), told: progress, tries: tries, pause: time.Millisecond}.migrate(ctx)
 }
+
+// DeleteStatement is the statement that deletes old rows, to look at its plan.
+var DeleteStatement = deleteStatement
