@@ -21,7 +21,7 @@ const (
 	DeadDeliveries   Kept = "dead_deliveries"    // since they were given up
 	HandledEvents    Kept = "handled_events"     // since the consumer was done
 	JourneyRecords   Kept = "journey_records"    // since the journey started
-	UnusedPushTokens Kept = "unused_push_tokens" // since they were registered or reached by a push
+	UnusedPushTokens Kept = "unused_push_tokens" //nolint:gosec // no credential. Since they were registered or reached by a push
 )
 
 // AllKept are the kinds.

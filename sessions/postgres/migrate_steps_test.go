@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +182,28 @@ func TestMigrate_waits_for_a_long_transaction(t *testing.T) {
 	})
 }
 
+// An autovacuum of a large table may take hours, and gives way to nobody who waits for
+// less than deadlock_timeout.
+func TestMigrate_has_an_autovacuum_give_way(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.Private(t, "autovacuum_naptime=1s")
+	url := server.New(t)
+	sql := connect(t, url)
+	_, err := sql.Exec(t.Context(), operatorsTable)
+	require.NoError(t, err)
+	_, err = sql.Exec(t.Context(), `ALTER TABLE tutoring_sessions SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1,
+		autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)`)
+	require.NoError(t, err)
+	operatorsRows(t, sql, 20_000)
+	_, err = sql.Exec(t.Context(), `UPDATE tutoring_sessions SET student_otp = '1234'`)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return value[bool](t, sql, `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.backend_type = 'autovacuum worker'
+			WHERE l.relation = 'tutoring_sessions'::regclass AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted)`)
+	}, 60*time.Second, 10*time.Millisecond)
+	require.NoError(t, postgres.MigrateTimes(t.Context(), url, 3, nil))
+}
+
 // Two migrators beside a table: an index of the one must not wait for the other.
 func TestMigrate_twice_at_once_beside_a_table(t *testing.T) {
 	t.Parallel()
@@ -326,7 +349,7 @@ func falsify(to io.Writer, from io.Reader) error {
 		if head[0] == 'K' {
 			body[0] ^= 0x40
 		}
-		if _, err := to.Write(append(head, body...)); err != nil {
+		if _, err := to.Write(slices.Concat(head, body)); err != nil {
 			return err
 		}
 	}

@@ -134,7 +134,10 @@ func (m migrator) guarded(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer func() {
+		_, _ = conn.Exec(ctx, `ROLLBACK`) // a pooler would drop the connection
+		_ = conn.Close(context.WithoutCancel(ctx))
+	}()
 	if err := m.guard(ctx, conn); err != nil {
 		return err
 	}
@@ -385,17 +388,25 @@ func (m migrator) tellNoShow(ctx context.Context) error {
 	}
 	names, checks = append([]string{"type " + typ}, names...), append([]string{"true"}, checks...)
 	for i, check := range checks {
-		var allowed *bool // null is allowed, as in a CHECK
-		err := m.work.QueryRow(ctx, fmt.Sprintf(`SELECT (%s)::boolean FROM (SELECT 'no_show'::%s AS status) t`, check, typ)).Scan(&allowed)
-		var refused *pgconn.PgError
-		if err != nil && !errors.As(err, &refused) {
+		allowed, err := m.allowed(ctx, fmt.Sprintf(`SELECT (%s)::boolean FROM (SELECT 'no_show'::%s AS status) t`, check, typ))
+		if err != nil {
 			return unavailable("look at status", err)
 		}
-		if err != nil || allowed != nil && !*allowed {
+		if !allowed {
 			m.tell(Progress{Note: "status of tutoring_sessions cannot be no_show: your own " + names[i] +
 				" does not allow it, and stays as it is; calls that need it answer 409 NOT_SUPPORTED"})
 			return nil
 		}
 	}
 	return nil
+}
+
+// allowed asks as a CHECK does: null is allowed. What the server refuses to evaluate is not.
+func (m migrator) allowed(ctx context.Context, question string) (bool, error) {
+	var answer *bool
+	err := m.work.QueryRow(ctx, question).Scan(&answer)
+	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
+		return false, nil //nolint:nilerr // the server's no is the answer
+	}
+	return answer == nil || *answer, err
 }

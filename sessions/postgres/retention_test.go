@@ -105,7 +105,7 @@ func TestRepository_DeleteOld_beside_others(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, mine)
 	require.Zero(t, n)
-	_, err = other.Exec(t.Context(), `COMMIT; BEGIN; SELECT * FROM push_tokens ORDER BY token LIMIT 1 FOR UPDATE`)
+	_, err = other.Exec(t.Context(), `COMMIT; BEGIN; SELECT token FROM push_tokens ORDER BY token LIMIT 1 FOR UPDATE`)
 	require.NoError(t, err)
 	n, mine, err = b.DeleteOld(t.Context(), sessions.UnusedPushTokens, time.Hour, 10)
 	require.NoError(t, err)
