@@ -406,7 +406,7 @@ func (m migrator) allowed(ctx context.Context, question string) (bool, error) {
 	var answer *bool
 	err := m.work.QueryRow(ctx, question).Scan(&answer)
 	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
-		return false, nil //nolint:nilerr // the server's no is the answer
+		return false, nil
 	}
 	return answer == nil || *answer, err
 }
