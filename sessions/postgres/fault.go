@@ -16,8 +16,10 @@ const retryAfter = time.Second
 
 // SQLSTATEs, from appendix A of the PostgreSQL manual.
 const (
-	uniqueViolation = "23505"
-	undefinedTable  = "42P01"
+	uniqueViolation  = "23505"
+	undefinedTable   = "42P01"
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
 )
 
 const oneRunningJourney = "tutoring_sessions_one_running_journey"
