@@ -53,6 +53,13 @@ func (g *gateway) up(ctx context.Context) {
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{Silence: -1})
 	sweeps := rand.New(rand.NewPCG(g.draw.Uint64(), 0))
 	reports := newRequest(g.draw.Uint64())
+	reconciler := sessions.NewReconciler(service, nil, nil)
+	questions := rand.New(rand.NewPCG(g.draw.Uint64(), 1))
+	g.served.Go(func() {
+		for !g.world.noCleanUp && pause.For(life, 15*time.Second) == nil { // each second in production: new journeys are asked about sooner there
+			_ = reconciler.Pass((&request{draw: questions}).in(life)) // tried again
+		}
+	})
 	g.served.Go(func() { _ = service.Report(reports.in(life)) })
 	g.served.Go(func() {
 		for pause.For(life, time.Duration(60+sweeps.IntN(240))*time.Second+time.Duration(sweeps.IntN(1e9))) == nil {

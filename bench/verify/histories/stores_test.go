@@ -359,6 +359,22 @@ func (r *repository) Session(ctx context.Context, id sessions.ID) (sessions.Sess
 	return found, refused
 }
 
+func (r *repository) Sessions(ctx context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Session, error) {
+	var found map[sessions.ID]sessions.Session
+	if err := r.do(ctx, func() { found, _ = r.Repository.Sessions(context.Background(), ids) }); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+func (r *repository) EndedSince(ctx context.Context, at time.Time, after sessions.ID, limit int) ([]sessions.Session, error) {
+	var list []sessions.Session
+	if err := r.do(ctx, func() { list, _ = r.Repository.EndedSince(context.Background(), at, after, limit) }); err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
 // Change is never delayed: a transaction whose connection is lost is rolled back, or
 // was committed. f is called while the caller waits.
 func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {

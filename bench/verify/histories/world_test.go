@@ -34,7 +34,7 @@ type world struct {
 	visits    []*visit
 	users     sync.WaitGroup
 	late      sync.WaitGroup // work, requests and events still under way
-	noCleanUp bool           // no event reaches the clean-up: a mutant
+	noCleanUp bool           // no event reaches the clean-up, and nothing is compared with the database: a mutant
 }
 
 // visit is a session of the day.
