@@ -20,10 +20,6 @@ type Repository interface {
 	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
-	// Sessions reads the sessions with these ids; one that does not exist has no
-	// entry.
-	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
-
 	// OfStudent lists a student's sessions, latest booking first, at most 200.
 	OfStudent(ctx context.Context, studentID ID) ([]Session, error)
 
@@ -40,15 +36,6 @@ type Repository interface {
 	// Record reports false, too. Error: SessionNotFound.
 	Record(ctx context.Context, e Event) (first bool, err error)
 
-	// Running lists up to limit sessions with a running journey that started at or
-	// before startedBy, the longest running first; only those behind the journey
-	// after, in this order, unless that is zero.
-	Running(ctx context.Context, startedBy time.Time, after JourneyKey, limit int) ([]Session, error)
-
-	// EndedSince lists up to limit sessions whose last journey has ended, in the order
-	// of the end and the id, behind the instant and id given.
-	EndedSince(ctx context.Context, at time.Time, after ID, limit int) ([]Session, error)
-
 	// Review locks the session, calls f once with it, and stores the review that f
 	// returns, together with the trainer's new rating, in one transaction. When f
 	// fails, nothing is stored, and Review returns f's error as it is. Errors:
@@ -58,8 +45,25 @@ type Repository interface {
 	// Rating is the sum of a trainer's reviews; zero without any.
 	Rating(ctx context.Context, trainerID ID) (Rating, error)
 
+	Listed
 	PushTokens
 	Analytics
+}
+
+// Listed is the part of the Repository that looks at many sessions at once.
+type Listed interface {
+	// Sessions reads the sessions with these ids; one that does not exist has no
+	// entry.
+	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
+
+	// Running lists up to limit sessions with a running journey that started at or
+	// before startedBy, the longest running first; only those behind the journey
+	// after, in this order, unless that is zero.
+	Running(ctx context.Context, startedBy time.Time, after JourneyKey, limit int) ([]Session, error)
+
+	// EndedSince lists up to limit sessions whose last journey has ended, in the order
+	// of the end and the id, behind the instant and id given.
+	EndedSince(ctx context.Context, at time.Time, after ID, limit int) ([]Session, error)
 }
 
 // Analytics is the part of the Repository that keeps what is known of journeys

@@ -340,7 +340,7 @@ func (s *scanner) take(prefix string) (ok bool) {
 	return ok
 }
 
-func (s *scanner) skip(any string) { s.rest = strings.TrimLeft(s.rest, any) }
+func (s *scanner) skip(these string) { s.rest = strings.TrimLeft(s.rest, these) }
 
 // one takes one of these characters; empty where there is none.
 func (s *scanner) one(of string) string {

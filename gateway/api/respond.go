@@ -72,8 +72,8 @@ func isBlank(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 }
 // body is not JSON. encoding/json names it and sonic does not, so a body that was
 // refused is decoded once more.
 func wrongField(body []byte, into any) string {
-	var wrong *json.UnmarshalTypeError
-	if errors.As(json.Unmarshal(body, reflect.New(reflect.TypeOf(into).Elem()).Interface()), &wrong) {
+	err := json.Unmarshal(body, reflect.New(reflect.TypeOf(into).Elem()).Interface())
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return wrong.Field
 	}
 	return ""

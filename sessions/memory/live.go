@@ -329,11 +329,12 @@ func (m *Live) store(ref sessions.Ref, t *track, before geo.Track, fix sessions.
 // witness adds a fix to the evidence. A track that begins anew brings none along.
 func (m *Live) witness(t *track, before geo.Track, fix sessions.Fix, taken int64, flags geo.Flags, resumed bool) {
 	e := &t.evidence
-	if resumed { // the evidence is that of before the silence
+	switch {
+	case resumed: // the evidence is that of before the silence
 		*e, t.begunMS = sessions.Evidence{Fixes: sessions.EvidenceFixes, Requests: sessions.EvidenceRequests, Outside: e.Outside}, t.startedMS
-	} else if !before.Last.Point.Valid() || flags&(geo.FlagReanchored|geo.FlagFirstFixReplaced) != 0 {
+	case !before.Last.Point.Valid(), flags&(geo.FlagReanchored|geo.FlagFirstFixReplaced) != 0:
 		*e, t.begunMS = sessions.Evidence{Fixes: 1, Requests: 1}, taken
-	} else {
+	default:
 		e.Fixes = min(sessions.EvidenceFixes, e.Fixes+1)
 		if !fix.Continued {
 			e.Requests = min(sessions.EvidenceRequests, e.Requests+1)
