@@ -66,6 +66,10 @@ type Error struct {
 	cause error
 }
 
+// ErrCodeLocks is the cause of the OTPLocked that answers the wrong try by which a code
+// is locked.
+var ErrCodeLocks = errors.New("this try locks the code")
+
 // Refuse makes an Error without a cause.
 func Refuse(code Code, message string) *Error { return &Error{Code: code, Message: message} }
 

@@ -17,10 +17,13 @@ const (
 	JourneyStarted     EventType = "TrainerJourneyStarted"
 	JourneyEnded       EventType = "TrainerJourneyEnded"
 	LocationSuspicious EventType = "TrainerLocationSuspicious"
+	CodeIssued         EventType = "SessionCodeIssued" // at every code after the first, and whenever one is sent again
 )
 
 // EventTypes lists every type that this binary can read.
-func EventTypes() []EventType { return []EventType{JourneyStarted, JourneyEnded, LocationSuspicious} }
+func EventTypes() []EventType {
+	return []EventType{JourneyStarted, JourneyEnded, LocationSuspicious, CodeIssued}
+}
 
 // ErrNewerEvent is an event of a type or a schema version that this binary does
 // not know. A newer binary wrote it and a newer binary can read it.
@@ -45,6 +48,7 @@ type Event struct {
 	Reason           EndReason // JourneyEnded
 	Verdict          string    // LocationSuspicious: a flag's name, or "silent"
 	Count            int       // LocationSuspicious: how often so far
+	ExpiresAt        time.Time // CodeIssued: of the code
 }
 
 // detail is an event on the wire: docs/contract.md, section 4. Every
@@ -62,6 +66,7 @@ type detail struct {
 	Verdict       string    `json:"verdict,omitempty"`
 	Count         int       `json:"count,omitempty"`
 	At            string    `json:"at,omitempty"`
+	ExpiresAt     string    `json:"expiresAt,omitempty"`
 }
 
 const wireTime = "2006-01-02T15:04:05.000Z"
@@ -78,6 +83,8 @@ func (e Event) Detail() []byte {
 		d.EndTime = e.At.UTC().Format(wireTime)
 	case LocationSuspicious:
 		d.At = e.At.UTC().Format(wireTime)
+	case CodeIssued:
+		d.At, d.ExpiresAt = e.At.UTC().Format(wireTime), e.ExpiresAt.UTC().Format(wireTime)
 	}
 	b, err := json.Marshal(d)
 	if err != nil {
@@ -151,6 +158,11 @@ func (e *Event) parseTimes(d detail) error {
 		}
 	case LocationSuspicious:
 		text = d.At
+	case CodeIssued:
+		text = d.At
+		if e.ExpiresAt, err = time.Parse(wireTime, d.ExpiresAt); err != nil {
+			return errors.New("event expiresAt is not an instant")
+		}
 	}
 	if e.At, err = time.Parse(wireTime, text); err != nil {
 		return errors.New("event time is not an instant")

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"doorstep/geo"
 )
 
 // Start begins the journey to a session. Errors: SessionNotFound, Forbidden,
@@ -88,9 +90,11 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 // same OTP. fix is where the phone is now; nil where it did not say. It is judged
 // like any other before the live location is checked. An implausible one refuses
 // the arrival; one that is not stored for another reason is ignored, and a repeated
-// call ignores every one. Errors: SessionNotFound, Forbidden, NoActiveJourney,
+// call ignores every one. Once the OTP has expired a repeated call makes a new one,
+// and fix alone decides. Errors: SessionNotFound, Forbidden, NoActiveJourney,
 // ImplausibleSpeed, ImplausibleJump, NoFreshLocation, NotWithinRadius,
-// SuspiciousLocation, LiveStoreUnavailable, DatabaseUnavailable.
+// SuspiciousLocation, RateLimited, OTPLocked, LiveStoreUnavailable,
+// DatabaseUnavailable.
 func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Session, error) {
 	if c.Role != Trainer {
 		return Session{}, errNotTrainer
@@ -102,20 +106,19 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 	if !session.isTrainer(c) {
 		return Session{}, errNotTrainer
 	}
-	if session.JourneyActive() {
-		if err := s.updateAtHome(ctx, c, id, fix); err != nil {
-			return Session{}, err
-		}
-		if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
-			return Session{}, err
-		}
+	expired := session.codeGone(s.opts.Now())
+	if err := s.checkDoor(ctx, c, session, fix, expired); err != nil {
+		return Session{}, err
 	}
 	checked := session.JourneyStartedAt
 	session, err = s.change(ctx, id, func(session *Session) ([]Event, error) {
+		switch {
 		// The location was checked for that journey. One that was stopped and
 		// started again meanwhile needs its own check.
-		if session.JourneyActive() && !session.JourneyStartedAt.Equal(checked) {
+		case session.JourneyActive() && !session.JourneyStartedAt.Equal(checked):
 			return nil, Refuse(NoFreshLocation, "the journey has just started again")
+		case session.codeGone(s.opts.Now()) && !expired: // just now: its fix was not looked at
+			return nil, errNoFix
 		}
 		return session.Arrive(s.opts.Now())
 	})
@@ -124,6 +127,24 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 	}
 	s.syncLive(ctx, session, session.Journey())
 	return session, nil
+}
+
+// checkDoor checks that the phone is at the student's home, where the answer depends on
+// it: while the journey runs, and for a new code.
+func (s *Service) checkDoor(ctx context.Context, c Caller, session Session, fix *Fix, expired bool) error {
+	if expired {
+		return s.checkFixAtHome(ctx, session, fix)
+	}
+	if !session.JourneyActive() {
+		return nil
+	}
+	if err := s.updateAtHome(ctx, c, session.ID, fix); err != nil {
+		return err
+	}
+	if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
+		return err
+	}
+	return nil
 }
 
 // updateAtHome judges the fix of an arrival. It refuses only an implausible one:
@@ -141,6 +162,39 @@ func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) e
 	}
 	if err := receipt.Refusal(); CodeOf(err) == ImplausibleSpeed || CodeOf(err) == ImplausibleJump {
 		return err
+	}
+	return nil
+}
+
+var errNoFix = Refuse(NoFreshLocation, "the code has expired; send the fix of now in the body to get a new one")
+
+// checkFixAtHome checks that a fix was taken at the student's home just now, by the live
+// store's clock. The journey has ended, so there is no track to judge it by, and it is
+// not stored.
+func (s *Service) checkFixAtHome(ctx context.Context, session Session, fix *Fix) error {
+	if fix == nil {
+		return errNoFix
+	}
+	snap, err := s.live.Latest(ctx, session.Journey().Ref)
+	if err != nil {
+		return liveDown(err)
+	}
+	distance := RoundM(geo.DistanceM(fix.Point, session.Home))
+	age, known := fix.age(snap.Now)
+	switch {
+	case fix.Mock:
+		return Refuse(SuspiciousLocation, "the location is simulated")
+	case !known:
+		return Refuse(NoFreshLocation, "the phone's clock is wrong; send sentAt beside recordedAt")
+	case age >= s.opts.FreshWithin:
+		return Refuse(NoFreshLocation, "the location is too old; send the fix of now")
+	case fix.NoPosition(), fix.AccuracyM > s.opts.VagueM:
+		return Refuse(NoFreshLocation, "the location is too inaccurate; send a better one")
+	case distance > s.opts.RadiusM:
+		return &Error{
+			Code: NotWithinRadius, Message: "the location is not at the student's home",
+			DistanceM: distance, RadiusM: s.opts.RadiusM,
+		}
 	}
 	return nil
 }

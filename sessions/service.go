@@ -45,6 +45,8 @@ type ServiceOptions struct {
 	StaleAfter    time.Duration
 	// FreshWithin is how old the live location may be for an arrival. 60 s.
 	FreshWithin time.Duration
+	// VagueM is the accuracy in metres from which a fix is too inaccurate. 200 m.
+	VagueM float64
 	// Detour is the factor from the great-circle distance to the length of the
 	// road, for an ETA. geo.DefaultDetour.
 	Detour float64
@@ -81,6 +83,7 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.FreshWithin = cmp.Or(opts.FreshWithin, time.Minute)
 	opts.ApproachFor = cmp.Or(opts.ApproachFor, time.Minute)
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
+	opts.VagueM = cmp.Or(opts.VagueM, 200)
 	opts.RateInterval = cmp.Or(opts.RateInterval, 5*time.Second)
 	opts.RateTolerance = cmp.Or(opts.RateTolerance, time.Second)
 	opts.StaleAfter = cmp.Or(opts.StaleAfter, 5*time.Minute)
@@ -131,10 +134,19 @@ func (s *Service) Session(ctx context.Context, c Caller, id ID) (Session, error)
 	if !session.HasParty(c) {
 		return Session{}, errNotParty
 	}
-	if c.Role == Trainer {
+	return s.shown(session, c), nil
+}
+
+// shown is a session as c may see it: without a code that cannot be used, and for the
+// trainer without any.
+func (s *Service) shown(session Session, c Caller) Session {
+	if session.OTP == "" {
+		session.OTPExpiresAt = time.Time{} // another service's row: see CodeState
+	}
+	if c.Role == Trainer || session.CodeState(s.opts.Now()) != CodeActive {
 		session.OTP = ""
 	}
-	return session, nil
+	return session
 }
 
 // OfStudent lists the caller's own sessions, latest booking first. Errors:
@@ -143,7 +155,11 @@ func (s *Service) OfStudent(ctx context.Context, c Caller) ([]Session, error) {
 	if c.Role != Student {
 		return nil, Refuse(Forbidden, "only a student has a list of sessions")
 	}
-	return s.repo.OfStudent(ctx, c.ID)
+	list, err := s.repo.OfStudent(ctx, c.ID)
+	for i := range list {
+		list[i] = s.shown(list[i], c)
+	}
+	return list, err
 }
 
 // change calls Repository.Change with a context that is not cancelled when the

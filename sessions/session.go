@@ -101,6 +101,7 @@ type Session struct {
 	OTP          string // four digits, only while PendingVerification
 	OTPExpiresAt time.Time
 	OTPAttempts  int // wrong tries against this OTP
+	Codes        CodeLog
 
 	StartedAt   time.Time // of the lesson, not of the journey
 	CompletedAt time.Time

@@ -43,7 +43,7 @@ export interface Expected {
   };
   tooManyWaits: Failure<"TOO_MANY_WAITS" | "RATE_LIMITED"> & RetryAfter;
 
-  arrived: { sessionId: string; otp?: string; arrivedAt: string };
+  arrived: { sessionId: string; otp?: string; otpExpiresAt: string; arrivedAt: string };
   arrivalBody: (Partial<Position> & Sent & { sessionId?: string }) | undefined;
   notArrived: Failure<
     "INVALID_REQUEST" | "NOT_WITHIN_RADIUS" | "NO_FRESH_LOCATION" | "SUSPICIOUS_LOCATION" | "IMPLAUSIBLE_SPEED" | "IMPLAUSIBLE_JUMP"
@@ -148,6 +148,7 @@ interface Session {
   journeyEndReason?: "arrived" | "cancelled" | "timeout";
   arrivedAt: string | null;
   otp?: string;
+  otpState?: "active" | "locked" | "expired";
   otpExpiresAt?: string;
   startedAt: string | null;
   completedAt: string | null;

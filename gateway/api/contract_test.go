@@ -212,6 +212,13 @@ func contractArrived(t *testing.T, h *gateway) {
 	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data(), "the same answer if repeated")
 	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), v.fix(farLat, homeLng)).want(t, 200, "").data(), "a repeat ignores its fix")
 
+	for range 4 {
+		h.Advance(10 * time.Minute)
+		h.renew(t, v)
+	}
+	h.Advance(10 * time.Minute)
+	h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng)).want(t, 429, sessions.OTPLocked)
+
 	fresh := h.begun(t)
 	h.post(t, fresh.trainer, fresh.path("arrived"), fresh.fix(farLat, homeLng)).want(t, 400, sessions.NotWithinRadius)
 	h.Advance(time.Minute)
@@ -344,10 +351,11 @@ func contractVerify(t *testing.T, h *gateway) {
 	assert.Equal(t, "600", locked.header.Get("Retry-After"))
 	h.Advance(10 * time.Minute)
 	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 410, sessions.OTPExpired)
-	otp = h.arrive(t, v)
+	otp = h.renew(t, v)
 	begun := h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 200, "").data()
 	assert.Equal(t, "in_progress", begun["status"])
-	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 409, sessions.NotPendingVerification)
+	assert.Equal(t, begun, h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 200, "").data(), "the same answer if repeated")
+	h.post(t, v.trainer, path, wrong(otp)).want(t, 409, sessions.NotPendingVerification)
 }
 
 func contractHealth(t *testing.T, h *gateway) {
@@ -496,6 +504,7 @@ func (panics) Answered(string, string, int, string, time.Duration)     {}
 func (panics) Updated(string)                                          {}
 func (panics) Flagged(string)                                          {}
 func (panics) Arrived(string)                                          {}
+func (panics) CodeTried(string)                                        {}
 func (panics) Unauthenticated(string)                                  {}
 func (panics) Shed(string)                                             {}
 func (panics) ConnShed(string)                                         {}

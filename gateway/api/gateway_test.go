@@ -360,6 +360,14 @@ func (h *gateway) arrive(t testing.TB, v visit) string {
 	return otp
 }
 
+// renew makes the trainer, who has arrived, ask for a new OTP at the door.
+func (h *gateway) renew(t testing.TB, v visit) string {
+	t.Helper()
+	otp, _ := h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng)).want(t, 200, "").data()["otp"].(string)
+	require.Len(t, otp, 4)
+	return otp
+}
+
 // wrong is four digits that are not otp.
 func wrong(otp string) map[string]string {
 	if otp == "0000" {

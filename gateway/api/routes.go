@@ -87,6 +87,7 @@ type Metrics interface {
 	Updated(verdict string)                                                     // one of UpdateVerdicts
 	Flagged(flag string)                                                        // one of geo.AllFlags
 	Arrived(outcome string)                                                     // one of ArrivalOutcomes
+	CodeTried(outcome string)                                                   // one of CodeOutcomes
 	Unauthenticated(reason string)                                              // one of auth.Reasons
 	Shed(why string)                                                            // one of ShedReasons
 }

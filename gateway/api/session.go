@@ -32,6 +32,7 @@ type sessionBody struct {
 	JourneyEndReason sessions.EndReason `json:"journeyEndReason,omitempty"`
 	ArrivedAt        *string            `json:"arrivedAt"`
 	OTP              string             `json:"otp,omitempty"`
+	OTPState         sessions.CodeState `json:"otpState,omitempty"`
 	OTPExpiresAt     *string            `json:"otpExpiresAt,omitempty"`
 	StartedAt        *string            `json:"startedAt"`
 	CompletedAt      *string            `json:"completedAt"`
@@ -43,7 +44,7 @@ type homeBody struct {
 	Longitude float64 `json:"longitude"`
 }
 
-func sessionOf(s sessions.Session) sessionBody {
+func sessionOf(s sessions.Session, now time.Time) sessionBody {
 	body := sessionBody{
 		SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, Status: s.Status,
 		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeBody{s.Home.Lat(), s.Home.Lng()}, TravelMode: s.Mode,
@@ -51,8 +52,8 @@ func sessionOf(s sessions.Session) sessionBody {
 		JourneyEndReason: s.JourneyEndReason, ArrivedAt: timestamp(s.ArrivedAt),
 		StartedAt: timestamp(s.StartedAt), CompletedAt: timestamp(s.CompletedAt), CreatedAt: timestamp(s.CreatedAt),
 	}
-	if s.OTP != "" {
-		body.OTP, body.OTPExpiresAt = s.OTP, timestamp(s.OTPExpiresAt)
+	if state := s.CodeState(now); state != "" {
+		body.OTP, body.OTPState, body.OTPExpiresAt = s.OTP, state, timestamp(s.OTPExpiresAt)
 	}
 	return body
 }
@@ -73,9 +74,9 @@ func (a *API) createSession(ctx context.Context, c *app.RequestContext, caller s
 		return err
 	}
 	if !created {
-		return succeed(c, http.StatusOK, "Session was booked already", sessionOf(session))
+		return succeed(c, http.StatusOK, "Session was booked already", sessionOf(session, a.deps.Now()))
 	}
-	return succeed(c, http.StatusCreated, "Session booked", sessionOf(session))
+	return succeed(c, http.StatusCreated, "Session booked", sessionOf(session, a.deps.Now()))
 }
 
 func (b bookingBody) booking() (sessions.Booking, error) {
@@ -136,7 +137,7 @@ func (a *API) readSession(ctx context.Context, c *app.RequestContext, caller ses
 	if err != nil {
 		return err
 	}
-	return succeed(c, http.StatusOK, "Session", sessionOf(session))
+	return succeed(c, http.StatusOK, "Session", sessionOf(session, a.deps.Now()))
 }
 
 // listSessions answers with the student's own sessions, latest booking first.
@@ -147,7 +148,7 @@ func (a *API) listSessions(ctx context.Context, c *app.RequestContext, caller se
 	}
 	bodies := make([]sessionBody, len(list))
 	for i, s := range list {
-		bodies[i] = sessionOf(s)
+		bodies[i] = sessionOf(s, a.deps.Now())
 	}
 	return succeed(c, http.StatusOK, "Sessions", map[string]any{"sessions": bodies})
 }

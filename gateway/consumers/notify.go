@@ -20,6 +20,7 @@ type Kind string
 const (
 	Started   Kind = "started"
 	Arrived   Kind = "arrived"
+	Code      Kind = "code" // a new code, or the code once more
 	Cancelled Kind = "cancelled"
 	TimedOut  Kind = "timeout"
 )
@@ -53,7 +54,7 @@ var ErrNotRegistered = errors.New("push token is not registered")
 // sender, or its platform's key is missing.
 var ErrNotOurs = errors.New("push token belongs to another sender")
 
-// Notify pushes a journey's start and end to the student. It pushes once for each event
+// Notify pushes a journey's start and end and the codes to the student. It pushes once for each event
 // and device: Once drops the repeats, and where it cannot know (a crash between the push
 // and its mark) the second push replaces the first on the device.
 //
@@ -106,7 +107,7 @@ const (
 
 // PushKinds is the closed list of kinds in PushMetrics.
 func PushKinds() []string {
-	return []string{string(Started), string(Arrived), string(Cancelled), string(TimedOut)}
+	return []string{string(Started), string(Arrived), string(Code), string(Cancelled), string(TimedOut)}
 }
 
 // PushOutcomes is the closed list of outcomes in PushMetrics.
@@ -163,6 +164,8 @@ func kindOf(e sessions.Event) Kind {
 	switch e.Type {
 	case sessions.JourneyStarted:
 		return Started
+	case sessions.CodeIssued:
+		return Code
 	case sessions.JourneyEnded:
 		switch e.Reason {
 		case sessions.EndArrived:
@@ -177,7 +180,7 @@ func kindOf(e sessions.Event) Kind {
 }
 
 // stillSo reports whether the session's last journey is the event's and is as the event
-// says. After an arrival the code must still be valid.
+// says. A code that is pushed must still be valid, and be the event's.
 func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 	switch {
 	case !s.JourneyStartedAt.Equal(e.JourneyStartedAt):
@@ -185,10 +188,16 @@ func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 	case kind == Started:
 		return s.JourneyActive()
 	case kind == Arrived:
-		return s.Status == sessions.PendingVerification && s.OTP != "" && n.opts.Now().Before(s.OTPExpiresAt)
+		return n.hasCode(s)
+	case kind == Code:
+		return n.hasCode(s) && s.OTPExpiresAt.Equal(e.ExpiresAt)
 	default:
 		return s.JourneyEndReason == e.Reason
 	}
+}
+
+func (n *Notify) hasCode(s sessions.Session) bool {
+	return s.OTP != "" && s.CodeState(n.opts.Now()) == sessions.CodeActive
 }
 
 // pushFor is how long a push without a code is of use.
@@ -200,7 +209,7 @@ func (n *Notify) toAll(ctx context.Context, devices []sessions.PushToken, e sess
 	for i, device := range devices {
 		p := Push{Kind: kind, EventID: e.ID, SessionID: e.SessionID, ExpiresAt: n.opts.Now().Add(pushFor)}
 		otp := ""
-		if kind == Arrived {
+		if kind == Arrived || kind == Code {
 			otp, p.ExpiresAt = s.OTP, s.OTPExpiresAt
 		}
 		p.Title, p.Body = write(kind, device.Language, otp)

@@ -87,6 +87,13 @@ func (h *fixture) arrived(t testing.TB) sessions.Session {
 	return h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(time.Minute)) })
 }
 
+// renewed is a journey that arrived, whose first code has expired.
+func (h *fixture) renewed(t testing.TB) sessions.Session {
+	t.Helper()
+	s := h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(-10 * time.Minute)) })
+	return h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(time.Minute)) })
+}
+
 func (h *fixture) stopped(t testing.TB, reason sessions.EndReason) sessions.Session {
 	t.Helper()
 	return h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Stop(reason, noon.Add(time.Minute)) })
@@ -141,6 +148,7 @@ func TestNotify_tells_the_student(t *testing.T) {
 		for kind, raise := range map[consumers.Kind]func() sessions.Session{
 			consumers.Started:   func() sessions.Session { return h.started(t) },
 			consumers.Arrived:   func() sessions.Session { return h.arrived(t) },
+			consumers.Code:      func() sessions.Session { return h.renewed(t) },
 			consumers.Cancelled: func() sessions.Session { return h.stopped(t, sessions.EndCancelled) },
 			consumers.TimedOut:  func() sessions.Session { return h.stopped(t, sessions.EndTimeout) },
 		} {
@@ -152,7 +160,7 @@ func TestNotify_tells_the_student(t *testing.T) {
 			require.Len(t, push.sent, 2)
 			for _, p := range push.sent {
 				require.Equal(t, []any{kind, s.ID, h.last().ID}, []any{p.Kind, p.SessionID, p.EventID})
-				require.Equal(t, kind == consumers.Arrived, s.OTP != "" && strings.Contains(p.Body, s.OTP))
+				require.Equal(t, kind == consumers.Arrived || kind == consumers.Code, s.OTP != "" && strings.Contains(p.Body, s.OTP))
 			}
 			require.NotEqual(t, push.sent[0].Title, push.sent[1].Title, "each in its own language")
 			require.Equal(t, 2, counted.all()[string(kind)+" sent"])

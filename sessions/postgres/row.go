@@ -16,7 +16,8 @@ import (
 const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	scheduled_at, student_home_location::text, travel_mode, created_at,
 	journey_mode, journey_started_at, journey_ended_at, journey_end_reason, arrived_at,
-	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at`
+	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at,
+	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof`
 
 const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
@@ -28,18 +29,22 @@ const (
 	insertSession = `INSERT INTO tutoring_sessions (id, trainer_id, student_id, scheduled_at,
 			student_home_location, travel_mode, created_at, status, journey_mode,
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
-			otp_expires_at, otp_attempts, started_at, completed_at)
+			otp_expires_at, otp_attempts, started_at, completed_at,
+			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof)
 		VALUES (@id, @trainer_id, @student_id, @scheduled_at,
 			@student_home_location, @travel_mode, @created_at, @status, @journey_mode,
 			@journey_started_at, @journey_ended_at, @journey_end_reason, @arrived_at, @student_otp,
-			@otp_expires_at, @otp_attempts, @started_at, @completed_at)
+			@otp_expires_at, @otp_attempts, @started_at, @completed_at,
+			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof)
 		ON CONFLICT (id) DO NOTHING RETURNING ` + columns
 
 	updateSession = `UPDATE tutoring_sessions SET status = @status, journey_mode = @journey_mode,
 			journey_started_at = @journey_started_at, journey_ended_at = @journey_ended_at,
 			journey_end_reason = @journey_end_reason, arrived_at = @arrived_at, student_otp = @student_otp,
 			otp_expires_at = @otp_expires_at, otp_attempts = @otp_attempts,
-			started_at = @started_at, completed_at = @completed_at
+			started_at = @started_at, completed_at = @completed_at,
+			codes_issued = @codes_issued, codes_wrong = @codes_wrong, codes_resent = @codes_resent,
+			code_resent_at = @code_resent_at, code_proof = @code_proof
 		WHERE id = @id RETURNING ` + columns
 )
 
@@ -51,6 +56,8 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 		"journey_end_reason": word(s.JourneyEndReason), "arrived_at": instant(s.ArrivedAt),
 		"student_otp": word(s.OTP), "otp_expires_at": instant(s.OTPExpiresAt), "otp_attempts": s.OTPAttempts,
 		"started_at": instant(s.StartedAt), "completed_at": instant(s.CompletedAt),
+		"codes_issued": s.Codes.Issued, "codes_wrong": s.Codes.Wrong, "codes_resent": s.Codes.Resent,
+		"code_resent_at": instant(s.Codes.ResentAt), "code_proof": word(s.Codes.Proof),
 	}
 }
 
@@ -69,10 +76,12 @@ func scan(row pgx.Row) (sessions.Session, error) {
 		id, trainer, student, home, mode, reason, otp *string
 		status, booked                                string
 		scheduled, created, started, ended, arrived   *time.Time
-		expires, lesson, completed                    *time.Time
+		expires, lesson, completed, resent            *time.Time
+		proof                                         *string
 	)
 	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
-		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed)
+		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed,
+		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof)
 	if err != nil {
 		return sessions.Session{}, err
 	}
@@ -82,6 +91,7 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	s.ScheduledAt, s.CreatedAt = utc(scheduled), utc(created)
 	s.JourneyStartedAt, s.JourneyEndedAt, s.ArrivedAt = utc(started), utc(ended), utc(arrived)
 	s.OTPExpiresAt, s.StartedAt, s.CompletedAt = utc(expires), utc(lesson), utc(completed)
+	s.Codes.ResentAt, s.Codes.Proof = utc(resent), text(proof)
 	return s, nil
 }
 

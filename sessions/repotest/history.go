@@ -28,7 +28,9 @@ func Histories(t *testing.T, open func(t testing.TB) Fixture) {
 	})
 }
 
-var verbs = []string{"create", "create", "start", "start", "start", "stop", "arrive", "arrive", "verify", "miss", "miss", "list", "fail"}
+var verbs = []string{
+	"create", "create", "start", "start", "start", "stop", "arrive", "arrive", "verify", "miss", "miss", "resend", "unlock", "list", "fail",
+}
 
 var steps = []time.Duration{
 	0, 0, time.Microsecond, time.Millisecond, 5 * time.Second, 10*time.Minute - time.Millisecond, 10 * time.Minute,
@@ -97,6 +99,10 @@ func (h *history) change(t *testing.T, f Fixture, id sessions.ID, verb string) a
 			refused = s.Verify(s.OTP, h.clock)
 		case "miss":
 			refused = s.Verify(wrong(s.OTP), h.clock)
+		case "resend":
+			return s.ResendOTP(h.clock)
+		case "unlock":
+			return nil, s.UnlockOTP()
 		case "fail":
 			events, _ := s.Start("", h.clock)
 			return events, sessions.Refuse(sessions.Forbidden, "after all")
@@ -126,6 +132,7 @@ func masked(list ...sessions.Session) []sessions.Session {
 		if s.OTP != "" {
 			s.OTP = fmt.Sprint(len(s.OTP), " digits")
 		}
+		s.Codes.Proof = fmt.Sprint(len(s.Codes.Proof), " digits")
 		masked[i] = s
 	}
 	return masked

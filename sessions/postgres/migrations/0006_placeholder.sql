@@ -1,0 +1,2 @@
+-- Nothing: this number is taken.
+SELECT 1;
