@@ -312,6 +312,28 @@ func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Sess
 	return session, refused
 }
 
+// ResendOTP pushes the OTP that lives to the student again. Errors: SessionNotFound,
+// Forbidden, NotPendingVerification, OTPExpired, OTPLocked, RateLimited,
+// DatabaseUnavailable.
+func (s *Service) ResendOTP(ctx context.Context, c Caller, id ID) (Session, error) {
+	return s.change(ctx, id, func(session *Session) ([]Event, error) {
+		if !session.HasParty(c) {
+			return nil, errNotParty
+		}
+		return session.ResendOTP(s.opts.Now())
+	})
+}
+
+// UnlockOTP counts the session's tries and codes anew. Errors: SessionNotFound,
+// Forbidden, NotPendingVerification, DatabaseUnavailable.
+func (s *Service) UnlockOTP(ctx context.Context, c Caller, id ID) (Session, error) {
+	if c.Role != Admin {
+		return Session{}, errNotAdmin
+	}
+	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) { return nil, session.UnlockOTP() })
+	return s.shown(session, c), err
+}
+
 // Complete ends the lesson. Errors: SessionNotFound, Forbidden, NotInProgress,
 // DatabaseUnavailable.
 func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error) {

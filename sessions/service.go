@@ -264,6 +264,7 @@ func (s *Service) running(session Session) bool {
 
 var (
 	errNotTrainer = Refuse(Forbidden, "only the session's trainer may do this")
+	errNotAdmin   = Refuse(Forbidden, "only an admin may do this")
 	errNotParty   = Refuse(Forbidden, "only the session's parties may see it")
 	errNoJourney  = Refuse(NoActiveJourney, "no journey to this session is running")
 )

@@ -35,7 +35,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		for _, b := range []backend{embedded, servers} {
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
-				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
@@ -358,6 +358,57 @@ func contractVerify(t *testing.T, h *gateway) {
 	h.post(t, v.trainer, path, wrong(otp)).want(t, 409, sessions.NotPendingVerification)
 }
 
+func contractResend(t *testing.T, h *gateway) {
+	v := h.atTheDoor(t)
+	path := v.path("resend-otp")
+	h.post(t, v.student, path, nil).want(t, 409, sessions.NotPendingVerification)
+	h.arrive(t, v)
+	expires := h.get(t, v.student, v.path("")).data()["otpExpiresAt"]
+	for _, token := range []string{v.student, v.trainer, v.admin} {
+		sent := h.post(t, token, path, nil).want(t, 200, "").data()
+		assert.Equal(t, map[string]any{"sessionId": string(v.id), "expiresAt": expires}, sent)
+		assert.Equal(t, "60", h.post(t, v.student, path, nil).want(t, 429, sessions.RateLimited).header.Get("Retry-After"))
+		h.Advance(time.Minute)
+	}
+	for _, token := range []string{v.otherTrainer, v.otherStudent, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	h.post(t, v.student, nowhere("resend-otp"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.student, base+"/admin/sessions/1/resend-otp", nil).want(t, 400, sessions.InvalidRequest)
+	h.lock(t, v)
+	h.post(t, v.student, path, nil).want(t, 429, sessions.OTPLocked)
+	h.Advance(10 * time.Minute)
+	h.post(t, v.student, path, nil).want(t, 410, sessions.OTPExpired)
+}
+
+func contractUnlock(t *testing.T, h *gateway) {
+	v := h.atTheDoor(t)
+	path := v.path("unlock-otp")
+	h.post(t, v.admin, path, nil).want(t, 409, sessions.NotPendingVerification)
+	otp := h.arrive(t, v)
+	for _, token := range []string{v.trainer, v.student, v.otherTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	h.lock(t, v)
+	assert.Equal(t, "locked", h.get(t, v.student, v.path("")).data()["otpState"])
+	assert.Equal(t, "active", h.post(t, v.admin, path, nil).want(t, 200, "").data()["otpState"])
+	refused := h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+	assert.InDelta(t, 4, refused.fields["attemptsLeft"], 0)
+	h.post(t, v.admin, nowhere("unlock-otp"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.admin, base+"/admin/sessions/1/unlock-otp", nil).want(t, 400, sessions.InvalidRequest)
+	h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 200, "")
+}
+
+// lock makes the trainer, who has arrived, guess until the OTP is locked.
+func (h *gateway) lock(t testing.TB, v visit) {
+	t.Helper()
+	otp, _ := h.get(t, v.student, v.path("")).want(t, 200, "").data()["otp"].(string)
+	for range 4 {
+		h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+	}
+	h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 429, sessions.OTPLocked)
+}
+
 func contractHealth(t *testing.T, h *gateway) {
 	h.get(t, "", "/healthz").want(t, 200, "")
 	assert.Equal(t, "serving", h.get(t, "", "/readyz").want(t, 200, "").data()["lifecycle"])
@@ -587,6 +638,9 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.get(t, v.student, v.path("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, base+"/students/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
 	h.post(t, v.trainer, v.path("complete"), nil).want(t, 503, sessions.DatabaseUnavailable)
+	for _, verb := range []string{"resend-otp", "unlock-otp"} {
+		h.post(t, v.admin, v.path(verb), nil).want(t, 503, sessions.DatabaseUnavailable)
+	}
 	h.post(t, v.student, v.reviewPath(), `{"rating":5}`).want(t, 503, sessions.DatabaseUnavailable)
 	device := []byte(`{"token":"a","platform":"web"}`)
 	h.do(t, http.MethodPut, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)

@@ -181,6 +181,8 @@ func (a *API) routes() []route {
 		{post, base + "/students/sessions/:sessionId/review", a.authenticated(a.review)},     // 10
 		{put, base + "/me/push-tokens", a.authenticated(a.putPushToken)},                     // 11
 		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                  // 11
+		{post, base + "/admin/sessions/:sessionId/resend-otp", a.authenticated(a.resendOTP)}, // 13
+		{post, base + "/admin/sessions/:sessionId/unlock-otp", a.authenticated(a.unlockOTP)}, // 14
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12
 		{get, "/openapi.yaml", a.openAPI}, // 12
