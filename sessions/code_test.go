@@ -132,6 +132,22 @@ func TestSession_UnlockOTP(t *testing.T) {
 	}
 }
 
+func TestSession_StopRepeated(t *testing.T) {
+	t.Parallel()
+	me, other := sessions.NewID(), sessions.NewID()
+	s := at["stopped"]()
+	require.False(t, s.StopRepeated("", noon), "nobody stopped it")
+	s.JourneyEndedBy = me
+	ended := s.JourneyEndedAt
+	require.True(t, s.StopRepeated(me, ended.Add(10*time.Minute-time.Millisecond)))
+	require.False(t, s.StopRepeated(me, ended.Add(10*time.Minute)))
+	require.False(t, s.StopRepeated(other, ended))
+	mustEvents(s.Start("", noon.Add(2*time.Minute)))
+	require.False(t, s.StopRepeated(me, ended), "it has started again")
+	mustEvents(s.Stop(sessions.EndTimeout, noon.Add(3*time.Minute)))
+	require.False(t, s.StopRepeated(me, ended), "and timed out")
+}
+
 func TestSession_Verify_repeated(t *testing.T) {
 	t.Parallel()
 	s := arrived()

@@ -57,7 +57,8 @@ func (s *Service) repairRepeatedStart(ctx context.Context, err error) {
 // startRetryWithin is the age up to which repairRepeatedStart repairs a journey.
 const startRetryWithin = 30 * time.Second
 
-// Stop ends the journey without an arrival. When it returns, no coordinate of the
+// Stop ends the journey without an arrival. The same caller gets the same answer again
+// (Session.StopRepeated). When it returns, no coordinate of the
 // journey is in a live store that could be reached. That holds too where the stop
 // is refused because the journey has ended already. Errors: SessionNotFound,
 // Forbidden, NoActiveJourney, DatabaseUnavailable.
@@ -71,7 +72,14 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 			return nil, errNotTrainer
 		}
 		ended = *session
-		return session.Stop(EndCancelled, s.opts.Now())
+		if session.StopRepeated(c.ID, s.opts.Now()) {
+			return nil, nil
+		}
+		events, err := session.Stop(EndCancelled, s.opts.Now())
+		if err == nil {
+			session.JourneyEndedBy = c.ID
+		}
+		return events, err
 	})
 	if err != nil {
 		// This may repeat a stop whose gateway died, or whose live store was away,
@@ -334,7 +342,7 @@ func (s *Service) UnlockOTP(ctx context.Context, c Caller, id ID) (Session, erro
 	return s.shown(session, c), err
 }
 
-// Complete ends the lesson. Errors: SessionNotFound, Forbidden, NotInProgress,
+// Complete ends the lesson. A repeat gets the same answer. Errors: SessionNotFound, Forbidden, NotInProgress,
 // DatabaseUnavailable.
 func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error) {
 	if c.Role != Trainer && c.Role != Admin {

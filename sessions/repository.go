@@ -45,6 +45,9 @@ type Repository interface {
 	// SessionNotFound, AlreadyReviewed.
 	Review(ctx context.Context, id ID, f func(Session) (Review, error)) (Rating, error)
 
+	// ReviewOf reads a session's review. It reports false when there is none.
+	ReviewOf(ctx context.Context, id ID) (Review, bool, error)
+
 	// Rating is the sum of a trainer's reviews; zero without any.
 	Rating(ctx context.Context, trainerID ID) (Rating, error)
 

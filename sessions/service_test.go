@@ -108,7 +108,7 @@ func TestService_wrong_role(t *testing.T) {
 			"arrive":   func() error { _, err := v.Arrive(t.Context(), student, id, nil); return err },
 			"verify":   func() error { _, err := v.Verify(t.Context(), student, id, "0000"); return err },
 			"complete": func() error { _, err := v.Complete(t.Context(), student, id); return err },
-			"review":   func() error { _, _, err := v.Review(t.Context(), v.trainer, id, 5, ""); return err },
+			"review":   func() error { _, err := v.Review(t.Context(), v.trainer, id, 5, ""); return err },
 		} {
 			require.Equal(t, sessions.Forbidden, sessions.CodeOf(call()), name)
 		}

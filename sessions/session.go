@@ -96,6 +96,7 @@ type Session struct {
 	JourneyStartedAt time.Time
 	JourneyEndedAt   time.Time
 	JourneyEndReason EndReason
+	JourneyEndedBy   ID // who stopped it; empty where nobody did
 	ArrivedAt        time.Time
 
 	OTP          string // four digits, only while PendingVerification

@@ -25,7 +25,7 @@ func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	}
 	s.JourneyMode = cmp.Or(mode, s.Mode)
 	s.JourneyStartedAt = after(now, s.JourneyEndedAt)
-	s.JourneyEndedAt, s.JourneyEndReason = time.Time{}, ""
+	s.JourneyEndedAt, s.JourneyEndReason, s.JourneyEndedBy = time.Time{}, "", ""
 	return []Event{s.event(JourneyStarted, s.JourneyStartedAt)}, nil
 }
 
@@ -61,8 +61,19 @@ func (s *Session) Arrive(now time.Time) ([]Event, error) {
 	return events, nil
 }
 
-// Complete ends the lesson. Error: NotInProgress.
+// StopRepeated reports whether a stop by this user repeats the one that ended the last
+// journey: within ten minutes, and nothing has happened since.
+func (s Session) StopRepeated(by ID, now time.Time) bool {
+	return s.Status == Scheduled && !s.JourneyActive() && s.JourneyEndReason == EndCancelled && s.JourneyEndedBy == by && by != "" &&
+		now.Sub(s.JourneyEndedAt) < repeatWithin
+}
+
+// Complete ends the lesson. On a completed session it does nothing. Error:
+// NotInProgress.
 func (s *Session) Complete(now time.Time) error {
+	if s.Status == Completed {
+		return nil
+	}
 	if s.Status != InProgress {
 		return Refuse(NotInProgress, "the session is "+string(s.Status)+", not in progress")
 	}

@@ -70,6 +70,7 @@ export interface Expected {
   locked: Failure<"OTP_LOCKED" | "RATE_LIMITED"> & RetryAfter;
   completed: { sessionId: string; status: "completed"; completedAt: string };
 
+  reviewedBefore: Expected["reviewed"];
   review: { rating: number; comment?: string | null };
   reviewed: {
     sessionId: string;

@@ -39,6 +39,7 @@ interface Generated {
   completed: Data<api.CompleteSessionResponses[200]>;
   review: api.ReviewSessionData["body"];
   reviewed: Data<api.ReviewSessionResponses[201]>;
+  reviewedBefore: Data<api.ReviewSessionResponses[200]>;
   device: api.PutPushTokenData["body"];
   forgottenDevice: api.DeletePushTokenData["body"];
   unauthenticated: api.ReadSessionErrors[401];

@@ -235,8 +235,12 @@ func contractStop(t *testing.T, h *gateway) {
 	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("stop-journey"), nil).want(t, 403, sessions.Forbidden)
 	}
-	h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 200, "")
+	stopped := h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 200, "").data()
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
+	h.Advance(10*time.Minute - time.Second)
+	assert.Equal(t, stopped, h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 200, "").data(), "the same answer if repeated")
+	h.Advance(2 * time.Second)
+	h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
 	h.post(t, v.trainer, nowhere("stop-journey"), nil).want(t, 404, sessions.SessionNotFound)
 	h.post(t, v.trainer, base+"/admin/sessions/1/stop-journey", nil).want(t, 400, sessions.InvalidRequest)
 	h.Advance(time.Second)

@@ -197,11 +197,20 @@ func (r *Repository) Review(_ context.Context, id sessions.ID, f func(sessions.S
 	if _, ok := r.reviews[id]; ok {
 		return sessions.Rating{}, sessions.Refuse(sessions.AlreadyReviewed, "the session has been reviewed already")
 	}
+	review.At = ms(review.At)
 	r.reviews[id] = review
 	rating := r.ratings[review.TrainerID]
 	rating.Sum, rating.Count = rating.Sum+int64(review.Stars), rating.Count+1
 	r.ratings[review.TrainerID] = rating
 	return rating, nil
+}
+
+// ReviewOf implements sessions.Repository.
+func (r *Repository) ReviewOf(_ context.Context, id sessions.ID) (sessions.Review, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	review, ok := r.reviews[id]
+	return review, ok, nil
 }
 
 // Rating implements sessions.Repository.

@@ -17,7 +17,8 @@ const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	scheduled_at, student_home_location::text, travel_mode, created_at,
 	journey_mode, journey_started_at, journey_ended_at, journey_end_reason, arrived_at,
 	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at,
-	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof`
+	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof,
+	journey_ended_by`
 
 const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
@@ -30,12 +31,12 @@ const (
 			student_home_location, travel_mode, created_at, status, journey_mode,
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
 			otp_expires_at, otp_attempts, started_at, completed_at,
-			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof)
+			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof, journey_ended_by)
 		VALUES (@id, @trainer_id, @student_id, @scheduled_at,
 			@student_home_location, @travel_mode, @created_at, @status, @journey_mode,
 			@journey_started_at, @journey_ended_at, @journey_end_reason, @arrived_at, @student_otp,
 			@otp_expires_at, @otp_attempts, @started_at, @completed_at,
-			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof)
+			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof, @journey_ended_by)
 		ON CONFLICT (id) DO NOTHING RETURNING ` + columns
 
 	updateSession = `UPDATE tutoring_sessions SET status = @status, journey_mode = @journey_mode,
@@ -44,7 +45,7 @@ const (
 			otp_expires_at = @otp_expires_at, otp_attempts = @otp_attempts,
 			started_at = @started_at, completed_at = @completed_at,
 			codes_issued = @codes_issued, codes_wrong = @codes_wrong, codes_resent = @codes_resent,
-			code_resent_at = @code_resent_at, code_proof = @code_proof
+			code_resent_at = @code_resent_at, code_proof = @code_proof, journey_ended_by = @journey_ended_by
 		WHERE id = @id RETURNING ` + columns
 )
 
@@ -58,6 +59,7 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 		"started_at": instant(s.StartedAt), "completed_at": instant(s.CompletedAt),
 		"codes_issued": s.Codes.Issued, "codes_wrong": s.Codes.Wrong, "codes_resent": s.Codes.Resent,
 		"code_resent_at": instant(s.Codes.ResentAt), "code_proof": word(s.Codes.Proof),
+		"journey_ended_by": word(s.JourneyEndedBy),
 	}
 }
 
@@ -77,11 +79,11 @@ func scan(row pgx.Row) (sessions.Session, error) {
 		status, booked                                string
 		scheduled, created, started, ended, arrived   *time.Time
 		expires, lesson, completed, resent            *time.Time
-		proof                                         *string
+		proof, endedBy                                *string
 	)
 	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
 		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed,
-		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof)
+		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof, &endedBy)
 	if err != nil {
 		return sessions.Session{}, err
 	}
@@ -92,6 +94,7 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	s.JourneyStartedAt, s.JourneyEndedAt, s.ArrivedAt = utc(started), utc(ended), utc(arrived)
 	s.OTPExpiresAt, s.StartedAt, s.CompletedAt = utc(expires), utc(lesson), utc(completed)
 	s.Codes.ResentAt, s.Codes.Proof = utc(resent), text(proof)
+	s.JourneyEndedBy = parseID(endedBy)
 	return s, nil
 }
 

@@ -103,6 +103,7 @@ func everyField(t *testing.T, f Fixture) {
 	full := s
 	full.Status, full.JourneyMode = sessions.PendingVerification, sessions.Car
 	full.JourneyStartedAt, full.JourneyEndedAt = now, now.Add(time.Second)
+	full.JourneyEndedBy = sessions.NewID()
 	full.JourneyEndReason, full.ArrivedAt = sessions.EndTimeout, now.Add(2*time.Second)
 	full.OTP, full.OTPExpiresAt, full.OTPAttempts = "0042", now.Add(3*time.Second), 4
 	full.Codes = sessions.CodeLog{Issued: 1, Wrong: 2, Resent: 3, ResentAt: now.Add(6 * time.Second), Proof: "0f"}
