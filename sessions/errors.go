@@ -34,6 +34,8 @@ const (
 	NotInProgress          Code = "NOT_IN_PROGRESS"
 	NotCompleted           Code = "NOT_COMPLETED"
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
+	NotCancellable         Code = "NOT_CANCELLABLE"
+	NotSupported           Code = "NOT_SUPPORTED"
 	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
 	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
 	Internal               Code = "INTERNAL"
@@ -45,7 +47,7 @@ func Codes() []Code {
 		InvalidRequest, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled, JourneyAlreadyStarted,
 		TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed, ImplausibleJump, NotWithinRadius,
 		NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired, OTPLocked, NotPendingVerification,
-		NotInProgress, NotCompleted, AlreadyReviewed, LiveStoreUnavailable, DatabaseUnavailable, Internal,
+		NotInProgress, NotCompleted, AlreadyReviewed, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
 	}
 }
 

@@ -311,8 +311,11 @@ func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Sess
 		}
 		// A wrong try is stored like a right one, so it must not fail the
 		// transaction.
-		refused = session.Verify(otp, s.opts.Now())
-		return nil, nil
+		before := session.Status
+		if refused = session.Verify(otp, s.opts.Now()); refused != nil || session.Status == before {
+			return nil, nil
+		}
+		return byCaller(c, []Event{session.event(SessionStarted, session.StartedAt)}), nil
 	})
 	if err != nil {
 		return Session{}, err
@@ -352,7 +355,11 @@ func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error
 		if !session.isTrainer(c) && c.Role != Admin {
 			return nil, errNotTrainer
 		}
-		return nil, session.Complete(s.opts.Now())
+		before := session.Status
+		if err := session.Complete(s.opts.Now()); err != nil || session.Status == before {
+			return nil, err
+		}
+		return byCaller(c, []Event{session.event(SessionCompleted, session.CompletedAt)}), nil
 	})
 	if err == nil {
 		s.syncLive(ctx, session, session.Journey()) // its phase

@@ -58,6 +58,7 @@ const (
 	InProgress          Status = "in_progress"
 	Completed           Status = "completed"
 	Cancelled           Status = "cancelled"
+	NoShow              Status = "no_show" // nobody opened the door
 )
 
 // Mode is how the trainer travels. It decides which speeds are plausible.
@@ -106,6 +107,10 @@ type Session struct {
 
 	StartedAt   time.Time // of the lesson, not of the journey
 	CompletedAt time.Time
+
+	ClosedAt    time.Time // Cancelled or NoShow since then; zero where another service says so
+	ClosedBy    ID
+	CloseReason string // what the caller said; may be empty
 }
 
 // JourneyActive reports whether a journey to this session is running.

@@ -70,6 +70,10 @@ export interface Expected {
   locked: Failure<"OTP_LOCKED" | "RATE_LIMITED"> & RetryAfter;
   completed: { sessionId: string; status: "completed"; completedAt: string };
 
+  cancellation: { reason?: string | null };
+  cancelled: { sessionId: string; status: "cancelled"; closedAt: string; reason?: string };
+  noShow: { sessionId: string; status: "no_show"; closedAt: string };
+  notNoShow: Failure<"NOT_PENDING_VERIFICATION" | "NOT_SUPPORTED">;
   reviewedBefore: Expected["reviewed"];
   review: { rating: number; comment?: string | null };
   reviewed: {
@@ -140,7 +144,7 @@ interface Session {
   sessionId: string;
   trainerId: string;
   studentId: string;
-  status: "scheduled" | "pending_verification" | "in_progress" | "completed" | "cancelled";
+  status: "scheduled" | "pending_verification" | "in_progress" | "completed" | "cancelled" | "no_show";
   scheduledAt: string | null;
   studentHome: Place;
   travelMode: Mode;
@@ -153,6 +157,8 @@ interface Session {
   otpExpiresAt?: string;
   startedAt: string | null;
   completedAt: string | null;
+  closedAt?: string;
+  closeReason?: string;
   createdAt: string | null;
 }
 

@@ -37,6 +37,10 @@ interface Generated {
   notVerified: api.VerifyOtpErrors[400];
   locked: api.VerifyOtpErrors[429];
   completed: Data<api.CompleteSessionResponses[200]>;
+  cancellation: api.Cancellation;
+  cancelled: Data<api.CancelSessionResponses[200]>;
+  noShow: Data<api.MarkNoShowResponses[200]>;
+  notNoShow: api.MarkNoShowErrors[409];
   review: api.ReviewSessionData["body"];
   reviewed: Data<api.ReviewSessionResponses[201]>;
   reviewedBefore: Data<api.ReviewSessionResponses[200]>;

@@ -41,8 +41,13 @@ interface Generated {
   notVerified: Answer<"verifyOTP", 400>;
   locked: Answer<"verifyOTP", 429>;
   completed: Data<"completeSession", 200>;
+  cancellation: Schemas["Cancellation"];
+  cancelled: Data<"cancelSession", 200>;
+  noShow: Data<"markNoShow", 200>;
+  notNoShow: Answer<"markNoShow", 409>;
   review: Body<"reviewSession">;
   reviewed: Data<"reviewSession", 201>;
+  reviewedBefore: Data<"reviewSession", 200>;
   device: Body<"putPushToken">;
   forgottenDevice: Body<"deletePushToken">;
   unauthenticated: Answer<"readSession", 401>;

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -35,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		for _, b := range []backend{embedded, servers} {
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
-				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "no show": contractNoShow,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
@@ -403,6 +404,69 @@ func contractUnlock(t *testing.T, h *gateway) {
 	h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 200, "")
 }
 
+func contractCancel(t *testing.T, h *gateway) {
+	v := h.begun(t)
+	path := v.path("cancel")
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	for _, token := range []string{v.trainer, v.otherStudent, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	for _, bad := range []string{`{"reason":7}`, `{"reason":"\u0000"}`, `{"reason":"` + strings.Repeat("ö", 201) + `"}`} {
+		assert.Equal(t, "reason", h.post(t, v.student, path, bad).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+	h.post(t, v.student, path, `reason=ill`, header("Content-Type", "text/plain")).want(t, 415, api.UnsupportedMediaType)
+	closed := h.post(t, v.student, path, `{"reason":"ill"}`).want(t, 200, "").data()
+	assert.Equal(t, []any{"cancelled", "ill"}, []any{closed["status"], closed["reason"]})
+	h.Advance(time.Minute)
+	assert.Equal(t, closed, h.post(t, v.student, path, nil).want(t, 200, "").data(), "the same answer if repeated")
+	h.post(t, v.admin, path, nil).want(t, 409, sessions.NotCancellable)
+	live := h.get(t, v.student, v.live("")).want(t, 200, "").data()
+	assert.Equal(t, []any{"ended", nil, false}, []any{live["phase"], live["location"], live["isActive"]}, "its journey ended with it")
+	seen := h.get(t, v.student, v.path("")).want(t, 200, "").data()
+	assert.Equal(t, []any{"cancelled", closed["closedAt"], "ill"}, []any{seen["status"], seen["closedAt"], seen["closeReason"]})
+	h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 400, sessions.NotScheduled)
+
+	atDoor := h.atTheDoor(t)
+	h.arrive(t, atDoor)
+	h.post(t, atDoor.student, atDoor.path("cancel"), nil).want(t, 409, sessions.NotCancellable)
+	h.post(t, atDoor.admin, atDoor.path("cancel"), `{"reason":null}`).want(t, 200, "")
+	h.post(t, v.admin, nowhere("cancel"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.admin, base+"/admin/sessions/1/cancel", nil).want(t, 400, sessions.InvalidRequest)
+}
+
+func contractNoShow(t *testing.T, h *gateway) {
+	v := h.atTheDoor(t)
+	path := v.path("no-show")
+	h.post(t, v.trainer, path, nil).want(t, 409, sessions.NotPendingVerification)
+	h.arrive(t, v)
+	for _, token := range []string{v.student, v.otherTrainer, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	closed := h.post(t, v.trainer, path, nil).want(t, 200, "").data()
+	assert.Equal(t, "no_show", closed["status"])
+	assert.Equal(t, closed, h.post(t, v.trainer, path, nil).want(t, 200, "").data(), "the same answer if repeated")
+	assert.NotContains(t, h.get(t, v.student, v.path("")).want(t, 200, "").data(), "otpState")
+	h.post(t, v.trainer, nowhere("no-show"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.trainer, base+"/admin/sessions/1/no-show", nil).want(t, 400, sessions.InvalidRequest)
+	notSupported(t, h)
+}
+
+// notSupported is a session in a table that has no status no_show.
+func notSupported(t *testing.T, h *gateway) {
+	t.Helper()
+	if h.databaseURL == "" {
+		return
+	}
+	conn, err := pgx.Connect(t.Context(), h.databaseURL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), `ALTER TABLE tutoring_sessions ADD CONSTRAINT theirs CHECK (status <> 'no_show') NOT VALID`)
+	require.NoError(t, err)
+	v := h.atTheDoor(t)
+	h.arrive(t, v)
+	h.post(t, v.admin, v.path("no-show"), nil).want(t, 409, sessions.NotSupported)
+}
+
 // lock makes the trainer, who has arrived, guess until the OTP is locked.
 func (h *gateway) lock(t testing.TB, v visit) {
 	t.Helper()
@@ -642,7 +706,7 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.get(t, v.student, v.path("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, base+"/students/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
 	h.post(t, v.trainer, v.path("complete"), nil).want(t, 503, sessions.DatabaseUnavailable)
-	for _, verb := range []string{"resend-otp", "unlock-otp"} {
+	for _, verb := range []string{"resend-otp", "unlock-otp", "cancel", "no-show"} {
 		h.post(t, v.admin, v.path(verb), nil).want(t, 503, sessions.DatabaseUnavailable)
 	}
 	h.post(t, v.student, v.reviewPath(), `{"rating":5}`).want(t, 503, sessions.DatabaseUnavailable)

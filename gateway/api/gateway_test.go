@@ -91,6 +91,7 @@ type gateway struct {
 	url              string
 	client           *http.Client
 	seen             *coverage // nil: not recorded
+	databaseURL      string    // empty: embedded
 }
 
 // open starts a gateway on b; edit changes its settings first.
@@ -113,7 +114,7 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 		opts.Now = func() time.Time { return time.Now().Add(c.Now().Sub(began)) }
 	}
 	h := start(t, opts)
-	h.Clock = c
+	h.Clock, h.databaseURL = c, opts.DatabaseURL
 	return h
 }
 

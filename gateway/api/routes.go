@@ -183,6 +183,8 @@ func (a *API) routes() []route {
 		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                  // 11
 		{post, base + "/admin/sessions/:sessionId/resend-otp", a.authenticated(a.resendOTP)}, // 13
 		{post, base + "/admin/sessions/:sessionId/unlock-otp", a.authenticated(a.unlockOTP)}, // 14
+		{post, base + "/admin/sessions/:sessionId/cancel", a.authenticated(a.cancel)},        // 16
+		{post, base + "/admin/sessions/:sessionId/no-show", a.authenticated(a.noShow)},       // 16
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12
 		{get, "/openapi.yaml", a.openAPI}, // 12

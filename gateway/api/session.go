@@ -36,6 +36,8 @@ type sessionBody struct {
 	OTPExpiresAt     *string            `json:"otpExpiresAt,omitempty"`
 	StartedAt        *string            `json:"startedAt"`
 	CompletedAt      *string            `json:"completedAt"`
+	ClosedAt         *string            `json:"closedAt,omitempty"`
+	CloseReason      string             `json:"closeReason,omitempty"`
 	CreatedAt        *string            `json:"createdAt"`
 }
 
@@ -51,6 +53,7 @@ func sessionOf(s sessions.Session, now time.Time) sessionBody {
 		JourneyStartedAt: timestamp(s.JourneyStartedAt), JourneyEndedAt: timestamp(s.JourneyEndedAt),
 		JourneyEndReason: s.JourneyEndReason, ArrivedAt: timestamp(s.ArrivedAt),
 		StartedAt: timestamp(s.StartedAt), CompletedAt: timestamp(s.CompletedAt), CreatedAt: timestamp(s.CreatedAt),
+		ClosedAt: timestamp(s.ClosedAt), CloseReason: s.CloseReason,
 	}
 	if state := s.CodeState(now); state != "" {
 		body.OTP, body.OTPState, body.OTPExpiresAt = s.OTP, state, timestamp(s.OTPExpiresAt)

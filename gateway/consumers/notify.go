@@ -23,6 +23,12 @@ const (
 	Code      Kind = "code" // a new code, or the code once more
 	Cancelled Kind = "cancelled"
 	TimedOut  Kind = "timeout"
+
+	// These go to both parties.
+	Begun     Kind = "begun" // the lesson
+	Done      Kind = "done"
+	CalledOff Kind = "called_off"
+	NoShow    Kind = "no_show"
 )
 
 // Push is one notification in the device's language. Its body may hold the code, so it
@@ -54,7 +60,8 @@ var ErrNotRegistered = errors.New("push token is not registered")
 // sender, or its platform's key is missing.
 var ErrNotOurs = errors.New("push token belongs to another sender")
 
-// Notify pushes a journey's start and end and the codes to the student. It pushes once for each event
+// Notify pushes a journey's start and end and the codes to the student, and what
+// becomes of the session to both parties. It pushes once for each event
 // and device: Once drops the repeats, and where it cannot know (a crash between the push
 // and its mark) the second push replaces the first on the device.
 //
@@ -107,7 +114,10 @@ const (
 
 // PushKinds is the closed list of kinds in PushMetrics.
 func PushKinds() []string {
-	return []string{string(Started), string(Arrived), string(Code), string(Cancelled), string(TimedOut)}
+	return []string{
+		string(Started), string(Arrived), string(Code), string(Cancelled), string(TimedOut),
+		string(Begun), string(Done), string(CalledOff), string(NoShow),
+	}
 }
 
 // PushOutcomes is the closed list of outcomes in PushMetrics.
@@ -132,7 +142,7 @@ func NewNotify(repo Devices, once Once, push Pusher, opts NotifyOptions) *Notify
 	return &Notify{repo: repo, once: once, push: push, opts: opts}
 }
 
-// Handle pushes the event to all of the student's devices at the same time. An error means
+// Handle pushes the event to all devices of those whom it concerns at the same time. An error means
 // that some have not been reached yet.
 func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 	kind := kindOf(e)
@@ -147,7 +157,7 @@ func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 	case err != nil:
 		return err
 	}
-	devices, err := n.repo.PushTokensOf(ctx, session.StudentID)
+	devices, err := n.devices(ctx, kind, session)
 	if err != nil {
 		return err
 	}
@@ -160,12 +170,33 @@ func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 	return n.toAll(ctx, devices, e, kind, session)
 }
 
+// devices are the student's, and the trainer's where the kind goes to both.
+func (n *Notify) devices(ctx context.Context, kind Kind, s sessions.Session) ([]sessions.PushToken, error) {
+	devices, err := n.repo.PushTokensOf(ctx, s.StudentID)
+	if err != nil || !kind.toBoth() {
+		return devices, err
+	}
+	trainers, err := n.repo.PushTokensOf(ctx, s.TrainerID)
+	return append(devices, trainers...), err
+}
+
+func (k Kind) toBoth() bool { return k == Begun || k == Done || k == CalledOff || k == NoShow }
+
 func kindOf(e sessions.Event) Kind {
 	switch e.Type {
 	case sessions.JourneyStarted:
 		return Started
 	case sessions.CodeIssued:
 		return Code
+	case sessions.SessionStarted:
+		return Begun
+	case sessions.SessionCompleted:
+		return Done
+	case sessions.SessionCancelled:
+		if e.Status == sessions.NoShow {
+			return NoShow
+		}
+		return CalledOff
 	case sessions.JourneyEnded:
 		switch e.Reason {
 		case sessions.EndArrived:
@@ -183,6 +214,8 @@ func kindOf(e sessions.Event) Kind {
 // says. A code that is pushed must still be valid, and be the event's.
 func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 	switch {
+	case kind.toBoth():
+		return s.Status == statusOf[kind]
 	case !s.JourneyStartedAt.Equal(e.JourneyStartedAt):
 		return false
 	case kind == Started:
@@ -191,9 +224,14 @@ func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 		return n.hasCode(s)
 	case kind == Code:
 		return n.hasCode(s) && s.OTPExpiresAt.Equal(e.ExpiresAt)
-	default:
-		return s.JourneyEndReason == e.Reason
+	default: // a session that is cancelled has an event of its own
+		return s.JourneyEndReason == e.Reason && s.Status != sessions.Cancelled
 	}
+}
+
+// statusOf is the status that a push to both parties tells.
+var statusOf = map[Kind]sessions.Status{
+	Begun: sessions.InProgress, Done: sessions.Completed, CalledOff: sessions.Cancelled, NoShow: sessions.NoShow,
 }
 
 func (n *Notify) hasCode(s sessions.Session) bool {

@@ -115,7 +115,7 @@ func (r *Repository) busy(trainer sessions.ID) bool {
 func inMilliseconds(s sessions.Session) sessions.Session {
 	for _, t := range []*time.Time{
 		&s.ScheduledAt, &s.CreatedAt, &s.JourneyStartedAt, &s.JourneyEndedAt, &s.ArrivedAt,
-		&s.OTPExpiresAt, &s.Codes.ResentAt, &s.StartedAt, &s.CompletedAt,
+		&s.OTPExpiresAt, &s.Codes.ResentAt, &s.StartedAt, &s.CompletedAt, &s.ClosedAt,
 	} {
 		*t = ms(*t)
 	}

@@ -114,6 +114,36 @@ func foreignStatus(t *testing.T, b bundle) {
 	require.Equal(t, sessions.Status("no_show"), list[0].Status)
 }
 
+// Another service's list of statuses may not have no_show.
+func TestRepository_no_show_where_the_table_has_none(t *testing.T) {
+	t.Parallel()
+	for name, ddl := range map[string]string{
+		"enum": `CREATE TYPE their_status AS ENUM ('scheduled', 'pending_verification', 'in_progress', 'completed', 'cancelled');
+			CREATE TABLE tutoring_sessions (id uuid PRIMARY KEY, trainer_id uuid, student_id uuid NOT NULL, subject text,
+			status their_status NOT NULL, student_home_location jsonb)`,
+		"check": `CREATE TABLE tutoring_sessions (id uuid PRIMARY KEY, trainer_id uuid, student_id uuid NOT NULL, subject text,
+			status text NOT NULL CHECK (status <> 'no_show'), student_home_location jsonb)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := existingBundle(t, ddl)
+			_, err := b.Change(t.Context(), existing, start)
+			require.NoError(t, err)
+			arrived, err := b.Change(t.Context(), existing, arrive)
+			require.NoError(t, err)
+			stood, err := b.Change(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+				return s.MarkNoShow(sessions.Caller{ID: trainer, Role: sessions.Trainer}, noon)
+			})
+			require.Equal(t, sessions.NotSupported, sessions.CodeOf(err), "%v", err)
+			require.Equal(t, arrived, stood)
+			_, err = b.Change(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+				return s.Cancel(sessions.Caller{ID: trainer, Role: sessions.Admin}, "", noon)
+			})
+			require.NoError(t, err)
+		})
+	}
+}
+
 func TestRepository_odd_rows_of_another_service(t *testing.T) {
 	t.Parallel()
 	b := existingBundle(t, existingTables["text_ids_json_and_old_timestamps"])

@@ -181,6 +181,9 @@ func write(
 		queueEvent(batch, e)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		if refused := noStatus(err, s.Status); refused != nil {
+			return sessions.Session{}, refused
+		}
 		return sessions.Session{}, writeFault("store session and events", err)
 	}
 	return stored, nil

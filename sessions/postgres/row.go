@@ -18,7 +18,7 @@ const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	journey_mode, journey_started_at, journey_ended_at, journey_end_reason, arrived_at,
 	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at,
 	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof,
-	journey_ended_by`
+	journey_ended_by, closed_at, closed_by, close_reason`
 
 const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
@@ -31,12 +31,14 @@ const (
 			student_home_location, travel_mode, created_at, status, journey_mode,
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
 			otp_expires_at, otp_attempts, started_at, completed_at,
-			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof, journey_ended_by)
+			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof, journey_ended_by,
+			closed_at, closed_by, close_reason)
 		VALUES (@id, @trainer_id, @student_id, @scheduled_at,
 			@student_home_location, @travel_mode, @created_at, @status, @journey_mode,
 			@journey_started_at, @journey_ended_at, @journey_end_reason, @arrived_at, @student_otp,
 			@otp_expires_at, @otp_attempts, @started_at, @completed_at,
-			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof, @journey_ended_by)
+			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof, @journey_ended_by,
+			@closed_at, @closed_by, @close_reason)
 		ON CONFLICT (id) DO NOTHING RETURNING ` + columns
 
 	updateSession = `UPDATE tutoring_sessions SET status = @status, journey_mode = @journey_mode,
@@ -45,7 +47,8 @@ const (
 			otp_expires_at = @otp_expires_at, otp_attempts = @otp_attempts,
 			started_at = @started_at, completed_at = @completed_at,
 			codes_issued = @codes_issued, codes_wrong = @codes_wrong, codes_resent = @codes_resent,
-			code_resent_at = @code_resent_at, code_proof = @code_proof, journey_ended_by = @journey_ended_by
+			code_resent_at = @code_resent_at, code_proof = @code_proof, journey_ended_by = @journey_ended_by,
+			closed_at = @closed_at, closed_by = @closed_by, close_reason = @close_reason
 		WHERE id = @id RETURNING ` + columns
 )
 
@@ -60,6 +63,7 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 		"codes_issued": s.Codes.Issued, "codes_wrong": s.Codes.Wrong, "codes_resent": s.Codes.Resent,
 		"code_resent_at": instant(s.Codes.ResentAt), "code_proof": word(s.Codes.Proof),
 		"journey_ended_by": word(s.JourneyEndedBy),
+		"closed_at":        instant(s.ClosedAt), "closed_by": word(s.ClosedBy), "close_reason": word(s.CloseReason),
 	}
 }
 
@@ -79,11 +83,13 @@ func scan(row pgx.Row) (sessions.Session, error) {
 		status, booked                                string
 		scheduled, created, started, ended, arrived   *time.Time
 		expires, lesson, completed, resent            *time.Time
-		proof, endedBy                                *string
+		proof, endedBy, closedBy, closeReason         *string
+		closed                                        *time.Time
 	)
 	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
 		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed,
-		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof, &endedBy)
+		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof, &endedBy,
+		&closed, &closedBy, &closeReason)
 	if err != nil {
 		return sessions.Session{}, err
 	}
@@ -95,6 +101,7 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	s.OTPExpiresAt, s.StartedAt, s.CompletedAt = utc(expires), utc(lesson), utc(completed)
 	s.Codes.ResentAt, s.Codes.Proof = utc(resent), text(proof)
 	s.JourneyEndedBy = parseID(endedBy)
+	s.ClosedAt, s.ClosedBy, s.CloseReason = utc(closed), parseID(closedBy), text(closeReason)
 	return s, nil
 }
 

@@ -63,6 +63,19 @@ var changeTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, s, stored)
 		require.Equal(t, raised, f.Events(t, s.ID))
 	},
+	"no_show": func(t *testing.T, f Fixture) {
+		s := booking()
+		f.create(t, s)
+		_, err := f.start(t, s.ID, now)
+		require.NoError(t, err)
+		_, err = f.arrive(t, s.ID, now)
+		require.NoError(t, err)
+		by := sessions.Caller{ID: s.TrainerID, Role: sessions.Trainer}
+		stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.MarkNoShow(by, now) })
+		require.NoError(t, err)
+		require.Equal(t, sessions.NoShow, stored.Status)
+		require.Equal(t, stored, f.read(t, s.ID))
+	},
 	"nothing_changed": func(t *testing.T, f Fixture) {
 		s := booking()
 		f.create(t, s)
@@ -107,6 +120,7 @@ func everyField(t *testing.T, f Fixture) {
 	full.JourneyEndReason, full.ArrivedAt = sessions.EndTimeout, now.Add(2*time.Second)
 	full.OTP, full.OTPExpiresAt, full.OTPAttempts = "0042", now.Add(3*time.Second), 4
 	full.Codes = sessions.CodeLog{Issued: 1, Wrong: 2, Resent: 3, ResentAt: now.Add(6 * time.Second), Proof: "0f"}
+	full.ClosedAt, full.ClosedBy, full.CloseReason = now.Add(7*time.Second), sessions.NewID(), "ill"
 	full.StartedAt, full.CompletedAt = now.Add(4*time.Second), now.Add(5*time.Second)
 	for _, want := range []sessions.Session{full, s} {
 		stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {

@@ -29,7 +29,7 @@ func Histories(t *testing.T, open func(t testing.TB) Fixture) {
 }
 
 var verbs = []string{
-	"create", "create", "start", "start", "start", "stop", "arrive", "arrive", "verify", "miss", "miss", "resend", "unlock", "list", "fail",
+	"create", "create", "start", "start", "start", "stop", "arrive", "arrive", "verify", "miss", "miss", "resend", "unlock", "cancel", "no_show", "list", "fail",
 }
 
 var steps = []time.Duration{
@@ -101,6 +101,10 @@ func (h *history) change(t *testing.T, f Fixture, id sessions.ID, verb string) a
 			refused = s.Verify(wrong(s.OTP), h.clock)
 		case "resend":
 			return s.ResendOTP(h.clock)
+		case "cancel":
+			return s.Cancel(sessions.Caller{ID: s.StudentID, Role: sessions.Student}, "ill", h.clock)
+		case "no_show":
+			return s.MarkNoShow(sessions.Caller{ID: s.TrainerID, Role: sessions.Trainer}, h.clock)
 		case "unlock":
 			return nil, s.UnlockOTP()
 		case "fail":
