@@ -63,7 +63,7 @@ type Error struct {
 	DistanceM    float64       // NotWithinRadius
 	RadiusM      float64       // NotWithinRadius
 	AttemptsLeft int           // OTPWrong
-	Journey      *Session      // JourneyAlreadyStarted: the session with the running journey
+	Journey      *Session      // JourneyAlreadyStarted, TrainerBusy: the session with the running journey
 
 	cause error
 }

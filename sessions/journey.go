@@ -9,30 +9,54 @@ import (
 	"doorstep/geo"
 )
 
-// Start begins the journey to a session. Errors: SessionNotFound, Forbidden,
-// NotScheduled, JourneyAlreadyStarted (with the running journey), TrainerBusy,
+// Start begins the journey to a session. An admin may do so for the trainer, and is
+// named in the event. Errors: SessionNotFound, Forbidden, NotScheduled,
+// JourneyAlreadyStarted and TrainerBusy (with the running journey), RateLimited,
 // DatabaseUnavailable.
 func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Session, error) {
-	if c.Role != Trainer {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	var lastEnd time.Time // of the session's journey before this one
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) {
+		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
 		lastEnd = session.JourneyEndedAt
-		return session.Start(mode, s.opts.Now())
+		return forTrainer(c)(session.Start(mode, s.opts.Now()))
 	})
 	if err != nil {
 		s.repairRepeatedStart(ctx, err)
-		return Session{}, err
+		return Session{}, s.withRunning(ctx, session.TrainerID, err)
 	}
 	journey := session.Journey()
 	// A refused jump to the door must not become believable by a stop and a start.
 	journey.Restored = !lastEnd.IsZero() && session.JourneyStartedAt.Sub(lastEnd) < continuesWithin
 	s.syncLive(ctx, session, journey)
 	return session, nil
+}
+
+// forTrainer names c in events of a trainer's call that c has made for the trainer.
+func forTrainer(c Caller) func([]Event, error) ([]Event, error) {
+	return func(events []Event, err error) ([]Event, error) {
+		if c.Role != Trainer {
+			byCaller(c, events)
+		}
+		return events, err
+	}
+}
+
+// withRunning adds the trainer's running journey to TrainerBusy. Where it cannot be read
+// any more the refusal goes without.
+func (s *Service) withRunning(ctx context.Context, trainer ID, err error) error {
+	if CodeOf(err) != TrainerBusy {
+		return err
+	}
+	running, ok, readErr := s.repo.RunningOf(ctx, trainer)
+	if readErr != nil || !ok {
+		return err
+	}
+	return &Error{Code: TrainerBusy, Message: "another journey of this trainer is running", Journey: &running}
 }
 
 // continuesWithin is how soon after the end of the last one a journey to the same
@@ -63,19 +87,19 @@ const startRetryWithin = 30 * time.Second
 // is refused because the journey has ended already. Errors: SessionNotFound,
 // Forbidden, NoActiveJourney, DatabaseUnavailable.
 func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role != Trainer && c.Role != Admin {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	var ended Session
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) && c.Role != Admin {
+		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
 		ended = *session
 		if session.StopRepeated(c.ID, s.opts.Now()) {
 			return nil, nil
 		}
-		events, err := session.Stop(EndCancelled, s.opts.Now())
+		events, err := forTrainer(c)(session.Stop(EndCancelled, s.opts.Now()))
 		if err == nil {
 			session.JourneyEndedBy = c.ID
 		}
@@ -98,24 +122,24 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 // same OTP. fix is where the phone is now; nil where it did not say. It is judged
 // like any other before the live location is checked. An implausible one refuses
 // the arrival; one that is not stored for another reason is ignored, and a repeated
-// call ignores every one. Once the OTP has expired a repeated call makes a new one,
+// call ignores every one. An admin may arrive for the trainer. Once the OTP has expired a repeated call makes a new one,
 // and fix alone decides. Errors: SessionNotFound, Forbidden, NoActiveJourney,
 // ImplausibleSpeed, ImplausibleJump, NoFreshLocation, NotWithinRadius,
 // SuspiciousLocation, RateLimited, OTPLocked, LiveStoreUnavailable,
 // DatabaseUnavailable.
 func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Session, error) {
-	if c.Role != Trainer {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	session, err := s.repo.Session(ctx, id)
 	if err != nil {
 		return Session{}, err
 	}
-	if !session.isTrainer(c) {
+	if !session.mayDrive(c) {
 		return Session{}, errNotTrainer
 	}
 	expired := session.codeGone(s.opts.Now())
-	if err := s.checkDoor(ctx, c, session, fix, expired); err != nil {
+	if err := s.checkDoor(ctx, session, fix, expired); err != nil {
 		return Session{}, err
 	}
 	checked := session.JourneyStartedAt
@@ -128,7 +152,7 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 		case session.codeGone(s.opts.Now()) && !expired: // just now: its fix was not looked at
 			return nil, errNoFix
 		}
-		return session.Arrive(s.opts.Now())
+		return forTrainer(c)(session.Arrive(s.opts.Now()))
 	})
 	if err != nil {
 		return Session{}, err
@@ -139,14 +163,14 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 
 // checkDoor checks that the phone is at the student's home, where the answer depends on
 // it: while the journey runs, and for a new code.
-func (s *Service) checkDoor(ctx context.Context, c Caller, session Session, fix *Fix, expired bool) error {
+func (s *Service) checkDoor(ctx context.Context, session Session, fix *Fix, expired bool) error {
 	if expired {
 		return s.checkFixAtHome(ctx, session, fix)
 	}
 	if !session.JourneyActive() {
 		return nil
 	}
-	if err := s.updateAtHome(ctx, c, session.ID, fix); err != nil {
+	if err := s.updateAtHome(ctx, session, fix); err != nil {
 		return err
 	}
 	if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
@@ -158,13 +182,13 @@ func (s *Service) checkDoor(ctx context.Context, c Caller, session Session, fix 
 // updateAtHome judges the fix of an arrival. It refuses only an implausible one:
 // for every other refusal, and for a store that is away, checkAtHome has the better
 // answer.
-func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) error {
+func (s *Service) updateAtHome(ctx context.Context, session Session, fix *Fix) error {
 	if fix == nil {
 		return nil
 	}
 	at := *fix
 	at.AtArrival = true
-	receipt, err := s.Update(ctx, c, id, at)
+	receipt, err := s.Update(ctx, Caller{ID: session.TrainerID, Role: Trainer}, session.ID, at)
 	if err != nil {
 		return ctx.Err()
 	}
@@ -348,11 +372,11 @@ func (s *Service) UnlockOTP(ctx context.Context, c Caller, id ID) (Session, erro
 // Complete ends the lesson. A repeat gets the same answer. Errors: SessionNotFound, Forbidden, NotInProgress,
 // DatabaseUnavailable.
 func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role != Trainer && c.Role != Admin {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) && c.Role != Admin {
+		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
 		before := session.Status

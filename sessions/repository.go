@@ -39,6 +39,10 @@ type Repository interface {
 	// before startedBy, the longest running first.
 	Running(ctx context.Context, startedBy time.Time, limit int) ([]Session, error)
 
+	// RunningOf is the session with the trainer's running journey. It reports false
+	// when there is none.
+	RunningOf(ctx context.Context, trainerID ID) (Session, bool, error)
+
 	// Review locks the session, calls f once with it, and stores the review that f
 	// returns, together with the trainer's new rating, in one transaction. When f
 	// fails, nothing is stored, and Review returns f's error as it is. Errors:

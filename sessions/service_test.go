@@ -79,6 +79,37 @@ func TestService_Arrive_after_a_restart(t *testing.T) {
 	require.Equal(t, sessions.Code(""), v.arrive(t))
 }
 
+// An admin may drive a journey for the trainer, and the events say who did.
+func TestService_an_admin_for_the_trainer(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	var raised []sessions.Event
+	clock := func() time.Time { return *v.now }
+	repo := memory.NewRepository(func(e sessions.Event) { raised = append(raised, e) })
+	_, _, err := repo.Create(t.Context(), v.session)
+	require.NoError(t, err)
+	v.Service = sessions.NewService(repo, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock})
+	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+	_, err = v.Start(t.Context(), admin, v.session.ID, "")
+	require.NoError(t, err)
+	_, err = v.Stop(t.Context(), admin, v.session.ID)
+	require.NoError(t, err)
+	_, err = v.Start(t.Context(), admin, v.session.ID, "")
+	require.NoError(t, err)
+	for range 14 {
+		require.Equal(t, sessions.VerdictStored, v.fix(t, 52))
+	}
+	_, err = v.Arrive(t.Context(), admin, v.session.ID, nil)
+	require.NoError(t, err)
+	require.Len(t, raised, 4)
+	for _, e := range raised {
+		require.Equal(t, []any{sessions.Admin, admin.ID}, []any{e.By, e.ByID}, e.Type)
+		parsed, err := sessions.ParseEvent(e.Type, e.Detail())
+		require.NoError(t, err)
+		require.Equal(t, e, parsed)
+	}
+}
+
 // The operator may cancel a session while its journey runs: no lesson starts then.
 func TestService_Arrive_at_a_cancelled_session(t *testing.T) {
 	t.Parallel()

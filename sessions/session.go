@@ -99,6 +99,8 @@ type Session struct {
 	JourneyEndReason EndReason
 	JourneyEndedBy   ID // who stopped it; empty where nobody did
 	ArrivedAt        time.Time
+	StartsSince      time.Time // the start from which Starts counts, for an hour
+	Starts           int
 
 	OTP          string // four digits, only while PendingVerification
 	OTPExpiresAt time.Time
@@ -148,6 +150,10 @@ func (s Session) Meta() Meta { return Meta{TrainerID: s.TrainerID, StudentID: s.
 // HasParty reports whether c may see the session: its trainer, its student, or
 // an admin. See Meta.HasParty.
 func (s Session) HasParty(c Caller) bool { return s.Meta().HasParty(c) }
+
+// mayDrive reports whether c may start and end the session's journeys: its trainer, or
+// an admin for the trainer.
+func (s *Session) mayDrive(c Caller) bool { return c.Role == Admin || s.isTrainer(c) }
 
 func (s *Session) isTrainer(c Caller) bool { return c.Role == Trainer && c.ID == s.TrainerID }
 

@@ -10,8 +10,14 @@ import (
 // nothing. The caller checks ownership (service.go, journey.go); the status is
 // checked here. Those of the code are in code.go. The time is a parameter, so that a test can replay any history.
 
+// maxStarts bounds the starts of one session in startsFor: each is a push and a track.
+const (
+	maxStarts = 10
+	startsFor = time.Hour
+)
+
 // Start begins a journey. An empty mode means the booked one. Errors:
-// JourneyAlreadyStarted, NotScheduled.
+// JourneyAlreadyStarted, NotScheduled, RateLimited.
 func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	switch {
 	case s.JourneyActive():
@@ -23,10 +29,25 @@ func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	if !s.Home.Valid() { // a row that the operator's own system wrote
 		return nil, Refuse(NotScheduled, "the session has no home to travel to")
 	}
+	if err := s.countStart(ms(now)); err != nil {
+		return nil, err
+	}
 	s.JourneyMode = cmp.Or(mode, s.Mode)
 	s.JourneyStartedAt = after(now, s.JourneyEndedAt)
 	s.JourneyEndedAt, s.JourneyEndReason, s.JourneyEndedBy = time.Time{}, "", ""
 	return []Event{s.event(JourneyStarted, s.JourneyStartedAt)}, nil
+}
+
+func (s *Session) countStart(now time.Time) error {
+	age := now.Sub(s.StartsSince)
+	switch {
+	case age >= startsFor:
+		s.StartsSince, s.Starts = now, 0
+	case s.Starts >= maxStarts:
+		return &Error{Code: RateLimited, Message: "the journey was started too often", RetryAfter: min(startsFor, startsFor-age)}
+	}
+	s.Starts++
+	return nil
 }
 
 // Stop ends a running journey that did not arrive. Error: NoActiveJourney.

@@ -164,6 +164,22 @@ func TestSession_Start(t *testing.T) {
 		require.Empty(t, s.JourneyEndReason)
 		require.True(t, s.JourneyStartedAt.After(last))
 	})
+	t.Run("ten_times_an_hour", func(t *testing.T) {
+		t.Parallel()
+		s, now := booked(), noon
+		for range 10 {
+			mustEvents(s.Start("", now))
+			mustEvents(s.Stop(sessions.EndCancelled, now))
+			now = now.Add(time.Minute)
+		}
+		before := s
+		_, err := s.Start("", now)
+		var refusal *sessions.Error
+		require.ErrorAs(t, err, &refusal)
+		require.Equal(t, []any{sessions.RateLimited, 50 * time.Minute}, []any{refusal.Code, refusal.RetryAfter})
+		require.Equal(t, before, s)
+		mustEvents(s.Start("", noon.Add(time.Hour)))
+	})
 	t.Run("on_a_clock_that_is_behind", func(t *testing.T) {
 		t.Parallel()
 		s := at["stopped"]()

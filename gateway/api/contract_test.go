@@ -84,9 +84,20 @@ func contractStart(t *testing.T, h *gateway) {
 	assert.Equal(t, started, again.fields["journey"], "a retry after a lost answer gets the same journey")
 
 	other := h.bookFor(t, v.trainerID, v.studentID)
-	h.post(t, v.trainer, other.path("start-journey"), nil).want(t, 409, sessions.TrainerBusy)
+	busy := h.post(t, v.trainer, other.path("start-journey"), nil).want(t, 409, sessions.TrainerBusy)
+	assert.Equal(t, started, busy.fields["journey"], "which one to end first")
 
-	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
+	forTrainer := h.book(t)
+	h.post(t, v.admin, forTrainer.path("start-journey"), nil).want(t, 201, "")
+	for range 9 {
+		h.post(t, v.admin, forTrainer.path("stop-journey"), nil).want(t, 200, "")
+		h.post(t, forTrainer.trainer, forTrainer.path("start-journey"), nil).want(t, 201, "")
+	}
+	h.post(t, v.admin, forTrainer.path("stop-journey"), nil).want(t, 200, "")
+	often := h.post(t, forTrainer.trainer, forTrainer.path("start-journey"), nil).want(t, 429, sessions.RateLimited)
+	assert.Equal(t, "3600", often.header.Get("Retry-After"), "ten starts in an hour")
+
+	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("start-journey"), nil).want(t, 403, sessions.Forbidden)
 	}
 	h.post(t, v.trainer, nowhere("start-journey"), nil).want(t, 404, sessions.SessionNotFound)
@@ -190,7 +201,7 @@ func contractArrived(t *testing.T, h *gateway) {
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NoFreshLocation)
 	inside := h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
 	assert.Equal(t, true, inside.data()["arriving"])
-	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
+	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("arrived"), nil).want(t, 403, sessions.Forbidden)
 	}
 	for _, c := range []struct {
@@ -223,7 +234,7 @@ func contractArrived(t *testing.T, h *gateway) {
 	fresh := h.begun(t)
 	h.post(t, fresh.trainer, fresh.path("arrived"), fresh.fix(farLat, homeLng)).want(t, 400, sessions.NotWithinRadius)
 	h.Advance(time.Minute)
-	h.post(t, fresh.trainer, fresh.path("arrived"), fresh.fix(nearLat, homeLng)).want(t, 200, "")
+	h.post(t, fresh.admin, fresh.path("arrived"), fresh.fix(nearLat, homeLng)).want(t, 200, "") // for the trainer
 
 	idle := h.book(t)
 	h.post(t, idle.trainer, idle.path("arrived"), nil).want(t, 404, sessions.NoActiveJourney)

@@ -136,7 +136,7 @@ func failureBody(c *app.RequestContext, e *sessions.Error) failure {
 		body.DistanceM, body.RadiusM = &e.DistanceM, &e.RadiusM
 	case sessions.OTPWrong:
 		body.AttemptsLeft = &e.AttemptsLeft
-	case sessions.JourneyAlreadyStarted:
+	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy:
 		if e.Journey != nil {
 			j := journeyOf(*e.Journey)
 			body.Journey = &j

@@ -89,7 +89,7 @@ func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.
 		return s, err
 	}
 	changed = inMilliseconds(asBooked(changed, s))
-	if changed.JourneyActive() && !s.JourneyActive() && r.busy(changed.TrainerID) {
+	if _, busy := r.running(changed.TrainerID); busy && changed.JourneyActive() && !s.JourneyActive() {
 		return s, sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
 	}
 	r.sessions[id] = changed
@@ -101,21 +101,29 @@ func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.
 	return changed, nil
 }
 
-// busy scans all sessions, once for each start: an embedded repository has few.
-func (r *Repository) busy(trainer sessions.ID) bool {
+// running scans all sessions, once for each start: an embedded repository has few.
+func (r *Repository) running(trainer sessions.ID) (sessions.Session, bool) {
 	for _, s := range r.sessions {
 		if s.TrainerID == trainer && s.JourneyActive() {
-			return true
+			return s, true
 		}
 	}
-	return false
+	return sessions.Session{}, false
+}
+
+// RunningOf implements sessions.Repository.
+func (r *Repository) RunningOf(_ context.Context, trainerID sessions.ID) (sessions.Session, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.running(trainerID)
+	return s, ok, nil
 }
 
 // inMilliseconds truncates every instant to what a store of record keeps.
 func inMilliseconds(s sessions.Session) sessions.Session {
 	for _, t := range []*time.Time{
 		&s.ScheduledAt, &s.CreatedAt, &s.JourneyStartedAt, &s.JourneyEndedAt, &s.ArrivedAt,
-		&s.OTPExpiresAt, &s.Codes.ResentAt, &s.StartedAt, &s.CompletedAt, &s.ClosedAt,
+		&s.OTPExpiresAt, &s.Codes.ResentAt, &s.StartedAt, &s.CompletedAt, &s.ClosedAt, &s.StartsSince,
 	} {
 		*t = ms(*t)
 	}

@@ -193,6 +193,8 @@ const (
 	selectRunning = `SELECT ` + columns + ` FROM tutoring_sessions
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND journey_started_at <= $1
 		ORDER BY journey_started_at, id LIMIT $2`
+	selectRunningOf = `SELECT ` + columns + ` FROM tutoring_sessions
+		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id = $1 LIMIT 1`
 	// It returns no row for an event that is known.
 	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
 )
@@ -244,6 +246,20 @@ func (r *Repository) Running(ctx context.Context, startedBy time.Time, limit int
 		return nil, unavailable("list running journeys", err)
 	}
 	return list, nil
+}
+
+// RunningOf implements sessions.Repository. One round trip.
+func (r *Repository) RunningOf(ctx context.Context, trainerID sessions.ID) (sessions.Session, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	s, err := scan(r.pool.QueryRow(ctx, selectRunningOf, string(trainerID)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.Session{}, false, nil
+	case err != nil:
+		return sessions.Session{}, false, unavailable("read running journey", err)
+	}
+	return s, true, nil
 }
 
 // acquire waits for a connection as long as the caller does. From then on only the call's

@@ -18,7 +18,8 @@ const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	journey_mode, journey_started_at, journey_ended_at, journey_end_reason, arrived_at,
 	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at,
 	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof,
-	journey_ended_by, closed_at, closed_by, close_reason`
+	journey_ended_by, closed_at, closed_by, close_reason,
+	starts_since, coalesce(starts, 0)`
 
 const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
@@ -32,13 +33,13 @@ const (
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
 			otp_expires_at, otp_attempts, started_at, completed_at,
 			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof, journey_ended_by,
-			closed_at, closed_by, close_reason)
+			closed_at, closed_by, close_reason, starts_since, starts)
 		VALUES (@id, @trainer_id, @student_id, @scheduled_at,
 			@student_home_location, @travel_mode, @created_at, @status, @journey_mode,
 			@journey_started_at, @journey_ended_at, @journey_end_reason, @arrived_at, @student_otp,
 			@otp_expires_at, @otp_attempts, @started_at, @completed_at,
 			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof, @journey_ended_by,
-			@closed_at, @closed_by, @close_reason)
+			@closed_at, @closed_by, @close_reason, @starts_since, @starts)
 		ON CONFLICT (id) DO NOTHING RETURNING ` + columns
 
 	updateSession = `UPDATE tutoring_sessions SET status = @status, journey_mode = @journey_mode,
@@ -48,7 +49,8 @@ const (
 			started_at = @started_at, completed_at = @completed_at,
 			codes_issued = @codes_issued, codes_wrong = @codes_wrong, codes_resent = @codes_resent,
 			code_resent_at = @code_resent_at, code_proof = @code_proof, journey_ended_by = @journey_ended_by,
-			closed_at = @closed_at, closed_by = @closed_by, close_reason = @close_reason
+			closed_at = @closed_at, closed_by = @closed_by, close_reason = @close_reason,
+			starts_since = @starts_since, starts = @starts
 		WHERE id = @id RETURNING ` + columns
 )
 
@@ -64,6 +66,7 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 		"code_resent_at": instant(s.Codes.ResentAt), "code_proof": word(s.Codes.Proof),
 		"journey_ended_by": word(s.JourneyEndedBy),
 		"closed_at":        instant(s.ClosedAt), "closed_by": word(s.ClosedBy), "close_reason": word(s.CloseReason),
+		"starts_since": instant(s.StartsSince), "starts": s.Starts,
 	}
 }
 
@@ -84,12 +87,12 @@ func scan(row pgx.Row) (sessions.Session, error) {
 		scheduled, created, started, ended, arrived   *time.Time
 		expires, lesson, completed, resent            *time.Time
 		proof, endedBy, closedBy, closeReason         *string
-		closed                                        *time.Time
+		closed, since                                 *time.Time
 	)
 	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
 		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed,
 		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof, &endedBy,
-		&closed, &closedBy, &closeReason)
+		&closed, &closedBy, &closeReason, &since, &s.Starts)
 	if err != nil {
 		return sessions.Session{}, err
 	}
@@ -102,6 +105,7 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	s.Codes.ResentAt, s.Codes.Proof = utc(resent), text(proof)
 	s.JourneyEndedBy = parseID(endedBy)
 	s.ClosedAt, s.ClosedBy, s.CloseReason = utc(closed), parseID(closedBy), text(closeReason)
+	s.StartsSince = utc(since)
 	return s, nil
 }
 

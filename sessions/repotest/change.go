@@ -121,6 +121,7 @@ func everyField(t *testing.T, f Fixture) {
 	full.OTP, full.OTPExpiresAt, full.OTPAttempts = "0042", now.Add(3*time.Second), 4
 	full.Codes = sessions.CodeLog{Issued: 1, Wrong: 2, Resent: 3, ResentAt: now.Add(6 * time.Second), Proof: "0f"}
 	full.ClosedAt, full.ClosedBy, full.CloseReason = now.Add(7*time.Second), sessions.NewID(), "ill"
+	full.StartsSince, full.Starts = now.Add(-time.Second), 3
 	full.StartedAt, full.CompletedAt = now.Add(4*time.Second), now.Add(5*time.Second)
 	for _, want := range []sessions.Session{full, s} {
 		stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
@@ -271,6 +272,19 @@ var busyTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, second, stood)
 		require.Equal(t, second, f.read(t, second.ID))
 		require.Empty(t, f.Events(t, second.ID), "no event of a start that was refused")
+	},
+	"the_running_one_is_named": func(t *testing.T, f Fixture) {
+		s := f.create(t, booking())
+		f.create(t, bookingOf(s.TrainerID))
+		_, ok, err := f.Repo.RunningOf(t.Context(), s.TrainerID)
+		require.NoError(t, err)
+		require.False(t, ok)
+		s, err = f.start(t, s.ID, now)
+		require.NoError(t, err)
+		running, ok, err := f.Repo.RunningOf(t.Context(), s.TrainerID)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, s, running)
 	},
 	"free_after_a_stop": func(t *testing.T, f Fixture) {
 		first := f.create(t, booking())
