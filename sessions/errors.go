@@ -34,6 +34,7 @@ const (
 	NotInProgress          Code = "NOT_IN_PROGRESS"
 	NotCompleted           Code = "NOT_COMPLETED"
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
+	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"
 	NotSupported           Code = "NOT_SUPPORTED"
 	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
@@ -47,7 +48,7 @@ func Codes() []Code {
 		InvalidRequest, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled, JourneyAlreadyStarted,
 		TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed, ImplausibleJump, NotWithinRadius,
 		NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired, OTPLocked, NotPendingVerification,
-		NotInProgress, NotCompleted, AlreadyReviewed, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
+		NotInProgress, NotCompleted, AlreadyReviewed, NotChangeable, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
 	}
 }
 

@@ -142,13 +142,15 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 	if err := s.checkDoor(ctx, session, fix, expired); err != nil {
 		return Session{}, err
 	}
-	checked := session.JourneyStartedAt
+	checked := session
 	session, err = s.change(ctx, id, func(session *Session) ([]Event, error) {
 		switch {
 		// The location was checked for that journey. One that was stopped and
 		// started again meanwhile needs its own check.
-		case session.JourneyActive() && !session.JourneyStartedAt.Equal(checked):
+		case session.JourneyActive() && !session.JourneyStartedAt.Equal(checked.JourneyStartedAt):
 			return nil, Refuse(NoFreshLocation, "the journey has just started again")
+		case session.TrainerID != checked.TrainerID || session.Home != checked.Home:
+			return nil, Refuse(NoFreshLocation, "the booking has just changed")
 		case session.codeGone(s.opts.Now()) && !expired: // just now: its fix was not looked at
 			return nil, errNoFix
 		}

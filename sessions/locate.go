@@ -150,6 +150,13 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	return Ref{TrainerID: meta.TrainerID, SessionID: id}, nil
 }
 
+// ShutOut reports whether this process knows that c may not see the session any more.
+// It is for a caller that has waited since Ref, and asks no store.
+func (s *Service) ShutOut(c Caller, id ID) bool {
+	meta, known := s.parties.get(id, s.opts.Now())
+	return known && !meta.HasParty(c)
+}
+
 // metaFor reads the parties of a session from the repository, and writes them into
 // the live store.
 func (s *Service) metaFor(ctx context.Context, c Caller, id ID) (Meta, error) {

@@ -8,19 +8,18 @@ import (
 )
 
 const (
-	// partiesFor is how long an entry is used. It saves nine look-ups of ten, at
-	// a poll every few seconds. If a party is replaced directly in the table (no
-	// call of the API does that), the old party can still read for that long.
-	// The new party can read at once (Service.Ref).
-	partiesFor = 45 * time.Second
+	// partiesFor is how long an entry is used. It saves two look-ups of three, at
+	// a poll every few seconds. If a party is replaced by way of another gateway, or
+	// in the table, the old party can still read here for that long. The new party
+	// can read at once (Service.Ref).
+	partiesFor = 15 * time.Second
 	// partiesRoom is the largest number of sessions remembered: some 40 MB.
 	partiesRoom = 131_072
 )
 
 // parties remembers the parties of the sessions that were read lately, so that a
-// student's next poll asks no store for them. No call here changes a session's
-// parties, so what was read once is not wrong soon after. Nothing else of a
-// session is kept. Safe for concurrent use.
+// student's next poll asks no store for them. Only Service.Rebook changes them, and
+// notes that here. Nothing else of a session is kept. Safe for concurrent use.
 type parties struct {
 	mu       sync.Mutex
 	sessions *simplelru.LRU[ID, partiesSeen]

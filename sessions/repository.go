@@ -30,6 +30,10 @@ type Repository interface {
 	// TrainerBusy when another journey of the trainer is running.
 	Change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
 
+	// Rebook is Change that also stores what f made of the booking (SameBooking) and
+	// HomeMovedAt. What else another service keeps in the home stays.
+	Rebook(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
+
 	// Record stores an event that changes no session, in the order of the session's
 	// other events. For an event id that has been recorded it reports false and
 	// stores nothing. Error: SessionNotFound.

@@ -165,16 +165,25 @@ func (s *Service) OfStudent(ctx context.Context, c Caller) ([]Session, error) {
 // change calls Repository.Change with a context that is not cancelled when the
 // caller leaves: a write that has begun is completed.
 func (s *Service) change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
-	raised := 0
-	session, err := s.repo.Change(context.WithoutCancel(ctx), id, func(session *Session) ([]Event, error) {
-		events, err := f(session)
-		raised = len(events)
-		return events, err
-	})
-	if err == nil && raised > 0 {
-		s.opts.OnEvents()
+	return s.changeBy(s.repo.Change)(ctx, id, f)
+}
+
+type changer func(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
+
+// changeBy is change by Repository.Change or Repository.Rebook.
+func (s *Service) changeBy(change changer) changer {
+	return func(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
+		raised := 0
+		session, err := change(context.WithoutCancel(ctx), id, func(session *Session) ([]Event, error) {
+			events, err := f(session)
+			raised = len(events)
+			return events, err
+		})
+		if err == nil && raised > 0 {
+			s.opts.OnEvents()
+		}
+		return session, err
 	}
-	return session, err
 }
 
 // record calls Repository.Record as change calls Repository.Change.
@@ -213,6 +222,9 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 			return err
 		}
 		journey.Last = record.Counts.Add(Counts{Last: s.opts.Counter.last(journey.Ref)}).Last
+		if journey.Last.At.Before(session.HomeMovedAt.Add(clockSlack)) {
+			journey.Last = LastFix{} // it speaks of the way to another home
+		}
 	}
 	if err := s.writeLive(ctx, journey, session); err != nil || !s.running(session) {
 		return err
@@ -221,8 +233,10 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 	if err != nil {
 		return err
 	}
-	same := again.JourneyStartedAt.Equal(session.JourneyStartedAt)
+	same := again.JourneyStartedAt.Equal(session.JourneyStartedAt) && again.TrainerID == session.TrainerID
 	switch {
+	case same && s.running(again) && again.Home != session.Home:
+		return s.moveLive(ctx, again)
 	case same && s.running(again):
 		return nil
 	case same:
@@ -232,6 +246,9 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 	}
 	return s.live.End(ctx, journey)
 }
+
+// clockSlack is by how much the live store's clock and a gateway's may differ here.
+const clockSlack = 10 * time.Second
 
 // writeLive writes what the repository says into the live store: a running
 // journey, or the tombstone of one that is not running.

@@ -17,6 +17,7 @@ type visit struct {
 	*sessions.Service
 	now     *time.Time
 	repo    *memory.Repository
+	live    *memory.Live
 	session sessions.Session
 	trainer sessions.Caller
 }
@@ -28,7 +29,7 @@ func newVisit(t *testing.T) visit {
 	repo := memory.NewRepository(nil)
 	live := memory.NewLive(sessions.LiveOptions{}, clock)
 	v := visit{
-		Service: sessions.NewService(repo, live, sessions.ServiceOptions{Now: clock}), now: &now, repo: repo,
+		Service: sessions.NewService(repo, live, sessions.ServiceOptions{Now: clock}), now: &now, repo: repo, live: live,
 		trainer: sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer},
 	}
 	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}

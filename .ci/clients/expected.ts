@@ -59,6 +59,13 @@ export interface Expected {
     studentHome: Place;
     travelMode?: Mode | null;
   };
+  rebooking: {
+    scheduledAt?: string | null;
+    studentHome?: Place | null;
+    travelMode?: Mode | null;
+    trainerId?: string | null;
+    studentId?: string | null;
+  };
   booked: Session;
   bookedBefore: Session;
   session: Session;

@@ -28,6 +28,7 @@ interface Generated {
   arrivalUnchecked: api.ArriveErrors[503];
   stopped: Data<api.StopJourneyResponses[200]>;
   booking: api.CreateSessionData["body"];
+  rebooking: api.ChangeSessionData["body"];
   booked: Data<api.CreateSessionResponses[201]>;
   bookedBefore: Data<api.CreateSessionResponses[200]>;
   session: Data<api.ReadSessionResponses[200]>;

@@ -32,6 +32,7 @@ interface Generated {
   arrivalUnchecked: Answer<"arrive", 503>;
   stopped: Data<"stopJourney", 200>;
   booking: Body<"createSession">;
+  rebooking: Body<"changeSession">;
   booked: Data<"createSession", 201>;
   bookedBefore: Data<"createSession", 200>;
   session: Data<"readSession", 200>;

@@ -36,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		for _, b := range []backend{embedded, servers} {
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
-				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "no show": contractNoShow,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "rebook": contractRebook, "no show": contractNoShow,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
@@ -462,6 +462,55 @@ func contractNoShow(t *testing.T, h *gateway) {
 	notSupported(t, h)
 }
 
+func contractRebook(t *testing.T, h *gateway) {
+	v := h.begun(t)
+	patch := func(token, path string, body any) answer {
+		text, err := jsonOf(body)
+		require.NoError(t, err)
+		return h.do(t, http.MethodPatch, token, path, text)
+	}
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	moved := patch(v.admin, v.path(""), map[string]any{
+		"studentHome": map[string]any{"latitude": farLat, "longitude": homeLng}, "scheduledAt": "2026-03-14T10:00:00.123456+05:30", "travelMode": "bike",
+		"trainerId": nil,
+	}).want(t, 200, "").data()
+	assert.Equal(t, []any{map[string]any{"latitude": farLat, "longitude": homeLng}, "2026-03-14T04:30:00.123Z", "bike"},
+		[]any{moved["studentHome"], moved["scheduledAt"], moved["travelMode"]})
+	live := h.get(t, v.student, v.live("")).want(t, 200, "")
+	assert.InDelta(t, 1001, live.data()["distanceMeters"], 2, "the fence has moved")
+
+	wait := h.wait(t, v.student, v, "&wait=30", header("If-None-Match", live.etag()))
+	patch(v.admin, v.path(""), map[string]any{"studentId": sessions.NewID()}).want(t, 200, "")
+	wait.want(t, 403, sessions.Forbidden)
+	h.get(t, v.student, v.live("")).want(t, 403, sessions.Forbidden)
+
+	other := sessions.NewID()
+	ended := patch(v.admin, v.path(""), map[string]any{"trainerId": other}).want(t, 200, "").data()
+	assert.Equal(t, []any{string(other), "cancelled", "scheduled"}, []any{ended["trainerId"], ended["journeyEndReason"], ended["status"]})
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 403, sessions.Forbidden)
+	h.post(t, h.token(t, other, sessions.Trainer), v.path("start-journey"), nil).want(t, 201, "")
+
+	for field, bad := range map[string]any{
+		"trainerId": "x", "studentId": other, "scheduledAt": "tomorrow", "travelMode": "boat",
+		"studentHome.latitude": nil,
+	} {
+		body := map[string]any{field: bad}
+		if strings.HasPrefix(field, "studentHome") {
+			body = map[string]any{"studentHome": map[string]any{"longitude": 1}}
+		}
+		assert.Equal(t, field, patch(v.admin, v.path(""), body).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+	for _, token := range []string{v.trainer, v.student, v.otherStudent} {
+		patch(token, v.path(""), map[string]any{}).want(t, 403, sessions.Forbidden)
+	}
+	h.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`a=b`), header("Content-Type", "text/plain")).want(t, 415, api.UnsupportedMediaType)
+	patch(v.admin, nowhere(""), map[string]any{}).want(t, 404, sessions.SessionNotFound)
+	patch(v.admin, base+"/admin/sessions/1", map[string]any{}).want(t, 400, sessions.InvalidRequest)
+	done := h.atTheDoor(t)
+	h.arrive(t, done)
+	patch(v.admin, done.path(""), map[string]any{}).want(t, 409, sessions.NotChangeable)
+}
+
 // notSupported is a session in a table that has no status no_show.
 func notSupported(t *testing.T, h *gateway) {
 	t.Helper()
@@ -721,6 +770,7 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 		h.post(t, v.admin, v.path(verb), nil).want(t, 503, sessions.DatabaseUnavailable)
 	}
 	h.post(t, v.student, v.reviewPath(), `{"rating":5}`).want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"travelMode":"walk"}`)).want(t, 503, sessions.DatabaseUnavailable)
 	device := []byte(`{"token":"a","platform":"web"}`)
 	h.do(t, http.MethodPut, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
 	h.do(t, http.MethodDelete, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)

@@ -52,7 +52,7 @@ func status(code sessions.Code) int {
 	case RequestTimeout:
 		return http.StatusRequestTimeout
 	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
-		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.NotCancellable, sessions.NotSupported:
+		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone

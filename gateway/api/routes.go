@@ -166,7 +166,7 @@ type route struct {
 
 // routes is every call. The numbers are those of docs/contract.md, section 1.
 func (a *API) routes() []route {
-	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+	const get, post, put, del, patch = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch
 	return []route{
 		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},  // 1
 		{post, updatesPath, a.authenticated(a.update)},                                       // 2
@@ -183,6 +183,7 @@ func (a *API) routes() []route {
 		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                  // 11
 		{post, base + "/admin/sessions/:sessionId/resend-otp", a.authenticated(a.resendOTP)}, // 13
 		{post, base + "/admin/sessions/:sessionId/unlock-otp", a.authenticated(a.unlockOTP)}, // 14
+		{patch, base + "/admin/sessions/:sessionId", a.authenticated(a.rebook)},              // 15
 		{post, base + "/admin/sessions/:sessionId/cancel", a.authenticated(a.cancel)},        // 16
 		{post, base + "/admin/sessions/:sessionId/no-show", a.authenticated(a.noShow)},       // 16
 		{get, "/healthz", a.healthz},      // 12

@@ -77,6 +77,20 @@ func (r *Repository) OfStudent(_ context.Context, studentID sessions.ID) ([]sess
 // Change implements sessions.Repository. Changes that f makes to
 // the booking are dropped.
 func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	return r.change(id, f, asBooked)
+}
+
+// Rebook implements sessions.Repository.
+func (r *Repository) Rebook(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	return r.change(id, f, func(changed, old sessions.Session) sessions.Session {
+		changed.ID, changed.CreatedAt = old.ID, old.CreatedAt
+		return changed
+	})
+}
+
+func (r *Repository) change(
+	id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), kept func(changed, old sessions.Session) sessions.Session,
+) (sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.sessions[id]
@@ -88,7 +102,7 @@ func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.
 	if err != nil {
 		return s, err
 	}
-	changed = inMilliseconds(asBooked(changed, s))
+	changed = inMilliseconds(kept(changed, s))
 	if _, busy := r.running(changed.TrainerID); busy && changed.JourneyActive() && !s.JourneyActive() {
 		return s, sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
 	}
@@ -123,7 +137,7 @@ func (r *Repository) RunningOf(_ context.Context, trainerID sessions.ID) (sessio
 func inMilliseconds(s sessions.Session) sessions.Session {
 	for _, t := range []*time.Time{
 		&s.ScheduledAt, &s.CreatedAt, &s.JourneyStartedAt, &s.JourneyEndedAt, &s.ArrivedAt,
-		&s.OTPExpiresAt, &s.Codes.ResentAt, &s.StartedAt, &s.CompletedAt, &s.ClosedAt, &s.StartsSince,
+		&s.OTPExpiresAt, &s.Codes.ResentAt, &s.StartedAt, &s.CompletedAt, &s.ClosedAt, &s.StartsSince, &s.HomeMovedAt,
 	} {
 		*t = ms(*t)
 	}
@@ -134,6 +148,7 @@ func inMilliseconds(s sessions.Session) sessions.Session {
 func asBooked(changed, old sessions.Session) sessions.Session {
 	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
 	changed.ScheduledAt, changed.Home, changed.Mode, changed.CreatedAt = old.ScheduledAt, old.Home, old.Mode, old.CreatedAt
+	changed.HomeMovedAt = old.HomeMovedAt
 	return changed
 }
 

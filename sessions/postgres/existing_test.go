@@ -63,6 +63,10 @@ func TestMigrate_existing_table(t *testing.T) {
 				t.Parallel()
 				foreignStatus(t, existingBundle(t, ddl))
 			})
+			t.Run("its_home_is_moved", func(t *testing.T) {
+				t.Parallel()
+				moved(t, existingBundle(t, ddl))
+			})
 			t.Run("booked_from_here", func(t *testing.T) {
 				t.Parallel()
 				b := existingBundle(t, ddl)
@@ -101,6 +105,23 @@ func travelled(t *testing.T, b bundle) {
 	require.Equal(t, []sessions.Session{lesson}, list)
 	require.Equal(t, "algebra", value[string](t, b.sql, `SELECT subject FROM tutoring_sessions`))
 	require.Equal(t, "4b", value[string](t, b.sql, `SELECT student_home_location->>'flat' FROM tutoring_sessions`))
+}
+
+// A home that is moved keeps what another service stores in it.
+func moved(t *testing.T, b bundle) {
+	home := geo.MustPoint(52, 5)
+	s, err := b.Rebook(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Rebook(sessions.Rebooking{Home: &home}, sessions.Caller{ID: trainer, Role: sessions.Admin}, noon)
+	})
+	require.NoError(t, err)
+	require.Equal(t, home, s.Home)
+	require.Equal(t, "4b", value[string](t, b.sql, `SELECT student_home_location->>'flat' FROM tutoring_sessions`))
+	b.exec(t, `UPDATE tutoring_sessions SET student_home_location = 'null'`)
+	s, err = b.Rebook(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Rebook(sessions.Rebooking{Home: &home}, sessions.Caller{ID: trainer, Role: sessions.Admin}, noon)
+	})
+	require.NoError(t, err)
+	require.Equal(t, home, s.Home)
 }
 
 // foreignStatus: another service may write a status that is not in our list, and a

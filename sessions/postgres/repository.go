@@ -127,6 +127,19 @@ func (r *Repository) OfStudent(ctx context.Context, studentID sessions.ID) ([]se
 func (r *Repository) Change(
 	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
 ) (sessions.Session, error) {
+	return r.change(ctx, id, f, false)
+}
+
+// Rebook implements sessions.Repository, as Change.
+func (r *Repository) Rebook(
+	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
+) (sessions.Session, error) {
+	return r.change(ctx, id, f, true)
+}
+
+func (r *Repository) change(
+	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), booking bool,
+) (sessions.Session, error) {
 	conn, ctx, done, err := r.acquire(ctx)
 	if err != nil {
 		return sessions.Session{}, unavailable("change session", err)
@@ -137,12 +150,12 @@ func (r *Repository) Change(
 		return sessions.Session{}, unavailable("begin", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit; also for a panic in f
-	return change(ctx, tx, id, f)
+	return change(ctx, tx, id, f, booking)
 }
 
-// change is Change within its transaction. A change of nothing writes nothing.
+// change is Change or Rebook within its transaction. A change of nothing writes nothing.
 func change(
-	ctx context.Context, tx pgx.Tx, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
+	ctx context.Context, tx pgx.Tx, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), booking bool,
 ) (sessions.Session, error) {
 	before, err := scan(tx.QueryRow(ctx, lockSession, string(id)))
 	switch {
@@ -156,7 +169,14 @@ func change(
 	if err != nil || (after == before && len(events) == 0) {
 		return before, err
 	}
-	stored, err := write(ctx, tx, id, after, events)
+	batch := &pgx.Batch{}
+	if booking {
+		batch.Queue(updateBooking, bookingArgs(id, after))
+		if after.Home != before.Home {
+			batch.Queue(updateHome, string(id), homeJSON(after.Home))
+		}
+	}
+	stored, err := write(ctx, tx, batch, id, after, events)
 	if err != nil {
 		return before, err
 	}
@@ -168,11 +188,11 @@ func change(
 	return stored, nil
 }
 
-// write sends the row and its events in one round trip and reads the row back as stored.
+// write sends the row and its events in one round trip, after what is in the batch, and
+// reads the row back as stored.
 func write(
-	ctx context.Context, tx pgx.Tx, id sessions.ID, s sessions.Session, events []sessions.Event,
+	ctx context.Context, tx pgx.Tx, batch *pgx.Batch, id sessions.ID, s sessions.Session, events []sessions.Event,
 ) (stored sessions.Session, err error) {
-	batch := &pgx.Batch{}
 	batch.Queue(updateSession, updateArgs(id, s)).QueryRow(func(row pgx.Row) error {
 		stored, err = scan(row)
 		return err

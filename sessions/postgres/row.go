@@ -19,7 +19,7 @@ const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at,
 	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof,
 	journey_ended_by, closed_at, closed_by, close_reason,
-	starts_since, coalesce(starts, 0)`
+	starts_since, coalesce(starts, 0), home_moved_at`
 
 const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
@@ -52,6 +52,14 @@ const (
 			closed_at = @closed_at, closed_by = @closed_by, close_reason = @close_reason,
 			starts_since = @starts_since, starts = @starts
 		WHERE id = @id RETURNING ` + columns
+
+	updateBooking = `UPDATE tutoring_sessions SET trainer_id = @trainer_id, student_id = @student_id,
+			scheduled_at = @scheduled_at, travel_mode = @travel_mode, home_moved_at = @home_moved_at
+		WHERE id = @id`
+	// What else is stored in the home stays. The casts are for a column of type json.
+	updateHome = `UPDATE tutoring_sessions SET student_home_location = CASE
+			WHEN jsonb_typeof(student_home_location::jsonb) = 'object' THEN student_home_location::jsonb || $2::jsonb ELSE $2::jsonb END
+		WHERE id = $1`
 )
 
 // updateArgs are the columns that a transition may change.
@@ -67,6 +75,13 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 		"journey_ended_by": word(s.JourneyEndedBy),
 		"closed_at":        instant(s.ClosedAt), "closed_by": word(s.ClosedBy), "close_reason": word(s.CloseReason),
 		"starts_since": instant(s.StartsSince), "starts": s.Starts,
+	}
+}
+
+func bookingArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"id": string(id), "trainer_id": string(s.TrainerID), "student_id": string(s.StudentID),
+		"scheduled_at": instant(s.ScheduledAt), "travel_mode": string(s.Mode), "home_moved_at": instant(s.HomeMovedAt),
 	}
 }
 
@@ -87,12 +102,12 @@ func scan(row pgx.Row) (sessions.Session, error) {
 		scheduled, created, started, ended, arrived   *time.Time
 		expires, lesson, completed, resent            *time.Time
 		proof, endedBy, closedBy, closeReason         *string
-		closed, since                                 *time.Time
+		closed, since, homeMoved                      *time.Time
 	)
 	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
 		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed,
 		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof, &endedBy,
-		&closed, &closedBy, &closeReason, &since, &s.Starts)
+		&closed, &closedBy, &closeReason, &since, &s.Starts, &homeMoved)
 	if err != nil {
 		return sessions.Session{}, err
 	}
@@ -105,7 +120,7 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	s.Codes.ResentAt, s.Codes.Proof = utc(resent), text(proof)
 	s.JourneyEndedBy = parseID(endedBy)
 	s.ClosedAt, s.ClosedBy, s.CloseReason = utc(closed), parseID(closedBy), text(closeReason)
-	s.StartsSince = utc(since)
+	s.StartsSince, s.HomeMovedAt = utc(since), utc(homeMoved)
 	return s, nil
 }
 

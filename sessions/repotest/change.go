@@ -84,6 +84,7 @@ var changeTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, s, stored)
 		require.Empty(t, f.Events(t, s.ID))
 	},
+	"rebooked":                rebooked,
 	"f_fails":                 fFails,
 	"f_panics":                fPanics,
 	"booking_is_not_f's":      bookingStays,
@@ -134,6 +135,37 @@ func everyField(t *testing.T, f Fixture) {
 	}
 }
 
+// rebooked writes each field of a booking, with an event and a transition, in one
+// change.
+func rebooked(t *testing.T, f Fixture) {
+	s := booking()
+	f.create(t, s)
+	want, err := f.start(t, s.ID, now)
+	require.NoError(t, err)
+	want.TrainerID, want.StudentID = sessions.NewID(), sessions.NewID()
+	want.ScheduledAt, want.Home, want.Mode = now.Add(time.Minute), geo.MustPoint(1, 1), sessions.Walk
+	want.HomeMovedAt, want.JourneyEndedAt, want.JourneyEndReason = now, now.Add(time.Second), sessions.EndCancelled
+	stored, err := f.Repo.Rebook(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		events, stopErr := s.Stop(sessions.EndCancelled, now.Add(time.Second))
+		*s = want
+		s.ID, s.CreatedAt = sessions.NewID(), now // which no one changes
+		return events, stopErr
+	})
+	require.NoError(t, err)
+	require.Equal(t, want, stored)
+	require.Equal(t, want, f.read(t, s.ID))
+	require.Len(t, f.Events(t, s.ID), 2)
+
+	_, err = f.Repo.Rebook(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		s.Home = geo.MustPoint(2, 2)
+		return nil, sessions.Refuse(sessions.NotChangeable, "no")
+	})
+	requireCode(t, sessions.NotChangeable, err)
+	require.Equal(t, want, f.read(t, s.ID))
+	_, err = f.Repo.Rebook(t.Context(), sessions.NewID(), nil)
+	requireCode(t, sessions.SessionNotFound, err)
+}
+
 func fFails(t *testing.T, f Fixture) {
 	s := booking()
 	f.create(t, s)
@@ -171,7 +203,7 @@ func bookingStays(t *testing.T, f Fixture) {
 	stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
 		s.ID, s.TrainerID, s.StudentID = sessions.NewID(), sessions.NewID(), sessions.NewID()
 		s.ScheduledAt, s.CreatedAt = now.Add(time.Minute), now.Add(time.Minute)
-		s.Home, s.Mode = geo.MustPoint(1, 1), sessions.Walk
+		s.Home, s.Mode, s.HomeMovedAt = geo.MustPoint(1, 1), sessions.Walk, now
 		s.Status = sessions.Cancelled
 		return nil, nil
 	})
