@@ -17,6 +17,12 @@ type Repository interface {
 	// SessionConflict.
 	Create(ctx context.Context, s Session) (Session, bool, error)
 
+	// CreateOnce is Create for a request with a key. For a key that the caller has used
+	// within KeysFor it reports false and returns the session that was then stored, as
+	// it is now; SessionConflict when the body was another, or the session is gone. A
+	// refusal uses up no key.
+	CreateOnce(ctx context.Context, key BookingKey, s Session) (Session, bool, error)
+
 	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
@@ -62,6 +68,17 @@ type Repository interface {
 	PushTokens
 	Analytics
 }
+
+// BookingKey names a request to book, so that a repeat is recognised.
+type BookingKey struct {
+	CallerID ID
+	Key      string // the caller's
+	BodyHash string
+	At       time.Time
+}
+
+// KeysFor is how long a BookingKey is kept.
+const KeysFor = 7 * 24 * time.Hour
 
 // Analytics is the part of the Repository that keeps what is known of journeys
 // after they have ended.

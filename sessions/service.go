@@ -104,10 +104,14 @@ type Booking struct {
 	ScheduledAt time.Time // zero: not fixed yet
 	Home        geo.Point
 	Mode        Mode // empty: Car
+	// Key names the request and BodyHash is a hash of its body, so that a repeat is
+	// recognised for a week, whatever has become of the session. Empty: no key.
+	Key      string
+	BodyHash string
 }
 
-// Create books a session. It reports false when the same booking was stored
-// before. Errors: Forbidden, SessionConflict, DatabaseUnavailable.
+// Create books a session. It reports false when the same booking, or the same request
+// by its key, was stored before. Errors: Forbidden, SessionConflict, DatabaseUnavailable.
 func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, bool, error) {
 	if c.Role != Admin {
 		return Session{}, false, Refuse(Forbidden, "only an admin may book a session")
@@ -118,10 +122,15 @@ func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, boo
 	if b.Mode == "" {
 		b.Mode = Car
 	}
-	return s.repo.Create(ctx, Session{
+	session := Session{
 		ID: b.ID, TrainerID: b.TrainerID, StudentID: b.StudentID, Status: Scheduled,
 		ScheduledAt: b.ScheduledAt, Home: b.Home, Mode: b.Mode, CreatedAt: ms(s.opts.Now()),
-	})
+	}
+	if b.Key == "" {
+		return s.repo.Create(ctx, session)
+	}
+	key := BookingKey{CallerID: c.ID, Key: b.Key, BodyHash: b.BodyHash, At: session.CreatedAt}
+	return s.repo.CreateOnce(context.WithoutCancel(ctx), key, session)
 }
 
 // Session reads a session for one of its parties or an admin. The trainer does not

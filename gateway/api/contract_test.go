@@ -278,6 +278,17 @@ func contractBook(t *testing.T, h *gateway) {
 	for _, token := range []string{v.trainer, v.student} {
 		h.post(t, token, path, v.booking()).want(t, 403, sessions.Forbidden)
 	}
+	key := header("Idempotency-Key", "order-17")
+	booked := h.post(t, v.admin, path, unnamed, key).want(t, 201, "").data()
+	again = h.post(t, v.admin, path, unnamed, key).want(t, 200, "").data()
+	assert.Equal(t, booked, again, "the same id, too")
+	unnamed["travelMode"] = "walk"
+	h.post(t, v.admin, path, unnamed, key).want(t, 409, sessions.SessionConflict)
+	h.post(t, h.token(t, sessions.NewID(), sessions.Admin), path, unnamed, key).want(t, 201, "")
+	for _, bad := range []string{"a b", "ö", strings.Repeat("k", 256)} {
+		refused := h.post(t, v.admin, path, unnamed, header("Idempotency-Key", bad)).want(t, 400, sessions.InvalidRequest)
+		assert.Equal(t, "Idempotency-Key", refused.fields["field"])
+	}
 	h.post(t, v.admin, path, `{}`).want(t, 400, sessions.InvalidRequest)
 	h.post(t, v.admin, path, `a=b`, header("Content-Type", "application/x-www-form-urlencoded")).want(t, 415, api.UnsupportedMediaType)
 }

@@ -1,8 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
@@ -72,6 +76,11 @@ func (a *API) createSession(ctx context.Context, c *app.RequestContext, caller s
 	if err != nil {
 		return err
 	}
+	if booking.Key, err = idempotencyKey(c); err != nil {
+		return err
+	}
+	hash := sha256.Sum256(bytes.TrimSpace(c.Request.Body()))
+	booking.BodyHash = hex.EncodeToString(hash[:])
 	session, created, err := a.deps.Sessions.Create(ctx, caller, booking)
 	if err != nil {
 		return err
@@ -80,6 +89,22 @@ func (a *API) createSession(ctx context.Context, c *app.RequestContext, caller s
 		return succeed(c, http.StatusOK, "Session was booked already", sessionOf(session, a.deps.Now()))
 	}
 	return succeed(c, http.StatusCreated, "Session booked", sessionOf(session, a.deps.Now()))
+}
+
+// idempotencyKey is the request's Idempotency-Key: 1 to 255 visible ASCII characters;
+// empty where there is none.
+func idempotencyKey(c *app.RequestContext) (string, error) {
+	const name = "Idempotency-Key"
+	all := c.Request.Header.PeekAll(name)
+	if len(all) == 0 {
+		return "", nil
+	}
+	key := string(all[0])
+	visible := func(r rune) bool { return r > ' ' && r <= '~' }
+	if len(all) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return !visible(r) }) {
+		return "", invalid(name, name+" must be 1 to 255 visible ASCII characters, once")
+	}
+	return key, nil
 }
 
 func (b bookingBody) booking() (sessions.Booking, error) {

@@ -36,6 +36,10 @@ func NewRepository(onEvent func(sessions.Event)) *Repository {
 func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.create(s)
+}
+
+func (r *Repository) create(s sessions.Session) (sessions.Session, bool, error) {
 	s = inMilliseconds(s)
 	if old, ok := r.sessions[s.ID]; ok {
 		if !sessions.SameBooking(old, s) {
@@ -45,6 +49,30 @@ func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Ses
 	}
 	r.sessions[s.ID] = s
 	return s, true, nil
+}
+
+// CreateOnce implements sessions.Repository.
+func (r *Repository) CreateOnce(_ context.Context, key sessions.BookingKey, s sessions.Session) (sessions.Session, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, used := range r.keys {
+		if key.At.Sub(used.at) >= sessions.KeysFor {
+			delete(r.keys, k)
+		}
+	}
+	name := [2]string{string(key.CallerID), key.Key}
+	if used, ok := r.keys[name]; ok {
+		old, ok := r.sessions[used.session]
+		if !ok || used.bodyHash != key.BodyHash {
+			return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "the key was used for another booking")
+		}
+		return old, false, nil
+	}
+	stored, created, err := r.create(s)
+	if err == nil {
+		r.keys[name] = usedKey{key.BodyHash, stored.ID, ms(key.At)}
+	}
+	return stored, created, err
 }
 
 // Session implements sessions.Repository.
@@ -163,12 +191,20 @@ type records struct {
 	ratings  map[sessions.ID]sessions.Rating
 	devices  map[string]sessions.PushToken
 	journeys map[sessions.JourneyKey]sessions.JourneyRecord
+	keys     map[[2]string]usedKey // by caller and key
+}
+
+type usedKey struct {
+	bodyHash string
+	session  sessions.ID
+	at       time.Time
 }
 
 func newRecords() records {
 	return records{
 		recorded: map[sessions.ID]bool{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
 		devices: map[string]sessions.PushToken{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
+		keys: map[[2]string]usedKey{},
 	}
 }
 

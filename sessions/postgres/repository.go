@@ -73,6 +73,15 @@ func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.S
 		return sessions.Session{}, false, unavailable("create session", err)
 	}
 	defer done()
+	return insert(ctx, conn, s)
+}
+
+// querier is a connection, or a transaction on one.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func insert(ctx context.Context, conn querier, s sessions.Session) (sessions.Session, bool, error) {
 	created, err := scan(conn.QueryRow(ctx, insertSession, insertArgs(s)))
 	if err == nil {
 		return created, true, nil

@@ -69,6 +69,78 @@ var createTests = map[string]func(*testing.T, Fixture){
 	},
 }
 
+var createOnceTests = map[string]func(*testing.T, Fixture){
+	"again": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		first, created, err := f.Repo.CreateOnce(t.Context(), key, booking())
+		require.NoError(t, err)
+		require.True(t, created)
+		started, err := f.start(t, first.ID, now)
+		require.NoError(t, err)
+		key.At = key.At.Add(sessions.KeysFor - time.Millisecond)
+		again, created, err := f.Repo.CreateOnce(t.Context(), key, booking()) // the gateway has made another id
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, started, again, "as it is now")
+	},
+	"another_body": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		_, _, err := f.Repo.CreateOnce(t.Context(), key, booking())
+		require.NoError(t, err)
+		key.BodyHash = "other"
+		s := booking()
+		_, _, err = f.Repo.CreateOnce(t.Context(), key, s)
+		requireCode(t, sessions.SessionConflict, err)
+		_, err = f.Repo.Session(t.Context(), s.ID)
+		requireCode(t, sessions.SessionNotFound, err)
+	},
+	"another_caller": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		for range 2 {
+			_, created, err := f.Repo.CreateOnce(t.Context(), key, booking())
+			require.NoError(t, err)
+			require.True(t, created)
+			key.CallerID = sessions.NewID()
+		}
+	},
+	"after_a_week": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		for range 2 {
+			_, created, err := f.Repo.CreateOnce(t.Context(), key, booking())
+			require.NoError(t, err)
+			require.True(t, created)
+			key.At, key.BodyHash = key.At.Add(sessions.KeysFor), "other"
+		}
+	},
+	"a_refusal_uses_no_key": func(t *testing.T, f Fixture) {
+		s := f.create(t, booking())
+		taken, key := s, bookingKey()
+		taken.Mode = sessions.Walk
+		_, _, err := f.Repo.CreateOnce(t.Context(), key, taken)
+		requireCode(t, sessions.SessionConflict, err)
+		same, created, err := f.Repo.CreateOnce(t.Context(), key, s)
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, s, same)
+	},
+	"race": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		var ids counter
+		atOnce(func(int) {
+			s, _, err := f.Repo.CreateOnce(t.Context(), key, booking())
+			if err != nil {
+				t.Error(err)
+			}
+			ids.add(string(s.ID))
+		})
+		require.Len(t, ids.counts, 1, "one session")
+	},
+}
+
+func bookingKey() sessions.BookingKey {
+	return sessions.BookingKey{CallerID: sessions.NewID(), Key: "k", BodyHash: "h", At: now}
+}
+
 func otherwiseBooked(t *testing.T, f Fixture) {
 	s := booking()
 	f.create(t, s)

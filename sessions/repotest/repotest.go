@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		tests map[string]func(*testing.T, Fixture)
 	}{
 		{"Create", createTests},
+		{"CreateOnce", createOnceTests},
 		{"Session", sessionTests},
 		{"OfStudent", ofStudentTests},
 		{"Change", changeTests},
