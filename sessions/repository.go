@@ -26,8 +26,10 @@ type Repository interface {
 	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
-	// OfStudent lists a student's sessions, latest booking first, at most 200.
-	OfStudent(ctx context.Context, studentID ID) ([]Session, error)
+	// List lists sessions, latest booking first, those without a date last; then by
+	// id, the highest first. A page continues after the entry of its cursor, whatever
+	// was booked meanwhile.
+	List(ctx context.Context, q SessionQuery) ([]Session, error)
 
 	// Change locks the session, calls f once with it, and stores what f made of it
 	// together with the events that f returned, in one transaction. It returns the
@@ -48,6 +50,10 @@ type Repository interface {
 	// Running lists up to limit sessions with a running journey that started at or
 	// before startedBy, the longest running first.
 	Running(ctx context.Context, startedBy time.Time, limit int) ([]Session, error)
+
+	// RunningPage lists up to limit sessions with a running journey, the longest running
+	// first, then by id. trainerID may be empty.
+	RunningPage(ctx context.Context, trainerID ID, after Cursor, limit int) ([]Session, error)
 
 	// RunningOf is the session with the trainer's running journey. It reports false
 	// when there is none.

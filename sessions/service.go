@@ -147,28 +147,18 @@ func (s *Service) Session(ctx context.Context, c Caller, id ID) (Session, error)
 }
 
 // shown is a session as c may see it: without a code that cannot be used, and for the
-// trainer without any.
+// trainer without any, and without the home once the session is over.
 func (s *Service) shown(session Session, c Caller) Session {
 	if session.OTP == "" {
 		session.OTPExpiresAt = time.Time{} // another service's row: see CodeState
+	}
+	if c.Role == Trainer && session.over() {
+		session.Home = geo.Point{}
 	}
 	if c.Role == Trainer || session.CodeState(s.opts.Now()) != CodeActive {
 		session.OTP = ""
 	}
 	return session
-}
-
-// OfStudent lists the caller's own sessions, latest booking first. Errors:
-// Forbidden, DatabaseUnavailable.
-func (s *Service) OfStudent(ctx context.Context, c Caller) ([]Session, error) {
-	if c.Role != Student {
-		return nil, Refuse(Forbidden, "only a student has a list of sessions")
-	}
-	list, err := s.repo.OfStudent(ctx, c.ID)
-	for i := range list {
-		list[i] = s.shown(list[i], c)
-	}
-	return list, err
 }
 
 // change calls Repository.Change with a context that is not cancelled when the

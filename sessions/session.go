@@ -61,6 +61,11 @@ const (
 	NoShow              Status = "no_show" // nobody opened the door
 )
 
+// Statuses lists the statuses.
+func Statuses() []Status {
+	return []Status{Scheduled, PendingVerification, InProgress, Completed, Cancelled, NoShow}
+}
+
 // Mode is how the trainer travels. It decides which speeds are plausible.
 type Mode = geo.Mode
 
@@ -151,6 +156,11 @@ func (s Session) Meta() Meta { return Meta{TrainerID: s.TrainerID, StudentID: s.
 // HasParty reports whether c may see the session: its trainer, its student, or
 // an admin. See Meta.HasParty.
 func (s Session) HasParty(c Caller) bool { return s.Meta().HasParty(c) }
+
+// over reports whether nothing can become of the session any more.
+func (s *Session) over() bool {
+	return s.Status == Completed || s.Status == Cancelled || s.Status == NoShow
+}
 
 // mayDrive reports whether c may start and end the session's journeys: its trainer, or
 // an admin for the trainer.

@@ -69,7 +69,9 @@ export interface Expected {
   booked: Session;
   bookedBefore: Session;
   session: Session;
-  sessions: { sessions: Session[] };
+  sessions: { sessions: Session[]; nextCursor: string | null };
+  journeys: { journeys: RunningJourney[]; nextCursor: string | null };
+  rating: { average: number | null; count: number };
 
   otp: { otp: string };
   verified: { sessionId: string; status: "in_progress"; startedAt: string };
@@ -153,7 +155,7 @@ interface Session {
   studentId: string;
   status: "scheduled" | "pending_verification" | "in_progress" | "completed" | "cancelled" | "no_show";
   scheduledAt: string | null;
-  studentHome: Place;
+  studentHome: Place | null;
   travelMode: Mode;
   journeyStartedAt: string | null;
   journeyEndedAt: string | null;
@@ -167,6 +169,17 @@ interface Session {
   closedAt?: string;
   closeReason?: string;
   createdAt: string | null;
+}
+
+interface RunningJourney extends Journey {
+  travelMode: Mode;
+  phase: "on_the_way" | "arriving";
+  location: Expected["live"]["location"];
+  fixAgeMs: number | null;
+  distanceMeters: number | null;
+  etaSeconds: number | null;
+  silentSeconds: number;
+  degraded?: true;
 }
 
 interface Failure<Code extends string> {

@@ -33,6 +33,8 @@ interface Generated {
   bookedBefore: Data<api.CreateSessionResponses[200]>;
   session: Data<api.ReadSessionResponses[200]>;
   sessions: Data<api.ListSessionsResponses[200]>;
+  journeys: Data<api.ListJourneysResponses[200]>;
+  rating: Data<api.ReadRatingResponses[200]>;
   otp: api.VerifyOtpData["body"];
   verified: Data<api.VerifyOtpResponses[200]>;
   notVerified: api.VerifyOtpErrors[400];

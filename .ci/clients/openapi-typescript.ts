@@ -37,6 +37,8 @@ interface Generated {
   bookedBefore: Data<"createSession", 200>;
   session: Data<"readSession", 200>;
   sessions: Data<"listSessions", 200>;
+  journeys: Data<"listJourneys", 200>;
+  rating: Data<"readRating", 200>;
   otp: Body<"verifyOTP">;
   verified: Data<"verifyOTP", 200>;
   notVerified: Answer<"verifyOTP", 400>;

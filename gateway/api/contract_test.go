@@ -36,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		for _, b := range []backend{embedded, servers} {
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
-				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "rebook": contractRebook, "no show": contractNoShow,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
@@ -522,6 +522,94 @@ func contractRebook(t *testing.T, h *gateway) {
 	patch(v.admin, done.path(""), map[string]any{}).want(t, 409, sessions.NotChangeable)
 }
 
+func contractLists(t *testing.T, h *gateway) {
+	v := h.book(t)
+	for range 4 {
+		h.bookFor(t, v.trainerID, v.studentID)
+	}
+	h.post(t, v.student, v.path("cancel"), nil).want(t, 200, "")
+	all := base + "/admin/sessions?trainerId=" + string(v.trainerID)
+	for _, c := range []struct{ token, path string }{
+		{v.student, base + "/students/me/sessions?"}, {v.trainer, base + "/trainers/me/sessions?"}, {v.admin, all + "&"},
+	} {
+		seen, cursor := map[any]bool{}, ""
+		for _, want := range []int{2, 2, 1} {
+			page := h.get(t, c.token, c.path+"limit=2"+cursor).want(t, 200, "").data()
+			list := page["sessions"].([]any)
+			require.Len(t, list, want)
+			for _, s := range list {
+				s := s.(map[string]any)
+				seen[s["sessionId"]] = true
+				hidden := c.token == v.trainer && s["status"] == "cancelled"
+				assert.Equal(t, hidden, s["studentHome"] == nil, "the trainer's home of a session that is over")
+			}
+			next, more := page["nextCursor"].(string)
+			require.Equal(t, want == 2, more)
+			cursor = "&cursor=" + next
+		}
+		assert.Len(t, seen, 5)
+		for query, field := range map[string]string{"limit=0": "limit", "limit=201": "limit", "limit=x": "limit", "cursor=x": "cursor", "cursor=Lng": "cursor"} {
+			assert.Equal(t, field, h.get(t, c.token, c.path+query).want(t, 400, sessions.InvalidRequest).fields["field"])
+		}
+	}
+	count := func(query string) int {
+		return len(h.get(t, v.admin, all+query).want(t, 200, "").data()["sessions"].([]any))
+	}
+	assert.Equal(t, []int{1, 4, 5, 0}, []int{
+		count("&status=cancelled"), count("&status=scheduled&studentId=" + string(v.studentID)), count(""), count("&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z"),
+	})
+	for query, field := range map[string]string{"&status=lost": "status", "&studentId=1": "studentId", "&from=today": "from", "&to=1999-01-01T00:00:00Z": "to"} {
+		assert.Equal(t, field, h.get(t, v.admin, all+query).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+	for _, token := range []string{v.trainer, v.student} {
+		h.get(t, token, all).want(t, 403, sessions.Forbidden)
+	}
+	for _, token := range []string{v.student, v.admin} {
+		h.get(t, token, base+"/trainers/me/sessions").want(t, 403, sessions.Forbidden)
+	}
+}
+
+func contractJourneys(t *testing.T, h *gateway) {
+	path := base + "/admin/journeys"
+	v := h.begun(t)
+	h.Advance(time.Second)
+	second := h.atTheDoor(t)
+	first := h.get(t, v.admin, path+"?limit=1").want(t, 200, "").data()
+	assert.Equal(t, string(v.id), first["journeys"].([]any)[0].(map[string]any)["sessionId"], "the longest running first")
+	page := h.get(t, v.admin, path+"?cursor="+first["nextCursor"].(string)).want(t, 200, "").data()
+	require.Len(t, page["journeys"], 1)
+	assert.Nil(t, page["nextCursor"])
+	h.Advance(7 * time.Second)
+	one := h.get(t, v.admin, path+"?trainerId="+string(second.trainerID)).want(t, 200, "").data()["journeys"].([]any)
+	require.Len(t, one, 1)
+	at := one[0].(map[string]any)
+	assert.Equal(t, []any{string(second.id), "arriving", "car"}, []any{at["sessionId"], at["phase"], at["travelMode"]})
+	assert.InDelta(t, 111, at["distanceMeters"], 2)
+	assert.InDelta(t, nearLat, at["location"].(map[string]any)["latitude"], 0.001)
+	assert.InDelta(t, 7, at["silentSeconds"], 0)
+	silent := h.get(t, v.admin, path+"?trainerId="+string(v.trainerID)).want(t, 200, "").data()["journeys"].([]any)[0].(map[string]any)
+	assert.Nil(t, silent["location"])
+	assert.GreaterOrEqual(t, silent["silentSeconds"], 8.0, "since the start")
+	for _, token := range []string{v.trainer, v.student} {
+		h.get(t, token, path).want(t, 403, sessions.Forbidden)
+	}
+	for query, field := range map[string]string{"?trainerId=1": "trainerId", "?limit=0": "limit", "?cursor=x": "cursor"} {
+		assert.Equal(t, field, h.get(t, v.admin, path+query).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+}
+
+func contractRating(t *testing.T, h *gateway) {
+	v := h.inLesson(t)
+	path := base + "/trainers/" + string(v.trainerID) + "/rating"
+	assert.Equal(t, map[string]any{"average": nil, "count": 0.0}, h.get(t, v.otherStudent, path).want(t, 200, "").data())
+	h.post(t, v.trainer, v.path("complete"), nil).want(t, 200, "")
+	h.post(t, v.student, v.reviewPath(), `{"rating":4}`).want(t, 201, "")
+	for _, token := range []string{v.otherStudent, v.trainer, v.admin} {
+		assert.Equal(t, map[string]any{"average": 4.0, "count": 1.0}, h.get(t, token, path).want(t, 200, "").data())
+	}
+	h.get(t, v.student, base+"/trainers/1/rating").want(t, 400, sessions.InvalidRequest)
+}
+
 // notSupported is a session in a table that has no status no_show.
 func notSupported(t *testing.T, h *gateway) {
 	t.Helper()
@@ -578,7 +666,7 @@ func calls(t testing.TB, id sessions.ID) []call {
 	var all []call
 	for path, item := range readDocument(t).Paths.Map() {
 		for method, op := range item.Operations() {
-			c := call{op: op, method: method, path: strings.ReplaceAll(path, "{sessionId}", string(id))}
+			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id)).Replace(path)}
 			if op.OperationID == "readLive" {
 				c.path += "?sessionId=" + string(id)
 			}
@@ -776,6 +864,10 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.post(t, v.trainer, v.path("verify-otp"), wrong("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, v.path("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, base+"/students/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.trainer, base+"/trainers/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
+	for _, path := range []string{"/admin/sessions", "/admin/journeys", "/trainers/" + string(v.trainerID) + "/rating"} {
+		h.get(t, v.admin, base+path).want(t, 503, sessions.DatabaseUnavailable)
+	}
 	h.post(t, v.trainer, v.path("complete"), nil).want(t, 503, sessions.DatabaseUnavailable)
 	for _, verb := range []string{"resend-otp", "unlock-otp", "cancel", "no-show"} {
 		h.post(t, v.admin, v.path(verb), nil).want(t, 503, sessions.DatabaseUnavailable)
@@ -816,6 +908,8 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	assert.Empty(t, h.get(t, v.student, v.live("&wait=1"), header("If-None-Match", before.etag())).want(t, 304, "").etag())
 	refused := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.LiveStoreUnavailable)
 	assert.NotEmpty(t, refused.header.Get("Retry-After"))
+	listed := h.get(t, v.admin, base+"/admin/journeys").want(t, 200, "").data()["journeys"].([]any)
+	assert.Equal(t, true, listed[0].(map[string]any)["degraded"])
 	h.post(t, idle.trainer, idle.path("start-journey"), nil).want(t, 201, "")
 	h.post(t, idle.trainer, idle.path("stop-journey"), nil).want(t, 200, "")
 	for _, token := range []string{v.otherStudent, v.otherTrainer} { // ownership never fails open

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudwego/hertz/pkg/app"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -29,7 +30,7 @@ type sessionBody struct {
 	StudentID        sessions.ID        `json:"studentId"`
 	Status           sessions.Status    `json:"status"`
 	ScheduledAt      *string            `json:"scheduledAt"`
-	StudentHome      homeBody           `json:"studentHome"`
+	StudentHome      *homeBody          `json:"studentHome"`
 	TravelMode       sessions.Mode      `json:"travelMode"`
 	JourneyStartedAt *string            `json:"journeyStartedAt"`
 	JourneyEndedAt   *string            `json:"journeyEndedAt"`
@@ -50,10 +51,19 @@ type homeBody struct {
 	Longitude float64 `json:"longitude"`
 }
 
+// homeOf is nil for a home that is not shown, or that another service wrote and that
+// cannot be read.
+func homeOf(p geo.Point) *homeBody {
+	if !p.Valid() {
+		return nil
+	}
+	return &homeBody{p.Lat(), p.Lng()}
+}
+
 func sessionOf(s sessions.Session, now time.Time) sessionBody {
 	body := sessionBody{
 		SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, Status: s.Status,
-		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeBody{s.Home.Lat(), s.Home.Lng()}, TravelMode: s.Mode,
+		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeOf(s.Home), TravelMode: s.Mode,
 		JourneyStartedAt: timestamp(s.JourneyStartedAt), JourneyEndedAt: timestamp(s.JourneyEndedAt),
 		JourneyEndReason: s.JourneyEndReason, ArrivedAt: timestamp(s.ArrivedAt),
 		StartedAt: timestamp(s.StartedAt), CompletedAt: timestamp(s.CompletedAt), CreatedAt: timestamp(s.CreatedAt),
@@ -166,17 +176,4 @@ func (a *API) readSession(ctx context.Context, c *app.RequestContext, caller ses
 		return err
 	}
 	return succeed(c, http.StatusOK, "Session", sessionOf(session, a.deps.Now()))
-}
-
-// listSessions answers with the student's own sessions, latest booking first.
-func (a *API) listSessions(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
-	list, err := a.deps.Sessions.OfStudent(ctx, caller)
-	if err != nil {
-		return err
-	}
-	bodies := make([]sessionBody, len(list))
-	for i, s := range list {
-		bodies[i] = sessionOf(s, a.deps.Now())
-	}
-	return succeed(c, http.StatusOK, "Sessions", map[string]any{"sessions": bodies})
 }

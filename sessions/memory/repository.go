@@ -10,9 +10,6 @@ import (
 	"doorstep/sessions"
 )
 
-// listLimit bounds OfStudent. It is for a page of an app, not for an export.
-const listLimit = 200
-
 // Repository is the store of record in process memory. postgres.Repository must agree
 // with it. Nothing outlives the process. Safe for concurrent use.
 type Repository struct {
@@ -86,20 +83,43 @@ func (r *Repository) Session(_ context.Context, id sessions.ID) (sessions.Sessio
 	return s, nil
 }
 
-// OfStudent implements sessions.Repository.
-func (r *Repository) OfStudent(_ context.Context, studentID sessions.ID) ([]sessions.Session, error) {
+// List implements sessions.Repository.
+func (r *Repository) List(_ context.Context, q sessions.SessionQuery) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	latestFirst := func(a, b sessions.Session) int {
+		return cmp.Or(b.ScheduledAt.Compare(a.ScheduledAt), cmp.Compare(b.ID, a.ID))
+	}
+	last := sessions.Session{ScheduledAt: q.After.At, ID: q.After.ID}
+	return r.page(q.Limit, latestFirst, func(s sessions.Session) bool {
+		return q.Matches(s) && (last.ID == "" || latestFirst(s, last) > 0)
+	}), nil
+}
+
+// RunningPage implements sessions.Repository.
+func (r *Repository) RunningPage(_ context.Context, trainerID sessions.ID, after sessions.Cursor, limit int) ([]sessions.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := sessions.Session{JourneyStartedAt: after.At, ID: after.ID}
+	return r.page(limit, longestFirst, func(s sessions.Session) bool {
+		return s.JourneyActive() && (trainerID == "" || s.TrainerID == trainerID) && (last.ID == "" || longestFirst(s, last) > 0)
+	}), nil
+}
+
+func longestFirst(a, b sessions.Session) int {
+	return cmp.Or(a.JourneyStartedAt.Compare(b.JourneyStartedAt), cmp.Compare(a.ID, b.ID))
+}
+
+// page is the first sessions of those asked for, in an order.
+func (r *Repository) page(limit int, order func(a, b sessions.Session) int, asked func(sessions.Session) bool) []sessions.Session {
 	var list []sessions.Session
 	for _, s := range r.sessions {
-		if s.StudentID == studentID {
+		if asked(s) {
 			list = append(list, s)
 		}
 	}
-	slices.SortFunc(list, func(a, b sessions.Session) int {
-		return cmp.Or(b.ScheduledAt.Compare(a.ScheduledAt), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
-	})
-	return list[:min(len(list), listLimit)], nil
+	slices.SortFunc(list, order)
+	return list[:min(len(list), limit)]
 }
 
 // Change implements sessions.Repository. Changes that f makes to
@@ -229,16 +249,9 @@ func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 func (r *Repository) Running(_ context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []sessions.Session
-	for _, s := range r.sessions {
-		if s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) {
-			list = append(list, s)
-		}
-	}
-	slices.SortFunc(list, func(a, b sessions.Session) int {
-		return cmp.Or(a.JourneyStartedAt.Compare(b.JourneyStartedAt), cmp.Compare(a.ID, b.ID))
-	})
-	return list[:min(len(list), limit)], nil
+	return r.page(limit, longestFirst, func(s sessions.Session) bool {
+		return s.JourneyActive() && !s.JourneyStartedAt.After(startedBy)
+	}), nil
 }
 
 // Review implements sessions.Repository.

@@ -100,7 +100,7 @@ func travelled(t *testing.T, b bundle) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, sessions.InProgress, lesson.Status)
-	list, err := b.OfStudent(t.Context(), student)
+	list, err := b.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 	require.NoError(t, err)
 	require.Equal(t, []sessions.Session{lesson}, list)
 	require.Equal(t, "algebra", value[string](t, b.sql, `SELECT subject FROM tutoring_sessions`))
@@ -130,7 +130,7 @@ func foreignStatus(t *testing.T, b bundle) {
 	b.exec(t, `UPDATE tutoring_sessions SET status = 'no_show'`)
 	_, err := b.Change(t.Context(), existing, start)
 	require.Equal(t, sessions.NotScheduled, sessions.CodeOf(err))
-	list, err := b.OfStudent(t.Context(), student)
+	list, err := b.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 	require.NoError(t, err)
 	require.Equal(t, sessions.Status("no_show"), list[0].Status)
 }
@@ -172,7 +172,7 @@ func TestRepository_odd_rows_of_another_service(t *testing.T) {
 		b.exec(t, insertExistingRow, string(sessions.NewID()), nil, string(student), "scheduled", home)
 	}
 	b.exec(t, insertExistingRow, "legacy-7", "nobody", string(student), "scheduled", nil)
-	list, err := b.OfStudent(t.Context(), student)
+	list, err := b.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 	require.NoError(t, err, "one odd row takes nothing away from the others")
 	require.Len(t, list, 9)
 	for _, s := range list {

@@ -122,7 +122,7 @@ func lockAndRead(ctx context.Context, tx pgx.Tx, version *int) error {
 }
 
 func apply(ctx context.Context, tx pgx.Tx, m migration) error {
-	if _, err := tx.Exec(ctx, m.sql); err != nil {
+	if _, err := tx.Exec(ctx, strings.ReplaceAll(m.sql, " CONCURRENTLY", "")); err != nil {
 		return fmt.Errorf("migration %s: %w", m.name, withHint(err))
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO doorstep_migrations (version, name) VALUES ($1, $2)`, m.version, m.name); err != nil {

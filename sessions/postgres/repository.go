@@ -11,9 +11,6 @@ import (
 	"doorstep/sessions"
 )
 
-// listLimit bounds OfStudent, as the contract says.
-const listLimit = 200
-
 // Repository is the sessions.Repository on PostgreSQL. Safe for concurrent use, in any
 // number of gateways.
 type Repository struct {
@@ -111,22 +108,6 @@ func (r *Repository) Session(ctx context.Context, id sessions.ID) (sessions.Sess
 		return sessions.Session{}, unavailable("read session", err)
 	}
 	return s, nil
-}
-
-// OfStudent implements sessions.Repository. One round trip, at most
-// 200 rows from an index that has their order.
-func (r *Repository) OfStudent(ctx context.Context, studentID sessions.ID) ([]sessions.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
-	defer cancel()
-	rows, err := r.pool.Query(ctx, selectOfStudent, string(studentID), listLimit)
-	if err != nil {
-		return nil, unavailable("list sessions", err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
-	if err != nil {
-		return nil, unavailable("list sessions", err)
-	}
-	return list, nil
 }
 
 // Change implements sessions.Repository. f runs at most once, with the row locked: it must
@@ -266,15 +247,7 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 func (r *Repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
-	rows, err := r.pool.Query(ctx, selectRunning, startedBy, limit)
-	if err != nil {
-		return nil, unavailable("list running journeys", err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
-	if err != nil {
-		return nil, unavailable("list running journeys", err)
-	}
-	return list, nil
+	return r.collect(ctx, "list running journeys", selectRunning, startedBy, limit)
 }
 
 // RunningOf implements sessions.Repository. One round trip.

@@ -25,9 +25,6 @@ const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
 	lockSession   = selectSession + ` FOR UPDATE`
 
-	selectOfStudent = `SELECT ` + columns + ` FROM tutoring_sessions WHERE student_id = $1
-		ORDER BY scheduled_at DESC NULLS LAST, created_at DESC NULLS LAST, id LIMIT $2`
-
 	insertSession = `INSERT INTO tutoring_sessions (id, trainer_id, student_id, scheduled_at,
 			student_home_location, travel_mode, created_at, status, journey_mode,
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,

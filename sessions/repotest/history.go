@@ -76,7 +76,7 @@ func (h *history) play(t *testing.T, i int, verb string) {
 		}
 	case "list":
 		do = func(f Fixture) answer {
-			list, err := f.Repo.OfStudent(t.Context(), s.StudentID)
+			list, err := f.Repo.List(t.Context(), sessions.SessionQuery{StudentID: s.StudentID, Limit: 200})
 			return answer{Code: sessions.CodeOf(err), List: masked(list...)}
 		}
 	default:

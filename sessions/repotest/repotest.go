@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		{"CreateOnce", createOnceTests},
 		{"Session", sessionTests},
 		{"OfStudent", ofStudentTests},
+		{"List", listTests},
 		{"Change", changeTests},
 		{"TrainerBusy", busyTests},
 		{"Race", raceTests},
