@@ -3,18 +3,16 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"doorstep/bench/rig"
 	"doorstep/gateway/app"
+	"doorstep/geo"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
@@ -30,121 +28,52 @@ func BenchmarkFixToEye(b *testing.B) {
 }
 
 func fixToEye(b *testing.B, valkeyURL string) {
-	j := beginJourney(b, valkeyURL)
+	j, base := beginJourney(b, valkeyURL)
+	ctx, etag := context.Background(), j.Live(context.Background(), base, "", 0).ETag
 	var gaps []time.Duration
 	for n := 0; b.Loop(); n++ {
-		seen := make(chan time.Time, 1)
-		go func() { seen <- j.awaitChange() }()
+		type sight struct {
+			answer rig.Answer
+			at     time.Time
+		}
+		seen := make(chan sight, 1)
+		go func() { seen <- sight{j.Live(ctx, base, etag, 25), time.Now()} }()
 		time.Sleep(2 * time.Millisecond) // most of the time a student is waiting already
-		posted := j.post(b, n)
-		at := <-seen
-		require.False(b, at.IsZero(), "the long poll failed")
-		gaps = append(gaps, at.Sub(posted))
+		require.Equal(b, "201", j.Update(ctx, base, geo.Offset(j.Home, 0, 10_000+float64(n%2))).Label())
+		posted, s := time.Now(), <-seen
+		require.Equal(b, "200", s.answer.Label(), "the long poll")
+		etag, gaps = s.answer.ETag, append(gaps, s.at.Sub(posted))
 	}
 	slices.Sort(gaps)
 	b.ReportMetric(gaps[len(gaps)/2].Seconds()*1000, "p50-ms")
 	b.ReportMetric(gaps[len(gaps)*99/100].Seconds()*1000, "p99-ms")
 }
 
-// journey is one under way, with the tokens of its two sides.
-type journey struct {
-	base, session, trainer, student, etag string
-}
-
-func beginJourney(b *testing.B, valkeyURL string) *journey {
+// beginJourney starts a journey on a gateway in this process.
+func beginJourney(b *testing.B, valkeyURL string) (j *rig.Journey, base string) {
 	b.Helper()
+	ctx := context.Background()
 	a, err := app.New(app.Options{
-		Listen: "127.0.0.1:0", ValkeyURL: valkeyURL, JWTSecret: strings.Repeat("k", 32), OTPInResponse: true,
+		Listen: "127.0.0.1:0", ValkeyURL: valkeyURL, JWTSecret: rig.Secret, OTPInResponse: true,
 		RateInterval: time.Microsecond, RateTolerance: time.Second, CallerRate: -1,
 	})
 	require.NoError(b, err)
-	require.NoError(b, a.Start(context.Background()))
+	require.NoError(b, a.Start(ctx))
 	b.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		require.NoError(b, a.Stop(ctx))
 	})
-	trainer, student := sessions.NewID(), sessions.NewID()
-	token := func(id sessions.ID, role sessions.Role) string {
-		t, err := a.Token(sessions.Caller{ID: id, Role: role}, time.Hour)
-		require.NoError(b, err)
-		return t
-	}
-	j := &journey{
-		base: "http://" + a.Addr().String(), session: string(sessions.NewID()),
-		trainer: token(trainer, sessions.Trainer), student: token(student, sessions.Student),
-	}
-	booking := fmt.Sprintf(`{"sessionId":%q,"trainerId":%q,"studentId":%q,"studentHome":{"latitude":52,"longitude":5}}`, j.session, trainer, student)
-	j.call(b, http.MethodPost, "/api/v1/admin/sessions", token(sessions.NewID(), sessions.Admin), booking, http.StatusCreated)
-	require.Eventually(b, func() bool {
-		res, _ := j.send(b, http.MethodGet, "/readyz", "", "")
-		return res.StatusCode == http.StatusOK
-	}, 5*time.Second, 10*time.Millisecond)
-	j.call(b, http.MethodPost, "/api/v1/admin/sessions/"+j.session+"/start-journey", j.trainer, "", http.StatusCreated)
-	j.look(b)
-	return j
-}
-
-// look reads once, for the first ETag.
-func (j *journey) look(b *testing.B) {
-	b.Helper()
-	res, _ := j.send(b, http.MethodGet, "/api/v1/admin/location-tracking/journey/live?sessionId="+j.session, j.student, "")
-	j.etag = res.Header.Get("ETag")
-}
-
-// awaitChange is the student's long poll. It runs beside the benchmark's own
-// goroutine, so it gives its error back: a zero time.
-func (j *journey) awaitChange() time.Time {
-	for {
-		res, _, err := j.try(http.MethodGet, "/api/v1/admin/location-tracking/journey/live?wait=25&sessionId="+j.session, j.student, "")
-		if err != nil {
-			return time.Time{}
-		}
-		if res.StatusCode == http.StatusOK {
-			j.etag = res.Header.Get("ETag")
-			return time.Now()
-		}
-	}
-}
-
-func (j *journey) post(b *testing.B, n int) time.Time {
-	b.Helper()
-	body := fmt.Sprintf(`{"sessionId":%q,"latitude":%.7f,"longitude":5.1,"accuracy":8.5,"speed":40,"heading":90}`, j.session, 52+float64(n%2)*1e-5)
-	j.call(b, http.MethodPost, "/api/v1/admin/location-tracking/journey/updates", j.trainer, body, http.StatusCreated)
-	return time.Now()
-}
-
-func (j *journey) call(b *testing.B, method, path, token, body string, want int) {
-	b.Helper()
-	res, text := j.send(b, method, path, token, body)
-	require.Equal(b, want, res.StatusCode, "%s %s: %s", method, path, text)
-	require.True(b, json.Valid(text))
-}
-
-func (j *journey) send(b *testing.B, method, path, token, body string) (*http.Response, []byte) {
-	b.Helper()
-	res, text, err := j.try(method, path, token, body)
+	base = "http://" + a.Addr().String()
+	admin, err := rig.NewCaller(sessions.Admin, nil)
 	require.NoError(b, err)
-	return res, text
-}
-
-func (j *journey) try(method, path, token, body string) (*http.Response, []byte, error) {
-	req, err := http.NewRequestWithContext(context.Background(), method, j.base+path, strings.NewReader(body))
-	if err != nil {
-		return nil, nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	if method == http.MethodGet && j.etag != "" {
-		req.Header.Set("If-None-Match", j.etag)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(res.Body)
-	return res, text, err
+	j, err = rig.NewJourney(geo.MustPoint(52, 5), nil)
+	require.NoError(b, err)
+	require.Equal(b, "201", j.Book(ctx, base, admin).Label())
+	require.Eventually(b, func() bool {
+		res, err := rig.Get(ctx, base+"/readyz")
+		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
+	}, 5*time.Second, 10*time.Millisecond)
+	require.Equal(b, "201", j.Start(ctx, base).Label())
+	return j, base
 }

@@ -75,35 +75,67 @@ func (c *Client) StartJourney(ctx context.Context, sessionID string, mode Travel
 	return post[Journey](ctx, c, "start journey", sessionPath(sessionID, "/start-journey"), body)
 }
 
+// position is a fix in a body.
+type position struct {
+	Point
+	Accuracy   *float64 `json:"accuracy,omitempty"`
+	Speed      *float64 `json:"speed,omitempty"`
+	Heading    *float64 `json:"heading,omitempty"`
+	RecordedAt *string  `json:"recordedAt,omitempty"`
+	Mock       bool     `json:"mock,omitempty"`
+}
+
+func positionOf(f Fix) *position {
+	return &position{f.Point, f.AccuracyM, f.SpeedKMH, f.HeadingDeg, instant(f.RecordedAt), f.Mock}
+}
+
+// fixBody is the body of an update and of an arrival.
+type fixBody struct {
+	SessionID string `json:"sessionId,omitempty"`
+	*position
+	SentAt *string     `json:"sentAt,omitempty"`
+	Fixes  []*position `json:"fixes,omitempty"`
+}
+
 // Update reports one fix, as the session's trainer. A refusal is an *Error:
 // RateLimited, ImplausibleSpeed and ImplausibleJump with RetryAfter;
 // NoActiveJourney; InvalidRequest. With Fix.RecordedAt a repeat after a lost
 // answer is harmless. Reporter does the repeating and keeps the pace.
 func (c *Client) Update(ctx context.Context, sessionID string, f Fix) (Receipt, error) {
-	var data struct {
-		At         time.Time `json:"timestamp"`
-		TTLSeconds int64     `json:"ttl"`
-		Seq        int64     `json:"seq"`
-		DistanceM  *float64  `json:"distanceMeters"`
-		Arriving   bool      `json:"arriving"`
-		NextMS     int64     `json:"nextUpdateMs"`
-		Ignored    Verdict   `json:"ignored"`
-		Stale      bool      `json:"stale"`
+	return c.update(ctx, fixBody{SessionID: sessionID, position: positionOf(f), SentAt: instant(f.SentAt)})
+}
+
+// UpdateBatch reports up to MaxBatch fixes that waited for the network, in any
+// order; each needs its RecordedAt. SentAt of the last one is the request's. The
+// receipt is that of the newest fix, with the Counts of all. Errors as Update, but
+// for implausible fixes, which the Counts tell. RateLimited: none was stored. The
+// batch may be sent again after a lost answer and after NotStored.
+func (c *Client) UpdateBatch(ctx context.Context, sessionID string, fixes []Fix) (Receipt, error) {
+	body := fixBody{SessionID: sessionID}
+	for _, f := range fixes {
+		body.Fixes, body.SentAt = append(body.Fixes, positionOf(f)), instant(f.SentAt)
 	}
-	a, err := c.call(ctx, Request{Method: http.MethodPost, Path: updatePath, Body: struct {
-		SessionID string `json:"sessionId"`
-		Point
-		Accuracy   *float64 `json:"accuracy,omitempty"`
-		Speed      *float64 `json:"speed,omitempty"`
-		Heading    *float64 `json:"heading,omitempty"`
-		RecordedAt *string  `json:"recordedAt,omitempty"`
-		Mock       bool     `json:"mock,omitempty"`
-	}{sessionID, f.Point, f.AccuracyM, f.SpeedKMH, f.HeadingDeg, instant(f.RecordedAt), f.Mock}}, &data)
+	return c.update(ctx, body)
+}
+
+func (c *Client) update(ctx context.Context, body fixBody) (Receipt, error) {
+	var data struct {
+		At         time.Time       `json:"timestamp"`
+		TTLSeconds int64           `json:"ttl"`
+		Seq        int64           `json:"seq"`
+		DistanceM  *float64        `json:"distanceMeters"`
+		Arriving   bool            `json:"arriving"`
+		NextMS     int64           `json:"nextUpdateMs"`
+		Ignored    Verdict         `json:"ignored"`
+		Stale      bool            `json:"stale"`
+		Counts     map[Verdict]int `json:"counts"`
+	}
+	a, err := c.call(ctx, Request{Method: http.MethodPost, Path: updatePath, Body: body}, &data)
 	if err != nil {
 		return Receipt{}, describe("update", err)
 	}
 	r := Receipt{
-		Verdict: Stored, At: data.At, TTL: time.Duration(data.TTLSeconds) * time.Second, Seq: data.Seq,
+		Verdict: Stored, At: data.At, TTL: time.Duration(data.TTLSeconds) * time.Second, Seq: data.Seq, Counts: data.Counts,
 		DistanceM: data.DistanceM, Arriving: data.Arriving, NextUpdate: time.Duration(data.NextMS) * time.Millisecond,
 	}
 	switch {
@@ -113,6 +145,8 @@ func (c *Client) Update(ctx context.Context, sessionID string, f Fix) (Receipt, 
 		r.Verdict = Stale
 	case data.Ignored != "":
 		r.Verdict = data.Ignored
+	case data.Counts != nil && data.DistanceM == nil:
+		r.Verdict = Implausible
 	}
 	return r, nil
 }
@@ -153,12 +187,21 @@ func (c *Client) Live(ctx context.Context, sessionID string, o ReadOptions) (Vie
 	return v, nil
 }
 
-// Arrive ends the journey at the student's door, as the trainer. A repeat gives
-// the same answer while the code lives. Codes: NotWithinRadius with DistanceM
-// and RadiusM, NoFreshLocation, SuspiciousLocation, NoActiveJourney,
-// LiveStoreUnavailable.
-func (c *Client) Arrive(ctx context.Context, sessionID string) (Arrival, error) {
-	return post[Arrival](ctx, c, "arrived", sessionPath(sessionID, "/arrived"), nil)
+// Arrive ends the journey at the student's door, as the trainer. at is where the
+// phone is now; nil: the last update decides. A repeat gives the same answer while
+// the code lives. Codes: NotWithinRadius with DistanceM and RadiusM,
+// NoFreshLocation, SuspiciousLocation, ImplausibleSpeed, ImplausibleJump,
+// NoActiveJourney, LiveStoreUnavailable.
+//
+// A journey needs some seconds and some fixes to be believed. The refusal is then
+// Temporary: continue to report fixes, and call again after RetryAfter, as Repeat
+// does.
+func (c *Client) Arrive(ctx context.Context, sessionID string, at *Fix) (Arrival, error) {
+	var body any
+	if at != nil {
+		body = fixBody{position: positionOf(*at), SentAt: instant(at.SentAt)}
+	}
+	return post[Arrival](ctx, c, "arrived", sessionPath(sessionID, "/arrived"), body)
 }
 
 // StopJourney ends the journey without an arrival, as the trainer or an admin,

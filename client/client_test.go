@@ -65,6 +65,20 @@ func TestClient_requests(t *testing.T) {
 			func(ctx context.Context, c *client.Client) error { return second(c.Update(ctx, "s", fix)) }, "POST", "/api/v1/admin/location-tracking/journey/updates",
 			`{"sessionId":"s","latitude":12.5,"longitude":-77.5,"accuracy":8.5,"speed":0,"heading":271.5,"recordedAt":"2026-03-14T08:27:00.001Z","mock":true}`,
 		},
+		"Update/sentAt": {
+			func(ctx context.Context, c *client.Client) error {
+				return second(c.Update(ctx, "s", client.Fix{SentAt: at}))
+			},
+			"POST", "/api/v1/admin/location-tracking/journey/updates", `{"sessionId":"s","latitude":0,"longitude":0,"sentAt":"2026-03-14T08:27:00.001Z"}`,
+		},
+		"UpdateBatch": {
+			func(ctx context.Context, c *client.Client) error {
+				return second(c.UpdateBatch(ctx, "s", []client.Fix{{Point: client.Point{Latitude: 1}, RecordedAt: at.Add(-time.Second)}, {RecordedAt: at, SentAt: at}}))
+			},
+			"POST", "/api/v1/admin/location-tracking/journey/updates",
+			`{"sessionId":"s","sentAt":"2026-03-14T08:27:00.001Z","fixes":[` +
+				`{"latitude":1,"longitude":0,"recordedAt":"2026-03-14T08:26:59.001Z"},{"latitude":0,"longitude":0,"recordedAt":"2026-03-14T08:27:00.001Z"}]}`,
+		},
 		"Update/least": {
 			func(ctx context.Context, c *client.Client) error { return second(c.Update(ctx, "s", client.Fix{})) },
 			"POST", "/api/v1/admin/location-tracking/journey/updates", `{"sessionId":"s","latitude":0,"longitude":0}`,
@@ -82,7 +96,13 @@ func TestClient_requests(t *testing.T) {
 			"GET", "/api/v1/admin/location-tracking/journey/live?sessionId=s&wait=25", "",
 		},
 		"Arrive": {
-			func(ctx context.Context, c *client.Client) error { return second(c.Arrive(ctx, "s")) }, "POST", "/api/v1/admin/sessions/s/arrived", "",
+			func(ctx context.Context, c *client.Client) error { return second(c.Arrive(ctx, "s", nil)) }, "POST", "/api/v1/admin/sessions/s/arrived", "",
+		},
+		"Arrive/fix": {
+			func(ctx context.Context, c *client.Client) error {
+				return second(c.Arrive(ctx, "s", &client.Fix{RecordedAt: at, SentAt: at}))
+			},
+			"POST", "/api/v1/admin/sessions/s/arrived", `{"latitude":0,"longitude":0,"recordedAt":"2026-03-14T08:27:00.001Z","sentAt":"2026-03-14T08:27:00.001Z"}`,
 		},
 		"StopJourney": {
 			func(ctx context.Context, c *client.Client) error { return second(c.StopJourney(ctx, "s")) }, "POST", "/api/v1/admin/sessions/s/stop-journey", "",
@@ -137,8 +157,16 @@ func TestClient_Update(t *testing.T) {
 				DistanceM: new(1532.4), Arriving: true, NextUpdate: 5 * time.Second,
 			},
 		},
-		"ignored":    {http.StatusCreated, `{"data":{"distanceMeters":null,"ignored":"low_accuracy"}}`, client.Receipt{Verdict: client.LowAccuracy}},
-		"stale":      {http.StatusOK, `{"data":{"stale":true}}`, client.Receipt{Verdict: client.Stale}},
+		"ignored": {http.StatusCreated, `{"data":{"distanceMeters":null,"ignored":"low_accuracy"}}`, client.Receipt{Verdict: client.LowAccuracy}},
+		"stale":   {http.StatusOK, `{"data":{"stale":true}}`, client.Receipt{Verdict: client.Stale}},
+		"a batch": {
+			http.StatusOK, `{"data":{"distanceMeters":94,"counts":{"stored":2,"too_soon":1}}}`,
+			client.Receipt{Verdict: client.Stored, DistanceM: new(94.0), Counts: map[client.Verdict]int{client.Stored: 2, client.TooSoon: 1}},
+		},
+		"a batch whose newest is refused": {
+			http.StatusOK, `{"data":{"distanceMeters":null,"counts":{"implausible_speed":1}}}`,
+			client.Receipt{Verdict: client.Implausible, Counts: map[client.Verdict]int{client.SpeedRefused: 1}},
+		},
 		"not stored": {http.StatusAccepted, `{"data":{"stored":false,"nextUpdateMs":5000}}`, client.Receipt{Verdict: client.NotStored, NextUpdate: 5 * time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -183,7 +211,7 @@ func TestClient_answers(t *testing.T) {
 	assert.Equal(t, []client.Session{{SessionID: "s", Status: client.PendingVerification, OTP: "0042", StudentHome: client.Point{Latitude: 1}}}, list)
 
 	f.answer = `{"data":{"otp":"0042","arrivedAt":"2026-03-14T09:27:00.000Z"}}`
-	arrival, err := to.Arrive(t.Context(), "s")
+	arrival, err := to.Arrive(t.Context(), "s", nil)
 	require.NoError(t, err)
 	assert.Equal(t, "0042", arrival.OTP)
 

@@ -103,9 +103,10 @@ func CodeOf(err error) Code {
 }
 
 // Temporary reports whether the same call may succeed later: there was no
-// answer, or it was 408, 429 or 5xx. All calls of the API but Verify may be
-// repeated after a lost answer; see there. The end of the caller's own context
-// is not temporary, but it cannot be told from the error: check ctx.Err first.
+// answer, or it was 408, 429 or 5xx, or an arrival needs more of a track. All calls
+// of the API but Verify may be repeated after a lost answer; see there. The end of
+// the caller's own context is not temporary, but it cannot be told from the error:
+// check ctx.Err first.
 func Temporary(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -114,6 +115,8 @@ func Temporary(err error) bool {
 	switch e.Code {
 	case OTPLocked:
 		return false // 429: only another code helps
+	case SuspiciousLocation, NoFreshLocation:
+		return e.RetryAfter > 0
 	default:
 		return e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= http.StatusInternalServerError
 	}

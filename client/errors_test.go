@@ -105,4 +105,8 @@ func TestTemporary(t *testing.T) {
 		assert.Equal(t, want, client.Temporary(fmt.Errorf("call: %w", &client.Error{Status: status})), status)
 	}
 	assert.False(t, client.Temporary(&client.Error{Status: 429, Code: client.OTPLocked}), "only another code helps")
+	for _, code := range []client.Code{client.SuspiciousLocation, client.NoFreshLocation} {
+		assert.False(t, client.Temporary(&client.Error{Status: 400, Code: code}))
+		assert.True(t, client.Temporary(&client.Error{Status: 400, Code: code, RetryAfter: time.Second}), "the track goes on meanwhile")
+	}
 }

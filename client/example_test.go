@@ -21,11 +21,24 @@ const (
 
 var home = client.Point{Latitude: 52.0907, Longitude: 5.1214}
 
+// The gateway and the phones of the examples have one clock, which is 60 times as
+// fast as yours, so that a ride of a minute takes a second. With time.Now leave the
+// pauses of package client nil.
+var (
+	began = time.Now()
+	now   = func() time.Time { return began.Add(60 * time.Since(began)) }
+)
+
+func wait(_ context.Context, d time.Duration) error {
+	time.Sleep(d / 60)
+	return nil
+}
+
 // embedded starts a gateway in this process and makes a client for each user.
 // In production BaseURL is your gateway's, and Token asks your identity
 // provider.
 func embedded() (admin, trainer, student *client.Client, stop func()) {
-	gateway, err := app.New(app.Options{Listen: "127.0.0.1:0", OTPInResponse: true})
+	gateway, err := app.New(app.Options{Listen: "127.0.0.1:0", OTPInResponse: true, Now: now})
 	if err != nil {
 		panic(err)
 	}
@@ -69,13 +82,19 @@ func Example() {
 	if _, err := trainer.StartJourney(ctx, sessionID, client.Bike); err != nil {
 		panic(err)
 	}
-	receipt, err := trainer.Update(ctx, sessionID, client.Fix{Point: home, AccuracyM: new(5.0), RecordedAt: time.Now()})
+	street := client.Point{Latitude: home.Latitude + 0.003, Longitude: home.Longitude}
+	receipt, err := trainer.Update(ctx, sessionID, client.Fix{Point: street, AccuracyM: new(5.0), RecordedAt: now(), SentAt: now()})
 	if err != nil {
 		panic(err)
 	}
 	fmt.Printf("%s, %.0f m from the home, arriving: %v\n", receipt.Verdict, *receipt.DistanceM, receipt.Arriving)
+	_ = wait(ctx, time.Minute) // a phone sends a fix every 5 s meanwhile: see Reporter
 
-	if _, err := trainer.Arrive(ctx, sessionID); err != nil {
+	// Where the gateway has seen too little of a journey, Repeat waits and asks again.
+	_, err = client.Repeat(ctx, 5, wait, nil, func(ctx context.Context) (client.Arrival, error) {
+		return trainer.Arrive(ctx, sessionID, &client.Fix{Point: home, AccuracyM: new(5.0), RecordedAt: now(), SentAt: now()})
+	})
+	if err != nil {
 		panic(err)
 	}
 	session, err := student.Session(ctx, sessionID) // the student reads the code out
@@ -94,7 +113,7 @@ func Example() {
 	}
 	fmt.Printf("rated %d, the trainer has %.1f\n", review.Rating, review.TrainerRating.Average)
 	// Output:
-	// stored, 0 m from the home, arriving: true
+	// stored, 334 m from the home, arriving: false
 	// rated 5, the trainer has 5.0
 }
 
@@ -105,7 +124,7 @@ func ExampleError() {
 	defer stop()
 	book(ctx, admin)
 
-	_, err := trainer.Arrive(ctx, sessionID)
+	_, err := trainer.Arrive(ctx, sessionID, nil)
 	fmt.Println(errors.Is(err, &client.Error{Code: client.NoActiveJourney}))
 
 	_, err = trainer.StartJourney(ctx, sessionID, "rocket")
@@ -118,7 +137,8 @@ func ExampleError() {
 }
 
 // A trainer's phone: the app reports each fix that its receiver gives, and the
-// Reporter sends it when the gateway wants it.
+// Reporter sends it when the gateway wants it. What waited for the network is one
+// request.
 func ExampleReporter() {
 	ctx := context.Background()
 	admin, trainer, _, stop := embedded()
@@ -129,16 +149,21 @@ func ExampleReporter() {
 	}
 
 	reporter := client.NewReporter(trainer, sessionID, client.ReporterOptions{
-		OnAttempt: func(a client.Attempt) { fmt.Println(a.Receipt.Verdict, a.Err) },
+		OnAttempt: func(a client.Attempt) {
+			fmt.Println("a batch:", a.Receipt.Counts[client.Stored], "stored", a.Err)
+		},
+		Now: now, Sleep: wait,
 	})
+	for range 6 { // in a tunnel
+		reporter.Report(client.Fix{Point: home, AccuracyM: new(5.0), RecordedAt: now()})
+		_ = wait(ctx, 6*time.Second)
+	}
 	done := make(chan error)
-	go func() { done <- reporter.Run(ctx) }()
-
-	reporter.Report(client.Fix{Point: home, AccuracyM: new(5.0), RecordedAt: time.Now()})
+	go func() { done <- reporter.Run(ctx) }() // on the network
 	reporter.Close()
 	fmt.Println(<-done)
 	// Output:
-	// stored <nil>
+	// a batch: 6 stored <nil>
 	// <nil>
 }
 
@@ -160,7 +185,7 @@ func ExampleFollower() {
 			fmt.Println("the journey is over")
 		case view.Location == nil:
 			fmt.Println("on the way")
-			fix := client.Fix{Point: client.Point{Latitude: 52.1, Longitude: 5.1214}, RecordedAt: time.Now()}
+			fix := client.Fix{Point: client.Point{Latitude: 52.1, Longitude: 5.1214}, RecordedAt: now(), SentAt: now()}
 			if _, err := trainer.Update(ctx, sessionID, fix); err != nil { // in another app, in life
 				panic(err)
 			}

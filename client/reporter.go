@@ -1,8 +1,10 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,17 +16,24 @@ const (
 	early = 500 * time.Millisecond
 	// usualInterval is when the next fix leaves where a refusal does not say.
 	usualInterval = 5 * time.Second
+	// spacing is the least time between two fixes of which the gateway takes both.
+	spacing = usualInterval - time.Second
+	// usualQueue is how many fixes of 5 minutes the gateway takes. Older ones are
+	// stale.
+	usualQueue = 60
 )
 
-// Updater sends one fix: a *Client.
+// Updater sends fixes: a *Client.
 type Updater interface {
 	Update(ctx context.Context, sessionID string, f Fix) (Receipt, error)
+	UpdateBatch(ctx context.Context, sessionID string, fixes []Fix) (Receipt, error)
 }
 
-// Attempt is one fix that was sent once, and what came of it.
+// Attempt is one request, and what came of it.
 type Attempt struct {
-	Fix     Fix
-	Try     int       // 1 for the first time
+	Fix     Fix       // that was sent; of a batch the newest
+	Older   []Fix     // the others of a batch, oldest first
+	Try     int       // of Fix: 1 for the first time
 	SentAt  time.Time // when the request began
 	Receipt Receipt   // empty where Err is not nil
 	Err     error     // an *Error for a refusal, else there was no answer
@@ -32,10 +41,9 @@ type Attempt struct {
 
 // ReporterOptions are the settings of a Reporter.
 type ReporterOptions struct {
-	// Queue is how many fixes are kept, the one that is being sent included. When
-	// it is full the oldest gives way. 0: 1, so that only the newest is kept. That
-	// is right for a gateway that counts one update in 5 s on its own clock: there
-	// a longer queue never gets shorter, and the student sees the past.
+	// Queue is how many fixes are kept, those that are being sent included, and so
+	// the most of a batch. When it is full the oldest gives way. 0: 60, which is what
+	// the gateway takes of 5 minutes without network; at most MaxBatch.
 	Queue int
 	// OnAttempt is called after each try, and OnOvertaken with each fix that gave
 	// way to a newer one. Both are called one at a time, OnAttempt by Run and
@@ -48,15 +56,19 @@ type ReporterOptions struct {
 }
 
 // Reporter is the sending half of a trainer's phone on one journey. Report puts
-// a fix into its queue and never blocks. Run sends the queue in order:
+// a fix into its queue and never blocks. Run sends what waits in the queue, one
+// fix by Update and more by UpdateBatch, with the SentAt of each try:
 //
 //   - the next request leaves when the gateway says: NextUpdate less 500 ms, or
 //     RetryAfter after a refusal, and never within 1 s of the one before;
-//   - a fix is sent again where there was no answer, and after 202, 408, 429 and
-//     5xx, until it is answered or a newer one has taken its place. A repeat
+//   - fixes are sent again where there was no answer, and after 202, 408, 429 and
+//     5xx, until they are answered or newer ones have taken their place. A repeat
 //     is harmless only with Fix.RecordedAt;
 //   - a fix that was answered otherwise is done: stored, stale, too vague,
-//     implausible or malformed.
+//     implausible or malformed;
+//   - a waiting fix gives way to the next one where the gateway would not take
+//     both: it was recorded within 4 s of the one before it, or has no RecordedAt.
+//     So a receiver may report every second.
 //
 // A Reporter is safe for concurrent use; only one Run at a time.
 type Reporter struct {
@@ -66,6 +78,7 @@ type Reporter struct {
 
 	mu     sync.Mutex
 	queue  []*queued // oldest first
+	sent   time.Time // RecordedAt of the last fix that left the queue or was sent
 	closed bool
 	wake   chan struct{} // capacity 1: the queue or closed has changed
 
@@ -81,7 +94,7 @@ type queued struct {
 // NewReporter makes a Reporter for the journey to a session. It sends nothing
 // until Run.
 func NewReporter(to Updater, sessionID string, o ReporterOptions) *Reporter {
-	o.Queue = max(o.Queue, 1)
+	o.Queue = min(max(cmp.Or(o.Queue, usualQueue), 1), MaxBatch)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -104,14 +117,33 @@ func (r *Reporter) Report(f Fix) {
 	if r.closed {
 		return
 	}
+	if n := len(r.queue); n > 0 && r.tooClose() {
+		r.overtake(n - 1)
+	}
 	for len(r.queue) >= r.o.Queue {
-		if r.queue[0].tries == 0 { // else OnAttempt has told of it, or will
-			r.o.OnOvertaken(r.queue[0].fix)
-		}
-		r.queue = r.queue[1:]
+		r.overtake(0)
 	}
 	r.queue = append(r.queue, &queued{fix: f})
 	r.signal()
+}
+
+// tooClose reports whether the newest fix of the queue waits, and is one that the
+// gateway would not take beside the one before it.
+func (r *Reporter) tooClose() bool {
+	n := len(r.queue)
+	newest, before := r.queue[n-1], r.sent
+	if n > 1 {
+		before = r.queue[n-2].fix.RecordedAt
+	}
+	return newest.tries == 0 && (newest.fix.RecordedAt.IsZero() || newest.fix.RecordedAt.Sub(before).Abs() < spacing)
+}
+
+// overtake takes a fix off the queue that a newer one takes the place of.
+func (r *Reporter) overtake(i int) {
+	if r.queue[i].tries == 0 { // else OnAttempt has told of it, or will
+		r.o.OnOvertaken(r.queue[i].fix)
+	}
+	r.queue = slices.Delete(r.queue, i, i+1)
 }
 
 // Close says that no fix follows. Run returns once the queue is empty.
@@ -143,7 +175,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		if err := r.o.Sleep(ctx, r.due.Sub(r.o.Now())); err != nil {
 			return err
 		}
-		if err := r.sendOldest(ctx); err != nil {
+		if err := r.send(ctx); err != nil {
 			return err
 		}
 	}
@@ -170,41 +202,55 @@ func (r *Reporter) await(ctx context.Context) (more bool, err error) {
 	}
 }
 
-func (r *Reporter) sendOldest(ctx context.Context) error {
+func (r *Reporter) send(ctx context.Context) error {
+	a := Attempt{SentAt: r.o.Now()}
 	r.mu.Lock()
-	q := r.queue[0] // only Run makes the queue empty
-	q.tries++
-	try := q.tries
+	sending := slices.Clone(r.queue) // not empty: only Run makes the queue empty
+	for i, q := range sending {
+		q.tries++
+		if i > 0 {
+			a.Older = append(a.Older, a.Fix)
+		}
+		a.Fix, a.Try = q.fix, q.tries
+	}
+	r.sent = a.Fix.RecordedAt
 	r.mu.Unlock()
-	sent := r.o.Now()
-	receipt, err := r.to.Update(ctx, r.session, q.fix)
-	if err != nil && ctx.Err() != nil {
+	a.Receipt, a.Err = r.request(ctx, a)
+	if a.Err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if Temporary(err) {
+	if Temporary(a.Err) {
 		r.failures++
 	} else {
 		r.failures = 0
 	}
-	step := nextStep(receipt, err, r.failures)
-	r.due = latest(sent.Add(minGap), r.o.Now().Add(step.pause))
+	step := nextStep(a.Receipt, a.Err, r.failures)
+	r.due = latest(a.SentAt.Add(minGap), r.o.Now().Add(step.pause))
 	if !step.again {
-		r.done(q)
+		r.done(sending)
 	}
-	r.o.OnAttempt(Attempt{Fix: q.fix, Try: try, SentAt: sent, Receipt: receipt, Err: err})
+	r.o.OnAttempt(a)
 	if step.over {
-		return err
+		return a.Err
 	}
 	return nil
 }
 
-// done takes a fix off the queue, where it still is there.
-func (r *Reporter) done(q *queued) {
+// request makes the request of an attempt.
+func (r *Reporter) request(ctx context.Context, a Attempt) (Receipt, error) {
+	f := a.Fix
+	f.SentAt = a.SentAt
+	if len(a.Older) == 0 {
+		return r.to.Update(ctx, r.session, f)
+	}
+	return r.to.UpdateBatch(ctx, r.session, append(slices.Clip(a.Older), f))
+}
+
+// done takes fixes off the queue, where they still are there.
+func (r *Reporter) done(sent []*queued) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.queue) > 0 && r.queue[0] == q {
-		r.queue = r.queue[1:]
-	}
+	r.queue = slices.DeleteFunc(r.queue, func(q *queued) bool { return slices.Contains(sent, q) })
 }
 
 // step is what follows an answer.

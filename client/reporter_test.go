@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,6 +36,8 @@ type gateway struct {
 	answers []result
 	mu      sync.Mutex
 	sent    []sent
+	batches [][]float64 // the fixes of each request
+	sentAt  []time.Time // of each request
 }
 
 // sent is one request: which fix, and when in the test.
@@ -44,12 +47,18 @@ type sent struct {
 }
 
 func (g *gateway) Update(ctx context.Context, session string, f client.Fix) (client.Receipt, error) {
+	return g.UpdateBatch(ctx, session, []client.Fix{f})
+}
+
+func (g *gateway) UpdateBatch(ctx context.Context, session string, fixes []client.Fix) (client.Receipt, error) {
+	f := fixes[len(fixes)-1]
 	g.mu.Lock()
+	g.batches = append(g.batches, numbers(fixes))
 	r := stored
 	if n := len(g.sent); n < len(g.answers) {
 		r = g.answers[n]
 	}
-	g.sent = append(g.sent, sent{f.Latitude, time.Since(g.began)})
+	g.sent, g.sentAt = append(g.sent, sent{f.Latitude, time.Since(g.began)}), append(g.sentAt, f.SentAt)
 	g.mu.Unlock()
 	if session != "s" {
 		return client.Receipt{}, errors.New("another session")
@@ -68,6 +77,13 @@ func (g *gateway) fixes() (numbers []float64) {
 		numbers = append(numbers, s.fix)
 	}
 	return numbers
+}
+
+func numbers(fixes []client.Fix) (list []float64) {
+	for _, f := range fixes {
+		list = append(list, f.Latitude)
+	}
+	return list
 }
 
 func number(n int) client.Fix { return client.Fix{Point: client.Point{Latitude: float64(n)}} }
@@ -162,18 +178,58 @@ func TestReporter_Run_sends_the_newest_after_an_outage(t *testing.T) {
 	})
 }
 
-func TestReporter_Run_a_longer_queue(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		g := &gateway{began: time.Now()}
-		r := client.NewReporter(g, "s", client.ReporterOptions{Queue: 3})
-		for i := range 5 { // offline: nobody runs yet
-			r.Report(number(i))
-		}
-		r.Close()
-		r.Report(number(9))
-		require.NoError(t, r.Run(t.Context()))
-		assert.Equal(t, []float64{2, 3, 4}, g.fixes(), "the newest three, in order, and none after Close")
-	})
+// recorded is a fix that was recorded now.
+func recorded(n int) client.Fix {
+	f := number(n)
+	f.RecordedAt = time.Now()
+	return f
+}
+
+// After a time without network all that waited leaves in one request.
+func TestReporter_Run_sends_a_batch(t *testing.T) {
+	for name, c := range map[string]struct {
+		queue  int
+		apart  time.Duration
+		answer result
+		want   [][]float64
+	}{
+		"all that waited":         {0, 5 * time.Second, stored, [][]float64{{0, 1, 2, 3}, {9}}},
+		"the newest":              {2, 5 * time.Second, stored, [][]float64{{2, 3}, {9}}},
+		"more than the gateway":   {client.MaxBatch + 1, 5 * time.Second, stored, [][]float64{{0, 1, 2, 3}, {9}}},
+		"one that is asked for":   {1, 5 * time.Second, stored, [][]float64{{3}, {9}}},
+		"a receiver at 1 Hz":      {0, 1500 * time.Millisecond, stored, [][]float64{{0, 3}, {9}}},
+		"again, with newer ones":  {0, 5 * time.Second, refusal(503, client.Overloaded, 9*time.Second), [][]float64{{0, 1, 2, 3}, {0, 1, 2, 3, 9}}},
+		"not after it was judged": {0, 5 * time.Second, refusal(400, client.InvalidRequest, 0), [][]float64{{0, 1, 2, 3}, {9}}},
+		"while the store is away": {
+			0, 5 * time.Second,
+			result{receipt: client.Receipt{Verdict: client.NotStored, NextUpdate: 6 * time.Second}},
+			[][]float64{{0, 1, 2, 3}, {0, 1, 2, 3, 9}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := &gateway{began: time.Now(), answers: []result{c.answer}}
+				var attempts []client.Attempt
+				r := client.NewReporter(g, "s", client.ReporterOptions{Queue: c.queue, OnAttempt: func(a client.Attempt) { attempts = append(attempts, a) }})
+				for i := range 4 { // nobody runs yet
+					r.Report(recorded(i))
+					time.Sleep(c.apart)
+				}
+				done := make(chan error, 1)
+				go func() { done <- r.Run(t.Context()) }()
+				time.Sleep(5 * time.Second)
+				r.Report(recorded(9))
+				r.Close()
+				r.Report(recorded(10))
+				require.NoError(t, <-done)
+				assert.Equal(t, c.want, g.batches, "and none after Close")
+				for i, a := range attempts {
+					assert.Equal(t, c.want[i], append(numbers(a.Older), a.Fix.Latitude))
+					assert.Equal(t, a.SentAt, g.sentAt[i], "of this try")
+				}
+			})
+		})
+	}
 }
 
 func TestReporter_Run_ends_with_the_journey(t *testing.T) {
@@ -222,4 +278,43 @@ func TestReporter_clock(t *testing.T) {
 		assert.Equal(t, client.Attempt{Fix: number(1), Try: 2, SentAt: began.Add(20 * time.Second), Receipt: stored.receipt}, attempts[1])
 		assert.Equal(t, client.RateLimited, client.CodeOf(attempts[0].Err))
 	})
+}
+
+// A phone whose clock is an hour slow is offline on its way, and is let in at the
+// door by a real gateway.
+func TestReporter_with_a_gateway(t *testing.T) {
+	t.Parallel()
+	admin, trainer, _, stop := embedded()
+	defer stop()
+	book(t.Context(), admin)
+	_, err := trainer.StartJourney(t.Context(), sessionID, "")
+	require.NoError(t, err)
+	slow := func() time.Time { return now().Add(-time.Hour) }
+	fix := func(i int) client.Fix {
+		return client.Fix{Point: client.Point{Latitude: home.Latitude + 0.0008*float64(5-i), Longitude: home.Longitude}, RecordedAt: slow()}
+	}
+	var attempts []client.Attempt
+	r := client.NewReporter(trainer, sessionID, client.ReporterOptions{
+		Now: slow, Sleep: wait, OnAttempt: func(a client.Attempt) { attempts = append(attempts, a) },
+	})
+	for i := range 5 {
+		r.Report(fix(i))
+		require.NoError(t, wait(t.Context(), 6*time.Second))
+	}
+	r.Close()
+	require.NoError(t, r.Run(t.Context()))
+	require.Len(t, attempts, 1)
+	assert.Equal(t, map[client.Verdict]int{client.Stored: 5}, positive(attempts[0].Receipt.Counts))
+
+	_, err = client.Repeat(t.Context(), 5, wait, nil, func(ctx context.Context) (client.Arrival, error) {
+		at := fix(5)
+		at.SentAt = at.RecordedAt
+		return trainer.Arrive(ctx, sessionID, &at)
+	})
+	require.NoError(t, err)
+}
+
+func positive(counts map[client.Verdict]int) map[client.Verdict]int {
+	maps.DeleteFunc(counts, func(_ client.Verdict, n int) bool { return n == 0 })
+	return counts
 }

@@ -78,8 +78,12 @@ type Fix struct {
 	SpeedKMH   *float64  // nil: not known
 	HeadingDeg *float64  // nil: not known
 	RecordedAt time.Time // by the phone's clock; zero: not known. With it a repeated fix is harmless.
+	SentAt     time.Time // when the request leaves, by the clock of RecordedAt, so that a wrong clock does no harm; zero: not said
 	Mock       bool      // the phone says that the position comes from a mock provider
 }
+
+// MaxBatch is how many fixes UpdateBatch takes.
+const MaxBatch = 500
 
 // Verdict is what became of a fix that was not refused.
 type Verdict string
@@ -88,8 +92,19 @@ type Verdict string
 const (
 	Stored      Verdict = "stored"       // 201: it is the live location
 	LowAccuracy Verdict = "low_accuracy" // 201: too vague to store
+	NoPosition  Verdict = "no_position"  // 201: 0° N 0° E
+	BeforeStart Verdict = "before_start" // 201: taken before the journey began
 	Stale       Verdict = "stale"        // 200: not newer than the live location; also the answer to a repeat
+	TooSoon     Verdict = "too_soon"     // 200: too close in time to the live location
 	NotStored   Verdict = "not_stored"   // 202: the live store is away
+	Implausible Verdict = "implausible"  // 200: of the newest fix of a batch
+
+)
+
+// Verdicts of Receipt.Counts alone: the two kinds of Implausible.
+const (
+	JumpRefused  Verdict = "implausible_jump"
+	SpeedRefused Verdict = "implausible_speed"
 )
 
 // Receipt is the answer to a fix that was not refused.
@@ -101,6 +116,8 @@ type Receipt struct {
 	DistanceM  *float64      // to the home, metres; nil where nothing was stored
 	Arriving   bool          // a fix of this journey was within the radius of the home
 	NextUpdate time.Duration // from the answer until the next fix is due
+
+	Counts map[Verdict]int // of a batch: how many fixes were judged how; nil for one fix
 }
 
 // Location is the live location of a trainer.

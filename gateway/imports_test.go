@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 		"gateway/app", "gateway/demo", "gateway/auth", "gateway/consumers",
 		"sessions", "sessions/postgres", "sessions/outbox",
 	},
-	"gateway/demo": {"gateway/app", "gateway/auth", "client", "internal/pause", "sessions", "geo", "geo/trace"},
+	"gateway/demo": {"gateway/app", "gateway/auth", "gateway/consumers", "client", "internal/pause", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "geo", "internal/pause",
@@ -84,27 +84,28 @@ var mayImport = map[string][]string{
 
 // homes says which of our packages may import an outside library directly.
 var homes = map[string][]string{
-	"github.com/cloudwego":          {"gateway/api", "gateway/httpserver", "bench/..."},
-	"github.com/andybalholm/brotli": {"gateway/api"},
-	"github.com/valkey-io":          {"scripts", "scripts/valkeyconn", "bench/..."},
-	"github.com/jackc":              {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
-	"github.com/aws":                {"sessions/outbox/aws", "internal/servers/awstest"},
-	"github.com/uber/h3-go":         {"geo"},
-	"github.com/prometheus":         {"metrics", "gateway/app"},
-	"github.com/sony/gobreaker":     {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/postgres", "gateway/consumers"},
-	"github.com/golang-jwt":         {"gateway/auth", "bench/..."},
-	"github.com/MicahParks":         {"gateway/auth"},
-	"github.com/hashicorp":          {"ratelimit", "gateway/auth", "sessions"}, // golang-lru
-	"github.com/spf13/pflag":        {"gateway"},
-	"google.golang.org/api":         {"gateway/consumers"}, // FCM
-	"go.opentelemetry.io":           {"gateway/app"},
-	"gonum.org":                     {"bench/..."},
-	"github.com/HdrHistogram":       {"bench/..."},
-	"testing":                       {},
-	"github.com/stretchr/testify":   {},
-	"github.com/getkin/kin-openapi": {},
-	"go.uber.org/goleak":            {},
-	"pgregory.net/rapid":            {},
+	"github.com/cloudwego":                  {"gateway/api", "gateway/httpserver", "bench/..."},
+	"github.com/andybalholm/brotli":         {"gateway/api"},
+	"github.com/valkey-io":                  {"scripts", "scripts/valkeyconn", "bench/..."},
+	"github.com/jackc":                      {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
+	"github.com/aws":                        {"sessions/outbox/aws", "internal/servers/awstest"},
+	"github.com/uber/h3-go":                 {"geo"},
+	"github.com/prometheus":                 {"metrics", "gateway/app"},
+	"github.com/sony/gobreaker":             {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/postgres", "gateway/consumers"},
+	"github.com/golang-jwt":                 {"gateway/auth", "bench/..."},
+	"github.com/MicahParks":                 {"gateway/auth"},
+	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "sessions"}, // golang-lru
+	"github.com/spf13/pflag":                {"gateway"},
+	"google.golang.org/api":                 {"gateway/consumers"}, // FCM
+	"go.opentelemetry.io":                   {"gateway/app"},
+	"gonum.org":                             {"bench/..."},
+	"github.com/HdrHistogram":               {"bench/..."},
+	"testing":                               {},
+	"github.com/stretchr/testify":           {},
+	"github.com/getkin/kin-openapi":         {},
+	"github.com/santhosh-tekuri/jsonschema": {},
+	"go.uber.org/goleak":                    {},
+	"pgregory.net/rapid":                    {},
 }
 
 // standardOnly may import the standard library alone: a stranger who takes the

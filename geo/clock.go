@@ -17,6 +17,7 @@ type Clock struct {
 	CandidateMS int64 // the first fix's offset
 	BeganMS     int64 // store's clock at the first fix; 0 = no candidate
 	LastMS      int64 // the phone's clock at the last fix of the candidate
+	Fixes       int64 // of the candidate, at most candidateFixes
 }
 
 // Times are what is said of one fix. Unix ms.
@@ -38,8 +39,15 @@ const (
 	// candidateMinMS is how long a candidate must have lasted where its fixes cannot
 	// be a backlog of this journey.
 	candidateMinMS = 4_000
-	// candidateMaxMS is how long it must have lasted otherwise.
+	// candidateMaxMS is how long it must have lasted otherwise, and of how many fixes.
 	candidateMaxMS = 30_000
+	candidateFixes = 3
+	// backlogMS is how old a journey is at least whose phone may have a backlog.
+	backlogMS = 10_000
+	// networkMS is the most by which a network delays a request. Two requests that are
+	// delayed by the same look like a clock that was set back, so a candidate with
+	// sentAt within it must last as long, too.
+	networkMS = 60_000
 )
 
 // Take returns when a fix was taken, by the store's clock and never after now, and
@@ -70,17 +78,20 @@ func (c Clock) sent(t Times, offset, toleranceMS int64) (next Clock, setBack boo
 	switch {
 	case offset < c.OffsetMS-clockStepMS:
 		return c.replaced(offset, 0), false
+	case t.First && t.SentMS+c.OffsetMS < t.StartedMS-toleranceMS:
+		return c.replaced(offset, 0), true // no request of this journey was sent before it
 	case offset <= c.OffsetMS+clockStepMS:
 		c.least(offset, toleranceMS)
 		c.SinceMS = 0
 		c.drop()
 		return c, false
-	case t.First && c.OffsetMS == 0 || t.SentMS+c.OffsetMS < t.StartedMS:
-		return c.replaced(offset, 0), true // a late request of this journey cannot say that
-	case c.continues(t.SentMS, offset):
+	case t.First && c.OffsetMS == 0:
+		return c.replaced(offset, 0), true
+	case !c.candidate(t.NowMS, t.SentMS, offset):
+		return c, false
+	case offset-c.OffsetMS > networkMS || c.held(t.NowMS):
 		return c.replaced(min(offset, c.CandidateMS), 0), true
 	default:
-		c.CandidateMS, c.BeganMS, c.LastMS = offset, t.NowMS, t.SentMS
 		return c, false
 	}
 }
@@ -95,25 +106,41 @@ func (c Clock) unsent(t Times, offset, toleranceMS int64) (next Clock, setBack b
 		c.least(offset, toleranceMS)
 		c.drop()
 		return c, false
-	case !c.continues(t.RecordedMS, offset):
-		c.CandidateMS, c.BeganMS, c.LastMS = offset, t.NowMS, t.RecordedMS
+	case !c.candidate(t.NowMS, t.RecordedMS, offset):
 		return c, false
 	}
-	c.LastMS = t.RecordedMS
-	lasted := t.NowMS - c.BeganMS
 	noBacklog := t.RecordedMS+c.OffsetMS < t.StartedMS-toleranceMS
-	if lasted >= candidateMaxMS || noBacklog && lasted >= candidateMinMS {
+	if noBacklog && t.NowMS-c.BeganMS >= candidateMinMS || c.held(t.NowMS) {
 		return c.replaced(min(offset, c.CandidateMS), c.BeganMS), true
 	}
 	return c, false
 }
 
-// continues reports whether a fix speaks for the candidate, too. The candidate's
-// offset is its first fix's: compared with the last one's, the falling offsets of a
-// backlog that is sent slowly would agree.
-func (c Clock) continues(phoneMS, offset int64) bool {
+// Unsure reports that the fix of t, which turned the clock before into this one, had no
+// sentAt and seemed to come from the future, at a time when a phone may have a backlog.
+// Of a backlog each fix seems to, and tells more of the clock. So it says nothing of the
+// present; the first fix that agrees with the clock does.
+func (c Clock) Unsure(before Clock, t Times, limits Limits) bool {
+	return t.SentMS < t.RecordedMS && c.OffsetMS < before.OffsetMS-limits.FutureMS && t.NowMS-t.StartedMS > backlogMS
+}
+
+// candidate adds a fix to the candidate, and reports false where it begins a new one. The
+// candidate's offset is its first fix's: compared with the last one's, the falling
+// offsets of a backlog that is sent slowly would agree.
+func (c *Clock) candidate(nowMS, phoneMS, offset int64) bool {
 	off := offset - c.CandidateMS
-	return c.BeganMS > 0 && phoneMS > c.LastMS && max(off, -off) <= candidateMS
+	if c.BeganMS == 0 || phoneMS <= c.LastMS || max(off, -off) > candidateMS {
+		c.CandidateMS, c.BeganMS, c.LastMS, c.Fixes = offset, nowMS, phoneMS, 1
+		return false
+	}
+	c.LastMS, c.Fixes = phoneMS, min(candidateFixes, c.Fixes+1)
+	return true
+}
+
+// held reports whether the candidate has lasted for as long as a network may look like
+// a clock.
+func (c Clock) held(nowMS int64) bool {
+	return nowMS-c.BeganMS >= candidateMaxMS && c.Fixes >= candidateFixes
 }
 
 // least keeps the least offset seen, because a slow network is not a slow clock. A
@@ -124,7 +151,7 @@ func (c *Clock) least(offset, toleranceMS int64) {
 	}
 }
 
-func (c *Clock) drop() { c.CandidateMS, c.BeganMS, c.LastMS = 0, 0, 0 }
+func (c *Clock) drop() { c.CandidateMS, c.BeganMS, c.LastMS, c.Fixes = 0, 0, 0, 0 }
 
 // replaced is the clock after a new offset.
 func (c Clock) replaced(offset, sinceMS int64) Clock {

@@ -49,6 +49,18 @@ func TestClock_Take(t *testing.T) {
 		},
 		"the least offset counts":            {fixes: []said{{5, -357, -356, 4, true}, {10, -352, -350.5, 8.5, false}}, offset: 360.5},
 		"a late request is not a slow clock": {fixes: []said{{100, 99, 99.5, 99, false}, {180, 104, 105, 104, false}, {181, 180, 180.5, 180, false}}},
+		"two requests that are late by the same are no slow clock": {
+			fixes: []said{{100, 99, 99.5, 99, false}, {114, 100, 100.5, 100, false}, {119, 105, 105.5, 105, false}, {120, 119, 119.5, 119, false}},
+		},
+		"three over half a minute are": {
+			fixes:  []said{{100, 99, 99.5, 99, false}, {114, 100, 100, 100, false}, {129, 115, 115, 115, false}, {145, 131, 131, 145, true}},
+			offset: 14,
+		},
+		"set back by more than a network delays: the second request tells": {
+			fixes:  []said{{100, 99, 99.5, 99, false}, {105, 24, 25, 24, false}, {110, 29, 30, 109, true}},
+			offset: 80,
+		},
+		"sent before the start: slow by little": {fixes: []said{{2, -4, -3.5, 1.5, false}, {7, 1, 1.5, 6.5, false}}, offset: 5.5},
 		"a clock that creeps is flagged": {
 			fixes:  []said{{1, -49, 0, -49, false}, {6, -44, 0, 6, true}, {11, -36, 0, 11, false}, {16, -28, 0, 16, false}, {21, -20, 0, 21, false}, {26, -12, 0, 26, true}},
 			offset: 38, learnt: true,

@@ -14,18 +14,21 @@ func TestETA(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		distanceM    float64
+		mode         geo.Mode
 		pace, paced  int64
 		want         time.Duration
 		wantNotGuess bool
 	}{
-		"36 km/h, 1 km":      {1000, 10_000, 120_000, 105 * time.Second, true},
-		"at the door":        {0, 10_000, 120_000, 0, true},
-		"standing":           {1000, 100, 120_000, 0, false},
-		"half a minute old":  {1000, 10_000, 30_000, 0, false},
-		"no journey at all":  {1000, 0, 0, 0, false},
-		"a distance of none": {-1, 10_000, 120_000, 0, false},
+		"as usual, 1 km":         {1000, geo.Car, 11_000, 120_000, 95 * time.Second, true},
+		"fast for two minutes":   {1000, geo.Car, 22_000, 120_000, 53 * time.Second, true},
+		"fast for five seconds":  {1000, geo.Car, 22_000, 5_000, 84 * time.Second, true},
+		"a bike that is as fast": {1000, geo.Bike, 22_000, 5_000, 143 * time.Second, true},
+		"at the door":            {0, geo.Walk, 1_000, 120_000, 0, true},
+		"standing":               {1000, geo.Car, 100, 120_000, 0, false},
+		"the first fix":          {1000, geo.Car, 0, 0, 0, false},
+		"a distance of none":     {-1, geo.Car, 10_000, 120_000, 0, false},
 	} {
-		got, known := geo.ETA(c.distanceM, c.pace, c.paced, geo.DefaultDetour)
+		got, known := geo.ETA(c.distanceM, c.mode, c.pace, c.paced, geo.DefaultDetour)
 		assert.Equal(t, c.want, got, name)
 		assert.Equal(t, c.wantNotGuess, known, name)
 	}
@@ -45,7 +48,7 @@ func TestETA_jumps_back_by_no_more_than_it_explains(t *testing.T) {
 			old := track
 			_, track = geo.Judge(track, geo.Fix{Point: geo.Offset(home, 90, far), AccuracyM: 5, TakenMS: now}, limits, now)
 			leftM := geo.DistanceM(track.Last.Point, home)
-			eta, known := geo.ETA(leftM, track.PaceMMS, track.PacedMS, geo.DefaultDetour)
+			eta, known := geo.ETA(leftM, geo.Car, track.PaceMMS, track.PacedMS, geo.DefaultDetour)
 			if known && before > 0 {
 				explained := before.Seconds() * leftM / beforeM
 				if track.Anchor != old.Anchor {
@@ -57,4 +60,26 @@ func TestETA_jumps_back_by_no_more_than_it_explains(t *testing.T) {
 			assert.GreaterOrEqual(t, eta, time.Duration(0))
 		}
 	})
+}
+
+func TestPaceFrom(t *testing.T) {
+	t.Parallel()
+	from := geo.TrackPoint{Point: geo.MustPoint(52, 5), TakenMS: startMS}
+	after := func(ms int64) geo.TrackPoint {
+		return geo.TrackPoint{Point: geo.Offset(from.Point, 90, 100), TakenMS: startMS + ms}
+	}
+	for name, c := range map[string]struct {
+		last                     geo.TrackPoint
+		pace, paced, mms, overMS int64
+	}{
+		"the first fix":       {after(0), 0, 0, 0, 0},
+		"the first seconds":   {after(5_000), 0, 0, 20_000, 5_000},
+		"at once":             {after(1), 0, 0, 100_000, 1_000},
+		"after a long gap":    {after(200_000), 0, 0, 500, 120_000},
+		"once it is measured": {after(5_000), 9_000, 60_000, 9_000, 60_000},
+	} {
+		mms, overMS := geo.PaceFrom(from, c.last, c.pace, c.paced)
+		assert.Equal(t, c.mms, mms, name)
+		assert.Equal(t, c.overMS, overMS, name)
+	}
 }

@@ -68,12 +68,18 @@ func (m *Outbox) ExpectConsumers(results []string, consumers ...string) {
 	}
 }
 
+// ExpectLocations makes the series of the location events by their results.
+func (m *Outbox) ExpectLocations(results []string) {
+	each(results, func(v string) { m.locations.WithLabelValues(v) })
+}
+
 // Ways has the closed lists of label values of Journeys.
 type Ways struct {
-	Ends     []string // reasons
-	Verdicts []string // of suspicions
-	Kinds    []string // of pushes
-	Outcomes []string // of pushes
+	Ends        []string // reasons
+	Verdicts    []string // of suspicions
+	Corrections []string // of the reconciler
+	Kinds       []string // of pushes
+	Outcomes    []string // of pushes
 }
 
 // ExpectWays makes those series.
@@ -83,7 +89,12 @@ func (m *Journeys) ExpectWays(w Ways) {
 	for _, kind := range w.Kinds {
 		each(w.Outcomes, func(v string) { m.pushes.WithLabelValues(kind, v) })
 	}
-	each([]string{"ok", "error"}, func(v string) { m.sweeps.WithLabelValues(v); m.counts.WithLabelValues(v) })
+	each([]string{"ok", "error"}, func(v string) {
+		m.sweeps.WithLabelValues(v)
+		m.counts.WithLabelValues(v)
+		m.reconciled.WithLabelValues(v)
+	})
+	each(w.Corrections, func(v string) { m.corrected.WithLabelValues(v) })
 	each([]string{"phone", "store"}, func(v string) { m.fixToEye.WithLabelValues(v) })
 	each([]string{"early", "late"}, func(v string) { m.etaError.WithLabelValues(v) })
 	m.wakeUp.WithLabelValues()

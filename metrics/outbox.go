@@ -18,6 +18,7 @@ type Outbox struct {
 	newer     *prometheus.GaugeVec
 	breaker   *prometheus.GaugeVec
 	consumed  *prometheus.HistogramVec
+	locations *prometheus.CounterVec
 }
 
 // delays are the buckets for an event's way to the bus: milliseconds as a rule, hours
@@ -37,8 +38,9 @@ func NewOutbox(reg prometheus.Registerer) *Outbox {
 		breaker:   gaugeVec("event_bus_breaker_state", "1 for the state that the event bus's breaker is in.", "state"),
 		consumed: histogram("message_handling_duration_seconds",
 			"Handling of queue messages, by consumer and result (done, failed, malformed, newer).", delays, "consumer", "result"),
+		locations: counter("location_events_total", "Location events by result (sent, full, late, failed); all but sent are lost.", "result"),
 	}
-	reg.MustRegister(m.published, m.failed, m.buried, m.waiting, m.dead, m.lag, m.newer, m.breaker, m.consumed)
+	reg.MustRegister(m.published, m.failed, m.buried, m.waiting, m.dead, m.lag, m.newer, m.breaker, m.consumed, m.locations)
 	m.BusBreaker("closed")
 	return m
 }
@@ -70,4 +72,9 @@ func (m *Outbox) BusBreaker(state string) { setState(m.breaker, state) }
 // MessageHandled counts one queue message by its result.
 func (m *Outbox) MessageHandled(consumer, result string, took time.Duration) {
 	m.consumed.WithLabelValues(consumer, result).Observe(took.Seconds())
+}
+
+// LocationEvents counts n location events by their result.
+func (m *Outbox) LocationEvents(result string, n int) {
+	m.locations.WithLabelValues(result).Add(float64(n))
 }

@@ -47,6 +47,13 @@ func NewLoad(reg prometheus.Registerer, inFlight, conns func() int) {
 		gaugeFunc("connections_open", "Open connections: idle, waiting or working.", func() float64 { return float64(conns()) }))
 }
 
+// NewClock registers how far the process's own clock is behind the database's. offset
+// is called at every scrape.
+func NewClock(reg prometheus.Registerer, offset func() time.Duration) {
+	reg.MustRegister(gaugeFunc("clock_offset_seconds", "How far this process's clock is behind the database's; negative: ahead.",
+		func() float64 { return offset().Seconds() }))
+}
+
 // PoolState is the state of a pool of database connections at one moment. The counts
 // are since the start of the process.
 type PoolState struct {

@@ -18,6 +18,9 @@ type Journeys struct {
 	timedOut   prometheus.Counter
 	silent     prometheus.Counter
 	sweeps     *prometheus.CounterVec
+	stuck      prometheus.Gauge
+	reconciled *prometheus.CounterVec
+	corrected  *prometheus.CounterVec
 	fixToEye   *prometheus.HistogramVec
 	wakeUp     *prometheus.HistogramVec
 	etaError   *prometheus.HistogramVec
@@ -49,10 +52,15 @@ func NewJourneys(reg prometheus.Registerer) *Journeys {
 		suspicious: counter("journeys_suspicious_total", "Suspicions raised, by verdict; one a journey and verdict.", "verdict"),
 		pushes: counter("pushes_total", "Pushes by kind and outcome (sent, no_device, late, unregistered, unavailable, failed).",
 			"kind", "outcome"),
-		pusher:   gaugeVec("push_breaker_state", "1 for the state that the push service's breaker is in.", "state"),
-		timedOut: count("journeys_timed_out_total", "Journeys that this process has timed out."),
-		silent:   count("journeys_silent_total", "Silences that this process was the first to report."),
-		sweeps:   counter("journey_sweeps_total", "Sweeps for overdue and silent journeys, by result (ok or error).", "result"),
+		pusher:     gaugeVec("push_breaker_state", "1 for the state that the push service's breaker is in.", "state"),
+		timedOut:   count("journeys_timed_out_total", "Journeys that this process has timed out."),
+		silent:     count("journeys_silent_total", "Silences that this process was the first to report."),
+		sweeps:     counter("journey_sweeps_total", "Sweeps for overdue and silent journeys, by result (ok or error).", "result"),
+		reconciled: counter("journeys_reconciled_total", "Journeys that the database was asked about because they are served, by result (ok or error).", "result"),
+		corrected:  counter("journeys_corrected_total", "Journeys that the live store did not have as the database has them, by what was wrong.", "why"),
+		stuck: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "journeys_stuck", Help: "Journeys past their hour that cannot be ended: the log names them.",
+		}),
 		fixToEye: histogram("fix_to_eye_seconds",
 			"From a fix's being taken (clock: phone, where that is sane) or stored (clock: store) to a student's waiting poll being answered with it.", eyes, "clock"),
 		wakeUp: histogram("wake_up_seconds",
@@ -62,7 +70,7 @@ func NewJourneys(reg prometheus.Registerer) *Journeys {
 		counts:  counter("journey_tallies_total", "Journeys whose counts were written, by result (ok or error).", "result"),
 		dropped: count("journey_tallies_dropped_total", "Fixes that were not counted because too many journeys are."),
 	}
-	reg.MustRegister(m.started, m.took, m.distance, m.suspicious, m.pushes, m.pusher, m.timedOut, m.silent, m.sweeps,
+	reg.MustRegister(m.started, m.took, m.distance, m.suspicious, m.pushes, m.pusher, m.timedOut, m.silent, m.sweeps, m.stuck, m.reconciled, m.corrected,
 		m.fixToEye, m.wakeUp, m.etaError, m.counts, m.dropped)
 	m.PushBreaker("closed")
 	return m
@@ -94,6 +102,17 @@ func (m *Journeys) JourneySilent() { m.silent.Inc() }
 
 // Swept counts a sweep.
 func (m *Journeys) Swept(err error) { m.sweeps.WithLabelValues(result(err == nil)).Inc() }
+
+// JourneysStuck sets how many overdue journeys cannot be ended.
+func (m *Journeys) JourneysStuck(n int) { m.stuck.Set(float64(n)) }
+
+// Reconciled counts a question of the reconciler about n journeys.
+func (m *Journeys) Reconciled(n int, err error) {
+	m.reconciled.WithLabelValues(result(err == nil)).Add(float64(n))
+}
+
+// Corrected counts a disagreement between the stores that was removed.
+func (m *Journeys) Corrected(why string) { m.corrected.WithLabelValues(why).Inc() }
 
 // FixSeen counts a fix that a student was shown: how long ago it was taken, by which
 // clock ("phone", "store"), and how long ago it was stored.

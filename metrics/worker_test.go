@@ -49,6 +49,7 @@ func TestJourneys(t *testing.T) {
 	}
 	require.Equal(t, map[string]float64{
 		"journeys_started_total ": 1, "journey_duration_seconds arrived": 1200, "journey_distance_meters arrived": 4200,
+		"journeys_stuck ":                  0,
 		"journeys_suspicious_total silent": 1, "pushes_total arrived sent": 1, "push_breaker_state open": 1,
 		"push_breaker_state closed": 0, "push_breaker_state half-open": 0, "journeys_timed_out_total ": 1,
 		"journeys_silent_total ": 1, "journey_sweeps_total ok": 1, "journey_sweeps_total error": 1, "fix_to_eye_seconds phone": 1.18,

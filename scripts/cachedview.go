@@ -73,6 +73,7 @@ func parseMessage(message string) *cachedView {
 	if message != "" { // the phone's clock does not agree with the store's
 		taken := parser{}
 		snap.Location.RecordedAt = taken.instant(taken.integer(message))
+		snap.Pace = taken.pace(&text, startedMS, snap.Location)
 		if taken.err != nil {
 			return nil
 		}

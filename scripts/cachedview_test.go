@@ -88,7 +88,7 @@ func TestParseMessage(t *testing.T) {
 	assert.Equal(t, int64(1773480413590), snap.Version)
 	assert.True(t, snap.Known && snap.Active)
 	assert.False(t, snap.Arriving)
-	assert.Equal(t, sessions.Pace{MMS: 9800, OverMS: 60000}, snap.Pace)
+	assert.Equal(t, sessions.Pace{MMS: 9800, OverMS: 60000, Mode: sessions.Car}, snap.Pace)
 	assert.Equal(t, time.UnixMilli(1773480413589).UTC(), snap.Location.At)
 	assert.InDelta(t, 250.5, snap.DistanceM, 0.1)
 

@@ -102,7 +102,7 @@ func snapshotOf(reply []valkey.ValkeyMessage) (sessions.Snapshot, error) {
 }
 
 // journeyOf reads the fields of latestFields; an absent one is empty. startedMS
-// is when the journey began, Unix ms, and 0 without a location. A running
+// is when the journey began, Unix ms, and 0 for one that does not run. A running
 // journey whose layout is too old is unknown, so that it is opened anew; one
 // whose layout is too new is an error, because a place could be read wrongly.
 func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int64, err error) {
@@ -123,21 +123,22 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 	case number > layoutNewest:
 		return sessions.Snapshot{}, 0, fmt.Errorf("layout %d, want %d to %d", number, layoutOldest, layoutNewest)
 	}
+	startedMS = p.integer(started)
 	snap.Active, snap.Arriving = true, text[hashFence] == ""
+	snap.StartedAt, snap.Home = p.instant(startedMS), p.home(text[hashTo])
 	snap.ReanchoredAt = p.reanchored(text[hashOdd])
 	clock := p.clock(text[hashClock])
 	if clock[clockSince] != 0 {
 		snap.LearntAt = p.instant(clock[clockSince])
 	}
 	if text[hashFix] != "" {
-		startedMS = p.integer(started)
 		snap.Location = p.location(text[hashFix], snap.Version)
 		if text[hashClock] != "" {
 			snap.Location.RecordedAt = p.instant(startedMS + clock[clockTaken])
 		}
 		snap.Evidence = p.proof(text[hashProof], snap.Location.RecordedAt.UnixMilli()-startedMS)
-		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, p.home(text[hashTo])))
-		snap.Pace = p.pace(text[hashAnchor])
+		snap.DistanceM = sessions.RoundM(geo.DistanceM(snap.Location.Point, snap.Home))
+		snap.Pace = p.pace(text, startedMS, snap.Location)
 	}
 	return snap, startedMS, p.err
 }
@@ -213,13 +214,18 @@ func (p *parser) words(text string, into []string) {
 	}
 }
 
+func (p *parser) point(lat, lng string) geo.Point {
+	at, err := geo.NewPoint(p.float(lat), p.float(lng))
+	p.keep(err)
+	return at
+}
+
 // location reads a field `fix` of this version, of a phone whose clock agrees with
 // the store's.
 func (p *parser) location(fix string, version int64) *sessions.Location {
 	var w [7]string
 	p.words(fix, w[:])
-	at, err := geo.NewPoint(p.float(w[0]), p.float(w[1]))
-	p.keep(err)
+	at := p.point(w[0], w[1])
 	received := p.instant(version - p.integer(w[3]))
 	recorded := received
 	if w[4] != unsaid {
@@ -242,10 +248,23 @@ func (p *parser) home(to string) geo.Point {
 	return home
 }
 
-func (p *parser) pace(anchor string) sessions.Pace {
+// pace reads the field anchor. v0.1.0 wrote two times, of which the earlier counts.
+func (p *parser) pace(text *[hashFields]string, startedMS int64, last *sessions.Location) sessions.Pace {
 	var w [7]string
-	p.words(anchor, w[:])
-	return sessions.Pace{MMS: p.integer(w[5]), OverMS: p.integer(w[6])}
+	p.words(text[hashAnchor], w[:])
+	at := p.integer(w[0])
+	if w[4] != unsaid {
+		at = min(at, p.integer(w[4]))
+	}
+	_, rest := cutWords(text[hashTo], 2)
+	mode, _, _ := strings.Cut(rest, " ")
+	pace := sessions.Pace{Mode: sessions.Mode(mode)}
+	pace.MMS, pace.OverMS = geo.PaceFrom(
+		geo.TrackPoint{Point: p.point(w[1], w[2]), TakenMS: startedMS + at},
+		geo.TrackPoint{Point: last.Point, TakenMS: last.RecordedAt.UnixMilli()},
+		p.integer(w[5]), p.integer(w[6]),
+	)
+	return pace
 }
 
 // reanchored reads the second number of a field `odd`, if there is one.

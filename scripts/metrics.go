@@ -17,9 +17,10 @@ func Verbs() []string { return []string{"open", "update", "latest", "move", "end
 
 // Results returns the closed list of how a call can end, for Metrics. "ok" is a
 // reply with any verdict, "left" a caller that went away, "behind" a process too
-// busy to read the reply. The last three were not sent at all.
+// busy to read the reply. "no_writes" is a server that takes no writes, so that no call
+// but the first is sent to it. The last three were not sent at all.
 func Results() []string {
-	return []string{"ok", "timeout", "error", "left", "behind", "busy", "breaker_open", "not_connected"}
+	return []string{"ok", "timeout", "error", "left", "behind", "no_writes", "busy", "breaker_open", "not_connected"}
 }
 
 func resultOf(err error) string {
@@ -32,6 +33,8 @@ func resultOf(err error) string {
 		return "not_connected"
 	case errors.Is(err, valkeyconn.ErrBreakerOpen):
 		return "breaker_open"
+	case errors.Is(err, valkeyconn.ErrNoWrites):
+		return "no_writes"
 	case errors.Is(err, valkeyconn.ErrCallerLeft):
 		return "left"
 	case errors.Is(err, valkeyconn.ErrBehind):

@@ -67,7 +67,7 @@ func TestResultOf(t *testing.T) {
 	var got []string
 	for _, err := range []error{
 		nil, context.DeadlineExceeded, errors.New("LOADING"), valkeyconn.ErrCallerLeft, valkeyconn.ErrBehind,
-		valkeyconn.ErrTooManyCalls, valkeyconn.ErrBreakerOpen, valkeyconn.ErrNotConnected,
+		valkeyconn.ErrNoWrites, valkeyconn.ErrTooManyCalls, valkeyconn.ErrBreakerOpen, valkeyconn.ErrNotConnected,
 	} {
 		got = append(got, resultOf(err))
 	}

@@ -32,7 +32,8 @@
 --  {7, …}                    CEILING: refused, over the mode's ceiling
 --  {8, …}                    STORED
 --  {9, …}                    BEFORE_START: taken before the journey
---  {10, …}                   IGNORED_TOO_SOON: over the rate, and past
+--  {10, …}                   IGNORED_TOO_SOON: over the rate, and past; or its
+--                            time is not known yet, see geo.Clock.Unsure
 --  {11, …}                   NO_POSITION: 0,0
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
 --      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
@@ -89,7 +90,7 @@
 --                                          the phone's clock was set back after
 --                                          the live fix, which was taken that many
 --                                          ms after the start, or -
---   candidate  offset_ms last_ms           read only while began_ms is not 0
+--   candidate  offset_ms last_ms fixes     read only while began_ms is not 0
 --   proof    guess fixes requests outside begun mock
 --                                          geo.Track.Guess and sessions.Evidence;
 --                                          begun is when the track's first fix was
@@ -149,7 +150,8 @@ local MISMATCH_LEGS, MISMATCH_KMH, MISMATCH_LEG_MS = 3, 20, 30000
 local FROZEN_MS, FROZEN_MOVING_MS, MOVING_KMH, REPEAT_DM = 100000, 14000, 10, 50
 local ANCHOR_MS, PACE_MS = 60000, 120000
 local GUESS_FIRST, GUESS_REPLACED = 2, 1
-local CLOCK_STEP_MS, CANDIDATE_MS, CANDIDATE_MIN_MS, CANDIDATE_MAX_MS = 10000, 2000, 4000, 30000
+local CLOCK_STEP_MS, CANDIDATE_MS = 10000, 2000
+local CANDIDATE_MIN_MS, CANDIDATE_MAX_MS, CANDIDATE_FIXES, NETWORK_MS, BACKLOG_MS = 4000, 30000, 3, 60000, 10000
 -- sessions, and sessions/memory.
 local EVIDENCE_FIXES, EVIDENCE_REQUESTS = 3, 2
 local LONG_LEG_M, LEAST_NEXT_MS, PRESENT_MS = 100, 1000, 2000
@@ -200,48 +202,52 @@ end
 -- agrees, and there is nothing to learn. Nor is there from the live fix sent again.
 local clock_text, taken, recorded, comparable, odd_clock = h[9], now, nil, true, false
 local new_clock, new_candidate = nil, nil -- the texts, where something was learnt
+local unsure = false -- geo.Clock.Unsure
 if recorded_text ~= '-' then recorded = recorded_text + 0 end
 if recorded and recorded ~= last_rec then
     local sent = sent_text ~= '-' and sent_text + 0
     if sent and sent < recorded then sent = false end
     local seen, offset, near = now - (sent or recorded), 0, sent and CLOCK_STEP_MS or FUTURE_MS
-    if clock_text or seen > near or seen < -FUTURE_MS then
-        local drift, since, began, same, ago = 0, 0, 0, '1', '-'
+    if clock_text or seen > near or seen < -FUTURE_MS or (not last_at and sent and sent < started - FUTURE_MS) then
+        local drift, since, began, same, ago, set_back = 0, 0, 0, '1', '-', false
         if clock_text then
             offset, drift, since, began, same, ago = string.match(clock_text, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
             offset, drift, since, began = offset + 0, drift + 0, since + 0, began + 0
             if ago ~= '-' then last_taken = started + ago end
         end
         local told, said = offset - drift, sent or recorded
-        local candidate, candidate_last = 0, 0
+        local candidate, candidate_last, votes = 0, 0, '1'
         if began > 0 then
-            candidate, candidate_last = string.match(redis.call('HGET', key, 'candidate'), '(%S+) (%S+)')
+            candidate, candidate_last, votes = string.match(redis.call('HGET', key, 'candidate'), '(%S+) (%S+) ?(%d*)')
             candidate, candidate_last = candidate + 0, candidate_last + 0
         end
         local continues = began > 0 and said > candidate_last and seen - candidate <= CANDIDATE_MS and candidate - seen <= CANDIDATE_MS
         if seen < offset - near then
-            offset, since, began = seen, sent and 0 or now, 0
+            offset, since, began, unsure = seen, sent and 0 or now, 0, not sent and now - started > BACKLOG_MS
+        elseif sent and not last_at and sent + offset < started - FUTURE_MS then
+            offset, since, began, set_back = seen, 0, 0, true
         elseif seen <= offset + near then
             if seen < offset and (offset ~= 0 or seen < -FUTURE_MS) then offset = seen end
             if sent then since = 0 end
             began = 0
-        elseif sent and ((not last_at and offset == 0) or sent + offset < started) then
-            offset, since, began, same = seen, 0, 0, '0'
+        elseif sent and not last_at and offset == 0 then
+            offset, since, began, set_back = seen, 0, 0, true
         elseif not continues then
-            new_candidate, began = string.format('%d %d', seen, said), now
-        elseif sent then
-            offset, since, began, same = min(seen, candidate), 0, 0, '0'
+            new_candidate, began = string.format('%d %d 1', seen, said), now
         else
-            local lasted = now - began
-            if lasted >= CANDIDATE_MAX_MS or (lasted >= CANDIDATE_MIN_MS and recorded + offset < started - FUTURE_MS) then
-                offset, since, began, same = min(seen, candidate), began, 0, '0'
+            local lasted, certain = now - began, sent and seen - offset > NETWORK_MS
+            if not sent then certain = lasted >= CANDIDATE_MIN_MS and recorded + offset < started - FUTURE_MS end
+            votes = min(CANDIDATE_FIXES, (tonumber(votes) or 1) + 1)
+            if certain or (lasted >= CANDIDATE_MAX_MS and votes == CANDIDATE_FIXES) then
+                offset, since, began, set_back = min(seen, candidate), sent and 0 or began, 0, true
             else
-                new_candidate = string.format('%d %d', candidate, said)
+                new_candidate = string.format('%d %d %d', candidate, said, votes)
             end
         end
         drift = offset - told
         if drift > CLOCK_STEP_MS or drift < -CLOCK_STEP_MS then odd_clock, drift = true, 0 end
-        comparable = same == '1'
+        -- A live fix that would come from the future by the new clock is of another.
+        comparable = same == '1' and not (set_back and last_rec and last_rec + offset > last_at + FUTURE_MS)
         new_clock = string.format('%d %d %d %d ', offset, drift, since, began)
     end
     taken = min(now, recorded + offset)
@@ -268,6 +274,8 @@ elseif taken < now - STALE_MS
     or (last_rec and recorded and (recorded == last_rec or (recorded < last_rec and comparable)))
     or (last_at and last_taken <= now + FUTURE_MS and (taken < last_taken or (recorded and taken == last_taken))) then
     code = STALE
+elseif unsure then
+    code, next_ms = IGNORED_TOO_SOON, LEAST_NEXT_MS
 elseif marks ~= '0' and marks + 0 > 7 then
     local arrival_due = (redis.call('HGET', key, 'arr') or 0) + 0
     if arrival_due > now and arrival_due <= now + RATE_MS then

@@ -54,24 +54,29 @@ func (s *Service) UpdateBatch(ctx context.Context, c Caller, id ID, fixes []Fix,
 	return newest, nil
 }
 
-// updateAll updates in order, within batchTimeout.
+// updateAll updates in order, within batchTimeout. Of a batch only the newest fix can be
+// where the trainer is.
 func (s *Service) updateAll(ctx context.Context, c Caller, id ID, fixes []Fix) ([]Receipt, error) {
 	limited, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	receipts := make([]Receipt, 0, len(fixes))
-	continued := false
+	var newest Fix
+	var stored Receipt // of newest
 	for _, fix := range fixes {
-		fix.Continued = continued
-		r, err := s.Update(limited, c, id, fix)
+		fix.Continued = stored.Verdict == VerdictStored
+		r, err := s.update(limited, c, id, fix)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			err = liveDown(fmt.Errorf("%w: too slow for a batch: %w", ErrUnavailable, err))
 		}
 		if err != nil {
 			return nil, err
 		}
-		continued = continued || r.Verdict == VerdictStored
+		if r.Verdict == VerdictStored {
+			newest, stored = fix, r
+		}
 		receipts = append(receipts, r)
 	}
+	s.publishLocation(Ref{TrainerID: c.ID, SessionID: id}, newest, stored)
 	return receipts, nil
 }
 

@@ -2,7 +2,6 @@ package sessions_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -233,6 +232,6 @@ func TestService_UpdateBatch_store_away(t *testing.T) {
 	began := time.Now()
 	_, _, err = updateBatch(t, &batchLive{answer: slow}, every(5*time.Second, 61))
 	require.True(t, sessions.Unavailable(err), "%v", err)
-	assert.False(t, errors.Is(err, context.Canceled))
+	assert.NotErrorIs(t, err, context.Canceled)
 	assert.Less(t, time.Since(began), 4*time.Second)
 }

@@ -15,7 +15,8 @@ func (c *counted) shows(leftS float64, edit ...func(*sessions.View)) {
 	v := sessions.View{
 		Ref: sessions.Ref{TrainerID: c.trainer.ID, SessionID: c.session.ID},
 		Snapshot: sessions.Snapshot{
-			Known: true, Active: true, DistanceM: leftS * 10 / geo.DefaultDetour, Pace: sessions.Pace{MMS: 10_000, OverMS: 120_000},
+			Known: true, Active: true, DistanceM: leftS * 11 / geo.DefaultDetour,
+			Pace:     sessions.Pace{MMS: 11_000, OverMS: 120_000},
 			Location: &sessions.Location{Fix: sessions.Fix{Point: geo.MustPoint(12.94, 77.62), RecordedAt: c.now}, At: c.now},
 		},
 	}

@@ -11,10 +11,12 @@ import (
 // EventType is an event's detail-type on the bus.
 type EventType string
 
-// The events. Transitions raise the first two; flagged or refused fixes and silent
-// phones raise the last.
+// The events. Transitions raise JourneyStarted and JourneyEnded; a fix that reaches
+// the fence raises JourneyArriving; flagged or refused fixes and silent phones raise
+// LocationSuspicious. LocationUpdated is not among them: see LocationEvent.
 const (
 	JourneyStarted     EventType = "TrainerJourneyStarted"
+	JourneyArriving    EventType = "TrainerArriving"
 	JourneyEnded       EventType = "TrainerJourneyEnded"
 	LocationSuspicious EventType = "TrainerLocationSuspicious"
 	CodeIssued         EventType = "SessionCodeIssued" // at every code after the first, and whenever one is sent again
@@ -25,7 +27,9 @@ const (
 
 // EventTypes lists every type that this binary can read.
 func EventTypes() []EventType {
-	return []EventType{JourneyStarted, JourneyEnded, LocationSuspicious, CodeIssued, SessionStarted, SessionCompleted, SessionCancelled}
+	return []EventType{
+		JourneyStarted, JourneyArriving, JourneyEnded, LocationSuspicious, CodeIssued, SessionStarted, SessionCompleted, SessionCancelled,
+	}
 }
 
 // ofSession reports whether the event is about the session and not about a journey to it.
@@ -65,6 +69,12 @@ type Event struct {
 	ByID ID
 }
 
+// RecordedFor reports whether Repository.Record may store the event of a session as it
+// is under the lock: a JourneyArriving only while its journey runs.
+func (e Event) RecordedFor(s Session) bool {
+	return e.Type != JourneyArriving || s.JourneyActive() && s.JourneyStartedAt.Equal(e.JourneyStartedAt)
+}
+
 // detail is an event on the wire: docs/contract.md, section 4. Every
 // event has startTime: with the session it is the journey's identity, which keeps a
 // late message from touching a newer journey.
@@ -101,7 +111,7 @@ func (e Event) Detail() []byte {
 	switch e.Type {
 	case JourneyEnded:
 		d.EndTime = e.At.UTC().Format(wireTime)
-	case LocationSuspicious:
+	case JourneyArriving, LocationSuspicious:
 		d.At = e.At.UTC().Format(wireTime)
 	case CodeIssued:
 		d.At, d.ExpiresAt = e.At.UTC().Format(wireTime), e.ExpiresAt.UTC().Format(wireTime)
@@ -183,7 +193,7 @@ func (e *Event) parseTimes(d detail) error {
 		if e.Reason != EndArrived && e.Reason != EndCancelled && e.Reason != EndTimeout {
 			return errors.New("event reason is not known")
 		}
-	case LocationSuspicious, SessionStarted, SessionCompleted, SessionCancelled:
+	case JourneyArriving, LocationSuspicious, SessionStarted, SessionCompleted, SessionCancelled:
 		text = d.At
 	case CodeIssued:
 		text = d.At

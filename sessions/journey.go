@@ -172,32 +172,40 @@ func (s *Service) checkDoor(ctx context.Context, session Session, fix *Fix, expi
 	if !session.JourneyActive() {
 		return nil
 	}
-	if err := s.updateAtHome(ctx, session, fix); err != nil {
+	lost, err := s.updateAtHome(ctx, session, fix)
+	if err != nil {
 		return err
 	}
 	if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
+		// The fix before the lost one may be anywhere.
+		if code := CodeOf(err); lost != nil && (code == NotWithinRadius || code == NoFreshLocation) {
+			return lost
+		}
 		return err
 	}
 	return nil
 }
 
-// updateAtHome judges the fix of an arrival. It refuses only an implausible one:
-// for every other refusal, and for a store that is away, checkAtHome has the better
-// answer.
-func (s *Service) updateAtHome(ctx context.Context, session Session, fix *Fix) error {
+// updateAtHome judges the fix of an arrival. It refuses only an implausible one: for
+// every other refusal checkAtHome has the better answer. lost is not nil where a store
+// could not take the fix, a full one for example, which may still answer checkAtHome.
+func (s *Service) updateAtHome(ctx context.Context, session Session, fix *Fix) (lost, err error) {
 	if fix == nil {
-		return nil
+		return nil, nil
 	}
 	at := *fix
 	at.AtArrival = true
 	receipt, err := s.Update(ctx, Caller{ID: session.TrainerID, Role: Trainer}, session.ID, at)
-	if err != nil {
-		return ctx.Err()
+	switch {
+	case err != nil && Unavailable(err):
+		return err, ctx.Err()
+	case err != nil:
+		return nil, ctx.Err()
 	}
 	if err := receipt.Refusal(); CodeOf(err) == ImplausibleSpeed || CodeOf(err) == ImplausibleJump {
-		return err
+		return nil, err
 	}
-	return nil
+	return nil, nil
 }
 
 var errNoFix = Refuse(NoFreshLocation, "the code has expired; send the fix of now in the body to get a new one")

@@ -179,9 +179,12 @@ type Snapshot struct {
 	// DistanceM is from Location to the home; meaningless without Location.
 	DistanceM float64
 	Arriving  bool
+	// StartedAt is when an active journey began, and Home is where it leads.
+	StartedAt time.Time
+	Home      geo.Point
 	// Over is the phase of a journey that is not active.
 	Over Phase
-	// Pace is the smoothed speed that an ETA uses.
+	// Pace is the speed that an ETA uses.
 	Pace Pace
 	// ReanchoredAt is when the track last began anew, by the store's clock; zero for
 	// never.
@@ -226,9 +229,12 @@ const (
 	EvidenceRequests = 2
 )
 
-// Pace is a journey's smoothed speed over ground, in mm/s, and the time in ms over
-// which it was measured, capped. See geo.ETA.
-type Pace struct{ MMS, OverMS int64 }
+// Pace is a journey's speed over ground, in mm/s, the time in ms over which it was
+// measured, capped, and the travel mode. See geo.PaceFrom and geo.ETA.
+type Pace struct {
+	MMS, OverMS int64
+	Mode        Mode
+}
 
 // LiveOptions are the rules that a live store applies. A zero field means its
 // default. Both implementations use the same.

@@ -21,6 +21,13 @@ import (
 // Refusals of the fix are in the receipt. Errors: SessionNotFound, Forbidden,
 // NoActiveJourney, RateLimited, LiveStoreUnavailable, DatabaseUnavailable.
 func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
+	receipt, err := s.update(ctx, c, id, fix)
+	s.publishLocation(Ref{TrainerID: c.ID, SessionID: id}, fix, receipt)
+	return receipt, err
+}
+
+// update is Update without the event about the location.
+func (s *Service) update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
 	if c.Role != Trainer {
 		return Receipt{}, errNotTrainer
 	}
@@ -39,8 +46,10 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
 		return Receipt{}, errNoJourney
 	}
+	s.served.use(ref, Meta{})
 	s.opts.Counter.count(ref, receipt, s.opts.Now())
 	s.suspect(id, receipt)
+	s.offerArriving(id, receipt)
 	return receipt, nil
 }
 
@@ -120,7 +129,7 @@ func (v View) ETASeconds() *int64 {
 	if v.Location == nil || !v.Active {
 		return nil
 	}
-	eta, known := geo.ETA(v.DistanceM, v.Pace.MMS, v.Pace.OverMS, cmp.Or(v.detour, geo.DefaultDetour))
+	eta, known := geo.ETA(v.DistanceM, v.Pace.Mode, v.Pace.MMS, v.Pace.OverMS, cmp.Or(v.detour, geo.DefaultDetour))
 	if !known {
 		return nil
 	}
@@ -137,8 +146,12 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
 	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
 		var err error
-		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known {
+		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known || !meta.HasParty(c) {
+			remembered := known && err == nil
 			if meta, err = s.metaFor(ctx, c, id); err != nil {
+				if remembered && CodeOf(err) != SessionNotFound { // it may only be outdated where the repository says so
+					err = errNotParty
+				}
 				return Ref{}, err
 			}
 		}
@@ -147,14 +160,18 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	if !meta.HasParty(c) {
 		return Ref{}, errNotParty
 	}
-	return Ref{TrainerID: meta.TrainerID, SessionID: id}, nil
+	ref := Ref{TrainerID: meta.TrainerID, SessionID: id}
+	s.served.use(ref, meta)
+	return ref, nil
 }
 
-// ShutOut reports whether this process knows that c may not see the session any more.
-// It is for a caller that has waited since Ref, and asks no store.
-func (s *Service) ShutOut(c Caller, id ID) bool {
-	meta, known := s.parties.get(id, s.opts.Now())
-	return known && !meta.HasParty(c)
+// Party checks that a caller who has waited may still see the session. It costs one
+// look-up in a map. Error: Forbidden.
+func (s *Service) Party(c Caller, id ID) error {
+	if meta, known := s.parties.get(id, s.opts.Now()); known && !meta.HasParty(c) {
+		return errNotParty
+	}
+	return nil
 }
 
 // metaFor reads the parties of a session from the repository, and writes them into
@@ -218,7 +235,12 @@ func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
 	return s.view(ref, snap), nil
 }
 
+// view is a snapshot as a reader sees it: without anything where the repository has
+// not confirmed the journey for too long.
 func (s *Service) view(ref Ref, snap Snapshot) View {
+	if !s.served.holds(ref) {
+		return View{Ref: ref, Degraded: true}
+	}
 	return View{Ref: ref, Snapshot: snap, detour: s.opts.Detour}
 }
 

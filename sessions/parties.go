@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	// partiesFor is how long an entry is used. It saves two look-ups of three, at
-	// a poll every few seconds. If a party is replaced by way of another gateway, or
-	// in the table, the old party can still read here for that long. The new party
-	// can read at once (Service.Ref).
-	partiesFor = 15 * time.Second
+	// partiesFor is how long an entry is used. The Reconciler renews those of the
+	// sessions that are read, so a poll asks no store as a rule. A party that was
+	// replaced in the table, or by way of another gateway, can read for that long; the
+	// new one can at once (Service.Ref).
+	partiesFor = 15*time.Second + 2*reconcileEvery
 	// partiesRoom is the largest number of sessions remembered: some 40 MB.
 	partiesRoom = 131_072
 )
@@ -45,6 +45,12 @@ func (p *parties) get(id ID, now time.Time) (Meta, bool) {
 		return Meta{}, false
 	}
 	return seen.meta, true
+}
+
+func (p *parties) forget(id ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sessions.Remove(id)
 }
 
 func (p *parties) put(id ID, m Meta, now time.Time) {

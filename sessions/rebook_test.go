@@ -130,8 +130,8 @@ func TestService_Rebook_other_parties(t *testing.T) {
 	other := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
 	v.rebook(t, sessions.Rebooking{StudentID: &other.ID})
 	require.Equal(t, 1, woken, "who waits looks again")
-	require.True(t, v.ShutOut(student, v.session.ID))
-	require.False(t, v.ShutOut(other, v.session.ID))
+	require.Equal(t, sessions.Forbidden, sessions.CodeOf(v.Party(student, v.session.ID)))
+	require.NoError(t, v.Party(other, v.session.ID))
 	_, err = v.Ref(t.Context(), student, v.session.ID)
 	require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
 	_, err = v.Ref(t.Context(), other, v.session.ID)

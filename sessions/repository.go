@@ -26,6 +26,10 @@ type Repository interface {
 	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
+	// Sessions reads the sessions with these ids; one that does not exist has no
+	// entry.
+	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
+
 	// List lists sessions, latest booking first, those without a date last; then by
 	// id, the highest first. A page continues after the entry of its cursor, whatever
 	// was booked meanwhile.
@@ -44,12 +48,18 @@ type Repository interface {
 
 	// Record stores an event that changes no session, in the order of the session's
 	// other events. For an event id that has been recorded it reports false and
-	// stores nothing. Error: SessionNotFound.
+	// stores nothing. A JourneyArriving is stored only while its journey runs: else
+	// Record reports false, too. Error: SessionNotFound.
 	Record(ctx context.Context, e Event) (first bool, err error)
 
 	// Running lists up to limit sessions with a running journey that started at or
-	// before startedBy, the longest running first.
-	Running(ctx context.Context, startedBy time.Time, limit int) ([]Session, error)
+	// before startedBy, the longest running first; only those behind the journey
+	// after, in this order, unless that is zero.
+	Running(ctx context.Context, startedBy time.Time, after JourneyKey, limit int) ([]Session, error)
+
+	// EndedSince lists up to limit sessions whose last journey has ended, in the order
+	// of the end and the id, behind the instant and id given.
+	EndedSince(ctx context.Context, at time.Time, after ID, limit int) ([]Session, error)
 
 	// RunningPage lists up to limit sessions with a running journey, the longest running
 	// first, then by id. trainerID may be empty.

@@ -28,9 +28,12 @@ type Service struct {
 	outages *ratelimit.Limit // see countOutage
 
 	parties *parties    // of the sessions that Ref was called for lately
+	served  *served     // the journeys that were updated or read lately
 	reads   sharedReads // of Look, Read and View
 
-	suspected chan suspected // on its way to Report
+	news      chan news // on its way to Report
+	arrivings *arrivings
+	locations *locationTimes
 }
 
 // ServiceOptions are the service's settings. Zero means default.
@@ -56,6 +59,10 @@ type ServiceOptions struct {
 	// OnEvents is called after a commit that stored events, so that the outbox's
 	// relay looks at once. It must not block.
 	OnEvents func()
+	// OnLocation is given a location of each journey, at most one in LocationEvery,
+	// which is at least a millisecond. It must not block. Nil: none.
+	OnLocation    func(LocationEvent)
+	LocationEvery time.Duration
 	// Counter counts what becomes of fixes; nil counts nothing.
 	Counter *FixCounter
 }
@@ -92,7 +99,10 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		lookups:   ratelimit.New(lookupEvery, lookupBurst),
 		outages:   ratelimit.New(lookupEvery, lookupBurst),
 		parties:   newParties(),
-		suspected: make(chan suspected, suspicionQueue),
+		served:    newServed(),
+		news:      make(chan news, newsQueue),
+		arrivings: newArrivings(),
+		locations: newLocationTimes(),
 	}
 }
 
@@ -198,6 +208,7 @@ func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 // failure only delays that: see Service.
 func (s *Service) syncLive(ctx context.Context, session Session, journey Journey) {
 	ctx = context.WithoutCancel(ctx)
+	s.arrivings.forget(session.ID) // what comes is another journey
 	if !session.JourneyActive() {
 		s.opts.Counter.ended(journey.Ref)
 	}

@@ -371,6 +371,28 @@ func TestService_Arrive_after_a_silence(t *testing.T) {
 	}
 }
 
+// full is a live store that answers and takes no fix.
+type full struct{ sessions.Live }
+
+func (full) Update(context.Context, sessions.Ref, sessions.Fix) (sessions.Receipt, error) {
+	return sessions.Receipt{}, sessions.ErrUnavailable
+}
+
+// A fix at the door that the live store could not take is not a trainer who is away.
+func TestService_Arrive_while_the_live_store_is_full(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	clock := func() time.Time { return *v.now }
+	live := memory.NewLive(sessions.LiveOptions{}, clock)
+	v.Service = sessions.NewService(v.repo, live, sessions.ServiceOptions{Now: clock})
+	v.start(t)
+	require.Equal(t, sessions.VerdictStored, v.fix(t, 52.5))
+	v.Service = sessions.NewService(v.repo, full{live}, sessions.ServiceOptions{Now: clock})
+	_, err := v.Arrive(t.Context(), v.trainer, v.session.ID, &sessions.Fix{Point: geo.MustPoint(52, 5)})
+	require.True(t, sessions.Unavailable(err), "%v", err)
+	require.Equal(t, sessions.NotWithinRadius, v.arrive(t), "without a fix the last one decides")
+}
+
 func TestReceipt_Refusal(t *testing.T) {
 	t.Parallel()
 	want := map[sessions.Verdict]sessions.Code{

@@ -3,9 +3,8 @@ package sessions
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -21,6 +20,13 @@ type Sweeper struct {
 	opts    SweeperOptions
 
 	silentAt time.Time // of the last look for silences that succeeded
+	stuck    map[ID]stuckJourney
+}
+
+// stuckJourney is a journey that could not be timed out.
+type stuckJourney struct {
+	tries int
+	next  time.Time // not tried before then
 }
 
 // SweeperOptions are the settings of a Sweeper. Zero means default.
@@ -38,20 +44,23 @@ type SweeperMetrics interface {
 	JourneyTimedOut()
 	JourneySilent()
 	Swept(err error)
+	JourneysStuck(n int) // how many overdue journeys cannot be ended; called after every sweep
 }
 
 const (
 	// sweepEvery is the mean time between two sweeps. Half of it is jitter to both
 	// sides, so that gateways that were started together drift apart.
 	sweepEvery = 10 * time.Second
+	// sweepAtLeast is the least time between two sweeps.
+	sweepAtLeast = 250 * time.Millisecond
 	// silenceEvery is the time between two looks for silences.
 	silenceEvery = time.Minute
 	// sweepBatch is how many journeys one query returns to be timed out: after a
 	// long outage all of the operator's journeys may be due.
 	sweepBatch = 200
-	// sweepFaults is how many faults end a sweep: the cause is then not in the
-	// journeys. The next sweep goes on.
-	sweepFaults = 5
+	// stuckFor is how long a journey that could not be ended is left alone at
+	// first. It doubles, up to stuckAtMost.
+	stuckFor, stuckAtMost = 10 * time.Second, 5 * time.Minute
 	// silenceBatch bounds a look for silences. With more running journeys than
 	// that, only the oldest are looked at.
 	silenceBatch = 20_000
@@ -65,14 +74,14 @@ func NewSweeper(s *Service, opts SweeperOptions) *Sweeper {
 	if opts.Metrics == nil {
 		opts.Metrics = noSweeperMetrics{}
 	}
-	return &Sweeper{service: s, opts: opts}
+	return &Sweeper{service: s, opts: opts, stuck: map[ID]stuckJourney{}}
 }
 
 // Run sweeps until ctx ends. A failed sweep is logged, and the next one comes at its
 // usual time.
 func (w *Sweeper) Run(ctx context.Context) error {
 	for {
-		if err := pause.For(ctx, sweepEvery/2+rand.N(sweepEvery)); err != nil { //nolint:gosec // jitter
+		if err := pause.For(ctx, w.untilNext(ctx)); err != nil {
 			return err
 		}
 		err := w.Sweep(ctx)
@@ -81,6 +90,25 @@ func (w *Sweeper) Run(ctx context.Context) error {
 			w.opts.Log.WarnContext(ctx, "sweep of journeys failed", slog.Any("error", err))
 		}
 	}
+}
+
+// untilNext is the time to the next sweep: sweepEvery with jitter, or until the next
+// journey is due, so that it ends in both stores at the same moment.
+func (w *Sweeper) untilNext(ctx context.Context) time.Duration {
+	wait := sweepEvery/2 + rand.N(sweepEvery) //nolint:gosec // jitter
+	s := w.service
+	now := s.opts.Now()
+	soon, err := s.repo.Running(ctx, now.Add(wait-s.opts.JourneyTTL), JourneyKey{}, len(w.stuck)+1)
+	if err != nil {
+		return wait
+	}
+	for _, next := range soon {
+		if _, stuck := w.stuck[next.ID]; !stuck {
+			wait = next.JourneyStartedAt.Add(s.opts.JourneyTTL).Sub(now)
+			break
+		}
+	}
+	return max(sweepAtLeast, wait) + rand.N(sweepAtLeast) //nolint:gosec // jitter
 }
 
 // Sweep looks once. Errors: those of the repository.
@@ -96,25 +124,49 @@ func (w *Sweeper) Sweep(ctx context.Context) error {
 }
 
 // timeOut ends the overdue journeys, batch after batch. A journey that cannot be
-// ended does not keep the others of its batch from their end.
+// ended holds up no other: it is reported, and left alone for a while. The error is
+// that of a repository that cannot be asked at all.
 func (w *Sweeper) timeOut(ctx context.Context) error {
 	s := w.service
-	for {
-		overdue, err := s.repo.Running(ctx, s.opts.Now().Add(-s.opts.JourneyTTL), sweepBatch)
-		var errs []error
-		for _, session := range overdue {
-			if err := w.timeOutOne(ctx, session.ID); err != nil {
-				errs = append(errs, fmt.Errorf("time out %s: %w", session.ID, err))
-			}
-			if len(errs) == sweepFaults || ctx.Err() != nil {
-				break
-			}
-		}
-		err = errors.Join(append(errs, err, ctx.Err())...)
-		if err != nil || len(overdue) < sweepBatch {
+	now := s.opts.Now()
+	defer func() { w.opts.Metrics.JourneysStuck(len(w.stuck)) }()
+	overdue := map[ID]bool{}
+	for after := (JourneyKey{}); ; {
+		batch, err := s.repo.Running(ctx, now.Add(-s.opts.JourneyTTL), after, sweepBatch)
+		if err != nil {
 			return err
 		}
+		for _, session := range batch {
+			overdue[session.ID] = true
+			if now.Before(w.stuck[session.ID].next) {
+				continue
+			}
+			if err := w.timeOutOne(ctx, session.ID); err != nil {
+				// The fault may be the repository's, and not this journey's.
+				if _, err := s.repo.Running(ctx, now, JourneyKey{}, 1); err != nil {
+					return err
+				}
+				w.leave(ctx, session.ID, now, err)
+			}
+		}
+		if len(batch) < sweepBatch {
+			break
+		}
+		last := batch[len(batch)-1]
+		after = JourneyKey{last.ID, last.JourneyStartedAt}
 	}
+	maps.DeleteFunc(w.stuck, func(id ID, _ stuckJourney) bool { return !overdue[id] })
+	return nil
+}
+
+// leave notes that a journey could not be ended.
+func (w *Sweeper) leave(ctx context.Context, id ID, now time.Time, err error) {
+	stuck := w.stuck[id]
+	stuck.next = now.Add(min(stuckFor<<min(stuck.tries, 10), stuckAtMost))
+	stuck.tries++
+	w.stuck[id] = stuck
+	w.opts.Log.WarnContext(ctx, "journey cannot be timed out", slog.String("session_id", string(id)),
+		slog.Int("tries", stuck.tries), slog.Any("error", err))
 }
 
 // timeOutOne ends one journey, unless it has ended meanwhile.
@@ -125,6 +177,9 @@ func (w *Sweeper) timeOutOne(ctx context.Context, id ID) error {
 		ended = len(events) > 0
 		return events, nil
 	})
+	if err == nil {
+		delete(w.stuck, id)
+	}
 	if err != nil || !ended {
 		return err
 	}
@@ -142,7 +197,7 @@ func (w *Sweeper) reportSilence(ctx context.Context, now time.Time) error {
 	since := now.Add(-w.opts.Silence)
 	last := w.silentAt
 	w.silentAt = time.Time{}
-	running, err := w.service.repo.Running(ctx, since, silenceBatch)
+	running, err := w.service.repo.Running(ctx, since, JourneyKey{}, silenceBatch)
 	if err != nil {
 		return err
 	}
@@ -187,6 +242,7 @@ func (w *Sweeper) silent(ctx context.Context, s Session, lastSeen, now time.Time
 
 type noSweeperMetrics struct{}
 
-func (noSweeperMetrics) JourneyTimedOut() {}
-func (noSweeperMetrics) JourneySilent()   {}
-func (noSweeperMetrics) Swept(error)      {}
+func (noSweeperMetrics) JourneyTimedOut()  {}
+func (noSweeperMetrics) JourneySilent()    {}
+func (noSweeperMetrics) Swept(error)       {}
+func (noSweeperMetrics) JourneysStuck(int) {}

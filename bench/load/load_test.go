@@ -50,9 +50,11 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(program.Remove)
 	t.Run("pace", func(t *testing.T) {
-		out := run(t, program, "-journeys", "30", "-duration", "4s", "-every", "2s", "-life", "6s", "-conns", "4")
+		out := run(t, program, "-journeys", "30", "-duration", "14s", "-every", "2s", "-life", "6s", "-conns", "4")
 		assert.Contains(t, out, "| update 201 |")
 		assert.Contains(t, out, "| fix to eye |")
+		assert.Contains(t, out, "| arrived 200 |")
+		assert.NotContains(t, out, "| arrived 4", "none is too soon")
 		assert.Contains(t, out, "The events of the starts were waited for")
 	})
 	t.Run("flood", func(t *testing.T) {

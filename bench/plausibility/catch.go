@@ -106,44 +106,6 @@ func run(e engine, f forgery) (got []outcome, granted bool, err error) {
 	return got, granted, nil
 }
 
-// nearDoorM is how far from the home an honest journey starts at most that starts near
-// the door, in m, and nearDoorMS is when it asks to arrive.
-const (
-	nearDoorM  = 100
-	nearDoorMS = 15_000
-)
-
-// startsNearDoor plays each honest stretch as a journey that starts near the home, and
-// counts how many ask to arrive, at their first fix after nearDoorMS that is inside the
-// fence, and how many of those are refused.
-func startsNearDoor(e engine, all []host) (asked, refused int, err error) {
-	for i, h := range all {
-		rng := luck(h.file, "near the door", i)
-		home := geo.Offset(h.fixes[h.from].Point, 360*rng.Float64(), nearDoorM*rng.Float64())
-		if err := e.begin(h.mode, home, h.at[h.from]); err != nil {
-			return 0, 0, err
-		}
-		for k := h.from; k < len(h.fixes); k++ {
-			if _, err := e.publish(h.fixes[k].Fix, h.at[k]); err != nil {
-				return 0, 0, err
-			}
-			if h.at[k]-h.at[h.from] < nearDoorMS || geo.DistanceM(h.fixes[k].Point, home) > radiusM {
-				continue
-			}
-			in, err := e.arrived(home, h.at[k])
-			if err != nil {
-				return 0, 0, err
-			}
-			asked++
-			if !in {
-				refused++
-			}
-			break
-		}
-	}
-	return asked, refused, nil
-}
-
 // hunt plays every fake over every host.
 func hunt(e engine, all []host, list []fake) (map[string]*catches, error) {
 	results := map[string]*catches{}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
 	"doorstep/geo"
 	"doorstep/sessions"
@@ -21,7 +20,7 @@ type outcome struct {
 func (o outcome) accepted() bool { return o.verdict == string(geo.Accepted) }
 
 // engine is something that judges one journey after another. The laboratory runs the
-// same journeys through each: both live stores, and the naive rule.
+// same journeys through each: the product's, and the naive rule.
 type engine interface {
 	name() string
 	// begin forgets the journey before and starts one. home is where the fence is.
@@ -42,9 +41,11 @@ const (
 
 const verdictStale = "ignored_stale"
 
-// judge is a live store in memory, which calls the pure function.
+// judge is a live store in memory, which calls the pure function; and where store is
+// set, update.lua beside it.
 type judge struct {
 	scale   float64 // of both speeds, for the ROC; 0 = 1
+	store   sessions.Live
 	live    sessions.Live
 	clockMS int64
 	journey sessions.Journey
@@ -52,9 +53,17 @@ type judge struct {
 
 func (*judge) name() string { return "doorstep" }
 
-func (j *judge) now() time.Time { return time.UnixMilli(j.clockMS).UTC() }
-
 func (j *judge) begin(mode geo.Mode, home geo.Point, nowMS int64) error {
+	j.live, j.clockMS = j.newLive(), nowMS
+	j.journey = sessions.Journey{
+		Ref:  sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()},
+		Home: home, Mode: mode, StartedAt: j.now(),
+	}
+	return openedIn(j.live, j.journey)
+}
+
+// newLive is an empty live store on the judge's clock.
+func (j *judge) newLive() sessions.Live {
 	rules := sessions.LiveOptions{}.WithDefaults()
 	if j.scale > 0 {
 		for _, v := range []*float64{
@@ -63,15 +72,14 @@ func (j *judge) begin(mode geo.Mode, home geo.Point, nowMS int64) error {
 			*v *= j.scale
 		}
 	}
-	j.live, j.clockMS = memory.NewLive(rules, j.now), nowMS
-	j.journey = sessions.Journey{
-		Ref:  sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()},
-		Home: home, Mode: mode, StartedAt: j.now(),
+	live := memory.NewLive(rules, j.now)
+	if j.store == nil {
+		return live
 	}
-	return opened(j.live, j.journey)
+	return &twins{Live: live, store: j.store, names: map[sessions.Ref]sessions.Ref{}}
 }
 
-func opened(live sessions.Live, j sessions.Journey) error {
+func openedIn(live sessions.Live, j sessions.Journey) error {
 	ok, err := live.Open(context.Background(), j)
 	if err == nil && !ok {
 		err = errors.New("the journey was not opened")
@@ -92,14 +100,17 @@ func (j *judge) publish(fix geo.Fix, nowMS int64) (outcome, error) {
 func (j *judge) update(sent sessions.Fix, nowMS int64) (sessions.Receipt, error) {
 	j.clockMS = nowMS
 	receipt, err := j.live.Update(context.Background(), j.journey.Ref, sent)
-	if err != nil || receipt.Verdict != sessions.VerdictUnknown {
-		return receipt, err
+	if err == nil && receipt.Verdict == sessions.VerdictUnknown {
+		j.journey.Restored = true
+		if err := openedIn(j.live, j.journey); err != nil {
+			return receipt, err
+		}
+		receipt, err = j.live.Update(context.Background(), j.journey.Ref, sent)
 	}
-	j.journey.Restored = true
-	if err := opened(j.live, j.journey); err != nil {
-		return receipt, err
+	if receipt.Verdict == sessions.VerdictStored {
+		j.journey.Last = receipt.Last() // as FixCounter keeps it
 	}
-	return j.live.Update(context.Background(), j.journey.Ref, sent)
+	return receipt, err
 }
 
 func outcomeOf(r sessions.Receipt) outcome {
@@ -107,19 +118,15 @@ func outcomeOf(r sessions.Receipt) outcome {
 	return outcome{verdicts[r.Verdict], refused, r.Flags}
 }
 
+// arrived asks as Service.Arrive does, and ends no journey.
 func (j *judge) arrived(home geo.Point, nowMS int64) (bool, error) {
-	return arrivedAt(j.live, j.journey, &j.clockMS, home, nowMS)
-}
-
-// arrivedAt asks as Service.Arrive does.
-func arrivedAt(live sessions.Live, j sessions.Journey, clockMS *int64, home geo.Point, nowMS int64) (bool, error) {
-	*clockMS = nowMS
-	snap, err := live.Latest(context.Background(), j.Ref)
+	j.clockMS = nowMS
+	snap, err := j.live.Latest(context.Background(), j.journey.Ref)
 	if err != nil || snap.Location == nil {
 		return false, err
 	}
 	snap.DistanceM = geo.DistanceM(snap.Location.Point, home)
-	return sessions.CheckArrival(snap, j.StartedAt, sessions.ArrivalRules{}) == nil, nil
+	return sessions.CheckArrival(snap, j.journey.StartedAt, sessions.ArrivalRules{}) == nil, nil
 }
 
 // naive is the rule of docs/origin.md: a fix that is too fast since the last

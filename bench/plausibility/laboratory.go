@@ -8,9 +8,10 @@ import (
 	"doorstep/geo"
 )
 
-// laboratory plays recordings to engines.
+// laboratory plays recordings to engines. ours is the first of them.
 type laboratory struct {
 	recordings []recording
+	ours       *judge
 	engines    []engine
 	progress   io.Writer
 }
@@ -23,12 +24,18 @@ type findings struct {
 	hosts   int
 	// nearDoor counts the honest journeys that start near the door, of the first engine.
 	nearDoor struct{ asked, refused int }
-	eta      map[string]*etaErrors
-	sent     map[string][]sent // of the first engine, by file
+	networks map[networkRow]*answers
+	// suspected is of the first engine, by classOf.
+	suspected map[string]*suspected
+	eta       map[string]*etaErrors
+	sent      map[string][]sent // of the first engine, by file
 }
 
 func (l laboratory) run() (findings, error) {
-	f := findings{honest: map[string][]treatment{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}}
+	f := findings{
+		honest: map[string][]treatment{}, eta: map[string]*etaErrors{}, sent: map[string][]sent{}, networks: map[networkRow]*answers{},
+		suspected: map[string]*suspected{},
+	}
 	for i, r := range l.recordings {
 		fmt.Fprintf(l.progress, "\r\033[K[%d/%d] %s", i+1, len(l.recordings), r.file)
 		if err := l.honest(&f, r); err != nil {
@@ -43,8 +50,11 @@ func (l laboratory) run() (findings, error) {
 		}
 	}
 	f.hosts = len(all)
+	if err := l.badNetworks(&f); err != nil {
+		return f, err
+	}
 	var err error
-	if f.nearDoor.asked, f.nearDoor.refused, err = startsNearDoor(l.engines[0], all); err != nil {
+	if f.nearDoor.asked, f.nearDoor.refused, err = startsNearDoor(l.ours, all); err != nil {
 		return f, err
 	}
 	for _, e := range l.engines {
@@ -59,6 +69,29 @@ func (l laboratory) run() (findings, error) {
 	return f, nil
 }
 
+// inScript is the share of the recordings whose phones with bad networks go through
+// update.lua, too, which takes a minute for all: one in inScript.
+const inScript = 12
+
+// badNetworks plays phones with bad networks.
+func (l laboratory) badNetworks(f *findings) error {
+	inMemory := &judge{}
+	for i, r := range append(slices.Clone(l.recordings), generated()...) {
+		if !targeted(r.group) {
+			continue
+		}
+		fmt.Fprintf(l.progress, "\r\033[Kbad networks [%d/%d] %s", i+1, len(l.recordings), r.file)
+		j := inMemory
+		if i%inScript == 0 {
+			j = l.ours
+		}
+		if err := j.networks(f.networks, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (l laboratory) honest(f *findings, r recording) error {
 	if f.honest[r.group] == nil {
 		f.honest[r.group] = make([]treatment, len(l.engines))
@@ -71,6 +104,12 @@ func (l laboratory) honest(f *findings, r recording) error {
 		f.honest[r.group][i].add(r.file, out)
 		if i == 0 {
 			f.sent[r.file] = out
+			if class := classOf(r.group); class != "" {
+				if f.suspected[class] == nil {
+					f.suspected[class] = &suspected{}
+				}
+				f.suspected[class].add(out)
+			}
 		}
 	}
 	return nil
@@ -86,6 +125,7 @@ func estimate(by map[string]*etaErrors, r recording) {
 		by[kind] = &etaErrors{}
 	}
 	by[kind].add(r, geo.DefaultDetour)
+	by[kind].addEarly(r)
 }
 
 // generated are journeys with all fields that a phone sends. Few recordings have a

@@ -41,16 +41,13 @@ func lab(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var ours engine = &judge{}
-	inStore, stop, err := startScript(stderr)
+	ours := &judge{}
+	stop, err := startScript(ours, stderr)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	if inStore != nil {
-		ours = inStore
-	}
-	l := laboratory{recordings, []engine{ours, &naive{expiryMS: locationTTLMS}}, stderr}
+	l := laboratory{recordings, ours, []engine{ours, &naive{expiryMS: locationTTLMS}}, stderr}
 	found, err := l.run()
 	if err != nil {
 		return err

@@ -10,9 +10,9 @@ type treatment struct {
 	blindest                                     string // the file with the longest blind time
 }
 
-// silentMS is the longest that one refused fix adds to the blind time. After that
-// the phone is silent, which is not the engine's doing.
-const silentMS = 60_000
+// silentMS is the longest that one refused fix adds to the blind time: three usual
+// intervals. After that the phone is silent, which is not the engine's doing.
+const silentMS = 15_000
 
 // add counts one recording.
 //

@@ -119,6 +119,7 @@ func (r recording) arrivals() []int64 {
 type sent struct {
 	trace.Fix
 	outcome
+	journey int // of the recording
 }
 
 // play plays a recording to an engine, a journey for each hour.
@@ -126,9 +127,11 @@ func play(e engine, r recording) ([]sent, error) {
 	at := r.arrivals()
 	var out []sent
 	var startMS int64
+	journey := -1
 	for i, f := range r.fixes {
 		if i == 0 || at[i]-startMS >= journeyMS {
 			startMS = at[i]
+			journey++
 			if err := e.begin(r.mode, elsewhere, startMS); err != nil {
 				return nil, fmt.Errorf("%s on %s: %w", e.name(), r.file, err)
 			}
@@ -137,7 +140,7 @@ func play(e engine, r recording) ([]sent, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s on %s: %w", e.name(), r.file, err)
 		}
-		out = append(out, sent{Fix: f, outcome: o})
+		out = append(out, sent{Fix: f, outcome: o, journey: journey})
 	}
 	return out, nil
 }

@@ -13,90 +13,84 @@ import (
 	"doorstep/sessions"
 )
 
-// script is update.lua in a real store, with the laboratory's clock. It plays
-// every fix through the store in memory too, and a single verdict or flag on which
-// the two differ is an error: the table is of the script, and so is the
-// specification.
-type script struct {
-	judge
-	store   *scripts.Store
-	journey sessions.Journey // in the store
+// twins are both live stores: update.lua in a real store, with the laboratory's clock,
+// and the store in memory. Every fix goes through both, and a single receipt that
+// differs is an error: the table is of the script, and so is the specification.
+//
+// The server's own expiry runs on real time. So the store in memory says when a journey
+// has expired, and one that is opened anew has a name of its own in the real store.
+type twins struct {
+	sessions.Live // in memory
+	store         sessions.Live
+	names         map[sessions.Ref]sessions.Ref
 }
 
-func (s *script) name() string { return "doorstep" }
+func (t *twins) Open(ctx context.Context, j sessions.Journey) (bool, error) {
+	before, err := t.Live.Latest(ctx, j.Ref)
+	if err != nil {
+		return false, err
+	}
+	opened, err := t.Live.Open(ctx, j)
+	if err != nil || !opened || before.Known {
+		return opened, err
+	}
+	t.names[j.Ref] = sessions.Ref{TrainerID: j.TrainerID, SessionID: sessions.NewID()}
+	j.Ref = t.names[j.Ref]
+	return opened, openedIn(t.store, j)
+}
 
-// startScript starts a private store. The engine is nil where no server is on the
-// PATH.
-func startScript(stderr io.Writer) (*script, func(), error) {
+func (t *twins) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	want, err := t.Live.Update(ctx, ref, fix)
+	if err != nil || want.Verdict <= sessions.VerdictEnded {
+		return want, err
+	}
+	got, err := t.store.Update(ctx, t.names[ref], fix)
+	if err == nil && got != want {
+		err = fmt.Errorf("update.lua says %s %s where geo.Judge says %s %s, at %s", got.Verdict, got.Flags, want.Verdict, want.Flags, want.At)
+	}
+	return got, err
+}
+
+func (t *twins) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
+	snap, err := t.Live.Latest(ctx, ref)
+	if err != nil || !snap.Known {
+		return snap, err
+	}
+	return t.store.Latest(ctx, t.names[ref])
+}
+
+// startScript starts a private store for a laboratory. It leaves it as it is where no
+// server is on the PATH.
+func startScript(j *judge, stderr io.Writer) (stop func(), err error) {
 	path, kind, ok := valkeyserver.Find()
 	if !ok {
 		fmt.Fprintln(stderr, "no valkey-server or redis-server on the PATH: measuring the pure function only")
-		return nil, func() {}, nil
+		return func() {}, nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	server, err := valkeyserver.Start(ctx, valkeyserver.Options{Path: path})
 	if err != nil {
 		cancel()
-		return nil, nil, fmt.Errorf("start %s: %w", kind, err)
+		return nil, fmt.Errorf("start %s: %w", kind, err)
 	}
-	s := &script{}
-	s.store, err = scripts.New(scripts.Options{URL: server.URL(), Now: s.now, Timeout: 10 * time.Second})
+	store, err := scripts.New(scripts.Options{URL: server.URL(), Now: j.now, Timeout: 10 * time.Second})
 	if err != nil {
 		cancel()
-		return nil, nil, errors.Join(err, server.Stop())
+		return nil, errors.Join(err, server.Stop())
 	}
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = s.store.Run(ctx) }()
-	stop := func() { cancel(); <-ended; _ = server.Stop() }
+	go func() { defer close(ended); _ = store.Run(ctx) }()
+	stop = func() { cancel(); <-ended; _ = server.Stop() }
 	for range 500 {
-		if s.store.Ready() {
+		if store.Ready() {
 			fmt.Fprintf(stderr, "judging with update.lua in a private %s\n", kind)
-			return s, stop, nil
+			j.store = store
+			return stop, nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	stop()
-	return nil, nil, errors.New("the store did not answer within 5 s")
-}
-
-func (s *script) begin(mode geo.Mode, home geo.Point, nowMS int64) error {
-	if err := s.judge.begin(mode, home, nowMS); err != nil {
-		return err
-	}
-	s.journey = s.judge.journey
-	return opened(s.store, s.journey)
-}
-
-// publish plays a fix through both. The server's own expiry runs on real time, so an
-// expired journey is one opened anew, under a name of its own.
-func (s *script) publish(fix geo.Fix, nowMS int64) (outcome, error) {
-	sent, err := sessions.NewFix(fixOf(fix))
-	if err != nil {
-		return outcome{}, err
-	}
-	restored := s.judge.journey.Restored
-	s.judge.journey.Restored = false
-	want, err := s.update(sent, nowMS)
-	if err != nil {
-		return outcome{}, err
-	}
-	if s.judge.journey.Restored {
-		s.journey = s.judge.journey
-		s.journey.SessionID = sessions.NewID()
-		if err := opened(s.store, s.journey); err != nil {
-			return outcome{}, err
-		}
-	}
-	s.judge.journey.Restored = restored || s.judge.journey.Restored
-	got, err := s.store.Update(context.Background(), s.journey.Ref, sent)
-	if err == nil && got != want {
-		err = fmt.Errorf("update.lua says %s %s where geo.Judge says %s %s, at %d", got.Verdict, got.Flags, want.Verdict, want.Flags, nowMS)
-	}
-	return outcomeOf(got), err
-}
-
-func (s *script) arrived(home geo.Point, nowMS int64) (bool, error) {
-	return arrivedAt(s.store, s.journey, &s.clockMS, home, nowMS)
+	return nil, errors.New("the store did not answer within 5 s")
 }
 
 // verdicts are the store's, in the words of geo.

@@ -36,8 +36,11 @@ const ownMode = "**all own-mode rows**"
 // write prints the findings as Markdown.
 func (f findings) write(w io.Writer) {
 	f.writeHonest(w)
+	f.writeNetworks(w)
+	f.writeSuspicions(w)
 	f.writeFakes(w)
 	f.writeETA(w)
+	f.writeEarlyETA(w)
 }
 
 func printRow(w io.Writer, cells ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
@@ -115,9 +118,32 @@ func verdictOn(met bool) string {
 	return "**missed**"
 }
 
+// writeNetworks prints what phones with bad networks were answered.
+func (f findings) writeNetworks(w io.Writer) {
+	fmt.Fprintln(w)
+	printHead(w, "phones with bad networks", "fixes", "pins that go back", "429 to an old fix", "other answers", "refused", "on a good network", "left out", "late pins", "longest")
+	for _, known := range []bool{true, false} {
+		for _, o := range []order{oldestFirst, newestFirst, batched} {
+			a := f.networks[networkRow{o, known}]
+			if a == nil {
+				continue
+			}
+			name := o.String()
+			if !known {
+				name += ", clock not known"
+			}
+			cells := []string{name}
+			for _, n := range []int{a.fixes, a.back, a.limited, a.failed, a.refused, a.refusedCalm, a.unstored, a.late} {
+				cells = append(cells, fmt.Sprint(n))
+			}
+			printRow(w, append(cells, seconds(time.Duration(a.longestLateMS)*time.Millisecond))...)
+		}
+	}
+}
+
 func (f findings) writeFakes(w io.Writer) {
-	fmt.Fprintf(w, "\n%d honest journeys that start within %d m of the home and ask to arrive after %d s: %s refused.\n",
-		f.nearDoor.asked, nearDoorM, nearDoorMS/1000, percent(f.nearDoor.refused, f.nearDoor.asked))
+	fmt.Fprintf(w, "\n%d honest journeys that start within %d m of the home and ask to arrive after %d s, with a fix: %d of them refused, %s.\n",
+		f.nearDoor.asked, nearDoorM, nearDoorMS/1000, f.nearDoor.refused, percent(f.nearDoor.refused, f.nearDoor.asked))
 	fmt.Fprintf(w, "\nLaid over %d honest stretches of 15 minutes, from the fifth minute on.\n\n", f.hosts)
 	cells := []string{"fake", "tried"}
 	for _, name := range f.engines {
@@ -163,6 +189,38 @@ func (f findings) writeETA(w io.Writer) {
 		}
 		printRow(w, cells...)
 	}
+}
+
+// writeEarlyETA prints how good the first estimates are.
+func (f findings) writeEarlyETA(w io.Writer) {
+	fmt.Fprintln(w, "\nRelative error, median and 90th percentile, by seconds since the first fix; beside it that of the mode's usual speed.")
+	fmt.Fprintln(w)
+	cells := []string{"mode"}
+	for _, s := range secondsIn {
+		cells = append(cells, fmt.Sprintf("%d s", s))
+	}
+	printHead(w, cells...)
+	var all etaErrors
+	for _, mode := range []geo.Mode{geo.Car, geo.Bike, geo.Walk} {
+		if e := f.eta[string(mode)]; e != nil {
+			printRow(w, append([]string{string(mode)}, e.earlyCells()...)...)
+			for i := range secondsIn {
+				all.early[i].ours = append(all.early[i].ours, e.early[i].ours...)
+				all.early[i].usual = append(all.early[i].usual, e.early[i].usual...)
+				all.early[i].none += e.early[i].none
+			}
+		}
+	}
+	printRow(w, append([]string{"all"}, all.earlyCells()...)...)
+}
+
+func (e *etaErrors) earlyCells() []string {
+	var cells []string
+	for _, at := range e.early {
+		cells = append(cells, fmt.Sprintf("%.0f, %.0f %%; usual %.0f, %.0f %% (%d of %d)",
+			100*median(at.ours), 100*ninetieth(at.ours), 100*median(at.usual), 100*ninetieth(at.usual), len(at.ours), len(at.ours)+at.none))
+	}
+	return cells
 }
 
 func etaCell(offS []float64, none int) string {

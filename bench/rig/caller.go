@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"doorstep/client"
@@ -59,6 +61,19 @@ func (a Answer) Label() string {
 		return fmt.Sprintf("%d %s", a.Status, a.Code)
 	}
 }
+
+// Version is the version in the ETag; 0 where there is none: a degraded read.
+func (a Answer) Version() int64 { return VersionOf(a.ETag) }
+
+// VersionOf is the version in an ETag, weak or strong: v0.1.0 wrote strong ones. 0:
+// there is none.
+func VersionOf(etag string) int64 {
+	version, _ := strconv.ParseInt(strings.Trim(etag, `W/"`), 10, 64)
+	return version
+}
+
+// ETag is how a version is asked for.
+func ETag(version int64) string { return fmt.Sprintf(`W/"%d"`, version) }
 
 // noTimeout leaves it to the context how long a call may take: some are long
 // polls whose wait is in their path.

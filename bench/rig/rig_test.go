@@ -43,8 +43,11 @@ func TestGateway(t *testing.T) {
 	assert.Equal(t, "429 RATE_LIMITED", j.Update(ctx, g.URL(), geo.Offset(home, 0, 990)).Label())
 	live := j.Live(ctx, g.URL(), "", 0)
 	assert.Equal(t, http.StatusOK, live.Status)
+	assert.Positive(t, live.Version())
+	assert.Equal(t, live.ETag, ETag(live.Version()))
 	assert.Equal(t, "304", j.Live(ctx, g.URL(), live.ETag, 1).Label())
 	assert.Equal(t, "400 NOT_WITHIN_RADIUS", j.Arrive(ctx, g.URL()).Label())
+	assert.Equal(t, "400 SUSPICIOUS_LOCATION", j.Arrive(ctx, g.URL(), home).Label(), "the fix is judged")
 	assert.Equal(t, "200", j.Stop(ctx, g.URL()).Label())
 	stored, err := g.Metric(ctx, `doorstep_updates_total{verdict="stored"}`)
 	require.NoError(t, err)
@@ -89,6 +92,13 @@ func TestAwaitCarried_stuck(t *testing.T) {
 	server.Close()
 	_, err = AwaitCarried(t.Context(), &Gateway{MetricsURL: server.URL})
 	require.Error(t, err, "the gateway is gone")
+}
+
+func TestVersionOf(t *testing.T) {
+	t.Parallel()
+	for etag, want := range map[string]int64{`W/"17"`: 17, `"17"`: 17, "": 0, `"x"`: 0} {
+		assert.Equal(t, want, VersionOf(etag), etag)
+	}
 }
 
 func TestSum(t *testing.T) {

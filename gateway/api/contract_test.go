@@ -53,7 +53,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
 			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
-			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "too many waits": tooManyWaits,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -928,6 +928,29 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	h.Advance(time.Minute)
 	h.settle(t, v)
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "")
+}
+
+// What cannot be ended must not be shown: a live store that takes no writes is away.
+func withoutWrites(t *testing.T, seen *coverage) {
+	store := valkeytest.Private(t, valkeyserver.Valkey)
+	h := open(t, servers, func(o *app.Options) { o.ValkeyURL = store.URL() })
+	h.seen = seen
+	v, stopped := h.atTheDoor(t), h.atTheDoor(t)
+	valkey(t, store.URL(), "CONFIG", "SET", "min-replicas-to-write", "1")
+	h.post(t, stopped.trainer, stopped.path("stop-journey"), nil).want(t, 200, "")
+	over := h.get(t, stopped.student, stopped.live("")).want(t, 200, "").data()
+	assert.Equal(t, []any{true, false, nil, "ended"}, []any{over["degraded"], over["isActive"], over["location"], over["phase"]}, "at once")
+	until(t, func() bool { return h.get(t, v.student, v.live("")).want(t, 200, "").data()["degraded"] == true }, "and for every journey")
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 202, "")
+	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.LiveStoreUnavailable)
+
+	valkey(t, store.URL(), "CONFIG", "SET", "min-replicas-to-write", "0")
+	until(t, func() bool { return h.get(t, v.student, v.live("")).data()["degraded"] == nil }, "well again")
+	assert.NotNil(t, h.get(t, v.student, v.live("")).data()["location"])
+	until(t, func() bool {
+		over := h.get(t, stopped.student, stopped.live("")).data()
+		return over["degraded"] == nil && over["location"] == nil && over["phase"] == "ended"
+	}, "ended there, too")
 }
 
 func tooManyWaits(t *testing.T, seen *coverage) {

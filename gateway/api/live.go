@@ -42,8 +42,6 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 	return a.awaitLive(ctx, c, caller, ref, wait, seen)
 }
 
-var errShutOut = sessions.Refuse(sessions.Forbidden, "only the session's parties may see it")
-
 func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.Ref, seen *etags) error {
 	view, err := a.deps.Sessions.View(ctx, ref)
 	switch {
@@ -89,9 +87,10 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	switch {
 	case err != nil:
 		return err
-	case a.deps.Sessions.ShutOut(caller, ref.SessionID): // while it waited
-		return errShutOut
 	case outcome == hub.Changed:
+		if err := a.deps.Sessions.Party(caller, ref.SessionID); err != nil {
+			return err
+		}
 		err = answerLive(c, view)
 		a.deps.Sessions.Seen(caller, view)
 		return err

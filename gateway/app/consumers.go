@@ -67,10 +67,22 @@ func newConsumers(o Options, p *process, s stores, m *metrics.Journeys) (consumi
 	return c, nil
 }
 
+// newBus makes the publisher to the bus; nil where none is set.
+func newBus(o Options, m *metrics.Outbox) (*aws.EventBridge, error) {
+	if o.EventBus == "" {
+		return nil, nil //nolint:nilnil // no bus is no fault
+	}
+	bus, err := aws.NewEventBridge(aws.EventBridgeOptions{Bus: o.EventBus, Endpoint: o.EventBridgeEndpoint, OnBreaker: m.BusBreaker})
+	if err != nil {
+		return nil, fmt.Errorf("event-bus: %w", err)
+	}
+	return bus, nil
+}
+
 // newRelay makes the relay from the outbox to the consumers in this process and,
 // where it is set, to the bus. With the bus the consumers handle only what a
 // gateway without it has left for them.
-func newRelay(o Options, p *process, s stores, list []consumer, m *metrics.Outbox) (*outbox.Relay, error) {
+func newRelay(p *process, s stores, list []consumer, bus *aws.EventBridge, m *metrics.Outbox) (*outbox.Relay, error) {
 	names := []string{outbox.Bus}
 	var to []outbox.Destination
 	for _, c := range list {
@@ -80,11 +92,7 @@ func newRelay(o Options, p *process, s stores, list []consumer, m *metrics.Outbo
 		to = append(to, outbox.Destination{Name: c.name, To: outbox.ToHandler(c.handler), Timeout: 30 * time.Second, MaxAttempts: 20})
 	}
 	m.ExpectRelays(names...)
-	if o.EventBus != "" {
-		bus, err := aws.NewEventBridge(aws.EventBridgeOptions{Bus: o.EventBus, Endpoint: o.EventBridgeEndpoint, OnBreaker: m.BusBreaker})
-		if err != nil {
-			return nil, fmt.Errorf("event-bus: %w", err)
-		}
+	if bus != nil {
 		to = append(to, outbox.Destination{Name: outbox.Bus, To: bus})
 	}
 	return outbox.NewRelay(s.outbox, to, outbox.RelayOptions{Log: p.log, Metrics: m})

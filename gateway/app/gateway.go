@@ -22,23 +22,27 @@ import (
 	"doorstep/metrics"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 )
 
 // App is one gateway.
 type App struct {
 	*process
-	opts      Options
-	stores    stores
-	verifier  *auth.Verifier
-	tokens    auth.Options
-	consuming consuming
-	relay     *outbox.Relay
-	counter   *sessions.FixCounter
-	service   *sessions.Service
-	sweeper   *sessions.Sweeper
-	hub       *hub.Hub
-	server    *httpserver.Server
-	failed    chan struct{} // closed when the server ends
+	opts       Options
+	clock      *sessions.Clock
+	stores     stores
+	verifier   *auth.Verifier
+	tokens     auth.Options
+	consuming  consuming
+	relay      *outbox.Relay
+	locations  *aws.Locations // nil: no location events
+	counter    *sessions.FixCounter
+	service    *sessions.Service
+	sweeper    *sessions.Sweeper
+	reconciler *sessions.Reconciler
+	hub        *hub.Hub
+	server     *httpserver.Server
+	failed     chan struct{} // closed when the server ends
 }
 
 // New makes a gateway from its settings, in one straight function, so that a
@@ -53,7 +57,8 @@ func New(opts Options) (*App, error) {
 		return nil, err
 	}
 	m, journeys := metrics.New(p.registry), newJourneyMetrics(p)
-	tokens := tokensOf(opts, p, m)
+	clock := sessions.NewClock(opts.Now)
+	tokens := tokensOf(opts, p, m, clock)
 	verifier, err := auth.New(tokens)
 	if err != nil {
 		return nil, err
@@ -67,21 +72,34 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	relay, err := newRelay(opts, p, stores, consuming.list, metrics.NewOutbox(p.registry))
+	events := metrics.NewOutbox(p.registry)
+	bus, err := newBus(opts, events)
 	if err != nil {
 		return nil, err
 	}
+	relay, err := newRelay(p, stores, consuming.list, bus, events)
+	if err != nil {
+		return nil, err
+	}
+	events.ExpectLocations(aws.LocationResults())
+	var onLocation func(sessions.LocationEvent)
+	var locations *aws.Locations
+	if opts.LocationEvents > 0 {
+		locations = aws.NewLocations(bus, events)
+		onLocation = locations.Offer
+	}
 	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{Log: p.log, Metrics: journeys})
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
-		Now: opts.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
+		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
-		OnEvents: relay.Nudge, Counter: counter,
+		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter,
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
 		Log:     p.log, Metrics: journeys,
 	})
+	reconciler := sessions.NewReconciler(service, p.log, journeys)
 	waits := hub.New(stores.live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
@@ -97,7 +115,7 @@ func New(opts Options) (*App, error) {
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
-		Now: opts.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
+		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
 	expectServed(m, handlers)
 	server, err := httpserver.New(httpserver.Options{
@@ -109,9 +127,10 @@ func New(opts Options) (*App, error) {
 		return nil, err
 	}
 	metrics.NewLoad(p.registry, handlers.InFlight, server.Conns)
+	metrics.NewClock(p.registry, clock.Offset)
 	return &App{
-		process: p, opts: opts, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay,
-		counter: counter, service: service, sweeper: sweeper, hub: waits, server: server, failed: make(chan struct{}),
+		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay, locations: locations,
+		counter: counter, service: service, sweeper: sweeper, reconciler: reconciler, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
 }
 
@@ -125,14 +144,18 @@ func listenAddr(o Options) string {
 // tokensOf are the settings of the verifier. Fully embedded and without key
 // material, a random secret is made: validate has checked that the address is a
 // loopback one.
-func tokensOf(o Options, p *process, m *metrics.Metrics) auth.Options {
+func tokensOf(o Options, p *process, m *metrics.Metrics, clock *sessions.Clock) auth.Options {
+	now := clock.Now
+	if o.Now != nil { // a test's clock is not that of its tokens
+		now = nil
+	}
 	secret := []byte(o.JWTSecret)
 	if len(secret) == 0 && o.JWKSURL == "" {
 		secret = []byte(rand.Text() + rand.Text())
 	}
 	return auth.Options{
 		Secret: secret, JWKSURL: o.JWKSURL, Issuer: o.JWTIssuer, Audience: o.JWTAudience,
-		SubjectClaim: o.JWTSubject, RoleClaim: o.JWTRole, Logger: p.log, Observer: m,
+		SubjectClaim: o.JWTSubject, RoleClaim: o.JWTRole, Logger: p.log, Observer: m, Clock: now,
 	}
 }
 
@@ -170,6 +193,19 @@ func (a *App) Start(ctx context.Context) error {
 	return err
 }
 
+// startClock asks the database for its time, at once and from then on. Without a
+// database, and in a test that has a clock of its own, the process's clock is right.
+func (a *App) startClock(ctx context.Context) {
+	database := a.stores.database
+	if database == nil || a.opts.Now != nil {
+		return
+	}
+	if err := a.clock.Sync(ctx, database.Now); err != nil {
+		a.log.WarnContext(ctx, "the database's clock is not known", slog.Any("error", err))
+	}
+	a.background(ctx, "clock", func(ctx context.Context) error { return a.clock.Run(ctx, database.Now, a.log) })
+}
+
 // start starts the parts so that each finds what it needs, and Stop, which goes the
 // other way, ends them while they still have it: the fix counter writes its last
 // counts after the last request and before the database closes.
@@ -180,12 +216,17 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.stores.start(ctx, a.process); err != nil {
 		return err
 	}
-	a.background(ctx, "suspicions", a.service.Report)
+	a.startClock(ctx)
+	a.background(ctx, "reports", a.service.Report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)
+	if a.locations != nil {
+		a.background(ctx, "location events", a.locations.Run)
+	}
 	a.consuming.startSweep(ctx, a.process)
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "sweeper", a.sweeper.Run)
+	a.background(ctx, "reconciler", a.reconciler.Run)
 	if err := a.startMetrics(ctx, a.opts); err != nil {
 		return err
 	}

@@ -54,8 +54,9 @@ type Options struct {
 	ApproachFor      time.Duration `default:"60s" env:"DOORSTEP_APPROACH_FOR" help:"Time that must pass after a track has begun again until the trainer can arrive."`
 	Detour           float64       `default:"0" env:"DOORSTEP_DETOUR" help:"Factor for the ETA: the length of the way divided by the straight-line distance. By default 0: the measured factor."`
 
-	EventBus            string `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: the consumers run in this process."`
-	EventBridgeEndpoint string `env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL to use instead of the region's EventBridge endpoint."`
+	EventBus            string        `env:"DOORSTEP_EVENT_BUS" help:"Name or ARN of the EventBridge bus; region and credentials are the AWS SDK's own settings. Empty: the consumers run in this process."`
+	EventBridgeEndpoint string        `env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL to use instead of the region's EventBridge endpoint."`
+	LocationEvents      time.Duration `default:"0s" env:"DOORSTEP_LOCATION_EVENTS" help:"Shortest time between two TrainerLocationUpdated events of one journey, 1s or longer; needs event-bus. These events hold coordinates: see docs/events.md. By default 0s: none."`
 
 	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
 	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
@@ -121,6 +122,9 @@ func (o Options) validate() error {
 			return fmt.Errorf("%s: %s is negative", d.name, d.value)
 		}
 	}
+	if err := o.validateLocationEvents(); err != nil {
+		return err
+	}
 	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
 		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
 	}
@@ -154,6 +158,18 @@ func (o Options) validate() error {
 	}
 	if o.JWTSecret == "" && o.JWKSURL == "" && o.Listener == nil && !loopback(o.Listen) {
 		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL", o.Listen)
+	}
+	return nil
+}
+
+func (o Options) validateLocationEvents() error {
+	switch {
+	case o.LocationEvents == 0:
+		return nil
+	case o.LocationEvents < time.Second:
+		return fmt.Errorf("location-events: %s is shorter than 1s", o.LocationEvents)
+	case o.EventBus == "":
+		return errors.New("location-events needs event-bus: without a bus nobody gets these events; set DOORSTEP_EVENT_BUS")
 	}
 	return nil
 }

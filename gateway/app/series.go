@@ -29,6 +29,7 @@ func newJourneyMetrics(p *process) *metrics.Journeys {
 	m.ExpectWays(metrics.Ways{
 		Ends:     texts([]sessions.EndReason{sessions.EndArrived, sessions.EndCancelled, sessions.EndTimeout}),
 		Verdicts: consumers.SuspicionVerdicts(), Kinds: consumers.PushKinds(), Outcomes: consumers.PushOutcomes(),
+		Corrections: sessions.Corrections(),
 	})
 	return m
 }

@@ -34,9 +34,12 @@ func NewAnalytics(repo Records, m JourneyMetrics) *Analytics { return &Analytics
 // Handle records the event. The distance in the metric is what the gateways have written
 // by then: they write a journey's counts when it ends, before its event comes here.
 func (a *Analytics) Handle(ctx context.Context, e sessions.Event) error {
-	if e.Type == sessions.LocationSuspicious {
+	switch e.Type {
+	case sessions.LocationSuspicious:
 		// Raised once for a journey and verdict; a repeat on the bus counts twice.
 		a.metrics.JourneySuspicious(verdictLabel(e.Verdict))
+		return nil
+	case sessions.JourneyArriving: // the row has no place for it
 		return nil
 	}
 	record, first, err := a.repo.RecordJourney(ctx, e)

@@ -76,6 +76,9 @@ func TestCleanUp_takes_the_coordinates_away(t *testing.T) {
 		open(t, live, s)
 		require.Equal(t, sessions.VerdictStored, publish(t, live, s))
 		require.NoError(t, c.Handle(t.Context(), h.last()), "a start is nothing to clean up after")
+		near := h.last()
+		near.Type = sessions.JourneyArriving
+		require.NoError(t, c.Handle(t.Context(), near), "nor is being near")
 		require.True(t, latest(t, live, s).Active)
 
 		h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
@@ -192,6 +195,11 @@ func TestAnalytics_counts_once(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, known)
 		require.Equal(t, time.Minute, r.Duration())
+
+		near := h.last()
+		near.Type, near.Reason = sessions.JourneyArriving, ""
+		require.NoError(t, a.Handle(t.Context(), near))
+		require.Equal(t, map[string]int{"started": 1, "ended timeout": 1}, counted.all())
 
 		for verdict, label := range map[string]string{"silent": "silent", "mock": "mock", "whatever they send": "other"} {
 			e := h.last()

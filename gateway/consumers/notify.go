@@ -19,6 +19,7 @@ type Kind string
 // The kinds; texts.txt has the words.
 const (
 	Started   Kind = "started"
+	Arriving  Kind = "arriving"
 	Arrived   Kind = "arrived"
 	Code      Kind = "code" // a new code, or the code once more
 	Cancelled Kind = "cancelled"
@@ -60,14 +61,15 @@ var ErrNotRegistered = errors.New("push token is not registered")
 // sender, or its platform's key is missing.
 var ErrNotOurs = errors.New("push token belongs to another sender")
 
-// Notify pushes a journey's start and end and the codes to the student, and what
-// becomes of the session to both parties. It pushes once for each event
+// Notify pushes a journey's start, approach and end and the codes to the student, and
+// what becomes of the session to both parties. It pushes once for each event
 // and device: Once drops the repeats, and where it cannot know (a crash between the push
 // and its mark) the second push replaces the first on the device.
 //
 // A push must still be true: an event is passed over when its journey is no longer the
 // session's last, or is no longer as the event says. So after an outage no student gets
-// a push about a trainer that set off an hour ago.
+// a push about a trainer that set off an hour ago, and none is told "almost there" after
+// the journey has ended.
 type Notify struct {
 	repo Devices
 	once Once
@@ -115,7 +117,7 @@ const (
 // PushKinds is the closed list of kinds in PushMetrics.
 func PushKinds() []string {
 	return []string{
-		string(Started), string(Arrived), string(Code), string(Cancelled), string(TimedOut),
+		string(Started), string(Arriving), string(Arrived), string(Code), string(Cancelled), string(TimedOut),
 		string(Begun), string(Done), string(CalledOff), string(NoShow),
 	}
 }
@@ -197,6 +199,8 @@ func kindOf(e sessions.Event) Kind {
 			return NoShow
 		}
 		return CalledOff
+	case sessions.JourneyArriving:
+		return Arriving
 	case sessions.JourneyEnded:
 		switch e.Reason {
 		case sessions.EndArrived:
@@ -218,7 +222,7 @@ func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 		return s.Status == statusOf[kind]
 	case !s.JourneyStartedAt.Equal(e.JourneyStartedAt):
 		return false
-	case kind == Started:
+	case kind == Started || kind == Arriving:
 		return s.JourneyActive()
 	case kind == Arrived:
 		return n.hasCode(s)

@@ -82,6 +82,19 @@ func (h *fixture) started(t testing.TB) sessions.Session {
 	return h.change(t, h.booked(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon) })
 }
 
+// arriving is a journey that has reached the fence, with its event.
+func (h *fixture) arriving(t testing.TB) sessions.Session {
+	t.Helper()
+	s := h.started(t)
+	e := h.last()
+	e.ID, e.Type, e.At = sessions.ArrivingID(sessions.JourneyKey{SessionID: s.ID, StartedAt: s.JourneyStartedAt}), sessions.JourneyArriving, noon.Add(time.Minute)
+	first, err := h.Record(t.Context(), e)
+	require.NoError(t, err)
+	require.True(t, first)
+	h.raised = append(h.raised, e)
+	return s
+}
+
 func (h *fixture) arrived(t testing.TB) sessions.Session {
 	t.Helper()
 	return h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(time.Minute)) })
@@ -182,6 +195,7 @@ func TestNotify_tells_the_student(t *testing.T) {
 		n, counted := h.notify(push, io.Discard)
 		for kind, raise := range map[consumers.Kind]func() sessions.Session{
 			consumers.Started:   func() sessions.Session { return h.started(t) },
+			consumers.Arriving:  func() sessions.Session { return h.arriving(t) },
 			consumers.Arrived:   func() sessions.Session { return h.arrived(t) },
 			consumers.Code:      func() sessions.Session { return h.renewed(t) },
 			consumers.Cancelled: func() sessions.Session { return h.stopped(t, sessions.EndCancelled) },
@@ -327,6 +341,23 @@ func TestNotify_late(t *testing.T) {
 				return s.Cancel(sessions.Caller{ID: s.StudentID, Role: sessions.Student}, "", noon.Add(time.Minute))
 			})
 			h.raised = h.raised[:2] // the end of the journey, and not that of the session
+			return s
+		},
+		"arriving_but_ended_since": func(t *testing.T, h *fixture) sessions.Session {
+			s := h.arriving(t)
+			events := h.raised
+			h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(2 * time.Minute)) })
+			h.raised = events
+			return s
+		},
+		"arriving_but_started_again": func(t *testing.T, h *fixture) sessions.Session {
+			s := h.arriving(t)
+			events := h.raised
+			h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+				return s.Stop(sessions.EndCancelled, noon.Add(time.Hour))
+			})
+			h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Start("", noon.Add(time.Hour)) })
+			h.raised = events
 			return s
 		},
 		"cancelled_but_started_again": func(t *testing.T, h *fixture) sessions.Session {

@@ -11,7 +11,7 @@ import (
 func TestTexts_are_whole(t *testing.T) {
 	t.Parallel()
 	for _, language := range []string{"en", "de", "fr", "es"} {
-		for _, kind := range []Kind{Started, Arrived, Code, Cancelled, TimedOut, Begun, Done, CalledOff, NoShow} {
+		for _, kind := range []Kind{Started, Arriving, Arrived, Code, Cancelled, TimedOut, Begun, Done, CalledOff, NoShow} {
 			title, body := write(kind, language, "0417")
 			require.NotEmpty(t, title, "%s %s", language, kind)
 			require.NotEmpty(t, body, "%s %s", language, kind)

@@ -11,6 +11,7 @@ import (
 
 	"doorstep/client"
 	"doorstep/gateway/app"
+	"doorstep/gateway/consumers"
 	"doorstep/internal/pause"
 	"doorstep/sessions"
 )
@@ -115,14 +116,16 @@ func (b *backend) user(role sessions.Role, id sessions.ID) (*client.Client, erro
 }
 
 // pushes gives the titles of what was pushed to a session's student, oldest
-// first. Without a push service the gateway keeps them to be shown.
-func (b *backend) pushes(session string) (titles []string) {
+// first, and whether the push about the end is among them. Without a push service
+// the gateway keeps them to be shown.
+func (b *backend) pushes(session string) (titles []string, ended bool) {
 	for _, shown := range b.app.Pushes() {
 		if string(shown.SessionID) == session {
 			titles = append(titles, shown.Title)
+			ended = ended || shown.Kind != consumers.Started && shown.Kind != consumers.Arriving
 		}
 	}
-	return titles
+	return titles, ended
 }
 
 // stop drains the gateway, then ends the store. Bounded by ctx.

@@ -55,9 +55,9 @@ func TestRun_a_recording_with_a_leap(t *testing.T) {
 	require.NoError(t, Run(t.Context(), Options{Trace: []string{filepath.Join(dir, "car-*.csv"), leap}, Speed: 60, Parallel: 1, Store: "memory", Out: &out}))
 	text := out.String()
 	assert.Contains(t, text, "1 verified", "the car")
-	assert.Contains(t, text, "1 stopped, not let in at the door: 1 NOT_WITHIN_RADIUS")
+	assert.Contains(t, text, "1 stopped, not let in at the door: 1 IMPLAUSIBLE_JUMP")
 	assert.Regexp(t, `fix refused, IMPLAUSIBLE_\w+: 4945 m in 5s is 3560 km/h, and a walk may do 15 \(`, text, "the log says what was refused and why")
-	assert.Contains(t, text, "arrival refused, NOT_WITHIN_RADIUS: the last fix that was believed is")
+	assert.Contains(t, text, "arrival refused, IMPLAUSIBLE_JUMP: the last fix that was believed is")
 	assert.Contains(t, text, "unexplained nothing")
 }
 

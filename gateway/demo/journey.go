@@ -34,7 +34,7 @@ type stage struct {
 	report  *report
 	journal *journal
 	admin   *client.Client
-	pushes  func(session string) []string
+	pushes  func(session string) (titles []string, ended bool)
 }
 
 // journey makes the i-th journey with its parties; their ids follow from the
@@ -158,9 +158,9 @@ const (
 	tries = 8
 )
 
-// travel reports the way and says that the trainer has arrived. Where the
-// service refuses that, and the phone can tell why, the journey is stopped
-// instead.
+// travel reports the way and says that the trainer has arrived, again while the
+// service wants more of a track. Where it refuses that, and the phone can tell why,
+// the journey is stopped instead.
 func (j *journey) travel(ctx context.Context) (end State, note string, err error) {
 	if err := j.phone.drive(ctx); err != nil {
 		return "", "", err
@@ -168,14 +168,16 @@ func (j *journey) travel(ctx context.Context) (end State, note string, err error
 	if err := j.clock.Sleep(ctx, toTheDoor); err != nil {
 		return "", "", err
 	}
-	_, err = insist(ctx, j, "arrived", j.phone.Arrive)
+	_, err = insist(ctx, j, "arrived", j.phone.arrive)
 	if err == nil {
 		j.sayf("arrived")
 		j.line(func(l *Line) { l.State = Arrived })
 		return Arrived, "", nil
 	}
 	code := client.CodeOf(err)
-	if code != client.NotWithinRadius && code != client.NoFreshLocation && code != client.SuspiciousLocation {
+	switch code {
+	case client.NotWithinRadius, client.NoFreshLocation, client.SuspiciousLocation, client.ImplausibleSpeed, client.ImplausibleJump:
+	default:
 		return "", "", err
 	}
 	why, explained := j.phone.doubts(code)
@@ -213,13 +215,12 @@ func (j *journey) verify(ctx context.Context) (State, error) {
 // sent while the journey ends, so it may take a moment. Only titles: a body
 // holds the code.
 func (j *journey) tellPushes(ctx context.Context) {
-	const wanted = 2 // the beginning and the end
-	titles := j.pushes(j.booking.SessionID)
+	titles, ended := j.pushes(j.booking.SessionID)
 	for range 20 {
-		if len(titles) >= wanted || pause.For(ctx, 50*time.Millisecond) != nil {
+		if ended || pause.For(ctx, 50*time.Millisecond) != nil {
 			break
 		}
-		titles = j.pushes(j.booking.SessionID)
+		titles, ended = j.pushes(j.booking.SessionID)
 	}
 	for _, title := range titles {
 		j.sayf("pushed to the student: %s", title)
@@ -228,15 +229,19 @@ func (j *journey) tellPushes(ctx context.Context) {
 }
 
 // insist makes a call for the journey's session until it is answered, as an app
-// does. A 5xx is repeated, too, but nothing explains it.
+// does, and as long as an arrival needs more of a track. A 5xx is repeated, too,
+// but nothing explains it.
 func insist[T any](ctx context.Context, j *journey, name string, call func(ctx context.Context, session string) (T, error)) (T, error) {
 	return client.Repeat(ctx, tries, j.clock.Sleep, func(try int, err error) {
-		if noAnswer(err) {
+		switch code := client.CodeOf(err); {
+		case noAnswer(err):
 			j.report.count(func(t *totals) { t.failures++ })
 			j.sayf("no answer to %s, try %d: %v", name, try, err)
-			return
+		case code == client.SuspiciousLocation, code == client.NoFreshLocation:
+			j.sayf("%s not yet, try %d: %v", name, try, err)
+		default:
+			j.odd(err.Error())
 		}
-		j.odd(err.Error())
 	}, func(ctx context.Context) (T, error) { return call(ctx, j.booking.SessionID) })
 }
 

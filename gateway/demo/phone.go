@@ -40,7 +40,8 @@ func (p *phone) drive(ctx context.Context) error {
 	p.giveUp = cancel
 	clock, fixes := p.journey.clock, p.journey.plan.Fixes
 	reporter := client.NewReporter(p, p.journey.booking.SessionID, client.ReporterOptions{
-		Now: clock.Now, Sleep: clock.Sleep, OnAttempt: p.answered,
+		Queue: 1, // each fix has an answer of its own, which is explained
+		Now:   clock.Now, Sleep: clock.Sleep, OnAttempt: p.answered,
 		OnOvertaken: func(client.Fix) { p.journey.report.count(func(t *totals) { t.overtaken++ }) },
 	})
 	ended := make(chan error, 1)
@@ -88,6 +89,15 @@ func known(r geo.Reading) *float64 {
 func (p *phone) Update(ctx context.Context, session string, fix client.Fix) (client.Receipt, error) {
 	p.journey.sends.note(fix.RecordedAt, time.Now())
 	return p.Client.Update(ctx, session, fix)
+}
+
+// arrive asks to be let in, from where the way ended.
+func (p *phone) arrive(ctx context.Context, session string) (client.Arrival, error) {
+	fixes := p.journey.plan.Fixes
+	at := p.fixOf(fixes[len(fixes)-1])
+	at.RecordedAt = p.journey.clock.Now()
+	at.SentAt = at.RecordedAt
+	return p.Arrive(ctx, session, &at)
 }
 
 // The names of the answers to fixes in the summary.
@@ -253,6 +263,8 @@ func (p *phone) doubts(code client.Code) (why string, explained bool) {
 		return why, away > arrivalRadiusM-1
 	case client.NoFreshLocation:
 		return why, age > fresh-time.Second
+	case client.ImplausibleSpeed, client.ImplausibleJump:
+		return why, away > arrivalRadiusM-1
 	default:
 		// What began the track anew is for the service to know: fixes that agreed
 		// against it, a silence, or a receiver that stood still.

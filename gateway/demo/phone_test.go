@@ -251,6 +251,8 @@ func TestPhone_doubts(t *testing.T) {
 		"never believed": {"NO_FRESH_LOCATION", nil, 0, true},
 		"none, yet far":  {"NOT_WITHIN_RADIUS", nil, 0, false},
 		"began anew":     {"SUSPICIOUS_LOCATION", &near, 0, true},
+		"a leap":         {"IMPLAUSIBLE_JUMP", &far, 0, true},
+		"no leap":        {"IMPLAUSIBLE_SPEED", &near, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

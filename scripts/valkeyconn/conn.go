@@ -193,6 +193,11 @@ type Message struct {
 }
 
 // LastMessage is the last message on a channel that is subscribed to. It is false
-// where there was none yet, or where a later one may have been missed. It costs
-// one look-up in a map.
-func (c *Conn) LastMessage(channel string) (Message, bool) { return c.watch.lastMessage(channel) }
+// where there was none yet, where a later one may have been missed, or where the
+// server takes no writes. It costs one look-up in a map.
+func (c *Conn) LastMessage(channel string) (Message, bool) {
+	if n := c.servers.ownerOfKey(channel); n == nil || n.sealed.Load() {
+		return Message{}, false
+	}
+	return c.watch.lastMessage(channel)
+}

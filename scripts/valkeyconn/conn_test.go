@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +42,42 @@ func TestConn_killed_and_restarted(t *testing.T) {
 	require.NoError(t, server.Restart(t.Context()))
 	requireHealed(t, c)
 	require.NoError(t, set(t.Context(), c))
+}
+
+// A server that takes no writes is away for reads, too: what cannot be ended there
+// must not be shown.
+func TestConn_no_writes(t *testing.T) {
+	t.Parallel()
+	for name, commands := range map[string]struct{ refuse, allow [][]string }{
+		"replicas_missing": {[][]string{{"CONFIG", "SET", "min-replicas-to-write", "1"}}, [][]string{{"CONFIG", "SET", "min-replicas-to-write", "0"}}},
+		"a_replica":        {[][]string{{"REPLICAOF", "127.0.0.1", "1"}}, [][]string{{"REPLICAOF", "NO", "ONE"}}},
+		"cannot_save": {
+			[][]string{{"CONFIG", "SET", "save", "3600 1"}, {"SET", "dirty", "1"}, {"BGSAVE"}},
+			[][]string{{"CONFIG", "SET", "stop-writes-on-bgsave-error", "no"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := valkeytest.Private(t, valkeyserver.Valkey)
+			if name == "cannot_save" { // a folder where the dump should go
+				require.NoError(t, os.Mkdir(filepath.Join(filepath.Dir(server.Socket()), "dump.rdb"), 0o700))
+			}
+			c := connected(t, Options{URL: server.URL()})
+			require.NoError(t, set(t.Context(), c))
+			run := func(list [][]string) {
+				for _, words := range list {
+					_, err := server.Do(t.Context(), words...)
+					require.NoError(t, err)
+				}
+			}
+			run(commands.refuse)
+			eventually(t, func() bool { return errors.Is(get(t.Context(), c), ErrNoWrites) })
+			require.False(t, c.Ready())
+			run(commands.allow)
+			eventually(t, func() bool { return get(t.Context(), c) == nil && c.Ready() })
+			require.NoError(t, set(t.Context(), c))
+		})
+	}
 }
 
 // A stalled store costs each caller the time-out at first, soon nothing, and

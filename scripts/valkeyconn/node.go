@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ type node struct {
 	client  atomic.Pointer[valkey.Client]
 	demoted atomic.Bool                     // the server behind the connection has become a replica
 	alive   atomic.Bool                     // it answered the last probe
+	sealed  atomic.Bool                     // it answers, but takes no writes
 	state   atomic.Pointer[gobreaker.State] // the breaker's, readable under its lock
 	retired valkey.Client                   // replaced; closed one probe later, when its last calls are over. Only the probe uses it
 
@@ -67,12 +69,22 @@ func answered(err error) bool {
 	if err == nil || !ok {
 		return err == nil
 	}
-	for _, away := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"} {
-		if strings.HasPrefix(reply.Error(), away) {
-			return false
-		}
-	}
-	return true
+	return !beginsWith(reply, "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+}
+
+func beginsWith(reply *valkey.ValkeyError, words ...string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(reply.Error(), w) })
+}
+
+// ErrNoWrites is the error of every call, reads included, to a server that answers
+// and takes no writes: a replica, one without enough replicas
+// (min-replicas-to-write), one that cannot save. A journey that cannot be ended there
+// must not be shown. A server that is full is none of them: it still removes.
+var ErrNoWrites = errors.New("the server takes no writes")
+
+// noWrites reports whether a server's error says that it takes no writes.
+func noWrites(reply *valkey.ValkeyError) bool {
+	return beginsWith(reply, "READONLY", "NOREPLICAS", "MISCONF")
 }
 
 // do runs one exchange behind the breaker. ctx carries the call's deadline.
@@ -81,6 +93,9 @@ func (n *node) do(ctx context.Context, e Exchange) (valkey.ValkeyResult, error) 
 	if client == nil {
 		n.onFailure()
 		return valkey.ValkeyResult{}, ErrNotConnected
+	}
+	if n.sealed.Load() {
+		return valkey.ValkeyResult{}, ErrNoWrites
 	}
 	res, err := n.breaker.Execute(func() (valkey.ValkeyResult, error) {
 		if n.healthy() {
@@ -146,10 +161,16 @@ func (n *node) faultOf(ctx context.Context, res valkey.ValkeyResult) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return context.Cause(ctx)
 	}
-	if reply, ok := valkey.IsValkeyErr(err); ok && strings.HasPrefix(reply.Error(), "READONLY") {
-		n.demoted.Store(true)
-	}
+	n.notice(err)
 	return err
+}
+
+// notice looks at an error for a sign that the server takes no writes.
+func (n *node) notice(err error) {
+	if reply, ok := valkey.IsValkeyErr(err); ok && noWrites(reply) {
+		n.sealed.Store(true)
+		n.demoted.Store(n.demoted.Load() || beginsWith(reply, "READONLY"))
+	}
 }
 
 // run keeps the connection until ctx ends.
@@ -161,7 +182,12 @@ func (n *node) run(ctx context.Context) {
 	}
 }
 
-// probe pings the server every half second and connects anew where needed. While
+// writeProbe does nothing, but a server that takes no writes refuses it: a script
+// that is not declared as free of writes. It has no key, so every server of a cluster
+// runs it. allow-oom, as in end.lua: a full server still ends journeys.
+const writeProbe = "#!lua flags=allow-oom\nreturn 1"
+
+// probe asks the server every half second and connects anew where needed. While
 // the breaker is open no caller dials, so no caller's short deadline can spoil a
 // dial, and the probe's long deadline lets one succeed. Without the probe a store
 // that takes longer to dial than a call may last would never come back.
@@ -187,7 +213,11 @@ func (n *node) ping(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	c := *n.client.Load()
-	err := c.Do(ctx, c.B().Ping().Build()).Error()
+	err := c.Do(ctx, c.B().Eval().Script(writeProbe).Numkeys(0).Build()).Error()
+	n.notice(err)
+	if err == nil {
+		n.sealed.Store(false)
+	}
 	n.alive.Store(err == nil)
 	if err != nil && ctx.Err() == nil {
 		n.onFailure()
@@ -205,6 +235,7 @@ func (n *node) connect() {
 		n.retired = *old
 	}
 	n.alive.Store(true)
+	n.sealed.Store(false)
 	n.log.Info("live store connected")
 }
 
@@ -218,5 +249,5 @@ func (n *node) closeRetired() {
 // ready reports whether the server answers. It must not be called under the
 // breaker's lock.
 func (n *node) ready() bool {
-	return n.client.Load() != nil && n.alive.Load() && n.breaker.State() != gobreaker.StateOpen
+	return n.client.Load() != nil && n.alive.Load() && !n.sealed.Load() && n.breaker.State() != gobreaker.StateOpen
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // enough random histories to find any of the wrong stores below. The rarest takes
-// about a quarter of them.
-const enough = 400
+// about half of them.
+const enough = 1000
 
 func TestHistories(t *testing.T) { Histories(t, Memory) }
 

@@ -168,7 +168,9 @@ func (j journey) latest(t testing.TB) sessions.Snapshot {
 	snap, err := j.Live.Latest(t.Context(), j.Ref)
 	require.NoError(t, err)
 	require.Equal(t, j.Clock.Now(), snap.Now)
-	snap.Now = time.Time{} // it would change with every step of the clock
+	snap.Now = time.Time{}                                                       // it would change with every step of the clock
+	require.Equal(t, snap.Active, !snap.StartedAt.IsZero() && snap.Home.Valid()) // which ones: the differential test
+	snap.Home, snap.StartedAt = geo.Point{}, time.Time{}
 	return snap
 }
 

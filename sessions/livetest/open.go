@@ -107,7 +107,7 @@ var latestTests = map[string]func(*testing.T, journey){
 		fix.Mock = false
 		require.Equal(t, sessions.Snapshot{
 			Known: true, Active: true, Version: receipt.Version,
-			Location: &sessions.Location{Fix: fix, At: at}, DistanceM: 1234.5,
+			Location: &sessions.Location{Fix: fix, At: at}, DistanceM: 1234.5, Pace: sessions.Pace{Mode: sessions.Car},
 			Evidence: sessions.Evidence{Guess: true, Mock: true, Fixes: 1, Requests: 1},
 		}, j.latest(t))
 	},

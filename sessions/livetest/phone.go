@@ -73,6 +73,45 @@ var phoneTests = map[string]func(*testing.T, journey){
 			require.Equal(t, j.Clock.Now(), j.latest(t).Location.RecordedAt)
 		}
 	},
+	"clock_ahead/a_backlog_is_not_the_present": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		for i := range 40 { // of an hour ahead, five seconds each, sent as fast as the network allows
+			receipt := j.off(t, 1000, time.Hour-time.Duration(40-i)*5*time.Second, sessions.VerdictIgnoredTooSoon)
+			require.Equal(t, time.Second, receipt.NextUpdate)
+			j.Clock.Advance(100 * time.Millisecond)
+		}
+		require.Nil(t, j.latest(t).Location)
+		j.off(t, 500, time.Hour, sessions.VerdictIgnoredTooSoon)
+		j.Clock.Advance(5 * time.Second)
+		j.off(t, 450, time.Hour, sessions.VerdictStored)
+		require.Equal(t, j.Clock.Now(), j.latest(t).Location.RecordedAt)
+	},
+	"late_requests/are_no_slow_clock": func(t *testing.T, j journey) {
+		j = j.startedAgo(10 * time.Minute).begun(t)
+		sent := func(metres float64, ago time.Duration, want sessions.Verdict) {
+			at := j.Clock.Now().Add(-ago)
+			j.requireVerdict(t, want, sessions.Fix{Point: north(metres), RecordedAt: at, SentAt: at})
+		}
+		sent(1000, 0, sessions.VerdictStored)
+		j.Clock.Advance(20 * time.Second)
+		sent(900, 0, sessions.VerdictStored)
+		j.Clock.Advance(time.Second)
+		sent(980, 16*time.Second, sessions.VerdictStale) // overtaken
+		j.Clock.Advance(5 * time.Second)
+		sent(940, 16*time.Second, sessions.VerdictStale)
+		require.InDelta(t, 900, j.latest(t).DistanceM, 0.1, "the pin does not go back")
+	},
+	"slow_clock/a_late_first_request_sets_nothing_back": func(t *testing.T, j journey) {
+		j.begun(t)
+		j.Clock.Advance(6 * time.Second)
+		phone := j.Clock.Now().Add(-9 * time.Second) // it said so before the start, so it is slow
+		j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(1000), RecordedAt: phone, SentAt: phone})
+		require.Equal(t, j.Clock.Now(), j.latest(t).Location.RecordedAt)
+		j.Clock.Advance(10 * time.Second)
+		first := phone.Add(-3 * time.Second)
+		j.requireVerdict(t, sessions.VerdictStale, sessions.Fix{Point: north(1050), RecordedAt: first, SentAt: first})
+		require.InDelta(t, 1000, j.latest(t).DistanceM, 0.1)
+	},
 	"clock_set_back_during_the_journey": func(t *testing.T, j journey) {
 		j = j.startedAgo(10 * time.Minute).begun(t)
 		j.confirmed(t, 1000)
@@ -85,6 +124,16 @@ var phoneTests = map[string]func(*testing.T, journey){
 			}
 		}
 		require.GreaterOrEqual(t, stored, 9)
+	},
+	"pace/from_the_second_fix": func(t *testing.T, j journey) {
+		j.begun(t).stored(t, 1000)
+		require.Equal(t, sessions.Pace{Mode: sessions.Car}, j.latest(t).Pace)
+		j.Clock.Advance(5 * time.Second)
+		j.stored(t, 950)
+		require.Equal(t, sessions.Pace{MMS: 10_000, OverMS: 5000, Mode: sessions.Car}, j.latest(t).Pace)
+		j.Clock.Advance(60 * time.Second)
+		j.stored(t, 300)
+		require.Equal(t, sessions.Pace{MMS: 700_000 / 65, OverMS: 65_000, Mode: sessions.Car}, j.latest(t).Pace, "the first minute has told one")
 	},
 	"back_off_is_never_zero": func(t *testing.T, j journey) {
 		fix := sessions.Fix{Point: north(300), RecordedAt: j.Clock.Now()}

@@ -126,14 +126,16 @@ func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (se
 	limits := m.opts.Limits(t.mode)
 	before := *t
 	var setBack, odd bool
+	times := geo.Times{
+		NowMS: now, RecordedMS: f.RecordedMS, SentMS: unixMS(fix.SentAt), StartedMS: t.startedMS,
+		First: !t.judged.Last.Point.Valid(),
+	}
 	f.TakenMS = now
 	if repeat := f.RecordedMS > 0 && f.RecordedMS == t.recordedMS; !repeat {
-		f.TakenMS, t.clock, setBack, odd = t.clock.Take(geo.Times{
-			NowMS: now, RecordedMS: f.RecordedMS, SentMS: unixMS(fix.SentAt), StartedMS: t.startedMS,
-			First: !t.judged.Last.Point.Valid(),
-		}, limits)
+		f.TakenMS, t.clock, setBack, odd = t.clock.Take(times, limits)
 	}
-	t.setBack = t.setBack || setBack
+	// Where the live fix would come from the future by the new clock, it is of another.
+	t.setBack = t.setBack || setBack && t.recordedMS+t.clock.OffsetMS > t.acceptedMS+limits.FutureMS
 	var flags geo.Flags
 	if odd {
 		flags = geo.FlagClock
@@ -147,6 +149,8 @@ func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (se
 		return m.ignored(sessions.VerdictBeforeStart, t, flags, now, leastNextMS), nil
 	case m.stale(t, f, now):
 		return m.ignored(sessions.VerdictStale, t, flags, now, max(leastNextMS, due-now)), nil
+	case t.clock.Unsure(before.clock, times, limits):
+		return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, leastNextMS), nil
 	case fix.AtArrival:
 		interval := m.opts.RateInterval.Milliseconds()
 		if t.arrivalMS > now && t.arrivalMS <= now+interval {
@@ -395,10 +399,14 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 		return sessions.Snapshot{Now: at(now)}, nil
 	}
 	s := sessions.Snapshot{Now: at(now), Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving, Over: t.over}
+	if s.Active {
+		s.StartedAt, s.Home = at(t.startedMS), t.home
+	}
 	if last := t.judged.Last; last.Point.Valid() {
 		s.Location = &sessions.Location{Fix: copied(t.last), At: at(t.acceptedMS)}
 		s.DistanceM = sessions.RoundM(geo.DistanceM(last.Point, t.home))
-		s.Pace = sessions.Pace{MMS: t.judged.PaceMMS, OverMS: t.judged.PacedMS}
+		s.Pace.Mode = t.mode
+		s.Pace.MMS, s.Pace.OverMS = geo.PaceFrom(t.judged.Anchor, last, t.judged.PaceMMS, t.judged.PacedMS)
 		s.Evidence = t.evidence
 	}
 	if t.clock.SinceMS > 0 {

@@ -83,6 +83,35 @@ func (r *Repository) Session(_ context.Context, id sessions.ID) (sessions.Sessio
 	return s, nil
 }
 
+// Sessions implements sessions.Repository.
+func (r *Repository) Sessions(_ context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := map[sessions.ID]sessions.Session{}
+	for _, id := range ids {
+		if s, ok := r.sessions[id]; ok {
+			found[id] = s
+		}
+	}
+	return found, nil
+}
+
+// EndedSince implements sessions.Repository.
+func (r *Repository) EndedSince(_ context.Context, at time.Time, after sessions.ID, limit int) ([]sessions.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []sessions.Session
+	for _, s := range r.sessions {
+		if !s.JourneyEndedAt.IsZero() && cmp.Or(s.JourneyEndedAt.Compare(at), cmp.Compare(s.ID, after)) > 0 {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b sessions.Session) int {
+		return cmp.Or(a.JourneyEndedAt.Compare(b.JourneyEndedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return list[:min(len(list), limit)], nil
+}
+
 // List implements sessions.Repository.
 func (r *Repository) List(_ context.Context, q sessions.SessionQuery) ([]sessions.Session, error) {
 	r.mu.Lock()
@@ -232,10 +261,11 @@ func newRecords() records {
 func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.sessions[e.SessionID]; !ok {
+	session, ok := r.sessions[e.SessionID]
+	if !ok {
 		return false, sessions.Refuse(sessions.SessionNotFound, "no such session")
 	}
-	if r.recorded[e.ID] {
+	if r.recorded[e.ID] || !e.RecordedFor(session) {
 		return false, nil
 	}
 	r.recorded[e.ID] = true
@@ -246,11 +276,12 @@ func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 }
 
 // Running implements sessions.Repository.
-func (r *Repository) Running(_ context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+func (r *Repository) Running(_ context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	last := sessions.Session{JourneyStartedAt: after.StartedAt, ID: after.SessionID}
 	return r.page(limit, longestFirst, func(s sessions.Session) bool {
-		return s.JourneyActive() && !s.JourneyStartedAt.After(startedBy)
+		return s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) && longestFirst(s, last) > 0
 	}), nil
 }
 

@@ -21,7 +21,7 @@ func TestRepository_after_the_journey_without_a_database(t *testing.T) {
 	s := booking()
 	for name, call := range map[string]func() error{
 		"Record":  func() error { _, err := repo.Record(ctx, sessions.Event{SessionID: s.ID}); return err },
-		"Running": func() error { _, err := repo.Running(ctx, noon, 1); return err },
+		"Running": func() error { _, err := repo.Running(ctx, noon, sessions.JourneyKey{}, 1); return err },
 		"Review":  func() error { _, err := repo.Review(ctx, s.ID, nil); return err },
 		"CreateOnce": func() error {
 			_, _, err := repo.CreateOnce(ctx, sessions.BookingKey{CallerID: s.ID, Key: "k", At: noon}, s)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"doorstep/sessions"
 )
 
@@ -19,8 +17,6 @@ const scheduled = `coalesce(scheduled_at, '0001-01-01 00:00:00+00')`
 // trainer's sessions finds them by an index, and one of all has the order of another.
 // A status alone has none.
 func (r *Repository) List(ctx context.Context, q sessions.SessionQuery) ([]sessions.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
-	defer cancel()
 	w := where{}
 	if q.Status != "" {
 		w.and("status::text = $%d", string(q.Status))
@@ -41,7 +37,7 @@ func (r *Repository) List(ctx context.Context, q sessions.SessionQuery) ([]sessi
 	if q.After.ID != "" {
 		w.and("("+scheduled+", id) < ($%d, $%d)", millisecond(q.After.At), string(q.After.ID))
 	}
-	return r.collect(ctx, "list sessions", `SELECT `+columns+` FROM tutoring_sessions`+w.String()+
+	return r.list(ctx, "list sessions", `SELECT `+columns+` FROM tutoring_sessions`+w.String()+
 		` ORDER BY `+scheduled+` DESC, id DESC LIMIT `+w.next(q.Limit), w.args...)
 }
 
@@ -50,8 +46,6 @@ func (r *Repository) List(ctx context.Context, q sessions.SessionQuery) ([]sessi
 func (r *Repository) RunningPage(
 	ctx context.Context, trainerID sessions.ID, after sessions.Cursor, limit int,
 ) ([]sessions.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
-	defer cancel()
 	w := where{}
 	w.and("journey_started_at IS NOT NULL AND journey_ended_at IS NULL")
 	if trainerID != "" {
@@ -60,21 +54,8 @@ func (r *Repository) RunningPage(
 	if after.ID != "" {
 		w.and("(journey_started_at, id) > ($%d, $%d)", millisecond(after.At), string(after.ID))
 	}
-	return r.collect(ctx, "list running journeys", `SELECT `+columns+` FROM tutoring_sessions`+w.String()+
+	return r.list(ctx, "list running journeys", `SELECT `+columns+` FROM tutoring_sessions`+w.String()+
 		` ORDER BY journey_started_at, id LIMIT `+w.next(limit), w.args...)
-}
-
-// collect reads all rows of a query of columns.
-func (r *Repository) collect(ctx context.Context, operation, sql string, args ...any) ([]sessions.Session, error) {
-	rows, err := r.pool.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, unavailable(operation, err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
-	if err != nil {
-		return nil, unavailable(operation, err)
-	}
-	return list, nil
 }
 
 // where is the conditions of a query, and the query's arguments. The conditions are

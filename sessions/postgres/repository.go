@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -202,9 +203,15 @@ func write(
 const (
 	selectRunning = `SELECT ` + columns + ` FROM tutoring_sessions
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND journey_started_at <= $1
-		ORDER BY journey_started_at, id LIMIT $2`
+			AND (journey_started_at, id) > ($2, $3)
+		ORDER BY journey_started_at, id LIMIT $4`
+	selectSessions = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = ANY($1)`
+	selectEnded    = `SELECT ` + columns + ` FROM tutoring_sessions
+		WHERE journey_ended_at IS NOT NULL AND (journey_ended_at, id) > ($1, $2)
+		ORDER BY journey_ended_at, id LIMIT $3`
 	selectRunningOf = `SELECT ` + columns + ` FROM tutoring_sessions
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id = $1 LIMIT 1`
+	selectNow = `SELECT clock_timestamp()`
 	// It returns no row for an event that is known.
 	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
 )
@@ -222,12 +229,14 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 		return false, unavailable("begin", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	_, err = scan(tx.QueryRow(ctx, lockSession, string(e.SessionID)))
+	session, err := scan(tx.QueryRow(ctx, lockSession, string(e.SessionID)))
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, notFound()
 	case err != nil:
 		return false, unavailable("lock session", err)
+	case !e.RecordedFor(session):
+		return false, nil
 	}
 	err = tx.QueryRow(ctx, recordEvent, string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail())).Scan(&first)
 	switch {
@@ -244,10 +253,46 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 
 // Running implements sessions.Repository. One round trip, from an index that holds running
 // journeys only, in their order.
-func (r *Repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+func (r *Repository) Running(ctx context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
+	return r.list(ctx, "list running journeys", selectRunning, startedBy, after.StartedAt, cmp.Or(after.SessionID, noSession), limit)
+}
+
+// EndedSince implements sessions.Repository. One round trip, from an index that has
+// the order.
+func (r *Repository) EndedSince(ctx context.Context, at time.Time, after sessions.ID, limit int) ([]sessions.Session, error) {
+	return r.list(ctx, "list ended journeys", selectEnded, at, cmp.Or(after, noSession), limit)
+}
+
+// Sessions implements sessions.Repository. One round trip.
+func (r *Repository) Sessions(ctx context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Session, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = string(id)
+	}
+	list, err := r.list(ctx, "read sessions", selectSessions, texts)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[sessions.ID]sessions.Session, len(list))
+	for _, s := range list {
+		found[s.ID] = s
+	}
+	return found, nil
+}
+
+// list reads the rows of a query. what is what an error says of it.
+func (r *Repository) list(ctx context.Context, what, query string, args ...any) ([]sessions.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
-	return r.collect(ctx, "list running journeys", selectRunning, startedBy, limit)
+	rows, err := r.pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, unavailable(what, err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
+	if err != nil {
+		return nil, unavailable(what, err)
+	}
+	return list, nil
 }
 
 // RunningOf implements sessions.Repository. One round trip.
@@ -262,6 +307,20 @@ func (r *Repository) RunningOf(ctx context.Context, trainerID sessions.ID) (sess
 		return sessions.Session{}, false, unavailable("read running journey", err)
 	}
 	return s, true, nil
+}
+
+// noSession comes before every id.
+const noSession sessions.ID = "00000000-0000-0000-0000-000000000000"
+
+// Now is the database server's clock. One round trip.
+func (r *Repository) Now(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	var now time.Time
+	if err := r.pool.QueryRow(ctx, selectNow).Scan(&now); err != nil {
+		return time.Time{}, unavailable("read the clock", err)
+	}
+	return now, nil
 }
 
 // acquire waits for a connection as long as the caller does. From then on only the call's

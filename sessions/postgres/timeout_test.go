@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ type gateways struct {
 	mu  sync.Mutex
 	now time.Time
 
-	timedOut, silent int
+	timedOut, silent, stuck int
 }
 
 type gateway struct {
@@ -83,6 +84,8 @@ func (g *gateways) move(d time.Duration) {
 func (g *gateways) JourneyTimedOut() { g.mu.Lock(); defer g.mu.Unlock(); g.timedOut++ }
 func (g *gateways) JourneySilent()   { g.mu.Lock(); defer g.mu.Unlock(); g.silent++ }
 func (g *gateways) Swept(error)      {}
+
+func (g *gateways) JourneysStuck(n int) { g.mu.Lock(); defer g.mu.Unlock(); g.stuck = n }
 
 // started is a journey that has begun now.
 func (g *gateways) started(t testing.TB) sessions.Session {
@@ -158,6 +161,48 @@ func TestSweeper_ends_at_the_hour_once(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, snap.Active)
 		require.Nil(t, snap.Location)
+	})
+}
+
+// stubborn is a repository with sessions that cannot be changed.
+type stubborn struct {
+	sessions.Repository
+	bad   map[sessions.ID]bool
+	tried int
+}
+
+func (r *stubborn) Change(ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	if r.bad[id] {
+		r.tried++
+		return sessions.Session{}, sessions.Fault(sessions.DatabaseUnavailable, "a trigger of the house refuses", errors.New("check violation"))
+	}
+	return r.Repository.Change(ctx, id, f)
+}
+
+// One journey that cannot be ended holds up no other, however many there are and
+// however old.
+func TestSweeper_stuck_journeys_hold_up_nobody(t *testing.T) {
+	onBoth(t, func(t *testing.T, f repotest.Fixture) {
+		bad := &stubborn{Repository: f.Repo, bad: map[sessions.ID]bool{}}
+		f.Repo = bad
+		g := openGateways(t, f, 1)
+		const many = 210 // more than one look gives
+		for range many {
+			bad.bad[g.started(t).ID] = true
+		}
+		g.move(time.Minute)
+		good := g.started(t)
+		g.move(time.Hour)
+		g.sweep(t)
+		require.Len(t, g.told(t, good, sessions.JourneyEnded), 1)
+		require.Equal(t, many, g.stuck)
+		g.sweep(t)
+		require.Equal(t, many, bad.tried, "left alone for a while")
+		bad.bad = nil
+		g.move(time.Minute)
+		g.sweep(t)
+		require.Zero(t, g.stuck)
+		require.Equal(t, many+1, g.timedOut)
 	})
 }
 

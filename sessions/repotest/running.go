@@ -18,6 +18,15 @@ func suspicion(s sessions.Session, verdict string) sessions.Event {
 	}
 }
 
+// arriving is the event that a journey has at most once.
+func arriving(s sessions.Session) sessions.Event {
+	return sessions.Event{
+		ID:   sessions.ArrivingID(sessions.JourneyKey{SessionID: s.ID, StartedAt: s.JourneyStartedAt}),
+		Type: sessions.JourneyArriving, SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID,
+		At: now.Add(time.Minute), JourneyStartedAt: s.JourneyStartedAt,
+	}
+}
+
 var recordTests = map[string]func(*testing.T, Fixture){
 	"once_an_id": func(t *testing.T, f Fixture) {
 		s := f.started(t)
@@ -43,6 +52,60 @@ var recordTests = map[string]func(*testing.T, Fixture){
 		require.Len(t, events, 3)
 		require.Equal(t, sessions.LocationSuspicious, events[1].Type)
 	},
+	"arriving_once_and_while_its_journey_runs": func(t *testing.T, f Fixture) {
+		first := f.started(t)
+		for i := range 3 {
+			stored, err := f.Repo.Record(t.Context(), arriving(first))
+			require.NoError(t, err)
+			require.Equal(t, i == 0, stored)
+		}
+		_, err := f.stop(t, first.ID, now.Add(time.Minute))
+		require.NoError(t, err)
+		second, err := f.start(t, first.ID, now.Add(2*time.Minute))
+		require.NoError(t, err)
+		late := arriving(first)
+		late.ID = sessions.NewID() // or it would be a repeat
+		stored, err := f.Repo.Record(t.Context(), late)
+		require.NoError(t, err)
+		require.False(t, stored, "another journey of the session runs")
+		stored, err = f.Repo.Record(t.Context(), arriving(second))
+		require.NoError(t, err)
+		require.True(t, stored)
+		require.Equal(t, []sessions.EventType{
+			sessions.JourneyStarted, sessions.JourneyArriving, sessions.JourneyEnded, sessions.JourneyStarted, sessions.JourneyArriving,
+		}, typesOf(f.Events(t, first.ID)))
+		require.Equal(t, arriving(second), f.Events(t, first.ID)[4])
+	},
+	"arriving_not_before_a_start_nor_after_an_end": func(t *testing.T, f Fixture) {
+		s := f.create(t, booking())
+		stored, err := f.Repo.Record(t.Context(), arriving(s))
+		require.NoError(t, err)
+		require.False(t, stored)
+		s = f.started(t)
+		_, err = f.stop(t, s.ID, now.Add(time.Minute))
+		require.NoError(t, err)
+		stored, err = f.Repo.Record(t.Context(), arriving(s))
+		require.NoError(t, err)
+		require.False(t, stored)
+		require.Equal(t, []sessions.EventType{sessions.JourneyStarted, sessions.JourneyEnded}, typesOf(f.Events(t, s.ID)))
+	},
+	"arriving_races_the_end": func(t *testing.T, f Fixture) {
+		s := f.started(t)
+		atOnce(func(n int) {
+			if n == 2 {
+				if _, err := f.stop(t, s.ID, now.Add(time.Minute)); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if _, err := f.Repo.Record(t.Context(), arriving(s)); err != nil {
+				t.Error(err)
+			}
+		})
+		types := typesOf(f.Events(t, s.ID))
+		require.Equal(t, sessions.JourneyEnded, types[len(types)-1], "nothing comes after the end")
+		require.LessOrEqual(t, len(types), 3)
+	},
 	"unknown_session": func(t *testing.T, f Fixture) {
 		_, err := f.Repo.Record(t.Context(), suspicion(booking(), "mock"))
 		requireCode(t, sessions.SessionNotFound, err)
@@ -62,6 +125,13 @@ var recordTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, map[string]int{"first": 1}, firsts.counts)
 		require.Len(t, f.Events(t, s.ID), 2)
 	},
+}
+
+func typesOf(events []sessions.Event) (types []sessions.EventType) {
+	for _, e := range events {
+		types = append(types, e.Type)
+	}
+	return types
 }
 
 // started is a new session with a journey that has just started.
@@ -91,16 +161,19 @@ var runningTests = map[string]func(*testing.T, Fixture){
 		f.create(t, booking())
 		f.startedAt(t, at.Add(time.Hour))
 
-		list, err := f.Repo.Running(t.Context(), at.Add(time.Minute), 10)
+		list, err := f.Repo.Running(t.Context(), at.Add(time.Minute), sessions.JourneyKey{}, 10)
 		require.NoError(t, err)
 		require.Equal(t, []sessions.Session{first, second, third}, list)
-		list, err = f.Repo.Running(t.Context(), at.Add(time.Minute), 2)
+		list, err = f.Repo.Running(t.Context(), at.Add(time.Minute), sessions.JourneyKey{}, 2)
 		require.NoError(t, err)
 		require.Equal(t, []sessions.Session{first, second}, list)
-		list, err = f.Repo.Running(t.Context(), at, 10)
+		list, err = f.Repo.Running(t.Context(), at.Add(time.Minute), keyOf(first), 1)
+		require.NoError(t, err)
+		require.Equal(t, []sessions.Session{second}, list, "behind the first")
+		list, err = f.Repo.Running(t.Context(), at, sessions.JourneyKey{}, 10)
 		require.NoError(t, err)
 		require.Equal(t, []sessions.Session{first}, list, "the instant itself counts")
-		list, err = f.Repo.Running(t.Context(), at.Add(-time.Millisecond), 10)
+		list, err = f.Repo.Running(t.Context(), at.Add(-time.Millisecond), sessions.JourneyKey{}, 10)
 		require.NoError(t, err)
 		require.Empty(t, list)
 	},

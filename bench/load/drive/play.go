@@ -124,7 +124,11 @@ func (p *play) each(ctx context.Context, workers int, begin func(context.Context
 
 // begin books and starts a leg.
 func (p *play) begin(ctx context.Context, j *journey, now time.Time) error {
-	j.embark(now, p.endOf(now), rand.Float64() < p.plan.Arrivals, p.plan.SpeedMPS)
+	ends, arrives := p.endOf(now), rand.Float64() < p.plan.Arrivals
+	if soonest := now.Add(rig.Ride + p.plan.Every + p.plan.Jitter); arrives && !ends.IsZero() && ends.Before(soonest) {
+		ends = soonest // its fixes must last for a ride
+	}
+	j.embark(now, ends, arrives, p.plan.SpeedMPS)
 	began := time.Now()
 	err := p.ask(ctx, j.number, Booking, p.admin, "/admin/sessions", map[string]any{
 		"sessionId": j.session, "trainerId": j.trainer, "studentId": j.student,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"doorstep/bench/rig"
+	"doorstep/client"
 	"doorstep/gateway/auth"
 	"doorstep/geo"
 	"doorstep/internal/pause"
@@ -55,7 +56,6 @@ type lesson struct {
 	*rig.Journey
 	otp       string
 	guesses   int
-	located   bool // a fix was sent
 	uncertain bool // the last try had no clear answer
 }
 
@@ -74,15 +74,15 @@ func callerSettings() []string {
 
 // newCallers makes callers with sessions in every state.
 func newCallers(ctx context.Context, base string, devices bool) (*callers, error) {
-	client := &http.Client{
+	connections := &http.Client{
 		Timeout:   15 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second},
 	}
-	admin, err := rig.NewCaller(sessions.Admin, client)
+	admin, err := rig.NewCaller(sessions.Admin, connections)
 	if err != nil {
 		return nil, err
 	}
-	c := &callers{base: base, client: client, admin: admin, devices: devices, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
+	c := &callers{base: base, client: connections, admin: admin, devices: devices, recorder: newRecorder(), done: map[kind][]sessions.ID{}}
 	pools := []*chan *lesson{&c.unread, &c.booked, &c.running, &c.doors, &c.pending}
 	for _, pool := range pools {
 		*pool = make(chan *lesson, 1024) // an hour does not fill it
@@ -95,7 +95,7 @@ func newCallers(ctx context.Context, base string, devices bool) (*callers, error
 	for _, s := range []struct {
 		step  func(context.Context)
 		times int
-	}{{c.book, 6 * spares}, {c.startOne, 3 * spares}, {c.arrive, spares}} {
+	}{{c.book, 18 * spares}, {c.startOne, 10 * spares}, {func(context.Context) { c.work.Wait() }, 1}, {c.arrive, spares}} {
 		for range s.times {
 			s.step(ctx)
 		}
@@ -223,22 +223,18 @@ func fixLabel(a rig.Answer) string {
 
 // liveLabel says what a reader sees.
 func liveLabel(a rig.Answer) string {
-	var body struct {
-		Location json.RawMessage `json:"location"`
-		IsActive bool            `json:"isActive"`
-		Degraded bool            `json:"degraded"`
-	}
-	if a.Status != http.StatusOK || json.Unmarshal(a.Data, &body) != nil {
+	var v client.View
+	if a.Status != http.StatusOK || json.Unmarshal(a.Data, &v) != nil {
 		return plainLabel(a)
 	}
 	switch {
-	case body.Degraded && !body.IsActive:
+	case v.Degraded && !v.Active:
 		return degradedEnded
-	case body.Degraded:
+	case v.Degraded:
 		return degraded
-	case !body.IsActive:
+	case !v.Active:
 		return "200 not active"
-	case string(body.Location) == "null":
+	case v.Location == nil:
 		return noLocation
 	default:
 		return "200"
@@ -326,10 +322,22 @@ func (c *callers) startOne(ctx context.Context) {
 			if c.count(start, l.ID)%3 == 0 {
 				c.running <- l
 			} else {
-				c.doors <- l
+				c.ride(ctx, l)
 			}
 		})
 	}
+}
+
+// ride asks for the code before any fix and sends one from the street. The session
+// is at its door as soon as it may arrive.
+func (c *callers) ride(ctx context.Context, l *lesson) {
+	c.call(ctx, unseen, plainLabel, func() rig.Answer { return l.Arrive(ctx, c.base) })
+	c.call(ctx, update, fixLabel, func() rig.Answer { return l.Update(ctx, c.base, l.Street()) })
+	c.work.Go(func() {
+		if pause.For(ctx, rig.Ride) == nil {
+			c.doors <- l
+		}
+	})
 }
 
 func (c *callers) stopOne(ctx context.Context) {
@@ -361,8 +369,8 @@ func (c *callers) step(ctx context.Context, k kind, l *lesson, already string, p
 	}
 }
 
-// arrive asks for the code before any fix, sends a fix from the door and asks
-// again. A trainer who is far away asks, too.
+// arrive asks for the code with a fix from the door. A trainer who is far away asks,
+// too.
 func (c *callers) arrive(ctx context.Context) {
 	if c.end != nil {
 		c.call(ctx, afar, plainLabel, func() rig.Answer { return c.travels[0].Arrive(ctx, c.base) })
@@ -371,17 +379,10 @@ func (c *callers) arrive(ctx context.Context) {
 	if l == nil {
 		return
 	}
-	if !l.located {
-		c.call(ctx, unseen, plainLabel, func() rig.Answer { return l.Arrive(ctx, c.base) })
-	}
-	l.located = true
-	c.call(ctx, update, fixLabel, func() rig.Answer { return l.Update(ctx, c.base, l.Home) })
-	c.step(ctx, arrive, l, "", c.doors, func() rig.Answer { return l.Arrive(ctx, c.base) }, func(a rig.Answer) {
-		var body struct {
-			OTP string `json:"otp"`
-		}
-		if json.Unmarshal(a.Data, &body) == nil && body.OTP != "" {
-			l.otp = body.OTP
+	c.step(ctx, arrive, l, "", c.doors, func() rig.Answer { return l.Arrive(ctx, c.base, l.Home) }, func(a rig.Answer) {
+		var arrival client.Arrival
+		if json.Unmarshal(a.Data, &arrival) == nil && arrival.OTP != "" {
+			l.otp = arrival.OTP
 			c.count(arrive, l.ID)
 			c.pending <- l
 		}

@@ -50,7 +50,7 @@ type fleetPlan struct {
 // round-robin, while one is terminated and one killed, over and over.
 func playFleet(ctx context.Context, s *stage) (row, error) {
 	plan := pick(s,
-		fleetPlan{trafficPlan{lanes: 30, fixes: 8, interval: 400 * time.Millisecond, stepM: 10, wait: 4}, 2, 500 * time.Millisecond},
+		fleetPlan{trafficPlan{lanes: 30, fixes: 8, interval: 400 * time.Millisecond, stepM: 20, wait: 4}, 2, 500 * time.Millisecond},
 		fleetPlan{trafficPlan{lanes: 1000, fixes: 15, interval: 2 * time.Second, stepM: 30, wait: 25}, 24, 2 * time.Second}) // 90 km/h and less
 	r := row{Fault: fmt.Sprintf("%d times: one of three gateways behind HAProxy terminated, one killed", plan.rounds), Well: "–"}
 	if _, err := haproxy.Find(); err != nil && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {

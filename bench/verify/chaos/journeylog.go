@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"doorstep/internal/pause"
 
 	"doorstep/bench/rig"
+	"doorstep/client"
 	"doorstep/geo"
 	"doorstep/sessions"
 )
@@ -54,8 +54,15 @@ func newTraffic(base string, plan trafficPlan, client *http.Client) (*traffic, e
 func (t *traffic) journey(lane, n int) (*journeyLog, error) {
 	home := geo.MustPoint(-60+float64(lane%1200)*0.1, -170+float64(lane/1200+n)*0.5)
 	j, err := rig.NewJourney(home, t.client)
-	return &journeyLog{Journey: j, plan: t.plan, base: t.base, answers: map[string]int{}}, err
+	l := &journeyLog{Journey: j, plan: t.plan, base: t.base, answers: map[string]int{}, fixes: t.plan.fixes, arrive: !t.plan.endless && lane%2 == 0}
+	if l.arrive {
+		l.fixes = max(l.fixes, int(rig.Ride/max(t.plan.interval, leastNext))+1)
+	}
+	return l, err
 }
+
+// leastNext is the least nextUpdateMs.
+const leastNext = time.Second
 
 // run has every lane play journeys until over is closed, and returns them all.
 func (t *traffic) run(ctx context.Context) []*journeyLog {
@@ -70,7 +77,7 @@ func (t *traffic) run(ctx context.Context) []*journeyLog {
 				if n > 0 {
 					l, _ = t.journey(lane, n) // the first one worked
 				}
-				l.play(ctx, t.over, lane%2 == 0)
+				l.play(ctx, t.over)
 				mu.Lock()
 				all = append(all, l)
 				mu.Unlock()
@@ -97,8 +104,11 @@ const healIn = 10 * time.Second
 // the student's app its own; both are read when both are done.
 type journeyLog struct {
 	*rig.Journey
-	plan trafficPlan
-	base string
+	plan   trafficPlan
+	base   string
+	fixes  int  // at most
+	arrive bool // ends at the door
+	began  time.Time
 
 	stored, seen atomic.Int64 // versions: of the last stored fix, of the last read
 
@@ -153,9 +163,8 @@ type read struct {
 	active    bool
 }
 
-// play books, starts, drives and ends the journey while the student follows. An
-// endless journey is stopped, never arrived.
-func (l *journeyLog) play(ctx context.Context, over <-chan struct{}, arrive bool) {
+// play books, starts, drives and ends the journey while the student follows.
+func (l *journeyLog) play(ctx context.Context, over <-chan struct{}) {
 	admin, err := rig.NewCaller(sessions.Admin, l.Trainer.HTTP)
 	if err != nil {
 		l.odd = append(l.odd, err.Error())
@@ -167,12 +176,13 @@ func (l *journeyLog) play(ctx context.Context, over <-chan struct{}, arrive bool
 	if _, ok := l.persist(ctx, "start", func() rig.Answer { return l.Start(ctx, l.base) }, "201", "~409 JOURNEY_ALREADY_STARTED"); !ok {
 		return
 	}
+	l.began = time.Now()
 	var student sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	student.Go(func() { l.follow(ctx) })
-	if l.travel(ctx, over); arrive && !l.plan.endless {
-		l.arrive(ctx)
+	if l.travel(ctx, over); l.arrive {
+		l.atDoor(ctx)
 	} else if _, ok := l.persist(ctx, "stop", func() rig.Answer { return l.Stop(ctx, l.base) }, "200", "~404 NO_ACTIVE_JOURNEY"); ok {
 		l.end, l.endedAt = sessions.EndCancelled, time.Now()
 	}
@@ -220,11 +230,11 @@ func (l *journeyLog) expect(call, answer string, repeated bool, expected []strin
 
 // travel posts the fixes, each at the time that the last answer named.
 func (l *journeyLog) travel(ctx context.Context, over <-chan struct{}) {
-	for k := range l.plan.fixes {
+	for k := range l.fixes {
 		if l.plan.endless && closed(over) {
 			return
 		}
-		at := geo.Offset(l.Home, 0, 20+l.plan.stepM*float64(l.plan.fixes-1-k))
+		at := geo.Offset(l.Home, 0, 20+l.plan.stepM*float64(l.fixes-1-k))
 		l.sent = append(l.sent, at)
 		if next := l.post(ctx, k, at); pause.For(ctx, next) != nil {
 			return
@@ -235,16 +245,14 @@ func (l *journeyLog) travel(ctx context.Context, over <-chan struct{}) {
 // post reports one fix until it is taken, and returns when the next may come.
 func (l *journeyLog) post(ctx context.Context, fix int, at geo.Point) time.Duration {
 	sent := time.Now()
-	body := map[string]any{
-		"sessionId": l.ID, "latitude": at.Lat(), "longitude": at.Lng(), "accuracy": 8.5,
-		"recordedAt": sent.UTC().Format("2006-01-02T15:04:05.000Z"),
-	}
+	body := l.Fix(at, sent)
 	expected := []string{"201", "202", "~200", "~429 RATE_LIMITED"}
 	if l.unsure {
 		expected = append(expected, "429 RATE_LIMITED")
 	}
 	a, ok := l.persist(ctx, "update", func() rig.Answer {
-		a := l.Trainer.Do(ctx, http.MethodPost, l.base, "/admin/location-tracking/journey/updates", body)
+		body["sentAt"] = time.Now().UTC() // of each try
+		a := l.Report(ctx, l.base, body)
 		l.answers[a.Label()]++
 		l.slowest = max(l.slowest, a.Took)
 		return a
@@ -273,8 +281,9 @@ func (l *journeyLog) post(ctx context.Context, fix int, at geo.Point) time.Durat
 // degraded read.
 const retryEvery = 250 * time.Millisecond
 
-// arrive ends the journey at the door, with the code that the student reads.
-func (l *journeyLog) arrive(ctx context.Context) {
+// atDoor ends the journey, with the code that the student reads.
+func (l *journeyLog) atDoor(ctx context.Context) {
+	_ = pause.For(ctx, rig.Ride-time.Since(l.began))
 	if _, ok := l.persist(ctx, "arrive", func() rig.Answer { return l.Arrive(ctx, l.base) }, "200"); !ok {
 		return
 	}
@@ -284,9 +293,7 @@ func (l *journeyLog) arrive(ctx context.Context) {
 	if !ok {
 		return
 	}
-	var session struct {
-		OTP string `json:"otp"`
-	}
+	var session client.Session
 	_ = json.Unmarshal(a.Data, &session) // without a code, verify is refused
 	l.persist(ctx, "verify", func() rig.Answer {
 		return l.Trainer.Do(ctx, http.MethodPost, l.base, path+"/verify-otp", map[string]string{"otp": session.OTP})
@@ -301,7 +308,7 @@ func (l *journeyLog) follow(ctx context.Context) {
 		r := read{asked: time.Now(), etag: etag}
 		header, wait := "", 0
 		if etag != 0 {
-			header, wait = fmt.Sprintf("%q", strconv.FormatInt(etag, 10)), l.plan.wait
+			header, wait = rig.ETag(etag), l.plan.wait
 		}
 		a := l.Live(ctx, l.base, header, wait)
 		r.at, r.wait, r.status = time.Now(), time.Duration(wait)*time.Second, a.Status
@@ -330,24 +337,18 @@ func (l *journeyLog) follow(ctx context.Context) {
 
 // see parses an answer.
 func (l *journeyLog) see(r *read, a rig.Answer) {
-	r.version, _ = strconv.ParseInt(strings.Trim(a.ETag, `W/"`), 10, 64) // 0: degraded
+	r.version = a.Version() // 0: degraded
 	if a.Status == http.StatusNotModified {
 		r.active = true
 		return
 	}
-	var body struct {
-		IsActive bool `json:"isActive"`
-		Location *struct {
-			Latitude  float64 `json:"latitude"`
-			Longitude float64 `json:"longitude"`
-		} `json:"location"`
-	}
-	if err := json.Unmarshal(a.Data, &body); err != nil || a.Status != http.StatusOK {
+	var v client.View
+	if err := json.Unmarshal(a.Data, &v); err != nil || a.Status != http.StatusOK {
 		l.strange = append(l.strange, "a read was answered "+a.Label())
 	}
-	r.active = body.IsActive
-	if body.Location != nil {
-		at, err := geo.NewPoint(body.Location.Latitude, body.Location.Longitude)
+	r.active = v.Active
+	if v.Location != nil {
+		at, err := geo.NewPoint(v.Location.Latitude, v.Location.Longitude)
 		if err != nil {
 			l.strange = append(l.strange, err.Error())
 		}

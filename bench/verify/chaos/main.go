@@ -120,8 +120,8 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 }
 
 // parallelism is how many scenarios the short form plays at the same time. They
-// mostly wait.
-const parallelism = 4
+// mostly wait: half of the time for journeys that may arrive.
+const parallelism = 8
 
 // playAll plays the parallel scenarios first, then the others one by one.
 func playAll(ctx context.Context, o options, program *rig.Program, shared *sharedPostgres, progress io.Writer) ([]row, error) {

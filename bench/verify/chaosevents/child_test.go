@@ -101,13 +101,7 @@ func (l *life) serve(repo *postgres.Repository) error {
 	}
 	fmt.Printf("addr=%s\n", listener.Addr())
 	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := repo.Change(r.Context(), sessions.ID(r.FormValue("id")), func(s *sessions.Session) ([]sessions.Event, error) {
-			events, err := transition(s, r.FormValue("step"))
-			if err == nil {
-				l.at("in the transaction")
-			}
-			return events, err
-		})
+		err := l.step(r.Context(), repo, sessions.ID(r.FormValue("id")), r.FormValue("step"))
 		switch code := sessions.CodeOf(err); code {
 		case "":
 			l.at("committed, not answered")
@@ -119,6 +113,32 @@ func (l *life) serve(repo *postgres.Repository) error {
 			_, _ = fmt.Fprint(w, code)
 		}
 	}))
+}
+
+func (l *life) step(ctx context.Context, repo *postgres.Repository, id sessions.ID, step string) error {
+	if step == "approach" {
+		return approach(ctx, repo, id)
+	}
+	_, err := repo.Change(ctx, id, func(s *sessions.Session) ([]sessions.Event, error) {
+		events, err := transition(s, step)
+		if err == nil {
+			l.at("in the transaction")
+		}
+		return events, err
+	})
+	return err
+}
+
+// approach records that the journey is arriving, as sessions.Service.Report does.
+func approach(ctx context.Context, repo *postgres.Repository, id sessions.ID) error {
+	s, err := repo.Session(ctx, id)
+	if err == nil {
+		_, err = repo.Record(ctx, sessions.Event{
+			ID: sessions.ArrivingID(sessions.JourneyKey{SessionID: id, StartedAt: s.JourneyStartedAt}), Type: sessions.JourneyArriving,
+			SessionID: id, TrainerID: s.TrainerID, StudentID: s.StudentID, At: time.Now(), JourneyStartedAt: s.JourneyStartedAt,
+		})
+	}
+	return err
 }
 
 func transition(s *sessions.Session, step string) ([]sessions.Event, error) {

@@ -82,7 +82,7 @@ func newWorld(t *testing.T) *world {
 	w.aws.Bus(bus)
 	for _, queue := range []string{notify, analytics} {
 		w.aws.Queue(queue, visibility, 1000)
-		w.aws.Rule(bus, aws.Source, queue, string(sessions.JourneyStarted), string(sessions.JourneyEnded))
+		w.aws.Rule(bus, aws.Source, queue, string(sessions.JourneyStarted), string(sessions.JourneyArriving), string(sessions.JourneyEnded))
 	}
 	w.push = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		life, _ := strconv.Atoi(r.FormValue("life"))
@@ -357,9 +357,9 @@ func (k *killing) drive(plan map[sessions.ID]int, more func(done int) bool) {
 					time.Sleep(50 * time.Millisecond)
 				}
 				n := int(done.Add(1))
-				steps := []string{"start", "stop"}
+				steps, events := []string{"start", "stop"}, 2
 				if n%3 == 0 {
-					steps = []string{"start", "stop", "start", "arrive"}
+					steps, events = []string{"start", "stop", "start", "approach", "approach", "arrive", "approach"}, 5
 				}
 				for _, step := range steps {
 					if err == nil {
@@ -371,7 +371,7 @@ func (k *killing) drive(plan map[sessions.ID]int, more func(done int) bool) {
 					return
 				}
 				k.mu.Lock()
-				plan[id] = len(steps)
+				plan[id] = events
 				k.mu.Unlock()
 			}
 		})

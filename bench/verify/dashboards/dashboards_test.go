@@ -131,11 +131,12 @@ func TestDashboards(t *testing.T) { //nolint:paralleltest // it sets the environ
 	p := &queries{server}
 	began := time.Now()
 	alone := newTraffic(t, run.alone, run.clock)
+	arrive := newTraffic(t, run.onBus, &clock{}).visit(t)
 	for range 3 {
 		alone.drive(t)
 		alone.refuse(t)
 	}
-	newTraffic(t, run.onBus, &clock{}).visit(t)
+	arrive()
 	alone.outage(t, run.live)
 	p.settle(t)
 	known := p.metrics(t)
@@ -183,12 +184,15 @@ func (p *queries) numbers(t *testing.T, path string, args url.Values) (list []st
 	return list
 }
 
-// visit is a journey of one fix, at the door.
-func (s *traffic) visit(t *testing.T) {
+// visit begins a journey whose clock cannot be moved. arrive ends it.
+func (s *traffic) visit(t *testing.T) (arrive func()) {
 	t.Helper()
-	j := s.begin(t)
-	is(t, 201, s.fix(t, j, home))
-	is(t, 200, j.Arrive(t.Context(), s.base))
+	j, began := s.begin(t), time.Now()
+	is(t, 201, j.Update(t.Context(), s.base, j.Street()))
+	return func() {
+		time.Sleep(time.Until(began.Add(rig.Ride)))
+		is(t, 200, j.Arrive(t.Context(), s.base, home))
+	}
 }
 
 // settle waits until the last of the traffic has been scraped: the journeys that

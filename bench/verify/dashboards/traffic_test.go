@@ -65,14 +65,12 @@ func is(t *testing.T, want int, a rig.Answer) {
 // fix reports a place that the phone took 0.8 s ago.
 func (s *traffic) fix(t *testing.T, j *rig.Journey, at geo.Point, edit ...func(map[string]any)) rig.Answer {
 	t.Helper()
-	body := map[string]any{
-		"sessionId": j.ID, "latitude": at.Lat(), "longitude": at.Lng(), "accuracy": 8.5,
-		"recordedAt": s.clock.now().Add(-800 * time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z"),
-	}
+	body := j.Fix(at, s.clock.now().Add(-800*time.Millisecond))
+	body["sentAt"] = s.clock.now().UTC()
 	for _, e := range edit {
 		e(body)
 	}
-	return j.Trainer.Do(t.Context(), http.MethodPost, s.base, "/admin/location-tracking/journey/updates", body)
+	return j.Report(t.Context(), s.base, body)
 }
 
 // drive is a whole journey with a student who waits for every fix: slow at
@@ -117,6 +115,7 @@ func (s *traffic) refuse(t *testing.T) {
 	far := geo.Offset(home, 0, 5000)
 	is(t, 400, j.Arrive(ctx, s.base)) // no fresh location
 	is(t, 201, s.fix(t, j, far))
+	s.clock.jump(time.Second)
 	is(t, 429, s.fix(t, j, far))
 	is(t, 400, j.Arrive(ctx, s.base)) // not within the radius
 	s.clock.jump(10 * time.Second)
@@ -125,7 +124,7 @@ func (s *traffic) refuse(t *testing.T) {
 	is(t, 201, s.fix(t, j, far, func(b map[string]any) { b["accuracy"] = 5000 }))
 	s.clock.jump(10 * time.Second)
 	is(t, 200, s.fix(t, j, far, func(b map[string]any) {
-		b["recordedAt"] = s.clock.now().Add(-10 * time.Minute).UTC().Format(time.RFC3339)
+		b["recordedAt"] = s.clock.now().Add(-25 * time.Second).UTC().Format(time.RFC3339) // before the last one
 	}))
 	s.clock.jump(10 * time.Second)
 	is(t, 400, s.fix(t, j, geo.Offset(home, 0, 90_000)))

@@ -33,6 +33,7 @@ func Check(r Record) []string {
 	}
 	c.oneEndAStart()
 	c.oneJourneyATrainer()
+	c.arrivingOnce()
 	c.answers()
 	c.versionsOnlyRise()
 	c.whatIsShown()
@@ -212,7 +213,7 @@ func (c *checker) whatIsShown() {
 	sentFor := map[geo.Point]Call{}
 	states := map[sessions.ID]map[int64]Change{}
 	for _, call := range c.Calls {
-		if call.Verb == Update {
+		if call.Verb == Update || call.Verb == Arrived {
 			sentFor[call.Fix] = call
 		}
 	}
@@ -331,8 +332,9 @@ func (c *checker) available(from time.Time, d time.Duration) time.Time {
 	return until
 }
 
-// ratesWereKept: the fixes that counted, on the store's clock, pass the checker's own
-// rate limit.
+// ratesWereKept: the fixes that were stored, by when they were taken on the store's
+// clock, pass the checker's own rate limit. Refused ones count, too, but nothing says
+// when they were taken.
 func (c *checker) ratesWereKept() {
 	rates := map[sessions.Ref]*rate{}
 	for _, ch := range c.Changes {
@@ -346,10 +348,13 @@ func (c *checker) ratesWereKept() {
 				r.setBack(ch.StoreMS)
 			}
 		case Judged:
+			if ch.TakenMS == 0 {
+				continue
+			}
 			if rates[ch.Ref] == nil {
 				rates[ch.Ref] = &rate{}
 			}
-			if early := rates[ch.Ref].take(ch.StoreMS); early > 0 {
+			if early := rates[ch.Ref].take(ch.TakenMS); early > 0 {
 				c.wrongf("over the rate by %d ms: %s", early, ch)
 			}
 		}

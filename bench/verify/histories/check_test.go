@@ -82,12 +82,33 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 				}
 			}
 		}, "has two journeys"},
-		"an_end_lost":     {func(r *Record) { dropCommit(r, sessions.JourneyEnded) }, "never ended"},
-		"a_start_lost":    {func(r *Record) { dropCommit(r, sessions.JourneyStarted) }, "not start, end"},
+		"an_end_lost":  {func(r *Record) { dropCommit(r, sessions.JourneyEnded) }, "never ended"},
+		"a_start_lost": {func(r *Record) { dropCommit(r, sessions.JourneyStarted) }, "not start, end"},
+		"arriving_twice": {func(r *Record) {
+			again := *arriving(r)
+			again.Event.ID = sessions.NewID()
+			r.Commits = slices.Insert(r.Commits, slices.IndexFunc(r.Commits, isArriving)+1, again)
+		}, "the second of a journey"},
+		"arriving_after_the_end": {func(r *Record) {
+			late := *arriving(r)
+			r.Commits = slices.DeleteFunc(r.Commits, isArriving)
+			late.At = r.Commits[len(r.Commits)-1].At
+			r.Commits = append(r.Commits, late)
+		}, "its journey does not run"},
+		"arriving_for_another_journey": {func(r *Record) {
+			e := &arriving(r).Event
+			e.JourneyStartedAt = e.JourneyStartedAt.Add(-time.Minute)
+		}, "its journey does not run"},
+		"arriving_too_early": {func(r *Record) {
+			began := r.Commits[slices.IndexFunc(r.Commits, func(c Commit) bool {
+				return c.Event.Type == sessions.JourneyStarted && c.Event.JourneyStartedAt.Equal(arriving(r).Event.JourneyStartedAt)
+			})]
+			arriving(r).At = began.At.Add(20 * time.Second)
+		}, "no fix of its journey has reached the fence"},
 		"an_event_twice":  {func(r *Record) { r.Commits = append(r.Commits, r.Commits[0]) }, "committed twice"},
-		"an_end_too_late": {func(r *Record) { r.Commits[1].At = r.Commits[0].At.Add(90 * time.Minute) }, "long past its hour"},
+		"an_end_too_late": {func(r *Record) { firstEnd(r).At = r.Commits[0].At.Add(90 * time.Minute) }, "long past its hour"},
 		"an_end_of_another": {func(r *Record) {
-			r.Commits[1].Event.JourneyStartedAt = r.Commits[1].Event.JourneyStartedAt.Add(1)
+			firstEnd(r).Event.JourneyStartedAt = firstEnd(r).Event.JourneyStartedAt.Add(1)
 		}, "the end of another"},
 		"a_start_untold": {func(r *Record) {
 			for i := range r.Commits {
@@ -96,7 +117,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 		}, "no event of it"},
 		"a_fix_over_the_rate": {func(r *Record) {
 			ch := *judged(r)
-			ch.StoreMS += 3999
+			ch.TakenMS += 3999
 			r.Changes = slices.Insert(r.Changes, slices.Index(r.Changes, *judged(r))+1, ch)
 		}, "over the rate"},
 		"a_fix_lost": {func(r *Record) {
@@ -159,6 +180,16 @@ func judged(r *Record) *Change {
 	return &r.Changes[slices.IndexFunc(r.Changes, func(ch Change) bool { return ch.Kind == Judged && ch.Fix == first.Fix })]
 }
 
+// firstEnd is the end of the day's first journey.
+func firstEnd(r *Record) *Commit {
+	return &r.Commits[slices.IndexFunc(r.Commits, func(c Commit) bool { return c.Event.Type == sessions.JourneyEnded })]
+}
+
+func isArriving(c Commit) bool { return c.Event.Type == sessions.JourneyArriving }
+
+// arriving is the first commit that a trainer is almost there; a good day has one.
+func arriving(r *Record) *Commit { return &r.Commits[slices.IndexFunc(r.Commits, isArriving)] }
+
 func dropCommit(r *Record, what sessions.EventType) {
 	i := slices.IndexFunc(r.Commits, func(c Commit) bool { return c.Event.Type == what })
 	r.Commits = slices.Delete(r.Commits, i, i+1)
@@ -183,11 +214,12 @@ func TestHistories_find(t *testing.T) {
 		"versions_counted":       {mutant(func(m sessions.Live) sessions.Live { return &counted{Live: m} }), "the version went back"},
 		"somebody_elses":         {mutant(func(m sessions.Live) sessions.Live { return &mixed{Live: m} }), "not sent for this session"},
 		"an_answer_too_soon":     {mutant(func(m sessions.Live) sessions.Live { return &forgetful{Live: m} }), "not what its version names"},
+		"arriving_at_once":       {mutant(func(m sessions.Live) sessions.Live { return alwaysNear{m} }), "no fix of its journey has reached the fence"},
 		"no_clean_up":            {func(w *world) { w.noCleanUp = true }, "still holds the journey"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(20) {
+			for seed := range uint64(60) {
 				found := strings.Join(Check(play(t, seed+1, row.breaks)), "\n")
 				if strings.Contains(found, row.want) {
 					return
@@ -205,6 +237,15 @@ func mutant(of func(sessions.Live) sessions.Live) edit {
 		w.live.fresh = func() sessions.Live { return of(fresh()) }
 		w.live.under = w.live.fresh()
 	}
+}
+
+// alwaysNear says that a journey is arriving from its first fix on.
+type alwaysNear struct{ sessions.Live }
+
+func (n alwaysNear) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
+	r, err := n.Live.Update(ctx, ref, fix)
+	r.Arriving = true
+	return r, err
 }
 
 type endForgotten struct{ sessions.Live }

@@ -14,6 +14,7 @@ import (
 	"github.com/cloudwego/hertz/pkg/app/server"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"doorstep/bench/rig"
 	"doorstep/gateway/api"
 	"doorstep/gateway/hub"
 	"doorstep/geo"
@@ -143,7 +144,7 @@ func (c *Call) read(a answer, etag string) {
 	c.Code = a.Code
 	switch c.Verb {
 	case Live:
-		c.Version, _ = strconv.ParseInt(strings.Trim(strings.TrimPrefix(etag, "W/"), `"`), 10, 64)
+		c.Version = rig.VersionOf(etag)
 		c.Active, c.Degraded = a.Data.IsActive, a.Data.Degraded
 		if at := a.Data.Location; at != nil {
 			c.Location = geo.MustPoint(at.Latitude, at.Longitude)

@@ -34,7 +34,7 @@ func TestHistories(t *testing.T) {
 		holds(t, *seed)
 		return
 	}
-	var next, days, calls, stored, failed atomic.Uint64
+	var next, days, calls, stored, arrived, failed atomic.Uint64
 	began := time.Now()
 	t.Run("days", func(t *testing.T) {
 		for range runtime.GOMAXPROCS(0) {
@@ -51,6 +51,9 @@ func TestHistories(t *testing.T) {
 						if c.Stored {
 							stored.Add(1)
 						}
+						if c.Verb == Arrived && c.Status == 200 {
+							arrived.Add(1)
+						}
 					}
 					if t.Failed() {
 						failed.Add(1)
@@ -59,7 +62,7 @@ func TestHistories(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d days of %d in %s: %d calls, %d fixes stored", days.Load(), *seeds, time.Since(began).Round(time.Second), calls.Load(), stored.Load())
+	t.Logf("%d days of %d in %s: %d calls, %d fixes stored, %d arrivals", days.Load(), *seeds, time.Since(began).Round(time.Second), calls.Load(), stored.Load(), arrived.Load())
 }
 
 func holds(t *testing.T, n uint64) Record {

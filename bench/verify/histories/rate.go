@@ -1,7 +1,7 @@
 package histories
 
 // The rate of docs/contract.md, section 1: one update per 5 s, as a GCRA with 1 s of
-// tolerance, on the store's clock.
+// tolerance, on when a fix was taken by the store's clock.
 const (
 	intervalMS  = 5000
 	toleranceMS = 1000

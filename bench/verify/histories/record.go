@@ -1,8 +1,9 @@
 // Package histories plays whole days of journeys in virtual time, and checks from
 // the record that the promises held: a version never goes back for a reader,
 // nothing is shown after the end or to another student, a trainer has one journey at
-// a time, no fix exceeds the rate, every waiter sees every change, and every start
-// has one end.
+// a time, no fix exceeds the rate, every waiter sees every change, every start has
+// one end, and a student is told at most once a journey, and in time, that the
+// trainer is almost there.
 //
 // The handlers, the service, the hubs, the sweepers and the clean-up of two gateways
 // are the product's, over one live store and one repository in memory. A seed decides
@@ -46,7 +47,7 @@ type Call struct {
 	Caller   sessions.Caller
 	Verb     Verb
 	Session  sessions.ID
-	Fix      geo.Point     // Update
+	Fix      geo.Point     // Update, Arrived
 	Seen     int64         // Live: the version of the If-None-Match, 0 for none
 	Wait     time.Duration // Live
 	Faulted  bool          // a store failed or stalled it
@@ -73,7 +74,7 @@ type Kind string
 // The kinds of changes.
 const (
 	Opened  Kind = "opened"
-	Judged  Kind = "judged" // a fix that counted against the rate, stored or not
+	Judged  Kind = "judged" // a fix, stored or not
 	Ended   Kind = "ended"
 	Lost    Kind = "lost all data"
 	Stepped Kind = "clock stepped"
@@ -88,13 +89,14 @@ type Change struct {
 	Fix     geo.Point // Judged
 	Verdict sessions.Verdict
 	StoreMS int64 // the store's clock
+	TakenMS int64 // when a stored fix counts as taken, on that clock; 0 where it has no rate of its journey
 	Version int64 // after it
 }
 
 // String is the change on a line of a history.
 func (c Change) String() string {
-	return fmt.Sprintf("%s                live store %s %.8s journey=%s %s %s store_ms=%d version=%d",
-		clock(c.At), c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.Version)
+	return fmt.Sprintf("%s                live store %s %.8s journey=%s %s %s store_ms=%d taken_ms=%d version=%d",
+		clock(c.At), c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.TakenMS, c.Version)
 }
 
 // Commit is an event of the outbox, with the time of its commit.
@@ -116,6 +118,7 @@ type Window struct{ From, To time.Time }
 type Record struct {
 	Seed     uint64
 	Sessions map[sessions.ID]sessions.Meta
+	Homes    map[sessions.ID]geo.Point
 	Calls    []Call
 	Changes  []Change // in order
 	Commits  []Commit // in order

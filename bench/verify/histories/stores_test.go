@@ -225,12 +225,14 @@ func (s *liveStore) Update(ctx context.Context, ref sessions.Ref, fix sessions.F
 	var receipt sessions.Receipt
 	err := s.do(ctx, func(under sessions.Live) {
 		receipt, _ = under.Update(context.Background(), ref, fix)
-		if receipt.Verdict > sessions.VerdictStale {
-			s.record.change(Change{
-				Kind: Judged, Ref: ref, Fix: fix.Point, Verdict: receipt.Verdict,
-				StoreMS: s.now().UnixMilli(), Version: s.version(ref),
-			})
+		if receipt.Verdict <= sessions.VerdictStale {
+			return
 		}
+		ch := Change{Kind: Judged, Ref: ref, Fix: fix.Point, Verdict: receipt.Verdict, StoreMS: s.now().UnixMilli(), Version: s.version(ref)}
+		if snap, _ := under.Latest(context.Background(), ref); receipt.Verdict == sessions.VerdictStored && snap.Location != nil && !fix.AtArrival {
+			ch.TakenMS = snap.Location.RecordedAt.UnixMilli()
+		}
+		s.record.change(ch)
 	})
 	if err != nil {
 		return sessions.Receipt{}, err
@@ -394,9 +396,9 @@ func (r *repository) Record(ctx context.Context, e sessions.Event) (bool, error)
 	return first, refused
 }
 
-func (r *repository) Running(ctx context.Context, startedBy time.Time, limit int) ([]sessions.Session, error) {
+func (r *repository) Running(ctx context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
 	if err := hop(ctx, requestOf(ctx)); err != nil || r.away(time.Now()) {
 		return nil, errors.Join(err, errStore)
 	}
-	return r.Repository.Running(context.Background(), startedBy, limit)
+	return r.Repository.Running(context.Background(), startedBy, after, limit)
 }

@@ -234,24 +234,42 @@ func (p *phone) report(v *visit, t way) {
 	case 1:
 		accuracy = 900
 	}
-	body := fmt.Sprintf(`{"sessionId":%q,"latitude":%.7f,"longitude":%.7f,"accuracy":%.1f`, v.id, at.Lat(), at.Lng(), accuracy)
-	if p.draw.IntN(8) != 0 {
-		body += fmt.Sprintf(`,"recordedAt":%q`, now.Add(p.clock).UTC().Format("2006-01-02T15:04:05.000Z"))
-	}
-	body += "}"
+	recorded, says := p.clock, p.draw.IntN(8)
+	body := func() string { return fixBody(v, at, accuracy, now.Add(recorded), time.Now().Add(recorded), says) }
 	call := Call{Caller: v.trainer, Verb: Update, Session: v.id, Fix: at}
-	first, second := p.prepare(call, body), p.prepare(call, body)
+	first, second := p.prepare(call, body()), p.prepare(call, "")
 	p.world.late.Go(func() {
 		if _, _, ok := p.world.send(first); !ok {
+			second.body = body()
 			p.world.send(second)
 		}
 	})
 }
 
+// fixBody is a fix of an app that says both times, or only when it was recorded
+// (says is 1), or none (says is 0).
+func fixBody(v *visit, at geo.Point, accuracy float64, recorded, sent time.Time, says int) string {
+	const layout = `,%q:"2006-01-02T15:04:05.000Z"`
+	body := fmt.Sprintf(`{"sessionId":%q,"latitude":%.7f,"longitude":%.7f,"accuracy":%.1f`, v.id, at.Lat(), at.Lng(), accuracy)
+	if says > 0 {
+		body += fmt.Sprintf(recorded.UTC().Format(layout), "recordedAt")
+	}
+	if says > 1 {
+		body += fmt.Sprintf(sent.UTC().Format(layout), "sentAt")
+	}
+	return body + "}"
+}
+
 // arrive asks for the code until there is one, and uses it: wrongly, rightly.
 func (p *phone) arrive(v *visit, t way) {
 	for range 25 {
-		c, a, ok := p.do(Call{Caller: v.trainer, Verb: Arrived, Session: v.id}, "")
+		call, body := Call{Caller: v.trainer, Verb: Arrived, Session: v.id}, ""
+		if p.draw.IntN(3) != 0 {
+			at := time.Now().Add(p.clock)
+			call.Fix = t.at(time.Now(), p.draw)
+			body = fixBody(v, call.Fix, 10, at, at, p.draw.IntN(8))
+		}
+		c, a, ok := p.do(call, body)
 		switch {
 		case ok && c.Status == 200:
 			_, _, _ = p.do(Call{Caller: v.trainer, Verb: Verify, Session: v.id}, fmt.Sprintf(`{"otp":"%04d"}`, p.draw.IntN(10_000)))

@@ -64,7 +64,9 @@ func play(t *testing.T, seed uint64, edits ...edit) (r Record) {
 
 func newWorld(seed uint64) *world {
 	w := &world{seed: seed, began: time.Now()}
-	w.record = &recorder{Record: Record{Seed: seed, Sessions: map[sessions.ID]sessions.Meta{}}}
+	w.record = &recorder{Record: Record{
+		Seed: seed, Sessions: map[sessions.ID]sessions.Meta{}, Homes: map[sessions.ID]geo.Point{},
+	}}
 	draw := w.stream("faults")
 	w.live = &liveStore{record: w.record, late: &w.late, watchers: map[*storeWatcher]struct{}{}, faults: faults{often: 0.01 * draw.Float64()}}
 	w.live.fresh = func() sessions.Live { return memory.NewLive(sessions.LiveOptions{}, w.live.now) }
@@ -140,6 +142,7 @@ func (w *world) book(ctx context.Context) {
 				panic(err)
 			}
 			w.visits = append(w.visits, v)
+			w.record.Homes[v.id] = v.home
 			w.record.Sessions[v.id] = sessions.Meta{TrainerID: trainer.ID, StudentID: v.student.ID}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/bench/rig"
 	"doorstep/sessions"
 )
 
@@ -60,15 +61,17 @@ func (j *journey) post(t *testing.T, verb, body string) reply {
 // fix sends a place some metres north and east of the home, with further fields.
 func (j *journey) fix(t *testing.T, name string, north, east float64, more string) reply {
 	t.Helper()
-	at := j.place(name, north, east)
+	at := j.place(name, north, east).json()
 	// The second of two fixes in one millisecond of the store's clock is stale.
 	for time.Now().UnixMilli() <= j.answered {
 		time.Sleep(100 * time.Microsecond)
 	}
 	defer func() { j.answered = time.Now().UnixMilli() }()
 	return j.processes.ask(t, j.trainer, "POST", "/admin/location-tracking/journey/updates",
-		fmt.Sprintf(`{"sessionId":%q,"latitude":%.7f,"longitude":%.7f%s}`, j.id, at.Lat, at.Lng, more))
+		fmt.Sprintf(`{"sessionId":%q,%s%s}`, j.id, at, more))
 }
+
+func (c Canary) json() string { return fmt.Sprintf(`"latitude":%.7f,"longitude":%.7f`, c.Lat, c.Lng) }
 
 // place makes a canary of this journey.
 func (j *journey) place(name string, north, east float64) Canary {
@@ -89,13 +92,17 @@ func (j *journey) look(t *testing.T, want bool) {
 // trainer's. It ends with the trainer near the door.
 func (j *journey) onTheWay(t *testing.T) {
 	t.Helper()
-	require.Equal(t, 201, j.fix(t, "first fix", 61.3, 43.7, `,"speed":12.5,"heading":77`).status)
+	require.Equal(t, 201, j.fix(t, "fix in the street", 131.3, 93.7, `,"speed":12.5,"heading":77`).status)
+	require.Equal(t, 201, j.fix(t, "fix that agrees", 91.3, 73.7, "").status)
 	require.Equal(t, 400, j.fix(t, "refused jump", 5017, 4013, "").status)
 	require.Equal(t, 201, j.fix(t, "vague fix", -411, 377, `,"accuracy":900`).status)
-	past := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
-	require.Equal(t, 200, j.fix(t, "stale fix", 333, 222, `,"recordedAt":"`+past+`"`).status)
-	require.Equal(t, 400, j.fix(t, "malformed fix", 171, 191, `,"accuracy":-1`).status)
-	require.Equal(t, 400, j.fix(t, "unparsable fix", 181, 193, `,"accuracy":"none"`).status)
+	ago := func(d time.Duration) string {
+		return `,"recordedAt":"` + time.Now().Add(-d).UTC().Format(time.RFC3339Nano) + `"`
+	}
+	require.Equal(t, 200, j.fix(t, "stale fix", 333, 222, ago(time.Second)).status)
+	require.Equal(t, "before_start", j.fix(t, "fix from before", 322, 211, ago(time.Minute)).data["ignored"])
+	require.Equal(t, 400, j.fix(t, "malformed fix", 171, 191, `,"longitude":"none"`).status)
+	require.Equal(t, 400, j.fix(t, "unparsable fix", 181, 193, `,"accuracy":none`).status)
 	stranger := *j
 	stranger.trainer = sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
 	require.Equal(t, 403, stranger.fix(t, "stranger's fix", 151, 131, "").status)
@@ -163,33 +170,36 @@ func TestPrivacy(t *testing.T) {
 }
 
 // forgets plays a journey of each kind of end, one after the other. Each search is
-// for the places of all journeys so far.
+// for the places of all journeys that have ended so far. The one that arrives begins
+// first, because it needs some seconds.
 func forgets(t *testing.T, p *processes) {
 	t.Helper()
-	arrived := p.book(t, 1)
+	arrived, began := p.book(t, 1), time.Now()
 	arrived.onTheWay(t)
 	requireKnown(t, p, arrived)
-	answer := arrived.post(t, "arrived", "")
-	ended := time.Now()
-	require.Equal(t, 200, answer.status, "%v", answer.data)
-	arrived.otp, _ = answer.data["otp"].(string)
-	require.Len(t, arrived.otp, 4)
-	arrived.look(t, false)
-	nothingIsKnown(t, p, ended, []*journey{arrived})
-	require.Equal(t, 200, arrived.post(t, "verify-otp", `{"otp":"`+arrived.otp+`"}`).status)
 
 	cancelled := p.book(t, 2)
 	cancelled.onTheWay(t)
 	require.Equal(t, 200, cancelled.post(t, "stop-journey", "").status)
-	ended = time.Now()
+	ended := time.Now()
 	require.Equal(t, 404, cancelled.fix(t, "fix after the end", 77, 99, "").status)
 	cancelled.look(t, false)
-	nothingIsKnown(t, p, ended, []*journey{arrived, cancelled})
+	nothingIsKnown(t, p, ended, []*journey{cancelled})
 
 	away := p.book(t, 3)
 	away.onTheWay(t)
 	ended = endedWhileAway(t, p, away)
+	nothingIsKnown(t, p, ended, []*journey{cancelled, away})
+
+	time.Sleep(time.Until(began.Add(rig.Ride)))
+	answer := arrived.post(t, "arrived", "{"+arrived.place("fix at the door", 21.7, 13.9).json()+"}")
+	ended = time.Now()
+	require.Equal(t, 200, answer.status, "%v", answer.data)
+	arrived.otp, _ = answer.data["otp"].(string)
+	require.Len(t, arrived.otp, 4)
+	arrived.look(t, false)
 	nothingIsKnown(t, p, ended, []*journey{arrived, cancelled, away})
+	require.Equal(t, 200, arrived.post(t, "verify-otp", `{"otp":"`+arrived.otp+`"}`).status)
 
 	timedOut := p.book(t, 4)
 	timedOut.onTheWay(t)

@@ -7,8 +7,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -27,26 +25,33 @@ const (
 	speed    = 15.0                   // metres a second
 )
 
-// trip is one journey and its reader. Each call goes to the next gateway in turn.
+// trip is one journey and its reader. Each call goes to the next gateway in turn, where
+// it does not hand over.
 type trip struct {
 	*rolling
 	*rig.Journey
 	turn             int
 	through, arrives bool       // lasts through all phases; ends at the door
+	handsOver        bool       // all calls but the arrival go to the oldest gateway, and that to the newest
+	began            time.Time  // when the start was answered
 	news             chan int64 // versions that the reader has seen; closed when the reader has ended
 	readerErr        error      // how; nil: after it was shown the end
 	stored           int64      // fixes that were answered 201
 }
 
 // lane plays one journey after the other. A quarter of the lanes have one journey through
-// all phases; the journeys of another quarter are stopped, the others arrive.
+// all phases; the journeys of another quarter are stopped, the others arrive: as many
+// in each second, because their lanes begin one after the other.
 func (r *rolling) lane(lane int) error {
+	if lane%4 > 1 {
+		_ = pause.For(r.ctx, rig.Ride*time.Duration(lane)/time.Duration(*journeys))
+	}
 	for n := lane; !r.closed(); n++ {
 		j, err := rig.NewJourney(geo.MustPoint(52+float64(lane)/100, 5), r.http)
 		if err != nil {
 			return err
 		}
-		t := &trip{rolling: r, Journey: j, turn: n, through: lane%4 == 0, arrives: lane%4 > 1, news: make(chan int64, 1)}
+		t := &trip{rolling: r, Journey: j, turn: n, through: lane%4 == 0, arrives: lane%4 > 1, handsOver: lane%4 == 2, news: make(chan int64, 1)}
 		if err := t.play(); err != nil {
 			return fmt.Errorf("journey %s of lane %d: %w", j.ID, lane, err)
 		}
@@ -64,6 +69,12 @@ func (t *trip) try(what, want, repeated string, call func(base string) rig.Answe
 		t.turn++
 		base := serving[t.turn%len(serving)].URL()
 		t.mu.Unlock()
+		switch {
+		case t.handsOver && what == "arrived":
+			base = serving[len(serving)-1].URL()
+		case t.handsOver:
+			base = serving[0].URL()
+		}
 		a := call(base)
 		if label := a.Label(); a.Took < patience && (label == want || n > 0 && label == repeated) {
 			return a, nil
@@ -96,15 +107,9 @@ func (t *trip) play() error {
 		defer close(t.news)
 		t.readerErr = t.follow()
 	}()
-	from := 1000.0 // metres; all phases are over long before one is at the door from the greatest
-	switch {
-	case t.through:
-		from = 10_000
-	case t.arrives:
-		from = 140
-	}
-	for began := time.Now(); t.through && !t.closed() || t.stored < fixes; {
-		if err := t.fix(geo.Offset(t.Home, 0, max(20, from-speed*time.Since(began).Seconds()))); err != nil {
+	t.began = time.Now()
+	for t.stored < fixes || !t.closed() && (t.through || t.arrives && !t.rode()) {
+		if err := t.fix(t.at()); err != nil {
 			return err
 		}
 		if err := pause.For(t.ctx, pace); err != nil {
@@ -113,6 +118,18 @@ func (t *trip) play() error {
 	}
 	return t.end()
 }
+
+// at is where the trainer is.
+func (t *trip) at() geo.Point {
+	from := 10_000.0 // metres; all phases are over long before one is at the door from there
+	if t.arrives {
+		from = geo.DistanceM(t.Street(), t.Home)
+	}
+	return geo.Offset(t.Home, 0, max(20, from-speed*time.Since(t.began).Seconds()))
+}
+
+// rode reports whether the journey may arrive.
+func (t *trip) rode() bool { return time.Since(t.began) > rig.Ride }
 
 // fix sends a fix. The reader must see it, and all gateways answer with it, before the next
 // is sent, so none is passed over.
@@ -130,17 +147,17 @@ func (t *trip) fix(at geo.Point) error {
 		return err
 	}
 	t.seen.Add(1)
-	return t.inspect(fmt.Sprintf("version %q", strconv.FormatInt(receipt.Seq, 10)), func(a rig.Answer, v client.View) bool {
-		return versionOf(a.ETag) == strconv.FormatInt(receipt.Seq, 10) && v.Active && v.Location != nil &&
+	return t.inspect(fmt.Sprintf("version %d", receipt.Seq), func(a rig.Answer, v client.View) bool {
+		return a.Version() == receipt.Seq && v.Active && v.Location != nil &&
 			math.Abs(v.Location.Latitude-at.Lat())+math.Abs(v.Location.Longitude-at.Lng()) < 1e-6 // it is stored to 1e-7 degrees
 	})
 }
 
 func (t *trip) end() error {
 	reason := sessions.EndCancelled
-	if t.arrives {
+	if t.arrives && t.rode() {
 		reason = sessions.EndArrived
-		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base) })
+		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base, t.at()) }) // v0.1.0 ignores the fix
 		if err != nil {
 			return err
 		}
@@ -158,6 +175,9 @@ func (t *trip) end() error {
 	}
 	if err := t.await(math.MaxInt64); err != nil {
 		return err
+	}
+	if reason == sessions.EndArrived {
+		t.arrived.Add(1)
 	}
 	t.mu.Lock()
 	t.finished[t.ID] = finished{reason, t.stored}
@@ -197,8 +217,8 @@ func (t *trip) follow() error {
 		if err != nil {
 			return err
 		}
-		version, err := strconv.ParseInt(versionOf(a.ETag), 10, 64)
-		if err != nil || version <= last {
+		version := a.Version()
+		if version <= last {
 			return fmt.Errorf("the reader of version %d was shown %s", last, a.ETag)
 		}
 		if !v.Active {
@@ -241,6 +261,3 @@ func (t *trip) inspect(want string, is func(rig.Answer, client.View) bool) error
 	}
 	return nil
 }
-
-// versionOf is the number in an ETag: "<n>" in one version, W/"<n>" in another.
-func versionOf(etag string) string { return strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) }

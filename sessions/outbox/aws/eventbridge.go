@@ -179,6 +179,28 @@ func (b *EventBridge) put(ctx context.Context, entries []types.PutEventsRequestE
 	return errs
 }
 
+// try is one call for entries that may be lost. It returns how many the bus has taken. It
+// obeys the breaker, and never changes it: a right to send that is missing for these
+// entries only must not hold up the outbox. Where the breaker is open the relay has an
+// event to probe the bus with.
+func (b *EventBridge) try(ctx context.Context, entries []types.PutEventsRequestEntry) (taken int) {
+	if b.breaker.State() != gobreaker.StateClosed {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	answer, err := b.client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: entries})
+	if err != nil || len(answer.Entries) != len(entries) {
+		return 0
+	}
+	for _, err := range entryErrors(answer) {
+		if err == nil {
+			taken++
+		}
+	}
+	return taken
+}
+
 // malformed are EventBridge's codes for an entry that it will never take.
 var malformed = map[string]bool{"MalformedDetail": true, "InvalidArgument": true}
 

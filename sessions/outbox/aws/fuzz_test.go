@@ -29,7 +29,7 @@ func FuzzEnvelope(f *testing.F) {
 		`{"schemaVersion":1,` + ids + `,` + began + `,"count":12.9716345}`, `{"schemaVersion":2}`, `{}`, `[]`, `null`, `"x"`,
 		`{"schemaVersion":1,` + ids + `,"startTime":"0000-01-01T00:00:00,000Z"}`, `{"schemaVersion":1,"eventId":["` + "\\u0000" + `"]}`,
 	} {
-		for _, eventType := range []string{"TrainerJourneyStarted", "TrainerJourneyEnded", "TrainerLocationSuspicious", "Other", ""} {
+		for _, eventType := range []string{"TrainerJourneyStarted", "TrainerArriving", "TrainerJourneyEnded", "TrainerLocationSuspicious", "TrainerLocationUpdated", "Other", ""} {
 			f.Add(`{"detail-type":"` + eventType + `","detail":` + detail + `,"source":"admin-service"}`)
 		}
 	}
@@ -49,7 +49,7 @@ func FuzzEnvelope(f *testing.F) {
 			require.True(t, ok)
 			require.Equal(t, parsed, id)
 		}
-		require.Contains(t, []sessions.EventType{sessions.JourneyStarted, sessions.JourneyEnded, sessions.LocationSuspicious}, e.Type)
+		require.Contains(t, sessions.EventTypes(), e.Type)
 		again, err := json.Marshal(map[string]any{"detail-type": e.Type, "detail": json.RawMessage(e.Detail())})
 		require.NoError(t, err)
 		back, err := parseEnvelope(string(again))

@@ -258,6 +258,9 @@ func (c *Consumer) work(ctx context.Context, m types.Message) {
 	defer func() { c.opts.Metrics.MessageHandled(c.opts.Name, result, time.Since(began)) }()
 	e, err := parseEnvelope(sdk.ToString(m.Body))
 	switch {
+	case errors.Is(err, errLocation):
+		c.remove(ctx, m)
+		return
 	case errors.Is(err, sessions.ErrNewerEvent):
 		result = resultNewer
 		wait := c.later(ctx, m)
@@ -416,8 +419,12 @@ func halfJitter(base, limit time.Duration, n int) time.Duration {
 	return top/2 + rand.N(top/2+1) //nolint:gosec // jitter needs no secrecy
 }
 
+// errLocation is a message about a location. It must be in none of these queues, and no
+// consumer needs it: it is deleted, so that its coordinates do not stay.
+var errLocation = errors.New("the message is about a location")
+
 // parseEnvelope reads an event out of EventBridge's envelope. The error says what is
-// wrong with it, never what is in it. Errors: sessions.ErrNewerEvent, wrapped.
+// wrong with it, never what is in it. Errors: errLocation; sessions.ErrNewerEvent, wrapped.
 func parseEnvelope(body string) (sessions.Event, error) {
 	var envelope struct {
 		DetailType sessions.EventType `json:"detail-type"`
@@ -425,6 +432,9 @@ func parseEnvelope(body string) (sessions.Event, error) {
 	}
 	if json.Unmarshal([]byte(body), &envelope) != nil {
 		return sessions.Event{}, errors.New("the message is not EventBridge's JSON")
+	}
+	if envelope.DetailType == sessions.LocationUpdated {
+		return sessions.Event{}, errLocation
 	}
 	if envelope.DetailType == "" || len(envelope.Detail) == 0 {
 		return sessions.Event{}, errors.New("the message is not from EventBridge")

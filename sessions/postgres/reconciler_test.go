@@ -1,0 +1,215 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"doorstep/geo"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
+	"doorstep/scripts"
+	"doorstep/sessions"
+)
+
+// house is a service on PostgreSQL and Valkey whose table another service of the
+// operator writes, too.
+type house struct {
+	*sessions.Service
+	*sessions.Reconciler
+	bundle
+	live      *scripts.Store
+	valkey    *valkeyserver.Server
+	corrected map[string]int
+}
+
+func (h *house) Reconciled(int, error) {}
+func (h *house) Corrected(why string)  { h.corrected[why]++ }
+
+func openHouse(t *testing.T) *house {
+	t.Helper()
+	b := setup(t)
+	h := &house{bundle: b, corrected: map[string]int{}}
+	h.valkey = valkeytest.Private(t, valkeyserver.Valkey)
+	live, err := scripts.New(scripts.Options{URL: h.valkey.URL()})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ran := make(chan error, 1)
+	go func() { ran <- live.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ran })
+	require.Eventually(t, live.Ready, 10*time.Second, 10*time.Millisecond)
+	h.live = live
+	h.Service, h.Reconciler = h.gateway()
+	return h
+}
+
+// gateway is one more on the same stores.
+func (h *house) gateway() (*sessions.Service, *sessions.Reconciler) {
+	s := sessions.NewService(h.Repository, h.live, sessions.ServiceOptions{})
+	return s, sessions.NewReconciler(s, nil, h)
+}
+
+// journey is a running one with a location, which the house's gateway serves.
+func (h *house) journey(t *testing.T) sessions.Session {
+	t.Helper()
+	s := h.booked(t)
+	s, err := h.Start(t.Context(), trainerOf(s), s.ID, "")
+	require.NoError(t, err)
+	require.Equal(t, sessions.VerdictStored, h.fix(t, s).Verdict)
+	return s
+}
+
+func trainerOf(s sessions.Session) sessions.Caller {
+	return sessions.Caller{ID: s.TrainerID, Role: sessions.Trainer}
+}
+
+func studentOf(s sessions.Session) sessions.Caller {
+	return sessions.Caller{ID: s.StudentID, Role: sessions.Student}
+}
+
+func (h *house) fix(t *testing.T, s sessions.Session) sessions.Receipt {
+	t.Helper()
+	r, err := h.Update(t.Context(), trainerOf(s), s.ID, sessions.Fix{Point: geo.MustPoint(12.9, 77.5)})
+	require.NoError(t, err)
+	return r
+}
+
+// looks is what a caller sees of a session.
+func (h *house) looks(t *testing.T, c sessions.Caller, id sessions.ID) (sessions.View, error) {
+	t.Helper()
+	ref, err := h.Ref(t.Context(), c, id)
+	if err != nil {
+		return sessions.View{}, err
+	}
+	return h.View(t.Context(), ref)
+}
+
+func (h *house) sql(t *testing.T, query string, args ...any) {
+	t.Helper()
+	h.exec(t, query, args...)
+}
+
+// pass is what a gateway does within 15 s.
+func (h *house) pass(t *testing.T) {
+	t.Helper()
+	require.NoError(t, h.Pass(t.Context()))
+}
+
+// once requires that all that was corrected is this, and that another gateway that
+// serves the session, too, corrects nothing.
+func (h *house) once(t *testing.T, s sessions.Session, want map[string]int) {
+	t.Helper()
+	require.Equal(t, want, h.corrected)
+	other, reconciler := h.gateway()
+	_, _ = other.Ref(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}, s.ID)
+	require.NoError(t, reconciler.Pass(t.Context()))
+	require.Equal(t, want, h.corrected)
+}
+
+func TestReconciler(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]func(*testing.T, *house, sessions.Session){
+		"cancelled_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+			h.sql(t, `UPDATE tutoring_sessions SET status = 'cancelled' WHERE id = $1`, string(s.ID))
+			h.pass(t)
+			view, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			require.Nil(t, view.Location)
+			require.Equal(t, sessions.Ended, view.Phase())
+			_, err = h.Update(t.Context(), trainerOf(s), s.ID, sessions.Fix{Point: geo.MustPoint(12.9, 77.5)})
+			require.Equal(t, sessions.NoActiveJourney, sessions.CodeOf(err))
+			ended := events(t, h.url, s.ID)[1]
+			require.Equal(t, []any{sessions.JourneyEnded, sessions.EndCancelled}, []any{ended.Type, ended.Reason})
+			h.once(t, s, map[string]int{"cancelled": 1})
+		},
+		"another_trainer_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+			next := s
+			next.TrainerID = sessions.NewID()
+			h.sql(t, `UPDATE tutoring_sessions SET trainer_id = $2 WHERE id = $1`, string(s.ID), string(next.TrainerID))
+			h.pass(t)
+			_, err := h.Update(t.Context(), trainerOf(s), s.ID, sessions.Fix{Point: geo.MustPoint(12.9, 77.5)})
+			require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+			kept, err := h.valkey.Do(t.Context(), "HGETALL", "location:trainer:{"+string(s.TrainerID)+"}:session:"+string(s.ID))
+			require.NoError(t, err)
+			require.NotContains(t, kept, "12.9", "no coordinate outlives the end")
+			told := events(t, h.url, s.ID)
+			require.Len(t, told, 2)
+			require.Equal(t, s.TrainerID, told[1].TrainerID, "whose journey it was")
+			h.once(t, s, map[string]int{"reassigned": 1, "parties": 1})
+
+			_, err = h.Start(t.Context(), trainerOf(next), s.ID, "")
+			require.NoError(t, err)
+			require.Equal(t, sessions.VerdictStored, h.fix(t, next).Verdict)
+			h.pass(t)
+			view, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			require.NotNil(t, view.Location, "of the new trainer")
+			require.Len(t, events(t, h.url, s.ID), 3, "the new journey goes on")
+		},
+		"another_student_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+			next := s
+			next.StudentID = sessions.NewID()
+			h.sql(t, `UPDATE tutoring_sessions SET student_id = $2 WHERE id = $1`, string(s.ID), string(next.StudentID))
+			_, err := h.looks(t, studentOf(next), s.ID)
+			require.NoError(t, err, "let in at once")
+			h.pass(t)
+			_, err = h.looks(t, studentOf(s), s.ID)
+			require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+			require.Equal(t, sessions.Forbidden, sessions.CodeOf(h.Party(studentOf(s), s.ID)), "nor one who waits")
+			require.NoError(t, h.Party(studentOf(next), s.ID))
+		},
+		"a_hash_comes_back_after_its_end": func(t *testing.T, h *house, s sessions.Session) {
+			key := "location:trainer:{" + string(s.TrainerID) + "}:session:" + string(s.ID)
+			before, err := h.valkey.Do(t.Context(), "HGETALL", key)
+			require.NoError(t, err)
+			require.Contains(t, before, "12.9")
+			_, err = h.valkey.Do(t.Context(), "COPY", key, "{"+string(s.TrainerID)+"}")
+			require.NoError(t, err)
+			_, err = h.Stop(t.Context(), trainerOf(s), s.ID)
+			require.NoError(t, err)
+			back := func() {
+				_, err := h.valkey.Do(t.Context(), "COPY", "{"+string(s.TrainerID)+"}", key, "REPLACE")
+				require.NoError(t, err)
+			}
+			back()
+			h.pass(t) // it is served: ended at the first question
+			view, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			require.Nil(t, view.Location)
+			require.False(t, view.Active)
+			h.once(t, s, map[string]int{"ended": 1})
+
+			back()
+			_, other := h.gateway()
+			require.NoError(t, other.Pass(t.Context())) // it serves nothing: found among what ended within the hour
+			require.Equal(t, 2, h.corrected["ended"])
+		},
+		"a_row_is_deleted": func(t *testing.T, h *house, s sessions.Session) {
+			h.sql(t, `DELETE FROM tutoring_sessions WHERE id = $1`, string(s.ID))
+			h.pass(t)
+			view, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err, "its parties are remembered for a while")
+			require.False(t, view.Active)
+			require.Nil(t, view.Location)
+			h.once(t, s, map[string]int{"deleted": 1})
+		},
+		"nothing_has_changed": func(t *testing.T, h *house, s sessions.Session) {
+			h.pass(t)
+			view, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			require.NotNil(t, view.Location)
+			h.once(t, s, map[string]int{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := openHouse(t)
+			s := h.journey(t)
+			_, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			test(t, h, s)
+		})
+	}
+}

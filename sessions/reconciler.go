@@ -1,0 +1,292 @@
+package sessions
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"doorstep/internal/pause"
+)
+
+// Reconciler brings what is shown into agreement with the repository, whoever changed
+// that and however: a call of another gateway that died half-way, the operator's own
+// services by SQL, a failover of either store. It asks about the journeys that this
+// process serves within a second of their first use, and then every 15 s, in
+// batches; and it compares the journeys that ended within the last hour with the live
+// store, at a bounded rate. One runs in every gateway. All it does may be repeated,
+// and what happens once is decided under the session's lock.
+type Reconciler struct {
+	service *Service
+	log     *slog.Logger
+	metrics ReconcilerMetrics
+
+	// Up to which the ended journeys have been compared; zero between two rounds.
+	endedAt time.Time
+	endedID ID
+	rested  time.Time // when the last round was through
+}
+
+// ReconcilerMetrics counts what the reconciler does.
+type ReconcilerMetrics interface {
+	// Reconciled is one question about n journeys.
+	Reconciled(n int, err error)
+	// Corrected is one disagreement that was removed; why is one of Corrections.
+	Corrected(why string)
+}
+
+// Corrections is the closed list of what a Reconciler corrects.
+func Corrections() []string {
+	return []string{correctedEnded, correctedCancelled, correctedReassigned, correctedParties, correctedStart, correctedDeleted}
+}
+
+const (
+	correctedEnded      = "ended"      // the live store had a journey that was over
+	correctedCancelled  = "cancelled"  // a running journey whose session is not scheduled any more
+	correctedReassigned = "reassigned" // a running journey whose session got another trainer
+	correctedParties    = "parties"    // readers were checked against other parties
+	correctedStart      = "start"      // the live store had another journey of the session
+	correctedDeleted    = "deleted"    // the session's row is gone
+)
+
+const (
+	// reconcileEvery is the time between two looks for what is due.
+	reconcileEvery = time.Second
+	// reconcileBatch is how many sessions one query returns.
+	reconcileBatch = 500
+	// endedBatch is how many ended journeys one look compares.
+	endedBatch = 100
+	// endedRest is the least time between two rounds over the ended journeys.
+	endedRest = time.Minute
+)
+
+// NewReconciler makes a reconciler of the service's stores. Run does the work. log
+// and metrics may be nil.
+func NewReconciler(s *Service, log *slog.Logger, metrics ReconcilerMetrics) *Reconciler {
+	if metrics == nil {
+		metrics = noReconcilerMetrics{}
+	}
+	return &Reconciler{service: s, log: cmp.Or(log, slog.New(slog.DiscardHandler)), metrics: metrics}
+}
+
+// Run reconciles until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) error {
+	for {
+		if err := pause.For(ctx, reconcileEvery); err != nil {
+			return err
+		}
+		if err := r.Pass(ctx); err != nil && ctx.Err() == nil {
+			r.log.WarnContext(ctx, "journeys not compared with the database", slog.Any("error", err))
+		}
+	}
+}
+
+// Pass asks about all that is due. Errors: those of the repository. A live store that
+// is away leaves what is due for the next pass.
+func (r *Reconciler) Pass(ctx context.Context) error {
+	due := map[Ref]serving{}
+	for i := range r.service.served.shards {
+		maps.Copy(due, r.service.served.due(i))
+	}
+	refs := slices.Collect(maps.Keys(due))
+	for batch := range slices.Chunk(refs, reconcileBatch) {
+		if err := r.ask(ctx, batch, due); err != nil {
+			return err
+		}
+	}
+	return r.compareEnded(ctx)
+}
+
+// ask asks about one batch.
+func (r *Reconciler) ask(ctx context.Context, refs []Ref, due map[Ref]serving) error {
+	at := r.service.served.now()
+	ids := make([]ID, len(refs))
+	for i, ref := range refs {
+		ids[i] = ref.SessionID
+	}
+	found, err := r.service.repo.Sessions(ctx, ids)
+	r.metrics.Reconciled(len(refs), err)
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		session, ok := found[ref.SessionID]
+		if !ok {
+			err = r.deleted(ctx, ref)
+		} else {
+			err = r.settle(ctx, ref, due[ref], session)
+		}
+		switch {
+		case err == nil:
+			r.service.served.answered(ref, at, session.Home)
+		case !errors.Is(err, ErrUnavailable): // the live store is away: it shows nothing, and the next pass tries again
+			r.log.WarnContext(ctx, "journey does not agree with the database",
+				slog.String("session_id", string(ref.SessionID)), slog.Any("error", err))
+		}
+	}
+	return ctx.Err()
+}
+
+// deleted ends a journey whose session's row is gone.
+func (r *Reconciler) deleted(ctx context.Context, ref Ref) error {
+	s := r.service
+	s.parties.forget(ref.SessionID)
+	snap, err := s.live.Latest(ctx, ref)
+	if err != nil || !snap.Active {
+		return err
+	}
+	r.metrics.Corrected(correctedDeleted)
+	return s.live.End(ctx, Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended})
+}
+
+// settle makes one journey agree with its session.
+func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session Session) error {
+	if err := r.settleParties(ctx, seen, session); err != nil {
+		return err
+	}
+	switch {
+	case session.TrainerID != ref.TrainerID:
+		return r.reassigned(ctx, ref, session)
+	case session.JourneyActive() && session.Status != Scheduled:
+		return r.cancelled(ctx, session)
+	case r.service.running(session) && seen.known && seen.home == session.Home:
+		return nil // as at the last answer
+	case r.service.running(session) && seen.known:
+		return errors.Join(r.compare(ctx, session), r.service.moveLive(ctx, session))
+	default:
+		return r.compare(ctx, session)
+	}
+}
+
+// settleParties lets nobody read any more who is not a party, and lets in who is.
+func (r *Reconciler) settleParties(ctx context.Context, seen serving, session Session) error {
+	s, meta := r.service, session.Meta()
+	s.parties.put(session.ID, meta, s.opts.Now())
+	if seen.meta == (Meta{}) || seen.meta == meta {
+		return nil
+	}
+	r.metrics.Corrected(correctedParties)
+	return s.live.SetMeta(ctx, session.ID, meta)
+}
+
+// reassigned ends the journey of a trainer whose session has got another one. The
+// journey in the repository ends with it, unless it is already one of the new
+// trainer's.
+func (r *Reconciler) reassigned(ctx context.Context, ref Ref, session Session) error {
+	s := r.service
+	snap, err := s.live.Latest(ctx, ref)
+	if err != nil {
+		return err
+	}
+	record, _, err := s.repo.JourneyRecord(ctx, JourneyKey{session.ID, session.JourneyStartedAt})
+	if err != nil {
+		return err
+	}
+	theirs := record.TrainerID == ref.TrainerID || snap.Active && snap.StartedAt.Equal(session.JourneyStartedAt)
+	if !snap.Active && (!theirs || !session.JourneyActive()) {
+		return nil
+	}
+	changed, err := s.change(ctx, session.ID, func(now *Session) ([]Event, error) {
+		if !theirs || !now.JourneyActive() || !now.JourneyStartedAt.Equal(session.JourneyStartedAt) {
+			return nil, nil
+		}
+		events, err := now.Stop(EndCancelled, s.opts.Now())
+		for i := range events {
+			events[i].TrainerID = ref.TrainerID // whose journey it was
+		}
+		return events, err
+	})
+	if err != nil {
+		return err
+	}
+	r.metrics.Corrected(correctedReassigned)
+	old := Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended}
+	if !snap.Active {
+		old.StartedAt = session.JourneyStartedAt
+	}
+	s.syncLive(ctx, changed, changed.Journey())
+	return s.live.End(ctx, old)
+}
+
+// cancelled ends a journey whose session was cancelled, or begun, by someone else.
+func (r *Reconciler) cancelled(ctx context.Context, session Session) error {
+	s, ended := r.service, false
+	changed, err := s.change(ctx, session.ID, func(now *Session) ([]Event, error) {
+		if !now.JourneyActive() || now.Status == Scheduled {
+			return nil, nil
+		}
+		ended = true
+		return now.Stop(EndCancelled, s.opts.Now())
+	})
+	if err != nil {
+		return err
+	}
+	if ended {
+		r.metrics.Corrected(correctedCancelled)
+	}
+	return s.writeLive(ctx, changed.Journey(), changed)
+}
+
+// compare reads what the live store has and corrects it.
+func (r *Reconciler) compare(ctx context.Context, session Session) error {
+	s, ref := r.service, session.Journey().Ref
+	snap, err := s.live.Latest(ctx, ref)
+	if err != nil || !snap.Active {
+		return err // what it does not know it shows to nobody; the next read restores it
+	}
+	switch {
+	case !s.running(session):
+		r.metrics.Corrected(correctedEnded)
+		return s.live.End(ctx, Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: s.phase(session)})
+	case !snap.StartedAt.Equal(session.JourneyStartedAt):
+		r.metrics.Corrected(correctedStart)
+		if snap.StartedAt.After(session.JourneyStartedAt) {
+			err = s.live.End(ctx, Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended})
+		}
+		return errors.Join(err, s.writeLive(ctx, session.Journey(), session))
+	}
+	return nil
+}
+
+// compareEnded compares the next journeys that ended within the last hour with the
+// live store: as long as a hash could come back.
+func (r *Reconciler) compareEnded(ctx context.Context) error {
+	s := r.service
+	now := s.opts.Now()
+	if r.endedID == "" {
+		if now.Sub(r.rested).Abs() < endedRest {
+			return nil
+		}
+		r.endedAt = now.Add(-s.opts.JourneyTTL)
+	}
+	list, err := s.repo.EndedSince(ctx, r.endedAt, r.endedID, endedBatch)
+	if err != nil {
+		return err
+	}
+	for _, session := range list {
+		if err := r.compare(ctx, session); err != nil {
+			return ignoreAway(err)
+		}
+		r.endedAt, r.endedID = session.JourneyEndedAt, session.ID
+	}
+	if len(list) < endedBatch {
+		r.endedID, r.rested = "", now
+	}
+	return nil
+}
+
+// ignoreAway is err, and nil for a live store that is away.
+func ignoreAway(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return nil
+	}
+	return err
+}
+
+type noReconcilerMetrics struct{}
+
+func (noReconcilerMetrics) Reconciled(int, error) {}
+func (noReconcilerMetrics) Corrected(string)      {}
