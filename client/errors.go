@@ -37,6 +37,7 @@ const (
 	NotInProgress          Code = "NOT_IN_PROGRESS"
 	NotCompleted           Code = "NOT_COMPLETED"
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
+	JourneyRunning         Code = "JOURNEY_RUNNING"
 	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"
 	NotSupported           Code = "NOT_SUPPORTED"

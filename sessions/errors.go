@@ -34,6 +34,7 @@ const (
 	NotInProgress          Code = "NOT_IN_PROGRESS"
 	NotCompleted           Code = "NOT_COMPLETED"
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
+	JourneyRunning         Code = "JOURNEY_RUNNING"
 	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"
 	NotSupported           Code = "NOT_SUPPORTED"
@@ -48,7 +49,7 @@ func Codes() []Code {
 		InvalidRequest, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled, JourneyAlreadyStarted,
 		TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed, ImplausibleJump, NotWithinRadius,
 		NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired, OTPLocked, NotPendingVerification,
-		NotInProgress, NotCompleted, AlreadyReviewed, NotChangeable, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
+		NotInProgress, NotCompleted, AlreadyReviewed, JourneyRunning, NotChangeable, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
 	}
 }
 
@@ -64,7 +65,7 @@ type Error struct {
 	DistanceM    float64       // NotWithinRadius
 	RadiusM      float64       // NotWithinRadius
 	AttemptsLeft int           // OTPWrong
-	Journey      *Session      // JourneyAlreadyStarted, TrainerBusy: the session with the running journey
+	Journey      *Session      // JourneyAlreadyStarted, TrainerBusy, JourneyRunning: the session with the running journey
 
 	cause error
 }

@@ -81,6 +81,16 @@ type Repository interface {
 	// Rating is the sum of a trainer's reviews; zero without any.
 	Rating(ctx context.Context, trainerID ID) (Rating, error)
 
+	// UserData reads all that is kept of a user.
+	UserData(ctx context.Context, userID ID) (UserData, error)
+
+	// EraseUser closes the user's sessions (Session.CloseForErasure) and deletes homes
+	// as a student, comments, devices and keys. Where no event of these sessions waits
+	// to be delivered it then replaces the id everywhere by the alias; else it returns
+	// how many wait, and a later call goes on. All or nothing of each. Errors:
+	// JourneyRunning; NotSupported where the operator's table refuses the alias.
+	EraseUser(ctx context.Context, e Erasure) (pending int, err error)
+
 	PushTokens
 	Analytics
 }

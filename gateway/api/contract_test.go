@@ -36,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		for _, b := range []backend{embedded, servers} {
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
-				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "user data": contractUserData, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
@@ -610,6 +610,60 @@ func contractRating(t *testing.T, h *gateway) {
 	h.get(t, v.student, base+"/trainers/1/rating").want(t, 400, sessions.InvalidRequest)
 }
 
+func contractUserData(t *testing.T, h *gateway) {
+	v := h.inLesson(t)
+	path := func(id sessions.ID) string { return base + "/admin/users/" + string(id) + "/data" }
+	erase := func(token string, id sessions.ID) answer { return h.do(t, http.MethodDelete, token, path(id), nil) }
+	h.post(t, v.trainer, v.path("complete"), nil).want(t, 200, "")
+	h.post(t, v.student, v.reviewPath(), `{"rating":4,"comment":"good"}`).want(t, 201, "")
+	h.do(t, http.MethodPut, v.student, pushTokensPath, []byte(`{"token":"of-the-student","platform":"web"}`)).want(t, 204, "")
+	future := h.bookFor(t, v.trainerID, v.studentID)
+	kept := h.get(t, v.admin, path(v.studentID)).want(t, 200, "").data()
+	assert.Equal(t, []int{2, 1, 1}, []int{len(kept["sessions"].([]any)), len(kept["reviews"].([]any)), len(kept["devices"].([]any))})
+	assert.Equal(t, map[string]any{"average": 4.0, "count": 1.0}, h.get(t, v.admin, path(v.trainerID)).want(t, 200, "").data()["rating"])
+	for _, token := range []string{v.trainer, v.student} {
+		h.get(t, token, path(v.studentID)).want(t, 403, sessions.Forbidden)
+		erase(token, v.studentID).want(t, 403, sessions.Forbidden)
+	}
+	h.get(t, v.admin, path("1")).want(t, 400, sessions.InvalidRequest)
+	erase(v.admin, "1").want(t, 400, sessions.InvalidRequest)
+
+	running := h.begun(t)
+	refused := erase(v.admin, running.studentID).want(t, 409, sessions.JourneyRunning)
+	assert.Equal(t, string(running.id), refused.fields["journey"].(map[string]any)["sessionId"])
+	if h.databaseURL != "" {
+		first := erase(v.admin, v.studentID).want(t, 202, "").data()
+		assert.GreaterOrEqual(t, first["pendingEvents"], 1.0, "the cancellation")
+	}
+	until(t, func() bool { return erase(v.admin, v.studentID).status == 204 }, "the events are delivered")
+	assert.Empty(t, h.get(t, v.admin, path(v.studentID)).want(t, 200, "").data()["sessions"])
+	assert.Equal(t, "cancelled", h.get(t, v.trainer, future.path("")).want(t, 200, "").data()["status"])
+	h.get(t, v.student, v.path("")).want(t, 403, sessions.Forbidden)
+	seen := h.get(t, v.admin, v.path("")).want(t, 200, "").data()
+	assert.Nil(t, seen["studentHome"])
+	assert.NotEqual(t, string(v.studentID), seen["studentId"])
+	foreignKey(t, h)
+}
+
+// foreignKey is a user whom the operator's own table does not let go.
+func foreignKey(t *testing.T, h *gateway) {
+	t.Helper()
+	if h.databaseURL == "" {
+		return
+	}
+	conn, err := pgx.Connect(t.Context(), h.databaseURL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	v := h.book(t)
+	h.post(t, v.student, v.path("cancel"), nil).want(t, 200, "")
+	_, err = conn.Exec(t.Context(), `ALTER TABLE tutoring_sessions ADD CONSTRAINT theirs CHECK (id <> '`+string(v.id)+`' OR student_id = '`+string(v.studentID)+`') NOT VALID`)
+	require.NoError(t, err)
+	until(t, func() bool {
+		a := h.do(t, http.MethodDelete, v.admin, base+"/admin/users/"+string(v.studentID)+"/data", nil)
+		return a.code() == string(sessions.NotSupported)
+	}, "refused once its events are delivered")
+}
+
 // notSupported is a session in a table that has no status no_show.
 func notSupported(t *testing.T, h *gateway) {
 	t.Helper()
@@ -874,6 +928,8 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	}
 	h.post(t, v.student, v.reviewPath(), `{"rating":5}`).want(t, 503, sessions.DatabaseUnavailable)
 	h.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"travelMode":"walk"}`)).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.admin, base+"/admin/users/"+string(v.studentID)+"/data").want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodDelete, v.admin, base+"/admin/users/"+string(v.studentID)+"/data", nil).want(t, 503, sessions.DatabaseUnavailable)
 	device := []byte(`{"token":"a","platform":"web"}`)
 	h.do(t, http.MethodPut, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
 	h.do(t, http.MethodDelete, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)

@@ -190,6 +190,8 @@ func (a *API) routes() []route {
 		{get, base + "/admin/journeys", a.authenticated(a.listJourneys)},                        // 17
 		{get, base + "/admin/sessions", a.authenticated(a.listSessions)},                        // 17
 		{get, base + "/trainers/:trainerId/rating", a.authenticated(a.rating)},                  // 19
+		{get, base + "/admin/users/:userId/data", a.authenticated(a.userData)},                  // 20
+		{del, base + "/admin/users/:userId/data", a.authenticated(a.eraseUser)},                 // 20
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12
 		{get, "/openapi.yaml", a.openAPI}, // 12

@@ -29,6 +29,8 @@ func TestRepository_after_the_journey_without_a_database(t *testing.T) {
 		},
 		"List":            func() error { _, err := repo.List(ctx, sessions.SessionQuery{Limit: 1}); return err },
 		"RunningPage":     func() error { _, err := repo.RunningPage(ctx, "", sessions.Cursor{}, 1); return err },
+		"UserData":        func() error { _, err := repo.UserData(ctx, s.TrainerID); return err },
+		"EraseUser":       func() error { _, err := repo.EraseUser(ctx, sessions.Erasure{UserID: s.ID, Alias: s.ID}); return err },
 		"RunningOf":       func() error { _, _, err := repo.RunningOf(ctx, s.TrainerID); return err },
 		"ReviewOf":        func() error { _, _, err := repo.ReviewOf(ctx, s.ID); return err },
 		"Rating":          func() error { _, err := repo.Rating(ctx, s.TrainerID); return err },
