@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -74,6 +75,10 @@ type migrateCommand struct {
 func (m *migrateCommand) Run(ctx context.Context) error {
 	applied := 0
 	err := postgres.Migrate(ctx, m.DatabaseURL, func(p postgres.Progress) {
+		if p.Note != "" {
+			fmt.Println(strings.TrimPrefix(p.Name+": "+p.Note, ": "))
+			return
+		}
 		applied++
 		fmt.Printf("applied %s in %s\n", p.Name, p.Took.Round(time.Millisecond))
 	})

@@ -323,6 +323,19 @@ func TestMigrate(t *testing.T) {
 	body := fmt.Sprintf(`{"trainerId":%q,"studentId":%q,"studentHome":{"latitude":1,"longitude":2}}`, trainer, student)
 	assert.Equal(t, 201, s.call(t, "POST", "/api/v1/admin/sessions", mint(t, "admin", sessions.NewID()), body).StatusCode)
 
+	// What it has to say of the operator's own table is a line, and no failure.
+	own := postgrestest.New(t)
+	conn, err = pgx.Connect(t.Context(), own)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), `CREATE TYPE lesson AS ENUM ('scheduled', 'pending_verification', 'in_progress', 'completed');
+		CREATE TABLE tutoring_sessions (id uuid PRIMARY KEY, trainer_id uuid, student_id uuid, status lesson)`)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	noted := gateway(t, []string{"DATABASE_URL=" + own}, "migrate")
+	assert.Equal(t, 0, noted.code, noted.stderr)
+	assert.Contains(t, noted.stdout, "\nstatus of tutoring_sessions cannot be no_show: your own type lesson does not allow it")
+	assert.Regexp(t, `\nschema is up to date \(\d+ applied\)\n$`, noted.stdout)
+
 	away := gateway(t, []string{"DATABASE_URL=postgres://me:hushhush@127.0.0.1:1/x?connect_timeout=1"}, "migrate")
 	assert.Equal(t, 1, away.code)
 	assert.NotContains(t, away.stderr, "hushhush")

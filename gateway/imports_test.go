@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 
 	"sessions":          {"geo", "ratelimit", "internal/pause"},
 	"sessions/memory":   {"sessions", "geo"},
-	"sessions/postgres": {"sessions", "sessions/outbox", "geo"}, // it is the outbox's Store
+	"sessions/postgres": {"sessions", "sessions/outbox", "geo", "internal/pause"}, // it is the outbox's Store
 	"sessions/outbox":   {"sessions"},
 
 	"sessions/outbox/aws": {"sessions", "sessions/outbox", "internal/pause"},

@@ -120,3 +120,13 @@ func TestSettingsOf_writes_nothing(t *testing.T) {
 	settingsOf(&e)
 	assert.Equal(t, before, e)
 }
+
+// A zero that an operator writes is a zero: rows are kept for ever, and not for the default.
+func TestSettings_retention_of_zero(t *testing.T) {
+	t.Parallel()
+	var s serveCommand
+	environment := map[string]string{"DOORSTEP_KEEP_ANALYTICS_DAYS": "0"}
+	lookup := func(name string) (string, bool) { text, ok := environment[name]; return text, ok }
+	require.NoError(t, settingsOf(&s).fill([]string{"--keep-events-days=0"}, lookup))
+	require.Equal(t, []int{0, 30, 0, 180}, []int{s.KeepEvents, s.KeepDeadLetters, s.KeepAnalytics, s.KeepPushTokens})
+}

@@ -30,6 +30,9 @@ type PushToken struct {
 	Platform     Platform
 	Language     string // a BCP 47 tag; empty: not said
 	RegisteredAt time.Time
+	// LastUsedAt is when it was registered or reached by a push, to the day. PutPushToken
+	// does not read it.
+	LastUsedAt time.Time
 }
 
 // PushTokens is the part of the Repository that keeps the devices.
@@ -37,6 +40,9 @@ type PushTokens interface {
 	// PutPushToken stores a token. A known token moves to the user who registered it
 	// last. Of more than ten of a user the oldest are deleted.
 	PutPushToken(ctx context.Context, t PushToken) error
+	// PushTokenUsed notes that a push has reached a token of that user's. For another
+	// token it does nothing.
+	PushTokenUsed(ctx context.Context, userID ID, token string, at time.Time) error
 	// DeletePushToken deletes a token if it is that user's.
 	DeletePushToken(ctx context.Context, userID ID, token string) error
 	// PushTokensOf lists a user's devices, the latest first.

@@ -30,7 +30,6 @@ type consumer struct {
 type consuming struct {
 	list []consumer
 	show *consumers.Show // nil: there is a push service
-	once *postgres.Once  // nil: no database
 }
 
 // newConsumers makes the consumers, on the stores. It makes no call.
@@ -51,8 +50,7 @@ func newConsumers(o Options, p *process, s stores, m *metrics.Journeys) (consumi
 	}
 	var once outbox.Once = outbox.NewMemoryOnce()
 	if s.database != nil {
-		c.once = postgres.NewOnce(s.database, 0)
-		once = c.once
+		once = postgres.NewOnce(s.database, 0)
 	}
 	c.list = []consumer{
 		{notifyConsumer, consumers.NewNotify(s.repo, once, push, consumers.NotifyOptions{
@@ -96,34 +94,6 @@ func newRelay(p *process, s stores, list []consumer, bus *aws.EventBridge, m *me
 		to = append(to, outbox.Destination{Name: outbox.Bus, To: bus})
 	}
 	return outbox.NewRelay(s.outbox, to, outbox.RelayOptions{Log: p.log, Metrics: m})
-}
-
-// sweepConsumed is how many consumed events one statement forgets; sweepConsumedEvery is
-// the time between two sweeps.
-const (
-	sweepConsumed      = 5_000
-	sweepConsumedEvery = time.Minute
-)
-
-// startSweep starts the sweep of the events that were consumed long ago.
-func (c consuming) startSweep(ctx context.Context, p *process) {
-	if c.once == nil {
-		return
-	}
-	p.background(ctx, "memory of consumed events", func(ctx context.Context) error {
-		ticker := time.NewTicker(sweepConsumedEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-ticker.C:
-				for n := sweepConsumed; n == sweepConsumed; {
-					n, _ = c.once.Sweep(ctx, sweepConsumed) // a failure is tried again in a minute
-				}
-			}
-		}
-	})
 }
 
 // classing marks a handler's errors that are not the event's fault.

@@ -39,6 +39,7 @@ type App struct {
 	counter    *sessions.FixCounter
 	service    *sessions.Service
 	sweeper    *sessions.Sweeper
+	retention  *sessions.Retention
 	reconciler *sessions.Reconciler
 	hub        *hub.Hub
 	server     *httpserver.Server
@@ -100,6 +101,9 @@ func New(opts Options) (*App, error) {
 		Log:     p.log, Metrics: journeys,
 	})
 	reconciler := sessions.NewReconciler(service, p.log, journeys)
+	retention := sessions.NewRetention(stores.old, sessions.RetentionOptions{
+		Keep: opts.keep(), Log: p.log, Metrics: metrics.NewRetention(p.registry, tables()...),
+	})
 	waits := hub.New(stores.live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
@@ -130,7 +134,7 @@ func New(opts Options) (*App, error) {
 	metrics.NewClock(p.registry, clock.Offset)
 	return &App{
 		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay, locations: locations,
-		counter: counter, service: service, sweeper: sweeper, reconciler: reconciler, hub: waits, server: server, failed: make(chan struct{}),
+		counter: counter, service: service, sweeper: sweeper, retention: retention, reconciler: reconciler, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
 }
 
@@ -223,10 +227,10 @@ func (a *App) start(ctx context.Context) error {
 	if a.locations != nil {
 		a.background(ctx, "location events", a.locations.Run)
 	}
-	a.consuming.startSweep(ctx, a.process)
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "sweeper", a.sweeper.Run)
 	a.background(ctx, "reconciler", a.reconciler.Run)
+	a.background(ctx, "retention", a.retention.Run)
 	if err := a.startMetrics(ctx, a.opts); err != nil {
 		return err
 	}

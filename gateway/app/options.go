@@ -62,6 +62,11 @@ type Options struct {
 	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"Time without any fix after which a journey is reported as silent. 0: never."`
 
+	KeepEvents      int `default:"7" env:"DOORSTEP_KEEP_EVENTS_DAYS" help:"Days that a published event stays in the outbox. 0: for ever."`
+	KeepDeadLetters int `default:"30" env:"DOORSTEP_KEEP_DEAD_LETTERS_DAYS" help:"Days that a dead letter is kept. 0: for ever."`
+	KeepAnalytics   int `default:"400" env:"DOORSTEP_KEEP_ANALYTICS_DAYS" help:"Days that a journey's row of analytics is kept after the start. 0: for ever."`
+	KeepPushTokens  int `default:"180" env:"DOORSTEP_KEEP_PUSH_TOKENS_DAYS" help:"Days that a push token is kept after it was last registered or reached by a push. 0: for ever."`
+
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
 
@@ -125,6 +130,19 @@ func (o Options) validate() error {
 	if err := o.validateLocationEvents(); err != nil {
 		return err
 	}
+	for _, d := range []struct {
+		name string
+		days int
+	}{
+		{"keep-events-days", o.KeepEvents},
+		{"keep-dead-letters-days", o.KeepDeadLetters},
+		{"keep-analytics-days", o.KeepAnalytics},
+		{"keep-push-tokens-days", o.KeepPushTokens},
+	} {
+		if d.days < 0 || d.days > maxKeepDays {
+			return fmt.Errorf("%s: %d is not in [0, %d] days; 0 is for ever", d.name, d.days, maxKeepDays)
+		}
+	}
 	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
 		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
 	}
@@ -172,6 +190,27 @@ func (o Options) validateLocationEvents() error {
 		return errors.New("location-events needs event-bus: without a bus nobody gets these events; set DOORSTEP_EVENT_BUS")
 	}
 	return nil
+}
+
+const (
+	day         = 24 * time.Hour
+	maxKeepDays = 36_500
+	// keepDeliveries is how long a delivery that is done is kept: the outbox has its event.
+	keepDeliveries = day
+	// keepHandled is how long it is remembered that an event was handled: a day longer than
+	// the queues keep a message (deploy/aws).
+	keepHandled = 5 * day
+)
+
+// keep is how long rows are kept; 0 is for ever.
+func (o Options) keep() map[sessions.Kept]time.Duration {
+	days := func(n int) time.Duration { return time.Duration(n) * day }
+	return map[sessions.Kept]time.Duration{
+		sessions.DoneEvents: days(o.KeepEvents), sessions.DoneDeliveries: keepDeliveries,
+		sessions.DeadEvents: days(o.KeepDeadLetters), sessions.DeadDeliveries: days(o.KeepDeadLetters),
+		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
+		sessions.UnusedPushTokens: days(o.KeepPushTokens),
+	}
 }
 
 // origins are CORSOrigins as browsers send them.

@@ -14,6 +14,7 @@ import (
 	"doorstep/gateway/auth"
 	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
+	"doorstep/sessions"
 )
 
 // A limit's default belongs to the package that applies it. The default tag, from
@@ -44,6 +45,32 @@ func TestOptions_default_tags_are_the_packages_own(t *testing.T) {
 		}
 		assert.Equal(t, fmt.Sprint(want), tag, field)
 	}
+}
+
+// A retention has a default, 0 is a value of its own, and what cannot be is refused.
+func TestOptions_retention(t *testing.T) {
+	t.Parallel()
+	for field, want := range map[string]string{"KeepEvents": "7", "KeepDeadLetters": "30", "KeepAnalytics": "400", "KeepPushTokens": "180"} {
+		f, ok := reflect.TypeFor[app.Options]().FieldByName(field)
+		require.True(t, ok, field)
+		assert.Equal(t, want, f.Tag.Get("default"), field)
+		assert.Contains(t, f.Tag.Get("help"), "0: for ever.", field)
+	}
+	for says, opts := range map[string]app.Options{
+		"keep-events-days: -1 is not in [0, 36500] days; 0 is for ever": {KeepEvents: -1},
+		"keep-dead-letters-days: ":                                      {KeepDeadLetters: 40_000},
+		"keep-analytics-days: ":                                         {KeepAnalytics: -400},
+		"keep-push-tokens-days: ":                                       {KeepPushTokens: -1},
+	} {
+		_, err := app.New(opts)
+		assert.ErrorContains(t, err, says)
+	}
+	keep := app.Keep(app.Options{KeepEvents: 3, KeepAnalytics: 1})
+	assert.Equal(t, 72*time.Hour, keep[sessions.DoneEvents])
+	assert.Equal(t, 24*time.Hour, keep[sessions.JourneyRecords])
+	assert.Equal(t, 24*time.Hour, keep[sessions.DoneDeliveries])
+	assert.Zero(t, keep[sessions.UnusedPushTokens])
+	assert.Len(t, keep, len(sessions.AllKept()))
 }
 
 // A list that cannot be is refused at the start, and the message names the setting.

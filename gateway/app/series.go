@@ -34,6 +34,15 @@ func newJourneyMetrics(p *process) *metrics.Journeys {
 	return m
 }
 
+// tables are those with a retention.
+func tables() []string {
+	var names []string
+	for _, kind := range sessions.AllKept() {
+		names = append(names, kind.Table())
+	}
+	return names
+}
+
 func texts[T ~string](list []T) []string {
 	out := make([]string, len(list))
 	for i, v := range list {

@@ -19,6 +19,7 @@ type stores struct {
 	repo   sessions.Repository
 	live   sessions.Live
 	outbox outbox.Store
+	old    sessions.OldRows
 
 	database *postgres.Repository // repo, where it is PostgreSQL; else nil
 	valkey   *scripts.Store       // live, where it is Valkey or Redis; else nil
@@ -30,13 +31,14 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 	var s stores
 	if o.DatabaseURL == "" {
 		events := outbox.NewMemory()
-		s.repo, s.outbox = memory.NewRepository(events.Record), events
+		repo := memory.NewRepository(events.Record)
+		s.repo, s.outbox, s.old = repo, events, repo
 	} else {
 		database, err := postgres.New(postgres.Options{URL: o.DatabaseURL, OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql")})
 		if err != nil {
 			return s, fmt.Errorf("database: %w", err)
 		}
-		s.repo, s.outbox, s.database = database, database.Outbox(), database
+		s.repo, s.outbox, s.old, s.database = database, database.Outbox(), database, database
 	}
 	if o.ValkeyURL == "" {
 		s.live = memory.NewLive(o.live(), o.now())

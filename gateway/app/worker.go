@@ -121,7 +121,6 @@ func (w *Worker) Start(ctx context.Context) error {
 		err = w.stores.start(ctx, w.process)
 	}
 	if err == nil {
-		w.consuming.startSweep(ctx, w.process)
 		err = w.startMetrics(ctx, w.opts)
 	}
 	if err != nil {

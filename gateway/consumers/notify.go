@@ -81,6 +81,7 @@ type Notify struct {
 type Devices interface {
 	Sessions
 	PushTokensOf(ctx context.Context, userID sessions.ID) ([]sessions.PushToken, error)
+	PushTokenUsed(ctx context.Context, userID sessions.ID, token string, at time.Time) error
 	DeletePushToken(ctx context.Context, userID sessions.ID, token string) error
 }
 
@@ -295,7 +296,25 @@ func (n *Notify) toOne(ctx context.Context, to sessions.PushToken, p Push) error
 			slog.String("session_id", string(p.SessionID)), slog.String("platform", string(to.Platform)), slog.Any("error", err))
 	}
 	n.opts.Metrics.Pushed(string(p.Kind), outcome)
+	if outcome == outcomeSent {
+		n.used(ctx, to)
+	}
 	return err
+}
+
+// usedEvery is how often the use of a token is noted.
+const usedEvery = 24 * time.Hour
+
+// used notes that a push has reached a device. When that fails, the next push notes it:
+// an error would only repeat this one.
+func (n *Notify) used(ctx context.Context, to sessions.PushToken) {
+	now := n.opts.Now()
+	if to.Token == "" || now.Sub(to.LastUsedAt) < usedEvery {
+		return
+	}
+	if err := n.repo.PushTokenUsed(ctx, to.UserID, to.Token, now); err != nil {
+		n.opts.Log.WarnContext(ctx, "use of a push token not noted", slog.Any("error", err))
+	}
 }
 
 // worst is one error for all devices: one that is the event's own rather than one of a

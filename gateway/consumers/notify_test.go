@@ -247,6 +247,38 @@ func TestNotify_once_an_event_and_device(t *testing.T) {
 
 // One device that cannot be reached keeps no other from its push, and what is
 // tried again is that one only.
+// The use of a token is noted, once a day, and only where a push arrived.
+func TestNotify_notes_the_use_of_a_token(t *testing.T) {
+	onBoth(t, func(t *testing.T, h *fixture) {
+		s := h.started(t)
+		h.device(t, s, "phone", "en")
+		h.device(t, s, "tablet", "en")
+		push := &pusher{fault: func(to sessions.PushToken) error {
+			if to.Token == "tablet" {
+				return consumers.ErrNotOurs
+			}
+			return nil
+		}}
+		used := func(at time.Time) map[string]time.Time {
+			e := h.last()
+			e.ID = sessions.NewID()
+			n, _ := h.notify(push, io.Discard, func(o *consumers.NotifyOptions) { o.Now = func() time.Time { return at } })
+			require.NoError(t, n.Handle(t.Context(), e))
+			list, err := h.PushTokensOf(t.Context(), s.StudentID)
+			require.NoError(t, err)
+			when := map[string]time.Time{}
+			for _, d := range list {
+				when[d.Token] = d.LastUsedAt
+			}
+			return when
+		}
+		require.Equal(t, map[string]time.Time{"phone": noon, "tablet": noon}, used(noon.Add(23*time.Hour)))
+		later := noon.Add(25 * time.Hour)
+		require.Equal(t, map[string]time.Time{"phone": later, "tablet": noon}, used(later))
+		require.Equal(t, map[string]time.Time{"phone": later, "tablet": noon}, used(later.Add(time.Hour)))
+	})
+}
+
 func TestNotify_tries_again_what_failed(t *testing.T) {
 	onBoth(t, func(t *testing.T, h *fixture) {
 		s := h.started(t)

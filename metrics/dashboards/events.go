@@ -23,6 +23,7 @@ func events() dashboard {
 			of("Messages by result", "reqps", "Of the workers' queues.", perSecond("doorstep_message_handling_duration_seconds_count", "", "result")),
 			of("Handling of messages", "s", "By consumer of the workers' queues.", quantiles("doorstep_message_handling_duration_seconds", "", "consumer", "50", "99")...),
 			stack("Location events by result", "Zero unless DOORSTEP_LOCATION_EVENTS is set; all but sent are lost.", perSecond("doorstep_location_events_total", "", "result")),
+			of("Old rows deleted", "reqps", "By table; see the retention settings.", perSecond("doorstep_rows_deleted_total", "", "table")),
 		},
 	}}
 }

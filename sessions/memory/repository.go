@@ -235,7 +235,7 @@ const maxPushTokens = 10
 
 // records is what a Repository keeps besides the sessions. Repository.mu guards it.
 type records struct {
-	recorded map[sessions.ID]bool
+	recorded map[sessions.ID]time.Time // events' ids, and when they were recorded
 	reviews  map[sessions.ID]sessions.Review
 	ratings  map[sessions.ID]sessions.Rating
 	devices  map[string]sessions.PushToken
@@ -251,7 +251,7 @@ type usedKey struct {
 
 func newRecords() records {
 	return records{
-		recorded: map[sessions.ID]bool{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
+		recorded: map[sessions.ID]time.Time{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
 		devices: map[string]sessions.PushToken{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
 		keys: map[[2]string]usedKey{},
 	}
@@ -265,10 +265,10 @@ func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 	if !ok {
 		return false, sessions.Refuse(sessions.SessionNotFound, "no such session")
 	}
-	if r.recorded[e.ID] || !e.RecordedFor(session) {
+	if _, ok := r.recorded[e.ID]; ok || !e.RecordedFor(session) {
 		return false, nil
 	}
-	r.recorded[e.ID] = true
+	r.recorded[e.ID] = time.Now()
 	if r.onEvent != nil {
 		r.onEvent(e)
 	}
@@ -328,6 +328,7 @@ func (r *Repository) PutPushToken(_ context.Context, t sessions.PushToken) error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t.RegisteredAt = ms(t.RegisteredAt)
+	t.LastUsedAt = t.RegisteredAt
 	// The token that is registered now stays, whatever the times of the others are.
 	delete(r.devices, t.Token)
 	if others := r.devicesOf(t.UserID); len(others) >= maxPushTokens {
@@ -336,6 +337,17 @@ func (r *Repository) PutPushToken(_ context.Context, t sessions.PushToken) error
 		}
 	}
 	r.devices[t.Token] = t
+	return nil
+}
+
+// PushTokenUsed implements sessions.PushTokens.
+func (r *Repository) PushTokenUsed(_ context.Context, userID sessions.ID, token string, at time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.devices[token]; t.UserID == userID && ms(at).After(t.LastUsedAt) {
+		t.LastUsedAt = ms(at)
+		r.devices[token] = t
+	}
 	return nil
 }
 

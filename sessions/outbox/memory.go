@@ -219,9 +219,6 @@ func (m *Memory) Backlog(_ context.Context, consumers []string) ([]Backlog, erro
 	return list, nil
 }
 
-// Sweep implements Store: there is nothing to delete.
-func (m *Memory) Sweep(context.Context, time.Duration, int) (int, error) { return 0, nil }
-
 // DeadLetters lists the dead letters, lowest seq first.
 func (m *Memory) DeadLetters() []DeadLetter {
 	m.mu.Lock()

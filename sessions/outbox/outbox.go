@@ -106,10 +106,6 @@ type Store interface {
 	Bury(ctx context.Context, to string, seq int64, reason string) error
 	// Backlog measures the outbox, as Bus, and then these consumers' deliveries.
 	Backlog(ctx context.Context, consumers []string) ([]Backlog, error)
-	// Sweep deletes up to limit events that were done longer than age ago, and
-	// up to limit deliveries that were done longer ago than the shorter of age and
-	// a day. It returns the larger of the two counts.
-	Sweep(ctx context.Context, age time.Duration, limit int) (int, error)
 }
 
 // Publisher delivers rows. It returns one error a row, in order; nil for those

@@ -492,11 +492,6 @@ func (l *looks) Backlog(ctx context.Context, consumers []string) ([]outbox.Backl
 	return l.Memory.Backlog(ctx, consumers)
 }
 
-func (l *looks) Sweep(ctx context.Context, age time.Duration, limit int) (int, error) {
-	l.n.Add(1)
-	return l.Memory.Sweep(ctx, age, limit)
-}
-
 // An idle relay leaves room for the rest of an idle gateway, which asks once a second,
 // also while the bus is away.
 func TestRelay_idle(t *testing.T) {

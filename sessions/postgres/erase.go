@@ -41,6 +41,8 @@ var (
 		`UPDATE trainer_ratings SET trainer_id = @alias WHERE trainer_id = @user`,
 		`UPDATE journey_analytics SET trainer_id = @alias WHERE trainer_id = @user`,
 		`UPDATE journey_analytics SET student_id = @alias WHERE student_id = @user AND session_id = ANY(@ids)`,
+		`UPDATE outbox SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
+		`UPDATE outbox_deliveries SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
 		`UPDATE outbox SET detail = replace(detail::text, @user, @alias)::jsonb WHERE session_id = ANY(@ids)`,
 		`UPDATE outbox_deliveries SET detail = replace(detail::text, @user, @alias)::jsonb WHERE session_id = ANY(@ids)`,
 	}

@@ -33,7 +33,7 @@ func TestRepository_EraseUser_everywhere(t *testing.T) {
 	change(start)
 	change(func(s *sessions.Session) ([]sessions.Event, error) {
 		s.JourneyEndedBy = s.TrainerID
-		return s.Cancel(sessions.Caller{ID: s.StudentID, Role: sessions.Student}, "ill", noon.Add(time.Minute))
+		return s.Cancel(sessions.Caller{ID: s.StudentID, Role: sessions.Student}, "a reason of a person", noon.Add(time.Minute))
 	})
 	for _, e := range raised {
 		_, _, err := b.RecordJourney(t.Context(), e)
@@ -61,6 +61,7 @@ func TestRepository_EraseUser_everywhere(t *testing.T) {
 		require.Empty(t, tablesWith(t, b, string(user)))
 	}
 	require.Empty(t, tablesWith(t, b, "of a person"))
+	require.Empty(t, tablesWith(t, b, "a reason of a person"))
 	require.Zero(t, value[int](t, b.sql, `SELECT count(*) FROM tutoring_sessions WHERE student_home_location IS NOT NULL OR close_reason IS NOT NULL`))
 	require.Equal(t, 3, value[int](t, b.sql, `SELECT count(*) FROM outbox`), "the events stay")
 }

@@ -1,4 +1,20 @@
 package postgres
 
+import (
+	"context"
+	"time"
+)
+
 // ClaimStatement is a claim's statement, to look at its plan.
 var ClaimStatement = claimStatement
+
+// MigrateTimes is Migrate with so many tries for a lock, one after the other.
+func MigrateTimes(ctx context.Context, url string, tries int, progress func(Progress)) error {
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	return migrator{url: url, known: migrations(), told: progress, tries: tries, pause: time.Millisecond}.migrate(ctx)
+}
+
+// DeleteStatement is the statement that deletes old rows, to look at its plan.
+var DeleteStatement = deleteStatement

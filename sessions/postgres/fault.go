@@ -16,10 +16,12 @@ const retryAfter = time.Second
 
 // SQLSTATEs, from appendix A of the PostgreSQL manual.
 const (
-	uniqueViolation = "23505"
-	undefinedTable  = "42P01"
-	invalidText     = "22P02" // no label of an enum
-	checkViolation  = "23514"
+	uniqueViolation  = "23505"
+	undefinedTable   = "42P01"
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
+	invalidText      = "22P02" // no label of an enum
+	checkViolation   = "23514"
 )
 
 const oneRunningJourney = "tutoring_sessions_one_running_journey"

@@ -21,10 +21,6 @@ type Once struct {
 
 var _ outbox.Once = (*Once)(nil)
 
-// onceWindow is how long an event is remembered: a day longer than the queues keep a
-// message (deploy/aws).
-const onceWindow = 5 * 24 * time.Hour
-
 // NewOnce makes a Once on r's pool. lease is how long a call may take before another
 // one takes the event over; zero is a minute.
 func NewOnce(r *Repository, lease time.Duration) *Once {
@@ -43,9 +39,6 @@ const (
 	// Only its own lease: once that has run out another call may have the event.
 	dropConsuming = `DELETE FROM consumed_events
 		WHERE consumer = $1 AND event_id = $2 AND done_at IS NULL AND locked_until = $3`
-	sweepConsumed = `DELETE FROM consumed_events WHERE (consumer, event_id) IN (
-		SELECT consumer, event_id FROM consumed_events WHERE done_at < now() - $1 * interval '1 ms'
-		ORDER BY done_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
 )
 
 // Once implements outbox.Once. When the mark cannot be written after do has
@@ -93,15 +86,4 @@ func (o *Once) begin(ctx context.Context, consumer string, event sessions.ID) (u
 		return time.Time{}, outbox.ErrInProgress
 	}
 	return time.Time{}, nil
-}
-
-// Sweep forgets up to limit events that were done before the window.
-func (o *Once) Sweep(ctx context.Context, limit int) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.repo.callTimeout)
-	defer cancel()
-	tag, err := o.repo.pool.Exec(ctx, sweepConsumed, onceWindow.Milliseconds(), limit)
-	if err != nil {
-		return 0, unavailable("sweep consumed events", err)
-	}
-	return int(tag.RowsAffected()), nil
 }

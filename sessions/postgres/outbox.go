@@ -128,26 +128,6 @@ const (
 				SELECT created_at, {known} AS known FROM outbox_deliveries o WHERE consumer = name AND ` + waiting + ` ORDER BY seq LIMIT 1000) oldest) d`
 
 	ages = `min(created_at) FILTER (WHERE known), min(created_at) FILTER (WHERE NOT known)`
-
-	// consumers are found by a probe of the primary key each, so that also those are
-	// swept that no gateway knows any more.
-	sweep = `WITH RECURSIVE consumers AS (
-			SELECT min(consumer) AS name FROM outbox_deliveries
-			UNION ALL
-			SELECT (SELECT min(consumer) FROM outbox_deliveries WHERE consumer > name) FROM consumers WHERE name IS NOT NULL),
-		events AS (
-			DELETE FROM outbox WHERE seq = ANY(ARRAY(
-				SELECT seq FROM outbox WHERE published_at < now() - $1 * interval '1 ms'
-				ORDER BY published_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1),
-		deliveries AS (
-			DELETE FROM outbox_deliveries d USING (
-				SELECT o.consumer, o.seq FROM consumers, LATERAL (
-					SELECT consumer, seq FROM outbox_deliveries
-					WHERE consumer = name AND published_at < now() - least($1, 86400000) * interval '1 ms'
-					ORDER BY published_at LIMIT $2 FOR UPDATE SKIP LOCKED) o
-				LIMIT $2) old
-			WHERE d.consumer = old.consumer AND d.seq = old.seq RETURNING 1)
-		SELECT greatest((SELECT count(*) FROM events), (SELECT count(*) FROM deliveries))`
 )
 
 // statement fills the parts in. to is the destination: outbox.Bus, or a consumer, whose
@@ -296,16 +276,6 @@ func (q *Outbox) Backlog(ctx context.Context, consumers []string) ([]outbox.Back
 		return nil, unavailable("measure outbox", err)
 	}
 	return list, nil
-}
-
-// Sweep implements outbox.Store.
-func (q *Outbox) Sweep(ctx context.Context, age time.Duration, limit int) (n int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, q.repo.callTimeout)
-	defer cancel()
-	if err := q.repo.pool.QueryRow(ctx, sweep, age.Milliseconds(), limit).Scan(&n); err != nil {
-		return 0, unavailable("sweep outbox", err)
-	}
-	return n, nil
 }
 
 const (

@@ -155,10 +155,6 @@ func TestOutbox_Claim_plan(t *testing.T) {
 		began := time.Now()
 		b.backlog(t, consumers...)
 		t.Logf("measuring took %s", time.Since(began))
-		began = time.Now()
-		_, err := b.Outbox().Sweep(t.Context(), time.Hour, 1000)
-		require.NoError(t, err)
-		t.Logf("a sweep of nothing took %s", time.Since(began))
 	}
 }
 
@@ -408,16 +404,5 @@ func TestOnce(t *testing.T) {
 			return errors.New("late")
 		}))
 		require.Equal(t, 1, value[int](t, b.sql, `SELECT count(*) FROM consumed_events`))
-	})
-	t.Run("sweep", func(t *testing.T) {
-		t.Parallel()
-		o, b := once(t)
-		for range 3 {
-			require.NoError(t, o.Once(t.Context(), "notify", sessions.NewID(), func(context.Context) error { return nil }))
-		}
-		require.Zero(t, must(o.Sweep(t.Context(), 10)))
-		b.exec(t, `UPDATE consumed_events SET done_at = now() - interval '6 days'`)
-		require.Equal(t, 2, must(o.Sweep(t.Context(), 2)))
-		require.Equal(t, 1, must(o.Sweep(t.Context(), 2)))
 	})
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -22,7 +23,8 @@ const (
 		SELECT token FROM push_tokens WHERE user_id = $1
 		ORDER BY (token = $2) DESC, registered_at DESC, token OFFSET 10 FOR UPDATE SKIP LOCKED)`
 	dropDevice      = `DELETE FROM push_tokens WHERE token = $2 AND user_id = $1`
-	selectDevicesOf = `SELECT token, user_id::text, platform, language, registered_at FROM push_tokens
+	useDevice       = `UPDATE push_tokens SET last_used_at = greatest(last_used_at, $3) WHERE token = $2 AND user_id = $1`
+	selectDevicesOf = `SELECT token, user_id::text, platform, language, registered_at, greatest(registered_at, last_used_at) FROM push_tokens
 		WHERE user_id = $1 ORDER BY registered_at DESC, token COLLATE "C"`
 )
 
@@ -39,6 +41,16 @@ func (r *Repository) PutPushToken(ctx context.Context, t sessions.PushToken) err
 	batch.Queue(dropOldDevices, string(t.UserID), t.Token)
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return unavailable("store push token", err)
+	}
+	return nil
+}
+
+// PushTokenUsed implements sessions.PushTokens. One round trip.
+func (r *Repository) PushTokenUsed(ctx context.Context, userID sessions.ID, token string, at time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	if _, err := r.pool.Exec(ctx, useDevice, string(userID), token, millisecond(at)); err != nil {
+		return unavailable("note use of push token", err)
 	}
 	return nil
 }
@@ -62,8 +74,8 @@ func (r *Repository) PushTokensOf(ctx context.Context, userID sessions.ID) ([]se
 		return nil, unavailable("list push tokens", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t sessions.PushToken, err error) {
-		err = row.Scan(&t.Token, &t.UserID, &t.Platform, &t.Language, &t.RegisteredAt)
-		t.RegisteredAt = millisecond(t.RegisteredAt)
+		err = row.Scan(&t.Token, &t.UserID, &t.Platform, &t.Language, &t.RegisteredAt, &t.LastUsedAt)
+		t.RegisteredAt, t.LastUsedAt = millisecond(t.RegisteredAt), millisecond(t.LastUsedAt)
 		return t, err
 	})
 	if err != nil {

@@ -106,7 +106,7 @@ var reviewTests = map[string]func(*testing.T, Fixture){
 }
 
 func device(user sessions.ID, token string, at time.Time) sessions.PushToken {
-	return sessions.PushToken{Token: token, UserID: user, Platform: sessions.IOS, Language: "pt-BR", RegisteredAt: at}
+	return sessions.PushToken{Token: token, UserID: user, Platform: sessions.IOS, Language: "pt-BR", RegisteredAt: at, LastUsedAt: at}
 }
 
 // fresh is a token that nobody else has.
@@ -136,7 +136,7 @@ var pushTokenTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, []sessions.PushToken{young, old}, f.devices(t, user))
 		old.RegisteredAt = now.Add(time.Minute + time.Microsecond)
 		f.put(t, old)
-		old.RegisteredAt = now.Add(time.Minute)
+		old.RegisteredAt, old.LastUsedAt = now.Add(time.Minute), now.Add(time.Minute)
 		require.Equal(t, []sessions.PushToken{old, young}, f.devices(t, user), "again is later")
 	},
 	"moves_to_the_last_user": func(t *testing.T, f Fixture) {
@@ -155,6 +155,23 @@ var pushTokenTests = map[string]func(*testing.T, Fixture){
 			require.NoError(t, f.Repo.DeletePushToken(t.Context(), user, token))
 			require.Empty(t, f.devices(t, user))
 		}
+	},
+	"used": func(t *testing.T, f Fixture) {
+		user, other := sessions.NewID(), sessions.NewID()
+		d := device(user, fresh(), now)
+		f.put(t, d)
+		use := func(user sessions.ID, token string, at time.Time) {
+			require.NoError(t, f.Repo.PushTokenUsed(t.Context(), user, token, at))
+		}
+		use(user, d.Token, now.Add(time.Hour+time.Microsecond))
+		use(user, d.Token, now.Add(time.Minute))
+		use(other, d.Token, now.Add(2*time.Hour))
+		use(user, fresh(), now.Add(2*time.Hour))
+		d.LastUsedAt = now.Add(time.Hour)
+		require.Equal(t, []sessions.PushToken{d}, f.devices(t, user), "the latest use, by its user")
+		d.RegisteredAt, d.LastUsedAt = now.Add(3*time.Hour), now.Add(3*time.Hour)
+		f.put(t, d)
+		require.Equal(t, []sessions.PushToken{d}, f.devices(t, user), "to register is a use")
 	},
 	"ten_a_user": func(t *testing.T, f Fixture) {
 		user := sessions.NewID()

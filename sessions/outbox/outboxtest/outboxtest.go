@@ -85,21 +85,20 @@ const (
 func Run(t *testing.T, open func(t testing.TB) Fixture) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, Fixture){
-		"claim_takes_the_oldest_up_to_the_limit":    claimOldest,
-		"claim_takes_one_row_of_a_session":          claimOneOfSession,
-		"claim_holds_for_its_lease":                 claimLease,
-		"claim_is_exclusive_in_a_race":              claimRace,
-		"published_makes_way_for_the_next":          publishedMakesWay,
-		"published_holds_after_the_claim_ran_out":   publishedLate,
-		"retry_waits_and_counts":                    retryCounts,
-		"retry_holds_up_the_session":                retryHoldsUp,
-		"release_waits_and_does_not_count":          releaseDoesNotCount,
-		"bury_makes_way_and_is_counted":             buryMakesWay,
-		"what_is_done_stays_done":                   doneStaysDone,
-		"backlog_counts_what_waits_claimed_or_not":  backlogCounts,
-		"sweep_leaves_what_waits_and_what_is_fresh": sweepLeaves,
-		"event_comes_back_as_it_was":                eventIntact,
-		"destinations_know_nothing_of_each_other":   destinationsApart,
+		"claim_takes_the_oldest_up_to_the_limit":   claimOldest,
+		"claim_takes_one_row_of_a_session":         claimOneOfSession,
+		"claim_holds_for_its_lease":                claimLease,
+		"claim_is_exclusive_in_a_race":             claimRace,
+		"published_makes_way_for_the_next":         publishedMakesWay,
+		"published_holds_after_the_claim_ran_out":  publishedLate,
+		"retry_waits_and_counts":                   retryCounts,
+		"retry_holds_up_the_session":               retryHoldsUp,
+		"release_waits_and_does_not_count":         releaseDoesNotCount,
+		"bury_makes_way_and_is_counted":            buryMakesWay,
+		"what_is_done_stays_done":                  doneStaysDone,
+		"backlog_counts_what_waits_claimed_or_not": backlogCounts,
+		"event_comes_back_as_it_was":               eventIntact,
+		"destinations_know_nothing_of_each_other":  destinationsApart,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -302,20 +301,6 @@ func backlogCounts(t *testing.T, f Fixture) {
 	require.Equal(t, 3, b.Waiting)
 	require.WithinDuration(t, time.Now(), b.Oldest, soon)
 	require.True(t, b.NewerSince.IsZero())
-}
-
-func sweepLeaves(t *testing.T, f Fixture) {
-	f.record(t, Events(3)...)
-	rows := f.claim(t, 2, lease)
-	f.done(t, rows)
-	_, err := f.Store.Sweep(t.Context(), time.Hour, 10)
-	require.NoError(t, err)
-	for range 10 { // of none, of one, of one
-		n, err := f.Store.Sweep(t.Context(), -time.Second, 1)
-		require.NoError(t, err)
-		require.LessOrEqual(t, n, 1)
-	}
-	require.Equal(t, 1, f.backlog(t).Waiting)
 }
 
 func eventIntact(t *testing.T, f Fixture) {

@@ -1,12 +1,15 @@
 -- Table tutoring_sessions, made or extended, and the outbox.
 --
--- Runs in one transaction, on an empty database or beside the operator's own
--- table. What was there already keeps its type, its rows and its rules: every
--- CHECK below stands inline with a column or table that this file itself adds,
--- so none can refuse a row that another service wrote. That is why status has no CHECK on
--- an existing table, not even a NOT VALID one: that would spare the old rows
--- only until another service next updates one whose status we do not know.
+-- Runs on an empty database, in one transaction, or beside the operator's own table, step by step (docs/adr/0013).
+-- What was there already keeps its type, its rows and its rules: every CHECK belongs to a column or table that this
+-- file itself adds, so none can refuse a row that another service wrote. That is why status has no CHECK on an
+-- existing table, not even a NOT VALID one: that would spare the old rows only until another service next updates one
+-- whose status we do not know.
+--
+-- Version 0.1.0 had the same result in one transaction, which locked an existing table while it was read. The names of
+-- the CHECKs differ.
 
+-- step: look at what is there
 -- Two types would lose data silently, two would fail at the first journey; so
 -- they are refused now, by name: an id or a code that is a number ("0042" would
 -- come back as 42), a home that is not JSON, a status without room for our words.
@@ -35,6 +38,26 @@ BEGIN
   END IF;
 END $$;
 
+-- Said in words before the index says it in its own. The columns may not be there yet.
+DO $$
+DECLARE busy text;
+BEGIN
+  IF 3 > (SELECT count(*) FROM information_schema.columns c
+          WHERE c.table_schema = current_schema() AND c.table_name = 'tutoring_sessions'
+            AND c.column_name IN ('trainer_id', 'journey_started_at', 'journey_ended_at')) THEN
+    RETURN;
+  END IF;
+  EXECUTE $q$ SELECT string_agg(t.trainer, ', ') FROM (
+    SELECT trainer_id::text AS trainer FROM tutoring_sessions
+    WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id IS NOT NULL
+    GROUP BY trainer_id HAVING count(*) > 1 LIMIT 10) t $q$ INTO busy;
+  IF busy IS NOT NULL THEN
+    RAISE EXCEPTION 'these trainers have more than one journey without a journey_ended_at: %', busy
+      USING HINT = 'End all but the latest of each, then migrate again.';
+  END IF;
+END $$;
+
+-- step: add the columns
 CREATE TABLE IF NOT EXISTS tutoring_sessions (
   id                     uuid PRIMARY KEY,
   trainer_id             uuid NOT NULL,
@@ -46,54 +69,61 @@ CREATE TABLE IF NOT EXISTS tutoring_sessions (
   student_otp            text    -- four digits, only while pending_verification
 );
 
--- One statement, so that an existing table is locked once and read once (for
--- the CHECKs), and rewritten never: no default here is volatile.
-ALTER TABLE tutoring_sessions
-  ADD COLUMN IF NOT EXISTS student_home_location  jsonb,
-  ADD COLUMN IF NOT EXISTS trainer_start_location jsonb,
-  ADD COLUMN IF NOT EXISTS student_otp            text,
-  ADD COLUMN IF NOT EXISTS scheduled_at           timestamptz(3),
-  ADD COLUMN IF NOT EXISTS created_at             timestamptz(3), -- null: older than this column
-  ADD COLUMN IF NOT EXISTS travel_mode            text NOT NULL DEFAULT 'car'
-    CHECK (travel_mode IN ('car', 'bike', 'walk')),
-  ADD COLUMN IF NOT EXISTS journey_mode           text
-    CHECK (journey_mode IN ('car', 'bike', 'walk')),
-  ADD COLUMN IF NOT EXISTS journey_started_at     timestamptz(3),
-  ADD COLUMN IF NOT EXISTS journey_ended_at       timestamptz(3)
-    CHECK (journey_ended_at IS NULL OR (journey_started_at IS NOT NULL AND journey_ended_at > journey_started_at)),
-  ADD COLUMN IF NOT EXISTS journey_end_reason     text
-    CHECK (journey_end_reason IN ('arrived', 'cancelled', 'timeout')),
-  ADD COLUMN IF NOT EXISTS arrived_at             timestamptz(3),
-  ADD COLUMN IF NOT EXISTS otp_expires_at         timestamptz(3),
-  ADD COLUMN IF NOT EXISTS otp_attempts           integer NOT NULL DEFAULT 0
-    CHECK (otp_attempts >= 0),
-  ADD COLUMN IF NOT EXISTS started_at             timestamptz(3), -- the lesson, not the journey
-  ADD COLUMN IF NOT EXISTS completed_at           timestamptz(3);
-
--- Said in words before the index says it in its own.
+-- One statement for all columns that are missing. It rewrites nothing, because no default here is volatile, and reads
+-- nothing, because the CHECKs are NOT VALID: they hold for new rows at once, and the next step reads the old ones.
 DO $$
-DECLARE busy text;
+DECLARE parts text;
 BEGIN
-  SELECT string_agg(t.trainer, ', ') INTO busy FROM (
-    SELECT trainer_id::text AS trainer FROM tutoring_sessions
-    WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id IS NOT NULL
-    GROUP BY trainer_id HAVING count(*) > 1 LIMIT 10) t;
-  IF busy IS NOT NULL THEN
-    RAISE EXCEPTION 'these trainers have more than one journey without a journey_ended_at: %', busy
-      USING HINT = 'End all but the latest of each, then migrate again.';
+  SELECT string_agg(format('ADD COLUMN %I %s', w.name, w.type)
+      || coalesce(', ADD CONSTRAINT doorstep_' || w.name || ' CHECK (' || w.rule || ') NOT VALID', ''), ', ' ORDER BY w.i) INTO parts
+  FROM (VALUES
+    (1, 'student_home_location', 'jsonb', NULL),
+    (2, 'trainer_start_location', 'jsonb', NULL),
+    (3, 'student_otp', 'text', NULL),
+    (4, 'scheduled_at', 'timestamptz(3)', NULL),
+    (5, 'created_at', 'timestamptz(3)', NULL), -- null: older than this column
+    (6, 'travel_mode', 'text NOT NULL DEFAULT ''car''', 'travel_mode IN (''car'', ''bike'', ''walk'')'),
+    (7, 'journey_mode', 'text', 'journey_mode IN (''car'', ''bike'', ''walk'')'),
+    (8, 'journey_started_at', 'timestamptz(3)', NULL),
+    (9, 'journey_ended_at', 'timestamptz(3)',
+      'journey_ended_at IS NULL OR (journey_started_at IS NOT NULL AND journey_ended_at > journey_started_at)'),
+    (10, 'journey_end_reason', 'text', 'journey_end_reason IN (''arrived'', ''cancelled'', ''timeout'')'),
+    (11, 'arrived_at', 'timestamptz(3)', NULL),
+    (12, 'otp_expires_at', 'timestamptz(3)', NULL),
+    (13, 'otp_attempts', 'integer NOT NULL DEFAULT 0', 'otp_attempts >= 0'),
+    (14, 'started_at', 'timestamptz(3)', NULL), -- the lesson, not the journey
+    (15, 'completed_at', 'timestamptz(3)', NULL)) w (i, name, type, rule)
+  WHERE NOT EXISTS (SELECT FROM pg_attribute a
+    WHERE a.attrelid = 'tutoring_sessions'::regclass AND a.attname = w.name AND NOT a.attisdropped);
+  IF parts IS NOT NULL THEN
+    EXECUTE 'ALTER TABLE tutoring_sessions ' || parts;
   END IF;
 END $$;
 
+-- step: read the rows for the checks
+DO $$
+DECLARE parts text;
+BEGIN
+  SELECT string_agg(format('VALIDATE CONSTRAINT %I', conname), ', ') INTO parts FROM pg_constraint
+  WHERE conrelid = 'tutoring_sessions'::regclass AND conname LIKE 'doorstep\_%' AND NOT convalidated;
+  IF parts IS NOT NULL THEN
+    EXECUTE 'ALTER TABLE tutoring_sessions ' || parts;
+  END IF;
+END $$;
+
+-- step: build the index of running journeys
 -- A trainer has at most one running journey: the second of two racing starts
 -- waits here for the first to commit, and is refused as TRAINER_BUSY. It holds
 -- running journeys only, so it is also the short list to time out from.
-CREATE UNIQUE INDEX tutoring_sessions_one_running_journey ON tutoring_sessions (trainer_id)
+CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS tutoring_sessions_one_running_journey ON tutoring_sessions (trainer_id)
   WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL;
 
+-- step: build the index of students
 -- A student's list, in its order, without a sort.
-CREATE INDEX tutoring_sessions_of_student ON tutoring_sessions
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tutoring_sessions_of_student ON tutoring_sessions
   (student_id, scheduled_at DESC NULLS LAST, created_at DESC NULLS LAST, id);
 
+-- step: make the outbox
 -- Every event of a transition, written in the transition's own transaction and
 -- relayed to the bus at least once.
 --

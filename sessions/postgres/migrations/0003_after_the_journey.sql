@@ -1,10 +1,12 @@
 -- What comes after a journey: its record, the review, the trainer's rating; the
 -- devices that are told of it; and the short list of what is running.
 
+-- step: build the index of running journeys by age
 -- The running journeys by age: to time out, and to look for silent phones.
-CREATE INDEX tutoring_sessions_running_since ON tutoring_sessions (journey_started_at)
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tutoring_sessions_running_since ON tutoring_sessions (journey_started_at)
   WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL;
 
+-- step: make the tables
 -- A session has one review. No foreign keys here: an operator may delete its
 -- rows, and what was said of them stays.
 CREATE TABLE session_reviews (
