@@ -347,7 +347,7 @@ func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Sess
 		// transaction.
 		before := session.Status
 		if refused = session.Verify(otp, s.opts.Now()); refused != nil || session.Status == before {
-			return nil, nil
+			return nil, nil //nolint:nilerr // a wrong try is stored, too
 		}
 		return byCaller(c, []Event{session.event(SessionStarted, session.StartedAt)}), nil
 	})

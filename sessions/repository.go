@@ -30,11 +30,6 @@ type Repository interface {
 	// entry.
 	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
 
-	// List lists sessions, latest booking first, those without a date last; then by
-	// id, the highest first. A page continues after the entry of its cursor, whatever
-	// was booked meanwhile.
-	List(ctx context.Context, q SessionQuery) ([]Session, error)
-
 	// Change locks the session, calls f once with it, and stores what f made of it
 	// together with the events that f returned, in one transaction. It returns the
 	// changed session. When f fails, nothing is stored, and Change returns f's error
@@ -61,6 +56,20 @@ type Repository interface {
 	// of the end and the id, behind the instant and id given.
 	EndedSince(ctx context.Context, at time.Time, after ID, limit int) ([]Session, error)
 
+	Lists
+	Reviews
+	Users
+	PushTokens
+	Analytics
+}
+
+// Lists is the part of the Repository that people look through.
+type Lists interface {
+	// List lists sessions, latest booking first, those without a date last; then by
+	// id, the highest first. A page continues after the entry of its cursor, whatever
+	// was booked meanwhile.
+	List(ctx context.Context, q SessionQuery) ([]Session, error)
+
 	// RunningPage lists up to limit sessions with a running journey, the longest running
 	// first, then by id. trainerID may be empty.
 	RunningPage(ctx context.Context, trainerID ID, after Cursor, limit int) ([]Session, error)
@@ -68,7 +77,10 @@ type Repository interface {
 	// RunningOf is the session with the trainer's running journey. It reports false
 	// when there is none.
 	RunningOf(ctx context.Context, trainerID ID) (Session, bool, error)
+}
 
+// Reviews is the part of the Repository that keeps reviews and ratings.
+type Reviews interface {
 	// Review locks the session, calls f once with it, and stores the review that f
 	// returns, together with the trainer's new rating, in one transaction. When f
 	// fails, nothing is stored, and Review returns f's error as it is. Errors:
@@ -80,7 +92,10 @@ type Repository interface {
 
 	// Rating is the sum of a trainer's reviews; zero without any.
 	Rating(ctx context.Context, trainerID ID) (Rating, error)
+}
 
+// Users is the part of the Repository for a person's requests.
+type Users interface {
 	// UserData reads all that is kept of a user.
 	UserData(ctx context.Context, userID ID) (UserData, error)
 
@@ -90,9 +105,6 @@ type Repository interface {
 	// how many wait, and a later call goes on. All or nothing of each. Errors:
 	// JourneyRunning; NotSupported where the operator's table refuses the alias.
 	EraseUser(ctx context.Context, e Erasure) (pending int, err error)
-
-	PushTokens
-	Analytics
 }
 
 // BookingKey names a request to book, so that a repeat is recognised.

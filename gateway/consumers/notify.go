@@ -25,8 +25,7 @@ const (
 	Cancelled Kind = "cancelled"
 	TimedOut  Kind = "timeout"
 
-	// These go to both parties.
-	Begun     Kind = "begun" // the lesson
+	Begun     Kind = "begun" // the lesson; this and the rest go to both parties
 	Done      Kind = "done"
 	CalledOff Kind = "called_off"
 	NoShow    Kind = "no_show"
