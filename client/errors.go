@@ -37,6 +37,10 @@ const (
 	NotInProgress          Code = "NOT_IN_PROGRESS"
 	NotCompleted           Code = "NOT_COMPLETED"
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
+	JourneyRunning         Code = "JOURNEY_RUNNING"
+	NotChangeable          Code = "NOT_CHANGEABLE"
+	NotCancellable         Code = "NOT_CANCELLABLE"
+	NotSupported           Code = "NOT_SUPPORTED"
 	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
 	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
 	KeysUnavailable        Code = "KEYS_UNAVAILABLE"
@@ -66,7 +70,7 @@ type Error struct {
 	DistanceM    float64  // NotWithinRadius: from the last location to the home, metres
 	RadiusM      float64  // NotWithinRadius: what it may be at most, metres
 	AttemptsLeft int      // OTPWrong: tries that are left
-	Journey      *Journey // JourneyAlreadyStarted: the one that runs; else nil
+	Journey      *Journey // JourneyAlreadyStarted, TrainerBusy: the one that runs; else nil
 }
 
 // Error has the status, the code, the message and the request's id. It never

@@ -11,6 +11,7 @@ type Served struct {
 	Verdicts []string    // of updates
 	Flags    []string    // of fixes
 	Arrivals []string    // outcomes
+	Tries    []string    // outcomes of tries of a code
 	Reasons  []string    // why tokens are refused
 	Shed     []string    // why connections are
 	Waits    []string    // outcomes
@@ -32,6 +33,7 @@ func (m *Metrics) ExpectServed(s Served) {
 	each(s.Verdicts, func(v string) { m.updates.WithLabelValues(v) })
 	each(s.Flags, func(v string) { m.flags.WithLabelValues(v) })
 	each(s.Arrivals, func(v string) { m.arrivals.WithLabelValues(v) })
+	each(s.Tries, func(v string) { m.codeTries.WithLabelValues(v) })
 	each(s.Reasons, func(v string) { m.unauthentic.WithLabelValues(v) })
 	each(s.Shed, func(v string) { m.connsShed.WithLabelValues(v) })
 	each(s.Waits, func(v string) { m.waits.WithLabelValues(v) })

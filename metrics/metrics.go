@@ -22,6 +22,7 @@ type Metrics struct {
 	updates       *prometheus.CounterVec
 	flags         *prometheus.CounterVec
 	arrivals      *prometheus.CounterVec
+	codeTries     *prometheus.CounterVec
 	unauthentic   *prometheus.CounterVec
 	connsShed     *prometheus.CounterVec
 	shed          *prometheus.CounterVec
@@ -53,10 +54,12 @@ func New(reg prometheus.Registerer) *Metrics {
 		answers: counter("http_requests_total", "Answers, by route, method and status.", "route", "method", "status"),
 		took: histogram("http_request_duration_seconds", "Time to answer, by route and method; reads that waited have their own route, which ends in ?wait.",
 			answer, "route", "method"),
-		refusals:    counter("http_refusals_total", "Refusals by code of the closed list.", "code"),
-		updates:     counter("updates_total", "Location updates by verdict.", "verdict"),
-		flags:       counter("fix_flags_total", "Oddities of fixes that were not refused for them, by flag.", "flag"),
-		arrivals:    counter("arrivals_total", "Requests to arrive, by outcome; a repeat of one that did is one more that did.", "outcome"),
+		refusals: counter("http_refusals_total", "Refusals by code of the closed list.", "code"),
+		updates:  counter("updates_total", "Location updates by verdict.", "verdict"),
+		flags:    counter("fix_flags_total", "Oddities of fixes that were not refused for them, by flag.", "flag"),
+		arrivals: counter("arrivals_total", "Requests to arrive, by outcome; a repeat of one that did is one more that did.", "outcome"),
+		codeTries: counter("code_tries_total",
+			"Tries of a one-time code, by outcome (right, wrong, locks: the wrong one by which the code is locked; locked, expired, refused).", "outcome"),
 		unauthentic: counter("unauthenticated_total", "Tokens refused, by reason.", "reason"),
 		connsShed:   counter("connections_shed_total", "Connections closed on arrival, by reason.", "reason"),
 		shed: counter("requests_shed_total",
@@ -74,7 +77,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
 		keys:          gauge("jwks_keys", "Signing keys in use."),
 	}
-	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.unauthentic, m.connsShed, m.shed, m.refused, m.panics,
+	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.codeTries, m.unauthentic, m.connsShed, m.shed, m.refused, m.panics,
 		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.storeChanges, m.dbBreaker, m.keysRefreshed, m.keys)
 	setState(m.storeBreaker, "closed")
 	setState(m.dbBreaker, "closed")
@@ -99,6 +102,9 @@ func (m *Metrics) Flagged(flag string) { m.flags.WithLabelValues(flag).Inc() }
 
 // Arrived counts one request to arrive.
 func (m *Metrics) Arrived(outcome string) { m.arrivals.WithLabelValues(outcome).Inc() }
+
+// CodeTried counts one try of a code.
+func (m *Metrics) CodeTried(outcome string) { m.codeTries.WithLabelValues(outcome).Inc() }
 
 // Unauthenticated counts one refused token.
 func (m *Metrics) Unauthenticated(reason string) { m.unauthentic.WithLabelValues(reason).Inc() }

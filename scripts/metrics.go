@@ -13,7 +13,7 @@ import (
 )
 
 // Verbs returns the closed list of calls to the live store, for Metrics.
-func Verbs() []string { return []string{"open", "update", "latest", "end", "meta", "set_meta"} }
+func Verbs() []string { return []string{"open", "update", "latest", "move", "end", "meta", "set_meta"} }
 
 // Results returns the closed list of how a call can end, for Metrics. "ok" is a
 // reply with any verdict, "left" a caller that went away, "behind" a process too

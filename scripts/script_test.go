@@ -41,6 +41,7 @@ func scriptsUnderTest() map[string]script {
 		"update": {updateLua, []string{
 			"", "12.9790452", "77.5929284", "10.0", "-", "-", "-", "0", geo.CellOf(geo.MustPoint(12.9790452, 77.5929284)), "-", now,
 		}},
+		"move": {moveLua, []string{"", now, start, place(home), fence}},
 		"end":  {endLua, []string{"", now, start, "300000", "arrived"}},
 		"meta": {metaLua, []string{trainer, student, "300000"}},
 	}
@@ -63,6 +64,16 @@ func (h hash) with(fields hash) hash {
 	all := maps.Clone(h)
 	maps.Copy(all, fields)
 	return all
+}
+
+// elsewhere is another home.
+var elsewhere = geo.MustPoint(12.98, 77.6)
+
+// without is the hash without a field.
+func without(h hash, field string) hash {
+	h = maps.Clone(h)
+	delete(h, field)
+	return h
 }
 
 var (
@@ -162,6 +173,29 @@ func rows() []row {
 			reply: []any{0},
 		},
 
+		{script: "move", name: "unknown", reply: []any{0}},
+		{script: "move", name: "ended", before: tombstone, reply: []any{0}},
+		{script: "move", name: "another_journey", before: moving, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
+		{script: "move", name: "layout_too_new", before: moving.with(hash{"to": inLayout("3", startMS)}), reply: []any{0}},
+		{script: "move", name: "layout_too_old", before: moving.with(hash{"to": inLayout("0", startMS)}), reply: []any{0}},
+		{
+			script: "move", name: "same", before: moving, reply: []any{2}, told: ms(nowMS), after: hash{
+				"seq": ms(nowMS), "fix": "12.9790452 77.5929284 10.0 5000 " + ms(nowMS-6000) + " - -",
+			},
+		},
+		{
+			script: "move", name: "arriving", before: without(moving.with(hash{"last": "1 2 1 0"}), "fence"), reply: []any{1}, told: ms(nowMS),
+			args: map[int]string{4: place(elsewhere), 5: fenceOf(elsewhere)}, after: hash{
+				"to": ms(startMS) + " 1 " + destination(sessions.Car, elsewhere), "fence": fenceOf(elsewhere), "last": "",
+				"seq": ms(nowMS), "fix": "12.9790452 77.5929284 10.0 5000 " + ms(nowMS-6000) + " - -",
+			},
+		},
+		{
+			script: "move", name: "without_a_fix", before: opened.with(hash{"seq": ms(nowMS + 7)}), reply: []any{1}, told: ms(nowMS + 8),
+			args: map[int]string{4: place(elsewhere), 5: fenceOf(elsewhere)}, after: hash{
+				"to": ms(startMS) + " 1 " + destination(sessions.Car, elsewhere), "fence": fenceOf(elsewhere), "seq": ms(nowMS + 8),
+			},
+		},
 		{script: "end", name: "newer_known", before: moving, args: map[int]string{3: ms(startMS - 1)}, reply: []any{0}},
 		{script: "end", name: "again", before: tombstone, reply: []any{0}},
 		{script: "end", name: "over_already", before: tombstone.with(hash{"ended": "ended"}), reply: []any{0}},

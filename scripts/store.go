@@ -19,6 +19,8 @@ var (
 	openLua string
 	//go:embed update.lua
 	updateLua string
+	//go:embed move.lua
+	moveLua string
 	//go:embed end.lua
 	endLua string
 	//go:embed meta.lua
@@ -36,7 +38,7 @@ type Store struct {
 	opts Options
 	conn *valkeyconn.Conn
 
-	open, update, end, meta *valkey.Lua
+	open, update, move, end, meta *valkey.Lua
 }
 
 var _ sessions.Live = (*Store)(nil)
@@ -92,7 +94,7 @@ func New(opts Options) (*Store, error) {
 	return &Store{
 		opts: opts, conn: conn,
 		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(withSettings(updateLua, updateSettings(opts.Live))),
-		end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
+		move: valkey.NewLuaScript(moveLua), end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
 	}, nil
 }
 

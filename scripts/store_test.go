@@ -226,6 +226,7 @@ func TestStore_foreign_key(t *testing.T) {
 			"open":     func() error { _, err := s.Open(t.Context(), j); return err },
 			"publish":  func() error { _, err := s.Update(t.Context(), j.Ref, fixAt(home)); return err },
 			"latest":   func() error { _, err := s.Latest(t.Context(), j.Ref); return err },
+			"move":     func() error { _, err := s.Move(t.Context(), j); return err },
 			"end":      func() error { return s.End(t.Context(), j) },
 			"meta":     func() error { _, _, err := s.Meta(t.Context(), j.SessionID); return err },
 			"set_meta": func() error { return s.SetMeta(t.Context(), j.SessionID, sessions.Meta{}) },

@@ -27,7 +27,9 @@
 //
 //	A completed session may be reviewed once, by its student.
 //
-//	cancelled: set by the operator's booking side; no journey starts from it.
+//	cancelled: by its student while scheduled, by an admin also while pending_verification,
+//	or by the operator's own system. no_show: by the trainer or an admin while
+//	pending_verification. Both are final.
 //
 // A journey is the travelling part of a session. It has no status field: it runs
 // while JourneyStartedAt is set and JourneyEndedAt is not. Its identity is its

@@ -34,6 +34,10 @@ const (
 	NotInProgress          Code = "NOT_IN_PROGRESS"
 	NotCompleted           Code = "NOT_COMPLETED"
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
+	JourneyRunning         Code = "JOURNEY_RUNNING"
+	NotChangeable          Code = "NOT_CHANGEABLE"
+	NotCancellable         Code = "NOT_CANCELLABLE"
+	NotSupported           Code = "NOT_SUPPORTED"
 	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
 	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
 	Internal               Code = "INTERNAL"
@@ -45,7 +49,7 @@ func Codes() []Code {
 		InvalidRequest, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled, JourneyAlreadyStarted,
 		TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed, ImplausibleJump, NotWithinRadius,
 		NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired, OTPLocked, NotPendingVerification,
-		NotInProgress, NotCompleted, AlreadyReviewed, LiveStoreUnavailable, DatabaseUnavailable, Internal,
+		NotInProgress, NotCompleted, AlreadyReviewed, JourneyRunning, NotChangeable, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
 	}
 }
 
@@ -61,10 +65,14 @@ type Error struct {
 	DistanceM    float64       // NotWithinRadius
 	RadiusM      float64       // NotWithinRadius
 	AttemptsLeft int           // OTPWrong
-	Journey      *Session      // JourneyAlreadyStarted: the session with the running journey
+	Journey      *Session      // JourneyAlreadyStarted, TrainerBusy, JourneyRunning: the session with the running journey
 
 	cause error
 }
+
+// ErrCodeLocks is the cause of the OTPLocked that answers the wrong try by which a code
+// is locked.
+var ErrCodeLocks = errors.New("this try locks the code")
 
 // Refuse makes an Error without a cause.
 func Refuse(code Code, message string) *Error { return &Error{Code: code, Message: message} }

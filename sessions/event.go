@@ -19,11 +19,22 @@ const (
 	JourneyArriving    EventType = "TrainerArriving"
 	JourneyEnded       EventType = "TrainerJourneyEnded"
 	LocationSuspicious EventType = "TrainerLocationSuspicious"
+	CodeIssued         EventType = "SessionCodeIssued" // at every code after the first, and whenever one is sent again
+	SessionStarted     EventType = "SessionStarted"    // the lesson has begun
+	SessionCompleted   EventType = "SessionCompleted"
+	SessionCancelled   EventType = "SessionCancelled" // or nobody opened the door
 )
 
 // EventTypes lists every type that this binary can read.
 func EventTypes() []EventType {
-	return []EventType{JourneyStarted, JourneyArriving, JourneyEnded, LocationSuspicious}
+	return []EventType{
+		JourneyStarted, JourneyArriving, JourneyEnded, LocationSuspicious, CodeIssued, SessionStarted, SessionCompleted, SessionCancelled,
+	}
+}
+
+// ofSession reports whether the event is about the session and not about a journey to it.
+func (t EventType) ofSession() bool {
+	return t == SessionStarted || t == SessionCompleted || t == SessionCancelled
 }
 
 // ErrNewerEvent is an event of a type or a schema version that this binary does
@@ -49,6 +60,13 @@ type Event struct {
 	Reason           EndReason // JourneyEnded
 	Verdict          string    // LocationSuspicious: a flag's name, or "silent"
 	Count            int       // LocationSuspicious: how often so far
+	ExpiresAt        time.Time // CodeIssued: of the code
+	Status           Status    // SessionCancelled: Cancelled or NoShow
+	Note             string    // SessionCancelled: the reason that was given; may be empty
+	// By and ByID are who made the call, of the Session… events; and of a journey's
+	// start or end only where it was not the trainer.
+	By   Role
+	ByID ID
 }
 
 // RecordedFor reports whether Repository.Record may store the event of a session as it
@@ -66,12 +84,16 @@ type detail struct {
 	TrainerID     ID        `json:"trainerId"`
 	StudentID     ID        `json:"studentId,omitempty"`
 	SessionID     ID        `json:"sessionId"`
-	StartTime     string    `json:"startTime"`
+	StartTime     string    `json:"startTime,omitempty"` // absent where there was no journey
 	EndTime       string    `json:"endTime,omitempty"`
 	Reason        EndReason `json:"reason,omitempty"`
 	Verdict       string    `json:"verdict,omitempty"`
 	Count         int       `json:"count,omitempty"`
 	At            string    `json:"at,omitempty"`
+	ExpiresAt     string    `json:"expiresAt,omitempty"`
+	Status        Status    `json:"status,omitempty"`
+	By            Role      `json:"by,omitempty"`
+	ByID          ID        `json:"byId,omitempty"`
 }
 
 const wireTime = "2006-01-02T15:04:05.000Z"
@@ -80,14 +102,22 @@ const wireTime = "2006-01-02T15:04:05.000Z"
 func (e Event) Detail() []byte {
 	d := detail{
 		EventID: e.ID, SchemaVersion: EventSchema, TrainerID: e.TrainerID, StudentID: e.StudentID,
-		SessionID: e.SessionID, StartTime: e.JourneyStartedAt.UTC().Format(wireTime),
-		Reason: e.Reason, Verdict: e.Verdict, Count: e.Count,
+		SessionID: e.SessionID, Reason: e.Reason, Verdict: e.Verdict, Count: e.Count,
+		Status: e.Status, By: e.By, ByID: e.ByID,
+	}
+	if !e.JourneyStartedAt.IsZero() || !e.Type.ofSession() {
+		d.StartTime = e.JourneyStartedAt.UTC().Format(wireTime)
 	}
 	switch e.Type {
 	case JourneyEnded:
 		d.EndTime = e.At.UTC().Format(wireTime)
 	case JourneyArriving, LocationSuspicious:
 		d.At = e.At.UTC().Format(wireTime)
+	case CodeIssued:
+		d.At, d.ExpiresAt = e.At.UTC().Format(wireTime), e.ExpiresAt.UTC().Format(wireTime)
+	case SessionStarted, SessionCompleted, SessionCancelled:
+		d.At = e.At.UTC().Format(wireTime)
+		d.Reason += EndReason(e.Note)
 	}
 	b, err := json.Marshal(d)
 	if err != nil {
@@ -110,7 +140,10 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 	if d.SchemaVersion != EventSchema {
 		return Event{}, fmt.Errorf("event schema version %d is not known", d.SchemaVersion)
 	}
-	e := Event{Type: t, Reason: d.Reason, Verdict: d.Verdict, Count: d.Count}
+	e := Event{Type: t, Reason: d.Reason, Verdict: d.Verdict, Count: d.Count, Status: d.Status, By: d.By}
+	if t.ofSession() {
+		e.Reason, e.Note = "", string(d.Reason)
+	}
 	for _, id := range []struct {
 		field string
 		text  ID
@@ -123,6 +156,7 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 		*id.into = parsed
 	}
 	e.StudentID, _ = ParseID(string(d.StudentID))
+	e.ByID, _ = ParseID(string(d.ByID))
 	if err := e.parseTimes(d); err != nil {
 		return Event{}, err
 	}
@@ -148,7 +182,7 @@ func checkNewer(t EventType, text []byte) error {
 
 func (e *Event) parseTimes(d detail) error {
 	var err error
-	if e.JourneyStartedAt, err = time.Parse(wireTime, d.StartTime); err != nil {
+	if e.JourneyStartedAt, err = time.Parse(wireTime, d.StartTime); err != nil && (d.StartTime != "" || !e.Type.ofSession()) {
 		return errors.New("event startTime is not an instant")
 	}
 	text := d.StartTime
@@ -159,8 +193,13 @@ func (e *Event) parseTimes(d detail) error {
 		if e.Reason != EndArrived && e.Reason != EndCancelled && e.Reason != EndTimeout {
 			return errors.New("event reason is not known")
 		}
-	case JourneyArriving, LocationSuspicious:
+	case JourneyArriving, LocationSuspicious, SessionStarted, SessionCompleted, SessionCancelled:
 		text = d.At
+	case CodeIssued:
+		text = d.At
+		if e.ExpiresAt, err = time.Parse(wireTime, d.ExpiresAt); err != nil {
+			return errors.New("event expiresAt is not an instant")
+		}
 	}
 	if e.At, err = time.Parse(wireTime, text); err != nil {
 		return errors.New("event time is not an instant")

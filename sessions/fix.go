@@ -69,6 +69,19 @@ func (f Fix) NoPosition() bool {
 	return math.Hypot(f.Point.Lat(), f.Point.Lng())*metresPerDegree <= 1
 }
 
+// age is how long ago the fix was taken. It reports false where the phone's clock is
+// ahead of now and sentAt does not tell by how much.
+func (f Fix) age(now time.Time) (time.Duration, bool) {
+	switch {
+	case f.RecordedAt.IsZero():
+		return 0, true
+	case !f.SentAt.IsZero():
+		return f.SentAt.Sub(f.RecordedAt), true
+	}
+	age := now.Sub(f.RecordedAt)
+	return max(0, age), age >= -aheadFor
+}
+
 // Instant is an instant from outside as the stores keep it: UTC, milliseconds,
 // and in a range where all arithmetic on it is exact. InvalidRequest names the
 // field.
@@ -88,6 +101,9 @@ func instantOrZero(t time.Time) time.Time {
 }
 
 func keeps(t time.Time) bool { return !t.Before(earliest) && !t.After(latest) }
+
+// aheadFor is how far a phone's clock may be ahead: geo.Limits.FutureMS.
+const aheadFor = 2 * time.Second
 
 const (
 	maxAccuracyM = 100_000 // a phone that knows only its country reports tens of km

@@ -228,7 +228,7 @@ func TestFixCounter_Run(t *testing.T) {
 
 func TestSession_Complete(t *testing.T) {
 	t.Parallel()
-	for _, status := range []sessions.Status{sessions.Scheduled, sessions.PendingVerification, sessions.Completed, sessions.Cancelled} {
+	for _, status := range []sessions.Status{sessions.Scheduled, sessions.PendingVerification, sessions.Cancelled} {
 		s := sessions.Session{Status: status}
 		require.Equal(t, sessions.NotInProgress, sessions.CodeOf(s.Complete(noon)))
 		require.Equal(t, sessions.Session{Status: status}, s)
@@ -236,6 +236,9 @@ func TestSession_Complete(t *testing.T) {
 	s := sessions.Session{Status: sessions.InProgress, StartedAt: noon}
 	require.NoError(t, s.Complete(noon.Add(-time.Second)))
 	require.Equal(t, sessions.Session{Status: sessions.Completed, StartedAt: noon, CompletedAt: noon.Add(time.Millisecond)}, s, "whatever the clock")
+	before := s
+	require.NoError(t, s.Complete(noon.Add(time.Hour)))
+	require.Equal(t, before, s, "a repeat changes nothing")
 }
 
 func TestSession_TimeOut(t *testing.T) {

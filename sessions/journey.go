@@ -5,32 +5,58 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"doorstep/geo"
 )
 
-// Start begins the journey to a session. Errors: SessionNotFound, Forbidden,
-// NotScheduled, JourneyAlreadyStarted (with the running journey), TrainerBusy,
+// Start begins the journey to a session. An admin may do so for the trainer, and is
+// named in the event. Errors: SessionNotFound, Forbidden, NotScheduled,
+// JourneyAlreadyStarted and TrainerBusy (with the running journey), RateLimited,
 // DatabaseUnavailable.
 func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Session, error) {
-	if c.Role != Trainer {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	var lastEnd time.Time // of the session's journey before this one
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) {
+		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
 		lastEnd = session.JourneyEndedAt
-		return session.Start(mode, s.opts.Now())
+		return forTrainer(c)(session.Start(mode, s.opts.Now()))
 	})
 	if err != nil {
 		s.repairRepeatedStart(ctx, err)
-		return Session{}, err
+		return Session{}, s.withRunning(ctx, session.TrainerID, err)
 	}
 	journey := session.Journey()
 	// A refused jump to the door must not become believable by a stop and a start.
 	journey.Restored = !lastEnd.IsZero() && session.JourneyStartedAt.Sub(lastEnd) < continuesWithin
 	s.syncLive(ctx, session, journey)
 	return session, nil
+}
+
+// forTrainer names c in events of a trainer's call that c has made for the trainer.
+func forTrainer(c Caller) func([]Event, error) ([]Event, error) {
+	return func(events []Event, err error) ([]Event, error) {
+		if c.Role != Trainer {
+			byCaller(c, events)
+		}
+		return events, err
+	}
+}
+
+// withRunning adds the trainer's running journey to TrainerBusy. Where it cannot be read
+// any more the refusal goes without.
+func (s *Service) withRunning(ctx context.Context, trainer ID, err error) error {
+	if CodeOf(err) != TrainerBusy {
+		return err
+	}
+	running, ok, readErr := s.repo.RunningOf(ctx, trainer)
+	if readErr != nil || !ok {
+		return err
+	}
+	return &Error{Code: TrainerBusy, Message: "another journey of this trainer is running", Journey: &running}
 }
 
 // continuesWithin is how soon after the end of the last one a journey to the same
@@ -55,21 +81,29 @@ func (s *Service) repairRepeatedStart(ctx context.Context, err error) {
 // startRetryWithin is the age up to which repairRepeatedStart repairs a journey.
 const startRetryWithin = 30 * time.Second
 
-// Stop ends the journey without an arrival. When it returns, no coordinate of the
+// Stop ends the journey without an arrival. The same caller gets the same answer again
+// (Session.StopRepeated). When it returns, no coordinate of the
 // journey is in a live store that could be reached. That holds too where the stop
 // is refused because the journey has ended already. Errors: SessionNotFound,
 // Forbidden, NoActiveJourney, DatabaseUnavailable.
 func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role != Trainer && c.Role != Admin {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	var ended Session
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) && c.Role != Admin {
+		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
 		ended = *session
-		return session.Stop(EndCancelled, s.opts.Now())
+		if session.StopRepeated(c.ID, s.opts.Now()) {
+			return nil, nil
+		}
+		events, err := forTrainer(c)(session.Stop(EndCancelled, s.opts.Now()))
+		if err == nil {
+			session.JourneyEndedBy = c.ID
+		}
+		return events, err
 	})
 	if err != nil {
 		// This may repeat a stop whose gateway died, or whose live store was away,
@@ -88,41 +122,39 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 // same OTP. fix is where the phone is now; nil where it did not say. It is judged
 // like any other before the live location is checked. An implausible one refuses
 // the arrival; one that is not stored for another reason is ignored, and a repeated
-// call ignores every one. Errors: SessionNotFound, Forbidden, NoActiveJourney,
+// call ignores every one. An admin may arrive for the trainer. Once the OTP has expired a repeated call makes a new one,
+// and fix alone decides. Errors: SessionNotFound, Forbidden, NoActiveJourney,
 // ImplausibleSpeed, ImplausibleJump, NoFreshLocation, NotWithinRadius,
-// SuspiciousLocation, LiveStoreUnavailable, DatabaseUnavailable.
+// SuspiciousLocation, RateLimited, OTPLocked, LiveStoreUnavailable,
+// DatabaseUnavailable.
 func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Session, error) {
-	if c.Role != Trainer {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	session, err := s.repo.Session(ctx, id)
 	if err != nil {
 		return Session{}, err
 	}
-	if !session.isTrainer(c) {
+	if !session.mayDrive(c) {
 		return Session{}, errNotTrainer
 	}
-	if session.JourneyActive() {
-		lost, err := s.updateAtHome(ctx, c, id, fix)
-		if err != nil {
-			return Session{}, err
-		}
-		if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
-			// The fix before the lost one may be anywhere.
-			if code := CodeOf(err); lost != nil && (code == NotWithinRadius || code == NoFreshLocation) {
-				err = lost
-			}
-			return Session{}, err
-		}
+	expired := session.codeGone(s.opts.Now())
+	if err := s.checkDoor(ctx, session, fix, expired); err != nil {
+		return Session{}, err
 	}
-	checked := session.JourneyStartedAt
+	checked := session
 	session, err = s.change(ctx, id, func(session *Session) ([]Event, error) {
+		switch {
 		// The location was checked for that journey. One that was stopped and
 		// started again meanwhile needs its own check.
-		if session.JourneyActive() && !session.JourneyStartedAt.Equal(checked) {
+		case session.JourneyActive() && !session.JourneyStartedAt.Equal(checked.JourneyStartedAt):
 			return nil, Refuse(NoFreshLocation, "the journey has just started again")
+		case session.TrainerID != checked.TrainerID || session.Home != checked.Home:
+			return nil, Refuse(NoFreshLocation, "the booking has just changed")
+		case session.codeGone(s.opts.Now()) && !expired: // just now: its fix was not looked at
+			return nil, errNoFix
 		}
-		return session.Arrive(s.opts.Now())
+		return forTrainer(c)(session.Arrive(s.opts.Now()))
 	})
 	if err != nil {
 		return Session{}, err
@@ -131,16 +163,39 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 	return session, nil
 }
 
+// checkDoor checks that the phone is at the student's home, where the answer depends on
+// it: while the journey runs, and for a new code.
+func (s *Service) checkDoor(ctx context.Context, session Session, fix *Fix, expired bool) error {
+	if expired {
+		return s.checkFixAtHome(ctx, session, fix)
+	}
+	if !session.JourneyActive() {
+		return nil
+	}
+	lost, err := s.updateAtHome(ctx, session, fix)
+	if err != nil {
+		return err
+	}
+	if err := s.checkAtHome(ctx, session); err != nil && !s.arrivedMeanwhile(ctx, session) {
+		// The fix before the lost one may be anywhere.
+		if code := CodeOf(err); lost != nil && (code == NotWithinRadius || code == NoFreshLocation) {
+			return lost
+		}
+		return err
+	}
+	return nil
+}
+
 // updateAtHome judges the fix of an arrival. It refuses only an implausible one: for
 // every other refusal checkAtHome has the better answer. lost is not nil where a store
 // could not take the fix, a full one for example, which may still answer checkAtHome.
-func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) (lost, err error) {
+func (s *Service) updateAtHome(ctx context.Context, session Session, fix *Fix) (lost, err error) {
 	if fix == nil {
 		return nil, nil
 	}
 	at := *fix
 	at.AtArrival = true
-	receipt, err := s.Update(ctx, c, id, at)
+	receipt, err := s.Update(ctx, Caller{ID: session.TrainerID, Role: Trainer}, session.ID, at)
 	switch {
 	case err != nil && Unavailable(err):
 		return err, ctx.Err()
@@ -151,6 +206,39 @@ func (s *Service) updateAtHome(ctx context.Context, c Caller, id ID, fix *Fix) (
 		return nil, err
 	}
 	return nil, nil
+}
+
+var errNoFix = Refuse(NoFreshLocation, "the code has expired; send the fix of now in the body to get a new one")
+
+// checkFixAtHome checks that a fix was taken at the student's home just now, by the live
+// store's clock. The journey has ended, so there is no track to judge it by, and it is
+// not stored.
+func (s *Service) checkFixAtHome(ctx context.Context, session Session, fix *Fix) error {
+	if fix == nil {
+		return errNoFix
+	}
+	snap, err := s.live.Latest(ctx, session.Journey().Ref)
+	if err != nil {
+		return liveDown(err)
+	}
+	distance := RoundM(geo.DistanceM(fix.Point, session.Home))
+	age, known := fix.age(snap.Now)
+	switch {
+	case fix.Mock:
+		return Refuse(SuspiciousLocation, "the location is simulated")
+	case !known:
+		return Refuse(NoFreshLocation, "the phone's clock is wrong; send sentAt beside recordedAt")
+	case age >= s.opts.FreshWithin:
+		return Refuse(NoFreshLocation, "the location is too old; send the fix of now")
+	case fix.NoPosition(), fix.AccuracyM > s.opts.VagueM:
+		return Refuse(NoFreshLocation, "the location is too inaccurate; send a better one")
+	case distance > s.opts.RadiusM:
+		return &Error{
+			Code: NotWithinRadius, Message: "the location is not at the student's home",
+			DistanceM: distance, RadiusM: s.opts.RadiusM,
+		}
+	}
+	return nil
 }
 
 // arrivedMeanwhile reports whether the journey has ended since session was read.
@@ -257,8 +345,11 @@ func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Sess
 		}
 		// A wrong try is stored like a right one, so it must not fail the
 		// transaction.
-		refused = session.Verify(otp, s.opts.Now())
-		return nil, nil
+		before := session.Status
+		if refused = session.Verify(otp, s.opts.Now()); refused != nil || session.Status == before {
+			return nil, nil //nolint:nilerr // a wrong try is stored, too
+		}
+		return byCaller(c, []Event{session.event(SessionStarted, session.StartedAt)}), nil
 	})
 	if err != nil {
 		return Session{}, err
@@ -266,17 +357,43 @@ func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Sess
 	return session, refused
 }
 
-// Complete ends the lesson. Errors: SessionNotFound, Forbidden, NotInProgress,
+// ResendOTP pushes the OTP that lives to the student again. Errors: SessionNotFound,
+// Forbidden, NotPendingVerification, OTPExpired, OTPLocked, RateLimited,
+// DatabaseUnavailable.
+func (s *Service) ResendOTP(ctx context.Context, c Caller, id ID) (Session, error) {
+	return s.change(ctx, id, func(session *Session) ([]Event, error) {
+		if !session.HasParty(c) {
+			return nil, errNotParty
+		}
+		return session.ResendOTP(s.opts.Now())
+	})
+}
+
+// UnlockOTP counts the session's tries and codes anew. Errors: SessionNotFound,
+// Forbidden, NotPendingVerification, DatabaseUnavailable.
+func (s *Service) UnlockOTP(ctx context.Context, c Caller, id ID) (Session, error) {
+	if c.Role != Admin {
+		return Session{}, errNotAdmin
+	}
+	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) { return nil, session.UnlockOTP() })
+	return s.shown(session, c), err
+}
+
+// Complete ends the lesson. A repeat gets the same answer. Errors: SessionNotFound, Forbidden, NotInProgress,
 // DatabaseUnavailable.
 func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role != Trainer && c.Role != Admin {
+	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
 	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
-		if !session.isTrainer(c) && c.Role != Admin {
+		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
-		return nil, session.Complete(s.opts.Now())
+		before := session.Status
+		if err := session.Complete(s.opts.Now()); err != nil || session.Status == before {
+			return nil, err
+		}
+		return byCaller(c, []Event{session.event(SessionCompleted, session.CompletedAt)}), nil
 	})
 	if err == nil {
 		s.syncLive(ctx, session, session.Journey()) // its phase

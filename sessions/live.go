@@ -41,6 +41,12 @@ type Live interface {
 	// it leaves ReanchoredAt, Evidence and LearntAt out.
 	CachedView(ref Ref) (Snapshot, bool)
 
+	// Move gives a running journey another home: the distance is to that one, it is
+	// not arriving, and its Evidence begins anew. With the home that is known it only
+	// makes a new version and wakes the watchers. It reports false, and changes
+	// nothing, where the store does not know the journey as running.
+	Move(ctx context.Context, j Journey) (bool, error)
+
 	// End replaces the journey by a tombstone, which has no coordinate but the
 	// journey's Phase, and wakes the watchers. To repeat it, or to end a journey that
 	// is older than the known one, changes nothing; a later phase than the known one

@@ -10,17 +10,16 @@ import (
 const (
 	// partiesFor is how long an entry is used. The Reconciler renews those of the
 	// sessions that are read, so a poll asks no store as a rule. A party that was
-	// replaced in the table can read for that long; the new one can at once
-	// (Service.Ref).
+	// replaced in the table, or by way of another gateway, can read for that long; the
+	// new one can at once (Service.Ref).
 	partiesFor = 15*time.Second + 2*reconcileEvery
 	// partiesRoom is the largest number of sessions remembered: some 40 MB.
 	partiesRoom = 131_072
 )
 
 // parties remembers the parties of the sessions that were read lately, so that a
-// student's next poll asks no store for them. No call here changes a session's
-// parties, so what was read once is not wrong soon after. Nothing else of a
-// session is kept. Safe for concurrent use.
+// student's next poll asks no store for them. Only Service.Rebook changes them, and
+// notes that here. Nothing else of a session is kept. Safe for concurrent use.
 type parties struct {
 	mu       sync.Mutex
 	sessions *simplelru.LRU[ID, partiesSeen]

@@ -17,11 +17,18 @@ type Repository interface {
 	// SessionConflict.
 	Create(ctx context.Context, s Session) (Session, bool, error)
 
+	// CreateOnce is Create for a request with a key. For a key that the caller has used
+	// within KeysFor it reports false and returns the session that was then stored, as
+	// it is now; SessionConflict when the body was another, or the session is gone. A
+	// refusal uses up no key.
+	CreateOnce(ctx context.Context, key BookingKey, s Session) (Session, bool, error)
+
 	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
-	// OfStudent lists a student's sessions, latest booking first, at most 200.
-	OfStudent(ctx context.Context, studentID ID) ([]Session, error)
+	// Sessions reads the sessions with these ids; one that does not exist has no
+	// entry.
+	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
 
 	// Change locks the session, calls f once with it, and stores what f made of it
 	// together with the events that f returned, in one transaction. It returns the
@@ -30,31 +37,15 @@ type Repository interface {
 	// TrainerBusy when another journey of the trainer is running.
 	Change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
 
+	// Rebook is Change that also stores what f made of the booking (SameBooking) and
+	// HomeMovedAt. What else another service keeps in the home stays.
+	Rebook(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
+
 	// Record stores an event that changes no session, in the order of the session's
 	// other events. For an event id that has been recorded it reports false and
 	// stores nothing. A JourneyArriving is stored only while its journey runs: else
 	// Record reports false, too. Error: SessionNotFound.
 	Record(ctx context.Context, e Event) (first bool, err error)
-
-	// Review locks the session, calls f once with it, and stores the review that f
-	// returns, together with the trainer's new rating, in one transaction. When f
-	// fails, nothing is stored, and Review returns f's error as it is. Errors:
-	// SessionNotFound, AlreadyReviewed.
-	Review(ctx context.Context, id ID, f func(Session) (Review, error)) (Rating, error)
-
-	// Rating is the sum of a trainer's reviews; zero without any.
-	Rating(ctx context.Context, trainerID ID) (Rating, error)
-
-	Listed
-	PushTokens
-	Analytics
-}
-
-// Listed is the part of the Repository that looks at many sessions at once.
-type Listed interface {
-	// Sessions reads the sessions with these ids; one that does not exist has no
-	// entry.
-	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
 
 	// Running lists up to limit sessions with a running journey that started at or
 	// before startedBy, the longest running first; only those behind the journey
@@ -64,7 +55,68 @@ type Listed interface {
 	// EndedSince lists up to limit sessions whose last journey has ended, in the order
 	// of the end and the id, behind the instant and id given.
 	EndedSince(ctx context.Context, at time.Time, after ID, limit int) ([]Session, error)
+
+	Lists
+	Reviews
+	Users
+	PushTokens
+	Analytics
 }
+
+// Lists is the part of the Repository that people look through.
+type Lists interface {
+	// List lists sessions, latest booking first, those without a date last; then by
+	// id, the highest first. A page continues after the entry of its cursor, whatever
+	// was booked meanwhile.
+	List(ctx context.Context, q SessionQuery) ([]Session, error)
+
+	// RunningPage lists up to limit sessions with a running journey, the longest running
+	// first, then by id. trainerID may be empty.
+	RunningPage(ctx context.Context, trainerID ID, after Cursor, limit int) ([]Session, error)
+
+	// RunningOf is the session with the trainer's running journey. It reports false
+	// when there is none.
+	RunningOf(ctx context.Context, trainerID ID) (Session, bool, error)
+}
+
+// Reviews is the part of the Repository that keeps reviews and ratings.
+type Reviews interface {
+	// Review locks the session, calls f once with it, and stores the review that f
+	// returns, together with the trainer's new rating, in one transaction. When f
+	// fails, nothing is stored, and Review returns f's error as it is. Errors:
+	// SessionNotFound, AlreadyReviewed.
+	Review(ctx context.Context, id ID, f func(Session) (Review, error)) (Rating, error)
+
+	// ReviewOf reads a session's review. It reports false when there is none.
+	ReviewOf(ctx context.Context, id ID) (Review, bool, error)
+
+	// Rating is the sum of a trainer's reviews; zero without any.
+	Rating(ctx context.Context, trainerID ID) (Rating, error)
+}
+
+// Users is the part of the Repository for a person's requests.
+type Users interface {
+	// UserData reads all that is kept of a user.
+	UserData(ctx context.Context, userID ID) (UserData, error)
+
+	// EraseUser closes the user's sessions (Session.CloseForErasure) and deletes homes
+	// as a student, comments, devices and keys. Where no event of these sessions waits
+	// to be delivered it then replaces the id everywhere by the alias; else it returns
+	// how many wait, and a later call goes on. All or nothing of each. Errors:
+	// JourneyRunning; NotSupported where the operator's table refuses the alias.
+	EraseUser(ctx context.Context, e Erasure) (pending int, err error)
+}
+
+// BookingKey names a request to book, so that a repeat is recognised.
+type BookingKey struct {
+	CallerID ID
+	Key      string // the caller's
+	BodyHash string
+	At       time.Time
+}
+
+// KeysFor is how long a BookingKey is kept.
+const KeysFor = 7 * 24 * time.Hour
 
 // Analytics is the part of the Repository that keeps what is known of journeys
 // after they have ended.

@@ -32,15 +32,22 @@ func (r Rating) Average() float64 {
 	return float64(r.Sum) / float64(r.Count)
 }
 
-// Review stores the review of the session's student, and returns it with the
-// trainer's new rating. Errors: InvalidRequest, SessionNotFound, Forbidden,
-// NotCompleted, AlreadyReviewed, DatabaseUnavailable.
-func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, comment string) (Review, Rating, error) {
+// Reviewed is a review that is stored, and the trainer's rating with it.
+type Reviewed struct {
+	Review
+	Rating   Rating
+	Repeated bool // the same review was stored before
+}
+
+// Review stores the review of the session's student. The same review again changes
+// nothing. Errors: InvalidRequest, SessionNotFound, Forbidden, NotCompleted,
+// AlreadyReviewed, DatabaseUnavailable.
+func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, comment string) (Reviewed, error) {
 	if err := checkReview(stars, comment); err != nil {
-		return Review{}, Rating{}, err
+		return Reviewed{}, err
 	}
 	if c.Role != Student {
-		return Review{}, Rating{}, Refuse(Forbidden, "only the session's student may review it")
+		return Reviewed{}, Refuse(Forbidden, "only the session's student may review it")
 	}
 	var review Review
 	// A write that has begun is completed, as in change.
@@ -57,10 +64,23 @@ func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, commen
 		}
 		return review, nil
 	})
-	if err != nil {
-		return Review{}, Rating{}, err
+	if CodeOf(err) == AlreadyReviewed {
+		return s.reviewedBefore(ctx, review, err)
 	}
-	return review, rating, nil
+	return Reviewed{Review: review, Rating: rating}, err
+}
+
+// reviewedBefore is the answer to a review of a session that has one.
+func (s *Service) reviewedBefore(ctx context.Context, again Review, refusal error) (Reviewed, error) {
+	stored, ok, err := s.repo.ReviewOf(ctx, again.SessionID)
+	if err != nil {
+		return Reviewed{}, err
+	}
+	if !ok || stored.StudentID != again.StudentID || stored.Stars != again.Stars || stored.Comment != again.Comment {
+		return Reviewed{}, refusal
+	}
+	rating, err := s.repo.Rating(ctx, stored.TrainerID)
+	return Reviewed{Review: stored, Rating: rating, Repeated: true}, err
 }
 
 func checkReview(stars int, comment string) error {

@@ -48,6 +48,8 @@ type ServiceOptions struct {
 	StaleAfter    time.Duration
 	// FreshWithin is how old the live location may be for an arrival. 60 s.
 	FreshWithin time.Duration
+	// VagueM is the accuracy in metres from which a fix is too inaccurate. 200 m.
+	VagueM float64
 	// Detour is the factor from the great-circle distance to the length of the
 	// road, for an ETA. geo.DefaultDetour.
 	Detour float64
@@ -88,6 +90,7 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.FreshWithin = cmp.Or(opts.FreshWithin, time.Minute)
 	opts.ApproachFor = cmp.Or(opts.ApproachFor, time.Minute)
 	opts.RadiusM = cmp.Or(opts.RadiusM, 150)
+	opts.VagueM = cmp.Or(opts.VagueM, 200)
 	opts.RateInterval = cmp.Or(opts.RateInterval, 5*time.Second)
 	opts.RateTolerance = cmp.Or(opts.RateTolerance, time.Second)
 	opts.StaleAfter = cmp.Or(opts.StaleAfter, 5*time.Minute)
@@ -111,10 +114,14 @@ type Booking struct {
 	ScheduledAt time.Time // zero: not fixed yet
 	Home        geo.Point
 	Mode        Mode // empty: Car
+	// Key names the request and BodyHash is a hash of its body, so that a repeat is
+	// recognised for a week, whatever has become of the session. Empty: no key.
+	Key      string
+	BodyHash string
 }
 
-// Create books a session. It reports false when the same booking was stored
-// before. Errors: Forbidden, SessionConflict, DatabaseUnavailable.
+// Create books a session. It reports false when the same booking, or the same request
+// by its key, was stored before. Errors: Forbidden, SessionConflict, DatabaseUnavailable.
 func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, bool, error) {
 	if c.Role != Admin {
 		return Session{}, false, Refuse(Forbidden, "only an admin may book a session")
@@ -125,10 +132,15 @@ func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, boo
 	if b.Mode == "" {
 		b.Mode = Car
 	}
-	return s.repo.Create(ctx, Session{
+	session := Session{
 		ID: b.ID, TrainerID: b.TrainerID, StudentID: b.StudentID, Status: Scheduled,
 		ScheduledAt: b.ScheduledAt, Home: b.Home, Mode: b.Mode, CreatedAt: ms(s.opts.Now()),
-	})
+	}
+	if b.Key == "" {
+		return s.repo.Create(ctx, session)
+	}
+	key := BookingKey{CallerID: c.ID, Key: b.Key, BodyHash: b.BodyHash, At: session.CreatedAt}
+	return s.repo.CreateOnce(context.WithoutCancel(ctx), key, session)
 }
 
 // Session reads a session for one of its parties or an admin. The trainer does not
@@ -141,34 +153,46 @@ func (s *Service) Session(ctx context.Context, c Caller, id ID) (Session, error)
 	if !session.HasParty(c) {
 		return Session{}, errNotParty
 	}
-	if c.Role == Trainer {
-		session.OTP = ""
-	}
-	return session, nil
+	return s.shown(session, c), nil
 }
 
-// OfStudent lists the caller's own sessions, latest booking first. Errors:
-// Forbidden, DatabaseUnavailable.
-func (s *Service) OfStudent(ctx context.Context, c Caller) ([]Session, error) {
-	if c.Role != Student {
-		return nil, Refuse(Forbidden, "only a student has a list of sessions")
+// shown is a session as c may see it: without a code that cannot be used, and for the
+// trainer without any, and without the home once the session is over.
+func (s *Service) shown(session Session, c Caller) Session {
+	if session.OTP == "" {
+		session.OTPExpiresAt = time.Time{} // another service's row: see CodeState
 	}
-	return s.repo.OfStudent(ctx, c.ID)
+	if c.Role == Trainer && session.over() {
+		session.Home = geo.Point{}
+	}
+	if c.Role == Trainer || session.CodeState(s.opts.Now()) != CodeActive {
+		session.OTP = ""
+	}
+	return session
 }
 
 // change calls Repository.Change with a context that is not cancelled when the
 // caller leaves: a write that has begun is completed.
 func (s *Service) change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
-	raised := 0
-	session, err := s.repo.Change(context.WithoutCancel(ctx), id, func(session *Session) ([]Event, error) {
-		events, err := f(session)
-		raised = len(events)
-		return events, err
-	})
-	if err == nil && raised > 0 {
-		s.opts.OnEvents()
+	return s.changeBy(s.repo.Change)(ctx, id, f)
+}
+
+type changer func(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
+
+// changeBy is change by Repository.Change or Repository.Rebook.
+func (s *Service) changeBy(change changer) changer {
+	return func(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
+		raised := 0
+		session, err := change(context.WithoutCancel(ctx), id, func(session *Session) ([]Event, error) {
+			events, err := f(session)
+			raised = len(events)
+			return events, err
+		})
+		if err == nil && raised > 0 {
+			s.opts.OnEvents()
+		}
+		return session, err
 	}
-	return session, err
 }
 
 // record calls Repository.Record as change calls Repository.Change.
@@ -208,6 +232,9 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 			return err
 		}
 		journey.Last = record.Counts.Add(Counts{Last: s.opts.Counter.last(journey.Ref)}).Last
+		if journey.Last.At.Before(session.HomeMovedAt.Add(clockSlack)) {
+			journey.Last = LastFix{} // it speaks of the way to another home
+		}
 	}
 	if err := s.writeLive(ctx, journey, session); err != nil || !s.running(session) {
 		return err
@@ -216,8 +243,10 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 	if err != nil {
 		return err
 	}
-	same := again.JourneyStartedAt.Equal(session.JourneyStartedAt)
+	same := again.JourneyStartedAt.Equal(session.JourneyStartedAt) && again.TrainerID == session.TrainerID
 	switch {
+	case same && s.running(again) && again.Home != session.Home:
+		return s.moveLive(ctx, again)
 	case same && s.running(again):
 		return nil
 	case same:
@@ -227,6 +256,9 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 	}
 	return s.live.End(ctx, journey)
 }
+
+// clockSlack is by how much the live store's clock and a gateway's may differ here.
+const clockSlack = 10 * time.Second
 
 // writeLive writes what the repository says into the live store: a running
 // journey, or the tombstone of one that is not running.
@@ -259,6 +291,7 @@ func (s *Service) running(session Session) bool {
 
 var (
 	errNotTrainer = Refuse(Forbidden, "only the session's trainer may do this")
+	errNotAdmin   = Refuse(Forbidden, "only an admin may do this")
 	errNotParty   = Refuse(Forbidden, "only the session's parties may see it")
 	errNoJourney  = Refuse(NoActiveJourney, "no journey to this session is running")
 )

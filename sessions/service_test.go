@@ -17,6 +17,7 @@ type visit struct {
 	*sessions.Service
 	now     *time.Time
 	repo    *memory.Repository
+	live    *memory.Live
 	session sessions.Session
 	trainer sessions.Caller
 }
@@ -28,7 +29,7 @@ func newVisit(t *testing.T) visit {
 	repo := memory.NewRepository(nil)
 	live := memory.NewLive(sessions.LiveOptions{}, clock)
 	v := visit{
-		Service: sessions.NewService(repo, live, sessions.ServiceOptions{Now: clock}), now: &now, repo: repo,
+		Service: sessions.NewService(repo, live, sessions.ServiceOptions{Now: clock}), now: &now, repo: repo, live: live,
 		trainer: sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer},
 	}
 	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
@@ -79,6 +80,37 @@ func TestService_Arrive_after_a_restart(t *testing.T) {
 	require.Equal(t, sessions.Code(""), v.arrive(t))
 }
 
+// An admin may drive a journey for the trainer, and the events say who did.
+func TestService_an_admin_for_the_trainer(t *testing.T) {
+	t.Parallel()
+	v := newVisit(t)
+	var raised []sessions.Event
+	clock := func() time.Time { return *v.now }
+	repo := memory.NewRepository(func(e sessions.Event) { raised = append(raised, e) })
+	_, _, err := repo.Create(t.Context(), v.session)
+	require.NoError(t, err)
+	v.Service = sessions.NewService(repo, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock})
+	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+	_, err = v.Start(t.Context(), admin, v.session.ID, "")
+	require.NoError(t, err)
+	_, err = v.Stop(t.Context(), admin, v.session.ID)
+	require.NoError(t, err)
+	_, err = v.Start(t.Context(), admin, v.session.ID, "")
+	require.NoError(t, err)
+	for range 14 {
+		require.Equal(t, sessions.VerdictStored, v.fix(t, 52))
+	}
+	_, err = v.Arrive(t.Context(), admin, v.session.ID, nil)
+	require.NoError(t, err)
+	require.Len(t, raised, 4)
+	for _, e := range raised {
+		require.Equal(t, []any{sessions.Admin, admin.ID}, []any{e.By, e.ByID}, e.Type)
+		parsed, err := sessions.ParseEvent(e.Type, e.Detail())
+		require.NoError(t, err)
+		require.Equal(t, e, parsed)
+	}
+}
+
 // The operator may cancel a session while its journey runs: no lesson starts then.
 func TestService_Arrive_at_a_cancelled_session(t *testing.T) {
 	t.Parallel()
@@ -108,7 +140,7 @@ func TestService_wrong_role(t *testing.T) {
 			"arrive":   func() error { _, err := v.Arrive(t.Context(), student, id, nil); return err },
 			"verify":   func() error { _, err := v.Verify(t.Context(), student, id, "0000"); return err },
 			"complete": func() error { _, err := v.Complete(t.Context(), student, id); return err },
-			"review":   func() error { _, _, err := v.Review(t.Context(), v.trainer, id, 5, ""); return err },
+			"review":   func() error { _, err := v.Review(t.Context(), v.trainer, id, 5, ""); return err },
 		} {
 			require.Equal(t, sessions.Forbidden, sessions.CodeOf(call()), name)
 		}

@@ -58,7 +58,13 @@ const (
 	InProgress          Status = "in_progress"
 	Completed           Status = "completed"
 	Cancelled           Status = "cancelled"
+	NoShow              Status = "no_show" // nobody opened the door
 )
+
+// Statuses lists the statuses.
+func Statuses() []Status {
+	return []Status{Scheduled, PendingVerification, InProgress, Completed, Cancelled, NoShow}
+}
 
 // Mode is how the trainer travels. It decides which speeds are plausible.
 type Mode = geo.Mode
@@ -91,19 +97,28 @@ type Session struct {
 	Home        geo.Point
 	Mode        Mode // as booked
 	CreatedAt   time.Time
+	HomeMovedAt time.Time // when the home last changed; zero for never, or by another service
 
 	JourneyMode      Mode // of the journey; the booked one unless the start named another
 	JourneyStartedAt time.Time
 	JourneyEndedAt   time.Time
 	JourneyEndReason EndReason
+	JourneyEndedBy   ID // who stopped it; empty where nobody did
 	ArrivedAt        time.Time
+	StartsSince      time.Time // the start from which Starts counts, for an hour
+	Starts           int
 
 	OTP          string // four digits, only while PendingVerification
 	OTPExpiresAt time.Time
 	OTPAttempts  int // wrong tries against this OTP
+	Codes        CodeLog
 
 	StartedAt   time.Time // of the lesson, not of the journey
 	CompletedAt time.Time
+
+	ClosedAt    time.Time // Cancelled or NoShow since then; zero where another service says so
+	ClosedBy    ID
+	CloseReason string // what the caller said; may be empty
 }
 
 // JourneyActive reports whether a journey to this session is running.
@@ -141,6 +156,15 @@ func (s Session) Meta() Meta { return Meta{TrainerID: s.TrainerID, StudentID: s.
 // HasParty reports whether c may see the session: its trainer, its student, or
 // an admin. See Meta.HasParty.
 func (s Session) HasParty(c Caller) bool { return s.Meta().HasParty(c) }
+
+// over reports whether nothing can become of the session any more.
+func (s *Session) over() bool {
+	return s.Status == Completed || s.Status == Cancelled || s.Status == NoShow
+}
+
+// mayDrive reports whether c may start and end the session's journeys: its trainer, or
+// an admin for the trainer.
+func (s *Session) mayDrive(c Caller) bool { return c.Role == Admin || s.isTrainer(c) }
 
 func (s *Session) isTrainer(c Caller) bool { return c.Role == Trainer && c.ID == s.TrainerID }
 

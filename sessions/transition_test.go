@@ -124,7 +124,7 @@ func TestSession_transitions(t *testing.T) {
 					return
 				}
 				require.Empty(t, events)
-				before.OTPAttempts = s.OTPAttempts // a miss is counted: see Verify's own tests
+				before.OTPAttempts, before.Codes.Wrong = s.OTPAttempts, s.Codes.Wrong // a miss is counted: see Verify's own tests
 				require.Equal(t, before, s, "a refusal changes nothing")
 			})
 		}
@@ -163,6 +163,22 @@ func TestSession_Start(t *testing.T) {
 		require.True(t, s.JourneyActive())
 		require.Empty(t, s.JourneyEndReason)
 		require.True(t, s.JourneyStartedAt.After(last))
+	})
+	t.Run("ten_times_an_hour", func(t *testing.T) {
+		t.Parallel()
+		s, now := booked(), noon
+		for range 10 {
+			mustEvents(s.Start("", now))
+			mustEvents(s.Stop(sessions.EndCancelled, now))
+			now = now.Add(time.Minute)
+		}
+		before := s
+		_, err := s.Start("", now)
+		var refusal *sessions.Error
+		require.ErrorAs(t, err, &refusal)
+		require.Equal(t, []any{sessions.RateLimited, 50 * time.Minute}, []any{refusal.Code, refusal.RetryAfter})
+		require.Equal(t, before, s)
+		mustEvents(s.Start("", noon.Add(time.Hour)))
 	})
 	t.Run("on_a_clock_that_is_behind", func(t *testing.T) {
 		t.Parallel()
@@ -240,7 +256,10 @@ func TestSession_Arrive(t *testing.T) {
 		before := s
 		events, err := s.Arrive(s.OTPExpiresAt)
 		require.NoError(t, err)
-		require.Empty(t, events, "the journey has ended once already")
+		require.Equal(t, []sessions.Event{{
+			ID: events[0].ID, Type: sessions.CodeIssued, SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID,
+			At: before.OTPExpiresAt, JourneyStartedAt: s.JourneyStartedAt, ExpiresAt: s.OTPExpiresAt,
+		}}, events, "the journey has ended once already")
 		require.Zero(t, s.OTPAttempts)
 		require.Equal(t, before.OTPExpiresAt.Add(10*time.Minute), s.OTPExpiresAt)
 		require.Equal(t, before.ArrivedAt, s.ArrivedAt)

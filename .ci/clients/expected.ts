@@ -43,7 +43,7 @@ export interface Expected {
   };
   tooManyWaits: Failure<"TOO_MANY_WAITS" | "RATE_LIMITED"> & RetryAfter;
 
-  arrived: { sessionId: string; otp?: string; arrivedAt: string };
+  arrived: { sessionId: string; otp?: string; otpExpiresAt: string; arrivedAt: string };
   arrivalBody: (Partial<Position> & Sent & { sessionId?: string }) | undefined;
   notArrived: Failure<
     "INVALID_REQUEST" | "NOT_WITHIN_RADIUS" | "NO_FRESH_LOCATION" | "SUSPICIOUS_LOCATION" | "IMPLAUSIBLE_SPEED" | "IMPLAUSIBLE_JUMP"
@@ -59,10 +59,19 @@ export interface Expected {
     studentHome: Place;
     travelMode?: Mode | null;
   };
+  rebooking: {
+    scheduledAt?: string | null;
+    studentHome?: Place | null;
+    travelMode?: Mode | null;
+    trainerId?: string | null;
+    studentId?: string | null;
+  };
   booked: Session;
   bookedBefore: Session;
   session: Session;
-  sessions: { sessions: Session[] };
+  sessions: { sessions: Session[]; nextCursor: string | null };
+  journeys: { journeys: RunningJourney[]; nextCursor: string | null };
+  rating: { average: number | null; count: number };
 
   otp: { otp: string };
   verified: { sessionId: string; status: "in_progress"; startedAt: string };
@@ -70,6 +79,11 @@ export interface Expected {
   locked: Failure<"OTP_LOCKED" | "RATE_LIMITED"> & RetryAfter;
   completed: { sessionId: string; status: "completed"; completedAt: string };
 
+  cancellation: { reason?: string | null };
+  cancelled: { sessionId: string; status: "cancelled"; closedAt: string; reason?: string };
+  noShow: { sessionId: string; status: "no_show"; closedAt: string };
+  notNoShow: Failure<"NOT_PENDING_VERIFICATION" | "NOT_SUPPORTED">;
+  reviewedBefore: Expected["reviewed"];
   review: { rating: number; comment?: string | null };
   reviewed: {
     sessionId: string;
@@ -139,19 +153,33 @@ interface Session {
   sessionId: string;
   trainerId: string;
   studentId: string;
-  status: "scheduled" | "pending_verification" | "in_progress" | "completed" | "cancelled";
+  status: "scheduled" | "pending_verification" | "in_progress" | "completed" | "cancelled" | "no_show";
   scheduledAt: string | null;
-  studentHome: Place;
+  studentHome: Place | null;
   travelMode: Mode;
   journeyStartedAt: string | null;
   journeyEndedAt: string | null;
   journeyEndReason?: "arrived" | "cancelled" | "timeout";
   arrivedAt: string | null;
   otp?: string;
+  otpState?: "active" | "locked" | "expired";
   otpExpiresAt?: string;
   startedAt: string | null;
   completedAt: string | null;
+  closedAt?: string;
+  closeReason?: string;
   createdAt: string | null;
+}
+
+interface RunningJourney extends Journey {
+  travelMode: Mode;
+  phase: "on_the_way" | "arriving";
+  location: Expected["live"]["location"];
+  fixAgeMs: number | null;
+  distanceMeters: number | null;
+  etaSeconds: number | null;
+  silentSeconds: number;
+  degraded?: true;
 }
 
 interface Failure<Code extends string> {

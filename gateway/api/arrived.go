@@ -11,9 +11,10 @@ import (
 )
 
 type arrivedBody struct {
-	SessionID sessions.ID `json:"sessionId"`
-	OTP       string      `json:"otp,omitempty"`
-	ArrivedAt *string     `json:"arrivedAt"`
+	SessionID    sessions.ID `json:"sessionId"`
+	OTP          string      `json:"otp,omitempty"`
+	OTPExpiresAt *string     `json:"otpExpiresAt"`
+	ArrivedAt    *string     `json:"arrivedAt"`
 }
 
 // arrived ends the journey at the student's home and answers with the OTP.
@@ -33,9 +34,9 @@ func (a *API) arrived(ctx context.Context, c *app.RequestContext, caller session
 	if err != nil {
 		return err
 	}
-	body := arrivedBody{SessionID: id, OTP: session.OTP, ArrivedAt: timestamp(session.ArrivedAt)}
-	if a.deps.HideOTP {
-		body.OTP = ""
+	body := arrivedBody{SessionID: id, OTPExpiresAt: timestamp(session.OTPExpiresAt), ArrivedAt: timestamp(session.ArrivedAt)}
+	if !a.deps.HideOTP && session.CodeState(a.deps.Now()) == sessions.CodeActive {
+		body.OTP = session.OTP
 	}
 	return succeed(c, http.StatusOK, "Trainer has arrived", body)
 }

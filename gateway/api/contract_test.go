@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -35,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		for _, b := range []backend{embedded, servers} {
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
-				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "user data": contractUserData, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
@@ -83,9 +84,20 @@ func contractStart(t *testing.T, h *gateway) {
 	assert.Equal(t, started, again.fields["journey"], "a retry after a lost answer gets the same journey")
 
 	other := h.bookFor(t, v.trainerID, v.studentID)
-	h.post(t, v.trainer, other.path("start-journey"), nil).want(t, 409, sessions.TrainerBusy)
+	busy := h.post(t, v.trainer, other.path("start-journey"), nil).want(t, 409, sessions.TrainerBusy)
+	assert.Equal(t, started, busy.fields["journey"], "which one to end first")
 
-	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
+	forTrainer := h.book(t)
+	h.post(t, v.admin, forTrainer.path("start-journey"), nil).want(t, 201, "")
+	for range 9 {
+		h.post(t, v.admin, forTrainer.path("stop-journey"), nil).want(t, 200, "")
+		h.post(t, forTrainer.trainer, forTrainer.path("start-journey"), nil).want(t, 201, "")
+	}
+	h.post(t, v.admin, forTrainer.path("stop-journey"), nil).want(t, 200, "")
+	often := h.post(t, forTrainer.trainer, forTrainer.path("start-journey"), nil).want(t, 429, sessions.RateLimited)
+	assert.Equal(t, "3600", often.header.Get("Retry-After"), "ten starts in an hour")
+
+	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("start-journey"), nil).want(t, 403, sessions.Forbidden)
 	}
 	h.post(t, v.trainer, nowhere("start-journey"), nil).want(t, 404, sessions.SessionNotFound)
@@ -189,7 +201,7 @@ func contractArrived(t *testing.T, h *gateway) {
 	h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NoFreshLocation)
 	inside := h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
 	assert.Equal(t, true, inside.data()["arriving"])
-	for _, token := range []string{v.otherTrainer, v.student, v.admin, v.trainerAsStudent, v.studentAsTrainer} {
+	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("arrived"), nil).want(t, 403, sessions.Forbidden)
 	}
 	for _, c := range []struct {
@@ -212,10 +224,17 @@ func contractArrived(t *testing.T, h *gateway) {
 	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data(), "the same answer if repeated")
 	assert.Equal(t, first.data(), h.post(t, v.trainer, v.path("arrived"), v.fix(farLat, homeLng)).want(t, 200, "").data(), "a repeat ignores its fix")
 
+	for range 4 {
+		h.Advance(10 * time.Minute)
+		h.renew(t, v)
+	}
+	h.Advance(10 * time.Minute)
+	h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng)).want(t, 429, sessions.OTPLocked)
+
 	fresh := h.begun(t)
 	h.post(t, fresh.trainer, fresh.path("arrived"), fresh.fix(farLat, homeLng)).want(t, 400, sessions.NotWithinRadius)
 	h.Advance(time.Minute)
-	h.post(t, fresh.trainer, fresh.path("arrived"), fresh.fix(nearLat, homeLng)).want(t, 200, "")
+	h.post(t, fresh.admin, fresh.path("arrived"), fresh.fix(nearLat, homeLng)).want(t, 200, "") // for the trainer
 
 	idle := h.book(t)
 	h.post(t, idle.trainer, idle.path("arrived"), nil).want(t, 404, sessions.NoActiveJourney)
@@ -228,8 +247,12 @@ func contractStop(t *testing.T, h *gateway) {
 	for _, token := range []string{v.otherTrainer, v.student, v.trainerAsStudent, v.studentAsTrainer} {
 		h.post(t, token, v.path("stop-journey"), nil).want(t, 403, sessions.Forbidden)
 	}
-	h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 200, "")
+	stopped := h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 200, "").data()
 	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
+	h.Advance(10*time.Minute - time.Second)
+	assert.Equal(t, stopped, h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 200, "").data(), "the same answer if repeated")
+	h.Advance(2 * time.Second)
+	h.post(t, v.admin, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
 	h.post(t, v.trainer, nowhere("stop-journey"), nil).want(t, 404, sessions.SessionNotFound)
 	h.post(t, v.trainer, base+"/admin/sessions/1/stop-journey", nil).want(t, 400, sessions.InvalidRequest)
 	h.Advance(time.Second)
@@ -254,6 +277,17 @@ func contractBook(t *testing.T, h *gateway) {
 	assert.Equal(t, "2026-03-14T04:30:00.123Z", made["scheduledAt"])
 	for _, token := range []string{v.trainer, v.student} {
 		h.post(t, token, path, v.booking()).want(t, 403, sessions.Forbidden)
+	}
+	key := header("Idempotency-Key", "order-17")
+	booked := h.post(t, v.admin, path, unnamed, key).want(t, 201, "").data()
+	again = h.post(t, v.admin, path, unnamed, key).want(t, 200, "").data()
+	assert.Equal(t, booked, again, "the same id, too")
+	unnamed["travelMode"] = "walk"
+	h.post(t, v.admin, path, unnamed, key).want(t, 409, sessions.SessionConflict)
+	h.post(t, h.token(t, sessions.NewID(), sessions.Admin), path, unnamed, key).want(t, 201, "")
+	for _, bad := range []string{"a b", "ö", strings.Repeat("k", 256)} {
+		refused := h.post(t, v.admin, path, unnamed, header("Idempotency-Key", bad)).want(t, 400, sessions.InvalidRequest)
+		assert.Equal(t, "Idempotency-Key", refused.fields["field"])
 	}
 	h.post(t, v.admin, path, `{}`).want(t, 400, sessions.InvalidRequest)
 	h.post(t, v.admin, path, `a=b`, header("Content-Type", "application/x-www-form-urlencoded")).want(t, 415, api.UnsupportedMediaType)
@@ -344,10 +378,316 @@ func contractVerify(t *testing.T, h *gateway) {
 	assert.Equal(t, "600", locked.header.Get("Retry-After"))
 	h.Advance(10 * time.Minute)
 	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 410, sessions.OTPExpired)
-	otp = h.arrive(t, v)
+	otp = h.renew(t, v)
 	begun := h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 200, "").data()
 	assert.Equal(t, "in_progress", begun["status"])
-	h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 409, sessions.NotPendingVerification)
+	assert.Equal(t, begun, h.post(t, v.trainer, path, map[string]string{"otp": otp}).want(t, 200, "").data(), "the same answer if repeated")
+	h.post(t, v.trainer, path, wrong(otp)).want(t, 409, sessions.NotPendingVerification)
+}
+
+func contractResend(t *testing.T, h *gateway) {
+	v := h.atTheDoor(t)
+	path := v.path("resend-otp")
+	h.post(t, v.student, path, nil).want(t, 409, sessions.NotPendingVerification)
+	h.arrive(t, v)
+	expires := h.get(t, v.student, v.path("")).data()["otpExpiresAt"]
+	for _, token := range []string{v.student, v.trainer, v.admin} {
+		sent := h.post(t, token, path, nil).want(t, 200, "").data()
+		assert.Equal(t, map[string]any{"sessionId": string(v.id), "expiresAt": expires}, sent)
+		assert.Equal(t, "60", h.post(t, v.student, path, nil).want(t, 429, sessions.RateLimited).header.Get("Retry-After"))
+		h.Advance(time.Minute)
+	}
+	for _, token := range []string{v.otherTrainer, v.otherStudent, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	h.post(t, v.student, nowhere("resend-otp"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.student, base+"/admin/sessions/1/resend-otp", nil).want(t, 400, sessions.InvalidRequest)
+	h.lock(t, v)
+	h.post(t, v.student, path, nil).want(t, 429, sessions.OTPLocked)
+	h.Advance(10 * time.Minute)
+	h.post(t, v.student, path, nil).want(t, 410, sessions.OTPExpired)
+}
+
+func contractUnlock(t *testing.T, h *gateway) {
+	v := h.atTheDoor(t)
+	path := v.path("unlock-otp")
+	h.post(t, v.admin, path, nil).want(t, 409, sessions.NotPendingVerification)
+	otp := h.arrive(t, v)
+	for _, token := range []string{v.trainer, v.student, v.otherTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	h.lock(t, v)
+	assert.Equal(t, "locked", h.get(t, v.student, v.path("")).data()["otpState"])
+	assert.Equal(t, "active", h.post(t, v.admin, path, nil).want(t, 200, "").data()["otpState"])
+	refused := h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+	assert.InDelta(t, 4, refused.fields["attemptsLeft"], 0)
+	h.post(t, v.admin, nowhere("unlock-otp"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.admin, base+"/admin/sessions/1/unlock-otp", nil).want(t, 400, sessions.InvalidRequest)
+	h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 200, "")
+}
+
+func contractCancel(t *testing.T, h *gateway) {
+	v := h.begun(t)
+	path := v.path("cancel")
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	for _, token := range []string{v.trainer, v.otherStudent, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	for _, bad := range []string{`{"reason":7}`, `{"reason":"\u0000"}`, `{"reason":"` + strings.Repeat("ö", 201) + `"}`} {
+		assert.Equal(t, "reason", h.post(t, v.student, path, bad).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+	h.post(t, v.student, path, `reason=ill`, header("Content-Type", "text/plain")).want(t, 415, api.UnsupportedMediaType)
+	closed := h.post(t, v.student, path, `{"reason":"ill"}`).want(t, 200, "").data()
+	assert.Equal(t, []any{"cancelled", "ill"}, []any{closed["status"], closed["reason"]})
+	h.Advance(time.Minute)
+	assert.Equal(t, closed, h.post(t, v.student, path, nil).want(t, 200, "").data(), "the same answer if repeated")
+	h.post(t, v.admin, path, nil).want(t, 409, sessions.NotCancellable)
+	live := h.get(t, v.student, v.live("")).want(t, 200, "").data()
+	assert.Equal(t, []any{"ended", nil, false}, []any{live["phase"], live["location"], live["isActive"]}, "its journey ended with it")
+	seen := h.get(t, v.student, v.path("")).want(t, 200, "").data()
+	assert.Equal(t, []any{"cancelled", closed["closedAt"], "ill"}, []any{seen["status"], seen["closedAt"], seen["closeReason"]})
+	h.post(t, v.trainer, v.path("start-journey"), nil).want(t, 400, sessions.NotScheduled)
+
+	atDoor := h.atTheDoor(t)
+	h.arrive(t, atDoor)
+	h.post(t, atDoor.student, atDoor.path("cancel"), nil).want(t, 409, sessions.NotCancellable)
+	h.post(t, atDoor.admin, atDoor.path("cancel"), `{"reason":null}`).want(t, 200, "")
+	h.post(t, v.admin, nowhere("cancel"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.admin, base+"/admin/sessions/1/cancel", nil).want(t, 400, sessions.InvalidRequest)
+}
+
+func contractNoShow(t *testing.T, h *gateway) {
+	v := h.atTheDoor(t)
+	path := v.path("no-show")
+	h.post(t, v.trainer, path, nil).want(t, 409, sessions.NotPendingVerification)
+	h.arrive(t, v)
+	for _, token := range []string{v.student, v.otherTrainer, v.trainerAsStudent, v.studentAsTrainer} {
+		h.post(t, token, path, nil).want(t, 403, sessions.Forbidden)
+	}
+	closed := h.post(t, v.trainer, path, nil).want(t, 200, "").data()
+	assert.Equal(t, "no_show", closed["status"])
+	assert.Equal(t, closed, h.post(t, v.trainer, path, nil).want(t, 200, "").data(), "the same answer if repeated")
+	assert.NotContains(t, h.get(t, v.student, v.path("")).want(t, 200, "").data(), "otpState")
+	h.post(t, v.trainer, nowhere("no-show"), nil).want(t, 404, sessions.SessionNotFound)
+	h.post(t, v.trainer, base+"/admin/sessions/1/no-show", nil).want(t, 400, sessions.InvalidRequest)
+	notSupported(t, h)
+}
+
+func contractRebook(t *testing.T, h *gateway) {
+	v := h.begun(t)
+	patch := func(token, path string, body any) answer {
+		text, err := jsonOf(body)
+		require.NoError(t, err)
+		return h.do(t, http.MethodPatch, token, path, text)
+	}
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+	moved := patch(v.admin, v.path(""), map[string]any{
+		"studentHome": map[string]any{"latitude": farLat, "longitude": homeLng}, "scheduledAt": "2026-03-14T10:00:00.123456+05:30", "travelMode": "bike",
+		"trainerId": nil,
+	}).want(t, 200, "").data()
+	assert.Equal(t, []any{map[string]any{"latitude": farLat, "longitude": homeLng}, "2026-03-14T04:30:00.123Z", "bike"},
+		[]any{moved["studentHome"], moved["scheduledAt"], moved["travelMode"]})
+	live := h.get(t, v.student, v.live("")).want(t, 200, "")
+	assert.InDelta(t, 1001, live.data()["distanceMeters"], 2, "the fence has moved")
+
+	wait := h.wait(t, v.student, v, "&wait=30", header("If-None-Match", live.etag()))
+	patch(v.admin, v.path(""), map[string]any{"studentId": sessions.NewID()}).want(t, 200, "")
+	wait.want(t, 403, sessions.Forbidden)
+	h.get(t, v.student, v.live("")).want(t, 403, sessions.Forbidden)
+
+	other := sessions.NewID()
+	ended := patch(v.admin, v.path(""), map[string]any{"trainerId": other}).want(t, 200, "").data()
+	assert.Equal(t, []any{string(other), "cancelled", "scheduled"}, []any{ended["trainerId"], ended["journeyEndReason"], ended["status"]})
+	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 403, sessions.Forbidden)
+	h.post(t, h.token(t, other, sessions.Trainer), v.path("start-journey"), nil).want(t, 201, "")
+
+	for field, bad := range map[string]any{
+		"trainerId": "x", "studentId": other, "scheduledAt": "tomorrow", "travelMode": "boat",
+		"studentHome.latitude": nil,
+	} {
+		body := map[string]any{field: bad}
+		if strings.HasPrefix(field, "studentHome") {
+			body = map[string]any{"studentHome": map[string]any{"longitude": 1}}
+		}
+		assert.Equal(t, field, patch(v.admin, v.path(""), body).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+	for _, token := range []string{v.trainer, v.student, v.otherStudent} {
+		patch(token, v.path(""), map[string]any{}).want(t, 403, sessions.Forbidden)
+	}
+	h.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`a=b`), header("Content-Type", "text/plain")).want(t, 415, api.UnsupportedMediaType)
+	patch(v.admin, nowhere(""), map[string]any{}).want(t, 404, sessions.SessionNotFound)
+	patch(v.admin, base+"/admin/sessions/1", map[string]any{}).want(t, 400, sessions.InvalidRequest)
+	done := h.atTheDoor(t)
+	h.arrive(t, done)
+	patch(v.admin, done.path(""), map[string]any{}).want(t, 409, sessions.NotChangeable)
+}
+
+func contractLists(t *testing.T, h *gateway) {
+	v := h.book(t)
+	for range 4 {
+		h.bookFor(t, v.trainerID, v.studentID)
+	}
+	h.post(t, v.student, v.path("cancel"), nil).want(t, 200, "")
+	all := base + "/admin/sessions?trainerId=" + string(v.trainerID)
+	for _, c := range []struct{ token, path string }{
+		{v.student, base + "/students/me/sessions?"}, {v.trainer, base + "/trainers/me/sessions?"}, {v.admin, all + "&"},
+	} {
+		seen, cursor := map[any]bool{}, ""
+		for _, want := range []int{2, 2, 1} {
+			page := h.get(t, c.token, c.path+"limit=2"+cursor).want(t, 200, "").data()
+			list := page["sessions"].([]any)
+			require.Len(t, list, want)
+			for _, s := range list {
+				s := s.(map[string]any)
+				seen[s["sessionId"]] = true
+				hidden := c.token == v.trainer && s["status"] == "cancelled"
+				assert.Equal(t, hidden, s["studentHome"] == nil, "the trainer's home of a session that is over")
+			}
+			next, more := page["nextCursor"].(string)
+			require.Equal(t, want == 2, more)
+			cursor = "&cursor=" + next
+		}
+		assert.Len(t, seen, 5)
+		for query, field := range map[string]string{"limit=0": "limit", "limit=201": "limit", "limit=x": "limit", "cursor=x": "cursor", "cursor=Lng": "cursor"} {
+			assert.Equal(t, field, h.get(t, c.token, c.path+query).want(t, 400, sessions.InvalidRequest).fields["field"])
+		}
+	}
+	count := func(query string) int {
+		return len(h.get(t, v.admin, all+query).want(t, 200, "").data()["sessions"].([]any))
+	}
+	assert.Equal(t, []int{1, 4, 5, 0}, []int{
+		count("&status=cancelled"), count("&status=scheduled&studentId=" + string(v.studentID)), count(""), count("&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z"),
+	})
+	for query, field := range map[string]string{"&status=lost": "status", "&studentId=1": "studentId", "&from=today": "from", "&to=1999-01-01T00:00:00Z": "to"} {
+		assert.Equal(t, field, h.get(t, v.admin, all+query).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+	for _, token := range []string{v.trainer, v.student} {
+		h.get(t, token, all).want(t, 403, sessions.Forbidden)
+	}
+	for _, token := range []string{v.student, v.admin} {
+		h.get(t, token, base+"/trainers/me/sessions").want(t, 403, sessions.Forbidden)
+	}
+}
+
+func contractJourneys(t *testing.T, h *gateway) {
+	path := base + "/admin/journeys"
+	v := h.begun(t)
+	h.Advance(time.Second)
+	second := h.atTheDoor(t)
+	first := h.get(t, v.admin, path+"?limit=1").want(t, 200, "").data()
+	assert.Equal(t, string(v.id), first["journeys"].([]any)[0].(map[string]any)["sessionId"], "the longest running first")
+	page := h.get(t, v.admin, path+"?cursor="+first["nextCursor"].(string)).want(t, 200, "").data()
+	require.Len(t, page["journeys"], 1)
+	assert.Nil(t, page["nextCursor"])
+	h.Advance(7 * time.Second)
+	one := h.get(t, v.admin, path+"?trainerId="+string(second.trainerID)).want(t, 200, "").data()["journeys"].([]any)
+	require.Len(t, one, 1)
+	at := one[0].(map[string]any)
+	assert.Equal(t, []any{string(second.id), "arriving", "car"}, []any{at["sessionId"], at["phase"], at["travelMode"]})
+	assert.InDelta(t, 111, at["distanceMeters"], 2)
+	assert.InDelta(t, nearLat, at["location"].(map[string]any)["latitude"], 0.001)
+	assert.InDelta(t, 7, at["silentSeconds"], 0)
+	silent := h.get(t, v.admin, path+"?trainerId="+string(v.trainerID)).want(t, 200, "").data()["journeys"].([]any)[0].(map[string]any)
+	assert.Nil(t, silent["location"])
+	assert.GreaterOrEqual(t, silent["silentSeconds"], 8.0, "since the start")
+	for _, token := range []string{v.trainer, v.student} {
+		h.get(t, token, path).want(t, 403, sessions.Forbidden)
+	}
+	for query, field := range map[string]string{"?trainerId=1": "trainerId", "?limit=0": "limit", "?cursor=x": "cursor"} {
+		assert.Equal(t, field, h.get(t, v.admin, path+query).want(t, 400, sessions.InvalidRequest).fields["field"])
+	}
+}
+
+func contractRating(t *testing.T, h *gateway) {
+	v := h.inLesson(t)
+	path := base + "/trainers/" + string(v.trainerID) + "/rating"
+	assert.Equal(t, map[string]any{"average": nil, "count": 0.0}, h.get(t, v.otherStudent, path).want(t, 200, "").data())
+	h.post(t, v.trainer, v.path("complete"), nil).want(t, 200, "")
+	h.post(t, v.student, v.reviewPath(), `{"rating":4}`).want(t, 201, "")
+	for _, token := range []string{v.otherStudent, v.trainer, v.admin} {
+		assert.Equal(t, map[string]any{"average": 4.0, "count": 1.0}, h.get(t, token, path).want(t, 200, "").data())
+	}
+	h.get(t, v.student, base+"/trainers/1/rating").want(t, 400, sessions.InvalidRequest)
+}
+
+func contractUserData(t *testing.T, h *gateway) {
+	v := h.inLesson(t)
+	path := func(id sessions.ID) string { return base + "/admin/users/" + string(id) + "/data" }
+	erase := func(token string, id sessions.ID) answer { return h.do(t, http.MethodDelete, token, path(id), nil) }
+	h.post(t, v.trainer, v.path("complete"), nil).want(t, 200, "")
+	h.post(t, v.student, v.reviewPath(), `{"rating":4,"comment":"good"}`).want(t, 201, "")
+	h.do(t, http.MethodPut, v.student, pushTokensPath, []byte(`{"token":"of-the-student","platform":"web"}`)).want(t, 204, "")
+	future := h.bookFor(t, v.trainerID, v.studentID)
+	kept := h.get(t, v.admin, path(v.studentID)).want(t, 200, "").data()
+	assert.Equal(t, []int{2, 1, 1}, []int{len(kept["sessions"].([]any)), len(kept["reviews"].([]any)), len(kept["devices"].([]any))})
+	assert.Equal(t, map[string]any{"average": 4.0, "count": 1.0}, h.get(t, v.admin, path(v.trainerID)).want(t, 200, "").data()["rating"])
+	for _, token := range []string{v.trainer, v.student} {
+		h.get(t, token, path(v.studentID)).want(t, 403, sessions.Forbidden)
+		erase(token, v.studentID).want(t, 403, sessions.Forbidden)
+	}
+	h.get(t, v.admin, path("1")).want(t, 400, sessions.InvalidRequest)
+	erase(v.admin, "1").want(t, 400, sessions.InvalidRequest)
+
+	running := h.begun(t)
+	refused := erase(v.admin, running.studentID).want(t, 409, sessions.JourneyRunning)
+	assert.Equal(t, string(running.id), refused.fields["journey"].(map[string]any)["sessionId"])
+	if h.databaseURL != "" {
+		first := erase(v.admin, v.studentID).want(t, 202, "").data()
+		assert.GreaterOrEqual(t, first["pendingEvents"], 1.0, "the cancellation")
+	}
+	until(t, func() bool { return erase(v.admin, v.studentID).status == 204 }, "the events are delivered")
+	assert.Empty(t, h.get(t, v.admin, path(v.studentID)).want(t, 200, "").data()["sessions"])
+	assert.Equal(t, "cancelled", h.get(t, v.trainer, future.path("")).want(t, 200, "").data()["status"])
+	h.get(t, v.student, v.path("")).want(t, 403, sessions.Forbidden)
+	seen := h.get(t, v.admin, v.path("")).want(t, 200, "").data()
+	assert.Nil(t, seen["studentHome"])
+	assert.NotEqual(t, string(v.studentID), seen["studentId"])
+	foreignKey(t, h)
+}
+
+// foreignKey is a user whom the operator's own table does not let go.
+func foreignKey(t *testing.T, h *gateway) {
+	t.Helper()
+	if h.databaseURL == "" {
+		return
+	}
+	conn, err := pgx.Connect(t.Context(), h.databaseURL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	v := h.book(t)
+	h.post(t, v.student, v.path("cancel"), nil).want(t, 200, "")
+	_, err = conn.Exec(t.Context(), `ALTER TABLE tutoring_sessions ADD CONSTRAINT theirs CHECK (id <> '`+string(v.id)+`' OR student_id = '`+string(v.studentID)+`') NOT VALID`)
+	require.NoError(t, err)
+	until(t, func() bool {
+		a := h.do(t, http.MethodDelete, v.admin, base+"/admin/users/"+string(v.studentID)+"/data", nil)
+		return a.code() == string(sessions.NotSupported)
+	}, "refused once its events are delivered")
+}
+
+// notSupported is a session in a table that has no status no_show.
+func notSupported(t *testing.T, h *gateway) {
+	t.Helper()
+	if h.databaseURL == "" {
+		return
+	}
+	conn, err := pgx.Connect(t.Context(), h.databaseURL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), `ALTER TABLE tutoring_sessions ADD CONSTRAINT theirs CHECK (status <> 'no_show') NOT VALID`)
+	require.NoError(t, err)
+	v := h.atTheDoor(t)
+	h.arrive(t, v)
+	h.post(t, v.admin, v.path("no-show"), nil).want(t, 409, sessions.NotSupported)
+}
+
+// lock makes the trainer, who has arrived, guess until the OTP is locked.
+func (h *gateway) lock(t testing.TB, v visit) {
+	t.Helper()
+	otp, _ := h.get(t, v.student, v.path("")).want(t, 200, "").data()["otp"].(string)
+	for range 4 {
+		h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+	}
+	h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 429, sessions.OTPLocked)
 }
 
 func contractHealth(t *testing.T, h *gateway) {
@@ -380,7 +720,7 @@ func calls(t testing.TB, id sessions.ID) []call {
 	var all []call
 	for path, item := range readDocument(t).Paths.Map() {
 		for method, op := range item.Operations() {
-			c := call{op: op, method: method, path: strings.ReplaceAll(path, "{sessionId}", string(id))}
+			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id)).Replace(path)}
 			if op.OperationID == "readLive" {
 				c.path += "?sessionId=" + string(id)
 			}
@@ -496,6 +836,7 @@ func (panics) Answered(string, string, int, string, time.Duration)     {}
 func (panics) Updated(string)                                          {}
 func (panics) Flagged(string)                                          {}
 func (panics) Arrived(string)                                          {}
+func (panics) CodeTried(string)                                        {}
 func (panics) Unauthenticated(string)                                  {}
 func (panics) Shed(string)                                             {}
 func (panics) ConnShed(string)                                         {}
@@ -577,8 +918,18 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.post(t, v.trainer, v.path("verify-otp"), wrong("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, v.path("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, base+"/students/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.trainer, base+"/trainers/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
+	for _, path := range []string{"/admin/sessions", "/admin/journeys", "/trainers/" + string(v.trainerID) + "/rating"} {
+		h.get(t, v.admin, base+path).want(t, 503, sessions.DatabaseUnavailable)
+	}
 	h.post(t, v.trainer, v.path("complete"), nil).want(t, 503, sessions.DatabaseUnavailable)
+	for _, verb := range []string{"resend-otp", "unlock-otp", "cancel", "no-show"} {
+		h.post(t, v.admin, v.path(verb), nil).want(t, 503, sessions.DatabaseUnavailable)
+	}
 	h.post(t, v.student, v.reviewPath(), `{"rating":5}`).want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"travelMode":"walk"}`)).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.admin, base+"/admin/users/"+string(v.studentID)+"/data").want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodDelete, v.admin, base+"/admin/users/"+string(v.studentID)+"/data", nil).want(t, 503, sessions.DatabaseUnavailable)
 	device := []byte(`{"token":"a","platform":"web"}`)
 	h.do(t, http.MethodPut, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
 	h.do(t, http.MethodDelete, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
@@ -613,6 +964,8 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	assert.Empty(t, h.get(t, v.student, v.live("&wait=1"), header("If-None-Match", before.etag())).want(t, 304, "").etag())
 	refused := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.LiveStoreUnavailable)
 	assert.NotEmpty(t, refused.header.Get("Retry-After"))
+	listed := h.get(t, v.admin, base+"/admin/journeys").want(t, 200, "").data()["journeys"].([]any)
+	assert.Equal(t, true, listed[0].(map[string]any)["degraded"])
 	h.post(t, idle.trainer, idle.path("start-journey"), nil).want(t, 201, "")
 	h.post(t, idle.trainer, idle.path("stop-journey"), nil).want(t, 200, "")
 	for _, token := range []string{v.otherStudent, v.otherTrainer} { // ownership never fails open

@@ -91,6 +91,7 @@ type gateway struct {
 	url              string
 	client           *http.Client
 	seen             *coverage // nil: not recorded
+	databaseURL      string    // empty: embedded
 }
 
 // open starts a gateway on b; edit changes its settings first.
@@ -113,7 +114,7 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 		opts.Now = func() time.Time { return time.Now().Add(c.Now().Sub(began)) }
 	}
 	h := start(t, opts)
-	h.Clock = c
+	h.Clock, h.databaseURL = c, opts.DatabaseURL
 	return h
 }
 
@@ -356,6 +357,14 @@ func (h *gateway) settle(t testing.TB, v visit) {
 func (h *gateway) arrive(t testing.TB, v visit) string {
 	t.Helper()
 	otp, _ := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data()["otp"].(string)
+	require.Len(t, otp, 4)
+	return otp
+}
+
+// renew makes the trainer, who has arrived, ask for a new OTP at the door.
+func (h *gateway) renew(t testing.TB, v visit) string {
+	t.Helper()
+	otp, _ := h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng)).want(t, 200, "").data()["otp"].(string)
 	require.Len(t, otp, 4)
 	return otp
 }

@@ -570,12 +570,12 @@ func TestHostile_paths(t *testing.T) {
 		{"OPTIONS", "*", 204, ""},
 		{"BREW", "/healthz", 405, api.MethodNotAllowed},
 		{"HEAD", "/healthz", 200, ""},
-		{"HEAD", base + "/admin/sessions", 405, ""},
+		{"HEAD", base + "/admin/sessions/" + id + "/cancel", 405, ""},
 		{"OPTIONS", "/healthz", 204, ""},
 		{"OPTIONS", "/nothing", 404, api.RouteNotFound},
 		{"TRACE", "/healthz", 405, api.MethodNotAllowed},
 		{"CONNECT", "/healthz", 405, api.MethodNotAllowed},
-		{"GET", base + "/admin/sessions", 405, api.MethodNotAllowed},
+		{"GET", base + "/admin/sessions/" + id + "/cancel", 405, api.MethodNotAllowed},
 		{"get", "/healthz", 405, api.MethodNotAllowed},
 		{"PUT", base + "/admin/sessions/" + id, 405, api.MethodNotAllowed},
 		{"DELETE", base + "/admin/sessions/" + id, 405, api.MethodNotAllowed},
@@ -599,10 +599,10 @@ func TestHostile_method_that_the_path_has_not(t *testing.T) {
 	t.Parallel()
 	h := open(t, embedded)
 	for path, allow := range map[string]string{
-		"/healthz": "GET, HEAD, OPTIONS", base + "/admin/sessions": "POST, OPTIONS", base + "/admin/sessions/x": "GET, HEAD, OPTIONS",
+		"/healthz": "GET, HEAD, OPTIONS", base + "/admin/sessions": "POST, GET, HEAD, OPTIONS", base + "/admin/sessions/x": "GET, HEAD, PATCH, OPTIONS",
 		base + "/admin/sessions/x/arrived": "POST, OPTIONS", updatesPath: "POST, OPTIONS", livePath + "?sessionId=x": "GET, HEAD, OPTIONS",
 	} {
-		got := h.do(t, http.MethodPatch, "", path, nil).want(t, 405, api.MethodNotAllowed)
+		got := h.do(t, http.MethodPut, "", path, nil).want(t, 405, api.MethodNotAllowed)
 		assert.Equal(t, allow, got.header.Get("Allow"), "RFC 9110, section 15.5.6: %s", path)
 	}
 	got := h.do(t, "BREW", "", "/nothing", nil).want(t, 404, api.RouteNotFound)

@@ -53,7 +53,7 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	}()
 	if c.FullPath() == "" && string(c.Request.RequestURI()) == "*" && string(c.Method()) == http.MethodOptions {
 		c.SetStatusCode(http.StatusNoContent) // about the server as a whole: RFC 9110, section 9.3.7
-		c.Header("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
+		c.Header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
 	c.Next(ctx)
 	panicked = false

@@ -49,7 +49,12 @@ func TestOTP_expiry(t *testing.T) {
 		h.Advance(time.Millisecond)
 		h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 410, sessions.OTPExpired)
 
-		again := h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data()
+		seen := h.get(t, v.student, v.path("")).want(t, 200, "").data()
+		assert.Equal(t, []any{"expired", nil}, []any{seen["otpState"], seen["otp"]}, "it is not shown as if it were good")
+		h.post(t, v.trainer, v.path("arrived"), nil).want(t, 400, sessions.NoFreshLocation)
+
+		again := h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng)).want(t, 200, "").data()
+		assert.Equal(t, h.get(t, v.student, v.path("")).data()["otpExpiresAt"], again["otpExpiresAt"])
 		assert.Equal(t, arrivedAt, again["arrivedAt"], "a new code, not a new arrival")
 		renewed := again["otp"].(string)
 		refused := h.post(t, v.trainer, v.path("verify-otp"), wrong(renewed)).want(t, 400, sessions.OTPWrong)
@@ -80,10 +85,86 @@ func TestOTP_is_the_students(t *testing.T) {
 			h.get(t, v.trainer, v.live("")).want(t, 200, ""),
 		} {
 			assert.NotContains(t, string(a.body), `"`+otp+`"`, "the trainer never sees it")
-			assert.NotContains(t, string(a.body), `"otp`)
+			assert.NotContains(t, string(a.body), `"otp":`)
 		}
 		h.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 200, "")
 		assert.NotContains(t, h.get(t, v.student, v.path("")).want(t, 200, "").data(), "otp", "used up")
+	})
+}
+
+// A new code is for somebody who is at the door now.
+func TestOTP_renewed_at_the_door(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		h.arrive(t, v)
+		h.Advance(10 * time.Minute)
+		with := func(edit func(map[string]any)) map[string]any {
+			fix := v.fix(nearLat, homeLng)
+			edit(fix)
+			return fix
+		}
+		for name, c := range map[string]struct {
+			fix  map[string]any
+			code sessions.Code
+		}{
+			"far":     {v.fix(farLat, homeLng), sessions.NotWithinRadius},
+			"mock":    {with(func(f map[string]any) { f["mock"] = true }), sessions.SuspiciousLocation},
+			"vague":   {with(func(f map[string]any) { f["accuracy"] = 201 }), sessions.NoFreshLocation},
+			"nowhere": {v.fix(0, 0), sessions.NoFreshLocation},
+			"old":     {with(func(f map[string]any) { f["recordedAt"] = h.Now().Add(-time.Minute) }), sessions.NoFreshLocation},
+			"old by a wrong clock": {with(func(f map[string]any) {
+				f["recordedAt"], f["sentAt"] = h.Now().Add(time.Hour-time.Minute), h.Now().Add(time.Hour)
+			}), sessions.NoFreshLocation},
+			"of a clock that is ahead": {with(func(f map[string]any) { f["recordedAt"] = h.Now().Add(3 * time.Second) }), sessions.NoFreshLocation},
+		} {
+			refused := h.post(t, v.trainer, v.path("arrived"), c.fix).want(t, 400, c.code)
+			assert.Equal(t, "expired", h.get(t, v.student, v.path("")).data()["otpState"], name)
+			if c.code == sessions.NotWithinRadius {
+				assert.InDelta(t, 1112, refused.fields["distanceMeters"], 2)
+			}
+		}
+		h.post(t, v.trainer, v.path("arrived"), with(func(f map[string]any) {
+			f["recordedAt"], f["sentAt"] = h.Now().Add(time.Hour-59*time.Second), h.Now().Add(time.Hour)
+		})).want(t, 200, "")
+		live := h.get(t, v.student, v.live("")).want(t, 200, "").data()
+		assert.Nil(t, live["location"], "the fix is not stored")
+		for range 3 {
+			h.Advance(10 * time.Minute)
+			h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng)).want(t, 200, "")
+		}
+		h.Advance(10 * time.Minute)
+		h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng)).want(t, 429, sessions.OTPLocked)
+		assert.Equal(t, "locked", h.get(t, v.trainer, v.path("")).want(t, 200, "").data()["otpState"])
+	})
+}
+
+// However often the code is renewed, a session has fifteen tries.
+func TestOTP_tries_of_a_session(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.atTheDoor(t)
+		otp, tries := h.arrive(t, v), 0
+		for range 3 {
+			for range 4 {
+				h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 400, sessions.OTPWrong)
+				tries++
+			}
+			h.post(t, v.trainer, v.path("verify-otp"), wrong(otp)).want(t, 429, sessions.OTPLocked)
+			tries++
+			assert.NotContains(t, h.post(t, v.trainer, v.path("arrived"), nil).want(t, 200, "").data(), "otp", "a locked code is not shown")
+			h.Advance(10 * time.Minute)
+			again := h.post(t, v.trainer, v.path("arrived"), v.fix(nearLat, homeLng))
+			if tries == 15 {
+				again.want(t, 429, sessions.OTPLocked)
+				continue
+			}
+			otp = again.want(t, 200, "").data()["otp"].(string)
+		}
+		assert.InDelta(t, 12, h.metric(t, "doorstep_code_tries_total", `outcome="wrong"`), 0)
+		assert.InDelta(t, 3, h.metric(t, "doorstep_code_tries_total", `outcome="locks"`), 0)
 	})
 }
 

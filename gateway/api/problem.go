@@ -52,7 +52,7 @@ func status(code sessions.Code) int {
 	case RequestTimeout:
 		return http.StatusRequestTimeout
 	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
-		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed:
+		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone
@@ -136,7 +136,7 @@ func failureBody(c *app.RequestContext, e *sessions.Error) failure {
 		body.DistanceM, body.RadiusM = &e.DistanceM, &e.RadiusM
 	case sessions.OTPWrong:
 		body.AttemptsLeft = &e.AttemptsLeft
-	case sessions.JourneyAlreadyStarted:
+	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.JourneyRunning:
 		if e.Journey != nil {
 			j := journeyOf(*e.Journey)
 			body.Journey = &j

@@ -44,12 +44,16 @@ func (a *API) review(ctx context.Context, c *app.RequestContext, caller sessions
 	if body.Comment != nil {
 		comment = *body.Comment
 	}
-	review, rating, err := a.deps.Sessions.Review(ctx, caller, id, *body.Rating, comment)
+	review, err := a.deps.Sessions.Review(ctx, caller, id, *body.Rating, comment)
 	if err != nil {
 		return err
 	}
-	return succeed(c, http.StatusCreated, "Thank you for the review", reviewBody{
+	answer := reviewBody{
 		SessionID: id, Rating: review.Stars, Comment: review.Comment, ReviewedAt: timestamp(review.At),
-		TrainerRating: ratingBody{rating.Average(), rating.Count},
-	})
+		TrainerRating: ratingBody{review.Rating.Average(), review.Rating.Count},
+	}
+	if review.Repeated {
+		return succeed(c, http.StatusOK, "The review was stored before", answer)
+	}
+	return succeed(c, http.StatusCreated, "Thank you for the review", answer)
 }

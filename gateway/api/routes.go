@@ -87,6 +87,7 @@ type Metrics interface {
 	Updated(verdict string)                                                     // one of UpdateVerdicts
 	Flagged(flag string)                                                        // one of geo.AllFlags
 	Arrived(outcome string)                                                     // one of ArrivalOutcomes
+	CodeTried(outcome string)                                                   // one of CodeOutcomes
 	Unauthenticated(reason string)                                              // one of auth.Reasons
 	Shed(why string)                                                            // one of ShedReasons
 }
@@ -165,21 +166,32 @@ type route struct {
 
 // routes is every call. The numbers are those of docs/contract.md, section 1.
 func (a *API) routes() []route {
-	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+	const get, post, put, del, patch = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch
 	return []route{
-		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},  // 1
-		{post, updatesPath, a.authenticated(a.update)},                                       // 2
-		{get, base + "/admin/location-tracking/journey/live", a.authenticated(a.live)},       // 3
-		{post, base + "/admin/sessions/:sessionId/arrived", a.authenticated(a.arrived)},      // 4
-		{post, base + "/admin/sessions/:sessionId/stop-journey", a.authenticated(a.stop)},    // 5
-		{post, base + "/admin/sessions", a.authenticated(a.createSession)},                   // 6
-		{get, base + "/admin/sessions/:sessionId", a.authenticated(a.readSession)},           // 7
-		{get, base + "/students/me/sessions", a.authenticated(a.listSessions)},               // 7
-		{post, base + "/admin/sessions/:sessionId/verify-otp", a.authenticated(a.verifyOTP)}, // 8
-		{post, base + "/admin/sessions/:sessionId/complete", a.authenticated(a.complete)},    // 9
-		{post, base + "/students/sessions/:sessionId/review", a.authenticated(a.review)},     // 10
-		{put, base + "/me/push-tokens", a.authenticated(a.putPushToken)},                     // 11
-		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                  // 11
+		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},     // 1
+		{post, updatesPath, a.authenticated(a.update)},                                          // 2
+		{get, base + "/admin/location-tracking/journey/live", a.authenticated(a.live)},          // 3
+		{post, base + "/admin/sessions/:sessionId/arrived", a.authenticated(a.arrived)},         // 4
+		{post, base + "/admin/sessions/:sessionId/stop-journey", a.authenticated(a.stop)},       // 5
+		{post, base + "/admin/sessions", a.authenticated(a.createSession)},                      // 6
+		{get, base + "/admin/sessions/:sessionId", a.authenticated(a.readSession)},              // 7
+		{get, base + "/students/me/sessions", a.authenticated(a.ownSessions(sessions.Student))}, // 7
+		{get, base + "/trainers/me/sessions", a.authenticated(a.ownSessions(sessions.Trainer))}, // 7
+		{post, base + "/admin/sessions/:sessionId/verify-otp", a.authenticated(a.verifyOTP)},    // 8
+		{post, base + "/admin/sessions/:sessionId/complete", a.authenticated(a.complete)},       // 9
+		{post, base + "/students/sessions/:sessionId/review", a.authenticated(a.review)},        // 10
+		{put, base + "/me/push-tokens", a.authenticated(a.putPushToken)},                        // 11
+		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                     // 11
+		{post, base + "/admin/sessions/:sessionId/resend-otp", a.authenticated(a.resendOTP)},    // 13
+		{post, base + "/admin/sessions/:sessionId/unlock-otp", a.authenticated(a.unlockOTP)},    // 14
+		{patch, base + "/admin/sessions/:sessionId", a.authenticated(a.rebook)},                 // 15
+		{post, base + "/admin/sessions/:sessionId/cancel", a.authenticated(a.cancel)},           // 16
+		{post, base + "/admin/sessions/:sessionId/no-show", a.authenticated(a.noShow)},          // 16
+		{get, base + "/admin/journeys", a.authenticated(a.listJourneys)},                        // 17
+		{get, base + "/admin/sessions", a.authenticated(a.listSessions)},                        // 17
+		{get, base + "/trainers/:trainerId/rating", a.authenticated(a.rating)},                  // 19
+		{get, base + "/admin/users/:userId/data", a.authenticated(a.userData)},                  // 20
+		{del, base + "/admin/users/:userId/data", a.authenticated(a.eraseUser)},                 // 20
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12
 		{get, "/openapi.yaml", a.openAPI}, // 12

@@ -1,12 +1,17 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -25,16 +30,19 @@ type sessionBody struct {
 	StudentID        sessions.ID        `json:"studentId"`
 	Status           sessions.Status    `json:"status"`
 	ScheduledAt      *string            `json:"scheduledAt"`
-	StudentHome      homeBody           `json:"studentHome"`
+	StudentHome      *homeBody          `json:"studentHome"`
 	TravelMode       sessions.Mode      `json:"travelMode"`
 	JourneyStartedAt *string            `json:"journeyStartedAt"`
 	JourneyEndedAt   *string            `json:"journeyEndedAt"`
 	JourneyEndReason sessions.EndReason `json:"journeyEndReason,omitempty"`
 	ArrivedAt        *string            `json:"arrivedAt"`
 	OTP              string             `json:"otp,omitempty"`
+	OTPState         sessions.CodeState `json:"otpState,omitempty"`
 	OTPExpiresAt     *string            `json:"otpExpiresAt,omitempty"`
 	StartedAt        *string            `json:"startedAt"`
 	CompletedAt      *string            `json:"completedAt"`
+	ClosedAt         *string            `json:"closedAt,omitempty"`
+	CloseReason      string             `json:"closeReason,omitempty"`
 	CreatedAt        *string            `json:"createdAt"`
 }
 
@@ -43,16 +51,26 @@ type homeBody struct {
 	Longitude float64 `json:"longitude"`
 }
 
-func sessionOf(s sessions.Session) sessionBody {
+// homeOf is nil for a home that is not shown, or that another service wrote and that
+// cannot be read.
+func homeOf(p geo.Point) *homeBody {
+	if !p.Valid() {
+		return nil
+	}
+	return &homeBody{p.Lat(), p.Lng()}
+}
+
+func sessionOf(s sessions.Session, now time.Time) sessionBody {
 	body := sessionBody{
 		SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, Status: s.Status,
-		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeBody{s.Home.Lat(), s.Home.Lng()}, TravelMode: s.Mode,
+		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeOf(s.Home), TravelMode: s.Mode,
 		JourneyStartedAt: timestamp(s.JourneyStartedAt), JourneyEndedAt: timestamp(s.JourneyEndedAt),
 		JourneyEndReason: s.JourneyEndReason, ArrivedAt: timestamp(s.ArrivedAt),
 		StartedAt: timestamp(s.StartedAt), CompletedAt: timestamp(s.CompletedAt), CreatedAt: timestamp(s.CreatedAt),
+		ClosedAt: timestamp(s.ClosedAt), CloseReason: s.CloseReason,
 	}
-	if s.OTP != "" {
-		body.OTP, body.OTPExpiresAt = s.OTP, timestamp(s.OTPExpiresAt)
+	if state := s.CodeState(now); state != "" {
+		body.OTP, body.OTPState, body.OTPExpiresAt = s.OTP, state, timestamp(s.OTPExpiresAt)
 	}
 	return body
 }
@@ -68,14 +86,35 @@ func (a *API) createSession(ctx context.Context, c *app.RequestContext, caller s
 	if err != nil {
 		return err
 	}
+	if booking.Key, err = idempotencyKey(c); err != nil {
+		return err
+	}
+	hash := sha256.Sum256(bytes.TrimSpace(c.Request.Body()))
+	booking.BodyHash = hex.EncodeToString(hash[:])
 	session, created, err := a.deps.Sessions.Create(ctx, caller, booking)
 	if err != nil {
 		return err
 	}
 	if !created {
-		return succeed(c, http.StatusOK, "Session was booked already", sessionOf(session))
+		return succeed(c, http.StatusOK, "Session was booked already", sessionOf(session, a.deps.Now()))
 	}
-	return succeed(c, http.StatusCreated, "Session booked", sessionOf(session))
+	return succeed(c, http.StatusCreated, "Session booked", sessionOf(session, a.deps.Now()))
+}
+
+// idempotencyKey is the request's Idempotency-Key: 1 to 255 visible ASCII characters;
+// empty where there is none.
+func idempotencyKey(c *app.RequestContext) (string, error) {
+	const name = "Idempotency-Key"
+	all := c.Request.Header.PeekAll(name)
+	if len(all) == 0 {
+		return "", nil
+	}
+	key := string(all[0])
+	visible := func(r rune) bool { return r > ' ' && r <= '~' }
+	if len(all) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return !visible(r) }) {
+		return "", invalid(name, name+" must be 1 to 255 visible ASCII characters, once")
+	}
+	return key, nil
 }
 
 func (b bookingBody) booking() (sessions.Booking, error) {
@@ -136,18 +175,5 @@ func (a *API) readSession(ctx context.Context, c *app.RequestContext, caller ses
 	if err != nil {
 		return err
 	}
-	return succeed(c, http.StatusOK, "Session", sessionOf(session))
-}
-
-// listSessions answers with the student's own sessions, latest booking first.
-func (a *API) listSessions(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
-	list, err := a.deps.Sessions.OfStudent(ctx, caller)
-	if err != nil {
-		return err
-	}
-	bodies := make([]sessionBody, len(list))
-	for i, s := range list {
-		bodies[i] = sessionOf(s)
-	}
-	return succeed(c, http.StatusOK, "Sessions", map[string]any{"sessions": bodies})
+	return succeed(c, http.StatusOK, "Session", sessionOf(session, a.deps.Now()))
 }

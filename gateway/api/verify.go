@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/cloudwego/hertz/pkg/app"
@@ -32,10 +33,35 @@ func (a *API) verifyOTP(ctx context.Context, c *app.RequestContext, caller sessi
 		return invalid("otp", "otp must be a string of four digits")
 	}
 	session, err := a.deps.Sessions.Verify(ctx, caller, id, *body.OTP)
+	a.deps.Metrics.CodeTried(codeOutcome(err))
 	if err != nil {
 		return err
 	}
 	return succeed(c, http.StatusOK, "Session started", verifiedBody{id, session.Status, timestamp(session.StartedAt)})
+}
+
+// CodeOutcomes lists how a try of a code can end: it was right or wrong, it was the
+// wrong one that "locks" the code, the code was locked or had expired, or the try
+// was refused for another reason.
+func CodeOutcomes() []string {
+	return []string{"right", "wrong", "locks", "locked", "expired", "refused"}
+}
+
+func codeOutcome(err error) string {
+	switch code := sessions.CodeOf(err); {
+	case err == nil:
+		return "right"
+	case code == sessions.OTPWrong:
+		return "wrong"
+	case errors.Is(err, sessions.ErrCodeLocks):
+		return "locks"
+	case code == sessions.OTPLocked:
+		return "locked"
+	case code == sessions.OTPExpired:
+		return "expired"
+	default:
+		return "refused"
+	}
 }
 
 func fourDigits(s string) bool {

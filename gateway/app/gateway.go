@@ -93,7 +93,7 @@ func New(opts Options) (*App, error) {
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
-		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, Detour: opts.Detour,
+		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
 		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter,
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{

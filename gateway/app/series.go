@@ -16,7 +16,7 @@ import (
 func expectServed(m *metrics.Metrics, handlers *api.API) {
 	m.ExpectServed(metrics.Served{
 		Routes: handlers.Routes(), Codes: texts(api.Codes()), Verdicts: api.UpdateVerdicts(),
-		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Reasons: auth.Reasons(),
+		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Tries: api.CodeOutcomes(), Reasons: auth.Reasons(),
 		Shed: httpserver.ShedReasons(), Waits: texts(hub.Outcomes()),
 		Malformed: httpserver.RefusedStatuses(), Refused: api.ShedReasons(),
 	})

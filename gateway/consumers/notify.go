@@ -21,8 +21,14 @@ const (
 	Started   Kind = "started"
 	Arriving  Kind = "arriving"
 	Arrived   Kind = "arrived"
+	Code      Kind = "code" // a new code, or the code once more
 	Cancelled Kind = "cancelled"
 	TimedOut  Kind = "timeout"
+
+	Begun     Kind = "begun" // the lesson; this and the rest go to both parties
+	Done      Kind = "done"
+	CalledOff Kind = "called_off"
+	NoShow    Kind = "no_show"
 )
 
 // Push is one notification in the device's language. Its body may hold the code, so it
@@ -54,7 +60,8 @@ var ErrNotRegistered = errors.New("push token is not registered")
 // sender, or its platform's key is missing.
 var ErrNotOurs = errors.New("push token belongs to another sender")
 
-// Notify pushes a journey's start, approach and end to the student. It pushes once for each event
+// Notify pushes a journey's start, approach and end and the codes to the student, and
+// what becomes of the session to both parties. It pushes once for each event
 // and device: Once drops the repeats, and where it cannot know (a crash between the push
 // and its mark) the second push replaces the first on the device.
 //
@@ -109,7 +116,10 @@ const (
 
 // PushKinds is the closed list of kinds in PushMetrics.
 func PushKinds() []string {
-	return []string{string(Started), string(Arriving), string(Arrived), string(Cancelled), string(TimedOut)}
+	return []string{
+		string(Started), string(Arriving), string(Arrived), string(Code), string(Cancelled), string(TimedOut),
+		string(Begun), string(Done), string(CalledOff), string(NoShow),
+	}
 }
 
 // PushOutcomes is the closed list of outcomes in PushMetrics.
@@ -134,7 +144,7 @@ func NewNotify(repo Devices, once Once, push Pusher, opts NotifyOptions) *Notify
 	return &Notify{repo: repo, once: once, push: push, opts: opts}
 }
 
-// Handle pushes the event to all of the student's devices at the same time. An error means
+// Handle pushes the event to all devices of those whom it concerns at the same time. An error means
 // that some have not been reached yet.
 func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 	kind := kindOf(e)
@@ -149,7 +159,7 @@ func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 	case err != nil:
 		return err
 	}
-	devices, err := n.repo.PushTokensOf(ctx, session.StudentID)
+	devices, err := n.devices(ctx, kind, session)
 	if err != nil {
 		return err
 	}
@@ -162,10 +172,33 @@ func (n *Notify) Handle(ctx context.Context, e sessions.Event) error {
 	return n.toAll(ctx, devices, e, kind, session)
 }
 
+// devices are the student's, and the trainer's where the kind goes to both.
+func (n *Notify) devices(ctx context.Context, kind Kind, s sessions.Session) ([]sessions.PushToken, error) {
+	devices, err := n.repo.PushTokensOf(ctx, s.StudentID)
+	if err != nil || !kind.toBoth() {
+		return devices, err
+	}
+	trainers, err := n.repo.PushTokensOf(ctx, s.TrainerID)
+	return append(devices, trainers...), err
+}
+
+func (k Kind) toBoth() bool { return k == Begun || k == Done || k == CalledOff || k == NoShow }
+
 func kindOf(e sessions.Event) Kind {
 	switch e.Type {
 	case sessions.JourneyStarted:
 		return Started
+	case sessions.CodeIssued:
+		return Code
+	case sessions.SessionStarted:
+		return Begun
+	case sessions.SessionCompleted:
+		return Done
+	case sessions.SessionCancelled:
+		if e.Status == sessions.NoShow {
+			return NoShow
+		}
+		return CalledOff
 	case sessions.JourneyArriving:
 		return Arriving
 	case sessions.JourneyEnded:
@@ -182,18 +215,31 @@ func kindOf(e sessions.Event) Kind {
 }
 
 // stillSo reports whether the session's last journey is the event's and is as the event
-// says. After an arrival the code must still be valid.
+// says. A code that is pushed must still be valid, and be the event's.
 func (n *Notify) stillSo(s sessions.Session, e sessions.Event, kind Kind) bool {
 	switch {
+	case kind.toBoth():
+		return s.Status == statusOf[kind]
 	case !s.JourneyStartedAt.Equal(e.JourneyStartedAt):
 		return false
 	case kind == Started || kind == Arriving:
 		return s.JourneyActive()
 	case kind == Arrived:
-		return s.Status == sessions.PendingVerification && s.OTP != "" && n.opts.Now().Before(s.OTPExpiresAt)
-	default:
-		return s.JourneyEndReason == e.Reason
+		return n.hasCode(s)
+	case kind == Code:
+		return n.hasCode(s) && s.OTPExpiresAt.Equal(e.ExpiresAt)
+	default: // a session that is cancelled has an event of its own
+		return s.JourneyEndReason == e.Reason && s.Status != sessions.Cancelled
 	}
+}
+
+// statusOf is the status that a push to both parties tells.
+var statusOf = map[Kind]sessions.Status{
+	Begun: sessions.InProgress, Done: sessions.Completed, CalledOff: sessions.Cancelled, NoShow: sessions.NoShow,
+}
+
+func (n *Notify) hasCode(s sessions.Session) bool {
+	return s.OTP != "" && s.CodeState(n.opts.Now()) == sessions.CodeActive
 }
 
 // pushFor is how long a push without a code is of use.
@@ -205,7 +251,7 @@ func (n *Notify) toAll(ctx context.Context, devices []sessions.PushToken, e sess
 	for i, device := range devices {
 		p := Push{Kind: kind, EventID: e.ID, SessionID: e.SessionID, ExpiresAt: n.opts.Now().Add(pushFor)}
 		otp := ""
-		if kind == Arrived {
+		if kind == Arrived || kind == Code {
 			otp, p.ExpiresAt = s.OTP, s.OTPExpiresAt
 		}
 		p.Title, p.Body = write(kind, device.Language, otp)

@@ -100,6 +100,13 @@ func (h *fixture) arrived(t testing.TB) sessions.Session {
 	return h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(time.Minute)) })
 }
 
+// renewed is a journey that arrived, whose first code has expired.
+func (h *fixture) renewed(t testing.TB) sessions.Session {
+	t.Helper()
+	s := h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(-10 * time.Minute)) })
+	return h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Arrive(noon.Add(time.Minute)) })
+}
+
 func (h *fixture) stopped(t testing.TB, reason sessions.EndReason) sessions.Session {
 	t.Helper()
 	return h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.Stop(reason, noon.Add(time.Minute)) })
@@ -147,6 +154,41 @@ func (h *fixture) notify(push consumers.Pusher, log io.Writer, edit ...func(*con
 	return consumers.NewNotify(h, h.once, push, opts), counted
 }
 
+func TestNotify_tells_both_parties(t *testing.T) {
+	onBoth(t, func(t *testing.T, h *fixture) {
+		push := &pusher{}
+		n, _ := h.notify(push, io.Discard)
+		admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+		event := func(of sessions.EventType, s *sessions.Session, status sessions.Status) []sessions.Event {
+			return []sessions.Event{{
+				ID: sessions.NewID(), Type: of, SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID,
+				At: noon, JourneyStartedAt: s.JourneyStartedAt, Status: status,
+			}}
+		}
+		for kind, change := range map[consumers.Kind]func(*sessions.Session) ([]sessions.Event, error){
+			consumers.Begun: func(s *sessions.Session) ([]sessions.Event, error) {
+				return event(sessions.SessionStarted, s, ""), s.Verify(s.OTP, noon.Add(time.Minute))
+			},
+			consumers.Done: func(s *sessions.Session) ([]sessions.Event, error) {
+				err := errors.Join(s.Verify(s.OTP, noon.Add(time.Minute)), s.Complete(noon.Add(2*time.Minute)))
+				return event(sessions.SessionCompleted, s, ""), err
+			},
+			consumers.CalledOff: func(s *sessions.Session) ([]sessions.Event, error) { return s.Cancel(admin, "", noon.Add(time.Minute)) },
+			consumers.NoShow:    func(s *sessions.Session) ([]sessions.Event, error) { return s.MarkNoShow(admin, noon.Add(time.Minute)) },
+		} {
+			s := h.change(t, h.arrived(t).ID, change)
+			h.device(t, s, "student of "+string(s.ID), "de")
+			require.NoError(t, h.PutPushToken(t.Context(), sessions.PushToken{
+				Token: "trainer of " + string(s.ID), UserID: s.TrainerID, Platform: sessions.Web, RegisteredAt: noon,
+			}))
+			push.sent, push.to = nil, nil
+			require.NoError(t, n.Handle(t.Context(), h.last()))
+			require.ElementsMatch(t, []string{"student of " + string(s.ID), "trainer of " + string(s.ID)}, push.to)
+			require.Equal(t, kind, push.sent[0].Kind)
+		}
+	})
+}
+
 func TestNotify_tells_the_student(t *testing.T) {
 	onBoth(t, func(t *testing.T, h *fixture) {
 		push := &pusher{}
@@ -155,6 +197,7 @@ func TestNotify_tells_the_student(t *testing.T) {
 			consumers.Started:   func() sessions.Session { return h.started(t) },
 			consumers.Arriving:  func() sessions.Session { return h.arriving(t) },
 			consumers.Arrived:   func() sessions.Session { return h.arrived(t) },
+			consumers.Code:      func() sessions.Session { return h.renewed(t) },
 			consumers.Cancelled: func() sessions.Session { return h.stopped(t, sessions.EndCancelled) },
 			consumers.TimedOut:  func() sessions.Session { return h.stopped(t, sessions.EndTimeout) },
 		} {
@@ -166,7 +209,7 @@ func TestNotify_tells_the_student(t *testing.T) {
 			require.Len(t, push.sent, 2)
 			for _, p := range push.sent {
 				require.Equal(t, []any{kind, s.ID, h.last().ID}, []any{p.Kind, p.SessionID, p.EventID})
-				require.Equal(t, kind == consumers.Arrived, s.OTP != "" && strings.Contains(p.Body, s.OTP))
+				require.Equal(t, kind == consumers.Arrived || kind == consumers.Code, s.OTP != "" && strings.Contains(p.Body, s.OTP))
 			}
 			require.NotEqual(t, push.sent[0].Title, push.sent[1].Title, "each in its own language")
 			require.Equal(t, 2, counted.all()[string(kind)+" sent"])
@@ -323,6 +366,13 @@ func TestNotify_late(t *testing.T) {
 		"started_but_ended_since": func(t *testing.T, h *fixture) sessions.Session {
 			s := h.stopped(t, sessions.EndCancelled)
 			h.raised = h.raised[:1]
+			return s
+		},
+		"stopped_by_a_cancellation": func(t *testing.T, h *fixture) sessions.Session {
+			s := h.change(t, h.started(t).ID, func(s *sessions.Session) ([]sessions.Event, error) {
+				return s.Cancel(sessions.Caller{ID: s.StudentID, Role: sessions.Student}, "", noon.Add(time.Minute))
+			})
+			h.raised = h.raised[:2] // the end of the journey, and not that of the session
 			return s
 		},
 		"arriving_but_ended_since": func(t *testing.T, h *fixture) sessions.Session {

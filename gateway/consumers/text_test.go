@@ -11,13 +11,13 @@ import (
 func TestTexts_are_whole(t *testing.T) {
 	t.Parallel()
 	for _, language := range []string{"en", "de", "fr", "es"} {
-		for _, kind := range []Kind{Started, Arriving, Arrived, Cancelled, TimedOut} {
+		for _, kind := range []Kind{Started, Arriving, Arrived, Code, Cancelled, TimedOut, Begun, Done, CalledOff, NoShow} {
 			title, body := write(kind, language, "0417")
 			require.NotEmpty(t, title, "%s %s", language, kind)
 			require.NotEmpty(t, body, "%s %s", language, kind)
 			require.LessOrEqual(t, utf8.RuneCountInString(title), 40, title)
 			require.LessOrEqual(t, utf8.RuneCountInString(body), 120, body)
-			require.Equal(t, kind == Arrived, strings.Contains(body, "0417"), "%s %s", language, kind)
+			require.Equal(t, kind == Arrived || kind == Code, strings.Contains(body, "0417"), "%s %s", language, kind)
 			require.NotContains(t, title, "0417")
 			require.NotContains(t, title+body, "{")
 		}

@@ -79,7 +79,7 @@ var (
 		-1, -500, -1000, -2001, -5000, -6001, -60_000, -600_000,
 	})
 	verbs = rapid.SampledFrom([]string{
-		"update", "open", "update", "update", "update", "update", "update", "update", "open", "end", "lose", "meta",
+		"update", "open", "update", "update", "update", "update", "update", "update", "open", "end", "lose", "meta", "move",
 	})
 	starts     = rapid.SampledFrom([]string{"last", "now", "last", "now", "older", "59min", "hour", "never"})
 	metres     = rapid.SampledFrom([]float64{300, 0, 100, 140, 149.5, 150.5, 160, 200, 250, 330, 400, 700, 1000, 1250, 2500})
@@ -291,6 +291,13 @@ func (p *player) call(s step) (func(context.Context, Fixture) (string, error), e
 			receipt, err := f.Live.Update(ctx, ref, fix)
 			return fmt.Sprintf("%v %+v", receipt.Verdict, receipt), err
 		}, err
+	case "move":
+		j := p.journey(s)
+		j.Home = north(s.Fix.Metres)
+		return func(ctx context.Context, f Fixture) (string, error) {
+			known, err := f.Live.Move(ctx, j)
+			return fmt.Sprint("moved ", known), err
+		}, nil
 	case "meta":
 		m := sessions.Meta{TrainerID: ref.TrainerID, StudentID: p.sessions[0]}
 		return func(ctx context.Context, f Fixture) (string, error) {

@@ -57,6 +57,7 @@ func Run(t *testing.T, open Open) {
 		{"Plausible", plausibleTests},
 		{"Expiry", expiryTests},
 		{"Arriving", arrivingTests},
+		{"Move", moveTests},
 		{"End", endTests},
 		{"Latest", latestTests},
 		{"Version", versionTests},

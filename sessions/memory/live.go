@@ -426,6 +426,33 @@ func (m *Live) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	return snap, snap.Location != nil
 }
 
+// Move implements sessions.Live, as move.lua does.
+func (m *Live) Move(_ context.Context, j sessions.Journey) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.clock()
+	t := m.find(j.Ref, now)
+	if t == nil || t.ended || t.startedMS != startedMS(j) {
+		return false, nil
+	}
+	fence, err := geo.Cover(j.Home, m.opts.RadiusM)
+	if err != nil {
+		return false, fmt.Errorf("move: %w", err)
+	}
+	t.version = nextVersion(t, now)
+	if t.home != j.Home {
+		t.home, t.fence, t.isArriving, t.silent = j.Home, fence, false, sessions.LastFix{}
+		if t.judged.Last.Point.Valid() {
+			t.begunMS = now
+			t.evidence = sessions.Evidence{
+				Guess: t.judged.Guess > 0, Mock: t.evidence.Mock, Fixes: 1, Requests: 1, Lasted: millis(t.judged.Last.TakenMS - now),
+			}
+		}
+	}
+	m.wake(j.Ref)
+	return true, nil
+}
+
 // End implements sessions.Live.
 func (m *Live) End(_ context.Context, j sessions.Journey) error {
 	m.mu.Lock()

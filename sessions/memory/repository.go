@@ -10,9 +10,6 @@ import (
 	"doorstep/sessions"
 )
 
-// listLimit bounds OfStudent. It is for a page of an app, not for an export.
-const listLimit = 200
-
 // Repository is the store of record in process memory. postgres.Repository must agree
 // with it. Nothing outlives the process. Safe for concurrent use.
 type Repository struct {
@@ -36,6 +33,10 @@ func NewRepository(onEvent func(sessions.Event)) *Repository {
 func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.create(s)
+}
+
+func (r *Repository) create(s sessions.Session) (sessions.Session, bool, error) {
 	s = inMilliseconds(s)
 	if old, ok := r.sessions[s.ID]; ok {
 		if !sessions.SameBooking(old, s) {
@@ -45,6 +46,30 @@ func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Ses
 	}
 	r.sessions[s.ID] = s
 	return s, true, nil
+}
+
+// CreateOnce implements sessions.Repository.
+func (r *Repository) CreateOnce(_ context.Context, key sessions.BookingKey, s sessions.Session) (sessions.Session, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, used := range r.keys {
+		if key.At.Sub(used.at) >= sessions.KeysFor {
+			delete(r.keys, k)
+		}
+	}
+	name := [2]string{string(key.CallerID), key.Key}
+	if used, ok := r.keys[name]; ok {
+		old, ok := r.sessions[used.session]
+		if !ok || used.bodyHash != key.BodyHash {
+			return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "the key was used for another booking")
+		}
+		return old, false, nil
+	}
+	stored, created, err := r.create(s)
+	if err == nil {
+		r.keys[name] = usedKey{key.BodyHash, stored.ID, ms(key.At)}
+	}
+	return stored, created, err
 }
 
 // Session implements sessions.Repository.
@@ -87,25 +112,62 @@ func (r *Repository) EndedSince(_ context.Context, at time.Time, after sessions.
 	return list[:min(len(list), limit)], nil
 }
 
-// OfStudent implements sessions.Repository.
-func (r *Repository) OfStudent(_ context.Context, studentID sessions.ID) ([]sessions.Session, error) {
+// List implements sessions.Repository.
+func (r *Repository) List(_ context.Context, q sessions.SessionQuery) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	latestFirst := func(a, b sessions.Session) int {
+		return cmp.Or(b.ScheduledAt.Compare(a.ScheduledAt), cmp.Compare(b.ID, a.ID))
+	}
+	last := sessions.Session{ScheduledAt: q.After.At, ID: q.After.ID}
+	return r.page(q.Limit, latestFirst, func(s sessions.Session) bool {
+		return q.Matches(s) && (last.ID == "" || latestFirst(s, last) > 0)
+	}), nil
+}
+
+// RunningPage implements sessions.Repository.
+func (r *Repository) RunningPage(_ context.Context, trainerID sessions.ID, after sessions.Cursor, limit int) ([]sessions.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := sessions.Session{JourneyStartedAt: after.At, ID: after.ID}
+	return r.page(limit, longestFirst, func(s sessions.Session) bool {
+		return s.JourneyActive() && (trainerID == "" || s.TrainerID == trainerID) && (last.ID == "" || longestFirst(s, last) > 0)
+	}), nil
+}
+
+func longestFirst(a, b sessions.Session) int {
+	return cmp.Or(a.JourneyStartedAt.Compare(b.JourneyStartedAt), cmp.Compare(a.ID, b.ID))
+}
+
+// page is the first sessions of those asked for, in an order.
+func (r *Repository) page(limit int, order func(a, b sessions.Session) int, asked func(sessions.Session) bool) []sessions.Session {
 	var list []sessions.Session
 	for _, s := range r.sessions {
-		if s.StudentID == studentID {
+		if asked(s) {
 			list = append(list, s)
 		}
 	}
-	slices.SortFunc(list, func(a, b sessions.Session) int {
-		return cmp.Or(b.ScheduledAt.Compare(a.ScheduledAt), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
-	})
-	return list[:min(len(list), listLimit)], nil
+	slices.SortFunc(list, order)
+	return list[:min(len(list), limit)]
 }
 
 // Change implements sessions.Repository. Changes that f makes to
 // the booking are dropped.
 func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	return r.change(id, f, asBooked)
+}
+
+// Rebook implements sessions.Repository.
+func (r *Repository) Rebook(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	return r.change(id, f, func(changed, old sessions.Session) sessions.Session {
+		changed.ID, changed.CreatedAt = old.ID, old.CreatedAt
+		return changed
+	})
+}
+
+func (r *Repository) change(
+	id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), kept func(changed, old sessions.Session) sessions.Session,
+) (sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.sessions[id]
@@ -117,8 +179,8 @@ func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.
 	if err != nil {
 		return s, err
 	}
-	changed = inMilliseconds(asBooked(changed, s))
-	if changed.JourneyActive() && !s.JourneyActive() && r.busy(changed.TrainerID) {
+	changed = inMilliseconds(kept(changed, s))
+	if _, busy := r.running(changed.TrainerID); busy && changed.JourneyActive() && !s.JourneyActive() {
 		return s, sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
 	}
 	r.sessions[id] = changed
@@ -130,21 +192,29 @@ func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.
 	return changed, nil
 }
 
-// busy scans all sessions, once for each start: an embedded repository has few.
-func (r *Repository) busy(trainer sessions.ID) bool {
+// running scans all sessions, once for each start: an embedded repository has few.
+func (r *Repository) running(trainer sessions.ID) (sessions.Session, bool) {
 	for _, s := range r.sessions {
 		if s.TrainerID == trainer && s.JourneyActive() {
-			return true
+			return s, true
 		}
 	}
-	return false
+	return sessions.Session{}, false
+}
+
+// RunningOf implements sessions.Repository.
+func (r *Repository) RunningOf(_ context.Context, trainerID sessions.ID) (sessions.Session, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.running(trainerID)
+	return s, ok, nil
 }
 
 // inMilliseconds truncates every instant to what a store of record keeps.
 func inMilliseconds(s sessions.Session) sessions.Session {
 	for _, t := range []*time.Time{
 		&s.ScheduledAt, &s.CreatedAt, &s.JourneyStartedAt, &s.JourneyEndedAt, &s.ArrivedAt,
-		&s.OTPExpiresAt, &s.StartedAt, &s.CompletedAt,
+		&s.OTPExpiresAt, &s.Codes.ResentAt, &s.StartedAt, &s.CompletedAt, &s.ClosedAt, &s.StartsSince, &s.HomeMovedAt,
 	} {
 		*t = ms(*t)
 	}
@@ -155,6 +225,7 @@ func inMilliseconds(s sessions.Session) sessions.Session {
 func asBooked(changed, old sessions.Session) sessions.Session {
 	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
 	changed.ScheduledAt, changed.Home, changed.Mode, changed.CreatedAt = old.ScheduledAt, old.Home, old.Mode, old.CreatedAt
+	changed.HomeMovedAt = old.HomeMovedAt
 	return changed
 }
 
@@ -169,12 +240,20 @@ type records struct {
 	ratings  map[sessions.ID]sessions.Rating
 	devices  map[string]sessions.PushToken
 	journeys map[sessions.JourneyKey]sessions.JourneyRecord
+	keys     map[[2]string]usedKey // by caller and key
+}
+
+type usedKey struct {
+	bodyHash string
+	session  sessions.ID
+	at       time.Time
 }
 
 func newRecords() records {
 	return records{
 		recorded: map[sessions.ID]time.Time{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
 		devices: map[string]sessions.PushToken{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
+		keys: map[[2]string]usedKey{},
 	}
 }
 
@@ -200,17 +279,10 @@ func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 func (r *Repository) Running(_ context.Context, startedBy time.Time, after sessions.JourneyKey, limit int) ([]sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []sessions.Session
-	for _, s := range r.sessions {
-		behind := cmp.Or(s.JourneyStartedAt.Compare(after.StartedAt), cmp.Compare(s.ID, after.SessionID)) > 0
-		if s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) && behind {
-			list = append(list, s)
-		}
-	}
-	slices.SortFunc(list, func(a, b sessions.Session) int {
-		return cmp.Or(a.JourneyStartedAt.Compare(b.JourneyStartedAt), cmp.Compare(a.ID, b.ID))
-	})
-	return list[:min(len(list), limit)], nil
+	last := sessions.Session{JourneyStartedAt: after.StartedAt, ID: after.SessionID}
+	return r.page(limit, longestFirst, func(s sessions.Session) bool {
+		return s.JourneyActive() && !s.JourneyStartedAt.After(startedBy) && longestFirst(s, last) > 0
+	}), nil
 }
 
 // Review implements sessions.Repository.
@@ -228,11 +300,20 @@ func (r *Repository) Review(_ context.Context, id sessions.ID, f func(sessions.S
 	if _, ok := r.reviews[id]; ok {
 		return sessions.Rating{}, sessions.Refuse(sessions.AlreadyReviewed, "the session has been reviewed already")
 	}
+	review.At = ms(review.At)
 	r.reviews[id] = review
 	rating := r.ratings[review.TrainerID]
 	rating.Sum, rating.Count = rating.Sum+int64(review.Stars), rating.Count+1
 	r.ratings[review.TrainerID] = rating
 	return rating, nil
+}
+
+// ReviewOf implements sessions.Repository.
+func (r *Repository) ReviewOf(_ context.Context, id sessions.ID) (sessions.Review, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	review, ok := r.reviews[id]
+	return review, ok, nil
 }
 
 // Rating implements sessions.Repository.

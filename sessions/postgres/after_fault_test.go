@@ -20,9 +20,19 @@ func TestRepository_after_the_journey_without_a_database(t *testing.T) {
 	ctx := context.WithoutCancel(t.Context())
 	s := booking()
 	for name, call := range map[string]func() error{
-		"Record":          func() error { _, err := repo.Record(ctx, sessions.Event{SessionID: s.ID}); return err },
-		"Running":         func() error { _, err := repo.Running(ctx, noon, sessions.JourneyKey{}, 1); return err },
-		"Review":          func() error { _, err := repo.Review(ctx, s.ID, nil); return err },
+		"Record":  func() error { _, err := repo.Record(ctx, sessions.Event{SessionID: s.ID}); return err },
+		"Running": func() error { _, err := repo.Running(ctx, noon, sessions.JourneyKey{}, 1); return err },
+		"Review":  func() error { _, err := repo.Review(ctx, s.ID, nil); return err },
+		"CreateOnce": func() error {
+			_, _, err := repo.CreateOnce(ctx, sessions.BookingKey{CallerID: s.ID, Key: "k", At: noon}, s)
+			return err
+		},
+		"List":            func() error { _, err := repo.List(ctx, sessions.SessionQuery{Limit: 1}); return err },
+		"RunningPage":     func() error { _, err := repo.RunningPage(ctx, "", sessions.Cursor{}, 1); return err },
+		"UserData":        func() error { _, err := repo.UserData(ctx, s.TrainerID); return err },
+		"EraseUser":       func() error { _, err := repo.EraseUser(ctx, sessions.Erasure{UserID: s.ID, Alias: s.ID}); return err },
+		"RunningOf":       func() error { _, _, err := repo.RunningOf(ctx, s.TrainerID); return err },
+		"ReviewOf":        func() error { _, _, err := repo.ReviewOf(ctx, s.ID); return err },
 		"Rating":          func() error { _, err := repo.Rating(ctx, s.TrainerID); return err },
 		"PutPushToken":    func() error { return repo.PutPushToken(ctx, sessions.PushToken{Token: "a", UserID: s.ID}) },
 		"DeletePushToken": func() error { return repo.DeletePushToken(ctx, s.ID, "a") },
@@ -58,6 +68,21 @@ func TestRepository_Review_is_whole(t *testing.T) {
 	rating, err := b.Review(t.Context(), s.ID, review)
 	require.NoError(t, err)
 	require.Equal(t, sessions.Rating{Sum: 5, Count: 1}, rating)
+}
+
+// A list of all sessions reads one page from its index, wherever the page is.
+func TestRepository_List_uses_its_index(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `INSERT INTO tutoring_sessions (id, trainer_id, student_id, status, scheduled_at)
+		SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'scheduled', now() - n * interval '1 min' FROM generate_series(1, 20000) n`)
+	b.exec(t, `ANALYZE tutoring_sessions`)
+	plan := value[string](t, b.sql, `EXPLAIN (FORMAT JSON) SELECT id FROM tutoring_sessions
+		WHERE (coalesce(scheduled_at, '0001-01-01 00:00:00+00'), id) < (now() - interval '7 d', '11111111-1111-4111-8111-111111111111')
+		ORDER BY coalesce(scheduled_at, '0001-01-01 00:00:00+00') DESC, id DESC LIMIT 200`)
+	require.Contains(t, plan, "tutoring_sessions_by_time")
+	require.Contains(t, plan, "Index Cond")
+	require.NotContains(t, plan, "Sort")
 }
 
 // The look for overdue journeys reads running ones only, in their order.

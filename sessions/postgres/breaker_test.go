@@ -36,8 +36,11 @@ func (s *states) seen() []string {
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	for name, call := range map[string]func(context.Context, *postgres.Repository) error{
-		"row":  func(ctx context.Context, r *postgres.Repository) error { _, err := r.Session(ctx, known); return err },
-		"rows": func(ctx context.Context, r *postgres.Repository) error { _, err := r.OfStudent(ctx, known); return err },
+		"row": func(ctx context.Context, r *postgres.Repository) error { _, err := r.Session(ctx, known); return err },
+		"rows": func(ctx context.Context, r *postgres.Repository) error {
+			_, err := r.List(ctx, sessions.SessionQuery{StudentID: known, Limit: 200})
+			return err
+		},
 		"exec": func(ctx context.Context, r *postgres.Repository) error { return r.DeletePushToken(ctx, known, "x") },
 		"change": func(ctx context.Context, r *postgres.Repository) error {
 			_, err := r.Change(ctx, known, nil)

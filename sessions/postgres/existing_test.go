@@ -63,6 +63,10 @@ func TestMigrate_existing_table(t *testing.T) {
 				t.Parallel()
 				foreignStatus(t, existingBundle(t, ddl))
 			})
+			t.Run("its_home_is_moved", func(t *testing.T) {
+				t.Parallel()
+				moved(t, existingBundle(t, ddl))
+			})
 			t.Run("booked_from_here", func(t *testing.T) {
 				t.Parallel()
 				b := existingBundle(t, ddl)
@@ -96,11 +100,28 @@ func travelled(t *testing.T, b bundle) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, sessions.InProgress, lesson.Status)
-	list, err := b.OfStudent(t.Context(), student)
+	list, err := b.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 	require.NoError(t, err)
 	require.Equal(t, []sessions.Session{lesson}, list)
 	require.Equal(t, "algebra", value[string](t, b.sql, `SELECT subject FROM tutoring_sessions`))
 	require.Equal(t, "4b", value[string](t, b.sql, `SELECT student_home_location->>'flat' FROM tutoring_sessions`))
+}
+
+// A home that is moved keeps what another service stores in it.
+func moved(t *testing.T, b bundle) {
+	home := geo.MustPoint(52, 5)
+	s, err := b.Rebook(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Rebook(sessions.Rebooking{Home: &home}, sessions.Caller{ID: trainer, Role: sessions.Admin}, noon)
+	})
+	require.NoError(t, err)
+	require.Equal(t, home, s.Home)
+	require.Equal(t, "4b", value[string](t, b.sql, `SELECT student_home_location->>'flat' FROM tutoring_sessions`))
+	b.exec(t, `UPDATE tutoring_sessions SET student_home_location = 'null'`)
+	s, err = b.Rebook(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Rebook(sessions.Rebooking{Home: &home}, sessions.Caller{ID: trainer, Role: sessions.Admin}, noon)
+	})
+	require.NoError(t, err)
+	require.Equal(t, home, s.Home)
 }
 
 // foreignStatus: another service may write a status that is not in our list, and a
@@ -109,9 +130,39 @@ func foreignStatus(t *testing.T, b bundle) {
 	b.exec(t, `UPDATE tutoring_sessions SET status = 'no_show'`)
 	_, err := b.Change(t.Context(), existing, start)
 	require.Equal(t, sessions.NotScheduled, sessions.CodeOf(err))
-	list, err := b.OfStudent(t.Context(), student)
+	list, err := b.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 	require.NoError(t, err)
 	require.Equal(t, sessions.Status("no_show"), list[0].Status)
+}
+
+// Another service's list of statuses may not have no_show.
+func TestRepository_no_show_where_the_table_has_none(t *testing.T) {
+	t.Parallel()
+	for name, ddl := range map[string]string{
+		"enum": `CREATE TYPE their_status AS ENUM ('scheduled', 'pending_verification', 'in_progress', 'completed', 'cancelled');
+			CREATE TABLE tutoring_sessions (id uuid PRIMARY KEY, trainer_id uuid, student_id uuid NOT NULL, subject text,
+			status their_status NOT NULL, student_home_location jsonb)`,
+		"check": `CREATE TABLE tutoring_sessions (id uuid PRIMARY KEY, trainer_id uuid, student_id uuid NOT NULL, subject text,
+			status text NOT NULL CHECK (status <> 'no_show'), student_home_location jsonb)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := existingBundle(t, ddl)
+			_, err := b.Change(t.Context(), existing, start)
+			require.NoError(t, err)
+			arrived, err := b.Change(t.Context(), existing, arrive)
+			require.NoError(t, err)
+			stood, err := b.Change(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+				return s.MarkNoShow(sessions.Caller{ID: trainer, Role: sessions.Trainer}, noon)
+			})
+			require.Equal(t, sessions.NotSupported, sessions.CodeOf(err), "%v", err)
+			require.Equal(t, arrived, stood)
+			_, err = b.Change(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
+				return s.Cancel(sessions.Caller{ID: trainer, Role: sessions.Admin}, "", noon)
+			})
+			require.NoError(t, err)
+		})
+	}
 }
 
 func TestRepository_odd_rows_of_another_service(t *testing.T) {
@@ -121,7 +172,7 @@ func TestRepository_odd_rows_of_another_service(t *testing.T) {
 		b.exec(t, insertExistingRow, string(sessions.NewID()), nil, string(student), "scheduled", home)
 	}
 	b.exec(t, insertExistingRow, "legacy-7", "nobody", string(student), "scheduled", nil)
-	list, err := b.OfStudent(t.Context(), student)
+	list, err := b.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 	require.NoError(t, err, "one odd row takes nothing away from the others")
 	require.Len(t, list, 9)
 	for _, s := range list {

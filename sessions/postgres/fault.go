@@ -20,6 +20,8 @@ const (
 	undefinedTable   = "42P01"
 	lockNotAvailable = "55P03"
 	deadlockDetected = "40P01"
+	invalidText      = "22P02" // no label of an enum
+	checkViolation   = "23514"
 )
 
 const oneRunningJourney = "tutoring_sessions_one_running_journey"
@@ -41,6 +43,16 @@ func writeFault(operation string, cause error) error {
 		return sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
 	}
 	return unavailable(operation, cause)
+}
+
+// noStatus is NotSupported where the operator's own type or CHECK of status does not know
+// the status that was written.
+func noStatus(cause error, status sessions.Status) error {
+	var pg *pgconn.PgError
+	if status == sessions.NoShow && errors.As(cause, &pg) && (pg.Code == invalidText || pg.Code == checkViolation) {
+		return sessions.Refuse(sessions.NotSupported, "the operator's table has no status "+string(status))
+	}
+	return nil
 }
 
 func notFound() error { return sessions.Refuse(sessions.SessionNotFound, "no such session") }

@@ -35,8 +35,11 @@ func TestFault_silent_server(t *testing.T) {
 	s := b.booked(t)
 	require.NoError(t, server.Pause())
 	for name, call := range map[string]func() error{
-		"Session":     func() error { _, err := b.Session(t.Context(), s.ID); return err },
-		"OfStudent":   func() error { _, err := b.OfStudent(t.Context(), s.StudentID); return err },
+		"Session": func() error { _, err := b.Session(t.Context(), s.ID); return err },
+		"List": func() error {
+			_, err := b.List(t.Context(), sessions.SessionQuery{StudentID: s.StudentID, Limit: 200})
+			return err
+		},
 		"Create":      func() error { _, _, err := b.Create(t.Context(), booking()); return err },
 		"Change":      func() error { _, err := b.Change(t.Context(), s.ID, start); return err },
 		"Ping":        func() error { return b.Ping(t.Context()) },

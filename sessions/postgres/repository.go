@@ -12,9 +12,6 @@ import (
 	"doorstep/sessions"
 )
 
-// listLimit bounds OfStudent, as the contract says.
-const listLimit = 200
-
 // Repository is the sessions.Repository on PostgreSQL. Safe for concurrent use, in any
 // number of gateways.
 type Repository struct {
@@ -74,6 +71,15 @@ func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.S
 		return sessions.Session{}, false, unavailable("create session", err)
 	}
 	defer done()
+	return insert(ctx, conn, s)
+}
+
+// querier is a connection, or a transaction on one.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func insert(ctx context.Context, conn querier, s sessions.Session) (sessions.Session, bool, error) {
 	created, err := scan(conn.QueryRow(ctx, insertSession, insertArgs(s)))
 	if err == nil {
 		return created, true, nil
@@ -105,28 +111,25 @@ func (r *Repository) Session(ctx context.Context, id sessions.ID) (sessions.Sess
 	return s, nil
 }
 
-// OfStudent implements sessions.Repository. One round trip, at most
-// 200 rows from an index that has their order.
-func (r *Repository) OfStudent(ctx context.Context, studentID sessions.ID) ([]sessions.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
-	defer cancel()
-	rows, err := r.pool.Query(ctx, selectOfStudent, string(studentID), listLimit)
-	if err != nil {
-		return nil, unavailable("list sessions", err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
-	if err != nil {
-		return nil, unavailable("list sessions", err)
-	}
-	return list, nil
-}
-
 // Change implements sessions.Repository. f runs at most once, with the row locked: it must
 // be quick and must not call the Repository. What was booked (SameBooking, CreatedAt)
 // belongs to the operator's services and is not written back, so a home keeps the other
 // fields that they store in it.
 func (r *Repository) Change(
 	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
+) (sessions.Session, error) {
+	return r.change(ctx, id, f, false)
+}
+
+// Rebook implements sessions.Repository, as Change.
+func (r *Repository) Rebook(
+	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
+) (sessions.Session, error) {
+	return r.change(ctx, id, f, true)
+}
+
+func (r *Repository) change(
+	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), booking bool,
 ) (sessions.Session, error) {
 	conn, ctx, done, err := r.acquire(ctx)
 	if err != nil {
@@ -138,12 +141,12 @@ func (r *Repository) Change(
 		return sessions.Session{}, unavailable("begin", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit; also for a panic in f
-	return change(ctx, tx, id, f)
+	return change(ctx, tx, id, f, booking)
 }
 
-// change is Change within its transaction. A change of nothing writes nothing.
+// change is Change or Rebook within its transaction. A change of nothing writes nothing.
 func change(
-	ctx context.Context, tx pgx.Tx, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
+	ctx context.Context, tx pgx.Tx, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), booking bool,
 ) (sessions.Session, error) {
 	before, err := scan(tx.QueryRow(ctx, lockSession, string(id)))
 	switch {
@@ -157,7 +160,14 @@ func change(
 	if err != nil || (after == before && len(events) == 0) {
 		return before, err
 	}
-	stored, err := write(ctx, tx, id, after, events)
+	batch := &pgx.Batch{}
+	if booking {
+		batch.Queue(updateBooking, bookingArgs(id, after))
+		if after.Home != before.Home {
+			batch.Queue(updateHome, string(id), homeJSON(after.Home))
+		}
+	}
+	stored, err := write(ctx, tx, batch, id, after, events)
 	if err != nil {
 		return before, err
 	}
@@ -169,11 +179,11 @@ func change(
 	return stored, nil
 }
 
-// write sends the row and its events in one round trip and reads the row back as stored.
+// write sends the row and its events in one round trip, after what is in the batch, and
+// reads the row back as stored.
 func write(
-	ctx context.Context, tx pgx.Tx, id sessions.ID, s sessions.Session, events []sessions.Event,
+	ctx context.Context, tx pgx.Tx, batch *pgx.Batch, id sessions.ID, s sessions.Session, events []sessions.Event,
 ) (stored sessions.Session, err error) {
-	batch := &pgx.Batch{}
 	batch.Queue(updateSession, updateArgs(id, s)).QueryRow(func(row pgx.Row) error {
 		stored, err = scan(row)
 		return err
@@ -182,6 +192,9 @@ func write(
 		queueEvent(batch, e)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		if refused := noStatus(err, s.Status); refused != nil {
+			return sessions.Session{}, refused
+		}
 		return sessions.Session{}, writeFault("store session and events", err)
 	}
 	return stored, nil
@@ -196,6 +209,8 @@ const (
 	selectEnded    = `SELECT ` + columns + ` FROM tutoring_sessions
 		WHERE journey_ended_at IS NOT NULL AND (journey_ended_at, id) > ($1, $2)
 		ORDER BY journey_ended_at, id LIMIT $3`
+	selectRunningOf = `SELECT ` + columns + ` FROM tutoring_sessions
+		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id = $1 LIMIT 1`
 	selectNow = `SELECT clock_timestamp()`
 	// It returns no row for an event that is known.
 	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
@@ -278,6 +293,20 @@ func (r *Repository) list(ctx context.Context, what, query string, args ...any) 
 		return nil, unavailable(what, err)
 	}
 	return list, nil
+}
+
+// RunningOf implements sessions.Repository. One round trip.
+func (r *Repository) RunningOf(ctx context.Context, trainerID sessions.ID) (sessions.Session, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	s, err := scan(r.pool.QueryRow(ctx, selectRunningOf, string(trainerID)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.Session{}, false, nil
+	case err != nil:
+		return sessions.Session{}, false, unavailable("read running journey", err)
+	}
+	return s, true, nil
 }
 
 // noSession comes before every id.

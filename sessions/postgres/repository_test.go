@@ -210,7 +210,7 @@ func TestRepository_context(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		_, _, err = b.Create(gone, booking())
 		require.ErrorIs(t, err, context.Canceled)
-		_, err = b.OfStudent(gone, s.StudentID)
+		_, err = b.List(gone, sessions.SessionQuery{StudentID: s.StudentID, Limit: 200})
 		require.ErrorIs(t, err, context.Canceled)
 		_, err = b.Change(gone, s.ID, func(*sessions.Session) ([]sessions.Event, error) {
 			t.Error("f was called for somebody who has gone")

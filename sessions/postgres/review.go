@@ -16,6 +16,8 @@ const (
 	moveRating = `INSERT INTO trainer_ratings AS r (trainer_id, stars_sum, reviews) VALUES ($1, $2, 1)
 		ON CONFLICT (trainer_id) DO UPDATE SET stars_sum = r.stars_sum + excluded.stars_sum, reviews = r.reviews + 1
 		RETURNING stars_sum, reviews`
+	selectReview = `SELECT session_id::text, trainer_id::text, student_id::text, stars, comment, reviewed_at
+		FROM session_reviews WHERE session_id = $1`
 	selectRating = `SELECT stars_sum, reviews FROM trainer_ratings WHERE trainer_id = $1`
 )
 
@@ -70,6 +72,26 @@ func storeReview(ctx context.Context, tx pgx.Tx, v sessions.Review) (rating sess
 		return rating, unavailable("move rating", err)
 	}
 	return rating, nil
+}
+
+// ReviewOf implements sessions.Repository. One round trip.
+func (r *Repository) ReviewOf(ctx context.Context, id sessions.ID) (v sessions.Review, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	v, err = scanReview(r.pool.QueryRow(ctx, selectReview, string(id)))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.Review{}, false, nil
+	case err != nil:
+		return sessions.Review{}, false, unavailable("read review", err)
+	}
+	return v, true, nil
+}
+
+func scanReview(row pgx.Row) (v sessions.Review, err error) {
+	err = row.Scan(&v.SessionID, &v.TrainerID, &v.StudentID, &v.Stars, &v.Comment, &v.At)
+	v.At = millisecond(v.At)
+	return v, err
 }
 
 // Rating implements sessions.Repository. One round trip.

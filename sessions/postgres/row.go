@@ -16,31 +16,47 @@ import (
 const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	scheduled_at, student_home_location::text, travel_mode, created_at,
 	journey_mode, journey_started_at, journey_ended_at, journey_end_reason, arrived_at,
-	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at`
+	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at,
+	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof,
+	journey_ended_by, closed_at, closed_by, close_reason,
+	starts_since, coalesce(starts, 0), home_moved_at`
 
 const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
 	lockSession   = selectSession + ` FOR UPDATE`
 
-	selectOfStudent = `SELECT ` + columns + ` FROM tutoring_sessions WHERE student_id = $1
-		ORDER BY scheduled_at DESC NULLS LAST, created_at DESC NULLS LAST, id LIMIT $2`
-
 	insertSession = `INSERT INTO tutoring_sessions (id, trainer_id, student_id, scheduled_at,
 			student_home_location, travel_mode, created_at, status, journey_mode,
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
-			otp_expires_at, otp_attempts, started_at, completed_at)
+			otp_expires_at, otp_attempts, started_at, completed_at,
+			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof, journey_ended_by,
+			closed_at, closed_by, close_reason, starts_since, starts)
 		VALUES (@id, @trainer_id, @student_id, @scheduled_at,
 			@student_home_location, @travel_mode, @created_at, @status, @journey_mode,
 			@journey_started_at, @journey_ended_at, @journey_end_reason, @arrived_at, @student_otp,
-			@otp_expires_at, @otp_attempts, @started_at, @completed_at)
+			@otp_expires_at, @otp_attempts, @started_at, @completed_at,
+			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof, @journey_ended_by,
+			@closed_at, @closed_by, @close_reason, @starts_since, @starts)
 		ON CONFLICT (id) DO NOTHING RETURNING ` + columns
 
 	updateSession = `UPDATE tutoring_sessions SET status = @status, journey_mode = @journey_mode,
 			journey_started_at = @journey_started_at, journey_ended_at = @journey_ended_at,
 			journey_end_reason = @journey_end_reason, arrived_at = @arrived_at, student_otp = @student_otp,
 			otp_expires_at = @otp_expires_at, otp_attempts = @otp_attempts,
-			started_at = @started_at, completed_at = @completed_at
+			started_at = @started_at, completed_at = @completed_at,
+			codes_issued = @codes_issued, codes_wrong = @codes_wrong, codes_resent = @codes_resent,
+			code_resent_at = @code_resent_at, code_proof = @code_proof, journey_ended_by = @journey_ended_by,
+			closed_at = @closed_at, closed_by = @closed_by, close_reason = @close_reason,
+			starts_since = @starts_since, starts = @starts
 		WHERE id = @id RETURNING ` + columns
+
+	updateBooking = `UPDATE tutoring_sessions SET trainer_id = @trainer_id, student_id = @student_id,
+			scheduled_at = @scheduled_at, travel_mode = @travel_mode, home_moved_at = @home_moved_at
+		WHERE id = @id`
+	// What else is stored in the home stays. The casts are for a column of type json.
+	updateHome = `UPDATE tutoring_sessions SET student_home_location = CASE
+			WHEN jsonb_typeof(student_home_location::jsonb) = 'object' THEN student_home_location::jsonb || $2::jsonb ELSE $2::jsonb END
+		WHERE id = $1`
 )
 
 // updateArgs are the columns that a transition may change.
@@ -51,6 +67,18 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 		"journey_end_reason": word(s.JourneyEndReason), "arrived_at": instant(s.ArrivedAt),
 		"student_otp": word(s.OTP), "otp_expires_at": instant(s.OTPExpiresAt), "otp_attempts": s.OTPAttempts,
 		"started_at": instant(s.StartedAt), "completed_at": instant(s.CompletedAt),
+		"codes_issued": s.Codes.Issued, "codes_wrong": s.Codes.Wrong, "codes_resent": s.Codes.Resent,
+		"code_resent_at": instant(s.Codes.ResentAt), "code_proof": word(s.Codes.Proof),
+		"journey_ended_by": word(s.JourneyEndedBy),
+		"closed_at":        instant(s.ClosedAt), "closed_by": word(s.ClosedBy), "close_reason": word(s.CloseReason),
+		"starts_since": instant(s.StartsSince), "starts": s.Starts,
+	}
+}
+
+func bookingArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"id": string(id), "trainer_id": string(s.TrainerID), "student_id": string(s.StudentID),
+		"scheduled_at": instant(s.ScheduledAt), "travel_mode": string(s.Mode), "home_moved_at": instant(s.HomeMovedAt),
 	}
 }
 
@@ -69,10 +97,14 @@ func scan(row pgx.Row) (sessions.Session, error) {
 		id, trainer, student, home, mode, reason, otp *string
 		status, booked                                string
 		scheduled, created, started, ended, arrived   *time.Time
-		expires, lesson, completed                    *time.Time
+		expires, lesson, completed, resent            *time.Time
+		proof, endedBy, closedBy, closeReason         *string
+		closed, since, homeMoved                      *time.Time
 	)
 	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
-		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed)
+		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed,
+		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof, &endedBy,
+		&closed, &closedBy, &closeReason, &since, &s.Starts, &homeMoved)
 	if err != nil {
 		return sessions.Session{}, err
 	}
@@ -82,6 +114,10 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	s.ScheduledAt, s.CreatedAt = utc(scheduled), utc(created)
 	s.JourneyStartedAt, s.JourneyEndedAt, s.ArrivedAt = utc(started), utc(ended), utc(arrived)
 	s.OTPExpiresAt, s.StartedAt, s.CompletedAt = utc(expires), utc(lesson), utc(completed)
+	s.Codes.ResentAt, s.Codes.Proof = utc(resent), text(proof)
+	s.JourneyEndedBy = parseID(endedBy)
+	s.ClosedAt, s.ClosedBy, s.CloseReason = utc(closed), parseID(closedBy), text(closeReason)
+	s.StartsSince, s.HomeMovedAt = utc(since), utc(homeMoved)
 	return s, nil
 }
 

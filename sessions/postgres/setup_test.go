@@ -112,6 +112,11 @@ func fixture(t testing.TB) repotest.Fixture {
 	return repotest.Fixture{
 		Repo:   b.Repository,
 		Events: func(t testing.TB, id sessions.ID) []sessions.Event { return events(t, b.url, id) },
+		Deliver: func(t testing.TB) {
+			conn := connect(t, b.url) // several tests' goroutines would share b.sql
+			_, err := conn.Exec(t.Context(), `UPDATE outbox SET published_at = now()`)
+			require.NoError(t, err)
+		},
 	}
 }
 

@@ -63,6 +63,19 @@ var changeTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, s, stored)
 		require.Equal(t, raised, f.Events(t, s.ID))
 	},
+	"no_show": func(t *testing.T, f Fixture) {
+		s := booking()
+		f.create(t, s)
+		_, err := f.start(t, s.ID, now)
+		require.NoError(t, err)
+		_, err = f.arrive(t, s.ID, now)
+		require.NoError(t, err)
+		by := sessions.Caller{ID: s.TrainerID, Role: sessions.Trainer}
+		stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) { return s.MarkNoShow(by, now) })
+		require.NoError(t, err)
+		require.Equal(t, sessions.NoShow, stored.Status)
+		require.Equal(t, stored, f.read(t, s.ID))
+	},
 	"nothing_changed": func(t *testing.T, f Fixture) {
 		s := booking()
 		f.create(t, s)
@@ -71,6 +84,7 @@ var changeTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, s, stored)
 		require.Empty(t, f.Events(t, s.ID))
 	},
+	"rebooked":                rebooked,
 	"f_fails":                 fFails,
 	"f_panics":                fPanics,
 	"booking_is_not_f's":      bookingStays,
@@ -103,8 +117,12 @@ func everyField(t *testing.T, f Fixture) {
 	full := s
 	full.Status, full.JourneyMode = sessions.PendingVerification, sessions.Car
 	full.JourneyStartedAt, full.JourneyEndedAt = now, now.Add(time.Second)
+	full.JourneyEndedBy = sessions.NewID()
 	full.JourneyEndReason, full.ArrivedAt = sessions.EndTimeout, now.Add(2*time.Second)
 	full.OTP, full.OTPExpiresAt, full.OTPAttempts = "0042", now.Add(3*time.Second), 4
+	full.Codes = sessions.CodeLog{Issued: 1, Wrong: 2, Resent: 3, ResentAt: now.Add(6 * time.Second), Proof: "0f"}
+	full.ClosedAt, full.ClosedBy, full.CloseReason = now.Add(7*time.Second), sessions.NewID(), "ill"
+	full.StartsSince, full.Starts = now.Add(-time.Second), 3
 	full.StartedAt, full.CompletedAt = now.Add(4*time.Second), now.Add(5*time.Second)
 	for _, want := range []sessions.Session{full, s} {
 		stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
@@ -115,6 +133,37 @@ func everyField(t *testing.T, f Fixture) {
 		require.Equal(t, want, stored)
 		require.Equal(t, want, f.read(t, s.ID))
 	}
+}
+
+// rebooked writes each field of a booking, with an event and a transition, in one
+// change.
+func rebooked(t *testing.T, f Fixture) {
+	s := booking()
+	f.create(t, s)
+	want, err := f.start(t, s.ID, now)
+	require.NoError(t, err)
+	want.TrainerID, want.StudentID = sessions.NewID(), sessions.NewID()
+	want.ScheduledAt, want.Home, want.Mode = now.Add(time.Minute), geo.MustPoint(1, 1), sessions.Walk
+	want.HomeMovedAt, want.JourneyEndedAt, want.JourneyEndReason = now, now.Add(time.Second), sessions.EndCancelled
+	stored, err := f.Repo.Rebook(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		events, stopErr := s.Stop(sessions.EndCancelled, now.Add(time.Second))
+		*s = want
+		s.ID, s.CreatedAt = sessions.NewID(), now // which no one changes
+		return events, stopErr
+	})
+	require.NoError(t, err)
+	require.Equal(t, want, stored)
+	require.Equal(t, want, f.read(t, s.ID))
+	require.Len(t, f.Events(t, s.ID), 2)
+
+	_, err = f.Repo.Rebook(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		s.Home = geo.MustPoint(2, 2)
+		return nil, sessions.Refuse(sessions.NotChangeable, "no")
+	})
+	requireCode(t, sessions.NotChangeable, err)
+	require.Equal(t, want, f.read(t, s.ID))
+	_, err = f.Repo.Rebook(t.Context(), sessions.NewID(), nil)
+	requireCode(t, sessions.SessionNotFound, err)
 }
 
 func fFails(t *testing.T, f Fixture) {
@@ -154,7 +203,7 @@ func bookingStays(t *testing.T, f Fixture) {
 	stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
 		s.ID, s.TrainerID, s.StudentID = sessions.NewID(), sessions.NewID(), sessions.NewID()
 		s.ScheduledAt, s.CreatedAt = now.Add(time.Minute), now.Add(time.Minute)
-		s.Home, s.Mode = geo.MustPoint(1, 1), sessions.Walk
+		s.Home, s.Mode, s.HomeMovedAt = geo.MustPoint(1, 1), sessions.Walk, now
 		s.Status = sessions.Cancelled
 		return nil, nil
 	})
@@ -255,6 +304,19 @@ var busyTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, second, stood)
 		require.Equal(t, second, f.read(t, second.ID))
 		require.Empty(t, f.Events(t, second.ID), "no event of a start that was refused")
+	},
+	"the_running_one_is_named": func(t *testing.T, f Fixture) {
+		s := f.create(t, booking())
+		f.create(t, bookingOf(s.TrainerID))
+		_, ok, err := f.Repo.RunningOf(t.Context(), s.TrainerID)
+		require.NoError(t, err)
+		require.False(t, ok)
+		s, err = f.start(t, s.ID, now)
+		require.NoError(t, err)
+		running, ok, err := f.Repo.RunningOf(t.Context(), s.TrainerID)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, s, running)
 	},
 	"free_after_a_stop": func(t *testing.T, f Fixture) {
 		first := f.create(t, booking())

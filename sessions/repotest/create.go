@@ -69,6 +69,176 @@ var createTests = map[string]func(*testing.T, Fixture){
 	},
 }
 
+var listTests = map[string]func(*testing.T, Fixture){
+	"filtered": func(t *testing.T, f Fixture) {
+		trainer, student := sessions.NewID(), sessions.NewID()
+		var list []sessions.Session
+		for i := range 6 {
+			s := bookingOf(trainer)
+			s.ScheduledAt = now.Add(time.Duration(i) * time.Hour)
+			if i%2 == 0 {
+				s.StudentID = student
+			}
+			if i == 5 {
+				s.ScheduledAt = time.Time{}
+			}
+			list = append(list, f.create(t, s))
+		}
+		_, err := f.Repo.Change(t.Context(), list[2].ID, func(s *sessions.Session) ([]sessions.Event, error) {
+			s.Status = sessions.Cancelled
+			return nil, nil
+		})
+		require.NoError(t, err)
+		for name, test := range map[string]struct {
+			query sessions.SessionQuery
+			want  []int
+		}{
+			"trainer":  {sessions.SessionQuery{}, []int{4, 3, 2, 1, 0, 5}},
+			"student":  {sessions.SessionQuery{StudentID: student}, []int{4, 2, 0}},
+			"status":   {sessions.SessionQuery{Status: sessions.Cancelled}, []int{2}},
+			"from":     {sessions.SessionQuery{From: now.Add(3 * time.Hour)}, []int{4, 3}},
+			"to":       {sessions.SessionQuery{To: now.Add(time.Hour)}, []int{0}},
+			"limit":    {sessions.SessionQuery{Limit: 2}, []int{4, 3}},
+			"together": {sessions.SessionQuery{StudentID: student, Status: sessions.Scheduled, From: now.Add(time.Hour), To: now.Add(9 * time.Hour)}, []int{4}},
+		} {
+			test.query.TrainerID, test.query.Limit = trainer, cmp.Or(test.query.Limit, 10)
+			got, err := f.Repo.List(t.Context(), test.query)
+			require.NoError(t, err)
+			var ids, want []sessions.ID
+			for _, s := range got {
+				ids = append(ids, s.ID)
+			}
+			for _, i := range test.want {
+				want = append(want, list[i].ID)
+			}
+			require.Equal(t, want, ids, name)
+		}
+	},
+	"page_by_page": func(t *testing.T, f Fixture) {
+		trainer, seen := sessions.NewID(), map[sessions.ID]bool{}
+		for i := range 10 {
+			s := bookingOf(trainer)
+			s.ScheduledAt = now.Add(time.Duration(i/3) * time.Hour) // some at the same time
+			if i > 6 {
+				s.ScheduledAt = time.Time{}
+			}
+			f.create(t, s)
+		}
+		q := sessions.SessionQuery{TrainerID: trainer, Limit: 3}
+		for range 4 {
+			page, err := f.Repo.List(t.Context(), q)
+			require.NoError(t, err)
+			for _, s := range page {
+				require.False(t, seen[s.ID], "twice")
+				seen[s.ID] = true
+			}
+			last := page[len(page)-1]
+			q.After = sessions.Cursor{At: last.ScheduledAt, ID: last.ID}
+			later := bookingOf(trainer) // what is booked meanwhile disturbs no one
+			later.ScheduledAt = now.AddDate(1, 0, 0)
+			f.create(t, later)
+		}
+		require.Len(t, seen, 10)
+		page, err := f.Repo.List(t.Context(), q)
+		require.NoError(t, err)
+		require.Empty(t, page)
+	},
+	"running": func(t *testing.T, f Fixture) {
+		var running []sessions.Session
+		for i := range 3 {
+			s, err := f.start(t, f.create(t, booking()).ID, now.AddDate(-20, 0, 0).Add(time.Duration(i)*time.Second))
+			require.NoError(t, err)
+			running = append(running, s)
+		}
+		page, err := f.Repo.RunningPage(t.Context(), running[1].TrainerID, sessions.Cursor{}, 10)
+		require.NoError(t, err)
+		require.Equal(t, running[1:2], page)
+		after := sessions.Cursor{At: running[0].JourneyStartedAt, ID: running[0].ID}
+		page, err = f.Repo.RunningPage(t.Context(), "", after, 2)
+		require.NoError(t, err)
+		require.Equal(t, running[1:], page)
+		for _, s := range running {
+			_, err := f.stop(t, s.ID, now)
+			require.NoError(t, err)
+		}
+		page, err = f.Repo.RunningPage(t.Context(), running[1].TrainerID, sessions.Cursor{}, 10)
+		require.NoError(t, err)
+		require.Empty(t, page)
+	},
+}
+
+var createOnceTests = map[string]func(*testing.T, Fixture){
+	"again": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		first, created, err := f.Repo.CreateOnce(t.Context(), key, booking())
+		require.NoError(t, err)
+		require.True(t, created)
+		started, err := f.start(t, first.ID, now)
+		require.NoError(t, err)
+		key.At = key.At.Add(sessions.KeysFor - time.Millisecond)
+		again, created, err := f.Repo.CreateOnce(t.Context(), key, booking()) // the gateway has made another id
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, started, again, "as it is now")
+	},
+	"another_body": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		_, _, err := f.Repo.CreateOnce(t.Context(), key, booking())
+		require.NoError(t, err)
+		key.BodyHash = "other"
+		s := booking()
+		_, _, err = f.Repo.CreateOnce(t.Context(), key, s)
+		requireCode(t, sessions.SessionConflict, err)
+		_, err = f.Repo.Session(t.Context(), s.ID)
+		requireCode(t, sessions.SessionNotFound, err)
+	},
+	"another_caller": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		for range 2 {
+			_, created, err := f.Repo.CreateOnce(t.Context(), key, booking())
+			require.NoError(t, err)
+			require.True(t, created)
+			key.CallerID = sessions.NewID()
+		}
+	},
+	"after_a_week": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		for range 2 {
+			_, created, err := f.Repo.CreateOnce(t.Context(), key, booking())
+			require.NoError(t, err)
+			require.True(t, created)
+			key.At, key.BodyHash = key.At.Add(sessions.KeysFor), "other"
+		}
+	},
+	"a_refusal_uses_no_key": func(t *testing.T, f Fixture) {
+		s := f.create(t, booking())
+		taken, key := s, bookingKey()
+		taken.Mode = sessions.Walk
+		_, _, err := f.Repo.CreateOnce(t.Context(), key, taken)
+		requireCode(t, sessions.SessionConflict, err)
+		same, created, err := f.Repo.CreateOnce(t.Context(), key, s)
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, s, same)
+	},
+	"race": func(t *testing.T, f Fixture) {
+		key := bookingKey()
+		var ids counter
+		atOnce(func(int) {
+			s, _, err := f.Repo.CreateOnce(t.Context(), key, booking())
+			if err != nil {
+				t.Error(err)
+			}
+			ids.add(string(s.ID))
+		})
+		require.Len(t, ids.counts, 1, "one session")
+	},
+}
+
+func bookingKey() sessions.BookingKey {
+	return sessions.BookingKey{CallerID: sessions.NewID(), Key: "k", BodyHash: "h", At: now}
+}
+
 func otherwiseBooked(t *testing.T, f Fixture) {
 	s := booking()
 	f.create(t, s)
@@ -101,7 +271,7 @@ var sessionTests = map[string]func(*testing.T, Fixture){
 
 var ofStudentTests = map[string]func(*testing.T, Fixture){
 	"none": func(t *testing.T, f Fixture) {
-		list, err := f.Repo.OfStudent(t.Context(), sessions.NewID())
+		list, err := f.Repo.List(t.Context(), sessions.SessionQuery{StudentID: sessions.NewID(), Limit: 200})
 		require.NoError(t, err)
 		require.Empty(t, list)
 	},
@@ -109,7 +279,7 @@ var ofStudentTests = map[string]func(*testing.T, Fixture){
 		mine, other := booking(), booking()
 		f.create(t, mine)
 		f.create(t, other)
-		list, err := f.Repo.OfStudent(t.Context(), mine.StudentID)
+		list, err := f.Repo.List(t.Context(), sessions.SessionQuery{StudentID: mine.StudentID, Limit: 200})
 		require.NoError(t, err)
 		require.Equal(t, []sessions.Session{mine}, list)
 	},
@@ -121,7 +291,7 @@ var ofStudentTests = map[string]func(*testing.T, Fixture){
 			s.StudentID, s.ScheduledAt = student, now.Add(time.Duration(i)*time.Hour)
 			f.create(t, s)
 		}
-		list, err := f.Repo.OfStudent(t.Context(), student)
+		list, err := f.Repo.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 		require.NoError(t, err)
 		require.Len(t, list, 200)
 		require.Equal(t, now.Add(202*time.Hour), list[0].ScheduledAt)
@@ -129,8 +299,8 @@ var ofStudentTests = map[string]func(*testing.T, Fixture){
 	},
 }
 
-// latestFirst is the order of OfStudent: by date, without a date last; then by the
-// time of the booking; then by id, so that a list read twice is the same list.
+// latestFirst is the order of List: by date, without a date last; then by id, so that a
+// list read twice is the same list.
 func latestFirst(t *testing.T, f Fixture) {
 	student := sessions.NewID()
 	book := func(scheduled, created time.Time) sessions.Session {
@@ -145,12 +315,14 @@ func latestFirst(t *testing.T, f Fixture) {
 	for range 20 {
 		want = append(want, book(now, now))
 	}
-	slices.SortFunc(want[2:], func(a, b sessions.Session) int { return cmp.Compare(a.ID, b.ID) })
 	want = append(want, book(time.Time{}, now.Add(time.Hour)), book(time.Time{}, now))
+	slices.SortFunc(want, func(a, b sessions.Session) int {
+		return cmp.Or(b.ScheduledAt.Compare(a.ScheduledAt), cmp.Compare(b.ID, a.ID))
+	})
 	for i := range want {
 		f.create(t, want[i*7%len(want)]) // all of them, as 7 and 24 have no divisor in common
 	}
-	list, err := f.Repo.OfStudent(t.Context(), student)
+	list, err := f.Repo.List(t.Context(), sessions.SessionQuery{StudentID: student, Limit: 200})
 	require.NoError(t, err)
 	require.Equal(t, want, list)
 }

@@ -28,7 +28,9 @@ func Histories(t *testing.T, open func(t testing.TB) Fixture) {
 	})
 }
 
-var verbs = []string{"create", "create", "start", "start", "start", "stop", "arrive", "arrive", "verify", "miss", "miss", "list", "fail"}
+var verbs = []string{
+	"create", "create", "start", "start", "start", "stop", "arrive", "arrive", "verify", "miss", "miss", "resend", "unlock", "cancel", "no_show", "list", "fail",
+}
 
 var steps = []time.Duration{
 	0, 0, time.Microsecond, time.Millisecond, 5 * time.Second, 10*time.Minute - time.Millisecond, 10 * time.Minute,
@@ -74,7 +76,7 @@ func (h *history) play(t *testing.T, i int, verb string) {
 		}
 	case "list":
 		do = func(f Fixture) answer {
-			list, err := f.Repo.OfStudent(t.Context(), s.StudentID)
+			list, err := f.Repo.List(t.Context(), sessions.SessionQuery{StudentID: s.StudentID, Limit: 200})
 			return answer{Code: sessions.CodeOf(err), List: masked(list...)}
 		}
 	default:
@@ -97,6 +99,14 @@ func (h *history) change(t *testing.T, f Fixture, id sessions.ID, verb string) a
 			refused = s.Verify(s.OTP, h.clock)
 		case "miss":
 			refused = s.Verify(wrong(s.OTP), h.clock)
+		case "resend":
+			return s.ResendOTP(h.clock)
+		case "cancel":
+			return s.Cancel(sessions.Caller{ID: s.StudentID, Role: sessions.Student}, "ill", h.clock)
+		case "no_show":
+			return s.MarkNoShow(sessions.Caller{ID: s.TrainerID, Role: sessions.Trainer}, h.clock)
+		case "unlock":
+			return nil, s.UnlockOTP()
 		case "fail":
 			events, _ := s.Start("", h.clock)
 			return events, sessions.Refuse(sessions.Forbidden, "after all")
@@ -126,6 +136,7 @@ func masked(list ...sessions.Session) []sessions.Session {
 		if s.OTP != "" {
 			s.OTP = fmt.Sprint(len(s.OTP), " digits")
 		}
+		s.Codes.Proof = fmt.Sprint(len(s.Codes.Proof), " digits")
 		masked[i] = s
 	}
 	return masked

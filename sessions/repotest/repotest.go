@@ -27,6 +27,8 @@ type Fixture struct {
 	// Events lists the events stored for one session, in the order in which
 	// they are to be published.
 	Events func(t testing.TB, id sessions.ID) []sessions.Event
+	// Deliver marks all events as delivered. Nil where they are not kept.
+	Deliver func(t testing.TB)
 }
 
 // Memory is the fixture of a new memory.Repository.
@@ -56,14 +58,17 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		tests map[string]func(*testing.T, Fixture)
 	}{
 		{"Create", createTests},
+		{"CreateOnce", createOnceTests},
 		{"Session", sessionTests},
 		{"OfStudent", ofStudentTests},
+		{"List", listTests},
 		{"Change", changeTests},
 		{"TrainerBusy", busyTests},
 		{"Race", raceTests},
 		{"Record", recordTests},
 		{"Running", runningTests},
 		{"Review", reviewTests},
+		{"UserData", userDataTests},
 		{"PushTokens", pushTokenTests},
 		{"Analytics", analyticsTests},
 	} {

@@ -49,6 +49,18 @@ var reviewTests = map[string]func(*testing.T, Fixture){
 		require.NoError(t, err)
 		require.Equal(t, sessions.Rating{Sum: 5, Count: 1}, rating)
 	},
+	"read_again": func(t *testing.T, f Fixture) {
+		s := f.create(t, booking())
+		_, ok, err := f.Repo.ReviewOf(t.Context(), s.ID)
+		require.NoError(t, err)
+		require.False(t, ok)
+		_, err = f.review(t, s, 5)
+		require.NoError(t, err)
+		stored, ok, err := f.Repo.ReviewOf(t.Context(), s.ID)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, reviewOf(s, 5), stored)
+	},
 	"given_the_session_and_refused": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())
 		_, err := f.Repo.Review(t.Context(), s.ID, func(given sessions.Session) (sessions.Review, error) {

@@ -198,6 +198,13 @@ func (s *liveStore) Open(ctx context.Context, j sessions.Journey) (bool, error) 
 	return opened, refused
 }
 
+func (s *liveStore) Move(ctx context.Context, j sessions.Journey) (bool, error) {
+	var known bool
+	var refused error
+	err := s.do(ctx, func(under sessions.Live) { known, refused = under.Move(context.Background(), j) })
+	return known, errors.Join(err, refused)
+}
+
 func (s *liveStore) End(ctx context.Context, j sessions.Journey) error {
 	return s.do(ctx, func(under sessions.Live) {
 		before := s.version(j.Ref)

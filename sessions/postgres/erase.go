@@ -1,0 +1,169 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"doorstep/sessions"
+)
+
+const (
+	selectOfUser = `SELECT ` + columns + ` FROM tutoring_sessions WHERE trainer_id = $1 OR student_id = $1
+		ORDER BY ` + scheduled + `, id`
+	lockOfUser       = selectOfUser + ` FOR UPDATE`
+	selectReviewsOf  = `SELECT session_id::text, trainer_id::text, student_id::text, stars, comment, reviewed_at FROM session_reviews WHERE session_id = ANY($1)`
+	selectJourneysOf = `SELECT ` + recordColumns + ` FROM journey_analytics WHERE session_id = ANY($1) ORDER BY started_at, session_id`
+	// Of both tables of events: what is neither delivered nor given up.
+	countWaiting = `SELECT (SELECT count(*) FROM outbox WHERE session_id = ANY($1) AND ` + waiting + `)
+		+ (SELECT count(*) FROM outbox_deliveries WHERE session_id = ANY($1) AND ` + waiting + `)`
+)
+
+// eraseNow deletes, and eraseIDs replaces the user's id by the alias, in the rows of the
+// user's sessions.
+var (
+	eraseNow = []string{
+		`UPDATE tutoring_sessions SET student_home_location = NULL WHERE student_id = @user`,
+		`UPDATE tutoring_sessions SET trainer_start_location = NULL WHERE trainer_id = @user`,
+		`UPDATE session_reviews SET comment = '' WHERE (trainer_id = @user OR student_id = @user) AND session_id = ANY(@ids)`,
+		`DELETE FROM push_tokens WHERE user_id = @user`,
+		`DELETE FROM booking_keys WHERE caller_id = @user`,
+	}
+	eraseIDs = []string{
+		`UPDATE tutoring_sessions SET trainer_id = @alias WHERE trainer_id = @user`,
+		`UPDATE tutoring_sessions SET student_id = @alias WHERE student_id = @user`,
+		`UPDATE tutoring_sessions SET journey_ended_by = @alias WHERE journey_ended_by = @user AND id = ANY(@ids)`,
+		`UPDATE tutoring_sessions SET closed_by = @alias WHERE closed_by = @user AND id = ANY(@ids)`,
+		`UPDATE session_reviews SET trainer_id = @alias WHERE trainer_id = @user AND session_id = ANY(@ids)`,
+		`UPDATE session_reviews SET student_id = @alias WHERE student_id = @user AND session_id = ANY(@ids)`,
+		`UPDATE trainer_ratings SET trainer_id = @alias WHERE trainer_id = @user`,
+		`UPDATE journey_analytics SET trainer_id = @alias WHERE trainer_id = @user`,
+		`UPDATE journey_analytics SET student_id = @alias WHERE student_id = @user AND session_id = ANY(@ids)`,
+		`UPDATE outbox SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
+		`UPDATE outbox_deliveries SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
+		`UPDATE outbox SET detail = replace(detail::text, @user, @alias)::jsonb WHERE session_id = ANY(@ids)`,
+		`UPDATE outbox_deliveries SET detail = replace(detail::text, @user, @alias)::jsonb WHERE session_id = ANY(@ids)`,
+	}
+)
+
+// UserData implements sessions.Repository. Four round trips.
+func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data sessions.UserData, err error) {
+	if data.Sessions, err = r.list(ctx, "read a user's sessions", selectOfUser, string(userID)); err != nil {
+		return data, err
+	}
+	ids := idsOf(data.Sessions)
+	if data.Reviews, err = rows(ctx, r, "read a user's reviews", scanReview, selectReviewsOf, ids); err != nil {
+		return data, err
+	}
+	if data.Journeys, err = rows(ctx, r, "read a user's journeys", scanRecord, selectJourneysOf, ids); err != nil {
+		return data, err
+	}
+	if data.Devices, err = r.PushTokensOf(ctx, userID); err != nil {
+		return data, err
+	}
+	data.Rating, err = r.Rating(ctx, userID)
+	return data, err
+}
+
+func rows[T any](ctx context.Context, r *Repository, what string, scan func(pgx.Row) (T, error), sql string, args ...any) ([]T, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	found, err := r.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, unavailable(what, err)
+	}
+	list, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (T, error) { return scan(row) })
+	if err != nil {
+		return nil, unavailable(what, err)
+	}
+	return list, nil
+}
+
+func idsOf(list []sessions.Session) []string {
+	ids := make([]string, len(list))
+	for i, s := range list {
+		ids[i] = string(s.ID)
+	}
+	return ids
+}
+
+// EraseUser implements sessions.Repository, in one transaction. It holds the rows of all
+// of the user's sessions, and reads all rows of the outbox: nothing to call often.
+func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (pending int, err error) {
+	conn, ctx, done, err := r.acquire(ctx)
+	if err != nil {
+		return 0, unavailable("erase user", err)
+	}
+	defer done()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return 0, unavailable("begin", err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	ids, err := closeAll(ctx, tx, e)
+	if err != nil {
+		return 0, err
+	}
+	if pending, err = eraseAll(ctx, tx, e, ids); err != nil {
+		return 0, eraseFault(err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return 0, unavailable("commit", err)
+	}
+	return pending, nil
+}
+
+// closeAll locks and closes the user's sessions, and returns their ids.
+func closeAll(ctx context.Context, tx pgx.Tx, e sessions.Erasure) ([]string, error) {
+	found, err := tx.Query(ctx, lockOfUser, string(e.UserID))
+	if err != nil {
+		return nil, unavailable("lock a user's sessions", err)
+	}
+	list, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (sessions.Session, error) { return scan(row) })
+	if err != nil {
+		return nil, unavailable("lock a user's sessions", err)
+	}
+	for _, before := range list {
+		after := before
+		events, err := after.CloseForErasure(e)
+		if err != nil {
+			return nil, err
+		}
+		if after == before {
+			continue
+		}
+		if _, err := write(ctx, tx, &pgx.Batch{}, before.ID, after, events); err != nil {
+			return nil, err
+		}
+	}
+	return idsOf(list), nil
+}
+
+func eraseAll(ctx context.Context, tx pgx.Tx, e sessions.Erasure, ids []string) (pending int, err error) {
+	args := pgx.NamedArgs{"user": string(e.UserID), "alias": string(e.Alias), "ids": ids}
+	for _, sql := range eraseNow {
+		if _, err := tx.Exec(ctx, sql, args); err != nil {
+			return 0, err
+		}
+	}
+	if err := tx.QueryRow(ctx, countWaiting, ids).Scan(&pending); err != nil || pending > 0 {
+		return pending, err
+	}
+	for _, sql := range eraseIDs {
+		if _, err := tx.Exec(ctx, sql, args); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// eraseFault is NotSupported where the operator's own table refuses another id.
+func eraseFault(cause error) error {
+	var pg *pgconn.PgError
+	if errors.As(cause, &pg) && pg.Code[:2] == "23" { // integrity constraint violations
+		return sessions.Refuse(sessions.NotSupported, "a rule of the operator's table does not let the id be replaced")
+	}
+	return unavailable("erase user", cause)
+}

@@ -1,0 +1,124 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"doorstep/geo"
+)
+
+// Rebooking is what an admin changes of a booking. Nil: as it is.
+type Rebooking struct {
+	ScheduledAt *time.Time
+	Home        *geo.Point
+	Mode        *Mode
+	TrainerID   *ID
+	StudentID   *ID
+}
+
+// Rebook changes the booking of a Scheduled session. Another trainer ends a running
+// journey. Errors: NotChangeable, InvalidRequest.
+func (s *Session) Rebook(b Rebooking, by Caller, now time.Time) ([]Event, error) {
+	next := *s
+	put(&next.ScheduledAt, b.ScheduledAt)
+	put(&next.Mode, b.Mode)
+	put(&next.TrainerID, b.TrainerID)
+	put(&next.StudentID, b.StudentID)
+	if b.Home != nil && *b.Home != s.Home {
+		next.Home, next.HomeMovedAt = *b.Home, ms(now)
+	}
+	switch {
+	case s.Status != Scheduled:
+		return nil, Refuse(NotChangeable, "the session is "+string(s.Status)+", not scheduled")
+	case next.TrainerID == next.StudentID:
+		return nil, InvalidField("studentId", "trainerId and studentId must differ")
+	}
+	var events []Event
+	if next.TrainerID != s.TrainerID && s.JourneyActive() {
+		events = byCaller(by, s.end(EndCancelled, now)) // the events name the old trainer
+		next.JourneyEndedAt, next.JourneyEndReason, next.JourneyEndedBy = s.JourneyEndedAt, s.JourneyEndReason, by.ID
+	}
+	*s = next
+	return events, nil
+}
+
+func put[T any](into, from *T) {
+	if from != nil {
+		*into = *from
+	}
+}
+
+// Rebook changes a booking. While a journey runs, another home moves its fence,
+// another trainer ends it, and another student shuts the old one out. Errors:
+// InvalidRequest, SessionNotFound, Forbidden, NotChangeable, DatabaseUnavailable.
+func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Session, error) {
+	if c.Role != Admin {
+		return Session{}, errNotAdmin
+	}
+	var before Session
+	session, err := s.changeBy(s.repo.Rebook)(ctx, id, func(session *Session) ([]Event, error) {
+		before = *session
+		return session.Rebook(b, c, s.opts.Now())
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	s.parties.put(id, session.Meta(), s.opts.Now())
+	s.rebookLive(ctx, before, session)
+	return s.shown(session, c), nil
+}
+
+// rebookLive makes the live store agree with a booking that has changed. A failure
+// only delays that: see syncLive.
+func (s *Service) rebookLive(ctx context.Context, before, after Session) {
+	ctx = context.WithoutCancel(ctx)
+	var err error
+	switch {
+	case before.TrainerID != after.TrainerID:
+		old := before.Journey()
+		old.Phase = Ended
+		s.opts.Counter.ended(old.Ref)
+		err = s.live.End(ctx, old) // and readers of the new trainer's begin with a tombstone of their own
+	case after.JourneyActive() && (before.Home != after.Home || before.StudentID != after.StudentID):
+		err = s.moveLive(ctx, after)
+	}
+	if err = errors.Join(err, s.live.SetMeta(ctx, after.ID, after.Meta())); err != nil {
+		s.opts.Log.WarnContext(ctx, "live store does not agree with the booking yet",
+			slog.String("session_id", string(after.ID)), slog.Any("error", err))
+	}
+}
+
+// moveLive gives the running journey its home. Where two calls change the home at the
+// same time, the one that writes last may have the older home. So each reads once more
+// what is true, and writes that.
+func (s *Service) moveLive(ctx context.Context, session Session) error {
+	for range moveTries {
+		known, err := s.live.Move(ctx, session.Journey())
+		if err != nil {
+			return err
+		}
+		if !known {
+			return s.openMoved(ctx, session)
+		}
+		again, err := s.repo.Session(ctx, session.ID)
+		if err != nil || !again.JourneyActive() || again.Home == session.Home {
+			return err
+		}
+		session = again
+	}
+	return nil
+}
+
+// openMoved opens a running journey that the live store does not know. It may have lost
+// it; or the start that is under way has not reached it yet.
+func (s *Service) openMoved(ctx context.Context, session Session) error {
+	if s.opts.Now().Sub(session.JourneyStartedAt) < startRetryWithin {
+		return s.writeLive(ctx, session.Journey(), session)
+	}
+	return s.restore(ctx, session)
+}
+
+// moveTries bounds moveLive: each further try needs another change of the home.
+const moveTries = 5
