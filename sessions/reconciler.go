@@ -40,7 +40,7 @@ type ReconcilerMetrics interface {
 
 // Corrections is the closed list of what a Reconciler corrects.
 func Corrections() []string {
-	return []string{correctedEnded, correctedCancelled, correctedReassigned, correctedParties, correctedStart, correctedDeleted}
+	return []string{correctedEnded, correctedCancelled, correctedReassigned, correctedParties, correctedHome, correctedStart, correctedDeleted}
 }
 
 const (
@@ -48,6 +48,7 @@ const (
 	correctedCancelled  = "cancelled"  // a running journey whose session is not scheduled any more
 	correctedReassigned = "reassigned" // a running journey whose session got another trainer
 	correctedParties    = "parties"    // readers were checked against other parties
+	correctedHome       = "home"       // the home has moved
 	correctedStart      = "start"      // the live store had another journey of the session
 	correctedDeleted    = "deleted"    // the session's row is gone
 )
@@ -169,7 +170,11 @@ func (r *Reconciler) settleParties(ctx context.Context, seen serving, session Se
 		return nil
 	}
 	r.metrics.Corrected(correctedParties)
-	return s.live.SetMeta(ctx, session.ID, meta)
+	err := s.live.SetMeta(ctx, session.ID, meta)
+	if err == nil && session.JourneyActive() && seen.meta.TrainerID == meta.TrainerID {
+		_, err = s.live.Move(ctx, session.Journey()) // wakes those who wait, so that they are checked again
+	}
+	return err
 }
 
 // reassigned ends the journey of a trainer whose session has got another one. The
@@ -247,6 +252,9 @@ func (r *Reconciler) compare(ctx context.Context, session Session) error {
 			err = s.live.End(ctx, Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended})
 		}
 		return errors.Join(err, s.writeLive(ctx, session.Journey(), session))
+	case snap.Home != session.Home:
+		r.metrics.Corrected(correctedHome)
+		return s.moveLive(ctx, session)
 	}
 	return nil
 }

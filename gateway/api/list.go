@@ -59,7 +59,10 @@ func (a *API) answerSessions(c *app.RequestContext, list []sessions.Session, lim
 	for i, s := range page {
 		bodies[i] = sessionOf(s, a.deps.Now())
 	}
-	return succeed(c, http.StatusOK, "Sessions", map[string]any{"sessions": bodies, "nextCursor": next})
+	return succeed(c, http.StatusOK, "Sessions", struct {
+		Sessions   []sessionBody `json:"sessions"`
+		NextCursor *string       `json:"nextCursor"`
+	}{bodies, next})
 }
 
 // cut is the first entries of a list that has one more than the page if there is another
@@ -207,7 +210,10 @@ func (a *API) listJourneys(ctx context.Context, c *app.RequestContext, caller se
 	for i, j := range page {
 		bodies[i] = runningOf(j)
 	}
-	return succeed(c, http.StatusOK, "Running journeys", map[string]any{"journeys": bodies, "nextCursor": next})
+	return succeed(c, http.StatusOK, "Running journeys", struct {
+		Journeys   []runningBody `json:"journeys"`
+		NextCursor *string       `json:"nextCursor"`
+	}{bodies, next})
 }
 
 // rating answers with a trainer's rating. Every caller may read it.

@@ -186,6 +186,21 @@ func TestReconciler(t *testing.T) {
 			require.NoError(t, other.Pass(t.Context())) // it serves nothing: found among what ended within the hour
 			require.Equal(t, 2, h.corrected["ended"])
 		},
+		"another_home_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+			h.pass(t)
+			h.sql(t, `UPDATE tutoring_sessions SET student_home_location = '{"latitude": 12.9, "longitude": 77.5}' WHERE id = $1`, string(s.ID))
+			require.Empty(t, h.corrected)
+			_, reconciler := h.Service, h.Reconciler
+			h.Service, h.Reconciler = h.gateway() // the first question of another gateway, as after 15 s
+			_, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			h.pass(t)
+			view, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			require.Zero(t, view.DistanceM)
+			h.once(t, s, map[string]int{"home": 1})
+			require.NoError(t, reconciler.Pass(t.Context()))
+		},
 		"a_row_is_deleted": func(t *testing.T, h *house, s sessions.Session) {
 			h.sql(t, `DELETE FROM tutoring_sessions WHERE id = $1`, string(s.ID))
 			h.pass(t)
