@@ -155,8 +155,6 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 		return r.cancelled(ctx, session)
 	case r.service.running(session) && seen.known && seen.home == session.Home:
 		return nil // as at the last answer
-	case r.service.running(session) && seen.known:
-		return errors.Join(r.compare(ctx, session), r.service.moveLive(ctx, session))
 	default:
 		return r.compare(ctx, session)
 	}

@@ -14,6 +14,16 @@ import (
 	"doorstep/sessions"
 )
 
+type sessionsBody struct {
+	Sessions   []sessionBody `json:"sessions"`
+	NextCursor *string       `json:"nextCursor"`
+}
+
+type journeysBody struct {
+	Journeys   []runningBody `json:"journeys"`
+	NextCursor *string       `json:"nextCursor"`
+}
+
 const (
 	defaultPage = 50
 	maxPage     = 200
@@ -59,10 +69,7 @@ func (a *API) answerSessions(c *app.RequestContext, list []sessions.Session, lim
 	for i, s := range page {
 		bodies[i] = sessionOf(s, a.deps.Now())
 	}
-	return succeed(c, http.StatusOK, "Sessions", struct {
-		Sessions   []sessionBody `json:"sessions"`
-		NextCursor *string       `json:"nextCursor"`
-	}{bodies, next})
+	return succeed(c, http.StatusOK, "Sessions", sessionsBody{bodies, next})
 }
 
 // cut is the first entries of a list that has one more than the page if there is another
@@ -210,10 +217,7 @@ func (a *API) listJourneys(ctx context.Context, c *app.RequestContext, caller se
 	for i, j := range page {
 		bodies[i] = runningOf(j)
 	}
-	return succeed(c, http.StatusOK, "Running journeys", struct {
-		Journeys   []runningBody `json:"journeys"`
-		NextCursor *string       `json:"nextCursor"`
-	}{bodies, next})
+	return succeed(c, http.StatusOK, "Running journeys", journeysBody{bodies, next})
 }
 
 // rating answers with a trainer's rating. Every caller may read it.

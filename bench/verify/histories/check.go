@@ -139,12 +139,15 @@ func (c *checker) answers() {
 			c.wrongf("a stranger was let in: %s", call)
 		case call.Stored && !c.happened(call):
 			c.wrongf("answered as stored, and is not: %s", call)
-		case call.Verb == Start && call.Status == 201 && !c.committed(call, sessions.JourneyStarted),
-			call.Verb == Stop && call.Status == 200 && !c.committed(call, sessions.JourneyEnded):
+		case call.Verb == Start && call.Status == 201 && !c.committed(call, sessions.JourneyStarted, 0),
+			call.Verb == Stop && call.Status == 200 && !c.committed(call, sessions.JourneyEnded, stopRepeats):
 			c.wrongf("answered as done, and there is no event of it: %s", call)
 		}
 	}
 }
+
+// stopRepeats is how long a repeated stop is answered as the first one.
+const stopRepeats = 10 * time.Minute
 
 // callerGone is the status of a call whose caller is gone.
 const callerGone = 499
@@ -174,10 +177,10 @@ func (c *checker) happened(call Call) bool {
 	return false
 }
 
-func (c *checker) committed(call Call, what sessions.EventType) bool {
+func (c *checker) committed(call Call, what sessions.EventType, before time.Duration) bool {
 	return slices.ContainsFunc(c.Commits, func(commit Commit) bool {
 		return commit.Event.Type == what && commit.Event.SessionID == call.Session &&
-			!commit.At.Before(call.From) && !commit.At.After(call.To)
+			!commit.At.Before(call.From.Add(-before)) && !commit.At.After(call.To)
 	})
 }
 
