@@ -75,6 +75,7 @@ var mayImport = map[string][]string{
 	"internal/servers/prometheus":   {"internal/servers/process"},
 
 	"internal/testclock":  {}, // the clock that tests inject
+	"internal/testlog":    {}, // a log that a test reads
 	"internal/budgettest": {}, // a test kit: what a stage of a request may cost
 	// Test support: packages named *test.
 	"sessions/livetest":          {"internal/testclock", "sessions", "sessions/memory", "geo"},

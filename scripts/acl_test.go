@@ -1,7 +1,6 @@
 package scripts
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,7 +16,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +25,7 @@ import (
 
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
+	"doorstep/internal/testlog"
 	"doorstep/sessions/livetest"
 )
 
@@ -150,7 +149,7 @@ func TestStore_authority(t *testing.T) {
 		"the_system's":      {URL: server.URL()},
 		"another_name":      {URL: strings.Replace(server.URL(), "127.0.0.1", "localhost", 1), CA: ca},
 	} {
-		log := &syncBuffer{}
+		log := &testlog.Buffer{}
 		opts.Log = slog.New(slog.NewTextHandler(log, nil))
 		s := running(t, opts)
 		eventually(t, func() bool { return strings.Contains(log.String(), "x509: ") })
@@ -163,24 +162,6 @@ func TestStore_authority(t *testing.T) {
 		_, err := New(opts)
 		require.ErrorContains(t, err, want)
 	}
-}
-
-// syncBuffer is a buffer that may be read while it is written to.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // certificates makes an authority, and a certificate of it for 127.0.0.1.

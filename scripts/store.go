@@ -1,11 +1,15 @@
 package scripts
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -172,3 +176,150 @@ func liveChannel(ref sessions.Ref) string {
 
 // metaKey is the hash of a session's parties.
 func metaKey(id sessions.ID) string { return "session:meta:" + string(id) }
+
+// Verbs returns the closed list of calls to the live store, for Metrics.
+func Verbs() []string { return []string{"open", "update", "latest", "move", "end", "meta", "set_meta"} }
+
+// Results returns the closed list of how a call can end, for Metrics. "ok" is a
+// reply with any verdict, "left" a caller that went away, "behind" a process too
+// busy to read the reply. "no_writes" is a server that takes no writes, so that no call
+// but the first is sent to it. The last three were not sent at all.
+func Results() []string {
+	return []string{"ok", "timeout", "error", "left", "behind", "no_writes", "busy", "breaker_open", "not_connected"}
+}
+
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, valkeyconn.ErrTooManyCalls):
+		return "busy"
+	case errors.Is(err, valkeyconn.ErrNotConnected):
+		return "not_connected"
+	case errors.Is(err, valkeyconn.ErrBreakerOpen):
+		return "breaker_open"
+	case errors.Is(err, valkeyconn.ErrNoWrites):
+		return "no_writes"
+	case errors.Is(err, valkeyconn.ErrCallerLeft):
+		return "left"
+	case errors.Is(err, valkeyconn.ErrBehind):
+		return "behind"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	default:
+		return "error"
+	}
+}
+
+// InFlight returns how many calls are under way, and how many may be.
+func (s *Store) InFlight() (calls, limit int) { return s.conn.InFlight() }
+
+// ScriptTime asks the servers how many scripts they have run since they started,
+// and how long those took in all. This is the servers' own time, without the
+// network, and includes the scripts of other clients. It fails if one server is
+// away or does not allow INFO, because a sum without that server would look like
+// a restart. It takes one round trip to each server, all within Options.Timeout.
+// These are not calls for Metrics, nor for the bulkhead.
+func (s *Store) ScriptTime(ctx context.Context) (ran int64, took time.Duration, err error) {
+	err = s.conn.EachServer(ctx, func(ctx context.Context, c valkey.Client) error {
+		info, err := c.Do(ctx, c.B().Info().Section("commandstats").Build()).ToString()
+		if err != nil {
+			return fmt.Errorf("script time: %w", err)
+		}
+		count, us := scriptTime(info)
+		ran, took = ran+count, took+us
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return ran, took, nil
+}
+
+// scriptTime reads the line of EVALSHA in the section; both are 0 before the
+// first call.
+func scriptTime(info string) (ran int64, took time.Duration) {
+	for line := range strings.Lines(info) {
+		if stats, ok := strings.CutPrefix(line, "cmdstat_evalsha:"); ok {
+			var us int64
+			if n, _ := fmt.Sscanf(stats, "calls=%d,usec=%d", &ran, &us); n == 2 {
+				return ran, time.Duration(us) * time.Microsecond
+			}
+		}
+	}
+	return 0, 0
+}
+
+// withSettings returns a script with a value in place of each constant that it
+// declares in lines of the form `local NAME, NAME = value, value`: the setting
+// of that name, or else the default from the line. The script stays plain Lua
+// that also runs as it is. So a constant costs a call nothing. As ARGV, the
+// settings of update.lua would be sent, parsed and converted in every call. As
+// Lua locals, its sixty constants cost 2 % of a call (callgrind). Line numbers
+// stay as they are in the file. It panics for a setting that the script does not
+// declare, which is a bug that every test would find.
+func withSettings(script string, settings map[string]string) string {
+	lines := strings.Split(script, "\n")
+	values, used := map[string]string{}, 0
+	for i, line := range lines {
+		names, defaults, ok := declaration(line)
+		if !ok {
+			continue
+		}
+		for j, name := range names {
+			values[name] = defaults[j]
+			if v, set := settings[name]; set {
+				values[name] = v
+				used++
+			}
+		}
+		lines[i] = ""
+	}
+	if used != len(settings) {
+		panic(fmt.Sprintf("scripts: %d settings for a script that declares %d of them", len(settings), used))
+	}
+	for i, line := range lines {
+		code, _, _ := strings.Cut(line, "--") // no script has that in a string
+		lines[i] = constantName.ReplaceAllStringFunc(code, func(name string) string {
+			return cmp.Or(values[name], name)
+		})
+	}
+	return strings.Join(lines, "\n")
+}
+
+// constantName matches a constant in code. It also matches commands and flags in
+// strings, whose names no constant has.
+var constantName = regexp.MustCompile(`\b[A-Z][A-Z0-9_]+\b`)
+
+// declaration reads `local NAME, NAME = value, value`, with names in capitals.
+func declaration(line string) (names, defaults []string, ok bool) {
+	left, right, found := strings.Cut(line, " = ")
+	list, isLocal := strings.CutPrefix(left, "local ")
+	if !found || !isLocal || list != strings.ToUpper(list) {
+		return nil, nil, false
+	}
+	names, defaults = strings.Split(list, ", "), strings.Split(right, ", ")
+	return names, defaults, len(names) == len(defaults)
+}
+
+// updateSettings are the rules of a live store, under the names of update.lua.
+func updateSettings(o sessions.LiveOptions) map[string]string {
+	return map[string]string{
+		"RATE_MS": milliseconds(o.RateInterval), "TOLERANCE_MS": milliseconds(o.RateTolerance),
+		"LOCATION_TTL_MS": milliseconds(o.LocationTTL), "JOURNEY_TTL_MS": milliseconds(o.JourneyTTL),
+		"RADIUS_M": decimal(o.RadiusM), "STALE_MS": milliseconds(o.StaleAfter), "FUTURE_MS": integer(o.Rules.FutureMS),
+		"LIMIT_CAR": decimal(o.LimitKMH.Car), "LIMIT_BIKE": decimal(o.LimitKMH.Bike), "LIMIT_WALK": decimal(o.LimitKMH.Walk),
+		"CEILING_CAR": decimal(o.CeilingKMH.Car), "CEILING_BIKE": decimal(o.CeilingKMH.Bike), "CEILING_WALK": decimal(o.CeilingKMH.Walk),
+		"DEFAULT_ACCURACY_DM": decimetres(o.Rules.DefaultAccuracyM), "MAX_ACCURACY_DM": decimetres(o.Rules.MaxAccuracyM),
+		"VAGUE_DM": decimetres(o.Rules.VagueM), "JUMP_M": decimal(o.Rules.JumpM), "JUMP_MS": integer(o.Rules.JumpMS),
+		"BANK_MS": integer(o.Rules.BankMS), "GRACE_MS": integer(o.Rules.GraceMS),
+		"SHADOW_LOW_ACCURACY": strconv.FormatBool(o.Rules.Shadow.LowAccuracy),
+		"SHADOW_SPEED":        strconv.FormatBool(o.Rules.Shadow.Speed),
+		"SHADOW_CEILING":      strconv.FormatBool(o.Rules.Shadow.Ceiling),
+	}
+}
+
+func milliseconds(d time.Duration) string { return integer(d.Milliseconds()) }
+func integer(n int64) string              { return strconv.FormatInt(n, 10) }
+func decimal(f float64) string            { return strconv.FormatFloat(f, 'f', -1, 64) }
+func decimetres(m float64) string         { return integer(int64(m*10 + 0.5)) }

@@ -116,7 +116,7 @@
 -- those of geo.Judge, in the same order and with the same numbers. Change both or
 -- neither: a differential test plays random journeys on both.
 
--- Constants. When scripts/settings.go loads this script, it puts the value of
+-- Constants. When scripts/store.go loads this script, it puts the value of
 -- each constant in place of its name, so a name costs a call nothing. As locals
 -- they would cost 2 % of a call (callgrind). The file also runs as it is.
 

@@ -8,9 +8,9 @@
 //   - repository.go: the contract of the store of record (PostgreSQL).
 //     live.go: the contract of the live store (Valkey).
 //   - service.go and journey.go: the calls that change a session.
-//     locate.go: the two frequent calls, an update and a live read.
-//   - sweeper.go, report.go, fixcounter.go: what runs in the background.
-//   - suspicion.go, arriving.go, locationevent.go: what an update tells beside its answer.
+//     fix.go and locate.go: the two frequent calls, an update and a live read.
+//   - sweeper.go, fixcounter.go: what runs in the background.
+//   - report.go: what an update tells beside its answer.
 //
 // Package memory has both stores in process memory. Packages postgres and scripts
 // have the real ones. Packages repotest and livetest are the contract suites that

@@ -1,6 +1,8 @@
 package sessions
 
 import (
+	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -166,4 +168,74 @@ func (r Receipt) Refusal() error {
 	case VerdictStale, VerdictVague, VerdictStored, VerdictBeforeStart, VerdictIgnoredTooSoon, VerdictNoPosition:
 	}
 	return nil
+}
+
+// Update judges one fix of the caller's journey. It costs one round trip to the
+// live store and none to the repository. It asks the repository only when the live
+// store knows no such journey, or an ended one, at a bounded rate for each caller.
+// That tells an unknown caller from a store that has lost the journey, or that was
+// away when the journey was started again.
+//
+// Refusals of the fix are in the receipt. Errors: SessionNotFound, Forbidden,
+// NoActiveJourney, RateLimited, LiveStoreUnavailable, DatabaseUnavailable.
+func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
+	receipt, err := s.update(ctx, c, id, fix)
+	s.publishLocation(Ref{TrainerID: c.ID, SessionID: id}, fix, receipt)
+	return receipt, err
+}
+
+// update is Update without the event about the location.
+func (s *Service) update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
+	if c.Role != Trainer {
+		return Receipt{}, errNotTrainer
+	}
+	ref := Ref{TrainerID: c.ID, SessionID: id}
+	receipt, err := s.live.Update(ctx, ref, fix)
+	if err == nil && receipt.Verdict <= VerdictEnded {
+		if err := s.restoreFor(ctx, c, id); err != nil {
+			return Receipt{}, err
+		}
+		receipt, err = s.live.Update(ctx, ref, fix)
+	}
+	switch {
+	case err != nil:
+		s.countOutage(ref, err)
+		return Receipt{}, liveDown(err)
+	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
+		return Receipt{}, errNoJourney
+	}
+	s.served.use(ref, Meta{})
+	s.opts.Counter.count(ref, receipt, s.opts.Now())
+	s.suspect(id, receipt)
+	s.offerArriving(id, receipt)
+	return receipt, nil
+}
+
+// countOutage notes that a phone has sent a fix while the live store was away, so
+// that the journey does not look silent. Whether there is such a journey is
+// unknown then, and made-up ids must not fill the counter. So a caller is counted
+// at most at the rate of allowLookup.
+func (s *Service) countOutage(ref Ref, err error) {
+	now := s.opts.Now()
+	if errors.Is(err, ErrUnavailable) && s.outages.Take(string(ref.TrainerID), now) == 0 {
+		s.opts.Counter.phoneSeen(ref, now)
+	}
+}
+
+// restoreFor writes a running journey of this trainer into the live store
+// again.
+func (s *Service) restoreFor(ctx context.Context, c Caller, id ID) error {
+	if err := s.allowLookup(c); err != nil {
+		return err
+	}
+	session, err := s.repo.Session(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case !session.isTrainer(c):
+		return errNotTrainer
+	case !s.running(session):
+		return errNoJourney
+	}
+	return liveDown(s.restore(ctx, session))
 }

@@ -4,6 +4,7 @@ import { createSession, readLive, startJourney, updateLocation } from "./generat
 import type * as api from "./generated/hey-api";
 import { createClient, createConfig } from "./generated/hey-api/client";
 import type { Client } from "./generated/hey-api/client";
+import { afterRefusal, beforePoll, failure, reported, shown } from "./shared";
 
 type Data<Answer> = Answer extends { success: true; message: string; data: infer D } ? D : never;
 
@@ -65,12 +66,12 @@ const base = "http://127.0.0.1:8080";
 export async function book(adminToken: string, trainerToken: string, booking: api.Booking): Promise<string> {
   const booked = await createSession({ client: client(base, adminToken), body: booking });
   if (booked.data === undefined) {
-    throw new Error(`${booked.error.code}: ${booked.error.message}`);
+    throw failure(booked.error);
   }
   const { sessionId } = booked.data.data;
   const started = await startJourney({ client: client(base, trainerToken), path: { sessionId } });
   if (started.error !== undefined && started.error.code !== "JOURNEY_ALREADY_STARTED") {
-    throw new Error(`${started.error.code}: ${started.error.message}`);
+    throw failure(started.error);
   }
   return sessionId;
 }
@@ -78,28 +79,7 @@ export async function book(adminToken: string, trainerToken: string, booking: ap
 /** Sends one fix and returns after how many milliseconds to send the next. */
 export async function report(trainerToken: string, fix: api.Fix): Promise<number> {
   const { data: answer, error } = await updateLocation({ client: client(base, trainerToken), body: fix });
-  if (error !== undefined) {
-    switch (error.code) {
-      case "RATE_LIMITED":
-        return error.retryAfterMs;
-      case "IMPLAUSIBLE_JUMP":
-      case "IMPLAUSIBLE_SPEED":
-        return error.retryAfterMs ?? 5000;
-      default:
-        throw new Error(`${error.code}: ${error.message}`);
-    }
-  }
-  const receipt = answer.data;
-  if ("stored" in receipt) {
-    console.log("accepted, not stored");
-  } else if ("stale" in receipt) {
-    console.log(`not newer than version ${receipt.seq}`);
-  } else if (receipt.distanceMeters === null) {
-    console.log(`not stored: ${receipt.ignored ?? "unknown reason"}`);
-  } else {
-    console.log(`stored, ${receipt.distanceMeters.toFixed()} m to go`);
-  }
-  return receipt.nextUpdateMs;
+  return error === undefined ? reported(answer.data) : afterRefusal(error);
 }
 
 /** Shows the live location until the journey ends, by long polls. */
@@ -116,18 +96,11 @@ export async function follow(studentToken: string, sessionId: string): Promise<v
       continue;
     }
     if (answer === undefined) {
-      if (error.code === "TOO_MANY_WAITS" || error.code === "RATE_LIMITED") {
-        await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs));
-        continue;
-      }
-      throw new Error(`${error.code}: ${error.message}`);
+      await beforePoll(error);
+      continue;
     }
     etag = response.headers.get("ETag") ?? undefined;
-    const { location, isActive, etaSeconds } = answer.data;
-    if (location !== null) {
-      console.log(`${location.latitude.toFixed(5)}, ${location.longitude.toFixed(5)}, ${etaSeconds ?? "?"} s to go`);
-    }
-    if (!isActive) {
+    if (!shown(answer.data)) {
       return;
     }
   }

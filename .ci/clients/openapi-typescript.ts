@@ -2,6 +2,7 @@
 import createClient from "openapi-fetch";
 import type { Different, None } from "./expected";
 import type { components, operations, paths } from "./generated/openapi-typescript";
+import { afterRefusal, beforePoll, failure, reported, shown } from "./shared";
 
 type Schemas = components["schemas"];
 type JSONOf<T> = T extends { content: { "application/json": infer Body } } ? Body : never;
@@ -72,14 +73,14 @@ const base = "http://127.0.0.1:8080";
 export async function book(adminToken: string, trainerToken: string, booking: Schemas["Booking"]): Promise<string> {
   const booked = await client(base, adminToken).POST("/api/v1/admin/sessions", { body: booking });
   if (booked.data === undefined) {
-    throw new Error(`${booked.error.code}: ${booked.error.message}`);
+    throw failure(booked.error);
   }
   const { sessionId } = booked.data.data;
   const started = await client(base, trainerToken).POST("/api/v1/admin/sessions/{sessionId}/start-journey", {
     params: { path: { sessionId } },
   });
   if (started.error !== undefined && started.error.code !== "JOURNEY_ALREADY_STARTED") {
-    throw new Error(`${started.error.code}: ${started.error.message}`);
+    throw failure(started.error);
   }
   return sessionId;
 }
@@ -87,28 +88,7 @@ export async function book(adminToken: string, trainerToken: string, booking: Sc
 /** Sends one fix and returns after how many milliseconds to send the next. */
 export async function report(trainerToken: string, fix: Schemas["Fix"]): Promise<number> {
   const { data: answer, error } = await client(base, trainerToken).POST("/api/v1/admin/location-tracking/journey/updates", { body: fix });
-  if (error !== undefined) {
-    switch (error.code) {
-      case "RATE_LIMITED":
-        return error.retryAfterMs;
-      case "IMPLAUSIBLE_JUMP":
-      case "IMPLAUSIBLE_SPEED":
-        return error.retryAfterMs ?? 5000;
-      default:
-        throw new Error(`${error.code}: ${error.message}`);
-    }
-  }
-  const receipt = answer.data;
-  if ("stored" in receipt) {
-    console.log("accepted, not stored");
-  } else if ("stale" in receipt) {
-    console.log(`not newer than version ${receipt.seq}`);
-  } else if (receipt.distanceMeters === null) {
-    console.log(`not stored: ${receipt.ignored ?? "unknown reason"}`);
-  } else {
-    console.log(`stored, ${receipt.distanceMeters.toFixed()} m to go`);
-  }
-  return receipt.nextUpdateMs;
+  return error === undefined ? reported(answer.data) : afterRefusal(error);
 }
 
 /** Shows the live location until the journey ends, by long polls. */
@@ -123,18 +103,11 @@ export async function follow(studentToken: string, sessionId: string): Promise<v
       continue;
     }
     if (answer === undefined) {
-      if (error.code === "TOO_MANY_WAITS" || error.code === "RATE_LIMITED") {
-        await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs));
-        continue;
-      }
-      throw new Error(`${error.code}: ${error.message}`);
+      await beforePoll(error);
+      continue;
     }
     etag = response.headers.get("ETag") ?? undefined;
-    const { location, isActive, etaSeconds } = answer.data;
-    if (location !== null) {
-      console.log(`${location.latitude.toFixed(5)}, ${location.longitude.toFixed(5)}, ${etaSeconds ?? "?"} s to go`);
-    }
-    if (!isActive) {
+    if (!shown(answer.data)) {
       return;
     }
   }

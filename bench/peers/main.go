@@ -6,25 +6,21 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
 	"doorstep/internal/servers/postgrestest"
-	"doorstep/internal/servers/process"
 	"doorstep/internal/servers/valkeyserver"
 )
 
@@ -34,7 +30,7 @@ type options struct {
 	rounds, journeys, conns int
 	warmup, duration        time.Duration
 	database                bool
-	node, out, gatewayPath  string
+	node, out, gateway      string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -48,47 +44,44 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.duration, "duration", 8*time.Second, "of a flood")
 	flags.BoolVar(&o.database, "database", true, "Doorstep's sessions in PostgreSQL; false: in its memory")
 	flags.StringVar(&o.node, "node", "bench/peers/express", "folder of the peer on node")
-	flags.StringVar(&o.gatewayPath, "gateway", "", "binary of the gateway; empty: it is built")
-	flags.StringVar(&o.out, "out", "bench/out/peers", "folder of the report and its plots; empty for none")
+	flags.StringVar(&o.gateway, "gateway", "", "binary of the gateway; empty: it is built")
+	flags.StringVar(&o.out, "out", "bench/out/peers", "folder of the report and its plots")
 	return o, flags.Parse(args)
 }
 
-// peer is one server that takes the same updates, and what its floods showed.
+// peer is a server that takes the same updates, and what its floods showed. Each
+// takes a gateway's settings and is started as one.
 type peer struct {
-	key    string // in the names of the facts
-	name   string
-	what   string
-	begin  func(ctx context.Context, valkeyURL string) (*served, error)
-	floods []flood
+	key, name, what string // key is in the names of the facts
+	program         *rig.Program
+	settings        []string
+	floods          []flood
 }
 
-// served is a running peer.
-type served struct {
-	listen string
-	pid    int
-	stop   func() error
-	settle func(ctx context.Context) error // between the starts and the flood; nil: nothing to wait for
-}
+// flood is what one flood showed, in the order of measures.
+type flood [5]float64
 
-// flood is one run of one peer.
-type flood struct{ rate, cpuUS, p50MS, p99MS, refused float64 }
+var measures = [...]string{"accepted updates/s", "CPU of server + Valkey per update, µs", "p50, ms", "p99, ms", "not accepted"}
+
+const rate, cpu = 0, 1 // among the measures
 
 func compare(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	o, err := parse(args, stderr)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "doorstep-peers-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	gateway, err := rig.Built(ctx, o.gatewayPath)
+	gateway, err := rig.Built(ctx, o.gateway)
 	if err != nil {
 		return err
 	}
 	defer gateway.Remove()
-	var settings []string
+	floor, err := rig.BuildPackage(ctx, "doorstep/bench/peers/floor")
+	if err != nil {
+		return err
+	}
+	defer floor.Remove()
+	// One caller stands for many, so the limits are high; they are at work all the same.
+	settings := []string{"LOG_LEVEL=warn", "RATE_INTERVAL=1ms", "CALLER_RATE=1000000", "CALLER_BURST=1000000"}
 	if o.database {
 		database, err := postgrestest.Start(ctx, "max_connections=100")
 		if err != nil {
@@ -101,19 +94,15 @@ func compare(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 		}
 	}
 	peers := []*peer{
-		{key: "doorstep", name: "Doorstep", what: "everything on", begin: doorstep(gateway, settings)},
+		{key: "doorstep", name: "Doorstep", what: "everything on", program: gateway, settings: settings},
 		// The queue of valkey-go's own default, which is the faster one here.
-		{key: "floor", name: "(c) floor", what: "Hertz, JSON, one HSET", begin: floor(dir, nil, "RUEIDIS_QUEUE_TYPE=ring")},
-		{key: "scripted_floor", name: "(e) script's floor", what: "Hertz, JSON, update.lua through the same store; no token, no metrics", begin: floor(dir, []string{"script"})},
+		{key: "floor", name: "(c) floor", what: "Hertz, JSON, one HSET", program: floor, settings: []string{"FLOOR=hset", "RUEIDIS_QUEUE_TYPE=ring"}},
+		{key: "scripted_floor", name: "(e) script's floor", what: "Hertz, JSON, update.lua through the same store; no token, no metrics", program: floor, settings: []string{"FLOOR=script"}},
 	}
 	note := withoutNode(o.node)
 	if note == "" {
-		for workers, name := range map[int]string{1: "(a) Express", 2: "(a) Express ×2"} {
-			peers = append(peers, &peer{key: "express", name: name, what: "the design of docs/origin.md: Express and ioredis", begin: express(o.node, workers)})
-		}
-		slices.SortStableFunc(peers[3:], func(a, b *peer) int { return cmp.Compare(a.name, b.name) })
-	} else {
-		fmt.Fprintln(stderr, note)
+		express, _ := rig.Built(ctx, filepath.Join(o.node, "server.js"))
+		peers = append(peers, &peer{key: "express", name: "(a) Express ×2", what: "the design of docs/origin.md: Express and ioredis, two workers by node's cluster", program: express, settings: []string{"NODE_ENV=production"}})
 	}
 	for round := range o.rounds {
 		for _, p := range peers {
@@ -126,6 +115,15 @@ func compare(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	return publish(peers, note, o, stdout)
 }
 
+// withoutNode says why the peer on node cannot run; empty when it can.
+func withoutNode(dir string) string {
+	_, missing := exec.LookPath("node")
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "express")); err != nil || missing != nil {
+		return "There is no node, or npm has not installed the packages of (a), which make bench-peers does: (a) is left out."
+	}
+	return ""
+}
+
 // flood plays one flood on a Valkey of its own.
 func (p *peer) flood(ctx context.Context, what string, o options, progress io.Writer) (err error) {
 	valkey, err := valkeyserver.Start(ctx, valkeyserver.Options{TCP: true})
@@ -133,107 +131,96 @@ func (p *peer) flood(ctx context.Context, what string, o options, progress io.Wr
 		return err
 	}
 	defer func() { err = errors.Join(err, valkey.Stop()) }()
-	s, err := p.begin(ctx, valkey.URL())
+	server, err := p.program.Start(ctx, append(slices.Clone(p.settings), "VALKEY_URL="+valkey.URL())...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, server.Kill()) }()
 	plan := drive.Plan{
 		Journeys: o.journeys, Conns: o.conns, Way: drive.Flood, SpeedMPS: 1, Warmup: o.warmup, Duration: o.duration,
-		Updates: []string{s.listen}, Watches: []string{s.listen},
+		Updates: []string{server.Listen}, Watches: []string{server.Listen},
 	}
-	servers := figures.Processes{"server": figures.Descendants(s.pid, ""), "valkey": {valkey.Process().Pid}}
-	result, costs, err := figures.Measure(ctx, what, plan, servers, progress, figures.Moments{SetUp: s.settle})
+	var at figures.Moments
+	if p.key == "doorstep" { // the others have no events
+		at.SetUp = func(ctx context.Context) error { _, err := rig.AwaitCarried(ctx, server); return err }
+	}
+	parts := figures.Processes{"server": figures.Descendants(server.PID(), ""), "valkey": {valkey.Process().Pid}}
+	result, costs, err := figures.Measure(ctx, what, plan, parts, progress, at)
 	if err != nil {
 		return err
 	}
 	update := result.Latencies[drive.Update]
 	p.floods = append(p.floods, flood{
-		rate:  float64(result.Accepted) / o.duration.Seconds(),
-		cpuUS: float64(figures.CPU(costs, "server", "valkey").Microseconds()) / float64(max(1, result.Accepted)),
-		p50MS: figures.At(update, 50).Seconds() * 1000, p99MS: figures.At(update, 99).Seconds() * 1000,
-		refused: float64(result.Failures()),
+		float64(result.Accepted) / o.duration.Seconds(),
+		float64(figures.CPU(costs, "server", "valkey").Microseconds()) / float64(max(1, result.Accepted)),
+		figures.At(update, 50).Seconds() * 1000, figures.At(update, 99).Seconds() * 1000,
+		float64(result.Failures()),
 	})
 	return nil
 }
 
-// withoutNode says why the peers on node cannot run; empty when they can.
-func withoutNode(dir string) string {
-	if _, err := exec.LookPath("node"); err != nil {
-		return "There is no node: (a) is left out."
+// publish writes the report to stdout and, with its plots and facts, to o.out.
+func publish(peers []*peer, note string, o options, stdout io.Writer) error {
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "express")); err != nil {
-		return "npm has not installed the packages of (a), which make bench-peers does: (a) is left out."
-	}
-	return ""
-}
-
-func doorstep(gateway *rig.Program, settings []string) func(context.Context, string) (*served, error) {
-	return func(ctx context.Context, valkeyURL string) (*served, error) {
-		// One caller stands for many, so the limits are high; they are at work all the same.
-		g, err := gateway.Start(ctx, append([]string{
-			"VALKEY_URL=" + valkeyURL, "LOG_LEVEL=warn", "RATE_INTERVAL=1ms", "CALLER_RATE=1000000", "CALLER_BURST=1000000",
-		}, settings...)...)
-		if err != nil {
-			return nil, err
-		}
-		settle := func(ctx context.Context) error { _, err := rig.AwaitCarried(ctx, g); return err }
-		return &served{listen: g.Listen, pid: g.PID(), stop: g.Kill, settle: settle}, nil
-	}
-}
-
-func floor(dir string, args []string, env ...string) func(context.Context, string) (*served, error) {
-	return func(ctx context.Context, valkeyURL string) (*served, error) {
-		path := filepath.Join(dir, "floor")
-		if _, err := os.Stat(path); err != nil {
-			build := exec.CommandContext(ctx, "go", "build", "-o", path, "doorstep/bench/peers/floor") //nolint:gosec // a path of our own
-			if out, err := build.CombinedOutput(); err != nil {
-				return nil, fmt.Errorf("go build: %w: %s", err, out)
-			}
-		}
-		cmd := exec.Command(path, args...) //nolint:gosec,noctx // ours; stop ends it
-		cmd.Env = env
-		return serve(ctx, cmd, valkeyURL)
-	}
-}
-
-func express(dir string, workers int) func(context.Context, string) (*served, error) {
-	return func(ctx context.Context, valkeyURL string) (*served, error) {
-		cmd := exec.Command("node", "server.js") //nolint:noctx // stop ends it
-		cmd.Dir, cmd.Env = dir, []string{"NODE_ENV=production", fmt.Sprintf("WORKERS=%d", workers)}
-		return serve(ctx, cmd, valkeyURL)
-	}
-}
-
-// serve starts a peer and returns once it answers, within 30 s.
-func serve(ctx context.Context, cmd *exec.Cmd, valkeyURL string) (*served, error) {
-	listen, err := process.FreeAddr()
+	file, err := os.Create(filepath.Join(o.out, "peers.md"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"), "HOME="+os.TempDir(), "LISTEN="+listen, "REDIS_URL="+valkeyURL,
-		"JWT_SECRET="+rig.Secret, "RATE_MS=0")
-	var printed strings.Builder
-	cmd.Stdout, cmd.Stderr = &printed, &printed
-	process, err := process.Start(cmd)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for !answers(ctx, listen) {
-		select {
-		case <-process.Done():
-			return nil, fmt.Errorf("it has ended: %w: %s", process.Err(), printed.String())
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), process.Kill())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return &served{listen: listen, pid: process.OS().Pid, stop: process.Kill}, nil
+	write(io.MultiWriter(stdout, file), peers, note, o)
+	return errors.Join(file.Close(), facts(peers).Save(o.out, "peers"),
+		figures.DrawBars(filepath.Join(o.out, "rates.svg"), "accepted updates a second", "1/s", bars(peers, rate)),
+		figures.DrawBars(filepath.Join(o.out, "costs.svg"), "CPU of server and Valkey for an accepted update", "µs", bars(peers, cpu)))
 }
 
-func answers(ctx context.Context, listen string) bool {
-	res, err := rig.Get(ctx, "http://"+listen+"/readyz")
-	return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
+func write(w io.Writer, peers []*peer, note string, o options) {
+	fmt.Fprintf(w, "## Doorstep and its peers\n\n%s. Servers, Valkey and the generator share it. %d rounds in turns of %v, each on a fresh Valkey; "+
+		"closed loop, %d connections, %d journeys; medians, with the least and the most. The same request everywhere; rates unlimited. %s\n",
+		figures.Machine(), o.rounds, o.duration, o.conns, o.journeys, note)
+	figures.Head(w, slices.Concat([]string{"peer", "what"}, measures[:])...)
+	for _, p := range peers {
+		cells := []any{p.name, p.what}
+		for of := range measures {
+			least, median, most := p.spread(of)
+			cells = append(cells, fmt.Sprintf("%s (%s–%s)", figures.Number(median), figures.Number(least), figures.Number(most)))
+		}
+		figures.Row(w, cells...)
+	}
+	figures.Head(w, "Doorstep's median", "accepted updates/s, times", "CPU per update, times")
+	for all, rest := facts(peers), peers[1:]; len(rest) > 0; rest = rest[1:] {
+		figures.Row(w, "beside "+rest[0].name, fmt.Sprintf("%.2f", all["updates_by_"+rest[0].key]), fmt.Sprintf("%.3f", all["cpu_by_"+rest[0].key]))
+	}
+}
+
+// spread is the least, the median and the most of a measure.
+func (p *peer) spread(of int) (least, median, most float64) {
+	var all []float64
+	for _, f := range p.floods {
+		all = append(all, f[of])
+	}
+	slices.Sort(all)
+	return all[0], all[len(all)/2], all[len(all)-1]
+}
+
+// facts are Doorstep's medians as multiples of each peer's: updates_by_… and
+// cpu_by_…, which bench/targets judges.
+func facts(peers []*peer) figures.Facts {
+	facts := figures.Facts{}
+	for name, of := range map[string]int{"updates_by_": rate, "cpu_by_": cpu} {
+		_, ours, _ := peers[0].spread(of)
+		for _, p := range peers[1:] {
+			_, theirs, _ := p.spread(of)
+			facts[name+p.key] = ours / theirs
+		}
+	}
+	return facts
+}
+
+func bars(peers []*peer, of int) (all []figures.Bar) {
+	for _, p := range peers {
+		least, median, most := p.spread(of)
+		all = append(all, figures.Bar{Name: p.name, Value: median, Least: least, Most: most})
+	}
+	return all
 }

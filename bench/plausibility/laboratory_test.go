@@ -248,7 +248,7 @@ func TestLab_writes_a_table_and_plots(t *testing.T) {
 	traces, plots := t.TempDir(), t.TempDir()
 	var text strings.Builder
 	text.WriteString("seq,unix_ms,lat,lng,accuracy_m,speed_mps,heading_deg\n")
-	for i, f := range trace.GenerateBearing(1, geo.MustPoint(52, 5), 45, 20_000, geo.Car) {
+	for i, f := range trace.Generate(1, geo.MustPoint(52, 5), geo.Offset(geo.MustPoint(52, 5), 45, 20_000), geo.Car) {
 		if i == 100 {
 			f.Point = geo.Offset(f.Point, 0, 5000)
 		}

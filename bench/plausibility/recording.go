@@ -68,7 +68,7 @@ func open(path string) (r recording, err error) {
 
 // newRecording generates one.
 func newRecording(name, group string, mode geo.Mode, from geo.Point, seed uint64, lengthM float64) recording {
-	fixes := trace.GenerateBearing(seed, from, float64(seed*77%360), lengthM, mode)
+	fixes := trace.Generate(seed, from, geo.Offset(from, float64(seed*77%360), lengthM), mode)
 	return recording{file: name, group: group, mode: mode, fixes: trace.Thin(fixes, cadence)}
 }
 

@@ -6,10 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"regexp"
 )
 
-// Program is the gateway's binary.
+// Program is the gateway's binary, or one that takes its settings and place.
 type Program struct{ dir, path string }
 
 // Built uses a binary that exists, which Remove leaves. With no path it is Build.
@@ -21,13 +21,16 @@ func Built(ctx context.Context, path string) (*Program, error) {
 }
 
 // Build builds the gateway into a fresh folder. Remove it.
-func Build(ctx context.Context) (*Program, error) {
+func Build(ctx context.Context) (*Program, error) { return BuildPackage(ctx, "doorstep/gateway") }
+
+// BuildPackage is Build of another command.
+func BuildPackage(ctx context.Context, name string) (*Program, error) {
 	dir, err := os.MkdirTemp("", "doorstep-rig-")
 	if err != nil {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
 	p := &Program{dir: dir, path: filepath.Join(dir, "gateway")}
-	build := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-o", p.path, "doorstep/gateway") //nolint:gosec // a path of our own
+	build := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-o", p.path, name) //nolint:gosec // a path of our own
 	if out, err := build.CombinedOutput(); err != nil {
 		p.Remove()
 		return nil, fmt.Errorf("rig: go build: %w: %s", err, out)
@@ -56,15 +59,17 @@ func (p *Program) Run(ctx context.Context, settings []string, args ...string) er
 }
 
 // environment makes the process's environment of settings, "NAME=value" without the
-// prefix, and variables of the AWS SDK. This process's DOORSTEP_ and AWS_ variables
+// prefix, and variables of the AWS SDK, valkey-go and node. This process's DOORSTEP_ and AWS_ variables
 // do not reach the gateway.
 func environment(settings []string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "DOORSTEP_JWT_SECRET=" + Secret}
 	for _, s := range settings {
-		if !strings.HasPrefix(s, "AWS_") {
+		if !foreign.MatchString(s) {
 			s = "DOORSTEP_" + s
 		}
 		env = append(env, s)
 	}
 	return env
 }
+
+var foreign = regexp.MustCompile("^(AWS|RUEIDIS|NODE)_")

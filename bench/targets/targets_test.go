@@ -39,7 +39,7 @@ func TestMeasure(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, measure(ctx, []string{"-short", "-run", "^[^b]", "-out", filepath.Join(dir, "out"), "-into", into}, &out, io.Discard))
 
-	if _, err := exec.LookPath("node"); err == nil && strings.Contains(out.String(), "| (a) Express |") {
+	if _, err := exec.LookPath("node"); err == nil && strings.Contains(out.String(), "| (a) Express ×2 |") {
 		assert.NotContains(t, out.String(), notMeasured)
 	} else {
 		assert.Equal(t, 4, strings.Count(out.String(), notMeasured), "two rows, and a part in each, are of Express alone")

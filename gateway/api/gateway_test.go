@@ -12,7 +12,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/internal/testclock"
+	"doorstep/internal/testlog"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
 )
@@ -46,23 +46,7 @@ const (
 	livePath    = base + "/admin/location-tracking/journey/live"
 )
 
-// lockedBuffer is a log that a test reads while the gateway writes it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
+type lockedBuffer = testlog.Buffer
 
 // backend is what a gateway under test stands on.
 type backend string

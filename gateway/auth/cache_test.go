@@ -249,3 +249,15 @@ func TestVerify_CacheHitAllocates(t *testing.T) {
 		})
 	}
 }
+
+// len counts the entries, ended ones too.
+func (c *cache) len() int {
+	n := 0
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		n += s.entries.Len()
+		s.mu.Unlock()
+	}
+	return n
+}

@@ -27,7 +27,7 @@ func TestMint_EndsWithItsTTL(t *testing.T) {
 	b := setup(t)
 	token, err := b.opts.Mint(testCaller, time.Minute)
 	require.NoError(t, err)
-	b.clock.Advance(time.Minute + b.opts.Leeway - time.Nanosecond)
+	b.clock.Advance(time.Minute + leeway - time.Nanosecond)
 	b.accepts(t, token)
 	b.clock.Advance(time.Nanosecond)
 	b.refuses(t, token, ErrExpired)

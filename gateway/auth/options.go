@@ -16,9 +16,9 @@ import (
 // guessed offline.
 const MinSecretBytes = 32
 
-// maxLeeway bounds Options.Leeway. A larger difference is not clock skew; it would
-// accept tokens after their end.
-const maxLeeway = 5 * time.Minute
+// leeway is the difference between the issuer's clock and this one that exp, nbf
+// and iat tolerate.
+const leeway = 5 * time.Second
 
 // Defaults of Options. A test holds the settings of `gateway serve` to them.
 const (
@@ -41,9 +41,6 @@ type Options struct {
 	// id and role. Empty: DefaultSubjectClaim and DefaultRoleClaim.
 	SubjectClaim string
 	RoleClaim    string
-	// Leeway is the difference between the issuer's clock and this one that exp,
-	// nbf and iat tolerate. Default 5 s, at most 5 min.
-	Leeway time.Duration
 
 	// Clock is read once a Verify. Default time.Now.
 	Clock func() time.Time
@@ -108,9 +105,6 @@ func (o Options) validate() error {
 			return err
 		}
 	}
-	if o.Leeway < 0 || o.Leeway > maxLeeway {
-		return fmt.Errorf("auth: Options.Leeway is %s, want 0 (default) to %s", o.Leeway, maxLeeway)
-	}
 	return nil
 }
 
@@ -145,7 +139,6 @@ func (o Options) withDefaults() Options {
 	o.Secret = slices.Clone(o.Secret)
 	o.SubjectClaim = cmp.Or(o.SubjectClaim, DefaultSubjectClaim)
 	o.RoleClaim = cmp.Or(o.RoleClaim, DefaultRoleClaim)
-	o.Leeway = cmp.Or(o.Leeway, 5*time.Second)
 	o.cacheSize = cmp.Or(o.cacheSize, 200_000)
 	o.cacheTTL = cmp.Or(o.cacheTTL, time.Minute)
 	o.refreshInterval = cmp.Or(o.refreshInterval, 10*time.Minute)

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"doorstep/internal/testclock"
+	"doorstep/internal/testlog"
 	"doorstep/sessions"
 
 	"github.com/MicahParks/jwkset"
@@ -295,20 +295,4 @@ func (b bundle) refuses(t testing.TB, token string, want error) {
 	require.Zero(t, caller)
 }
 
-// lockedBuffer collects a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+type lockedBuffer = testlog.Buffer

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"doorstep/gateway/httpserver"
+	"doorstep/internal/testlog"
 )
 
 // patience bounds every wait in these tests. They assert what happens, not how
@@ -182,22 +183,7 @@ func (e *countedEvents) Panics() int {
 	return e.panicked
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
+type lockedBuffer = testlog.Buffer
 
 // rawClient is a socket to the server and what came back on it.
 type rawClient struct {

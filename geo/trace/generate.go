@@ -39,12 +39,6 @@ func Generate(seed uint64, from, to geo.Point, mode geo.Mode) []Fix {
 	return newDrive(seed, from, to, paceOf(mode)).fixes()
 }
 
-// GenerateBearing is Generate towards a bearing, for callers that have a
-// distance and no destination.
-func GenerateBearing(seed uint64, from geo.Point, bearingDeg, distanceM float64, mode geo.Mode) []Fix {
-	return Generate(seed, from, geo.Offset(from, bearingDeg, distanceM), mode)
-}
-
 // drive is a journey on its way.
 type drive struct {
 	pace

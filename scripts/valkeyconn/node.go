@@ -34,6 +34,23 @@ type node struct {
 	onFailure func() // called after every call that got no answer
 }
 
+// newNode makes the node at an address.
+func (tp *topology) newNode(addr string) *node {
+	option := tp.option
+	if !tp.usesSentinels() {
+		option.InitAddress, option.ForceSingleClient = []string{addr}, true
+	}
+	n := &node{addr: addr, option: option, log: tp.log, onFailure: tp.reportFailure}
+	closed := gobreaker.StateClosed
+	n.state.Store(&closed)
+	n.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](breakerSettings(tp.breakerOpen, func(to gobreaker.State) {
+		n.state.Store(&to)
+		tp.onBreaker(tp.worstBreaker().String())
+	}))
+	n.feed = newFeed(n)
+	return n
+}
+
 // breakerSettings: twenty failures in a row open a breaker, and so do ten seconds
 // (rolling) in which half of at least twenty calls failed. The first rule is for
 // a store that stalls: with the second rule alone, the successful calls of the

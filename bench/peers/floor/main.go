@@ -1,23 +1,23 @@
-// Command floor is a peer of make bench-peers: the least that an update can
-// cost with Doorstep's own libraries. Hertz on the same transport decodes the
-// JSON, one HSET through a valkey-go client with the same options writes the
-// same fields; no token, no rate, no check, no TTL, nobody told.
+// Command floor is the least that an update can cost with Doorstep's own
+// libraries: Hertz on the same transport decodes the JSON; no token, no check of
+// the request, no metrics. It takes a gateway's place, with DOORSTEP_LISTEN and
+// DOORSTEP_VALKEY_URL. DOORSTEP_FLOOR says what becomes of a fix:
 //
-// As `floor script` it is the least that a gateway with update.lua can cost: the
-// same, but that the fix goes to the script, through the store that the gateway
-// has, for a journey opened when it was booked.
-//
-// As `floor serve`, with DOORSTEP_LISTEN and DOORSTEP_VALKEY_URL, it takes a
-// gateway's place in bench/load: long polls, too, answered from its memory.
+//   - hset, a peer of make bench-peers: one HSET through a valkey-go client with the
+//     gateway's options writes the same fields; no rate, no TTL, nobody told;
+//   - script, another one: it goes to update.lua through the store that the gateway
+//     has, for a journey opened when it was booked;
+//   - nothing, for bench/load: hset, and long polls, answered from memory.
 package main
 
 import (
 	"context"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/bytedance/sonic"
@@ -25,66 +25,63 @@ import (
 	"github.com/cloudwego/hertz/pkg/app/server"
 	"github.com/cloudwego/hertz/pkg/network/standard"
 	"github.com/valkey-io/valkey-go"
+
+	"doorstep/geo"
+	"doorstep/scripts"
+	"doorstep/sessions"
 )
 
+// floor does the work of a request; the result is the status of the answer.
+type floor interface {
+	book(ctx context.Context, b *body) (int, error)
+	put(ctx context.Context, fix *body) (int, error)
+}
+
 func main() {
-	listen, url := os.Getenv("LISTEN"), os.Getenv("REDIS_URL")
-	as := strings.Join(os.Args[1:], " ")
-	if as == "serve" {
-		listen, url = os.Getenv("DOORSTEP_LISTEN"), os.Getenv("DOORSTEP_VALKEY_URL")
-	}
-	book, put, err := plain(url)
-	if as == "script" {
-		book, put, err = script(url)
+	url, kind := os.Getenv("DOORSTEP_VALKEY_URL"), os.Getenv("DOORSTEP_FLOOR")
+	f, err := plain(url)
+	if kind == "script" {
+		f, err = script(url)
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
-	h := server.New(server.WithHostPorts(listen), server.WithTransport(standard.NewTransporter),
-		server.WithIdleTimeout(time.Minute), server.WithDisablePrintRoute(true), server.WithSenseClientDisconnection(as == "serve"))
-	h.GET("/readyz", func(_ context.Context, c *app.RequestContext) { c.SetStatusCode(http.StatusOK) })
-	h.POST("/api/v1/admin/sessions", handler(book))
-	h.POST("/api/v1/admin/sessions/:sessionId/start-journey", func(_ context.Context, c *app.RequestContext) { c.SetStatusCode(http.StatusCreated) })
-	if as == "serve" {
-		w := watched{all: map[string]*latest{}}
+	h := server.New(server.WithHostPorts(os.Getenv("DOORSTEP_LISTEN")), server.WithTransport(standard.NewTransporter),
+		server.WithIdleTimeout(time.Minute), server.WithDisablePrintRoute(true), server.WithSenseClientDisconnection(kind == ""))
+	if kind == "" {
+		w := &watched{floor: f, all: map[string]*latest{}}
 		h.GET("/api/v1/admin/location-tracking/journey/live", w.live)
-		store := put
-		put = func(ctx context.Context, f *fix) (int, error) {
-			status, err := store(ctx, f)
-			w.put(f)
-			return status, err
-		}
+		f = w
 	}
-	h.POST("/api/v1/admin/location-tracking/journey/updates", handler(put))
+	h.GET("/readyz", func(_ context.Context, c *app.RequestContext) { c.SetStatusCode(http.StatusOK) })
+	h.POST("/api/v1/admin/sessions", handler(f.book))
+	h.POST("/api/v1/admin/sessions/:sessionId/start-journey", func(_ context.Context, c *app.RequestContext) { c.SetStatusCode(http.StatusCreated) })
+	h.POST("/api/v1/admin/location-tracking/journey/updates", handler(f.put))
 	h.Spin()
 }
 
-type fix struct {
-	SessionID string  `json:"sessionId"`
-	Latitude  float64 `json:"latitude"`
-	Longitude float64 `json:"longitude"`
-	Accuracy  float64 `json:"accuracy"`
-	Speed     float64 `json:"speed"`
-	Heading   float64 `json:"heading"`
-}
-
-type booking struct {
-	SessionID   string `json:"sessionId"`
+// body is that of an update, or of a booking.
+type body struct {
+	SessionID   string  `json:"sessionId"`
+	Latitude    float64 `json:"latitude"`
+	Longitude   float64 `json:"longitude"`
+	Accuracy    float64 `json:"accuracy"`
+	Speed       float64 `json:"speed"`
+	Heading     float64 `json:"heading"`
 	StudentHome struct {
 		Latitude  float64 `json:"latitude"`
 		Longitude float64 `json:"longitude"`
 	} `json:"studentHome"`
 }
 
-// handler decodes a body and answers with the status that do returns.
-func handler[T any](do func(context.Context, *T) (status int, err error)) app.HandlerFunc {
+func handler(do func(context.Context, *body) (int, error)) app.HandlerFunc {
 	return func(ctx context.Context, c *app.RequestContext) {
-		var body T
-		if err := sonic.ConfigStd.Unmarshal(c.Request.Body(), &body); err != nil {
+		var b body
+		if err := sonic.ConfigStd.Unmarshal(c.Request.Body(), &b); err != nil {
 			c.SetStatusCode(http.StatusBadRequest)
 			return
 		}
-		status, err := do(ctx, &body)
+		status, err := do(ctx, &b)
 		switch {
 		case err != nil:
 			c.SetStatusCode(http.StatusServiceUnavailable)
@@ -96,11 +93,12 @@ func handler[T any](do func(context.Context, *T) (status int, err error)) app.Ha
 	}
 }
 
-// plain writes a fix by one HSET; a booking needs nothing.
-func plain(url string) (book func(context.Context, *booking) (int, error), put func(context.Context, *fix) (int, error), err error) {
+type hset struct{ client valkey.Client }
+
+func plain(url string) (floor, error) {
 	opt, err := valkey.ParseURL(url)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// As valkeyconn.clientOption has them.
 	opt.PipelineMultiplex, opt.AlwaysPipelining = -1, true
@@ -109,19 +107,118 @@ func plain(url string) (book func(context.Context, *booking) (int, error), put f
 	opt.ConnWriteTimeout = time.Second
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
 	client, err := valkey.NewClient(opt)
-	if err != nil {
-		return nil, nil, err
-	}
-	book = func(context.Context, *booking) (int, error) { return http.StatusCreated, nil }
-	put = func(ctx context.Context, f *fix) (int, error) {
-		now := time.Now().UnixMilli()
-		return http.StatusCreated, client.Do(ctx, client.B().Hset().Key("location:"+f.SessionID).FieldValue().
-			FieldValue("lat", degrees(f.Latitude)).FieldValue("lng", degrees(f.Longitude)).
-			FieldValue("acc", tenths(f.Accuracy)).FieldValue("spd", tenths(f.Speed)).FieldValue("hdg", tenths(f.Heading)).
-			FieldValue("ts", strconv.FormatInt(now, 10)).Build()).Error()
-	}
-	return book, put, nil
+	return hset{client}, err
+}
+
+func (hset) book(context.Context, *body) (int, error) { return http.StatusCreated, nil }
+
+func (h hset) put(ctx context.Context, f *body) (int, error) {
+	return http.StatusCreated, h.client.Do(ctx, h.client.B().Hset().Key("location:"+f.SessionID).FieldValue().
+		FieldValue("lat", degrees(f.Latitude)).FieldValue("lng", degrees(f.Longitude)).
+		FieldValue("acc", tenths(f.Accuracy)).FieldValue("spd", tenths(f.Speed)).FieldValue("hdg", tenths(f.Heading)).
+		FieldValue("ts", strconv.FormatInt(time.Now().UnixMilli(), 10)).Build()).Error()
 }
 
 func degrees(f float64) string { return strconv.FormatFloat(f, 'f', 7, 64) }
 func tenths(f float64) string  { return strconv.FormatFloat(f, 'f', 1, 64) }
+
+type scripted struct{ store *scripts.Store }
+
+func script(url string) (floor, error) {
+	store, err := scripts.New(scripts.Options{URL: url, Live: sessions.LiveOptions{RateInterval: time.Millisecond}})
+	if err == nil {
+		go func() { _ = store.Run(context.Background()) }() // until the process is ended
+	}
+	return scripted{store}, err
+}
+
+// refOf has the session's id for its trainer: there is no token to tell another.
+func refOf(b *body) sessions.Ref {
+	return sessions.Ref{TrainerID: sessions.ID(b.SessionID), SessionID: sessions.ID(b.SessionID)}
+}
+
+func (s scripted) book(ctx context.Context, b *body) (int, error) {
+	home, err := geo.NewPoint(b.StudentHome.Latitude, b.StudentHome.Longitude)
+	if err != nil {
+		return 0, err
+	}
+	opened, err := s.store.Open(ctx, sessions.Journey{Ref: refOf(b), Home: home, Mode: sessions.Car, StartedAt: time.Now()})
+	if err == nil && !opened {
+		err = fmt.Errorf("not opened: %s", b.SessionID)
+	}
+	return http.StatusCreated, err
+}
+
+func (s scripted) put(ctx context.Context, f *body) (int, error) {
+	at, err := geo.NewPoint(f.Latitude, f.Longitude)
+	if err != nil {
+		return 0, err
+	}
+	receipt, err := s.store.Update(ctx, refOf(f), sessions.Fix{Point: at, AccuracyM: f.Accuracy, SpeedKMH: &f.Speed, HeadingDeg: &f.Heading})
+	if err == nil && receipt.Verdict != sessions.VerdictStored {
+		return http.StatusUnprocessableEntity, nil
+	}
+	return http.StatusCreated, err
+}
+
+// watched has the sessions' last fixes in this process's memory: who posts and who
+// polls have to come to the same one.
+type watched struct {
+	floor
+	mu  sync.Mutex
+	all map[string]*latest
+}
+
+// latest is a session's last fix, as it is answered, and what is closed when the
+// next one has come.
+type latest struct {
+	version int
+	body    []byte
+	next    chan struct{}
+}
+
+func (w *watched) put(ctx context.Context, f *body) (int, error) {
+	status, err := w.floor.put(ctx, f)
+	text := `{"latitude":` + degrees(f.Latitude) + `,"longitude":` + degrees(f.Longitude) + `}`
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := w.of(f.SessionID)
+	w.all[f.SessionID] = &latest{version: last.version + 1, body: []byte(text), next: make(chan struct{})}
+	close(last.next)
+	return status, err
+}
+
+// of is for who holds mu.
+func (w *watched) of(session string) *latest {
+	if w.all[session] == nil {
+		w.all[session] = &latest{body: []byte(`{"location":null}`), next: make(chan struct{})}
+	}
+	return w.all[session]
+}
+
+func (w *watched) get(session string) *latest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.of(session)
+}
+
+// live answers a long poll: no token, nobody's session, 25 s whatever was asked for.
+func (w *watched) live(ctx context.Context, c *app.RequestContext) {
+	session := c.Query("sessionId")
+	l := w.get(session)
+	if c.Query("wait") != "" && string(c.GetHeader("If-None-Match")) == strconv.Itoa(l.version) {
+		timer := time.NewTimer(25 * time.Second)
+		defer timer.Stop()
+		select {
+		case <-l.next:
+			l = w.get(session)
+		case <-timer.C:
+			c.SetStatusCode(http.StatusNotModified)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	c.Header("ETag", strconv.Itoa(l.version))
+	c.Data(http.StatusOK, "application/json", l.body)
+}
