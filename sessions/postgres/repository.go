@@ -20,6 +20,7 @@ const listLimit = 200
 type Repository struct {
 	pool        *guardedPool
 	callTimeout time.Duration
+	addressed   []string // Options.Deliveries
 }
 
 var _ sessions.Repository = (*Repository)(nil)
@@ -35,7 +36,7 @@ func New(opts Options) (*Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Repository{pool: guard(pool, opts.OnBreaker), callTimeout: opts.CallTimeout}, nil
+	return &Repository{pool: guard(pool, opts.OnBreaker), callTimeout: opts.CallTimeout, addressed: opts.Deliveries}, nil
 }
 
 // Open is New for a process that cannot work without its database: it also connects, and
@@ -138,11 +139,11 @@ func (r *Repository) Change(
 		return sessions.Session{}, unavailable("begin", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit; also for a panic in f
-	return change(ctx, tx, id, f)
+	return r.change(ctx, tx, id, f)
 }
 
 // change is Change within its transaction. A change of nothing writes nothing.
-func change(
+func (r *Repository) change(
 	ctx context.Context, tx pgx.Tx, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error),
 ) (sessions.Session, error) {
 	before, err := scan(tx.QueryRow(ctx, lockSession, string(id)))
@@ -157,7 +158,7 @@ func change(
 	if err != nil || (after == before && len(events) == 0) {
 		return before, err
 	}
-	stored, err := write(ctx, tx, id, after, events)
+	stored, err := r.write(ctx, tx, id, after, events)
 	if err != nil {
 		return before, err
 	}
@@ -170,7 +171,7 @@ func change(
 }
 
 // write sends the row and its events in one round trip and reads the row back as stored.
-func write(
+func (r *Repository) write(
 	ctx context.Context, tx pgx.Tx, id sessions.ID, s sessions.Session, events []sessions.Event,
 ) (stored sessions.Session, err error) {
 	batch := &pgx.Batch{}
@@ -179,7 +180,7 @@ func write(
 		return err
 	})
 	for _, e := range events {
-		queueEvent(batch, e)
+		batch.Queue(insertEvent, r.eventArgs(e)...)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return sessions.Session{}, writeFault("store session and events", err)
@@ -197,8 +198,6 @@ const (
 		WHERE journey_ended_at IS NOT NULL AND (journey_ended_at, id) > ($1, $2)
 		ORDER BY journey_ended_at, id LIMIT $3`
 	selectNow = `SELECT clock_timestamp()`
-	// It returns no row for an event that is known.
-	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
 )
 
 // Record implements sessions.Repository. It locks the session before it draws the event's
@@ -223,7 +222,7 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 	case !e.RecordedFor(session):
 		return false, nil
 	}
-	err = tx.QueryRow(ctx, recordEvent, string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail())).Scan(&first)
+	err = tx.QueryRow(ctx, recordEvent, r.eventArgs(e)...).Scan(&first)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil
