@@ -66,7 +66,8 @@ type Look struct {
 type Ask struct {
 	To    string
 	Lease time.Duration // how long the claim holds
-	// Older leaves out rows whose event was recorded more recently than this.
+	// Older leaves out rows whose event was recorded more recently than this. Not for
+	// the Bus.
 	Older time.Duration
 }
 
