@@ -270,9 +270,10 @@ func TestApp_settings_of_events_are_changed(t *testing.T) {
 
 		off := started(t, o)
 		unseen := journey(t, off)
-		shows(t, off.MetricsAddr(), `doorstep_event_publish_delay_seconds_count{relay="analytics"} 2`)
-		require.Equal(t, map[string]int{"webhook": 2}, h.waits(t), "they wait for a gateway that has the URL")
-		h.exec(t, `UPDATE outbox_deliveries SET created_at = now() - interval '61 min', locked_until = NULL`)
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			assert.Equal(c, map[string]int{"webhook": 2}, h.waits(t), "they wait for a gateway that has the URL")
+		}, 3*patience, 20*time.Millisecond)
+		h.exec(t, `UPDATE outbox_deliveries SET created_at = now() - interval '61 min', locked_until = NULL WHERE published_at IS NULL`)
 		shows(t, off.MetricsAddr(), `doorstep_events_buried_total{relay="webhook"} 2`)
 		require.Empty(t, h.waits(t))
 		dead, err := h.DeadLetters(t.Context(), 10)
