@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -167,11 +168,7 @@ func (s *seen) WebhookGone()                { s.mu.Lock(); s.gone++; s.mu.Unlock
 func (s *seen) read() (outcomes map[string]int, breaker string, gone int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	outcomes = map[string]int{}
-	for k, v := range s.outcomes {
-		outcomes[k] = v
-	}
-	return outcomes, s.breaker, s.gone
+	return maps.Clone(s.outcomes), s.breaker, s.gone
 }
 
 // to is a Webhook to the receiver.
