@@ -263,6 +263,9 @@ func (w *Webhook) request(ctx context.Context, e sessions.Event) (*http.Request,
 	id, at := string(e.ID), strconv.FormatInt(w.opts.Now().Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "doorstep-webhooks")
+	// It is not sent. It lets net/http repeat the request on a new connection when the
+	// receiver has just closed an idle one: repeats are known by their id.
+	req.Header["Idempotency-Key"] = nil
 	req.Header.Set("Webhook-Id", id)
 	req.Header.Set("Webhook-Timestamp", at)
 	req.Header.Set("Webhook-Signature", w.keys.sign(id, at, body))

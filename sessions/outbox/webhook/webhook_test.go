@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,6 +204,24 @@ func TestWebhook_breaker(t *testing.T) {
 	}
 	_, state, _ = m.read()
 	require.Equal(t, "closed", state, "a refusal is an answer")
+}
+
+// A receiver closes connections that have been idle; one that is used at that moment is
+// no failure.
+func TestWebhook_idle_connection_is_closed(t *testing.T) {
+	t.Parallel()
+	r := receive(t)
+	w := to(t, r)
+	require.Equal(t, []error{nil}, w.Publish(t.Context(), rows(outboxtest.Events(1)...)))
+	var closed atomic.Bool
+	r.answers(func(w http.ResponseWriter, req *http.Request) {
+		if closed.CompareAndSwap(false, true) {
+			hangUp(w, req)
+		}
+	})
+	require.Equal(t, []error{nil}, w.Publish(t.Context(), rows(outboxtest.Events(1)...)))
+	require.True(t, closed.Load())
+	require.Empty(t, r.got()[1].header.Get("Idempotency-Key"))
 }
 
 // The stop of a relay cuts a delivery short: that says nothing about the event.
