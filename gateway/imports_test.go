@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"gateway/demo": {"gateway/app", "gateway/auth", "gateway/consumers", "client", "internal/pause", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
-		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "geo", "internal/pause",
+		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "sessions/outbox/webhook", "geo", "internal/pause",
 	},
 	"gateway/api":        {"gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/httpserver": {},
@@ -48,7 +48,8 @@ var mayImport = map[string][]string{
 	"sessions/postgres": {"sessions", "sessions/outbox", "geo", "internal/pause"}, // it is the outbox's Store
 	"sessions/outbox":   {"sessions"},
 
-	"sessions/outbox/aws": {"sessions", "sessions/outbox", "internal/pause"},
+	"sessions/outbox/aws":     {"sessions", "sessions/outbox", "internal/pause"},
+	"sessions/outbox/webhook": {"sessions", "sessions/outbox"},
 
 	"geo":       {},
 	"geo/trace": {"geo"},
@@ -92,7 +93,7 @@ var homes = map[string][]string{
 	"github.com/aws":                        {"sessions/outbox/aws", "internal/servers/awstest"},
 	"github.com/uber/h3-go":                 {"geo"},
 	"github.com/prometheus":                 {"metrics", "gateway/app"},
-	"github.com/sony/gobreaker":             {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/postgres", "gateway/consumers"},
+	"github.com/sony/gobreaker":             {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/outbox/webhook", "sessions/postgres", "gateway/consumers"},
 	"github.com/golang-jwt":                 {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":                 {"gateway/auth"},
 	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "sessions"}, // golang-lru

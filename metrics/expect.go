@@ -68,6 +68,11 @@ func (m *Outbox) ExpectConsumers(results []string, consumers ...string) {
 	}
 }
 
+// ExpectWebhooks makes the series of the webhooks by their outcomes.
+func (m *Outbox) ExpectWebhooks(outcomes []string) {
+	each(outcomes, func(v string) { m.webhooks.WithLabelValues(v) })
+}
+
 // ExpectLocations makes the series of the location events by their results.
 func (m *Outbox) ExpectLocations(results []string) {
 	each(results, func(v string) { m.locations.WithLabelValues(v) })

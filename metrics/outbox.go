@@ -19,6 +19,9 @@ type Outbox struct {
 	breaker   *prometheus.GaugeVec
 	consumed  *prometheus.HistogramVec
 	locations *prometheus.CounterVec
+	webhooks  *prometheus.HistogramVec
+	receiver  *prometheus.GaugeVec // the breaker before it
+	gone      prometheus.Gauge
 }
 
 // delays are the buckets for an event's way to the bus: milliseconds as a rule, hours
@@ -40,8 +43,13 @@ func NewOutbox(reg prometheus.Registerer) *Outbox {
 			"Handling of queue messages, by consumer and result (done, failed, malformed, newer).", delays, "consumer", "result"),
 		locations: counter("location_events_total", "Location events by result (sent, full, late, failed); all but sent are lost.", "result"),
 	}
+	m.webhooks = histogram("webhook_duration_seconds", "Webhooks that were tried, by outcome: docs/operate.md lists them.", delays, "outcome")
+	m.receiver = gaugeVec("webhook_breaker_state", "1 for the state that the breaker before the receiver of webhooks is in.", "state")
+	m.gone = gauge("webhook_gone", "1 when the receiver of webhooks has answered 410 Gone: nothing is sent to it until a restart.")
+	reg.MustRegister(m.webhooks, m.receiver, m.gone)
 	reg.MustRegister(m.published, m.failed, m.buried, m.waiting, m.dead, m.lag, m.newer, m.breaker, m.consumed, m.locations)
 	m.BusBreaker("closed")
+	m.WebhookBreaker("closed")
 	return m
 }
 
@@ -68,6 +76,17 @@ func (m *Outbox) OutboxState(relay string, waiting, dead int, lag, newer time.Du
 
 // BusBreaker sets the breaker's state: closed, half-open or open.
 func (m *Outbox) BusBreaker(state string) { setState(m.breaker, state) }
+
+// WebhookAnswered counts one webhook that was tried, by its outcome.
+func (m *Outbox) WebhookAnswered(outcome string, took time.Duration) {
+	m.webhooks.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// WebhookBreaker sets the state of the breaker before the receiver of webhooks.
+func (m *Outbox) WebhookBreaker(state string) { setState(m.receiver, state) }
+
+// WebhookGone says that the receiver of webhooks wants no more of them.
+func (m *Outbox) WebhookGone() { m.gone.Set(1) }
 
 // MessageHandled counts one queue message by its result.
 func (m *Outbox) MessageHandled(consumer, result string, took time.Duration) {

@@ -10,6 +10,7 @@ import (
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 	"doorstep/sessions/outbox/aws"
+	"doorstep/sessions/outbox/webhook"
 	"doorstep/sessions/postgres"
 )
 
@@ -77,11 +78,43 @@ func newBus(o Options, m *metrics.Outbox) (*aws.EventBridge, error) {
 	return bus, nil
 }
 
-// newRelay makes the relay from the outbox to the consumers in this process and,
-// where it is set, to the bus. With the bus the consumers handle only what a
-// gateway without it has left for them.
-func newRelay(p *process, s stores, list []consumer, bus *aws.EventBridge, m *metrics.Outbox) (*outbox.Relay, error) {
-	names := []string{outbox.Bus}
+// addressed are the consumers that get every event, with a bus and without.
+func (o Options) addressed() []string {
+	if o.WebhookURL == "" {
+		return nil
+	}
+	return []string{webhook.Consumer}
+}
+
+// keepForWebhook is how long a delivery waits for a gateway that has the receiver's URL
+// before one that has none makes a dead letter of it. While the setting is being changed,
+// gateway by gateway, both kinds run.
+const keepForWebhook = time.Hour
+
+// newWebhook is the receiver of webhooks as a destination. Without one it is a
+// destination all the same, for what a gateway that had one has left.
+func newWebhook(o Options, p *process, now func() time.Time, m *metrics.Outbox) (outbox.Destination, error) {
+	m.ExpectWebhooks(webhook.Outcomes())
+	to := outbox.Destination{Name: webhook.Consumer, Recorded: true, MaxAttempts: 20}
+	if o.WebhookURL == "" {
+		to.To, to.Older = outbox.Nowhere("no gateway here has a URL for webhooks"), keepForWebhook
+		return to, nil
+	}
+	receiver, err := webhook.New(webhook.Options{
+		URL: o.WebhookURL, Secrets: o.WebhookSecrets, AllowPrivate: o.WebhookAllowPrivate, Now: now, Log: p.log, Metrics: m,
+	})
+	if err != nil {
+		return to, fmt.Errorf("webhook-url, webhook-secret: %w", err)
+	}
+	to.To = receiver
+	return to, nil
+}
+
+// newRelay makes the relay from the outbox to the consumers in this process, to the
+// receiver of webhooks and, where it is set, to the bus. With the bus the consumers
+// handle only what a gateway without it has left for them.
+func newRelay(p *process, s stores, list []consumer, receiver outbox.Destination, bus *aws.EventBridge, m *metrics.Outbox) (*outbox.Relay, error) {
+	names := []string{outbox.Bus, receiver.Name}
 	var to []outbox.Destination
 	for _, c := range list {
 		names = append(names, c.name)
@@ -89,6 +122,7 @@ func newRelay(p *process, s stores, list []consumer, bus *aws.EventBridge, m *me
 		// apart, are some 45 minutes; then an operator must look.
 		to = append(to, outbox.Destination{Name: c.name, To: outbox.ToHandler(c.handler), Timeout: 30 * time.Second, MaxAttempts: 20})
 	}
+	to = append(to, receiver)
 	m.ExpectRelays(names...)
 	if bus != nil {
 		to = append(to, outbox.Destination{Name: outbox.Bus, To: bus})

@@ -78,7 +78,11 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	relay, err := newRelay(p, stores, consuming.list, bus, events)
+	receiver, err := newWebhook(opts, p, clock.Now, events)
+	if err != nil {
+		return nil, err
+	}
+	relay, err := newRelay(p, stores, consuming.list, receiver, bus, events)
 	if err != nil {
 		return nil, err
 	}

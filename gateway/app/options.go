@@ -58,6 +58,10 @@ type Options struct {
 	EventBridgeEndpoint string        `env:"DOORSTEP_EVENTBRIDGE_ENDPOINT" help:"URL to use instead of the region's EventBridge endpoint."`
 	LocationEvents      time.Duration `default:"0s" env:"DOORSTEP_LOCATION_EVENTS" help:"Shortest time between two TrainerLocationUpdated events of one journey, 1s or longer; needs event-bus. These events hold coordinates: see docs/events.md. By default 0s: none."`
 
+	WebhookURL          string   `env:"DOORSTEP_WEBHOOK_URL" help:"URL that each event is also posted to, https://…; with and without event-bus. Needs webhook-secret. Empty: none. The same on all gateways: see docs/operate.md."`
+	WebhookSecrets      []string `env:"DOORSTEP_WEBHOOK_SECRET" help:"Secret that webhooks are signed with: whsec_ and 24 to 64 random bytes in base64. Two, as a list, while it is changed."`
+	WebhookAllowPrivate bool     `env:"DOORSTEP_WEBHOOK_ALLOW_PRIVATE" help:"Allow webhook-url to be http and to lead to an address inside of the network."`
+
 	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
 	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"Time without any fix after which a journey is reported as silent. 0: never."`
@@ -129,6 +133,9 @@ func (o Options) validate() error {
 	}
 	if err := o.validateLocationEvents(); err != nil {
 		return err
+	}
+	if o.WebhookURL == "" && len(o.WebhookSecrets) > 0 {
+		return errors.New("webhook-secret: there is no URL to send to: set DOORSTEP_WEBHOOK_URL")
 	}
 	for _, d := range []struct {
 		name string

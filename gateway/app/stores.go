@@ -30,11 +30,13 @@ type stores struct {
 func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 	var s stores
 	if o.DatabaseURL == "" {
-		events := outbox.NewMemory()
+		events := outbox.NewMemory(o.addressed()...)
 		repo := memory.NewRepository(events.Record)
 		s.repo, s.outbox, s.old = repo, events, repo
 	} else {
-		database, err := postgres.New(postgres.Options{URL: o.DatabaseURL, OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql")})
+		database, err := postgres.New(postgres.Options{
+			URL: o.DatabaseURL, Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
+		})
 		if err != nil {
 			return s, fmt.Errorf("database: %w", err)
 		}

@@ -20,6 +20,11 @@ func events() dashboard {
 			breaker("Push breaker", "doorstep_push_breaker_state"),
 		},
 		{
+			stack("Webhooks by outcome", "Zero unless DOORSTEP_WEBHOOK_URL is set. After gone nothing is sent until a restart.", perSecond("doorstep_webhook_duration_seconds_count", "", "outcome")),
+			of("Answers of the receiver of webhooks", "s", "By outcome.", quantiles("doorstep_webhook_duration_seconds", "", "outcome", "50", "99")...),
+			breaker("Webhook breaker", "doorstep_webhook_breaker_state"),
+		},
+		{
 			of("Messages by result", "reqps", "Of the workers' queues.", perSecond("doorstep_message_handling_duration_seconds_count", "", "result")),
 			of("Handling of messages", "s", "By consumer of the workers' queues.", quantiles("doorstep_message_handling_duration_seconds", "", "consumer", "50", "99")...),
 			stack("Location events by result", "Zero unless DOORSTEP_LOCATION_EVENTS is set; all but sent are lost.", perSecond("doorstep_location_events_total", "", "result")),

@@ -24,6 +24,12 @@ type Destination struct {
 	// MaxAttempts is how often a row may be rejected before it is buried. 10: some
 	// 8 minutes with the relay's back-off.
 	MaxAttempts int
+	// Recorded says that events are addressed to it as they are recorded: the relay
+	// does not fan them out to it.
+	Recorded bool
+	// Older has only rows claimed whose event was recorded at least that long ago.
+	// 0: all.
+	Older time.Duration
 }
 
 func (d Destination) withDefaults() Destination {
@@ -43,6 +49,21 @@ func (d Destination) validate() error {
 		return fmt.Errorf("outbox: MaxAttempts %d of %s is less than 1", d.MaxAttempts, d.Name)
 	}
 	return nil
+}
+
+// Nowhere is the Publisher to a destination that was turned off: what still waits for it
+// becomes dead letters, with this reason, which can be requeued once it is on again.
+func Nowhere(reason string) Publisher { return nowhere(reason) }
+
+type nowhere string
+
+// Publish implements Publisher.
+func (n nowhere) Publish(_ context.Context, rows []Row) []error {
+	errs := make([]error, len(rows))
+	for i := range errs {
+		errs[i] = Permanent(errors.New(string(n)))
+	}
+	return errs
 }
 
 // ToHandler makes a handler a Publisher. The rows of a batch are handled at the same

@@ -129,6 +129,36 @@ func TestRelay_in_process(t *testing.T) {
 	})
 }
 
+// A destination that was turned off gives what still waits for it a reason, after the time
+// in which another gateway may still have it.
+func TestRelay_destination_turned_off(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, c := outbox.NewMemory("hook"), &consumer{}
+		events := outboxtest.Events(12)
+		for _, e := range events {
+			m.Record(e)
+		}
+		r, err := outbox.NewRelay(m, []outbox.Destination{
+			{Name: "hook", To: outbox.Nowhere("it is off"), Recorded: true, Older: time.Hour},
+			{Name: "notify", To: outbox.ToHandler(c)},
+		}, outbox.RelayOptions{})
+		require.NoError(t, err)
+		go func() { _ = r.Run(t.Context()) }()
+		time.Sleep(59 * time.Minute)
+		synctest.Wait()
+		require.Empty(t, m.DeadLetters())
+		require.Equal(t, 12, c.finished())
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		dead := m.DeadLetters()
+		require.Len(t, dead, 12, "nothing was fanned out to it besides")
+		for _, d := range dead {
+			require.Equal(t, []any{"hook", "it is off"}, []any{d.To, d.Reason})
+		}
+	})
+}
+
 func TestMemoryOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -25,6 +25,7 @@ type Memory struct {
 	seq    int64
 	queues map[string]*memoryQueue // by destination; Bus is the outbox
 	dead   []DeadLetter
+	also   []string // consumers that each event is addressed to as it is recorded
 }
 
 // memoryQueue is what waits for one destination.
@@ -44,8 +45,11 @@ type memoryRow struct {
 
 var _ Store = (*Memory)(nil)
 
-// NewMemory makes an empty one.
-func NewMemory() *Memory { return &Memory{queues: map[string]*memoryQueue{}} }
+// NewMemory makes an empty one. Each event is addressed to these consumers as it is
+// recorded.
+func NewMemory(also ...string) *Memory {
+	return &Memory{queues: map[string]*memoryQueue{}, also: also}
+}
 
 // queue makes a destination's queue at its first use. Callers hold m.mu.
 func (m *Memory) queue(to string) *memoryQueue {
@@ -63,7 +67,9 @@ func (m *Memory) Record(e sessions.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seq++
-	m.add(m.queue(Bus), Row{Seq: m.seq, Event: e}, time.Now())
+	for _, to := range append([]string{Bus}, m.also...) {
+		m.add(m.queue(to), Row{Seq: m.seq, Event: e}, time.Now())
+	}
 }
 
 func (m *Memory) add(q *memoryQueue, row Row, since time.Time) {
@@ -90,7 +96,7 @@ func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) 
 	defer m.mu.Unlock()
 	if len(look.FanOut) > 0 {
 		bus := m.queue(Bus)
-		for _, w := range bus.due(look.Limit) {
+		for _, w := range bus.due(look.Limit, 0) {
 			for _, consumer := range look.FanOut {
 				m.add(m.queue(consumer), Row{Seq: w.row.Seq, Event: w.row.Event}, w.since)
 			}
@@ -99,7 +105,7 @@ func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) 
 		}
 	}
 	for _, ask := range look.Asks {
-		for _, w := range m.queue(ask.To).due(look.Limit) {
+		for _, w := range m.queue(ask.To).due(look.Limit, ask.Older) {
 			w.due = time.Now().Add(ask.Lease)
 			row := w.row
 			row.Attempts++
@@ -109,19 +115,20 @@ func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) 
 	return claimed, nil
 }
 
-// due is up to limit rows that may be claimed, the oldest of their sessions.
-func (q *memoryQueue) due(limit int) (rows []*memoryRow) {
+// due is up to limit rows that may be claimed, the oldest of their sessions, whose
+// events were recorded at least older ago.
+func (q *memoryQueue) due(limit int, older time.Duration) (rows []*memoryRow) {
 	now := time.Now()
-	older := map[sessions.ID]bool{}
+	held := map[sessions.ID]bool{}
 	for _, w := range q.waiting {
 		if len(rows) == limit {
 			break
 		}
-		if w.gone || older[w.row.Event.SessionID] {
+		if w.gone || held[w.row.Event.SessionID] {
 			continue
 		}
-		older[w.row.Event.SessionID] = true
-		if !w.due.After(now) {
+		held[w.row.Event.SessionID] = true
+		if !w.due.After(now) && now.Sub(w.since) >= older {
 			rows = append(rows, w)
 		}
 	}

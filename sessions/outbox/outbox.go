@@ -3,12 +3,15 @@
 //
 //	transition ──► outbox row ──► Relay ──► bus ──► queues ──► consumers in workers
 //	                     or   ──► deliveries ──► Relay ──► consumers in this process
+//	           └► delivery ──────────────────► Relay ──► receiver of webhooks
 //
 // A transition writes its event in its own transaction. A Relay runs in every
 // gateway. With a bus (package aws) the relay claims the outbox's rows for a
 // while, publishes them and marks them done. Without a bus it first fans each
 // event out: one delivery for each consumer, which is claimed, handled and marked
-// done on its own, so a consumer that fails holds up no other consumer. When a
+// done on its own, so a consumer that fails holds up no other consumer. The receiver of
+// webhooks (package webhook) gets every event with a bus and without: its delivery is
+// written with the event, by gateways that have the setting. When a
 // gateway dies its claims run out, and another relay publishes the rows again: so
 // consumers drop repeats by the event's id.
 //
@@ -49,7 +52,8 @@ type Row struct {
 // Look is what a relay asks a Store for.
 type Look struct {
 	// FanOut are the consumers that each event goes to. Empty: events stay in
-	// the outbox for the Bus.
+	// the outbox for the Bus. Consumers that an event is addressed to as it is
+	// recorded are not among them.
 	FanOut []string
 	// Asks are the destinations to claim rows for, each at most once.
 	Asks []Ask
@@ -62,6 +66,9 @@ type Look struct {
 type Ask struct {
 	To    string
 	Lease time.Duration // how long the claim holds
+	// Older leaves out rows whose event was recorded more recently than this. Not for
+	// the Bus.
+	Older time.Duration
 }
 
 // Claimed is the answer to a Look.

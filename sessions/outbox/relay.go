@@ -107,8 +107,8 @@ func (l *lane) free(limit int) bool {
 
 // NewRelay makes a relay; it starts nothing. With Bus among the destinations every
 // event goes to the bus, and the consumers only get what a gateway without a bus
-// had addressed to them. Otherwise every event goes to every consumer. So a switch
-// between the two leaves no row behind. The error names the field that is wrong.
+// had addressed to them. Otherwise every event goes to every consumer that is not
+// Recorded. So a switch between the two leaves no row behind. The error names the field that is wrong.
 func NewRelay(store Store, to []Destination, opts RelayOptions) (*Relay, error) {
 	r := &Relay{store: store, opts: opts.withDefaults(), nudge: make(chan struct{}, 1)}
 	if r.opts.InFlight < 1 {
@@ -125,7 +125,9 @@ func NewRelay(store Store, to []Destination, opts RelayOptions) (*Relay, error) 
 	}
 	if !bus {
 		for _, l := range r.lanes {
-			r.fanOut = append(r.fanOut, l.Name)
+			if !l.Recorded {
+				r.fanOut = append(r.fanOut, l.Name)
+			}
 		}
 	}
 	return r, nil
@@ -164,7 +166,7 @@ func (r *Relay) look(ctx, flight context.Context, work *sync.WaitGroup) (more bo
 	look := Look{FanOut: r.fanOut, Limit: batch}
 	for _, l := range r.lanes {
 		if l.free(r.opts.InFlight) {
-			look.Asks = append(look.Asks, Ask{l.Name, l.Lease})
+			look.Asks = append(look.Asks, Ask{l.Name, l.Lease, l.Older})
 		}
 	}
 	if len(look.Asks)+len(look.FanOut) == 0 {

@@ -102,7 +102,7 @@ func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (pending
 		return 0, unavailable("begin", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	ids, err := closeAll(ctx, tx, e)
+	ids, err := r.closeAll(ctx, tx, e)
 	if err != nil {
 		return 0, err
 	}
@@ -116,7 +116,7 @@ func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (pending
 }
 
 // closeAll locks and closes the user's sessions, and returns their ids.
-func closeAll(ctx context.Context, tx pgx.Tx, e sessions.Erasure) ([]string, error) {
+func (r *Repository) closeAll(ctx context.Context, tx pgx.Tx, e sessions.Erasure) ([]string, error) {
 	found, err := tx.Query(ctx, lockOfUser, string(e.UserID))
 	if err != nil {
 		return nil, unavailable("lock a user's sessions", err)
@@ -134,7 +134,7 @@ func closeAll(ctx context.Context, tx pgx.Tx, e sessions.Erasure) ([]string, err
 		if after == before {
 			continue
 		}
-		if _, err := write(ctx, tx, &pgx.Batch{}, before.ID, after, events); err != nil {
+		if _, err := r.write(ctx, tx, &pgx.Batch{}, before.ID, after, events); err != nil {
 			return nil, err
 		}
 	}

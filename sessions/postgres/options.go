@@ -39,6 +39,9 @@ type Options struct {
 	MaxConnLifetime time.Duration
 	MaxConnIdleTime time.Duration
 
+	// Deliveries are consumers that each event is addressed to as it is written. Nil: none.
+	Deliveries []string
+
 	// OnBreaker is given the state of the breaker when it changes: closed, half-open or
 	// open. It is called under the breaker's lock: it must only set a gauge. Nil: none.
 	OnBreaker func(state string)

@@ -13,12 +13,23 @@ import (
 	"doorstep/sessions/outbox"
 )
 
-const insertEvent = `INSERT INTO outbox (event_id, session_id, type, detail) VALUES ($1, $2, $3, $4)`
+// insertEvent writes an event, and its deliveries to consumers $5. The table refuses a
+// detail with a coordinate or a code. recordEvent does nothing for an event that is
+// known, and returns no row then.
+const (
+	insertInto = `WITH event AS (INSERT INTO outbox (event_id, session_id, type, detail) VALUES ($1, $2, $3, $4)`
+	addressed  = ` RETURNING seq, event_id, session_id, type, detail, created_at),
+		deliveries AS (INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail, created_at)
+			SELECT consumer, seq, event_id, session_id, type, detail, created_at FROM event, unnest($5::text[]) consumer)
+		SELECT true FROM event`
 
-// queueEvent adds the event to a transition's batch. The table refuses a detail with a
-// coordinate or a code.
-func queueEvent(batch *pgx.Batch, e sessions.Event) {
-	batch.Queue(insertEvent, string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail()))
+	insertEvent = insertInto + addressed
+	recordEvent = insertInto + ` ON CONFLICT (event_id) DO NOTHING` + addressed
+)
+
+// eventArgs are the arguments of both.
+func (r *Repository) eventArgs(e sessions.Event) []any {
+	return []any{string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail()), r.addressed}
 }
 
 // Outbox is the outbox.Store. A row of table outbox is an event; it is also the
@@ -69,10 +80,11 @@ const (
 				WHERE older.session_id = o.session_id AND older.published_at IS NULL AND older.dead_at IS NULL)
 		ORDER BY o.seq LIMIT {limit} FOR UPDATE SKIP LOCKED) due`
 
-	// claimed are the deliveries for consumers $1, with leases of $2 ms.
+	// claimed are the deliveries for consumers $1, with leases of $2 ms, of events that
+	// were recorded $3 ms ago or before.
 	claimed = `UPDATE outbox_deliveries c SET locked_until = now() + due.lease * interval '1 ms'
-		FROM unnest($1::text[], $2::bigint[]) ask (consumer, lease), LATERAL (SELECT o.consumer, o.seq, ask.lease FROM outbox_deliveries o
-			WHERE o.consumer = ask.consumer AND {due}
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[]) ask (consumer, lease, older), LATERAL (SELECT o.consumer, o.seq, ask.lease FROM outbox_deliveries o
+			WHERE o.consumer = ask.consumer AND {due} AND (ask.older = 0 OR o.created_at <= now() - ask.older * interval '1 ms')
 				AND o.seq = (SELECT older.seq FROM outbox_deliveries older
 					WHERE (older.consumer, older.session_id, older.seq) >= (o.consumer, o.session_id, 0)
 						AND older.published_at IS NULL AND older.dead_at IS NULL
@@ -81,14 +93,14 @@ const (
 		WHERE c.consumer = due.consumer AND c.seq = due.seq
 		RETURNING c.consumer, c.seq, c.attempts + 1 AS attempts, c.type, c.detail`
 
-	// claimBus also claims events for the bus, with a lease of $3 ms.
+	// claimBus also claims events for the bus, with a lease of $4 ms.
 	claimBus = `WITH events AS (
-			UPDATE outbox c SET locked_until = now() + $3 * interval '1 ms' FROM {dueEvents} WHERE c.seq = due.seq
+			UPDATE outbox c SET locked_until = now() + $4 * interval '1 ms' FROM {dueEvents} WHERE c.seq = due.seq
 			RETURNING 'bus' AS consumer, c.seq, c.attempts + 1 AS attempts, c.type, c.detail),
 		claimed AS ({claimed})
 		SELECT consumer, seq, attempts, type, detail FROM events UNION ALL SELECT consumer, seq, attempts, type, detail FROM claimed ORDER BY 1, 2`
 
-	// claimFanOut also makes deliveries to consumers $3 of due events. They are
+	// claimFanOut also makes deliveries to consumers $4 of due events. They are
 	// claimed by the next statement: no part of this one sees them. An event without a
 	// detail in the answer stands for one that was fanned out.
 	claimFanOut = `WITH events AS (
@@ -96,7 +108,7 @@ const (
 			RETURNING c.seq, c.event_id, c.session_id, c.type, c.detail, c.created_at),
 		added AS (
 			INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail, created_at)
-			SELECT consumer, seq, event_id, session_id, type, detail, created_at FROM events, unnest($3::text[]) consumer
+			SELECT consumer, seq, event_id, session_id, type, detail, created_at FROM events, unnest($4::text[]) consumer
 			ON CONFLICT (consumer, seq) DO NOTHING),
 		claimed AS ({claimed})
 		SELECT 'bus', seq, 0, type, NULL FROM events UNION ALL SELECT consumer, seq, attempts, type, detail FROM claimed ORDER BY 1, 2`
@@ -192,22 +204,23 @@ func (q *Outbox) Claim(ctx context.Context, look outbox.Look) (outbox.Claimed, e
 
 func claimStatement(look outbox.Look) (sql string, args []any) {
 	var (
-		consumers []string
-		leases    []int64
-		third     []any
+		consumers     []string
+		leases, older []int64
+		fourth        []any
 	)
 	sql = claimSQL
 	for _, ask := range look.Asks {
 		if ask.To == outbox.Bus {
-			sql, third = claimBusSQL, []any{ask.Lease.Milliseconds()}
+			sql, fourth = claimBusSQL, []any{ask.Lease.Milliseconds()}
 			continue
 		}
 		consumers, leases = append(consumers, ask.To), append(leases, ask.Lease.Milliseconds())
+		older = append(older, ask.Older.Milliseconds())
 	}
 	if len(look.FanOut) > 0 {
-		sql, third = claimFanOutSQL, []any{look.FanOut}
+		sql, fourth = claimFanOutSQL, []any{look.FanOut}
 	}
-	return strings.ReplaceAll(sql, "{limit}", strconv.Itoa(look.Limit)), append([]any{consumers, leases}, third...)
+	return strings.ReplaceAll(sql, "{limit}", strconv.Itoa(look.Limit)), append([]any{consumers, leases, older}, fourth...)
 }
 
 // scanClaimed reads a row. One whose detail cannot be read still needs its seq, so that

@@ -311,6 +311,42 @@ func TestOutbox_previous_version(t *testing.T) {
 	require.LessOrEqual(t, notify.count()+bus.count(), 5, "the third may go both ways: its mark was lost")
 }
 
+// A transition and a recorded event address the consumers of Options.Deliveries at once,
+// whether a bus takes the event itself or not; an event that is known addresses nobody.
+func TestOutbox_addressed_as_it_is_written(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	repo := open(t, postgres.Options{URL: b.url, Deliveries: []string{"webhook", "audit"}})
+	s := b.booked(t)
+	started, err := repo.Change(t.Context(), s.ID, start)
+	require.NoError(t, err)
+	arriving := sessions.Event{
+		ID: sessions.NewID(), Type: sessions.JourneyArriving, SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID,
+		At: noon.Add(time.Minute), JourneyStartedAt: started.JourneyStartedAt,
+	}
+	for _, want := range []bool{true, false} {
+		first, err := repo.Record(t.Context(), arriving)
+		require.NoError(t, err)
+		require.Equal(t, want, first)
+	}
+	ask := outbox.Look{Asks: []outbox.Ask{{To: "audit", Lease: time.Minute}, {To: outbox.Bus, Lease: time.Minute}, {To: "webhook", Lease: time.Minute}}, Limit: 10}
+	for _, event := range []sessions.EventType{sessions.JourneyStarted, sessions.JourneyArriving} {
+		rows := b.claim(t, ask).Rows
+		require.Len(t, rows, 3)
+		for _, row := range rows {
+			require.Equal(t, event, row.Event.Type)
+			require.Equal(t, rows[0].Seq, row.Seq, "one number everywhere")
+			require.NoError(t, b.Outbox().Done(t.Context(), row.To, []int64{row.Seq}))
+		}
+	}
+	require.Empty(t, b.claim(t, ask).Rows)
+	_, err = b.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		return s.Stop(sessions.EndCancelled, noon.Add(2*time.Minute))
+	})
+	require.NoError(t, err)
+	require.Len(t, b.claim(t, ask).Rows, 1, "a gateway without the setting writes for the bus alone")
+}
+
 type recorder struct {
 	mu     sync.Mutex
 	events []sessions.Event

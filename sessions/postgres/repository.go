@@ -17,6 +17,7 @@ import (
 type Repository struct {
 	pool        *guardedPool
 	callTimeout time.Duration
+	addressed   []string // Options.Deliveries
 }
 
 var _ sessions.Repository = (*Repository)(nil)
@@ -32,7 +33,7 @@ func New(opts Options) (*Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Repository{pool: guard(pool, opts.OnBreaker), callTimeout: opts.CallTimeout}, nil
+	return &Repository{pool: guard(pool, opts.OnBreaker), callTimeout: opts.CallTimeout, addressed: opts.Deliveries}, nil
 }
 
 // Open is New for a process that cannot work without its database: it also connects, and
@@ -141,11 +142,11 @@ func (r *Repository) change(
 		return sessions.Session{}, unavailable("begin", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // does nothing after a commit; also for a panic in f
-	return change(ctx, tx, id, f, booking)
+	return r.changeIn(ctx, tx, id, f, booking)
 }
 
-// change is Change or Rebook within its transaction. A change of nothing writes nothing.
-func change(
+// changeIn is Change or Rebook within its transaction. A change of nothing writes nothing.
+func (r *Repository) changeIn(
 	ctx context.Context, tx pgx.Tx, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), booking bool,
 ) (sessions.Session, error) {
 	before, err := scan(tx.QueryRow(ctx, lockSession, string(id)))
@@ -167,7 +168,7 @@ func change(
 			batch.Queue(updateHome, string(id), homeJSON(after.Home))
 		}
 	}
-	stored, err := write(ctx, tx, batch, id, after, events)
+	stored, err := r.write(ctx, tx, batch, id, after, events)
 	if err != nil {
 		return before, err
 	}
@@ -181,7 +182,7 @@ func change(
 
 // write sends the row and its events in one round trip, after what is in the batch, and
 // reads the row back as stored.
-func write(
+func (r *Repository) write(
 	ctx context.Context, tx pgx.Tx, batch *pgx.Batch, id sessions.ID, s sessions.Session, events []sessions.Event,
 ) (stored sessions.Session, err error) {
 	batch.Queue(updateSession, updateArgs(id, s)).QueryRow(func(row pgx.Row) error {
@@ -189,7 +190,7 @@ func write(
 		return err
 	})
 	for _, e := range events {
-		queueEvent(batch, e)
+		batch.Queue(insertEvent, r.eventArgs(e)...)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		if refused := noStatus(err, s.Status); refused != nil {
@@ -212,8 +213,6 @@ const (
 	selectRunningOf = `SELECT ` + columns + ` FROM tutoring_sessions
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id = $1 LIMIT 1`
 	selectNow = `SELECT clock_timestamp()`
-	// It returns no row for an event that is known.
-	recordEvent = insertEvent + ` ON CONFLICT (event_id) DO NOTHING RETURNING true`
 )
 
 // Record implements sessions.Repository. It locks the session before it draws the event's
@@ -238,7 +237,7 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 	case !e.RecordedFor(session):
 		return false, nil
 	}
-	err = tx.QueryRow(ctx, recordEvent, string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail())).Scan(&first)
+	err = tx.QueryRow(ctx, recordEvent, r.eventArgs(e)...).Scan(&first)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil

@@ -5,9 +5,12 @@ package dashboards
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -67,6 +70,10 @@ func open(t *testing.T) *processes {
 	o := app.Options{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: rig.Secret, OTPInResponse: true, ValkeyURL: p.live.URL(), Version: "v0-test"}
 	alone := o
 	alone.DatabaseURL, alone.Now = database(t), p.clock.now
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	t.Cleanup(receiver.Close)
+	alone.WebhookURL, alone.WebhookAllowPrivate = receiver.URL, true
+	alone.WebhookSecrets = []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte(rig.Secret))}
 	p.alone = started(t, alone)
 	onBus := o
 	onBus.DatabaseURL, onBus.EventBus, onBus.EventBridgeEndpoint = database(t), "application-events", aws.URL()

@@ -88,6 +88,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		"claim_takes_the_oldest_up_to_the_limit":   claimOldest,
 		"claim_takes_one_row_of_a_session":         claimOneOfSession,
 		"claim_holds_for_its_lease":                claimLease,
+		"claim_leaves_out_what_is_too_young":       claimOlder,
 		"claim_is_exclusive_in_a_race":             claimRace,
 		"published_makes_way_for_the_next":         publishedMakesWay,
 		"published_holds_after_the_claim_ran_out":  publishedLate,
@@ -172,6 +173,20 @@ func claimLease(t *testing.T, f Fixture) {
 	again := f.claims(t)
 	require.Equal(t, first[0].Event.ID, again.Event.ID)
 	require.Equal(t, 1, again.Attempts, "a claim that ran out says nothing about the event")
+}
+
+func claimOlder(t *testing.T, f Fixture) {
+	if f.To == outbox.Bus {
+		t.Skip("not for the bus")
+	}
+	f.record(t, Events(1)...)
+	claim := func(older time.Duration) []outbox.Row {
+		claimed, err := f.Store.Claim(t.Context(), outbox.Look{Asks: []outbox.Ask{{To: f.To, Lease: lease, Older: older}}, Limit: 10})
+		require.NoError(t, err)
+		return claimed.Rows
+	}
+	require.Empty(t, claim(time.Hour))
+	require.Eventually(t, func() bool { return len(claim(short)) == 1 }, soon, 2*time.Millisecond)
 }
 
 func claimRace(t *testing.T, f Fixture) {
