@@ -3,6 +3,7 @@ package scripts
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/valkey-io/valkey-go"
 
@@ -50,6 +51,9 @@ func lastFix(l sessions.LastFix) string {
 		} else {
 			b = append(b, " 0"...)
 		}
+	}
+	for _, ms := range []int64{l.Clock.OffsetMS, l.Clock.ToldMS, l.Clock.SinceMS} {
+		b = strconv.AppendInt(append(b, ' '), ms, 10)
 	}
 	return string(b)
 }

@@ -14,9 +14,10 @@
 --   6  journey_ttl_ms  ms, the longest journey
 --   7  restored        1 when the store had this journey and lost it: the next
 --                      fix will count as a re-anchor
---   8  last            "at_ms away_dm trusted outside arriving" of the live
---                      location of a restored journey, as in sessions.LastFix: Unix
---                      ms, the distance from the home, and 0 or 1; - for none
+--   8  last            "at_ms away_dm trusted outside arriving offset_ms told_ms
+--                      since_ms" of the live location of a restored journey, as in
+--                      sessions.LastFix: Unix ms, the distance from the home, 0 or 1,
+--                      and the phone's clock; - for none
 --   9  location_ttl_ms ms, after which a live location expires
 -- RETURN
 --   0  REFUSED: ended, older than the one known, or has lasted JOURNEY_TTL; nothing written
@@ -58,10 +59,15 @@ local seq = math.max((tonumber(h[3]) or 0) + 1, now)
 redis.call('DEL', key)
 redis.call('HSET', key, 'to', started .. ' ' .. LAYOUT .. ' ' .. to, 'fence', fence, 'seq', seq)
 if restored == '1' or outdated then redis.call('HSET', key, 'odd', '0 ' .. now .. ' 0 0 0') end
--- It has expired after a silence, and was not lost.
-if restored == '1' and last ~= '-' and now - string.match(last, '%d+') >= location_ttl then
-    redis.call('HSET', key, 'last', string.sub(last, 1, -3))
-    if string.sub(last, -1) == '1' then redis.call('HDEL', key, 'fence') end
+if restored == '1' and last ~= '-' then
+    local kept, arriving, offset, told, since = string.match(last, '^(%d+ %d+ %d %d) (%d) (%-?%d+) (%-?%d+) (%d+)$')
+    if now - string.match(last, '%d+') >= location_ttl then -- it has expired after a silence, and was not lost
+        redis.call('HSET', key, 'last', kept)
+        if arriving == '1' then redis.call('HDEL', key, 'fence') end
+    end
+    if offset ~= '0' or told ~= '0' or since ~= '0' then
+        redis.call('HSET', key, 'clock', string.format('%s %d %s 0 1 -', offset, offset - told, since))
+    end
 end
 redis.call('PEXPIRE', key, left)
 redis.call('SPUBLISH', channel, seq)

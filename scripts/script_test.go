@@ -150,12 +150,17 @@ func rows() []row {
 			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
 		},
 		{
-			script: "open", name: "restored/after_a_silence", args: map[int]string{7: "1", 8: ms(nowMS-300_000) + " 500 1 0 1"}, reply: []any{1},
+			script: "open", name: "restored/after_a_silence", args: map[int]string{7: "1", 8: ms(nowMS-300_000) + " 500 1 0 1 0 0 0"}, reply: []any{1},
 			after: opened.with(hash{"seq": ms(nowMS), "last": ms(nowMS-300_000) + " 500 1 0", "fence": ""}), ttl: hourMS - 600_000, told: ms(nowMS),
 		},
 		{
-			script: "open", name: "restored/after_a_loss", args: map[int]string{7: "1", 8: ms(nowMS-299_999) + " 500 1 0 1"}, reply: []any{1},
+			script: "open", name: "restored/after_a_loss", args: map[int]string{7: "1", 8: ms(nowMS-299_999) + " 500 1 0 1 0 0 0"}, reply: []any{1},
 			after: opened.with(hash{"seq": ms(nowMS)}), ttl: hourMS - 600_000, told: ms(nowMS),
+		},
+		{
+			script: "open", name: "restored/of_a_wrong_clock", args: map[int]string{7: "1", 8: ms(nowMS-300_000) + " 500 1 0 0 -3600000 -3599500 " + ms(nowMS-1)}, reply: []any{1},
+			after: opened.with(hash{"seq": ms(nowMS), "last": ms(nowMS-300_000) + " 500 1 0"}),
+			ttl:   hourMS - 600_000, told: ms(nowMS),
 		},
 		{script: "open", name: "again", before: moving, reply: []any{2}},
 		{script: "open", name: "again/next_layout", before: moving.with(hash{"to": inLayout("2", startMS)}), reply: []any{2}},

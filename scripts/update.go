@@ -122,7 +122,7 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	if len(n) > fieldClock && !writable(n[fieldClock]) {
 		return sessions.Receipt{}, fmt.Errorf("clock %d is out of range", n[fieldClock])
 	}
-	if want := replyLen(r.Verdict); len(reply) != want {
+	if want := replyLen(r.Verdict); len(reply) != want && (want != storedFields || len(reply) != want+1) {
 		return sessions.Receipt{}, fmt.Errorf("%d fields for code %d, want %d", len(reply), n[fieldCode], want)
 	}
 	switch {
@@ -146,9 +146,26 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 		if err != nil {
 			return sessions.Receipt{}, err
 		}
+		if len(reply) > storedFields {
+			if r.Clock, err = clockOf(reply[fieldTo+1]); err != nil {
+				return sessions.Receipt{}, err
+			}
+		}
 		r.MovedM, r.DistanceM = float64(n[fieldMoved])/10, sessions.RoundM(geo.DistanceM(to, home))
 	}
 	return r, nil
+}
+
+// clockOf reads the words "offset_ms drift_ms since_ms began_ms ".
+func clockOf(reply valkey.ValkeyMessage) (sessions.PhoneClock, error) {
+	text, err := reply.ToString()
+	if err != nil {
+		return sessions.PhoneClock{}, fmt.Errorf("clock: %w", err)
+	}
+	p, w := parser{}, [4]string{}
+	p.words(strings.TrimSuffix(text, " "), w[:])
+	offset, drift, since := p.integer(w[0]), p.integer(w[1]), p.integer(w[2])
+	return sessions.PhoneClock{OffsetMS: offset, ToldMS: offset - drift, SinceMS: since}, p.err
 }
 
 // homeOf reads the home in a field `to`, "started_ms layout mode lat lng".

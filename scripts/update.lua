@@ -37,8 +37,9 @@
 --  {11, …}                   NO_POSITION: 0,0
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
 --      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
---      fix is late), flags of this fix, suspicions first seen with it; and for 8 also moved (the way
---      from the last fix, decimetres) and the field to
+--      fix is late), flags of this fix, suspicions first seen with it; and for 8
+--      also moved (the way from the last fix, decimetres), the field to, and, where
+--      there was or is a field clock, its first four words
 --  error LAYOUT              the hash has a layout that is too new for this
 --                            script; nothing written
 -- MESSAGE to the channel when stored: 21 words, which are all that a reader
@@ -627,4 +628,4 @@ end
 redis.call('SPUBLISH', channel, message)
 if new_guess == 0 and fixes >= EVIDENCE_FIXES and requests >= EVIDENCE_REQUESTS and not mock then arriving = arriving + 2 end
 if taken < now - RATE_MS then arriving = arriving + 8 end
-return {STORED, now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, to}
+return {STORED, now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, to, new_clock}

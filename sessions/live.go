@@ -144,11 +144,14 @@ type Receipt struct {
 	Trusted    bool          // Stored: two requests and three fixes speak for the track; see Evidence
 	Outside    bool          // Stored: the track has been outside the fence
 	Late       bool          // Stored: it was taken over a RateInterval ago
+	Clock      PhoneClock    // Stored: what is known of the phone's
 }
 
 // Last is what stays of a stored fix after a silence.
 func (r Receipt) Last() LastFix {
-	return LastFix{At: r.At, DistanceM: r.DistanceM, Arriving: r.Arriving, Trusted: r.Trusted, Outside: r.Outside}
+	return LastFix{
+		At: r.At, DistanceM: r.DistanceM, Arriving: r.Arriving, Trusted: r.Trusted, Outside: r.Outside, Clock: r.Clock,
+	}
 }
 
 // LastFix is what stays of a live location that expired after a silence: no
@@ -159,7 +162,12 @@ type LastFix struct {
 	Arriving  bool      // as in Receipt, like the next two
 	Trusted   bool
 	Outside   bool
+	Clock     PhoneClock
 }
+
+// PhoneClock is what outlives a live location of a geo.Clock, with the same fields.
+// The zero value is a clock that agrees with the store's.
+type PhoneClock struct{ OffsetMS, ToldMS, SinceMS int64 }
 
 // Location is a fix that was believed, and the time of that. Its RecordedAt is when
 // it was taken, by the store's clock; see geo.Clock. SentAt and Mock are not kept.

@@ -54,6 +54,7 @@ type lastDraw struct {
 	AgoMS                      int64
 	Metres                     float64
 	Arriving, Trusted, Outside bool
+	OffsetMS                   int64 // of the phone's clock
 }
 
 // fixDraw is a fix as rapid draws it: its place is Metres from the home, and
@@ -86,6 +87,7 @@ var (
 	accuracies = rapid.SampledFrom([]float64{0, 0, 0, 5, 30, 199.9, 200, 200.1, 500})
 	records    = rapid.SampledFrom([]int64{0, -1, -1000, -4999, -5000, -6000, 1999, 2000, 2001, 60_000, -299_999, -300_000, -300_001, -2000, -2001, -10_001, -40_000, -40_000, -41_500, 9_000, 3_600_000})
 	sents      = rapid.SampledFrom([]int64{0, 1, 500, 1999, 2000, 2001, 10_000, -1})
+	offsets    = rapid.SampledFrom([]int64{0, 0, 40_000, -3_600_000})
 	agos       = rapid.SampledFrom([]int64{0, 300_000, 299_999, 310_000, 1_800_000})
 	phases     = rapid.SampledFrom([]sessions.Phase{sessions.Ended, sessions.Arrived, sessions.NotStarted})
 	speeds     = rapid.SampledFrom([]*float64{nil, new(0.0), new(12.3), new(49.9)})
@@ -98,6 +100,7 @@ var (
 			Last: lastDraw{
 				AgoMS: agos.Draw(t, "last_ago"), Metres: metres.Draw(t, "last_metres"), Arriving: rapid.Bool().Draw(t, "last_arriving"),
 				Trusted: rapid.IntRange(0, 3).Draw(t, "last_trusted") > 0, Outside: rapid.Bool().Draw(t, "last_outside"),
+				OffsetMS: offsets.Draw(t, "last_offset"),
 			},
 			Trainer: rapid.IntRange(0, 1).Draw(t, "trainer"), Session: rapid.IntRange(0, 1).Draw(t, "session"),
 			Fix: fixDraw{
@@ -192,6 +195,9 @@ func (p *player) journey(s step) sessions.Journey {
 	if l := s.Last; l.AgoMS > 0 {
 		at := p.now().Add(-time.Duration(l.AgoMS) * time.Millisecond)
 		j.Last = sessions.LastFix{At: at, DistanceM: l.Metres, Arriving: l.Arriving, Trusted: l.Trusted, Outside: l.Outside}
+		if l.OffsetMS != 0 {
+			j.Last.Clock = sessions.PhoneClock{OffsetMS: l.OffsetMS, ToldMS: l.OffsetMS + 500, SinceMS: at.UnixMilli()}
+		}
 	}
 	p.last[ref] = j.StartedAt
 	p.starts[j.StartedAt] = true

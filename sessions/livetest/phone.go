@@ -328,6 +328,23 @@ var phoneTests = map[string]func(*testing.T, journey){
 		require.Zero(t, again.stored(t, 50).Flags)
 		require.Empty(t, again.arrival(t))
 	},
+	"silence/a_wrong_clock_stays_known": func(t *testing.T, j journey) {
+		j = j.startedAgo(20 * time.Minute).begun(t)
+		phone := -6 * time.Minute
+		for i := range 12 { // without sentAt it is learnt
+			j.Clock.Advance(5 * time.Second)
+			j.update(t, sessions.Fix{Point: north(1000 - float64(i)), RecordedAt: j.Clock.Now().Add(phone)})
+		}
+		j.Clock.Advance(5 * time.Second)
+		last := j.off(t, 900, phone, sessions.VerdictStored)
+		require.NotZero(t, last.Clock)
+		j.Clock.Advance(10 * time.Minute)
+		again := j.restored(t, last.Last())
+		receipt := again.off(t, 900, phone, sessions.VerdictStored)
+		require.Zero(t, receipt.Flags, "it was flagged")
+		require.Equal(t, last.Clock, receipt.Clock)
+		require.Equal(t, j.Clock.Now(), again.latest(t).Location.RecordedAt)
+	},
 	"silence/a_loss_is_none": func(t *testing.T, j journey) {
 		j = j.startedAgo(20 * time.Minute).begun(t)
 		last := j.confirmed(t, 50)

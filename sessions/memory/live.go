@@ -96,6 +96,7 @@ func (m *Live) Open(_ context.Context, j sessions.Journey) (bool, error) {
 	}
 	if j.Restored {
 		t.judged = geo.Restored(now)
+		t.clock = geo.Clock{OffsetMS: j.Last.Clock.OffsetMS, ToldMS: j.Last.Clock.ToldMS, SinceMS: j.Last.Clock.SinceMS}
 		if last := j.Last; !last.At.IsZero() && now-last.At.UnixMilli() >= m.opts.LocationTTL.Milliseconds() {
 			t.silent, t.isArriving = last, last.Arriving // it has expired, and was not lost
 		}
@@ -254,6 +255,7 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, fl
 		}
 		e := t.evidence
 		r.Trusted = !e.Guess && !e.Mock && e.Fixes == sessions.EvidenceFixes && e.Requests == sessions.EvidenceRequests
+		r.Clock = sessions.PhoneClock{OffsetMS: t.clock.OffsetMS, ToldMS: t.clock.ToldMS, SinceMS: t.clock.SinceMS}
 		r.Outside, r.Late = e.Outside, f.TakenMS < now-m.opts.RateInterval.Milliseconds()
 	}
 	return r

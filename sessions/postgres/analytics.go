@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 const (
 	recordColumns = `session_id::text, started_at, trainer_id::text, student_id::text, ended_at, reason, distance_m::float8,
-		fixes_accepted, fixes_refused, fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, last_fix_at, last_fix_m::float8, last_fix_marks, fix_to_eye_ms`
+		fixes_accepted, fixes_refused, fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, last_fix_at, last_fix_m::float8, last_fix_marks, last_fix_clock, fix_to_eye_ms`
 	selectRecord = `SELECT ` + recordColumns + ` FROM journey_analytics WHERE session_id = $1 AND started_at = $2`
 
 	// Both return no row for what was recorded before.
@@ -25,7 +26,8 @@ const (
 	noteEnd = `INSERT INTO journey_analytics AS j (session_id, started_at, trainer_id, student_id, ended_at, reason)
 			VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (session_id, started_at) DO UPDATE SET trainer_id = excluded.trainer_id, student_id = excluded.student_id,
-				ended_at = excluded.ended_at, reason = excluded.reason, last_fix_at = NULL, last_fix_m = NULL, last_fix_marks = NULL
+				ended_at = excluded.ended_at, reason = excluded.reason, last_fix_at = NULL, last_fix_m = NULL,
+				last_fix_marks = NULL, last_fix_clock = NULL
 			WHERE j.ended_at IS NULL
 		RETURNING ` + recordColumns
 
@@ -37,20 +39,21 @@ const (
 	// own, by BenchmarkAddCounts. The counts by latency are text, because unnest would
 	// flatten an array of arrays.
 	addCounts = `INSERT INTO journey_analytics AS j (session_id, started_at, distance_m, fixes_accepted, fixes_refused,
-			fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, last_fix_at, last_fix_m, last_fix_marks, fix_to_eye_ms)
+			fixes_stale, fixes_vague, fixes_too_soon, fixes_flagged, heard_at, last_fix_at, last_fix_m, last_fix_marks, last_fix_clock, fix_to_eye_ms)
 		SELECT t.session, t.started, t.distance, t.accepted, t.refused, t.stale, t.vague, t.too_soon, t.flagged, t.heard,
-			t.last_at, t.last_m, t.last_marks, t.eye::bigint[]
+			t.last_at, t.last_m, t.last_marks, t.last_clock::bigint[], t.eye::bigint[]
 		FROM unnest($1::uuid[], $2::timestamptz[], $3::float8[], $4::bigint[], $5::bigint[],
-			$6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], $12::float8[], $13::smallint[], $14::text[])
-			AS t (session, started, distance, accepted, refused, stale, vague, too_soon, flagged, heard, last_at, last_m, last_marks, eye)
+			$6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], $12::float8[], $13::smallint[], $14::text[], $15::text[])
+			AS t (session, started, distance, accepted, refused, stale, vague, too_soon, flagged, heard, last_at, last_m, last_marks, last_clock, eye)
 		ORDER BY t.session
 		ON CONFLICT (session_id, started_at) DO UPDATE SET distance_m = j.distance_m + excluded.distance_m,
 			fixes_accepted = j.fixes_accepted + excluded.fixes_accepted, fixes_refused = j.fixes_refused + excluded.fixes_refused,
 			fixes_stale = j.fixes_stale + excluded.fixes_stale, fixes_vague = j.fixes_vague + excluded.fixes_vague,
 			fixes_too_soon = j.fixes_too_soon + excluded.fixes_too_soon, fixes_flagged = j.fixes_flagged + excluded.fixes_flagged,
 			heard_at = greatest(j.heard_at, excluded.heard_at),
-			(last_fix_at, last_fix_m, last_fix_marks) = (SELECT at, m, marks
-				FROM (VALUES (j.last_fix_at, j.last_fix_m, j.last_fix_marks), (excluded.last_fix_at, excluded.last_fix_m, excluded.last_fix_marks)) AS f (at, m, marks)
+			(last_fix_at, last_fix_m, last_fix_marks, last_fix_clock) = (SELECT at, m, marks, clock
+				FROM (VALUES (j.last_fix_at, j.last_fix_m, j.last_fix_marks, j.last_fix_clock),
+					(excluded.last_fix_at, excluded.last_fix_m, excluded.last_fix_marks, excluded.last_fix_clock)) AS f (at, m, marks, clock)
 				WHERE j.ended_at IS NULL ORDER BY at DESC NULLS LAST LIMIT 1),
 			fix_to_eye_ms = ARRAY[j.fix_to_eye_ms[1] + excluded.fix_to_eye_ms[1], j.fix_to_eye_ms[2] + excluded.fix_to_eye_ms[2], j.fix_to_eye_ms[3] + excluded.fix_to_eye_ms[3], j.fix_to_eye_ms[4] + excluded.fix_to_eye_ms[4],
 				j.fix_to_eye_ms[5] + excluded.fix_to_eye_ms[5], j.fix_to_eye_ms[6] + excluded.fix_to_eye_ms[6], j.fix_to_eye_ms[7] + excluded.fix_to_eye_ms[7], j.fix_to_eye_ms[8] + excluded.fix_to_eye_ms[8],
@@ -137,6 +140,7 @@ func countColumns(list []sessions.JourneyCounts, latest map[sessions.Ref]time.Ti
 		heard, lastAt                                     []*time.Time
 		lastM                                             []*float64
 		lastMarks                                         []*int16
+		lastClock                                         []*string
 		distance                                          []float64
 		accepted, refused, stale, vague, tooSoon, flagged []int64
 	)
@@ -153,12 +157,13 @@ func countColumns(list []sessions.JourneyCounts, latest map[sessions.Ref]time.Ti
 		lastAt = append(lastAt, instant(t.Last.At))
 		m, marks := lastFix(t.Last)
 		lastM, lastMarks = append(lastM, m), append(lastMarks, marks)
+		lastClock = append(lastClock, clockLiteral(t.Last.Clock))
 		eye = append(eye, literal(t.FixToEye))
 	}
 	if len(session) == 0 {
 		return nil
 	}
-	return []any{session, started, distance, accepted, refused, stale, vague, tooSoon, flagged, heard, lastAt, lastM, lastMarks, eye}
+	return []any{session, started, distance, accepted, refused, stale, vague, tooSoon, flagged, heard, lastAt, lastM, lastMarks, lastClock, eye}
 }
 
 // lastFix is what last_fix_m and last_fix_marks hold; nil without a fix.
@@ -173,6 +178,15 @@ func lastFix(l sessions.LastFix) (*float64, *int16) {
 		}
 	}
 	return &l.DistanceM, &marks
+}
+
+// clockLiteral is what last_fix_clock holds; nil for a clock that agrees.
+func clockLiteral(c sessions.PhoneClock) *string {
+	if c == (sessions.PhoneClock{}) {
+		return nil
+	}
+	text := fmt.Sprintf("{%d,%d,%d}", c.OffsetMS, c.ToldMS, c.SinceMS)
+	return &text
 }
 
 // literal is counts as PostgreSQL writes an array.
@@ -234,19 +248,23 @@ func scanRecord(row pgx.Row) (r sessions.JourneyRecord, err error) {
 		ended, heard, lastAt              *time.Time
 		lastM                             *float64
 		lastMarks                         *int16
+		lastClock                         []int64
 		counts                            []int64
 	)
 	err = row.Scan(&session, &r.StartedAt, &trainer, &student, &ended, &reason, &r.DistanceM, &r.Accepted,
-		&r.Refused, &r.Stale, &r.Vague, &r.TooSoon, &r.Flagged, &heard, &lastAt, &lastM, &lastMarks, &counts)
+		&r.Refused, &r.Stale, &r.Vague, &r.TooSoon, &r.Flagged, &heard, &lastAt, &lastM, &lastMarks, &lastClock, &counts)
 	if err != nil {
 		return sessions.JourneyRecord{}, err
 	}
 	r.SessionID, r.TrainerID, r.StudentID = parseID(session), parseID(trainer), parseID(student)
 	r.StartedAt, r.EndedAt, r.LastSeen = millisecond(r.StartedAt), utc(ended), utc(heard)
 	r.Reason = sessions.EndReason(text(reason))
+	if len(lastClock) == 3 {
+		r.Last.Clock = sessions.PhoneClock{OffsetMS: lastClock[0], ToldMS: lastClock[1], SinceMS: lastClock[2]}
+	}
 	if lastAt != nil && lastM != nil && lastMarks != nil {
 		r.Last = sessions.LastFix{
-			At: utc(lastAt), DistanceM: *lastM,
+			At: utc(lastAt), DistanceM: *lastM, Clock: r.Last.Clock,
 			Arriving: *lastMarks&1 != 0, Trusted: *lastMarks&2 != 0, Outside: *lastMarks&4 != 0,
 		}
 	}

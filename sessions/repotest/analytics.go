@@ -126,7 +126,10 @@ var analyticsTests = map[string]func(*testing.T, Fixture){
 	"last_fix_until_the_end": func(t *testing.T, f Fixture) {
 		s, _, ended := f.told(t)
 		first := sessions.LastFix{At: now, DistanceM: 1234.5, Trusted: true, Outside: true}
-		newer := sessions.LastFix{At: now.Add(5 * time.Second), DistanceM: 12.3, Arriving: true}
+		newer := sessions.LastFix{
+			At: now.Add(5 * time.Second), DistanceM: 12.3, Arriving: true,
+			Clock: sessions.PhoneClock{OffsetMS: -360_000, ToldMS: -359_000, SinceMS: now.UnixMilli()},
+		}
 		for _, last := range []sessions.LastFix{first, newer, {}, first} {
 			require.NoError(t, f.Repo.AddCounts(t.Context(), []sessions.JourneyCounts{{Ref: s.Journey().Ref, Counts: sessions.Counts{Last: last}}}))
 		}

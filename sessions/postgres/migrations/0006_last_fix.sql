@@ -9,4 +9,5 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS tutoring_sessions_ended ON tutoring_sess
 ALTER TABLE journey_analytics
   ADD COLUMN IF NOT EXISTS last_fix_at    timestamptz(3), -- by the live store's clock; null: none
   ADD COLUMN IF NOT EXISTS last_fix_m     numeric(12, 1), -- from the home
-  ADD COLUMN IF NOT EXISTS last_fix_marks smallint;       -- the sum of 1: arriving, 2: trusted, 4: it was outside the geofence
+  ADD COLUMN IF NOT EXISTS last_fix_marks smallint,       -- the sum of 1: arriving, 2: trusted, 4: it was outside the geofence
+  ADD COLUMN IF NOT EXISTS last_fix_clock bigint[];       -- of the phone, ms: offset, the one last flagged, since when it was learnt
