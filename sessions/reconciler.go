@@ -92,7 +92,9 @@ func (r *Reconciler) Pass(ctx context.Context) error {
 	for i := range r.service.served.shards {
 		maps.Copy(due, r.service.served.due(i))
 	}
-	refs := slices.Collect(maps.Keys(due))
+	refs := slices.SortedFunc(maps.Keys(due), func(a, b Ref) int { // the same order wherever the same is due
+		return cmp.Or(cmp.Compare(a.SessionID, b.SessionID), cmp.Compare(a.TrainerID, b.TrainerID))
+	})
 	for batch := range slices.Chunk(refs, reconcileBatch) {
 		if err := r.ask(ctx, batch, due); err != nil {
 			return err
