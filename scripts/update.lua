@@ -210,8 +210,9 @@ if recorded and recorded ~= last_rec then
     if sent and sent < recorded then sent = false end
     local seen, offset, near = now - (sent or recorded), 0, sent and CLOCK_STEP_MS or FUTURE_MS
     if clock_text or seen > near or seen < -FUTURE_MS or (not last_at and sent and sent < started - FUTURE_MS) then
-        local drift, since, began, same, ago, set_back = 0, 0, 0, '1', '-', false
+        local drift, since, began, same, set_back = 0, 0, 0, '1', false
         if clock_text then
+            local ago
             offset, drift, since, began, same, ago = string.match(clock_text, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
             offset, drift, since, began = offset + 0, drift + 0, since + 0, began + 0
             if ago ~= '-' then last_taken = started + ago end

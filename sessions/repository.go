@@ -26,10 +26,6 @@ type Repository interface {
 	// Session reads one session. Error: SessionNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 
-	// Sessions reads the sessions with these ids; one that does not exist has no
-	// entry.
-	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
-
 	// Change locks the session, calls f once with it, and stores what f made of it
 	// together with the events that f returned, in one transaction. It returns the
 	// changed session. When f fails, nothing is stored, and Change returns f's error
@@ -47,6 +43,18 @@ type Repository interface {
 	// Record reports false, too. Error: SessionNotFound.
 	Record(ctx context.Context, e Event) (first bool, err error)
 
+	Lists
+	Reviews
+	Users
+	Analytics
+}
+
+// Lists is the part of the Repository that reads many sessions at once.
+type Lists interface {
+	// Sessions reads the sessions with these ids; one that does not exist has no
+	// entry.
+	Sessions(ctx context.Context, ids []ID) (map[ID]Session, error)
+
 	// Running lists up to limit sessions with a running journey that started at or
 	// before startedBy, the longest running first; only those behind the journey
 	// after, in this order, unless that is zero.
@@ -56,15 +64,6 @@ type Repository interface {
 	// of the end and the id, behind the instant and id given.
 	EndedSince(ctx context.Context, at time.Time, after ID, limit int) ([]Session, error)
 
-	Lists
-	Reviews
-	Users
-	PushTokens
-	Analytics
-}
-
-// Lists is the part of the Repository that people look through.
-type Lists interface {
 	// List lists sessions, latest booking first, those without a date last; then by
 	// id, the highest first. A page continues after the entry of its cursor, whatever
 	// was booked meanwhile.
@@ -96,6 +95,8 @@ type Reviews interface {
 
 // Users is the part of the Repository for a person's requests.
 type Users interface {
+	PushTokens
+
 	// UserData reads all that is kept of a user.
 	UserData(ctx context.Context, userID ID) (UserData, error)
 
