@@ -235,7 +235,8 @@ func (r *Reconciler) cancelled(ctx context.Context, session Session) error {
 	return s.writeLive(ctx, changed.Journey(), changed)
 }
 
-// compare reads what the live store has and corrects it.
+// compare reads what the live store has and corrects it. What has begun after the
+// session was read is newer than that, and stays.
 func (r *Reconciler) compare(ctx context.Context, session Session) error {
 	s, ref := r.service, session.Journey().Ref
 	snap, err := s.live.Latest(ctx, ref)
@@ -243,15 +244,16 @@ func (r *Reconciler) compare(ctx context.Context, session Session) error {
 		return err // what it does not know it shows to nobody; the next read restores it
 	}
 	switch {
+	case snap.StartedAt.After(session.JourneyStartedAt):
+		return nil
 	case !s.running(session):
 		r.metrics.Corrected(correctedEnded)
-		return s.live.End(ctx, Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: s.phase(session)})
+		ended := session.Journey()
+		ended.Phase = s.phase(session)
+		return s.live.End(ctx, ended)
 	case !snap.StartedAt.Equal(session.JourneyStartedAt):
 		r.metrics.Corrected(correctedStart)
-		if snap.StartedAt.After(session.JourneyStartedAt) {
-			err = s.live.End(ctx, Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended})
-		}
-		return errors.Join(err, s.writeLive(ctx, session.Journey(), session))
+		return s.writeLive(ctx, session.Journey(), session)
 	case snap.Home != session.Home:
 		r.metrics.Corrected(correctedHome)
 		return s.moveLive(ctx, session)

@@ -108,6 +108,43 @@ func (h *house) once(t *testing.T, s sessions.Session, want map[string]int) {
 	require.Equal(t, want, h.corrected)
 }
 
+// outrun is a repository whose answers are older than what follows.
+type outrun struct {
+	sessions.Repository
+	row sessions.Session
+}
+
+func (r outrun) Sessions(context.Context, []sessions.ID) (map[sessions.ID]sessions.Session, error) {
+	return map[sessions.ID]sessions.Session{r.row.ID: r.row}, nil
+}
+
+func (r outrun) EndedSince(context.Context, time.Time, sessions.ID, int) ([]sessions.Session, error) {
+	return []sessions.Session{r.row}, nil
+}
+
+// A journey that starts while the reconciler works on an older answer goes on.
+func TestReconciler_a_start_meanwhile(t *testing.T) {
+	t.Parallel()
+	h := openHouse(t)
+	s := h.journey(t)
+	stopped, err := h.Stop(t.Context(), trainerOf(s), s.ID)
+	require.NoError(t, err)
+	for _, answer := range []sessions.Session{stopped, s} {
+		_, err = h.Start(t.Context(), trainerOf(s), s.ID, "")
+		require.NoError(t, err)
+		h.Service = sessions.NewService(outrun{h.Repository, answer}, h.live, sessions.ServiceOptions{})
+		h.Reconciler = sessions.NewReconciler(h.Service, nil, h)
+		require.Equal(t, sessions.VerdictStored, h.fix(t, s).Verdict)
+		h.pass(t)
+		view, err := h.looks(t, studentOf(s), s.ID)
+		require.NoError(t, err)
+		require.NotNil(t, view.Location)
+		require.Empty(t, h.corrected)
+		_, err = h.Stop(t.Context(), trainerOf(s), s.ID)
+		require.NoError(t, err)
+	}
+}
+
 func TestReconciler(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T, *house, sessions.Session){
