@@ -64,12 +64,13 @@ const (
 	endedRest = time.Minute
 )
 
-// NewReconciler makes a reconciler of the service's stores. Run does the work. log
-// and metrics may be nil.
+// NewReconciler makes a reconciler of the service's stores, before the service is
+// used. Run does the work. log and metrics may be nil.
 func NewReconciler(s *Service, log *slog.Logger, metrics ReconcilerMetrics) *Reconciler {
 	if metrics == nil {
 		metrics = noReconcilerMetrics{}
 	}
+	s.served.asking = true
 	return &Reconciler{service: s, log: cmp.Or(log, slog.New(slog.DiscardHandler)), metrics: metrics}
 }
 

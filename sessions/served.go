@@ -23,6 +23,7 @@ const (
 // process's monotonic clock. Safe for concurrent use.
 type served struct {
 	now    func() time.Time
+	asking bool // a Reconciler asks about them; set before any use
 	shards [64]servedShard
 }
 
@@ -52,6 +53,9 @@ func (s *served) shard(ref Ref) *servedShard { return &s.shards[shardOf(ref.Sess
 
 // use notes that a journey is served. meta is zero for an update.
 func (s *served) use(ref Ref, meta Meta) {
+	if !s.asking {
+		return
+	}
 	now := s.now()
 	shard := s.shard(ref)
 	shard.mu.Lock()
@@ -69,6 +73,9 @@ func (s *served) use(ref Ref, meta Meta) {
 
 // holds reports whether the repository's last answer about a journey still counts.
 func (s *served) holds(ref Ref) bool {
+	if !s.asking {
+		return true
+	}
 	shard := s.shard(ref)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()

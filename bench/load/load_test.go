@@ -50,7 +50,7 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(program.Remove)
 	t.Run("pace", func(t *testing.T) {
-		out := run(t, program, "-journeys", "30", "-duration", "14s", "-every", "2s", "-life", "6s", "-conns", "4")
+		out := run(t, program, "-journeys", "30", "-duration", "22s", "-every", "2s", "-life", "6s", "-conns", "4")
 		assert.Contains(t, out, "| update 201 |")
 		assert.Contains(t, out, "| fix to eye |")
 		assert.Contains(t, out, "| arrived 200 |")

@@ -40,7 +40,7 @@ type App struct {
 	service    *sessions.Service
 	sweeper    *sessions.Sweeper
 	retention  *sessions.Retention
-	reconciler *sessions.Reconciler
+	reconciler *sessions.Reconciler // nil: no database
 	hub        *hub.Hub
 	server     *httpserver.Server
 	failed     chan struct{} // closed when the server ends
@@ -104,7 +104,10 @@ func New(opts Options) (*App, error) {
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
 		Log:     p.log, Metrics: journeys,
 	})
-	reconciler := sessions.NewReconciler(service, p.log, journeys)
+	var reconciler *sessions.Reconciler
+	if stores.database != nil { // else nobody but this process writes sessions
+		reconciler = sessions.NewReconciler(service, p.log, journeys)
+	}
 	retention := sessions.NewRetention(stores.old, sessions.RetentionOptions{
 		Keep: opts.keep(), Log: p.log, Metrics: metrics.NewRetention(p.registry, tables()...),
 	})
@@ -233,7 +236,9 @@ func (a *App) start(ctx context.Context) error {
 	}
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "sweeper", a.sweeper.Run)
-	a.background(ctx, "reconciler", a.reconciler.Run)
+	if a.reconciler != nil {
+		a.background(ctx, "reconciler", a.reconciler.Run)
+	}
 	a.background(ctx, "retention", a.retention.Run)
 	if err := a.startMetrics(ctx, a.opts); err != nil {
 		return err

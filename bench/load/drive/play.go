@@ -125,7 +125,7 @@ func (p *play) each(ctx context.Context, workers int, begin func(context.Context
 // begin books and starts a leg.
 func (p *play) begin(ctx context.Context, j *journey, now time.Time) error {
 	ends, arrives := p.endOf(now), rand.Float64() < p.plan.Arrivals
-	if soonest := now.Add(rig.Ride + p.plan.Every + p.plan.Jitter); arrives && !ends.IsZero() && ends.Before(soonest) {
+	if soonest := now.Add(rig.Ride + 5*time.Second + p.plan.Every + p.plan.Jitter); arrives && !ends.IsZero() && ends.Before(soonest) {
 		ends = soonest // its fixes must last for a ride
 	}
 	j.embark(now, ends, arrives, p.plan.SpeedMPS)
