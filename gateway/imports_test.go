@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"gateway/httpserver": {},
 	"gateway/hub":        {"sessions"},
 	"gateway/auth":       {"sessions"},
-	"gateway/consumers":  {"sessions", "geo"},
+	"gateway/consumers":  {"sessions", "geo", "internal/retryafter"},
 
 	"scripts":                       {"scripts/valkeyconn", "sessions", "geo"},
 	"scripts/valkeyconn":            {"scripts/valkeyconn/flowbuffer", "internal/pause"},
@@ -49,14 +49,15 @@ var mayImport = map[string][]string{
 	"sessions/outbox":   {"sessions"},
 
 	"sessions/outbox/aws":     {"sessions", "sessions/outbox", "internal/pause"},
-	"sessions/outbox/webhook": {"sessions", "sessions/outbox"},
+	"sessions/outbox/webhook": {"sessions", "sessions/outbox", "internal/retryafter"},
 
 	"geo":       {},
 	"geo/trace": {"geo"},
 	"metrics":   {},
 	"ratelimit": {},
 
-	"internal/pause": {}, // one function, that several of the above need
+	"internal/retryafter": {},
+	"internal/pause":      {}, // one function, that several of the above need
 
 	"client": {}, // and nothing from outside, see standardOnly
 

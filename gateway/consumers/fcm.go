@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/option"
 
+	"doorstep/internal/retryafter"
 	"doorstep/sessions"
 )
 
@@ -35,8 +35,7 @@ type FCM struct {
 	opts     FCMOptions
 	breaker  *gobreaker.CircuitBreaker[struct{}]
 
-	mu    sync.Mutex
-	until time.Time // FCM has asked for no call before then
+	pause retryafter.Pause // FCM has asked for no call
 }
 
 // FCMOptions are the settings of FCM. Zero means default.
@@ -150,7 +149,7 @@ func (f *FCM) open() bool { return f.breaker.State() == gobreaker.StateOpen }
 // attempt sends once, unless FCM has asked for a wait, and returns the wait before the next
 // attempt.
 func (f *FCM) attempt(ctx context.Context, message *fcm.SendMessageRequest) (wait time.Duration, err error) {
-	if wait := f.paused(); wait > 0 {
+	if wait := f.pause.Left(); wait > 0 {
 		return wait, fmt.Errorf("%w: asked to wait %s more", ErrUnavailable, wait.Round(time.Second))
 	}
 	_, err = f.breaker.Execute(func() (struct{}, error) {
@@ -195,12 +194,12 @@ func (f *FCM) answered(said *googleapi.Error) (time.Duration, error) {
 	case code == "INVALID_ARGUMENT" && blamesToken(said):
 		return 0, fmt.Errorf("%w: %w", ErrNotRegistered, short)
 	case said.Code == http.StatusTooManyRequests:
-		wait := cmp.Or(retryAfter(said.Header), quotaPause)
-		f.pause(wait)
+		wait := cmp.Or(retryafter.Of(said.Header), quotaPause)
+		f.pause.For(wait, longestPause)
 		return wait, fmt.Errorf("%w: %w", ErrUnavailable, short)
 	case said.Code >= http.StatusInternalServerError:
-		wait := retryAfter(said.Header)
-		f.pause(wait)
+		wait := retryafter.Of(said.Header)
+		f.pause.For(wait, longestPause)
 		return wait, fmt.Errorf("%w: %w", ErrUnavailable, short)
 	case said.Code == http.StatusUnauthorized && code != "THIRD_PARTY_AUTH_ERROR":
 		// An access token that was revoked before its time; the next one is fetched.
@@ -212,32 +211,6 @@ func (f *FCM) answered(said *googleapi.Error) (time.Duration, error) {
 		// fault, and the same at the next attempt.
 		return 0, short
 	}
-}
-
-func (f *FCM) paused() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return time.Until(f.until)
-}
-
-func (f *FCM) pause(wait time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if until := time.Now().Add(min(wait, longestPause)); until.After(f.until) {
-		f.until = until
-	}
-}
-
-// retryAfter is the header in either of its forms (RFC 9110, section 10.2.3); 0 without it.
-func retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	if n, err := strconv.ParseUint(text, 10, 20); err == nil {
-		return time.Duration(n) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
 }
 
 // refusal is the body of FCM's refusals.

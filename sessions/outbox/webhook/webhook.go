@@ -22,6 +22,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
+	"doorstep/internal/retryafter"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 )
@@ -95,9 +96,7 @@ type Webhook struct {
 	client  *http.Client
 	breaker *gobreaker.CircuitBreaker[struct{}]
 	gone    atomic.Bool
-
-	mu    sync.Mutex
-	until time.Time // the receiver has asked for nothing before then
+	pause   retryafter.Pause // the receiver has asked for nothing
 }
 
 var _ outbox.Publisher = (*Webhook)(nil)
@@ -213,7 +212,7 @@ func (w *Webhook) deliver(ctx context.Context, e sessions.Event) error {
 	if w.gone.Load() {
 		return &failure{errors.New("the receiver has answered 410 Gone; nothing is sent until a restart"), receivers}
 	}
-	if wait := w.paused(); wait > 0 {
+	if wait := w.pause.Left(); wait > 0 {
 		return &failure{fmt.Errorf("the receiver has asked to wait %s more", wait.Round(time.Second)), receivers}
 	}
 	_, err := w.breaker.Execute(func() (struct{}, error) { return struct{}{}, w.send(ctx, e) })
@@ -300,8 +299,8 @@ func (w *Webhook) answered(ctx context.Context, res *http.Response) (outcome str
 		return ok, nil
 	}
 	err := fmt.Errorf("the receiver answered %d", res.StatusCode)
-	wait := retryAfter(res.Header)
-	w.pause(wait)
+	wait := retryafter.Of(res.Header)
+	w.pause.For(wait, longestPause)
 	switch {
 	case res.StatusCode == http.StatusGone:
 		if w.gone.CompareAndSwap(false, true) {
@@ -319,32 +318,6 @@ func (w *Webhook) answered(ctx context.Context, res *http.Response) (outcome str
 		return unavailable, &failure{err, receivers}
 	}
 	return unavailable, &failure{err, unclear}
-}
-
-func (w *Webhook) paused() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return time.Until(w.until)
-}
-
-func (w *Webhook) pause(wait time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if until := time.Now().Add(min(wait, longestPause)); wait > 0 && until.After(w.until) {
-		w.until = until
-	}
-}
-
-// retryAfter is the header in either of its forms (RFC 9110, section 10.2.3); 0 without it.
-func retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	if n, err := strconv.ParseUint(text, 10, 20); err == nil {
-		return time.Duration(n) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
 }
 
 type noMetrics struct{}
