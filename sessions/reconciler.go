@@ -89,10 +89,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // Pass asks about all that is due. Errors: those of the repository. A live store that
 // is away leaves what is due for the next pass.
 func (r *Reconciler) Pass(ctx context.Context) error {
-	due := map[Ref]serving{}
-	for i := range r.service.served.shards {
-		maps.Copy(due, r.service.served.due(i))
-	}
+	due := r.service.served.due()
 	refs := slices.SortedFunc(maps.Keys(due), func(a, b Ref) int { // the same order wherever the same is due
 		return cmp.Or(cmp.Compare(a.SessionID, b.SessionID), cmp.Compare(a.TrainerID, b.TrainerID))
 	})

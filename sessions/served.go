@@ -83,24 +83,27 @@ func (s *served) holds(ref Ref) bool {
 	return one == nil || s.now().Sub(one.asked) < answerFor
 }
 
-// due lists the journeys of a shard that the repository is to be asked about: the
-// new ones, and those whose answer is old. It forgets those that are not served any
-// more.
-func (s *served) due(i int) map[Ref]serving {
-	now := s.now()
-	shard := &s.shards[i]
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	list := map[Ref]serving{}
-	for ref, one := range shard.journeys {
+// due lists the journeys that the repository is to be asked about: the new ones, and
+// those whose answer is old. It forgets those that are not served any more.
+func (s *served) due() map[Ref]serving {
+	now, due := s.now(), map[Ref]serving{}
+	for i := range s.shards {
+		s.shards[i].due(now, due)
+	}
+	return due
+}
+
+func (s *servedShard) due(now time.Time, into map[Ref]serving) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ref, one := range s.journeys {
 		switch {
 		case now.Sub(one.used) > servedFor:
-			delete(shard.journeys, ref)
+			delete(s.journeys, ref)
 		case !one.known || now.Sub(one.asked) >= askEvery:
-			list[ref] = *one
+			into[ref] = *one
 		}
 	}
-	return list
 }
 
 // answered notes an answer that was asked for at the instant given.
