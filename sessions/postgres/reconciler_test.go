@@ -14,9 +14,9 @@ import (
 	"doorstep/sessions"
 )
 
-// house is a service on PostgreSQL and Valkey whose table another service of the
+// shared is a service on PostgreSQL and Valkey whose table another service of the
 // operator writes, too.
-type house struct {
+type shared struct {
 	*sessions.Service
 	*sessions.Reconciler
 	bundle
@@ -25,13 +25,13 @@ type house struct {
 	corrected map[string]int
 }
 
-func (h *house) Reconciled(int, error) {}
-func (h *house) Corrected(why string)  { h.corrected[why]++ }
+func (h *shared) Reconciled(int, error) {}
+func (h *shared) Corrected(why string)  { h.corrected[why]++ }
 
-func openHouse(t *testing.T) *house {
+func openShared(t *testing.T) *shared {
 	t.Helper()
 	b := setup(t)
-	h := &house{bundle: b, corrected: map[string]int{}}
+	h := &shared{bundle: b, corrected: map[string]int{}}
 	h.valkey = valkeytest.Private(t, valkeyserver.Valkey)
 	live, err := scripts.New(scripts.Options{URL: h.valkey.URL()})
 	require.NoError(t, err)
@@ -46,13 +46,13 @@ func openHouse(t *testing.T) *house {
 }
 
 // gateway is one more on the same stores.
-func (h *house) gateway() (*sessions.Service, *sessions.Reconciler) {
+func (h *shared) gateway() (*sessions.Service, *sessions.Reconciler) {
 	s := sessions.NewService(h.Repository, h.live, sessions.ServiceOptions{})
 	return s, sessions.NewReconciler(s, nil, h)
 }
 
-// journey is a running one with a location, which the house's gateway serves.
-func (h *house) journey(t *testing.T) sessions.Session {
+// journey is a running one with a location, which the gateway serves.
+func (h *shared) journey(t *testing.T) sessions.Session {
 	t.Helper()
 	s := h.booked(t)
 	s, err := h.Start(t.Context(), trainerOf(s), s.ID, "")
@@ -69,7 +69,7 @@ func studentOf(s sessions.Session) sessions.Caller {
 	return sessions.Caller{ID: s.StudentID, Role: sessions.Student}
 }
 
-func (h *house) fix(t *testing.T, s sessions.Session) sessions.Receipt {
+func (h *shared) fix(t *testing.T, s sessions.Session) sessions.Receipt {
 	t.Helper()
 	r, err := h.Update(t.Context(), trainerOf(s), s.ID, sessions.Fix{Point: geo.MustPoint(12.9, 77.5)})
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func (h *house) fix(t *testing.T, s sessions.Session) sessions.Receipt {
 }
 
 // looks is what a caller sees of a session.
-func (h *house) looks(t *testing.T, c sessions.Caller, id sessions.ID) (sessions.View, error) {
+func (h *shared) looks(t *testing.T, c sessions.Caller, id sessions.ID) (sessions.View, error) {
 	t.Helper()
 	ref, err := h.Ref(t.Context(), c, id)
 	if err != nil {
@@ -86,20 +86,20 @@ func (h *house) looks(t *testing.T, c sessions.Caller, id sessions.ID) (sessions
 	return h.View(t.Context(), ref)
 }
 
-func (h *house) sql(t *testing.T, query string, args ...any) {
+func (h *shared) sql(t *testing.T, query string, args ...any) {
 	t.Helper()
 	h.exec(t, query, args...)
 }
 
 // pass is what a gateway does within 15 s.
-func (h *house) pass(t *testing.T) {
+func (h *shared) pass(t *testing.T) {
 	t.Helper()
 	require.NoError(t, h.Pass(t.Context()))
 }
 
 // once requires that all that was corrected is this, and that another gateway that
 // serves the session, too, corrects nothing.
-func (h *house) once(t *testing.T, s sessions.Session, want map[string]int) {
+func (h *shared) once(t *testing.T, s sessions.Session, want map[string]int) {
 	t.Helper()
 	require.Equal(t, want, h.corrected)
 	other, reconciler := h.gateway()
@@ -125,7 +125,7 @@ func (r outrun) EndedSince(context.Context, time.Time, sessions.ID, int) ([]sess
 // A journey that starts while the reconciler works on an older answer goes on.
 func TestReconciler_a_start_meanwhile(t *testing.T) {
 	t.Parallel()
-	h := openHouse(t)
+	h := openShared(t)
 	s := h.journey(t)
 	stopped, err := h.Stop(t.Context(), trainerOf(s), s.ID)
 	require.NoError(t, err)
@@ -147,8 +147,8 @@ func TestReconciler_a_start_meanwhile(t *testing.T) {
 
 func TestReconciler(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(*testing.T, *house, sessions.Session){
-		"cancelled_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+	for name, test := range map[string]func(*testing.T, *shared, sessions.Session){
+		"cancelled_by_sql": func(t *testing.T, h *shared, s sessions.Session) {
 			h.sql(t, `UPDATE tutoring_sessions SET status = 'cancelled' WHERE id = $1`, string(s.ID))
 			h.pass(t)
 			view, err := h.looks(t, studentOf(s), s.ID)
@@ -161,7 +161,7 @@ func TestReconciler(t *testing.T) {
 			require.Equal(t, []any{sessions.JourneyEnded, sessions.EndCancelled}, []any{ended.Type, ended.Reason})
 			h.once(t, s, map[string]int{"cancelled": 1})
 		},
-		"another_trainer_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+		"another_trainer_by_sql": func(t *testing.T, h *shared, s sessions.Session) {
 			next := s
 			next.TrainerID = sessions.NewID()
 			h.sql(t, `UPDATE tutoring_sessions SET trainer_id = $2 WHERE id = $1`, string(s.ID), string(next.TrainerID))
@@ -185,7 +185,7 @@ func TestReconciler(t *testing.T) {
 			require.NotNil(t, view.Location, "of the new trainer")
 			require.Len(t, events(t, h.url, s.ID), 3, "the new journey goes on")
 		},
-		"another_student_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+		"another_student_by_sql": func(t *testing.T, h *shared, s sessions.Session) {
 			next := s
 			next.StudentID = sessions.NewID()
 			h.sql(t, `UPDATE tutoring_sessions SET student_id = $2 WHERE id = $1`, string(s.ID), string(next.StudentID))
@@ -197,7 +197,7 @@ func TestReconciler(t *testing.T) {
 			require.Equal(t, sessions.Forbidden, sessions.CodeOf(h.Party(studentOf(s), s.ID)), "nor one who waits")
 			require.NoError(t, h.Party(studentOf(next), s.ID))
 		},
-		"a_hash_comes_back_after_its_end": func(t *testing.T, h *house, s sessions.Session) {
+		"a_hash_comes_back_after_its_end": func(t *testing.T, h *shared, s sessions.Session) {
 			key := "location:trainer:{" + string(s.TrainerID) + "}:session:" + string(s.ID)
 			before, err := h.valkey.Do(t.Context(), "HGETALL", key)
 			require.NoError(t, err)
@@ -223,7 +223,7 @@ func TestReconciler(t *testing.T) {
 			require.NoError(t, other.Pass(t.Context())) // it serves nothing: found among what ended within the hour
 			require.Equal(t, 2, h.corrected["ended"])
 		},
-		"another_home_by_sql": func(t *testing.T, h *house, s sessions.Session) {
+		"another_home_by_sql": func(t *testing.T, h *shared, s sessions.Session) {
 			h.pass(t)
 			h.sql(t, `UPDATE tutoring_sessions SET student_home_location = '{"latitude": 12.9, "longitude": 77.5}' WHERE id = $1`, string(s.ID))
 			require.Empty(t, h.corrected)
@@ -238,7 +238,7 @@ func TestReconciler(t *testing.T) {
 			h.once(t, s, map[string]int{"home": 1})
 			require.NoError(t, reconciler.Pass(t.Context()))
 		},
-		"a_row_is_deleted": func(t *testing.T, h *house, s sessions.Session) {
+		"a_row_is_deleted": func(t *testing.T, h *shared, s sessions.Session) {
 			h.sql(t, `DELETE FROM tutoring_sessions WHERE id = $1`, string(s.ID))
 			h.pass(t)
 			view, err := h.looks(t, studentOf(s), s.ID)
@@ -247,7 +247,7 @@ func TestReconciler(t *testing.T) {
 			require.Nil(t, view.Location)
 			h.once(t, s, map[string]int{"deleted": 1})
 		},
-		"nothing_has_changed": func(t *testing.T, h *house, s sessions.Session) {
+		"nothing_has_changed": func(t *testing.T, h *shared, s sessions.Session) {
 			h.pass(t)
 			view, err := h.looks(t, studentOf(s), s.ID)
 			require.NoError(t, err)
@@ -257,7 +257,7 @@ func TestReconciler(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := openHouse(t)
+			h := openShared(t)
 			s := h.journey(t)
 			_, err := h.looks(t, studentOf(s), s.ID)
 			require.NoError(t, err)

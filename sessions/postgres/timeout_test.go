@@ -174,7 +174,7 @@ type stubborn struct {
 func (r *stubborn) Change(ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
 	if r.bad[id] {
 		r.tried++
-		return sessions.Session{}, sessions.Fault(sessions.DatabaseUnavailable, "a trigger of the house refuses", errors.New("check violation"))
+		return sessions.Session{}, sessions.Fault(sessions.DatabaseUnavailable, "the operator's trigger refuses", errors.New("check violation"))
 	}
 	return r.Repository.Change(ctx, id, f)
 }
