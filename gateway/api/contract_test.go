@@ -651,17 +651,23 @@ func foreignKey(t *testing.T, h *gateway) {
 	if h.databaseURL == "" {
 		return
 	}
-	conn, err := pgx.Connect(t.Context(), h.databaseURL)
-	require.NoError(t, err)
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	v := h.book(t)
 	h.post(t, v.student, v.path("cancel"), nil).want(t, 200, "")
-	_, err = conn.Exec(t.Context(), `ALTER TABLE tutoring_sessions ADD CONSTRAINT theirs CHECK (id <> '`+string(v.id)+`' OR student_id = '`+string(v.studentID)+`') NOT VALID`)
-	require.NoError(t, err)
+	h.constrain(t, `id <> '`+string(v.id)+`' OR student_id = '`+string(v.studentID)+`'`)
 	until(t, func() bool {
 		a := h.do(t, http.MethodDelete, v.admin, base+"/admin/users/"+string(v.studentID)+"/data", nil)
 		return a.code() == string(sessions.NotSupported)
 	}, "refused once its events are delivered")
+}
+
+// constrain gives the table a CHECK of the operator's own.
+func (h *gateway) constrain(t *testing.T, check string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), h.databaseURL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), `ALTER TABLE tutoring_sessions ADD CONSTRAINT theirs CHECK (`+check+`) NOT VALID`)
+	require.NoError(t, err)
 }
 
 // notSupported is a session in a table that has no status no_show.
@@ -670,11 +676,7 @@ func notSupported(t *testing.T, h *gateway) {
 	if h.databaseURL == "" {
 		return
 	}
-	conn, err := pgx.Connect(t.Context(), h.databaseURL)
-	require.NoError(t, err)
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	_, err = conn.Exec(t.Context(), `ALTER TABLE tutoring_sessions ADD CONSTRAINT theirs CHECK (status <> 'no_show') NOT VALID`)
-	require.NoError(t, err)
+	h.constrain(t, `status <> 'no_show'`)
 	v := h.atTheDoor(t)
 	h.arrive(t, v)
 	h.post(t, v.admin, v.path("no-show"), nil).want(t, 409, sessions.NotSupported)

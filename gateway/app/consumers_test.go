@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -103,10 +102,7 @@ func startedWorker(t testing.TB, o app.Options, aws *awstest.Server) *app.Worker
 // With one, the events go from the outbox to the bus, from there to a queue
 // each, and a worker acts on them.
 func TestWorker_acts_on_what_the_bus_brings(t *testing.T) { //nolint:paralleltest // it sets the environment
-	for _, e := range awstest.Env() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
+	awstest.SetEnv(t.Setenv)
 	aws := awstest.Start()
 	defer aws.Close()
 	aws.Bus("application-events")

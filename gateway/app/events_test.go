@@ -51,10 +51,7 @@ func journey(t testing.TB, a *app.App) sessions.ID {
 // A journey's events are on EventBridge within a second, in memory and on
 // PostgreSQL; while the bus is away nobody notices, and afterwards they come.
 func TestApp_events_to_EventBridge(t *testing.T) {
-	for _, setting := range awstest.Env() {
-		name, value, _ := strings.Cut(setting, "=")
-		t.Setenv(name, value)
-	}
+	awstest.SetEnv(t.Setenv)
 	for name, on := range map[string]func(*app.Options){"embedded": func(*app.Options) {}, "servers": onServers(t)} {
 		t.Run(name, func(t *testing.T) {
 			s := awstest.Start()

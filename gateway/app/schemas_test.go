@@ -151,10 +151,7 @@ func TestSchemas_of_a_session(t *testing.T) {
 // journey. Of its locations nothing is in PostgreSQL or in a log, also while the bus is
 // away.
 func TestApp_events_match_their_schemas(t *testing.T) { //nolint:paralleltest // it sets the environment
-	for _, e := range awstest.Env() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
+	awstest.SetEnv(t.Setenv)
 	bus := awstest.Start()
 	defer bus.Close()
 	bus.Bus("application-events")

@@ -94,10 +94,7 @@ func (r *hooks) set(o *app.Options) {
 }
 
 func TestApp_webhooks(t *testing.T) {
-	for _, setting := range awstest.Env() {
-		name, value, _ := strings.Cut(setting, "=")
-		t.Setenv(name, value)
-	}
+	awstest.SetEnv(t.Setenv)
 	for name, on := range map[string]func(*app.Options){"embedded": func(*app.Options) {}, "servers": onServers(t)} {
 		t.Run(name, func(t *testing.T) {
 			r := openHooks(t)
@@ -159,13 +156,13 @@ func TestApp_webhook_settings_are_checked_at_the_start(t *testing.T) {
 	}
 }
 
-// house is a database with a look behind it.
-type house struct {
+// database is one with a look behind it.
+type database struct {
 	*postgres.Repository
 	sql *pgx.Conn
 }
 
-func houseOf(t testing.TB, o app.Options) house {
+func databaseOf(t testing.TB, o app.Options) database {
 	t.Helper()
 	repo, err := postgres.Open(t.Context(), postgres.Options{URL: o.DatabaseURL})
 	require.NoError(t, err)
@@ -173,19 +170,19 @@ func houseOf(t testing.TB, o app.Options) house {
 	conn, err := pgx.Connect(t.Context(), o.DatabaseURL)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	return house{repo, conn}
+	return database{repo, conn}
 }
 
-func (h house) exec(t testing.TB, sql string) {
+func (d database) exec(t testing.TB, sql string) {
 	t.Helper()
-	_, err := h.sql.Exec(t.Context(), sql)
+	_, err := d.sql.Exec(t.Context(), sql)
 	require.NoError(t, err)
 }
 
 // waits is what waits anywhere, by destination, whoever knows the destination.
-func (h house) waits(t testing.TB) map[string]int {
+func (d database) waits(t testing.TB) map[string]int {
 	t.Helper()
-	rows, err := h.sql.Query(t.Context(), `SELECT name, count(*) FROM (
+	rows, err := d.sql.Query(t.Context(), `SELECT name, count(*) FROM (
 		SELECT 'bus' AS name FROM outbox WHERE published_at IS NULL AND dead_at IS NULL
 		UNION ALL SELECT consumer FROM outbox_deliveries WHERE published_at IS NULL AND dead_at IS NULL) x GROUP BY name`)
 	require.NoError(t, err)
@@ -201,20 +198,17 @@ func (h house) waits(t testing.TB) map[string]int {
 	return waits
 }
 
-func (h house) empty(t testing.TB) {
+func (d database) empty(t testing.TB) {
 	t.Helper()
-	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Empty(c, h.waits(t)) }, 3*patience, 20*time.Millisecond)
-	dead, err := h.DeadLetters(t.Context(), 10)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Empty(c, d.waits(t)) }, 3*patience, 20*time.Millisecond)
+	dead, err := d.DeadLetters(t.Context(), 10)
 	require.NoError(t, err)
 	require.Empty(t, dead)
 }
 
 // Neither direction of either setting leaves an event behind, on PostgreSQL.
 func TestApp_settings_of_events_are_changed(t *testing.T) {
-	for _, setting := range awstest.Env() {
-		name, value, _ := strings.Cut(setting, "=")
-		t.Setenv(name, value)
-	}
+	awstest.SetEnv(t.Setenv)
 	bus := func(t *testing.T) (*awstest.Server, func(*app.Options)) {
 		t.Helper()
 		s := awstest.Start()
@@ -225,7 +219,7 @@ func TestApp_settings_of_events_are_changed(t *testing.T) {
 	t.Run("a_bus_is_turned_on", func(t *testing.T) {
 		s, withBus := bus(t)
 		o := settings(onServers(t))
-		h := houseOf(t, o)
+		h := databaseOf(t, o)
 		first := started(t, o)
 		// What waits for the consumers when the gateway stops: nothing is due for now.
 		h.exec(t, `ALTER TABLE outbox_deliveries ALTER next_attempt_at SET DEFAULT now() + interval '1 h'`)
@@ -246,7 +240,7 @@ func TestApp_settings_of_events_are_changed(t *testing.T) {
 	t.Run("a_bus_is_turned_off", func(t *testing.T) {
 		s, withBus := bus(t)
 		o := settings(onServers(t))
-		h := houseOf(t, o)
+		h := databaseOf(t, o)
 		s.Fail(awstest.Drop)
 		first := started(t, settings(withBus, func(edit *app.Options) { edit.DatabaseURL, edit.ValkeyURL = o.DatabaseURL, o.ValkeyURL }))
 		journey(t, first)
@@ -259,7 +253,7 @@ func TestApp_settings_of_events_are_changed(t *testing.T) {
 	t.Run("webhooks_are_turned_off_and_on_again", func(t *testing.T) {
 		r := openHooks(t)
 		o := settings(onServers(t))
-		h := houseOf(t, o)
+		h := databaseOf(t, o)
 		on := settings(r.set, func(edit *app.Options) { edit.DatabaseURL, edit.ValkeyURL = o.DatabaseURL, o.ValkeyURL })
 		r.answers(http.StatusServiceUnavailable)
 		first := started(t, on)

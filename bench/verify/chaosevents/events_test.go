@@ -44,10 +44,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	for _, setting := range awstest.Env() {
-		name, value, _ := strings.Cut(setting, "=")
-		_ = os.Setenv(name, value)
-	}
+	awstest.SetEnv(func(name, value string) { _ = os.Setenv(name, value) })
 	if text := os.Getenv(childVar); text != "" {
 		fmt.Fprintln(os.Stderr, live(text))
 		os.Exit(1)

@@ -55,10 +55,7 @@ type processes struct {
 
 func open(t *testing.T) *processes {
 	t.Helper()
-	for _, e := range awstest.Env() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
+	awstest.SetEnv(t.Setenv)
 	aws := awstest.Start()
 	t.Cleanup(aws.Close)
 	aws.Bus("application-events")

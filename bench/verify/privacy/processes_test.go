@@ -33,10 +33,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, setting := range awstest.Env() {
-		name, value, _ := strings.Cut(setting, "=")
-		_ = os.Setenv(name, value)
-	}
+	awstest.SetEnv(func(name, value string) { _ = os.Setenv(name, value) })
 	postgrestest.Main(m)
 }
 

@@ -29,6 +29,14 @@ func Env() []string {
 	}
 }
 
+// SetEnv calls set, t.Setenv for example, for each variable of Env.
+func SetEnv(set func(name, value string)) {
+	for _, setting := range Env() {
+		name, value, _ := strings.Cut(setting, "=")
+		set(name, value)
+	}
+}
+
 // Fault is what the server does instead of answering.
 type Fault int
 

@@ -3,7 +3,6 @@ package aws_test
 import (
 	"context"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 
@@ -14,10 +13,7 @@ import (
 // The SDK reads its settings from the environment; they are the same for all
 // tests here.
 func TestMain(m *testing.M) {
-	for _, setting := range awstest.Env() {
-		name, value, _ := strings.Cut(setting, "=")
-		_ = os.Setenv(name, value)
-	}
+	awstest.SetEnv(func(name, value string) { _ = os.Setenv(name, value) })
 	os.Exit(m.Run())
 }
 
