@@ -139,7 +139,7 @@ func (h *Hub) wait(ctx context.Context, at *place, ref sessions.Ref, timeout tim
 		return Failed, err
 	}
 	defer stop()
-	again := retry{spread: &h.spread}
+	again := retry{spread: h.spread.Add(golden)}
 	defer again.stop()
 	for {
 		changed, err := read(ctx, false)
@@ -186,19 +186,24 @@ func last(ctx context.Context, outcome Outcome, read func(context.Context, bool)
 type retry struct {
 	timer  *time.Timer
 	after  time.Duration // the longest pause; 0: do not read again
-	spread *atomic.Uint64
+	spread uint64        // where in its pauses this wait reads; moves on with every read
 }
 
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 4 * time.Second
+
+	// The fractional parts of the multiples of the golden ratio spread any number
+	// of waits evenly over time. They are the same in every run of a test.
+	golden = 0x9e3779b97f4a7c15
 )
 
 func (r *retry) soon() {
 	r.after = min(max(2*r.after, firstRetry), lastRetry)
-	// The fractional parts of the multiples of the golden ratio spread any number
-	// of waiters evenly over time. They are the same in every run of a test.
-	fraction := r.spread.Add(0x9e3779b97f4a7c15) >> 32
+	// The wait's own number, not the hub's next one: which of two waits reads
+	// first at one instant must not decide when they read again.
+	r.spread += golden
+	fraction := r.spread >> 32
 	d := r.after/2 + r.after/2*time.Duration(fraction)>>32
 	if r.timer == nil {
 		r.timer = time.NewTimer(d)
