@@ -89,6 +89,7 @@ var mayImport = map[string][]string{
 var homes = map[string][]string{
 	"github.com/cloudwego":                  {"gateway/api", "gateway/httpserver", "bench/..."},
 	"github.com/andybalholm/brotli":         {"gateway/api"},
+	"rsc.io/qr":                             {"gateway/api"},
 	"github.com/valkey-io":                  {"scripts", "scripts/valkeyconn", "bench/..."},
 	"github.com/jackc":                      {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
 	"github.com/aws":                        {"sessions/outbox/aws", "internal/servers/awstest"},

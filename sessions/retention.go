@@ -22,11 +22,12 @@ const (
 	HandledEvents    Kept = "handled_events"     // since the consumer was done
 	JourneyRecords   Kept = "journey_records"    // since the journey started
 	UnusedPushTokens Kept = "unused_push_tokens" //nolint:gosec // no credential. Since they were registered or reached by a push
+	UnusedDevices    Kept = "unused_devices"     // since they were made or last reported
 )
 
 // AllKept are the kinds.
 func AllKept() []Kept {
-	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, UnusedPushTokens}
+	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, UnusedPushTokens, UnusedDevices}
 }
 
 // Table is the name of the kind's table, for metrics and logs.
@@ -42,6 +43,8 @@ func (k Kept) Table() string {
 		return "journey_analytics"
 	case UnusedPushTokens:
 		return "push_tokens"
+	case UnusedDevices:
+		return "devices"
 	}
 	return ""
 }

@@ -37,7 +37,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
 				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "user data": contractUserData, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
-				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
+				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens, "devices": contractDevices,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
 				t.Run(name+"/"+string(b), func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
 			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
-			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "without a public address": withoutPublicURL,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -722,7 +722,7 @@ func calls(t testing.TB, id sessions.ID) []call {
 	var all []call
 	for path, item := range readDocument(t).Paths.Map() {
 		for method, op := range item.Operations() {
-			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id)).Replace(path)}
+			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id), "{deviceId}", string(id)).Replace(path)}
 			if op.OperationID == "readLive" {
 				c.path += "?sessionId=" + string(id)
 			}
@@ -904,7 +904,7 @@ func everyCallTooMany(t *testing.T, seen *coverage) {
 
 func withoutDatabase(t *testing.T, seen *coverage) {
 	database := postgrestest.Private(t)
-	h := open(t, embedded, func(o *app.Options) { o.DatabaseURL = migrated(t, database.DSN()) })
+	h := open(t, embedded, func(o *app.Options) { o.DatabaseURL, o.PublicURL = migrated(t, database.DSN()), publicURL })
 	h.seen = seen
 	v, cold := h.begun(t), h.book(t)
 	h.get(t, v.student, v.live("")).want(t, 200, "")
@@ -935,6 +935,10 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	device := []byte(`{"token":"a","platform":"web"}`)
 	h.do(t, http.MethodPut, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
 	h.do(t, http.MethodDelete, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, v.trainer, devicesPath, `{"format":"osmand"}`).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.trainer, devicesPath).want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodDelete, v.trainer, devicesPath+"/"+string(v.id), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.trainer, devicesPath+"/"+string(v.id)+"/setup").want(t, 503, sessions.DatabaseUnavailable)
 	booking := cold.booking()
 	booking["sessionId"] = sessions.NewID()
 	h.post(t, v.admin, base+"/admin/sessions", booking).want(t, 503, sessions.DatabaseUnavailable)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.RegisteredBodyDecoder("text/plain"))
 	code := m.Run()
 	valkeytest.Stop()
 	postgrestest.Stop()
@@ -43,6 +45,8 @@ const (
 	base   = "/api/v1"
 
 	updatesPath = base + "/admin/location-tracking/journey/updates"
+	devicesPath = base + "/me/devices"
+	publicURL   = "https://phones.example.com/doorstep"
 	livePath    = base + "/admin/location-tracking/journey/live"
 )
 
@@ -89,6 +93,7 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 		ValkeyTimeout: 2 * time.Second, // a loaded machine must not look like a store that is down
 	}
 	if b == servers {
+		opts.PublicURL = publicURL
 		opts.ValkeyURL, opts.DatabaseURL = valkeytest.Valkey(t), migrated(t, postgrestest.New(t))
 	}
 	for _, f := range edit {

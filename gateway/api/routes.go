@@ -65,9 +65,12 @@ type Deps struct {
 	// ParseOrigin returns them. Empty: no page may, unless it has the API's own
 	// origin.
 	Origins []string
-	Now     func() time.Time // nil: the wall clock
-	Log     *slog.Logger     // nil: discards
-	Metrics Metrics
+	// PublicURL is where phones reach this API, without a slash at the end: what the
+	// settings of a stock app begin with. Nil, or empty: no devices can be made.
+	PublicURL func() string
+	Now       func() time.Time // nil: the wall clock
+	Log       *slog.Logger     // nil: discards
+	Metrics   Metrics
 	// Trace begins a request's span. The function it returns ends the span with the
 	// status and the code of the answer. Nil: no traces.
 	Trace func(ctx context.Context, call Call) (context.Context, func(status int, code string))
@@ -157,6 +160,8 @@ func matches(pattern, path []string) bool {
 const (
 	base        = "/api/v1"
 	updatesPath = base + "/admin/location-tracking/journey/updates"
+	devicesPath = base + "/me/devices"
+	ingestPath  = base + "/ingest/" // and the format
 )
 
 type route struct {
@@ -182,6 +187,10 @@ func (a *API) routes() []route {
 		{post, base + "/students/sessions/:sessionId/review", a.authenticated(a.review)},        // 10
 		{put, base + "/me/push-tokens", a.authenticated(a.putPushToken)},                        // 11
 		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                     // 11
+		{post, devicesPath, a.authenticated(a.createDevice)},                                    // 21
+		{get, devicesPath, a.authenticated(a.listDevices)},                                      // 21
+		{del, devicesPath + "/:deviceId", a.authenticated(a.deleteDevice)},                      // 21
+		{get, devicesPath + "/:deviceId/setup", a.authenticated(a.deviceSetup)},                 // 21
 		{post, base + "/admin/sessions/:sessionId/resend-otp", a.authenticated(a.resendOTP)},    // 13
 		{post, base + "/admin/sessions/:sessionId/unlock-otp", a.authenticated(a.unlockOTP)},    // 14
 		{patch, base + "/admin/sessions/:sessionId", a.authenticated(a.rebook)},                 // 15

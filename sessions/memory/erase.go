@@ -14,7 +14,7 @@ import (
 func (r *Repository) UserData(_ context.Context, userID sessions.ID) (sessions.UserData, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	data := sessions.UserData{Rating: r.ratings[userID], Devices: r.devicesOf(userID), Sessions: r.sessionsOf(userID)}
+	data := sessions.UserData{Rating: r.ratings[userID], PushTokens: r.pushTokensOf(userID), Devices: r.devicesOf(userID), Sessions: r.sessionsOf(userID)}
 	for _, s := range data.Sessions {
 		if review, ok := r.reviews[s.ID]; ok {
 			data.Reviews = append(data.Reviews, review)
@@ -65,8 +65,11 @@ func (r *Repository) EraseUser(_ context.Context, e sessions.Erasure) (int, erro
 	for _, s := range list {
 		r.eraseSession(s, e)
 	}
+	for _, token := range r.pushTokensOf(e.UserID) {
+		delete(r.pushTokens, token.Token)
+	}
 	for _, device := range r.devicesOf(e.UserID) {
-		delete(r.devices, device.Token)
+		delete(r.devices, device.ID)
 	}
 	for name := range r.keys {
 		if name[0] == string(e.UserID) {

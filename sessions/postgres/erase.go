@@ -29,6 +29,7 @@ var (
 		`UPDATE tutoring_sessions SET trainer_start_location = NULL WHERE trainer_id = @user`,
 		`UPDATE session_reviews SET comment = '' WHERE (trainer_id = @user OR student_id = @user) AND session_id = ANY(@ids)`,
 		`DELETE FROM push_tokens WHERE user_id = @user`,
+		`DELETE FROM devices WHERE trainer_id = @user`,
 		`DELETE FROM booking_keys WHERE caller_id = @user`,
 	}
 	eraseIDs = []string{
@@ -48,7 +49,7 @@ var (
 	}
 )
 
-// UserData implements sessions.Repository. Four round trips.
+// UserData implements sessions.Repository. Six round trips.
 func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data sessions.UserData, err error) {
 	if data.Sessions, err = r.list(ctx, "read a user's sessions", selectOfUser, string(userID)); err != nil {
 		return data, err
@@ -60,7 +61,10 @@ func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data ses
 	if data.Journeys, err = rows(ctx, r, "read a user's journeys", scanRecord, selectJourneysOf, ids); err != nil {
 		return data, err
 	}
-	if data.Devices, err = r.PushTokensOf(ctx, userID); err != nil {
+	if data.PushTokens, err = r.PushTokensOf(ctx, userID); err != nil {
+		return data, err
+	}
+	if data.Devices, err = r.DevicesOf(ctx, userID); err != nil {
 		return data, err
 	}
 	data.Rating, err = r.Rating(ctx, userID)
