@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	"metrics":   {},
 	"ratelimit": {},
 
+	"internal/phoneapps":  {}, // writes what stock apps send: for the demo, tests and bench
 	"internal/retryafter": {},
 	"internal/pause":      {}, // one function, that several of the above need
 

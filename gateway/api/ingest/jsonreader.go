@@ -10,23 +10,21 @@ import (
 	"strconv"
 )
 
-const (
-	maxDepth = 32  // of objects and arrays that are looked into; the formats need 6
-	maxText  = 256 // bytes of a key, string or number that are kept
-)
+// maxText is how many bytes of a key, string or number are kept.
+const maxText = 256
 
 // jsonReader reads JSON as a stream, a value at a time. encoding/json's Decoder
 // would keep a string or a member of any length, allocates for each token, and
 // gives up all of a body for one bad number.
 //
-// It takes more than JSON: a missing value ("speed":, as templates without a value
+// What is not asked for is passed over without recursion, so its depth costs
+// nothing. It takes more than JSON: a missing value ("speed":, as templates without a value
 // leave it) is null, and any bare word is a text.
 type jsonReader struct {
 	in       io.Reader
 	left     int // bytes that may still come
 	buffer   []byte
 	pos, end int
-	depth    int
 	text     []byte
 }
 
@@ -126,9 +124,6 @@ func (r *jsonReader) members(open, closing byte, member func() error) error {
 	case c != open:
 		return r.skip()
 	}
-	if r.depth++; r.depth > maxDepth {
-		return ErrUnreadable
-	}
 	r.pos++
 	for {
 		c, err := r.next()
@@ -137,7 +132,6 @@ func (r *jsonReader) members(open, closing byte, member func() error) error {
 			return err
 		case c == closing:
 			r.pos++
-			r.depth--
 			return nil
 		}
 		if err := member(); err != nil {

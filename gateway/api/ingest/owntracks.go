@@ -3,7 +3,7 @@ package ingest
 import "fmt"
 
 // decodeOwnTracks reads the messages that OwnTracks posts, one in a request. The
-// fields are those of its booklet (docs/tech/json.md); a number may be 0.0 where an
+// fields are those of its booklet (its page JSON); a number may be 0.0 where an
 // integer is meant.
 func decodeOwnTracks(r *jsonReader, c *collector) error {
 	return eachObject(r, c, func() error { return ownTracksMessage(r, c) })
