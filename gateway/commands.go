@@ -67,7 +67,7 @@ func logger(format string, level slog.Level) *slog.Logger {
 }
 
 type migrateCommand struct {
-	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseURL string `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
 }
 
 // Run brings the schema up. A newer schema is no error: the job of the version before
@@ -93,7 +93,7 @@ func (m *migrateCommand) Run(ctx context.Context) error {
 }
 
 type tokenCommand struct {
-	JWTSecret   string        `required:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
+	JWTSecret   string        `required:"" secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
 	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) of the token."`
 	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) of the token."`
 	JWTSubject  string        `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Name of the claim that holds the user's id."`

@@ -12,7 +12,7 @@ import (
 )
 
 type outboxListCommand struct {
-	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseURL string `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
 	Limit       int    `default:"100" help:"Largest number of dead letters to list, oldest first."`
 }
 
@@ -37,7 +37,7 @@ func (c *outboxListCommand) Run(ctx context.Context) error {
 }
 
 type outboxRequeueCommand struct {
-	DatabaseURL string  `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseURL string  `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
 	All         bool    `help:"Requeue all dead letters."`
 	Seq         []int64 `arg:"" help:"Requeue these, by the SEQ that \"outbox list\" shows; the numbers may be given without the flag."`
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"reflect"
@@ -17,8 +18,9 @@ import (
 // settings are the flags of a command, one for each field with a help tag. The
 // other tags are: env, the variable's name; default; enum, the allowed values;
 // required; arg, for a flag whose values may also be given without the flag;
-// sep:"none", for a list whose items may contain a comma. A []byte is the
-// content of the file that the flag names.
+// sep:"none", for a list whose items may contain a comma; secret, for a variable
+// whose value may be in a file, which the variable with _FILE after its name names.
+// A []byte is the content of the file that the flag names, or the content itself.
 type settings struct {
 	*pflag.FlagSet
 	tags map[*pflag.Flag]reflect.StructTag
@@ -48,7 +50,11 @@ func (s settings) add(field reflect.StructField, value any) {
 	}
 	if env := field.Tag.Get("env"); env != "" {
 		name = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(env, prefix), "_", "-"))
-		help += " ($" + env + ")"
+		help += " ($" + env
+		if _, secret := field.Tag.Lookup("secret"); secret {
+			help += ", $" + env + inFile
+		}
+		help += ")"
 	}
 	switch to := value.(type) {
 	case *string:
@@ -81,10 +87,8 @@ func (s settings) add(field reflect.StructField, value any) {
 		}
 		list(to, name, *to, help)
 	case *[]byte:
-		s.Func(name, help, func(path string) (err error) {
-			if *to = nil; path != "" {
-				*to, err = os.ReadFile(path)
-			}
+		s.Func(name, help, func(text string) (err error) {
+			*to, err = content(text)
 			return err
 		})
 	}
@@ -100,7 +104,10 @@ func (s settings) add(field reflect.StructField, value any) {
 func (s settings) fill(args []string, lookup func(string) (string, bool)) (err error) {
 	var arg *pflag.Flag
 	s.VisitAll(func(f *pflag.Flag) {
-		text, given := lookup(s.tags[f].Get("env"))
+		text, given, problem := s.environment(f, lookup)
+		if err == nil {
+			err = problem
+		}
 		if !given {
 			text, given = s.tags[f].Lookup("default")
 		}
@@ -130,6 +137,46 @@ func (s settings) fill(args []string, lookup func(string) (string, bool)) (err e
 		}
 	})
 	return err
+}
+
+// inFile at the end of a variable's name says that its value is in a file.
+const inFile = "_FILE"
+
+// environment is what the environment says of a flag.
+func (s settings) environment(f *pflag.Flag, lookup func(string) (string, bool)) (text string, given bool, err error) {
+	name := s.tags[f].Get("env")
+	text, given = lookup(name)
+	if _, secret := s.tags[f].Lookup("secret"); !secret {
+		return text, given, nil
+	}
+	path, named := lookup(name + inFile)
+	switch {
+	case !named || path == "":
+		return text, given, nil
+	case text != "":
+		return "", false, fmt.Errorf("$%s, $%s%s: both are set", name, name, inFile)
+	}
+	held, err := os.ReadFile(path)
+	if err != nil {
+		return "", false, fmt.Errorf("$%s%s: %w", name, inFile, err)
+	}
+	return strings.TrimRight(string(held), "\r\n"), true, nil
+}
+
+// content is text itself where it is JSON or PEM, and else the file that it names. An
+// error does not repeat text, which may be a secret in another form.
+func content(text string) ([]byte, error) {
+	if begin := strings.TrimSpace(text); strings.HasPrefix(begin, "{") || strings.HasPrefix(begin, "-----BEGIN ") {
+		return []byte(text), nil
+	}
+	if text == "" {
+		return nil, nil
+	}
+	held, err := os.ReadFile(text)
+	if wrapped := (*fs.PathError)(nil); errors.As(err, &wrapped) {
+		err = fmt.Errorf("the file cannot be read: %w", wrapped.Err)
+	}
+	return held, err
 }
 
 // set reads text into the field, at the end of a list that has been changed.

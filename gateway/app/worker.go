@@ -24,14 +24,14 @@ type WorkerOptions struct {
 	DeadLettersAnalytics string `env:"DOORSTEP_DEAD_LETTERS_ANALYTICS" help:"The same for the analytics queue."`
 	SQSEndpoint          string `env:"DOORSTEP_SQS_ENDPOINT" help:"URL to use instead of the region's SQS endpoint."`
 
-	DatabaseURL    string        `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
-	ValkeyURL      string        `required:"" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
-	ValkeyCA       []byte        `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
+	DatabaseURL    string        `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	ValkeyURL      string        `required:"" secret:"" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
+	ValkeyCA       []byte        `env:"DOORSTEP_VALKEY_CA" help:"PEM file, or its content, of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
 	ValkeyTimeout  time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	LocationTTL    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"Same value as for serve."`
 	JourneyTTL     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"Same value as for serve."`
 	ArrivalRadius  float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Same value as for serve, metres."`
-	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
+	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or its content. Empty: pushes are logged, not sent."`
 	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 
 	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`

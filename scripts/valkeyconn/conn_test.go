@@ -32,6 +32,20 @@ func TestNew(t *testing.T) {
 	require.ErrorIs(t, get(t.Context(), c), ErrNotConnected)
 }
 
+// A password that was not encoded is taken for other parts of the URL.
+func TestNew_repeats_no_password(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"redis://user:hunter2@host:port", "redis://user:hun/ter2@host:1", "redis://user:hun%zzter2@host:1", "redis://user:hun ter2@host:1",
+		"user:hunter2@host", "redis://user:hunter2@host:1/ter2",
+	} {
+		_, err := New(Options{URL: url})
+		require.ErrorContains(t, err, "live store url", url)
+		require.NotContains(t, err.Error(), "hun", url)
+		require.NotContains(t, err.Error(), "ter2", url)
+	}
+}
+
 func TestConn_killed_and_restarted(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.Private(t, valkeyserver.Valkey)

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -66,7 +65,9 @@ func (o Options) withDefaults() Options {
 func clientOption(o Options) (valkey.ClientOption, error) {
 	opt, err := valkey.ParseURL(o.URL)
 	if err != nil {
-		return opt, fmt.Errorf("live store url: %w", err)
+		// The parser's error repeats the URL, or the part of a password that it took for a port.
+		return opt, errors.New("live store url: not redis://user:password@host:port/number; " +
+			"in user and password all but letters and digits must be percent-encoded")
 	}
 	if err := trust(opt.TLSConfig, o.CA); err != nil {
 		return opt, err

@@ -86,7 +86,7 @@ func (m migrator) migrate(ctx context.Context) error {
 func (m migrator) connect(ctx context.Context) (conn *pgx.Conn, direct bool, err error) {
 	config, err := pgx.ParseConfig(m.url)
 	if err != nil {
-		return nil, false, fmt.Errorf("postgres: parse URL: %w", err) // pgx blanks the password
+		return nil, false, badURL(err)
 	}
 	// For a pooler, which may know no prepared statements; and because in a transaction the
 	// portal of the extended protocol keeps its snapshot after the statement.

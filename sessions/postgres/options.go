@@ -3,8 +3,10 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -87,11 +89,24 @@ func (o Options) validate() error {
 	return nil
 }
 
+// badURL is pgx's error without the URL and without what the parser stumbled over: with
+// an odd character in it a password is not blanked, or is taken for another part.
+func badURL(err error) error {
+	text := err.Error()
+	if at := strings.LastIndex(text, "`: "); at >= 0 {
+		text = text[at+3:]
+	}
+	if strings.HasPrefix(text, "failed to parse") {
+		text = "not postgres://user:password@host:port/database; in user and password all but letters and digits must be percent-encoded"
+	}
+	return errors.New("postgres: parse URL: " + text)
+}
+
 // pool makes the pool; it does not connect yet.
 func (o Options) pool() (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: parse URL: %w", err) // pgx blanks the password
+		return nil, badURL(err)
 	}
 	config.MaxConns = o.MaxConns
 	config.MaxConnLifetime, config.MaxConnLifetimeJitter = o.MaxConnLifetime, o.MaxConnLifetime/10
