@@ -123,10 +123,12 @@ func (c *command) usage(w io.Writer, settings settings) {
 // silently leave the default in force. Kubernetes adds variables to every container of
 // a namespace in which a service is called doorstep-…; they are passed over.
 func unknownSettings(all []command, environ []string) error {
-	known := slices.Clone(testSettings)
+	var known []string
 	for _, c := range all {
 		for _, tag := range settingsOf(c.runner).tags {
-			known = append(known, tag.Get("env"))
+			if tag.Get("env") != "" {
+				known = append(known, tag.Get("env"))
+			}
 			if _, secret := tag.Lookup("secret"); secret {
 				known = append(known, tag.Get("env")+inFile)
 			}
@@ -135,7 +137,7 @@ func unknownSettings(all []command, environ []string) error {
 	var unknown []string
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, prefix) && !slices.Contains(known, name) && !serviceLink.MatchString(name) {
+		if strings.HasPrefix(name, prefix) && !slices.Contains(known, name) && !slices.Contains(testSettings, name) && !serviceLink.MatchString(name) {
 			nearest := slices.MinFunc(known, func(a, b string) int {
 				return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
 			})

@@ -19,31 +19,37 @@ import (
 // other tags are: env, the variable's name; default; enum, the allowed values;
 // required; arg, for a flag whose values may also be given without the flag;
 // sep:"none", for a list whose items may contain a comma; secret, for a variable
-// whose value may be in a file, which the variable with _FILE after its name names.
+// whose value may be in a file, which the variable with _FILE after its name names,
+// and, as the tag's value, the field that keeps the path.
 // A []byte is the content of the file that the flag names, or the content itself.
 type settings struct {
 	*pflag.FlagSet
 	tags map[*pflag.Flag]reflect.StructTag
+	// files are the fields that keep the path of the file that a secret was read from.
+	files map[*pflag.Flag]*string
 }
 
 // settingsOf returns the settings of the struct that options points to, and
 // of the structs that it embeds. It does not change the struct; fill does.
 func settingsOf(options any) settings {
-	s := settings{pflag.NewFlagSet("", pflag.ContinueOnError), map[*pflag.Flag]reflect.StructTag{}}
+	s := settings{pflag.NewFlagSet("", pflag.ContinueOnError), map[*pflag.Flag]reflect.StructTag{}, map[*pflag.Flag]*string{}}
 	s.SortFlags = false
 	v := reflect.ValueOf(options).Elem()
 	for _, field := range reflect.VisibleFields(v.Type()) {
 		if field.Tag.Get("help") != "" {
-			s.add(field, v.FieldByIndex(field.Index).Addr().Interface())
+			f := s.add(field, v.FieldByIndex(field.Index).Addr().Interface())
+			if path := field.Tag.Get("secret"); path != "" {
+				s.files[f], _ = v.FieldByName(path).Addr().Interface().(*string)
+			}
 		}
 	}
 	return s
 }
 
-// add adds the flag of one field. The flag is named after the variable,
+// add adds and returns the flag of one field. The flag is named after the variable,
 // without its prefix (--jwt-secret for DOORSTEP_JWT_SECRET), or after the
 // field if it has no variable.
-func (s settings) add(field reflect.StructField, value any) {
+func (s settings) add(field reflect.StructField, value any) *pflag.Flag {
 	name, help := strings.ToLower(field.Name), field.Tag.Get("help")
 	if _, required := field.Tag.Lookup("required"); required {
 		help += " Required."
@@ -97,6 +103,7 @@ func (s settings) add(field reflect.StructField, value any) {
 	if text := field.Tag.Get("default"); text != "" {
 		f.DefValue = text
 	}
+	return f
 }
 
 // fill sets the options from the defaults, the environment and the arguments,
@@ -159,6 +166,9 @@ func (s settings) environment(f *pflag.Flag, lookup func(string) (string, bool))
 	held, err := os.ReadFile(path)
 	if err != nil {
 		return "", false, fmt.Errorf("$%s%s: %w", name, inFile, err)
+	}
+	if keep := s.files[f]; keep != nil {
+		*keep = path
 	}
 	return strings.TrimRight(string(held), "\r\n"), true, nil
 }

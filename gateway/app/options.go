@@ -24,9 +24,14 @@ type Options struct {
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
-	ValkeyURL   string `secret:"" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. For a cluster: any of its servers; add more with ?addr=host:port&addr=…. For Sentinel: the address of a sentinel, with ?master_set=NAME. Empty: the live store is in the memory of this process."`
-	ValkeyCA    []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file, or its content, of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
-	DatabaseURL string `secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://… Empty: the sessions are in the memory of this process."`
+	ValkeyURL        string `secret:"ValkeyURLFile" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. For a cluster: any of its servers; add more with ?addr=host:port&addr=…. For Sentinel: the address of a sentinel, with ?master_set=NAME. Empty: the live store is in the memory of this process."`
+	ValkeyCA         []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file, or its content, of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
+	DatabaseURL      string `secret:"DatabaseURLFile" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://… Empty: the sessions are in the memory of this process."`
+	DatabaseCA       []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
+	DatabasePooled   bool   `env:"DOORSTEP_DATABASE_POOLED" help:"database-url leads to PgBouncer or RDS Proxy: send no start-up parameters and prepare no statements. The role must then have the time-outs: see docs/start.md."`
+	DatabaseMaxConns int    `default:"0" env:"DOORSTEP_DATABASE_MAX_CONNS" help:"Largest number of connections to PostgreSQL. By default 0: pool_max_conns in database-url, or else 16."`
+	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
+	DatabaseURLFile, ValkeyURLFile string
 
 	JWTSecret   string `secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and a JWKS URL a random secret."`
 	JWKSURL     string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`

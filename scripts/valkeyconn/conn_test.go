@@ -46,6 +46,29 @@ func TestNew_repeats_no_password(t *testing.T) {
 	}
 }
 
+// The password is changed while the gateway runs, and all connections are lost.
+func TestConn_password_changed(t *testing.T) {
+	t.Parallel()
+	server := valkeytest.Private(t, valkeyserver.Valkey)
+	run := func(words ...string) {
+		_, err := server.Do(t.Context(), words...)
+		require.NoError(t, err)
+	}
+	run("ACL", "SETUSER", "app", "on", ">first", "~*", "&*", "+@all")
+	as := func(password string) string { return strings.Replace(server.URL(), "://", "://app:"+password+"@", 1) }
+	file := filepath.Join(t.TempDir(), "url")
+	require.NoError(t, os.WriteFile(file, []byte(as("first")+"\n"), 0o600))
+	c := connected(t, Options{URL: as("first"), URLFile: file})
+	require.NoError(t, set(t.Context(), c))
+
+	run("ACL", "SETUSER", "app", "resetpass", ">second")
+	run("CLIENT", "KILL", "USER", "app")
+	eventually(t, func() bool { return get(t.Context(), c) != nil })
+	require.NoError(t, os.WriteFile(file, []byte(as("second")), 0o600))
+	requireHealed(t, c)
+	require.NoError(t, set(t.Context(), c))
+}
+
 func TestConn_killed_and_restarted(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.Private(t, valkeyserver.Valkey)

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -19,6 +21,9 @@ type Options struct {
 	// further nodes of the cluster to ask. ?master_set=name makes the hosts
 	// sentinels.
 	URL string
+	// URLFile holds the URL, where it can change. It is read again for each new
+	// connection, of which only user and password are taken. Empty: URL holds.
+	URLFile string
 	// CA is the PEM of the authority that signed the servers' certificates.
 	// Empty: the system's roots. All servers must have a certificate for the
 	// URL's host name.
@@ -72,6 +77,9 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	if err := trust(opt.TLSConfig, o.CA); err != nil {
 		return opt, err
 	}
+	if o.URLFile != "" {
+		opt.AuthCredentialsFn = func(valkey.AuthCredentialsContext) (valkey.AuthCredentials, error) { return renew(opt, o.URLFile), nil }
+	}
 	opt.PipelineMultiplex = -1
 	opt.AlwaysPipelining = true
 	opt.DisableCache = true
@@ -93,6 +101,17 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	opt.Sentinel.Dialer, opt.Sentinel.TLSConfig = opt.Dialer, opt.TLSConfig
 	opt.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	return opt, nil
+}
+
+// renew reads user and password from the file. While it cannot be read, those of the start
+// hold.
+func renew(first valkey.ClientOption, file string) valkey.AuthCredentials {
+	if text, err := os.ReadFile(file); err == nil {
+		if now, err := valkey.ParseURL(strings.TrimSpace(string(text))); err == nil {
+			first = now
+		}
+	}
+	return valkey.AuthCredentials{Username: first.Username, Password: first.Password}
 }
 
 // trust makes ca the only authority of config, if there is a ca.
