@@ -39,7 +39,7 @@ func settingsOf(options any) settings {
 		if field.Tag.Get("help") != "" {
 			f := s.add(field, v.FieldByIndex(field.Index).Addr().Interface())
 			if path := field.Tag.Get("secret"); path != "" {
-				s.files[f], _ = v.FieldByName(path).Addr().Interface().(*string)
+				s.files[f], _ = reflect.TypeAssert[*string](v.FieldByName(path).Addr())
 			}
 		}
 	}

@@ -85,7 +85,7 @@ func demote(t *testing.T, server *postgrestest.Server) {
 func TestPassword_changed(t *testing.T) {
 	t.Parallel()
 	hba := filepath.Join(public(t), "hba")
-	require.NoError(t, os.WriteFile(hba, []byte("local all postgres trust\nlocal all all scram-sha-256\n"), 0o644)) //nolint:gosec // the server's user reads it
+	require.NoError(t, os.WriteFile(hba, []byte("local all postgres trust\nlocal all all scram-sha-256\n"), 0o644))
 	server := postgrestest.Private(t, "hba_file="+hba)
 	require.NoError(t, postgres.Migrate(t.Context(), server.DSN(), nil))
 	owner := connect(t, server.DSN())
@@ -205,7 +205,7 @@ func pgbouncer(t *testing.T, server *postgrestest.Server) string {
 	to, err := pgx.ParseConfig(server.DSN())
 	require.NoError(t, err)
 	dir := public(t)
-	require.NoError(t, os.Chmod(dir, 0o777)) //nolint:gosec // its user makes the socket there
+	require.NoError(t, os.Chmod(dir, 0o777))
 	config := filepath.Join(dir, "ini")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `[databases]
 postgres = host=%s port=%d user=postgres
@@ -215,7 +215,7 @@ unix_socket_dir = %s
 auth_type = any
 pool_mode = transaction
 default_pool_size = 2
-`, to.Host, to.Port, dir), 0o644)) //nolint:gosec // the pooler's user reads it
+`, to.Host, to.Port, dir), 0o644))
 	args := []string{config}
 	if os.Geteuid() == 0 {
 		args = append(args, "-u", "nobody") // it refuses root
@@ -243,6 +243,6 @@ func public(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // see above
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // see above
+	require.NoError(t, os.Chmod(dir, 0o755))
 	return dir
 }

@@ -40,7 +40,7 @@ func New(t testing.TB) (files Files, ca []byte) {
 	dir, err := os.MkdirTemp("", "certtest") //nolint:usetesting // another user's server must pass through
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // as above
+	require.NoError(t, os.Chmod(dir, 0o755))
 	files = Files{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: filepath.Join(dir, "ca")}
 	ca = authority.pem()
 	write := func(path string, text []byte, mode os.FileMode) { require.NoError(t, os.WriteFile(path, text, mode)) }
