@@ -218,8 +218,12 @@ func (p *play) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// pinAge is how old the pin may be beside the newest point: a fix in 5 s is stored,
+// and formats tell whole seconds.
+const pinAge = 6 * time.Second
+
 // look reads the pin, which may only go on, and must be at present unless that is
-// zero. Formats tell whole seconds.
+// zero.
 func (p *play) look(ctx context.Context, present time.Time) error {
 	if p.target.Pin == nil {
 		return nil
@@ -232,7 +236,7 @@ func (p *play) look(ctx context.Context, present time.Time) error {
 		p.result.PinWentBack = p.result.PinWentBack || pin.Before(p.pin)
 		p.pin = pin
 	}
-	if !present.IsZero() && pin.Before(present.Truncate(time.Second)) {
+	if !present.IsZero() && pin.Before(present.Add(-pinAge)) {
 		p.result.PinIsOld = true
 	}
 	return nil
