@@ -57,9 +57,11 @@ func newLab(t *testing.T) *lab {
 	settings := []string{
 		"VALKEY_URL=" + l.valkey.URL(), "DATABASE_URL=" + l.database.New(t), "JWT_SECRET=" + rig.Secret, "PUBLIC_URL=http://127.0.0.1:1",
 	}
-	if err := program.Run(t.Context(), settings, "migrate"); err != nil && strings.Contains(err.Error(), "DOORSTEP_PUBLIC_URL") {
+	err = program.Run(t.Context(), settings, "migrate")
+	if err != nil && strings.Contains(err.Error(), "DOORSTEP_PUBLIC_URL") {
 		t.Skip("this gateway has no devices")
 	}
+	require.NoError(t, err)
 	l.gateway, err = program.Start(t.Context(), settings...)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.gateway.Kill()) })
