@@ -28,6 +28,7 @@ type Client struct {
 	queue    []phoneapps.Point // oldest first; all of them keep it on disk
 	sending  int               // points of the queue in the request under way
 	failures int               // in a row
+	answered bool              // once at least since it was started
 	waits    bool              // for an event, before it tries again
 	stopped  bool              // a server has told it to
 
@@ -103,7 +104,7 @@ func (c *Client) Wake() { c.failures, c.waits = 0, false }
 // Restart ends the app and starts it again. A request under way is as if it had
 // never been.
 func (c *Client) Restart() {
-	c.sending = 0
+	c.sending, c.answered = 0, false
 	c.Wake()
 }
 
@@ -134,7 +135,10 @@ func (c *Client) Next() (r phoneapps.Request, newest phoneapps.Point, pause time
 }
 
 func (c *Client) pause() time.Duration {
-	if c.failures == 0 || c.loop.first == 0 {
+	switch {
+	case !c.answered:
+		return 0
+	case c.failures == 0 || c.loop.first == 0:
 		return c.every
 	}
 	return min(c.loop.most, c.loop.first<<min(c.failures-1, 20))
@@ -143,7 +147,7 @@ func (c *Client) pause() time.Duration {
 // Answered is what came back: a status, or 0 for no answer.
 func (c *Client) Answered(status int, body []byte) {
 	n := c.sending
-	c.sending = 0
+	c.sending, c.answered = 0, true
 	switch {
 	case status != 0 && c.App.Accepted(status, body):
 		c.queue = c.queue[n:]

@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	day    = flag.Int("day", 1500, "points of the long backlog; 17280 are 24 hours at one in 5 s")
+	day    = flag.Int("day", 600, "points of the long backlog; 17280 are 24 hours at one in 5 s")
 	outage = flag.Duration("outage", 2*time.Second, "how long a store is away")
 	out    = flag.String("table", "", "file for the table")
 )

@@ -205,7 +205,7 @@ func TestClient_pauses(t *testing.T) {
 		phoneapps.Traccar8:         "0s 30s 30s 30s 30s 30s 30s 30s 30s 30s",
 		phoneapps.Traccar9:         "0s - 0s - 0s - 0s - 0s -", // only an event goes on
 		phoneapps.Transistorsoft:   "0s - 0s - 0s - 0s - 0s -",
-		phoneapps.Overland:         "30s 30s 30s 30s 30s 30s 30s 30s 30s 30s",
+		phoneapps.Overland:         "0s 30s 30s 30s 30s 30s 30s 30s 30s 30s",
 	} {
 		c := phones.NewClient(app, login)
 		c.Record(phones.Way(home, 3000, now, 1, time.Second)[0])
@@ -223,6 +223,6 @@ func TestClient_pauses(t *testing.T) {
 		assert.Equal(t, want, strings.Join(pauses, " "), "%s", app)
 		c.Restart()
 		_, _, pause, ok := c.Next()
-		assert.True(t, ok && (pause == 0 || app == phoneapps.Overland))
+		assert.True(t, ok && pause == 0)
 	}
 }
