@@ -834,7 +834,8 @@ func unusedAddress(t testing.TB) string {
 type panics struct{}
 
 func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
-func (panics) Answered(string, string, int, string, time.Duration)     {}
+func (panics) Answered(string, string, int, string, time.Duration, string, string) {
+}
 func (panics) Updated(string)                                          {}
 func (panics) Flagged(string)                                          {}
 func (panics) Arrived(string)                                          {}
