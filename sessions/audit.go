@@ -52,8 +52,7 @@ func AuditKinds() []AuditKind {
 // AuditEntry is one entry of a session's history. It is never changed, but for the ids
 // of a user who is erased, and has no coordinate, no code and no text of a person.
 type AuditEntry struct {
-	// Seq orders the entries of one At: the repository's own number; 0 for one that is
-	// not stored.
+	// Seq orders the entries of one At: the repository's own number.
 	Seq int64
 	// ID is a moment's, by which its repeats are dropped; empty for a transition.
 	ID        ID
@@ -73,6 +72,9 @@ type AuditEntry struct {
 	EventIDs  []ID // of the events that it has raised
 	Detail    AuditDetail
 }
+
+// Place is where the entry is in its history.
+func (e AuditEntry) Place() HistoryPlace { return HistoryPlace{e.At, e.Seq} }
 
 // AuditDetail is what an entry tells beside its kind. As JSON it is under 1000 bytes,
 // and every field is of a closed list, a number or an instant.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 )
@@ -48,7 +49,7 @@ const journeysShown = 50
 
 // History reads a session's history, in the order of time, up to limit entries behind
 // the place given. A journey that has fallen silent, and has not been seen since, has
-// the beginning of that silence as an entry without a Seq. Errors: Forbidden,
+// the beginning of that silence as an entry that is not stored. Errors: Forbidden,
 // SessionNotFound, DatabaseUnavailable.
 func (s *Service) History(ctx context.Context, c Caller, id ID, after HistoryPlace, limit int) (h History, err error) {
 	if c.Role != Admin {
@@ -66,7 +67,7 @@ func (s *Service) History(ctx context.Context, c Caller, id ID, after HistoryPla
 		return h, err
 	}
 	h.Entries = append(h.Entries, s.openSilences(h.Journeys, after)...)
-	slices.SortStableFunc(h.Entries, func(a, b AuditEntry) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Seq, b.Seq)) })
+	slices.SortStableFunc(h.Entries, func(a, b AuditEntry) int { return a.Place().compare(b.Place()) })
 	h.Entries = h.Entries[:min(len(h.Entries), limit)]
 	h.Outcomes, err = s.outcomes(ctx, h.Entries)
 	return h, err
@@ -99,8 +100,9 @@ func (s *Service) openSilences(journeys []JourneyRecord, after HistoryPlace) (li
 		if r.LastSeen.After(seen) {
 			seen = r.LastSeen
 		}
-		if end.Sub(seen) > enough && seen.After(after.At) {
-			list = append(list, AuditEntry{SessionID: r.SessionID, JourneyStartedAt: r.StartedAt, At: seen, Kind: AuditSilenceBegan})
+		place := HistoryPlace{seen, math.MaxInt64} // after the entry of that last fix
+		if end.Sub(seen) > enough && place.compare(after) > 0 {
+			list = append(list, AuditEntry{Seq: place.Seq, SessionID: r.SessionID, JourneyStartedAt: r.StartedAt, At: seen, Kind: AuditSilenceBegan})
 		}
 	}
 	return list
@@ -116,7 +118,7 @@ func (s *Service) rebookedTo(ctx context.Context, session Session) bool {
 			return false
 		}
 		for _, e := range list {
-			if place = (HistoryPlace{e.At, e.Seq}); e.TrainerID != "" || e.StudentID != "" {
+			if place = e.Place(); e.TrainerID != "" || e.StudentID != "" {
 				last = Meta{e.TrainerID, e.StudentID}
 			}
 		}

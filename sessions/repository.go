@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -128,6 +129,10 @@ type Audit interface {
 type HistoryPlace struct {
 	At  time.Time
 	Seq int64
+}
+
+func (p HistoryPlace) compare(with HistoryPlace) int {
+	return cmp.Or(p.At.Compare(with.At), cmp.Compare(p.Seq, with.Seq))
 }
 
 // BookingKey names a request to book, so that a repeat is recognised.

@@ -92,8 +92,7 @@ func (a *API) history(ctx context.Context, c *app.RequestContext, caller session
 	}
 	for i, e := range h.Entries {
 		if i == limit {
-			last := h.Entries[i-1]
-			body.NextCursor = new(placeText(sessions.HistoryPlace{At: last.At, Seq: last.Seq}))
+			body.NextCursor = new(placeText(h.Entries[i-1].Place()))
 			break
 		}
 		body.Entries = append(body.Entries, entryOf(e, h.Outcomes))
