@@ -186,8 +186,10 @@ func bookingChanges(before, after Session) (fields []string) {
 		name    string
 		changed bool
 	}{
-		{"scheduledAt", !ms(before.ScheduledAt).Equal(ms(after.ScheduledAt))}, {"studentHome", before.Home != after.Home},
-		{"travelMode", before.Mode != after.Mode}, {"trainerId", before.TrainerID != after.TrainerID},
+		{"scheduledAt", !ms(before.ScheduledAt).Equal(ms(after.ScheduledAt))},
+		{"studentHome", before.Home != after.Home},
+		{"travelMode", before.Mode != after.Mode},
+		{"trainerId", before.TrainerID != after.TrainerID},
 		{"studentId", before.StudentID != after.StudentID},
 	} {
 		if f.changed {

@@ -48,7 +48,6 @@ type Repository interface {
 	Reviews
 	Users
 	Analytics
-	Audit
 }
 
 // Lists is the part of the Repository that reads many sessions at once.
@@ -149,6 +148,8 @@ const KeysFor = 7 * 24 * time.Hour
 // Analytics is the part of the Repository that keeps what is known of journeys
 // after they have ended.
 type Analytics interface {
+	Audit
+
 	// RecordJourney notes what a JourneyStarted or a JourneyEnded event says, and
 	// returns what is then known of that journey. First is false when the event was
 	// noted before. Other events are not noted.

@@ -856,15 +856,15 @@ type panics struct{}
 func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
 func (panics) Answered(string, string, int, string, time.Duration, string, string) {
 }
-func (panics) Updated(string)                                          {}
-func (panics) Flagged(string)                                          {}
-func (panics) Arrived(string)                                          {}
-func (panics) CodeTried(string)                                        {}
-func (panics) Unauthenticated(string)                                  {}
-func (panics) Shed(string)                                             {}
-func (panics) ConnShed(string)                                         {}
-func (panics) RequestRefused(int)                                      {}
-func (panics) Panicked()                                               {}
+func (panics) Updated(string)         {}
+func (panics) Flagged(string)         {}
+func (panics) Arrived(string)         {}
+func (panics) CodeTried(string)       {}
+func (panics) Unauthenticated(string) {}
+func (panics) Shed(string)            {}
+func (panics) ConnShed(string)        {}
+func (panics) RequestRefused(int)     {}
+func (panics) Panicked()              {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {
 	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})

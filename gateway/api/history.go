@@ -34,8 +34,8 @@ type historyFixes struct {
 	Stored      int64 `json:"stored"`
 	Implausible int64 `json:"implausible"`
 	Stale       int64 `json:"stale"`
-	LowAccuracy int64 `json:"low_accuracy"`
-	TooSoon     int64 `json:"too_soon"`
+	LowAccuracy int64 `json:"lowAccuracy"`
+	TooSoon     int64 `json:"tooSoon"`
 	Flagged     int64 `json:"flagged"`
 }
 

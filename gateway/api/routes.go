@@ -91,12 +91,12 @@ type Metrics interface {
 	// empty. trace and session name the request where it is traced, for an exemplar, and
 	// are else empty.
 	Answered(route, method string, status int, code string, took time.Duration, trace, session string)
-	Updated(verdict string)                                                     // one of UpdateVerdicts
-	Flagged(flag string)                                                        // one of geo.AllFlags
-	Arrived(outcome string)                                                     // one of ArrivalOutcomes
-	CodeTried(outcome string)                                                   // one of CodeOutcomes
-	Unauthenticated(reason string)                                              // one of auth.Reasons
-	Shed(why string)                                                            // one of ShedReasons
+	Updated(verdict string)        // one of UpdateVerdicts
+	Flagged(flag string)           // one of geo.AllFlags
+	Arrived(outcome string)        // one of ArrivalOutcomes
+	CodeTried(outcome string)      // one of CodeOutcomes
+	Unauthenticated(reason string) // one of auth.Reasons
+	Shed(why string)               // one of ShedReasons
 }
 
 // New makes the handlers. Register adds them to a server.

@@ -218,7 +218,7 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 		sessions.DoneEvents: days(o.KeepEvents), sessions.DoneDeliveries: keepDeliveries,
 		sessions.DeadEvents: days(o.KeepDeadLetters), sessions.DeadDeliveries: days(o.KeepDeadLetters),
 		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
-		sessions.AuditEntries: days(o.KeepAudit),
+		sessions.AuditEntries:     days(o.KeepAudit),
 		sessions.UnusedPushTokens: days(o.KeepPushTokens),
 	}
 }

@@ -216,7 +216,9 @@ func TestTraces_an_event_and_its_calls(t *testing.T) {
 	r := newReceiver(t)
 	a := started(t, settings(onServers(t), func(o *app.Options) { o.TracesEndpoint, o.ValkeyTimeout = r.URL, patience }))
 	drive(t, a)
-	defer func() { assert.Empty(t, attribute(r.request("stored"), "doorstep.session_id"), "the gateway does not log at debug") }()
+	defer func() {
+		assert.Empty(t, attribute(r.request("stored"), "doorstep.session_id"), "the gateway does not log at debug")
+	}()
 	handled := func() *otlp.Span {
 		r.mu.Lock()
 		defer r.mu.Unlock()

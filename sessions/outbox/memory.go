@@ -28,7 +28,7 @@ type Memory struct {
 	queues map[string]*memoryQueue // by destination; Bus is the outbox
 	dead   []DeadLetter
 	ended  []sessions.EventOutcome // the latest, oldest first
-	also   []string // consumers that each event is addressed to as it is recorded
+	also   []string                // consumers that each event is addressed to as it is recorded
 }
 
 // memoryQueue is what waits for one destination.

@@ -39,10 +39,12 @@ const (
 	selectHistory = auditRow + ` WHERE session_id = $1 AND (at, seq) > ($2, $3) ORDER BY at, seq LIMIT $4`
 	// The newest, each found by its index.
 	selectAuditOf = `WITH mine AS (SELECT seq FROM session_audit WHERE session_id = ANY($1) UNION SELECT seq FROM session_audit WHERE by_id = $2
-			UNION SELECT seq FROM session_audit WHERE trainer_id = $2 UNION SELECT seq FROM session_audit WHERE student_id = $2)
-		SELECT * FROM (` + auditRow + ` WHERE seq IN (SELECT seq FROM mine) ORDER BY at DESC, seq DESC LIMIT $3) newest ORDER BY at, seq`
+			UNION SELECT seq FROM session_audit WHERE trainer_id = $2 UNION SELECT seq FROM session_audit WHERE student_id = $2),
+			newest AS (SELECT seq FROM session_audit WHERE seq IN (SELECT seq FROM mine) ORDER BY at DESC, seq DESC LIMIT $3)
+		` + auditRow + ` WHERE seq IN (SELECT seq FROM newest) ORDER BY at, seq`
 
-	selectLatestOf = `SELECT * FROM (SELECT ` + recordColumns + ` FROM journey_analytics WHERE session_id = $1 ORDER BY started_at DESC LIMIT $2) latest
+	selectLatestOf = `SELECT ` + recordColumns + ` FROM journey_analytics
+		WHERE session_id = $1 AND started_at IN (SELECT started_at FROM journey_analytics WHERE session_id = $1 ORDER BY started_at DESC LIMIT $2)
 		ORDER BY started_at`
 )
 
