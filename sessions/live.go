@@ -145,6 +145,10 @@ type Receipt struct {
 	Outside    bool          // Stored: the track has been outside the fence
 	Late       bool          // Stored: it was taken over a RateInterval ago
 	Clock      PhoneClock    // Stored: what is known of the phone's
+	// SeenAgo is, Stored, how long before this fix the last one came that was stored or
+	// counted against the rate, by the store's clock; negative where the store knows of
+	// none, as for the first fix of a journey.
+	SeenAgo time.Duration
 }
 
 // Last is what stays of a stored fix after a silence.

@@ -116,18 +116,29 @@ func queryID(c *app.RequestContext, name string, into *sessions.ID) (err error) 
 
 // pageOf reads limit and cursor.
 func pageOf(c *app.RequestContext) (q sessions.SessionQuery, err error) {
-	q.Limit = defaultPage
-	if text, ok := c.GetQuery("limit"); ok {
-		if q.Limit, err = strconv.Atoi(text); err != nil || q.Limit < 1 || q.Limit > maxPage {
-			return q, invalid("limit", "limit must be a whole number from 1 to 200")
-		}
+	if q.Limit, err = limitOf(c); err != nil {
+		return q, err
 	}
 	if text, ok := c.GetQuery("cursor"); ok {
 		if q.After, ok = parseCursor(text); !ok {
-			return q, invalid("cursor", "cursor must be a nextCursor of this list")
+			return q, errCursor
 		}
 	}
 	return q, nil
+}
+
+var errCursor = invalid("cursor", "cursor must be a nextCursor of this list")
+
+func limitOf(c *app.RequestContext) (int, error) {
+	text, ok := c.GetQuery("limit")
+	if !ok {
+		return defaultPage, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxPage {
+		return 0, invalid("limit", "limit must be a whole number from 1 to 200")
+	}
+	return limit, nil
 }
 
 // cursorText is opaque to callers. It holds no secret.

@@ -74,6 +74,7 @@ type Options struct {
 	KeepEvents      int `default:"7" env:"DOORSTEP_KEEP_EVENTS_DAYS" help:"Days that a published event stays in the outbox. 0: for ever."`
 	KeepDeadLetters int `default:"30" env:"DOORSTEP_KEEP_DEAD_LETTERS_DAYS" help:"Days that a dead letter is kept. 0: for ever."`
 	KeepAnalytics   int `default:"400" env:"DOORSTEP_KEEP_ANALYTICS_DAYS" help:"Days that a journey's row of analytics is kept after the start. 0: for ever."`
+	KeepAudit       int `default:"400" env:"DOORSTEP_KEEP_AUDIT_DAYS" help:"Days that an entry of a session's history is kept. 0: for ever."`
 	KeepPushTokens  int `default:"180" env:"DOORSTEP_KEEP_PUSH_TOKENS_DAYS" help:"Days that a push token is kept after it was last registered or reached by a push. 0: for ever."`
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
@@ -149,6 +150,7 @@ func (o Options) validate() error {
 		{"keep-events-days", o.KeepEvents},
 		{"keep-dead-letters-days", o.KeepDeadLetters},
 		{"keep-analytics-days", o.KeepAnalytics},
+		{"keep-audit-days", o.KeepAudit},
 		{"keep-push-tokens-days", o.KeepPushTokens},
 	} {
 		if d.days < 0 || d.days > maxKeepDays {
@@ -221,6 +223,7 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 		sessions.DoneEvents: days(o.KeepEvents), sessions.DoneDeliveries: keepDeliveries,
 		sessions.DeadEvents: days(o.KeepDeadLetters), sessions.DeadDeliveries: days(o.KeepDeadLetters),
 		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
+		sessions.AuditEntries:     days(o.KeepAudit),
 		sessions.UnusedPushTokens: days(o.KeepPushTokens),
 	}
 }

@@ -32,7 +32,7 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 	var s stores
 	if o.DatabaseURL == "" {
 		events := outbox.NewMemory(o.addressed()...)
-		repo := memory.NewRepository(events.Record)
+		repo := memory.NewRepositoryAt(o.now(), events.Record)
 		s.repo, s.outbox, s.old = repo, events, repo
 	} else {
 		database, err := postgres.New(postgres.Options{
