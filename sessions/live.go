@@ -201,6 +201,9 @@ type Snapshot struct {
 	// ReanchoredAt is when the track last began anew, by the store's clock; zero for
 	// never.
 	ReanchoredAt time.Time
+	// Suspicions are those of the running journey so far; after 300 s without a fix
+	// they begin anew.
+	Suspicions Suspicions
 	// Evidence is what speaks for the track of Location.
 	Evidence Evidence
 	// LearntAt is since when the phone's clock is off by what its fixes alone told,

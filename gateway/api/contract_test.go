@@ -579,6 +579,7 @@ func contractJourneys(t *testing.T, h *gateway) {
 	page := h.get(t, v.admin, path+"?cursor="+first["nextCursor"].(string)).want(t, 200, "").data()
 	require.Len(t, page["journeys"], 1)
 	assert.Nil(t, page["nextCursor"])
+	assert.Equal(t, []any{}, page["journeys"].([]any)[0].(map[string]any)["flags"])
 	h.Advance(7 * time.Second)
 	one := h.get(t, v.admin, path+"?trainerId="+string(second.trainerID)).want(t, 200, "").data()["journeys"].([]any)
 	require.Len(t, one, 1)
@@ -590,6 +591,11 @@ func contractJourneys(t *testing.T, h *gateway) {
 	silent := h.get(t, v.admin, path+"?trainerId="+string(v.trainerID)).want(t, 200, "").data()["journeys"].([]any)[0].(map[string]any)
 	assert.Nil(t, silent["location"])
 	assert.GreaterOrEqual(t, silent["silentSeconds"], 8.0, "since the start")
+	faked := second.fix(nearLat, homeLng)
+	faked["mock"] = true
+	h.post(t, second.trainer, updatesPath, faked).want(t, 201, "")
+	flagged := h.get(t, v.admin, path+"?trainerId="+string(second.trainerID)).want(t, 200, "").data()["journeys"].([]any)[0].(map[string]any)
+	assert.Equal(t, []any{"mock"}, flagged["flags"])
 	for _, token := range []string{v.trainer, v.student} {
 		h.get(t, token, path).want(t, 403, sessions.Forbidden)
 	}

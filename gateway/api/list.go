@@ -179,6 +179,7 @@ type runningBody struct {
 	DistanceM     *float64       `json:"distanceMeters"`
 	ETASeconds    *int64         `json:"etaSeconds"`
 	SilentSeconds int64          `json:"silentSeconds"`
+	Flags         []string       `json:"flags"`
 	Degraded      bool           `json:"degraded,omitempty"`
 }
 
@@ -193,8 +194,9 @@ type locationBody struct {
 func runningOf(j sessions.RunningJourney) runningBody {
 	body := runningBody{
 		journeyBody: journeyOf(j.Session), TravelMode: j.Session.JourneyMode, Phase: j.View.Phase(),
-		ETASeconds: j.View.ETASeconds(), SilentSeconds: int64(j.Silent / time.Second), Degraded: j.View.Degraded,
+		ETASeconds: j.View.ETASeconds(), SilentSeconds: int64(j.Silent / time.Second), Flags: []string{}, Degraded: j.View.Degraded,
 	}
+	body.Flags = append(body.Flags, j.View.Suspicions.Names()...)
 	if at := j.View.Location; at != nil {
 		age := j.View.FixAge().Milliseconds()
 		body.Location = &locationBody{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"doorstep/metrics"
@@ -35,7 +36,8 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		s.repo, s.outbox, s.old = repo, events, repo
 	} else {
 		database, err := postgres.New(postgres.Options{
-			URL: o.DatabaseURL, Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
+			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
+			Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
 		})
 		if err != nil {
 			return s, fmt.Errorf("database: %w", err)
@@ -47,7 +49,7 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		return s, nil
 	}
 	valkey, err := scripts.New(scripts.Options{
-		URL: o.ValkeyURL, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
+		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
 		Log: p.log, Metrics: m, Trace: p.traces.calls("valkey"),
 	})
 	s.live, s.valkey = valkey, valkey

@@ -421,7 +421,7 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 	}
 	s := sessions.Snapshot{Now: at(now), Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving, Over: t.over}
 	if s.Active {
-		s.StartedAt, s.Home = at(t.startedMS), t.home
+		s.StartedAt, s.Home, s.Suspicions = at(t.startedMS), t.home, t.seen
 	}
 	if last := t.judged.Last; last.Point.Valid() {
 		s.Location = &sessions.Location{Fix: copied(t.last), At: at(t.acceptedMS)}
@@ -442,7 +442,7 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 // CachedView implements sessions.Live. It reads: a read costs no round trip here.
 func (m *Live) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	snap, _ := m.Latest(context.Background(), ref) // it cannot fail
-	snap.ReanchoredAt, snap.LearntAt, snap.Evidence = time.Time{}, time.Time{}, sessions.Evidence{}
+	snap.ReanchoredAt, snap.LearntAt, snap.Evidence, snap.Suspicions = time.Time{}, time.Time{}, sessions.Evidence{}, 0
 	return snap, snap.Location != nil
 }
 
