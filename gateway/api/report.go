@@ -63,6 +63,7 @@ type received struct {
 	ingest.Report
 	outcome string // of the whole; empty: it could be read to its end
 	read    bool
+	over    bool // the device reports too often: only what brings the pin forward counts
 }
 
 func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sessions.Format) error {
@@ -86,15 +87,26 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 		return err
 	}
 	recordOf(c).role = sessions.Trainer
-	if a.floods(device.ID, 1) {
-		return a.answerReport(c, format, device, received{outcome: flooded}, sessions.Receipt{}, flooded)
+	over := a.floods(device.ID, 1)
+	if size := c.Request.Header.ContentLength(); over && !r.read && (size < 0 || size > maxFloodBody) {
+		return a.dropReport(c, format, device)
 	}
 	if !r.read {
 		if r, err = a.readReport(ctx, c, format); err != nil {
 			return err
 		}
 	}
+	r.over = over
 	return a.judgeReport(ctx, c, format, device, r)
+}
+
+// maxFloodBody is the longest body that is still read of a device that reports too often:
+// a point or a few.
+const maxFloodBody = 16 << 10
+
+// dropReport answers a report as ever, without looking at it.
+func (a *API) dropReport(c *app.RequestContext, format sessions.Format, device sessions.Reporter) error {
+	return a.answerReport(c, format, device, received{outcome: flooded}, sessions.Receipt{}, flooded)
 }
 
 // deviceWord is the credential in the Authorization header: the password of Basic, or
@@ -170,9 +182,11 @@ func (a *API) judgeReport(ctx context.Context, c *app.RequestContext, format ses
 	for _, p := range r.Points {
 		fixes = append(fixes, p.Fix)
 	}
-	fixes = newestOnly(fixes, a.deps.Now())
-	if a.floods(device.ID, (len(fixes)-1)/batchUnit) {
-		return a.answerReport(c, format, device, received{outcome: flooded}, sessions.Receipt{}, flooded)
+	now := a.deps.Now()
+	fixes = newestOnly(fixes, now)
+	r.over = a.floods(device.ID, (len(fixes)-1)/batchUnit) || r.over
+	if forward := a.phones.forward(device.ID, fixes, now); r.over && !forward {
+		return a.dropReport(c, format, device)
 	}
 	counts := map[string]int{}
 	newest, err := a.deps.Sessions.UpdateFromDevice(ctx, device, fixes, func(receipt sessions.Receipt) {
@@ -323,32 +337,54 @@ const (
 	toldRoom = 65_536
 )
 
-// told remembers what each device was last told. Apps start their receiver anew at each
-// command, so they get one only where it changes something.
-type told struct {
+// lately is what this gateway remembers of devices that report.
+type lately struct {
 	mu      *sync.Mutex
-	devices *simplelru.LRU[sessions.ID, toldInterval]
+	devices *simplelru.LRU[sessions.ID, phoneLately]
 }
 
-type toldInterval struct {
-	interval time.Duration
-	at       time.Time
+type phoneLately struct {
+	interval time.Duration // what it was last told
+	at       time.Time     // when
+	newest   time.Time     // the latest point of what was not dropped, by the phone's clock
 }
 
-func newTold() told {
-	l, _ := simplelru.NewLRU[sessions.ID, toldInterval](toldRoom, nil) // fails only for a size of 0 or less
-	return told{new(sync.Mutex), l}
+func newLately() lately {
+	l, _ := simplelru.NewLRU[sessions.ID, phoneLately](toldRoom, nil) // fails only for a size of 0 or less
+	return lately{new(sync.Mutex), l}
 }
 
-// changes notes an interval, and reports whether the device does not know it.
-func (t told) changes(device sessions.ID, interval time.Duration, now time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	last, ok := t.devices.Get(device)
+// changes notes an interval, and reports whether the device does not know it. Apps start
+// their receiver anew at each command, so they get one only where it changes something.
+func (l lately) changes(device sessions.ID, interval time.Duration, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last, ok := l.devices.Get(device)
 	if ok && last.interval == interval && now.Sub(last.at).Abs() < toldFor {
 		return false
 	}
-	t.devices.Add(device, toldInterval{interval, now})
+	last.interval, last.at = interval, now
+	l.devices.Add(device, last)
+	return true
+}
+
+// forward reports whether the newest of the fixes is of the last five minutes and a second
+// newer than what came before. An app empties its queue as fast as it can, the oldest
+// point first: however fast that is, its last point must not be dropped. Of one device
+// that are 600 points at once at most, and then one a second.
+func (l lately) forward(device sessions.ID, fixes []sessions.Fix, now time.Time) bool {
+	if len(fixes) == 0 {
+		return false
+	}
+	newest := fixes[len(fixes)-1].RecordedAt
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last, _ := l.devices.Get(device)
+	if newest.IsZero() || now.Sub(newest).Abs() > ingest.KeptFor || newest.Sub(last.newest) < time.Second {
+		return false
+	}
+	last.newest = newest
+	l.devices.Add(device, last)
 	return true
 }
 
@@ -366,7 +402,7 @@ func (a *API) steer(device sessions.Reporter, receipt sessions.Receipt, outcome 
 	if device.SessionID != "" {
 		interval = max(a.deps.RateInterval, receipt.NextUpdate.Round(steerStep))
 	}
-	if !a.told.changes(device.ID, interval, a.deps.Now()) {
+	if !a.phones.changes(device.ID, interval, a.deps.Now()) {
 		return ingest.Steer{}
 	}
 	return ingest.Steer{Interval: interval}

@@ -363,6 +363,27 @@ func TestReport_flood(t *testing.T) {
 	h.report(t, p, p.place(farLat-0.001, homeLng, h.Now())).wantVerdict(t, "stored")
 }
 
+// An app empties its queue as fast as it can, the oldest point first: whatever the rate,
+// the present is not dropped.
+func TestReport_flood_of_a_queue(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded, func(o *app.Options) { o.CallerRate, o.CallerBurst = 1, 10 })
+	v := h.book(t)
+	h.begin(t, v)
+	h.Advance(30 * time.Minute)
+	p := h.stockPhone(t, v.trainer, sessions.Overland)
+	dropped := 0
+	for i := 400; i > 0; i-- { // one in 5 s, the last one now
+		a := h.report(t, p, p.place(farLat+0.0004*float64(i), homeLng, h.Now().Add(-time.Duration(5*(i-1))*time.Second))).want(t, 200, "")
+		if a.verdict() == "flooded" {
+			dropped++
+		}
+	}
+	assert.Greater(t, dropped, 300)
+	live := h.get(t, v.student, v.live("")).want(t, 200, "").data()["location"].(map[string]any)
+	assert.InDelta(t, farLat+0.0004, live["latitude"], 1e-5, "the present")
+}
+
 // The app is told an interval where it changes, and nothing where it does not.
 func TestReport_steer(t *testing.T) {
 	t.Parallel()

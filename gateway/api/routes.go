@@ -41,7 +41,7 @@ type API struct {
 	inFlight inFlight
 	callers  *ratelimit.Limit // nil: no limit
 	guesses  guesses
-	told     told
+	phones   lately
 	origins  map[string]struct{}
 }
 
@@ -130,7 +130,7 @@ func New(deps Deps) *API {
 	if deps.Body == nil {
 		deps.Body = func(_ context.Context, c *app.RequestContext) io.Reader { return bytes.NewReader(c.Request.Body()) }
 	}
-	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), told: newTold()}
+	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), phones: newLately()}
 	for _, origin := range deps.Origins {
 		if a.origins == nil {
 			a.origins = map[string]struct{}{}

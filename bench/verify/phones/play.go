@@ -109,7 +109,7 @@ func (p *play) run(ctx context.Context) error {
 			return err
 		}
 		if p.result.Requests == maxRequests {
-			return errors.New("phones: the queue does not empty")
+			return fmt.Errorf("phones: %s, %s: the queue does not empty: %v", p.client.App, p.scenario.Name, p.result.Refused)
 		}
 		if s := p.scenario; s.Before != nil {
 			if err := s.Before(ctx, p.result.Requests); err != nil {
