@@ -143,17 +143,21 @@ func (p *pilot) revoke(ctx context.Context) error {
 func TestGateway(t *testing.T) {
 	l := newLab(t)
 	ctx := t.Context()
-	scenarios := func(p *pilot, now time.Time) []phones.Scenario {
+	scenarios := func(app phoneapps.App, p *pilot, now time.Time) []phones.Scenario {
+		n := 5
+		if app.Most() != 1 {
+			n = 0 // its one request
+		}
 		list := phones.Scenarios(home, now, *day)
 		burst := list[0].Points
 		return append(list,
-			phones.Scenario{Name: "the journey ends", Points: burst, Before: once(5, func(ctx context.Context) error { return p.Stop(ctx, l.gateway.URL()).Err })},
-			phones.Scenario{Name: "the secret is revoked", Points: burst, Before: once(5, p.revoke)},
-			phones.Scenario{Name: "Valkey away", Points: burst, Compress: compress, Before: once(5, away(l.valkey.Pause, l.valkey.Resume))},
-			phones.Scenario{Name: "PostgreSQL away", Points: burst, Compress: compress, Before: once(5, away(l.database.Pause, l.database.Resume))},
+			phones.Scenario{Name: "the journey ends", Points: burst, Before: once(n, func(ctx context.Context) error { return p.Stop(ctx, l.gateway.URL()).Err })},
+			phones.Scenario{Name: "the secret is revoked", Points: burst, Before: once(n, p.revoke)},
+			phones.Scenario{Name: "Valkey away", Points: burst, Compress: compress, Before: once(n, away(l.valkey.Pause, l.valkey.Resume))},
+			phones.Scenario{Name: "PostgreSQL away", Points: burst, Compress: compress, Before: once(n, away(l.database.Pause, l.database.Resume))},
 		)
 	}
-	count := len(scenarios(nil, time.Now()))
+	count := len(scenarios(phoneapps.Overland, nil, time.Now()))
 	var pilots []*pilot
 	for _, app := range phoneapps.Apps {
 		for range count {
@@ -163,7 +167,7 @@ func TestGateway(t *testing.T) {
 	time.Sleep(inJourney)
 	var results []phones.Result
 	for i, p := range pilots {
-		scenario := scenarios(p, time.Now())[i%count]
+		scenario := scenarios(phoneapps.Apps[i/count], p, time.Now())[i%count]
 		r, err := phones.Play(ctx, phoneapps.Apps[i/count], p.target, scenario)
 		require.NoError(t, err)
 		results = append(results, r)
@@ -180,12 +184,15 @@ func judge(t *testing.T, r phones.Result) {
 	t.Helper()
 	assert.False(t, r.PinWentBack, "%+v", r)
 	if r.Scenario == "the secret is revoked" {
-		assert.Equal(t, r.FourXX(), r.Refused["401"], "%+v", r)
+		assert.Equal(t, r.FourXX(), r.Refused["401"]+r.Refused["429"], "%+v", r) // guesses of one address are limited
 		return
 	}
 	assert.Zero(t, r.Left+r.Lost+r.FourXX(), "%+v", r)
 	assert.GreaterOrEqual(t, r.Present, time.Duration(0), "%+v", r)
-	if r.Scenario != "the journey ends" {
+	// An app that sends one by one empties its queue here at a thousand requests a
+	// second, and the limit on a device's flood may drop the newest of over a hundred.
+	// No phone's network lets it do that.
+	if r.Scenario != "the journey ends" && (r.App.Most() != 1 || r.Points <= 60) {
 		assert.False(t, r.PinIsOld, "%+v", r)
 	}
 }
