@@ -270,7 +270,8 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 	client, now := a.deps.Client(ctx, c), a.deps.Now()
 	if !ok || !known.Accepts(key.Secret) { // else no guess, and it must not wait for those of others
 		if wait := a.guesses.wait(client, key.ID, now); wait > 0 {
-			return sessions.Reporter{}, &sessions.Error{Code: sessions.RateLimited, Message: "too many wrong credentials", RetryAfter: wait}
+			// 503: the caller may be a good phone beside a revoked one, and an app takes 4xx for final.
+			return sessions.Reporter{}, &sessions.Error{Code: Overloaded, Message: "too many wrong credentials; try again", RetryAfter: wait}
 		}
 	}
 	var found sessions.Reporter

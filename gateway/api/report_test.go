@@ -253,7 +253,7 @@ func TestReport_credentials(t *testing.T) {
 
 	for n := 0; ; n++ {
 		require.Less(t, n, 20, "guesses of one device")
-		if a := send(secret(guess)); a.status == 429 {
+		if a := send(secret(guess)); a.status == 503 {
 			assert.NotEmpty(t, a.header.Get("Retry-After"))
 			break
 		}
@@ -261,11 +261,11 @@ func TestReport_credentials(t *testing.T) {
 	send(secret(p.secret)).wantVerdict(t, "no_journey")
 	for n := 0; ; n++ {
 		require.Less(t, n, 60, "guesses from one address")
-		if send(secret(sessions.NewDeviceKey().String())).status == 429 {
+		if send(secret(sessions.NewDeviceKey().String())).status == 503 {
 			break
 		}
 	}
-	send(secret(other.secret)).want(t, 429, sessions.RateLimited)
+	send(secret(other.secret)).want(t, 503, api.Overloaded)
 	send(secret(p.secret)).wantVerdict(t, "no_journey")
 	h.Advance(time.Minute)
 	send(secret(other.secret)).wantVerdict(t, "no_journey")
@@ -482,8 +482,8 @@ func everyReport(t *testing.T, seen *coverage) {
 		until(t, func() bool { return lost.reportAs(t, c, phones[c.op.OperationID][1]).status == 503 }, "the live store is away")
 		lost.reportAs(t, c, phones[c.op.OperationID][1]).want(t, 503, sessions.LiveStoreUnavailable)
 		p := stockPhone{format: phones[c.op.OperationID][0].format, secret: sessions.NewDeviceKey().String()}
-		until(t, func() bool { return h.reportAs(t, c, p).status == 429 }, "too many guesses")
-		h.reportAs(t, c, p).want(t, 429, sessions.RateLimited)
+		until(t, func() bool { return h.reportAs(t, c, p).status == 503 }, "too many guesses")
+		h.reportAs(t, c, p).want(t, 503, api.Overloaded)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -57,11 +56,7 @@ func newLab(t *testing.T) *lab {
 	settings := []string{
 		"VALKEY_URL=" + l.valkey.URL(), "DATABASE_URL=" + l.database.New(t), "JWT_SECRET=" + rig.Secret, "PUBLIC_URL=http://127.0.0.1:1",
 	}
-	err = program.Run(t.Context(), settings, "migrate")
-	if err != nil && strings.Contains(err.Error(), "DOORSTEP_PUBLIC_URL") {
-		t.Skip("this gateway has no devices")
-	}
-	require.NoError(t, err)
+	require.NoError(t, program.Run(t.Context(), settings, "migrate"))
 	l.gateway, err = program.Start(t.Context(), settings...)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.gateway.Kill()) })
@@ -184,15 +179,12 @@ func judge(t *testing.T, r phones.Result) {
 	t.Helper()
 	assert.False(t, r.PinWentBack, "%+v", r)
 	if r.Scenario == "the secret is revoked" {
-		assert.Equal(t, r.FourXX(), r.Refused["401"]+r.Refused["429"], "%+v", r) // guesses of one address are limited
+		assert.Equal(t, r.FourXX(), r.Refused["401"], "%+v", r)
 		return
 	}
 	assert.Zero(t, r.Left+r.Lost+r.FourXX(), "%+v", r)
 	assert.GreaterOrEqual(t, r.Present, time.Duration(0), "%+v", r)
-	// An app that sends one by one empties its queue here at a thousand requests a
-	// second, and the limit on a device's flood may drop the newest of over a hundred.
-	// No phone's network lets it do that.
-	if r.Scenario != "the journey ends" && (r.App.Most() != 1 || r.Points <= 60) {
+	if r.Scenario != "the journey ends" {
 		assert.False(t, r.PinIsOld, "%+v", r)
 	}
 }

@@ -41,7 +41,7 @@ type Scenario struct {
 	Seed   uint64
 	// Compress divides the pauses of the app; 0 leaves them out.
 	Compress float64
-	// GiveUp ends the play after so many answers 4xx in a row: the app would try for
+	// GiveUp ends the play after so many answers 4xx without one 2xx: the app would try for
 	// ever. 0 means 20.
 	GiveUp int
 }
@@ -99,7 +99,7 @@ type play struct {
 	rng      *rand.Rand
 	result   Result
 	elapsed  time.Duration // with the app's pauses in full
-	denied   int           // answers 4xx in a row
+	denied   int           // answers 4xx since the last 2xx
 	pin      time.Time
 }
 
@@ -167,8 +167,10 @@ func (p *play) step(ctx context.Context) error {
 }
 
 func (p *play) count(status int) {
-	p.denied++
-	if status/100 != http.StatusBadRequest/100 {
+	switch status / 100 {
+	case http.StatusBadRequest / 100:
+		p.denied++
+	case http.StatusOK / 100:
 		p.denied = 0
 	}
 	switch {
