@@ -147,7 +147,7 @@ func TestGateway(t *testing.T) {
 		burst := list[0].Points
 		return append(list,
 			phones.Scenario{Name: "the journey ends", Points: burst, Before: once(n, func(ctx context.Context) error { return p.Stop(ctx, l.gateway.URL()).Err })},
-			phones.Scenario{Name: "the secret is revoked", Points: burst, Before: once(n, p.revoke)},
+			phones.Scenario{Name: "the secret is revoked", Points: burst, GiveUp: 10, Before: once(n, p.revoke)},
 			phones.Scenario{Name: "Valkey away", Points: burst, Compress: compress, Before: once(n, away(l.valkey.Pause, l.valkey.Resume))},
 			phones.Scenario{Name: "PostgreSQL away", Points: burst, Compress: compress, Before: once(n, away(l.database.Pause, l.database.Resume))},
 		)
