@@ -100,7 +100,7 @@ var homes = map[string][]string{
 	"github.com/sony/gobreaker":             {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/outbox/webhook", "sessions/postgres", "gateway/consumers"},
 	"github.com/golang-jwt":                 {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":                 {"gateway/auth"},
-	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "sessions"}, // golang-lru
+	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "gateway/api", "sessions"}, // golang-lru
 	"github.com/spf13/pflag":                {"gateway"},
 	"google.golang.org/api":                 {"gateway/consumers"}, // FCM
 	"go.opentelemetry.io":                   {"gateway/app"},

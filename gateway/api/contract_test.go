@@ -21,7 +21,6 @@ import (
 
 	"doorstep/gateway/api"
 	"doorstep/gateway/app"
-	"doorstep/gateway/httpserver"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
@@ -53,7 +52,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
 			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
-			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "without a public address": withoutPublicURL,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "every report": everyReport, "without a public address": withoutPublicURL,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -722,6 +721,9 @@ func calls(t testing.TB, id sessions.ID) []call {
 	var all []call
 	for path, item := range readDocument(t).Paths.Map() {
 		for method, op := range item.Operations() {
+			if op.Extensions["x-stock-app"] != nil {
+				continue // reportCalls
+			}
 			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id), "{deviceId}", string(id)).Replace(path)}
 			if op.OperationID == "readLive" {
 				c.path += "?sessionId=" + string(id)
@@ -841,20 +843,14 @@ func (panics) Arrived(string)                                          {}
 func (panics) CodeTried(string)                                        {}
 func (panics) Unauthenticated(string)                                  {}
 func (panics) Shed(string)                                             {}
+func (panics) Reported(string, string, int)                            {}
 func (panics) ConnShed(string)                                         {}
 func (panics) RequestRefused(int)                                      {}
 func (panics) Panicked()                                               {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {
-	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
-	s, err := httpserver.New(httpserver.Options{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: panics{}}, handlers.Register)
-	require.NoError(t, err)
-	require.NoError(t, s.Listen(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- s.Run(context.Background()) }()
-	t.Cleanup(func() { s.Close(); <-done })
-
-	h := &gateway{url: "http://" + s.Addr().String(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: seen}
+	h := brokenGateway(t)
+	h.seen = seen
 	for _, c := range calls(t, sessions.NewID()) {
 		if !c.open || c.op.OperationID == "readyz" {
 			h.do(t, c.method, "token", c.path, c.body).want(t, 500, sessions.Internal)

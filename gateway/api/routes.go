@@ -8,10 +8,13 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +40,8 @@ type API struct {
 	deps     Deps
 	inFlight inFlight
 	callers  *ratelimit.Limit // nil: no limit
+	guesses  guesses
+	told     told
 	origins  map[string]struct{}
 }
 
@@ -68,9 +73,19 @@ type Deps struct {
 	// PublicURL is where phones reach this API, without a slash at the end: what the
 	// settings of a stock app begin with. Nil, or empty: no devices can be made.
 	PublicURL func() string
-	Now       func() time.Time // nil: the wall clock
-	Log       *slog.Logger     // nil: discards
-	Metrics   Metrics
+	// Steer lets the answers to stock apps set how often they report.
+	Steer bool
+	// Body reads the body of a request to a path below StreamPath. Nil: it has been read.
+	// Crowded is its error where too many large bodies are being read.
+	Body    func(ctx context.Context, c *app.RequestContext) io.Reader
+	Crowded error
+	// Client is the address that a request is counted under; not valid where there is
+	// none. Nil: there is none.
+	Client func(ctx context.Context, c *app.RequestContext) netip.Prefix
+
+	Now     func() time.Time // nil: the wall clock
+	Log     *slog.Logger     // nil: discards
+	Metrics Metrics
 	// Trace begins a request's span. The function it returns ends the span with the
 	// status and the code of the answer. Nil: no traces.
 	Trace func(ctx context.Context, call Call) (context.Context, func(status int, code string))
@@ -93,6 +108,7 @@ type Metrics interface {
 	CodeTried(outcome string)                                                   // one of CodeOutcomes
 	Unauthenticated(reason string)                                              // one of auth.Reasons
 	Shed(why string)                                                            // one of ShedReasons
+	Reported(format, outcome string, points int)                                // one of sessions.Formats; one of ReportOutcomes
 }
 
 // New makes the handlers. Register adds them to a server.
@@ -101,7 +117,13 @@ func New(deps Deps) *API {
 		deps.Now = time.Now
 	}
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
-	a := &API{deps: deps, callers: callerLimit(deps)}
+	if deps.Client == nil {
+		deps.Client = func(context.Context, *app.RequestContext) netip.Prefix { return netip.Prefix{} }
+	}
+	if deps.Body == nil {
+		deps.Body = func(_ context.Context, c *app.RequestContext) io.Reader { return bytes.NewReader(c.Request.Body()) }
+	}
+	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), told: newTold()}
 	for _, origin := range deps.Origins {
 		if a.origins == nil {
 			a.origins = map[string]struct{}{}
@@ -162,6 +184,9 @@ const (
 	updatesPath = base + "/admin/location-tracking/journey/updates"
 	devicesPath = base + "/me/devices"
 	ingestPath  = base + "/ingest/" // and the format
+
+	// StreamPath is what the paths begin with whose handlers read the body by Deps.Body.
+	StreamPath = ingestPath
 )
 
 type route struct {
@@ -201,8 +226,13 @@ func (a *API) routes() []route {
 		{get, base + "/trainers/:trainerId/rating", a.authenticated(a.rating)},                  // 19
 		{get, base + "/admin/users/:userId/data", a.authenticated(a.userData)},                  // 20
 		{del, base + "/admin/users/:userId/data", a.authenticated(a.eraseUser)},                 // 20
-		{get, "/healthz", a.healthz},      // 12
-		{get, "/readyz", a.readyz},        // 12
-		{get, "/openapi.yaml", a.openAPI}, // 12
+		{post, ingestPath + "owntracks", a.report(sessions.OwnTracks)},                          // 22
+		{post, ingestPath + "osmand", a.report(sessions.OsmAnd)},                                // 22
+		{get, ingestPath + "osmand", a.report(sessions.OsmAnd)},                                 // 22
+		{post, ingestPath + "transistorsoft", a.report(sessions.Transistorsoft)},                // 22
+		{post, ingestPath + "overland", a.report(sessions.Overland)},                            // 22
+		{get, "/healthz", a.healthz},                                                            // 12
+		{get, "/readyz", a.readyz},                                                              // 12
+		{get, "/openapi.yaml", a.openAPI},                                                       // 12
 	}
 }

@@ -137,13 +137,15 @@ func New(opts Options) (*App, error) {
 			}
 			return public
 		},
+		Steer: opts.Steer, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
 	expectServed(m, handlers)
 	server, err = httpserver.New(httpserver.Options{
 		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP, TrustedProxies: proxies,
-		Refuse: handlers.Refuse, Events: m, Logger: p.log,
+		StreamPath: api.StreamPath,
+		Refuse:     handlers.Refuse, Events: m, Logger: p.log,
 	}, handlers.Register)
 	if err != nil {
 		return nil, err

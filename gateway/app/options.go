@@ -24,6 +24,7 @@ import (
 type Options struct {
 	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
 	PublicURL     string `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
+	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers to stock apps set how often they report; see docs/phones.md."`
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
