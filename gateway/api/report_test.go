@@ -298,7 +298,9 @@ func TestReport_revoked(t *testing.T) {
 func TestReport_of_a_journey_that_starts_elsewhere(t *testing.T) {
 	t.Parallel()
 	first := open(t, servers)
-	second := open(t, servers, func(o *app.Options) { o.DatabaseURL, o.ValkeyURL, o.Now = first.databaseURL, valkeytest.Valkey(t), first.Now })
+	second := open(t, servers, func(o *app.Options) {
+		o.DatabaseURL, o.ValkeyURL, o.Now = first.databaseURL, valkeytest.Valkey(t), first.Now
+	})
 	v := first.book(t)
 	p := first.stockPhone(t, v.trainer, sessions.OwnTracks)
 	at := func(h *gateway) string {
@@ -424,7 +426,9 @@ func everyReport(t *testing.T, seen *coverage) {
 	database := postgrestest.Private(t)
 	away := open(t, embedded, func(o *app.Options) { o.DatabaseURL, o.PublicURL = migrated(t, database.DSN()), publicURL })
 	live := valkeytest.Private(t, valkeyserver.Valkey)
-	lost := open(t, embedded, func(o *app.Options) { o.ValkeyURL, o.DatabaseURL, o.PublicURL = live.URL(), migrated(t, postgrestest.New(t)), publicURL })
+	lost := open(t, embedded, func(o *app.Options) {
+		o.ValkeyURL, o.DatabaseURL, o.PublicURL = live.URL(), migrated(t, postgrestest.New(t)), publicURL
+	})
 	broken := brokenGateway(t)
 	for _, g := range []*gateway{h, slow, full, away, lost, broken} {
 		g.seen = seen
