@@ -2,7 +2,6 @@ package ingest_test
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -33,13 +32,23 @@ func backlog(n int) string {
 	return b.String()
 }
 
+// A day's queue in one body, and the one point that most requests hold.
 func BenchmarkDecode(b *testing.B) {
-	body := backlog(day)
-	b.SetBytes(int64(len(body)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := ingest.Decode(ingest.Transistorsoft, ingest.Request{Body: io.NopCloser(strings.NewReader(body))}); err != nil {
-			b.Fatal(err)
-		}
+	for name, row := range map[string]struct {
+		format ingest.Format
+		body   string
+	}{
+		"day":   {ingest.Transistorsoft, backlog(day)},
+		"point": {ingest.OwnTracks, `{"_type":"location",` + owntracksHere + `,"vel":35,"cog":271,"acc":8,"topic":"owntracks/t1/phone"}`},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(row.body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ingest.Decode(row.format, ingest.Request{Body: strings.NewReader(row.body)}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"doorstep/geo"
@@ -58,7 +59,7 @@ var (
 // Request is what Decode reads.
 type Request struct {
 	Query string    // as in the URL, without the question mark
-	Body  io.Reader // after decompression
+	Body  io.Reader // after decompression; nil for none
 }
 
 // Report is what one request held.
@@ -95,6 +96,9 @@ type Point struct {
 //
 // Errors: ErrTooLarge, ErrUnreadable, and those of r.Body as they are.
 func Decode(f Format, r Request) (Report, error) {
+	if r.Body == nil {
+		r.Body = strings.NewReader("")
+	}
 	var c collector
 	var err error
 	switch f {

@@ -181,12 +181,12 @@ func TestDecode_memory(t *testing.T) {
 	}
 	assert.Less(t, of(large)-of(small), 250.0*day)
 	for _, hostile := range []string{
-		strings.Repeat("[", 8<<20),
-		strings.Repeat(`{"location":`, 1<<20),
-		`{"` + strings.Repeat("k", 8<<20) + `":1}`,
-		`{"location":{"timestamp":"` + strings.Repeat(`\u0041`, 1<<20) + `"}}`,
-		`{"location":{"coords":{"latitude":` + strings.Repeat("1", 8<<20) + `}}}`,
-		`{"location":[` + strings.Repeat(`{},`, 2<<20) + `1]}`,
+		strings.Repeat("[", 1<<20),
+		strings.Repeat(`{"location":`, 128<<10),
+		`{"` + strings.Repeat("k", 1<<20) + `":1}`,
+		`{"location":{"timestamp":"` + strings.Repeat(`\u0041`, 128<<10) + `"}}`,
+		`{"location":{"coords":{"latitude":` + strings.Repeat("1", 1<<20) + `}}}`,
+		`{"location":[` + strings.Repeat(`{},`, 256<<10) + `1]}`,
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

@@ -29,7 +29,7 @@ type jsonReader struct {
 }
 
 func newJSONReader(in io.Reader, limit int) *jsonReader {
-	return &jsonReader{in: in, left: limit, buffer: make([]byte, 16<<10), text: make([]byte, 0, maxText)}
+	return &jsonReader{in: in, left: limit, buffer: make([]byte, 4<<10), text: make([]byte, 0, maxText)}
 }
 
 // fill reads on. An end in the middle is ErrUnreadable.

@@ -22,20 +22,18 @@ func DeviceID(query string) string {
 func decodeOsmAnd(q Request, c *collector) error {
 	c.untimed = true
 	values, _ := url.ParseQuery(q.Query)
+	c.report.DeviceID = firstOf(values, "id", "deviceid")
 	r := newJSONReader(q.Body, MaxOsmAndBody)
 	empty, err := r.empty()
 	if err != nil {
 		return err
 	}
 	if !empty && (r.buffer[r.pos] == '{' || r.buffer[r.pos] == '[') {
-		err = locations{r: r, c: c, osmAnd: true}.root()
-	} else {
-		err = addForm(values, r)
-		osmAndForm(values, c)
+		return locations{r: r, c: c, osmAnd: true}.root()
 	}
-	if id := firstOf(values, "id", "deviceid"); id != "" {
-		c.report.DeviceID = id
-	}
+	err = addForm(values, r)
+	c.report.DeviceID = firstOf(values, "id", "deviceid")
+	osmAndForm(values, c)
 	return err
 }
 

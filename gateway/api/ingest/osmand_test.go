@@ -35,6 +35,8 @@ func TestDecode_osmAnd(t *testing.T) {
 		"nothing":              {want: ""},
 		"cut":                  {query: "id=s", body: `[{"lat":1,"lon":2,"timestamp":1773480420},{"lat`, want: "(1,2 09:27:00) id=s unreadable"},
 	})
+	report, err := ingest.Decode(ingest.OsmAnd, ingest.Request{Query: here}) // GET
+	assert.True(t, err == nil && report.Total == 1)
 	assert.Equal(t, "s", ingest.DeviceID("lat=1&id=s"))
 	assert.Equal(t, "s", ingest.DeviceID("deviceid=s&%zz"))
 	assert.Empty(t, ingest.DeviceID(""))

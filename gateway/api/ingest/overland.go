@@ -126,8 +126,13 @@ var sendIntervals = []struct {
 	pause time.Duration
 	word  string
 }{
-	{5 * time.Minute, "5m"}, {2 * time.Minute, "2m"}, {time.Minute, "1m"},
-	{30 * time.Second, "30s"}, {15 * time.Second, "15s"}, {10 * time.Second, "10s"}, {5 * time.Second, "5s"},
+	{5 * time.Minute, "5m"},
+	{2 * time.Minute, "2m"},
+	{time.Minute, "1m"},
+	{30 * time.Second, "30s"},
+	{15 * time.Second, "15s"},
+	{10 * time.Second, "10s"},
+	{5 * time.Second, "5s"},
 }
 
 // answerOverland must hold the result, or the batch is sent again. The interval is
