@@ -27,6 +27,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 	if err != nil {
 		return err
 	}
+	recordOf(c).session = id
 	wait, err := waitOf(c)
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	began, r := time.Now(), recordOf(c)
 	a.begin(c, r)
 	traced := a.deps.Trace != nil && strings.HasPrefix(c.FullPath(), base) // not the probes, and not paths that have no route
-	end := func(int, string) {}
+	end := func(int, string, string) string { return "" }
 	if traced {
 		ctx, end = a.deps.Trace(ctx, call(c, r))
 	}
@@ -55,9 +55,9 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 			status, r.code = http.StatusInternalServerError, sessions.Internal
 		}
 		took := time.Since(began)
-		a.deps.Metrics.Answered(routeLabel(c, r), methodLabel(c), status, string(r.code), took)
 		a.log(ctx, c, r, status, took)
-		end(status, string(r.code))
+		trace := end(status, string(r.code), a.spanSession(ctx, r))
+		a.deps.Metrics.Answered(routeLabel(c, r), methodLabel(c), status, string(r.code), took, trace, string(r.session))
 	}()
 	if c.FullPath() == "" && string(c.Request.RequestURI()) == "*" && string(c.Method()) == http.MethodOptions {
 		c.SetStatusCode(http.StatusNoContent) // about the server as a whole: RFC 9110, section 9.3.7
@@ -66,6 +66,15 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	c.Next(ctx)
 	panicked = false
 	compress(c)
+}
+
+// spanSession is the session that a request's span names: at debug only, because a trace
+// store is somebody else's as a rule.
+func (a *API) spanSession(ctx context.Context, r *record) string {
+	if !a.deps.Log.Enabled(ctx, slog.LevelDebug) {
+		return ""
+	}
+	return string(r.session)
 }
 
 // begin sets the headers that every answer has. Most answers hold a location, a
@@ -101,10 +110,13 @@ func (a *API) log(ctx context.Context, c *app.RequestContext, r *record, status 
 	if !a.deps.Log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 9)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", routeLabel(c, r)), slog.String("method", methodLabel(c)),
 		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", string(r.role)),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000), slog.Int("bytes", len(c.Response.Body())))
+	if r.session != "" {
+		attrs = append(attrs, slog.String("session_id", string(r.session)))
+	}
 	if r.err != nil {
 		attrs = append(attrs, slog.Any("error", r.err))
 	}
@@ -113,10 +125,11 @@ func (a *API) log(ctx context.Context, c *app.RequestContext, r *record, status 
 
 // record is what observe reports of a request. The handlers fill it in.
 type record struct {
-	id   string // of the request
-	role sessions.Role
-	code sessions.Code // of a refusal
-	err  error         // its cause; for the log only
+	id      string // of the request
+	role    sessions.Role
+	session sessions.ID   // that the request is about; empty where it names none
+	code    sessions.Code // of a refusal
+	err     error         // its cause; for the log only
 
 	waited bool // it is a long poll, which has its own route label
 }

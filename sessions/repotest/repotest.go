@@ -72,6 +72,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		{"PushTokens", pushTokenTests},
 		{"Devices", deviceTests},
 		{"Analytics", analyticsTests},
+		{"Audit", auditTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
