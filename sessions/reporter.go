@@ -299,8 +299,7 @@ func (s *Service) UpdateFromDevice(ctx context.Context, r Reporter, fixes []Fix,
 	}
 	c := Caller{ID: r.TrainerID, Role: Trainer}
 	receipt, err := s.UpdateBatch(ctx, c, r.SessionID, fixes, each)
-	var refused *Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*Error](err); ok {
 		switch refused.Code {
 		case NoActiveJourney, SessionNotFound, Forbidden, RateLimited: // it has ended, or is another trainer's by now
 			s.reporters.noJourney(r.TrainerID, now)

@@ -274,7 +274,7 @@ func FuzzParseDeviceKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, word string) {
 		k, ok := sessions.ParseDeviceKey(word)
 		if !ok {
-			require.Zero(t, k.Secret)
+			require.Empty(t, k.Secret)
 			return
 		}
 		again, ok := sessions.ParseDeviceKey(k.String())

@@ -41,22 +41,36 @@ func setupOf(d sessions.Device, public, secret string) setup {
 	switch d.Format {
 	case sessions.OwnTracks:
 		s.fields = []setupField{
-			{"Mode", "HTTP"}, {"URL", s.url}, {"Authentication (iOS)", "on"}, {"Username (iOS: UserID)", string(d.ID)}, {"Password", shown},
-			{"Monitoring", "Move"}, {"Remote commands and remote configuration", "on"},
+			{"Mode", "HTTP"},
+			{"URL", s.url},
+			{"Authentication (iOS)", "on"},
+			{"Username (iOS: UserID)", string(d.ID)},
+			{"Password", shown},
+			{"Monitoring", "Move"},
+			{"Remote commands and remote configuration", "on"},
 		}
 		s.link = ownTracksLink(d, s.url, secret)
 	case sessions.OsmAnd:
 		s.fields = []setupField{
-			{"Device identifier", shown}, {"Server URL", s.url}, {"Location accuracy", "Highest"}, {"Interval (seconds)", "5"},
-			{"Distance (meters)", "0"}, {"Offline buffering", "on"}, {"Stop detection", "off"},
+			{"Device identifier", shown},
+			{"Server URL", s.url},
+			{"Location accuracy", "Highest"},
+			{"Interval (seconds)", "5"},
+			{"Distance (meters)", "0"},
+			{"Offline buffering", "on"},
+			{"Stop detection", "off"},
 		}
 		s.link = linkWith("org.traccar.client://config", secret, "id", url.Values{
 			"url": {s.url}, "accuracy": {"highest"}, "interval": {"5"}, "distance": {"0"}, "buffer": {"true"}, "stop_detection": {"false"},
 		})
 	case sessions.Transistorsoft:
 		s.fields = []setupField{
-			{"url", s.url}, {"method", "POST"}, {"authorization.strategy", "JWT"}, {"authorization.accessToken", shown},
-			{"batchSync", "true"}, {"autoSync", "true"},
+			{"url", s.url},
+			{"method", "POST"},
+			{"authorization.strategy", "JWT"},
+			{"authorization.accessToken", shown},
+			{"batchSync", "true"},
+			{"autoSync", "true"},
 		}
 	case sessions.Overland:
 		s.fields = []setupField{

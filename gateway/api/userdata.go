@@ -64,10 +64,7 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 	if err != nil {
 		return err
 	}
-	body := userDataBody{
-		UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Phones: []deviceBody{},
-		Journeys: []keptJourneyRow{}, History: []keptEntry{},
-	}
+	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Phones: []deviceBody{}, Journeys: []keptJourneyRow{}, History: []keptEntry{}}
 	for _, s := range data.Sessions {
 		body.Sessions = append(body.Sessions, sessionOf(s, a.deps.Now()))
 	}

@@ -234,8 +234,7 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 		sessions.DeadEvents: days(o.KeepDeadLetters), sessions.DeadDeliveries: days(o.KeepDeadLetters),
 		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
 		sessions.AuditEntries:     days(o.KeepAudit),
-		sessions.UnusedPushTokens: days(o.KeepPushTokens),
-		sessions.UnusedDevices:    days(o.KeepDevices),
+		sessions.UnusedPushTokens: days(o.KeepPushTokens), sessions.UnusedDevices: days(o.KeepDevices),
 	}
 }
 

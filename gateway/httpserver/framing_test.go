@@ -1,6 +1,7 @@
 package httpserver_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -97,7 +98,7 @@ func TestServer_Framing(t *testing.T) {
 			}
 			c.send(send + smuggled)
 			res := c.answer()
-			assert.True(t, res.StatusCode == 400 || strings.HasPrefix(tc.name, "chunk_"), "%d", res.StatusCode) // a handler finds out what is wrong with chunks
+			assert.True(t, res.StatusCode == http.StatusBadRequest || strings.HasPrefix(tc.name, "chunk_"), "%d", res.StatusCode) // a handler finds out what is wrong with chunks
 			assert.True(t, res.Close, "Connection: close")
 			c.wantEnd("")
 			assert.Zero(t, g.smuggle.Load())

@@ -140,7 +140,7 @@ func hideBody(head []byte) (length int64, ok bool) {
 // decimal reads digits alone. ParseInt would take a sign.
 func decimal(text []byte) (int64, bool) {
 	n, err := strconv.ParseUint(string(text), 10, 62)
-	return int64(n), err == nil //nolint:gosec // 62 bits
+	return int64(n), err == nil
 }
 
 func newStreamed(c *conn, rest []byte, length int64) *streamed {
