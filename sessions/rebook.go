@@ -65,7 +65,6 @@ func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Ses
 	if err != nil {
 		return Session{}, err
 	}
-	s.parties.put(id, session.Meta(), s.opts.Now())
 	s.rebookLive(ctx, before, session)
 	return s.shown(session, c), nil
 }
@@ -84,10 +83,27 @@ func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 	case after.JourneyActive() && (before.Home != after.Home || before.StudentID != after.StudentID):
 		err = s.moveLive(ctx, after)
 	}
-	if err = errors.Join(err, s.live.SetMeta(ctx, after.ID, after.Meta())); err != nil {
+	if err = errors.Join(err, s.rebookParties(ctx, after)); err != nil {
 		s.opts.Log.WarnContext(ctx, "live store does not agree with the booking yet",
 			slog.String("session_id", string(after.ID)), slog.Any("error", err))
 	}
+}
+
+// rebookParties tells readers who the parties are. It reads once more for the reason that
+// moveLive gives.
+func (s *Service) rebookParties(ctx context.Context, session Session) error {
+	for range moveTries {
+		s.parties.put(session.ID, session.Meta(), s.opts.Now())
+		if err := s.live.SetMeta(ctx, session.ID, session.Meta()); err != nil {
+			return err
+		}
+		again, err := s.repo.Session(ctx, session.ID)
+		if err != nil || again.Meta() == session.Meta() {
+			return err
+		}
+		session = again
+	}
+	return nil
 }
 
 // moveLive gives the running journey its home. Where two calls change the home at the
@@ -120,5 +136,5 @@ func (s *Service) openMoved(ctx context.Context, session Session) error {
 	return s.restore(ctx, session)
 }
 
-// moveTries bounds moveLive: each further try needs another change of the home.
+// moveTries bounds moveLive and rebookParties: each further try needs another change.
 const moveTries = 5
