@@ -217,6 +217,18 @@ func (a *App) startClock(ctx context.Context) {
 	a.background(ctx, "clock", func(ctx context.Context) error { return a.clock.Run(ctx, database.Now, a.log) })
 }
 
+// sweep runs the sweeper once the clock is known that journeys are ended by.
+func (a *App) sweep(ctx context.Context) error {
+	if a.stores.database != nil && a.opts.Now == nil {
+		select {
+		case <-a.clock.Known():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return a.sweeper.Run(ctx)
+}
+
 // start starts the parts so that each finds what it needs, and Stop, which goes the
 // other way, ends them while they still have it: the fix counter writes its last
 // counts after the last request and before the database closes.
@@ -235,7 +247,7 @@ func (a *App) start(ctx context.Context) error {
 		a.background(ctx, "location events", a.locations.Run)
 	}
 	a.background(ctx, "fix counter", a.counter.Run)
-	a.background(ctx, "sweeper", a.sweeper.Run)
+	a.background(ctx, "sweeper", a.sweep)
 	if a.reconciler != nil {
 		a.background(ctx, "reconciler", a.reconciler.Run)
 	}
