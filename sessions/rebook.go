@@ -73,6 +73,7 @@ func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Ses
 // only delays that: see syncLive.
 func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 	ctx = context.WithoutCancel(ctx)
+	known := s.rebookParties(ctx, after) // first: who is woken is checked again
 	var err error
 	switch {
 	case before.TrainerID != after.TrainerID:
@@ -83,7 +84,7 @@ func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 	case after.JourneyActive() && (before.Home != after.Home || before.StudentID != after.StudentID):
 		err = s.moveLive(ctx, after)
 	}
-	if err = errors.Join(err, s.rebookParties(ctx, after)); err != nil {
+	if err = errors.Join(known, err); err != nil {
 		s.opts.Log.WarnContext(ctx, "live store does not agree with the booking yet",
 			slog.String("session_id", string(after.ID)), slog.Any("error", err))
 	}
@@ -125,6 +126,19 @@ func (s *Service) moveLive(ctx context.Context, session Session) error {
 		session = again
 	}
 	return nil
+}
+
+// homeMoved makes the live store agree with a home that another service has changed. The
+// instant keeps what was seen of the way to the old home from counting after a silence.
+func (s *Service) homeMoved(ctx context.Context, session Session) error {
+	session, err := s.changeBy(s.repo.Rebook)(ctx, session.ID, func(now *Session) ([]Event, error) {
+		now.HomeMovedAt = ms(s.opts.Now())
+		return nil, nil
+	})
+	if err != nil || !session.JourneyActive() {
+		return err
+	}
+	return s.moveLive(ctx, session)
 }
 
 // openMoved opens a running journey that the live store does not know. It may have lost

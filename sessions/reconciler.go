@@ -40,12 +40,13 @@ type ReconcilerMetrics interface {
 
 // Corrections is the closed list of what a Reconciler corrects.
 func Corrections() []string {
-	return []string{correctedEnded, correctedCancelled, correctedReassigned, correctedParties, correctedHome, correctedStart, correctedDeleted}
+	return []string{correctedEnded, correctedCancelled, correctedStopped, correctedReassigned, correctedParties, correctedHome, correctedStart, correctedDeleted}
 }
 
 const (
 	correctedEnded      = "ended"      // the live store had a journey that was over
 	correctedCancelled  = "cancelled"  // a running journey whose session is not scheduled any more
+	correctedStopped    = "stopped"    // another service has written the journey's end
 	correctedReassigned = "reassigned" // a running journey whose session got another trainer
 	correctedParties    = "parties"    // readers were checked against other parties
 	correctedHome       = "home"       // the home has moved
@@ -62,6 +63,8 @@ const (
 	endedBatch = 100
 	// endedRest is the least time between two rounds over the ended journeys.
 	endedRest = time.Minute
+	// endedEarlier is by how much an end that another service writes may lie in the past.
+	endedEarlier = 5 * time.Minute
 )
 
 // NewReconciler makes a reconciler of the service's stores, before the service is
@@ -124,11 +127,14 @@ func (r *Reconciler) ask(ctx context.Context, refs []Ref, due map[Ref]serving) e
 		case err == nil:
 			r.service.served.answered(ref, at, session.Home)
 		case !errors.Is(err, ErrUnavailable): // the live store is away: it shows nothing, and the next pass tries again
-			r.log.WarnContext(ctx, "journey does not agree with the database",
-				slog.String("session_id", string(ref.SessionID)), slog.Any("error", err))
+			r.warn(ctx, ref.SessionID, err)
 		}
 	}
 	return ctx.Err()
+}
+
+func (r *Reconciler) warn(ctx context.Context, id ID, err error) {
+	r.log.WarnContext(ctx, "journey does not agree with the database", slog.String("session_id", string(id)), slog.Any("error", err))
 }
 
 // deleted ends a journey whose session's row is gone.
@@ -153,6 +159,8 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 		return r.reassigned(ctx, ref, session)
 	case session.JourneyActive() && session.Status != Scheduled:
 		return r.cancelled(ctx, session)
+	case session.endedElsewhere(r.service.opts.Now()):
+		return r.stopped(ctx, session)
 	case r.service.running(session) && seen.known && seen.home == session.Home:
 		return nil // as at the last answer
 	default:
@@ -233,6 +241,23 @@ func (r *Reconciler) cancelled(ctx context.Context, session Session) error {
 	return s.writeLive(ctx, changed.Journey(), changed)
 }
 
+// stopped completes the end of a journey that another service has written.
+func (r *Reconciler) stopped(ctx context.Context, session Session) error {
+	s, raised := r.service, 0
+	changed, err := s.change(ctx, session.ID, func(now *Session) ([]Event, error) {
+		events := now.completeEnd(s.opts.Now())
+		raised = len(events)
+		return events, nil
+	})
+	if err != nil {
+		return err
+	}
+	if raised > 0 {
+		r.metrics.Corrected(correctedStopped)
+	}
+	return r.compare(ctx, changed)
+}
+
 // compare reads what the live store has and corrects it. What has begun after the
 // session was read is newer than that, and stays.
 func (r *Reconciler) compare(ctx context.Context, session Session) error {
@@ -252,9 +277,9 @@ func (r *Reconciler) compare(ctx context.Context, session Session) error {
 	case !snap.StartedAt.Equal(session.JourneyStartedAt):
 		r.metrics.Corrected(correctedStart)
 		return s.writeLive(ctx, session.Journey(), session)
-	case snap.Home != session.Home:
+	case snap.Home != session.Home && session.Home.Valid(): // without one it goes on to the old one
 		r.metrics.Corrected(correctedHome)
-		return s.moveLive(ctx, session)
+		return s.homeMoved(ctx, session)
 	}
 	return nil
 }
@@ -268,15 +293,22 @@ func (r *Reconciler) compareEnded(ctx context.Context) error {
 		if now.Sub(r.rested).Abs() < endedRest {
 			return nil
 		}
-		r.endedAt = now.Add(-s.opts.JourneyTTL)
+		r.endedAt = now.Add(-s.opts.JourneyTTL - endedEarlier)
 	}
 	list, err := s.repo.EndedSince(ctx, r.endedAt, r.endedID, endedBatch)
 	if err != nil {
 		return err
 	}
 	for _, session := range list {
-		if err := r.compare(ctx, session); err != nil {
-			return ignoreAway(err)
+		compare := r.compare
+		if session.endedElsewhere(now) {
+			compare = r.stopped
+		}
+		switch err := compare(ctx, session); {
+		case errors.Is(err, ErrUnavailable): // the live store is away: go on here
+			return nil
+		case err != nil: // one row holds up no other
+			r.warn(ctx, session.ID, err)
 		}
 		r.endedAt, r.endedID = session.JourneyEndedAt, session.ID
 	}
@@ -284,14 +316,6 @@ func (r *Reconciler) compareEnded(ctx context.Context) error {
 		r.endedID, r.rested = "", now
 	}
 	return nil
-}
-
-// ignoreAway is err, and nil for a live store that is away.
-func ignoreAway(err error) error {
-	if errors.Is(err, ErrUnavailable) {
-		return nil
-	}
-	return err
 }
 
 type noReconcilerMetrics struct{}

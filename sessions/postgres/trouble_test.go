@@ -182,3 +182,60 @@ func TestSweeper_stores_away(t *testing.T) {
 	require.Nil(t, view.Location)
 	require.Len(t, events(t, database.DSN(), session.ID), 2, "exactly once")
 }
+
+// A home that another service moves by SQL decides the next arrival, whether the
+// reconciler has seen it or not, and what was seen of the way to the old one counts no
+// more, not even after a silence.
+func TestService_Arrive_at_a_home_moved_by_sql(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ pass, silence bool }{
+		"at_once": {}, "after_a_pass": {pass: true}, "after_a_silence": {pass: true, silence: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, truth := setup(t), &trueTime{}
+			server := valkeytest.Private(t, valkeyserver.Valkey)
+			live := valkeyAt(t, server, truth.now)
+			counter := sessions.NewFixCounter(b.Repository, sessions.FixCounterOptions{})
+			s := sessions.NewService(b.Repository, live, sessions.ServiceOptions{Now: truth.now, Counter: counter})
+			reconciler := sessions.NewReconciler(s, nil, nil)
+			session := b.booked(t)
+			session, err := s.Start(t.Context(), trainerOf(session), session.ID, "")
+			require.NoError(t, err)
+			at := func(p geo.Point) {
+				truth.move(6 * time.Second)
+				r, err := s.Update(t.Context(), trainerOf(session), session.ID, sessions.Fix{Point: p})
+				require.NoError(t, err)
+				require.Equal(t, sessions.VerdictStored, r.Verdict)
+			}
+			arrive := func() sessions.Code {
+				_, err := s.Arrive(t.Context(), trainerOf(session), session.ID, nil)
+				return sessions.CodeOf(err)
+			}
+			for range 3 {
+				at(session.Home)
+			}
+			require.NoError(t, counter.Flush(t.Context()))
+			next := geo.MustPoint(session.Home.Lat()+0.002, session.Home.Lng()) // 222 m
+			b.exec(t, `UPDATE tutoring_sessions SET student_home_location = $2 WHERE id = $1`, string(session.ID),
+				map[string]any{"latitude": next.Lat(), "longitude": next.Lng()})
+			if row.pass {
+				require.NoError(t, reconciler.Pass(t.Context()))
+			}
+			if row.silence {
+				truth.move(6 * time.Minute)
+				_, err := server.Do(t.Context(), "FLUSHALL") // as the server does then, by its own clock
+				require.NoError(t, err)
+				at(next)
+				require.Equal(t, sessions.SuspiciousLocation, arrive(), "the way to the old home says nothing of this one")
+				return
+			}
+			require.Equal(t, sessions.NotWithinRadius, arrive())
+			at(next)
+			require.Equal(t, sessions.SuspiciousLocation, arrive(), "its proof begins anew")
+			at(next)
+			at(next)
+			require.Empty(t, arrive())
+		})
+	}
+}
