@@ -61,8 +61,9 @@ const (
 	reconcileBatch = 500
 	// endedBatch is how many ended journeys one look compares.
 	endedBatch = 100
-	// endedRest is the least time between two rounds over the ended journeys.
-	endedRest = time.Minute
+	// endedRest is the least time between two rounds over the ended journeys: where they
+	// are few, what comes back is gone within half a minute.
+	endedRest = 10 * time.Second
 	// endedEarlier is by how much an end that another service writes may lie in the past.
 	endedEarlier = 5 * time.Minute
 )
@@ -125,7 +126,7 @@ func (r *Reconciler) ask(ctx context.Context, refs []Ref, due map[Ref]serving) e
 		}
 		switch {
 		case err == nil:
-			r.service.served.answered(ref, at, session.Home)
+			r.service.served.answered(ref, at, session)
 		case !errors.Is(err, ErrUnavailable): // the live store is away: it shows nothing, and the next pass tries again
 			r.warn(ctx, ref.SessionID, err)
 		}
@@ -151,7 +152,7 @@ func (r *Reconciler) deleted(ctx context.Context, ref Ref) error {
 
 // settle makes one journey agree with its session.
 func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session Session) error {
-	if err := r.settleParties(ctx, seen, session); err != nil {
+	if err := r.settleParties(ctx, ref, seen, session); err != nil {
 		return err
 	}
 	switch {
@@ -169,15 +170,16 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 }
 
 // settleParties lets nobody read any more who is not a party, and lets in who is.
-func (r *Reconciler) settleParties(ctx context.Context, seen serving, session Session) error {
+func (r *Reconciler) settleParties(ctx context.Context, ref Ref, seen serving, session Session) error {
 	s, meta := r.service, session.Meta()
 	s.parties.put(session.ID, meta, s.opts.Now())
-	if seen.meta == (Meta{}) || seen.meta == meta {
+	// Where only updates came here, the live store may have other parties for readers.
+	if (seen.meta == (Meta{}) || seen.meta == meta) && (!seen.known || seen.told == meta) {
 		return nil
 	}
 	r.metrics.Corrected(correctedParties)
 	err := s.live.SetMeta(ctx, session.ID, meta)
-	if err == nil && session.JourneyActive() && seen.meta.TrainerID == meta.TrainerID {
+	if err == nil && session.JourneyActive() && ref.TrainerID == meta.TrainerID {
 		_, err = s.live.Move(ctx, session.Journey()) // wakes those who wait, so that they are checked again
 	}
 	return err

@@ -64,3 +64,45 @@ func TestReconciler_database_away(t *testing.T) {
 		require.True(t, shown())
 	})
 }
+
+type correctedCount int
+
+func (*correctedCount) Reconciled(int, error) {}
+func (n *correctedCount) Corrected(string)    { *n++ }
+
+// Another student by SQL shuts the old one out of a gateway that has never met the
+// session, although only the phone has been heard since; and it is corrected once.
+func TestReconciler_parties_where_only_updates_come(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		repo, live := memory.NewRepository(nil), memory.NewLive(sessions.LiveOptions{}, time.Now)
+		s, other := sessions.NewService(repo, live, sessions.ServiceOptions{}), sessions.NewService(repo, live, sessions.ServiceOptions{})
+		var corrected correctedCount
+		reconciler := sessions.NewReconciler(s, nil, &corrected)
+		trainer, student := sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}, sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+		session, _, err := s.Create(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin},
+			sessions.Booking{TrainerID: trainer.ID, StudentID: student.ID, Home: geo.MustPoint(52, 5)})
+		require.NoError(t, err)
+		_, err = s.Start(t.Context(), trainer, session.ID, "")
+		require.NoError(t, err)
+		pass := func() {
+			time.Sleep(15 * time.Second)
+			_, err := s.Update(t.Context(), trainer, session.ID, sessions.Fix{Point: geo.MustPoint(52.01, 5)})
+			require.NoError(t, err)
+			require.NoError(t, reconciler.Pass(t.Context()))
+		}
+		pass()
+		_, err = repo.Rebook(t.Context(), session.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+			s.StudentID = sessions.NewID()
+			return nil, nil
+		})
+		require.NoError(t, err)
+		pass()
+		_, err = other.Ref(t.Context(), student, session.ID)
+		require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+		for range 3 {
+			pass()
+		}
+		require.EqualValues(t, 1, corrected)
+	})
+}
