@@ -202,26 +202,22 @@ func (r *Reconciler) reassigned(ctx context.Context, ref Ref, session Session) e
 	if !snap.Active && (!theirs || !session.JourneyActive()) {
 		return nil
 	}
-	changed, err := s.change(ctx, session.ID, func(now *Session) ([]Event, error) {
-		if !theirs || !now.JourneyActive() || !now.JourneyStartedAt.Equal(session.JourneyStartedAt) {
-			return nil, nil
+	changed := session
+	if theirs {
+		if changed, err = s.endForeign(ctx, session, ref.TrainerID); err != nil {
+			return err
 		}
-		events, err := now.Stop(EndCancelled, s.opts.Now())
-		for i := range events {
-			events[i].TrainerID = ref.TrainerID // whose journey it was
-		}
-		return events, err
-	})
-	if err != nil {
-		return err
 	}
 	r.metrics.Corrected(correctedReassigned)
 	old := Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended}
 	if !snap.Active {
 		old.StartedAt = session.JourneyStartedAt
 	}
-	s.syncLive(ctx, changed, changed.Journey())
-	return s.live.End(ctx, old)
+	if err := s.live.End(ctx, old); err != nil {
+		return err
+	}
+	s.syncLive(ctx, changed, changed.Journey()) // after that, so that readers see the version rise
+	return nil
 }
 
 // cancelled ends a journey whose session was cancelled, or begun, by someone else.
