@@ -190,14 +190,15 @@ func (w *world) commit(e sessions.Event) {
 		return
 	}
 	draw := w.stream("bus", n, n>>8)
-	w.deliver(draw, consumers.NewCleanUp(w.repo, w.live), e)
-	w.deliver(rand.New(rand.NewPCG(draw.Uint64(), 2)), consumers.NewAnalytics(w.repo, unreadJourneys), e)
+	own := func() *rand.Rand { return rand.New(rand.NewPCG(draw.Uint64(), 0)) }
+	w.deliver(own(), consumers.NewCleanUp(w.repo, w.live), e)
+	w.deliver(own(), consumers.NewAnalytics(w.repo, unreadJourneys), e)
 	if w.deaf && e.Type == sessions.CodeIssued {
 		return
 	}
-	w.deliver(rand.New(rand.NewPCG(draw.Uint64(), 0)), w.notify, e)
+	w.deliver(own(), w.notify, e)
 	if draw.IntN(4) == 0 {
-		w.deliver(rand.New(rand.NewPCG(draw.Uint64(), 1)), w.notify, e)
+		w.deliver(own(), w.notify, e)
 	}
 }
 
