@@ -290,7 +290,8 @@ func (c *checker) whatIsShown() {
 		origin := sentFor[call.Location]
 		switch {
 		case call.Location.Valid() && (origin.Session != call.Session || !c.isParty(Call{
-			Caller: origin.Caller, Verb: Update, Session: call.Session, From: origin.From, To: call.To})):
+			Caller: origin.Caller, Verb: Update, Session: call.Session, From: origin.From, To: call.To,
+		})):
 			c.wrongf("a place that was not sent for this session: %s\n      but by %s", call, origin)
 		case call.Degraded && (call.Location.Valid() || call.Version != 0):
 			c.wrongf("degraded, but with a place or a version: %s", call)
