@@ -352,7 +352,7 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 			bound = j.ended
 		}
 		if call.Session == id && call.Verb == Live && call.Status == 200 && call.readAt().After(bound) && call.To.Before(until) &&
-			(call.Active || call.Location.Valid()) && !c.cameBack(id, call.readAt()) {
+			(call.Active || call.Location.Valid()) && !c.cameBack(id, call.readAt()) && !c.cameBack(id, call.To) {
 			c.wrongf("shown after the end of %s, of which the store knew at %s: %s", clock(j.ended), clock(quiet), call)
 		}
 	}
