@@ -17,6 +17,8 @@ const (
 	// settleWithin is how long the clean-up may take after an end while both stores
 	// answer: some repeats, a few seconds apart.
 	settleWithin = time.Minute
+	// keptFor is how long a hash lives without a fix, less what its clock may step.
+	keptFor = 300*time.Second - time.Minute
 	// timeOutWithin is how long after its hour a journey may end: the sweepers look
 	// every few minutes.
 	timeOutWithin = 15 * time.Minute
@@ -333,7 +335,9 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 		c.wrongf("the live store still holds the journey of %.8s that ended at %s", id, clock(j.ended))
 	}
 	for _, ch := range c.changes[id] {
-		if gone := c.bound(id, ch.At, ""); ch.Kind == Back && ch.At.After(j.over) && gone.Before(until) && c.holds(id, gone) {
+		gone := c.bound(id, ch.At, "")
+		old := gone.Sub(ch.At) + time.Duration(ch.StoreMS-ch.Version)*time.Millisecond // its version is when it last changed
+		if ch.Kind == Back && ch.At.After(j.over) && gone.Before(until) && old < keptFor && c.holds(id, gone) {
 			c.wrongf("the live store still holds what came back: %s", ch)
 		}
 	}
