@@ -246,7 +246,9 @@ func (c *checker) versionsOnlyRise() {
 	highest := map[reader]int64{}
 	answers, asked := []Call{}, []Call{}
 	for _, call := range c.Calls {
-		if _, noticed := c.trainers(call.Session, call.To); noticed && call.Version != 0 && !c.cameBack(call.Session, call.To) {
+		_, before := c.trainers(call.Session, call.From)
+		_, after := c.trainers(call.Session, call.To)
+		if before && after && call.Version != 0 && !c.cameBack(call.Session, call.To) {
 			answers, asked = append(answers, call), append(asked, call)
 		}
 	}
