@@ -136,7 +136,7 @@ func (c *checker) oneEndAStart() {
 	}
 }
 
-// oneJourneyATrainer: no two journeys of a trainer overlap, by their commits.
+// oneJourneyATrainer: no two journeys of a trainer overlap, by their commits and by SQL.
 func (c *checker) oneJourneyATrainer() {
 	of := map[sessions.ID][]journey{}
 	for _, list := range c.journeys {
@@ -147,7 +147,7 @@ func (c *checker) oneJourneyATrainer() {
 	for trainer, list := range of {
 		slices.SortFunc(list, func(a, b journey) int { return a.began.Compare(b.began) })
 		for i := 1; i < len(list); i++ {
-			if before := list[i-1].ended; before.IsZero() || before.After(list[i].began) {
+			if before := list[i-1].over; before.IsZero() || before.After(list[i].began) {
 				c.wrongf("trainer %s has two journeys at %s", short(trainer), clock(list[i].began))
 			}
 		}
