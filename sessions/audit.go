@@ -161,7 +161,7 @@ func AuditOf(before, after Session, events []Event, by Actor) []AuditEntry {
 		auditCodes(before, after, add)
 		auditStatus(before, after, add)
 	}
-	if len(list) == 0 {
+	if len(list) == 0 && by.Found != correctedHome { // noteFound has noted that one
 		add(AuditChanged, AuditDetail{})
 	}
 	for _, e := range events {
@@ -203,7 +203,8 @@ func auditJourney(before, after Session, by Actor, add func(AuditKind, AuditDeta
 	if !before.JourneyStartedAt.Equal(after.JourneyStartedAt) && !after.JourneyStartedAt.IsZero() {
 		add(AuditStarted, AuditDetail{TravelMode: after.JourneyMode})
 	}
-	if before.JourneyActive() && !after.JourneyEndedAt.IsZero() {
+	// Another service may have written the end without a reason.
+	if before.JourneyEndReason == "" && after.JourneyEndReason != "" {
 		add(AuditEnded, AuditDetail{Reason: after.JourneyEndReason, Found: by.Found})
 	}
 }

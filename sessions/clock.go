@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 type Clock struct {
 	own    func() time.Time
 	offset atomic.Int64 // nanoseconds to add
+	once   sync.Once
+	known  chan struct{}
 }
 
 // NewClock makes a clock of the process's own; nil is time.Now.
@@ -24,8 +27,12 @@ func NewClock(own func() time.Time) *Clock {
 	if own == nil {
 		own = time.Now
 	}
-	return &Clock{own: own}
+	return &Clock{own: own, known: make(chan struct{})}
 }
+
+// Known is closed once the repository has said its time. What ends journeys by the clock
+// waits for that: the first answer may come after the first sweep that would succeed.
+func (c *Clock) Known() <-chan struct{} { return c.known }
 
 // Now is the time of the repository's server.
 func (c *Clock) Now() time.Time { return c.own().Add(c.Offset()) }
@@ -56,17 +63,24 @@ func (c *Clock) Sync(ctx context.Context, ask func(context.Context) (time.Time, 
 	if offset := said.Sub(before.Add(half)); (offset - c.Offset()).Abs() > half {
 		c.offset.Store(int64(offset))
 	}
+	c.once.Do(func() { close(c.known) })
 	return nil
 }
 
-// Run asks every 15 s until ctx ends. While the repository does not answer the last
-// offset holds.
+// Run asks every 15 s until ctx ends, and each second until the first answer. While the
+// repository does not answer the last offset holds.
 func (c *Clock) Run(ctx context.Context, ask func(context.Context) (time.Time, error), log *slog.Logger) error {
 	for {
 		if err := c.Sync(ctx, ask); err != nil && ctx.Err() == nil {
 			log.DebugContext(ctx, "the database's clock is not known", slog.Any("error", err))
 		}
-		if err := pause.For(ctx, syncEvery); err != nil {
+		wait := syncEvery
+		select {
+		case <-c.known:
+		default:
+			wait = syncTimeout
+		}
+		if err := pause.For(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -24,7 +24,14 @@ func TestClock(t *testing.T) {
 		})
 	}
 	require.Equal(t, own, c.Now(), "its own, before it has asked")
+	require.Error(t, c.Sync(t.Context(), func(context.Context) (time.Time, error) { return time.Time{}, errors.New("away") }))
+	select {
+	case <-c.Known():
+		t.Fatal("known without an answer")
+	default:
+	}
 	require.NoError(t, ask(10*time.Millisecond, 3*time.Millisecond))
+	<-c.Known()
 	require.InDelta(t, 0, c.Now().Sub(own.Add(-61*time.Minute)), float64(5*time.Millisecond))
 	known := c.Offset()
 	require.NoError(t, ask(10*time.Millisecond, -2*time.Millisecond))

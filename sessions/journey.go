@@ -254,6 +254,12 @@ func (s *Service) arrivedMeanwhile(ctx context.Context, session Session) bool {
 // of a track that can be believed. An error of the live store is a refusal.
 func (s *Service) checkAtHome(ctx context.Context, session Session) error {
 	snap, err := s.live.Latest(ctx, session.Journey().Ref)
+	if err == nil && snap.Active && snap.Home != session.Home && session.Home.Valid() {
+		// Another service has moved it, and the reconciler has not seen that yet.
+		if err = s.homeMoved(ctx, session); err == nil {
+			snap, err = s.live.Latest(ctx, session.Journey().Ref)
+		}
+	}
 	if err != nil {
 		return liveDown(err)
 	}

@@ -65,7 +65,6 @@ func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Ses
 	if err != nil {
 		return Session{}, err
 	}
-	s.parties.put(id, session.Meta(), s.opts.Now())
 	s.rebookLive(ctx, before, session)
 	return s.shown(session, c), nil
 }
@@ -74,6 +73,7 @@ func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Ses
 // only delays that: see syncLive.
 func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 	ctx = context.WithoutCancel(ctx)
+	known := s.rebookParties(ctx, after) // first: who is woken is checked again
 	var err error
 	switch {
 	case before.TrainerID != after.TrainerID:
@@ -84,10 +84,27 @@ func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 	case after.JourneyActive() && (before.Home != after.Home || before.StudentID != after.StudentID):
 		err = s.moveLive(ctx, after)
 	}
-	if err = errors.Join(err, s.live.SetMeta(ctx, after.ID, after.Meta())); err != nil {
+	if err = errors.Join(known, err); err != nil {
 		s.opts.Log.WarnContext(ctx, "live store does not agree with the booking yet",
 			slog.String("session_id", string(after.ID)), slog.Any("error", err))
 	}
+}
+
+// rebookParties tells readers who the parties are. It reads once more for the reason that
+// moveLive gives.
+func (s *Service) rebookParties(ctx context.Context, session Session) error {
+	for range moveTries {
+		s.parties.put(session.ID, session.Meta(), s.opts.Now())
+		if err := s.live.SetMeta(ctx, session.ID, session.Meta()); err != nil {
+			return err
+		}
+		again, err := s.repo.Session(ctx, session.ID)
+		if err != nil || again.Meta() == session.Meta() {
+			return err
+		}
+		session = again
+	}
+	return nil
 }
 
 // moveLive gives the running journey its home. Where two calls change the home at the
@@ -111,6 +128,19 @@ func (s *Service) moveLive(ctx context.Context, session Session) error {
 	return nil
 }
 
+// homeMoved makes the live store agree with a home that another service has changed. The
+// instant keeps what was seen of the way to the old home from counting after a silence.
+func (s *Service) homeMoved(ctx context.Context, session Session) error {
+	session, err := s.changeBy(s.repo.Rebook)(finding(ctx, correctedHome), Caller{}, session.ID, func(now *Session) ([]Event, error) {
+		now.HomeMovedAt = ms(s.opts.Now())
+		return nil, nil
+	})
+	if err != nil || !session.JourneyActive() {
+		return err
+	}
+	return s.moveLive(ctx, session)
+}
+
 // openMoved opens a running journey that the live store does not know. It may have lost
 // it; or the start that is under way has not reached it yet.
 func (s *Service) openMoved(ctx context.Context, session Session) error {
@@ -120,5 +150,5 @@ func (s *Service) openMoved(ctx context.Context, session Session) error {
 	return s.restore(ctx, session)
 }
 
-// moveTries bounds moveLive: each further try needs another change of the home.
+// moveTries bounds moveLive and rebookParties: each further try needs another change.
 const moveTries = 5

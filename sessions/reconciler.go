@@ -40,12 +40,13 @@ type ReconcilerMetrics interface {
 
 // Corrections is the closed list of what a Reconciler corrects.
 func Corrections() []string {
-	return []string{correctedEnded, correctedCancelled, correctedReassigned, correctedParties, correctedHome, correctedStart, correctedDeleted}
+	return []string{correctedEnded, correctedCancelled, correctedStopped, correctedReassigned, correctedParties, correctedHome, correctedStart, correctedDeleted}
 }
 
 const (
 	correctedEnded      = "ended"      // the live store had a journey that was over
 	correctedCancelled  = "cancelled"  // a running journey whose session is not scheduled any more
+	correctedStopped    = "stopped"    // another service has written the journey's end
 	correctedReassigned = "reassigned" // a running journey whose session got another trainer
 	correctedParties    = "parties"    // readers were checked against other parties
 	correctedHome       = "home"       // the home has moved
@@ -60,8 +61,11 @@ const (
 	reconcileBatch = 500
 	// endedBatch is how many ended journeys one look compares.
 	endedBatch = 100
-	// endedRest is the least time between two rounds over the ended journeys.
-	endedRest = time.Minute
+	// endedRest is the least time between two rounds over the ended journeys: where they
+	// are few, what comes back is gone within half a minute.
+	endedRest = 10 * time.Second
+	// endedEarlier is by how much an end that another service writes may lie in the past.
+	endedEarlier = 5 * time.Minute
 )
 
 // NewReconciler makes a reconciler of the service's stores, before the service is
@@ -122,13 +126,16 @@ func (r *Reconciler) ask(ctx context.Context, refs []Ref, due map[Ref]serving) e
 		}
 		switch {
 		case err == nil:
-			r.service.served.answered(ref, at, session.Home)
+			r.service.served.answered(ref, at, session)
 		case !errors.Is(err, ErrUnavailable): // the live store is away: it shows nothing, and the next pass tries again
-			r.log.WarnContext(ctx, "journey does not agree with the database",
-				slog.String("session_id", string(ref.SessionID)), slog.Any("error", err))
+			r.warn(ctx, ref.SessionID, err)
 		}
 	}
 	return ctx.Err()
+}
+
+func (r *Reconciler) warn(ctx context.Context, id ID, err error) {
+	r.log.WarnContext(ctx, "journey does not agree with the database", slog.String("session_id", string(id)), slog.Any("error", err))
 }
 
 // deleted ends a journey whose session's row is gone.
@@ -145,7 +152,7 @@ func (r *Reconciler) deleted(ctx context.Context, ref Ref) error {
 
 // settle makes one journey agree with its session.
 func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session Session) error {
-	if err := r.settleParties(ctx, seen, session); err != nil {
+	if err := r.settleParties(ctx, ref, seen, session); err != nil {
 		return err
 	}
 	switch {
@@ -153,6 +160,8 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 		return r.reassigned(ctx, ref, session)
 	case session.JourneyActive() && session.Status != Scheduled:
 		return r.cancelled(ctx, session)
+	case session.endedElsewhere(r.service.opts.Now()):
+		return r.stopped(ctx, session)
 	case r.service.running(session) && seen.known && seen.home == session.Home:
 		return nil // as at the last answer
 	default:
@@ -161,16 +170,17 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 }
 
 // settleParties lets nobody read any more who is not a party, and lets in who is.
-func (r *Reconciler) settleParties(ctx context.Context, seen serving, session Session) error {
+func (r *Reconciler) settleParties(ctx context.Context, ref Ref, seen serving, session Session) error {
 	s, meta := r.service, session.Meta()
 	s.parties.put(session.ID, meta, s.opts.Now())
-	if seen.meta == (Meta{}) || seen.meta == meta {
+	// Where only updates came here, the live store may have other parties for readers.
+	if (seen.meta == (Meta{}) || seen.meta == meta) && (!seen.known || seen.told == meta) {
 		return nil
 	}
 	r.metrics.Corrected(correctedParties)
 	s.noteFound(ctx, session, correctedParties)
 	err := s.live.SetMeta(ctx, session.ID, meta)
-	if err == nil && session.JourneyActive() && seen.meta.TrainerID == meta.TrainerID {
+	if err == nil && session.JourneyActive() && ref.TrainerID == meta.TrainerID {
 		_, err = s.live.Move(ctx, session.Journey()) // wakes those who wait, so that they are checked again
 	}
 	return err
@@ -193,26 +203,22 @@ func (r *Reconciler) reassigned(ctx context.Context, ref Ref, session Session) e
 	if !snap.Active && (!theirs || !session.JourneyActive()) {
 		return nil
 	}
-	changed, err := s.change(finding(ctx, correctedReassigned), Caller{}, session.ID, func(now *Session) ([]Event, error) {
-		if !theirs || !now.JourneyActive() || !now.JourneyStartedAt.Equal(session.JourneyStartedAt) {
-			return nil, nil
+	changed := session
+	if theirs {
+		if changed, err = s.endForeign(ctx, session, ref.TrainerID); err != nil {
+			return err
 		}
-		events, err := now.Stop(EndCancelled, s.opts.Now())
-		for i := range events {
-			events[i].TrainerID = ref.TrainerID // whose journey it was
-		}
-		return events, err
-	})
-	if err != nil {
-		return err
 	}
 	r.metrics.Corrected(correctedReassigned)
 	old := Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended}
 	if !snap.Active {
 		old.StartedAt = session.JourneyStartedAt
 	}
-	s.syncLive(ctx, changed, changed.Journey())
-	return s.live.End(ctx, old)
+	if err := s.live.End(ctx, old); err != nil {
+		return err
+	}
+	s.syncLive(ctx, changed, changed.Journey()) // after that, so that readers see the version rise
+	return nil
 }
 
 // cancelled ends a journey whose session was cancelled, or begun, by someone else.
@@ -234,6 +240,23 @@ func (r *Reconciler) cancelled(ctx context.Context, session Session) error {
 	return s.writeLive(ctx, changed.Journey(), changed)
 }
 
+// stopped completes the end of a journey that another service has written.
+func (r *Reconciler) stopped(ctx context.Context, session Session) error {
+	s, raised := r.service, 0
+	changed, err := s.change(finding(ctx, correctedStopped), Caller{}, session.ID, func(now *Session) ([]Event, error) {
+		events := now.completeEnd(s.opts.Now())
+		raised = len(events)
+		return events, nil
+	})
+	if err != nil {
+		return err
+	}
+	if raised > 0 {
+		r.metrics.Corrected(correctedStopped)
+	}
+	return r.compare(ctx, changed)
+}
+
 // compare reads what the live store has and corrects it. What has begun after the
 // session was read is newer than that, and stays.
 func (r *Reconciler) compare(ctx context.Context, session Session) error {
@@ -253,10 +276,10 @@ func (r *Reconciler) compare(ctx context.Context, session Session) error {
 	case !snap.StartedAt.Equal(session.JourneyStartedAt):
 		r.metrics.Corrected(correctedStart)
 		return s.writeLive(ctx, session.Journey(), session)
-	case snap.Home != session.Home:
+	case snap.Home != session.Home && session.Home.Valid(): // without one it goes on to the old one
 		r.metrics.Corrected(correctedHome)
 		s.noteFound(ctx, session, correctedHome)
-		return s.moveLive(ctx, session)
+		return s.homeMoved(ctx, session)
 	}
 	return nil
 }
@@ -270,15 +293,22 @@ func (r *Reconciler) compareEnded(ctx context.Context) error {
 		if now.Sub(r.rested).Abs() < endedRest {
 			return nil
 		}
-		r.endedAt = now.Add(-s.opts.JourneyTTL)
+		r.endedAt = now.Add(-s.opts.JourneyTTL - endedEarlier)
 	}
 	list, err := s.repo.EndedSince(ctx, r.endedAt, r.endedID, endedBatch)
 	if err != nil {
 		return err
 	}
 	for _, session := range list {
-		if err := r.compare(ctx, session); err != nil {
-			return ignoreAway(err)
+		compare := r.compare
+		if session.endedElsewhere(now) {
+			compare = r.stopped
+		}
+		switch err := compare(ctx, session); {
+		case errors.Is(err, ErrUnavailable): // the live store is away: go on here
+			return nil
+		case err != nil: // one row holds up no other
+			r.warn(ctx, session.ID, err)
 		}
 		r.endedAt, r.endedID = session.JourneyEndedAt, session.ID
 	}
@@ -286,14 +316,6 @@ func (r *Reconciler) compareEnded(ctx context.Context) error {
 		r.endedID, r.rested = "", now
 	}
 	return nil
-}
-
-// ignoreAway is err, and nil for a live store that is away.
-func ignoreAway(err error) error {
-	if errors.Is(err, ErrUnavailable) {
-		return nil
-	}
-	return err
 }
 
 type noReconcilerMetrics struct{}

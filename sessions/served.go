@@ -38,6 +38,7 @@ type serving struct {
 	asked time.Time // of the repository's last answer; before the first, when it was first used
 	known bool      // the repository has answered
 	home  geo.Point // in that answer
+	told  Meta      // the parties in that answer
 	meta  Meta      // the parties that readers were checked against; zero for none
 }
 
@@ -107,11 +108,14 @@ func (s *servedShard) due(now time.Time, into map[Ref]serving) {
 }
 
 // answered notes an answer that was asked for at the instant given.
-func (s *served) answered(ref Ref, at time.Time, home geo.Point) {
+func (s *served) answered(ref Ref, at time.Time, session Session) {
 	shard := s.shard(ref)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if one := shard.journeys[ref]; one != nil {
-		one.asked, one.known, one.home = at, true, home
+		one.asked, one.known, one.home, one.told = at, true, session.Home, session.Meta()
+		if one.meta != (Meta{}) { // the Reconciler has just corrected it
+			one.meta = one.told
+		}
 	}
 }

@@ -237,6 +237,12 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 		if err != nil {
 			return err
 		}
+		if record.TrainerID != "" && record.TrainerID != session.TrainerID {
+			if session, err = s.endForeign(ctx, session, record.TrainerID); err != nil {
+				return err
+			}
+			return s.writeLive(ctx, session.Journey(), session)
+		}
 		journey.Last = record.Counts.Add(Counts{Last: s.opts.Counter.last(journey.Ref)}).Last
 		if journey.Last.At.Before(session.HomeMovedAt.Add(clockSlack)) {
 			journey.Last = LastFix{} // it speaks of the way to another home
@@ -261,6 +267,21 @@ func (s *Service) restore(ctx context.Context, session Session) error {
 		journey.Phase = Ended
 	}
 	return s.live.End(ctx, journey)
+}
+
+// endForeign ends a journey that this trainer has begun and whose session another service
+// has given to another one since.
+func (s *Service) endForeign(ctx context.Context, session Session, trainer ID) (Session, error) {
+	return s.change(finding(ctx, correctedReassigned), Caller{}, session.ID, func(now *Session) ([]Event, error) {
+		if !now.JourneyActive() || !now.JourneyStartedAt.Equal(session.JourneyStartedAt) || now.TrainerID == trainer {
+			return nil, nil
+		}
+		events, err := now.Stop(EndCancelled, s.opts.Now())
+		for i := range events {
+			events[i].TrainerID = trainer // whose journey it was
+		}
+		return events, err
+	})
 }
 
 // clockSlack is by how much the live store's clock and a gateway's may differ here.

@@ -97,7 +97,7 @@ type Session struct {
 	Home        geo.Point
 	Mode        Mode // as booked
 	CreatedAt   time.Time
-	HomeMovedAt time.Time // when the home last changed; zero for never, or by another service
+	HomeMovedAt time.Time // when the home last changed, or that was noticed; zero for never
 
 	JourneyMode      Mode // of the journey; the booked one unless the start named another
 	JourneyStartedAt time.Time

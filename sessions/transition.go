@@ -32,10 +32,30 @@ func (s *Session) Start(mode Mode, now time.Time) ([]Event, error) {
 	if err := s.countStart(ms(now)); err != nil {
 		return nil, err
 	}
+	events := s.completeEnd(now)
 	s.JourneyMode = cmp.Or(mode, s.Mode)
 	s.JourneyStartedAt = after(now, s.JourneyEndedAt)
 	s.JourneyEndedAt, s.JourneyEndReason, s.JourneyEndedBy = time.Time{}, "", ""
-	return []Event{s.event(JourneyStarted, s.JourneyStartedAt)}, nil
+	return append(events, s.event(JourneyStarted, s.JourneyStartedAt)), nil
+}
+
+// completeWithin is how long ago an end may be that has no event. Older ones are rows from
+// before this table was Doorstep's, too.
+const completeWithin = 2 * time.Hour
+
+// endedElsewhere reports whether another service has written the end of the journey,
+// which is then without a reason and without an event.
+func (s *Session) endedElsewhere(now time.Time) bool {
+	return !s.JourneyStartedAt.IsZero() && !s.JourneyEndedAt.IsZero() && s.JourneyEndReason == "" && now.Sub(s.JourneyEndedAt) < completeWithin
+}
+
+// completeEnd gives an end that another service has written its reason and its event. On
+// any other session it does nothing, so any number of gateways may try.
+func (s *Session) completeEnd(now time.Time) []Event {
+	if !s.endedElsewhere(now) {
+		return nil
+	}
+	return s.end(EndCancelled, s.JourneyEndedAt)
 }
 
 func (s *Session) countStart(now time.Time) error {

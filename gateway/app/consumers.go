@@ -34,7 +34,7 @@ type consuming struct {
 }
 
 // newConsumers makes the consumers, on the stores. It makes no call.
-func newConsumers(o Options, p *process, s stores, m *metrics.Journeys) (consuming, error) {
+func newConsumers(o Options, p *process, s stores, clock *sessions.Clock, m *metrics.Journeys) (consuming, error) {
 	var c consuming
 	var push consumers.Pusher
 	if len(o.FCMCredentials) == 0 {
@@ -42,7 +42,7 @@ func newConsumers(o Options, p *process, s stores, m *metrics.Journeys) (consumi
 		push = c.show
 	} else {
 		fcm, err := consumers.NewFCM(context.Background(), consumers.FCMOptions{ // it makes no call
-			Credentials: o.FCMCredentials, Endpoint: o.FCMEndpoint, OnBreaker: m.PushBreaker,
+			Credentials: o.FCMCredentials, Endpoint: o.FCMEndpoint, OnBreaker: m.PushBreaker, Now: clock.Now,
 		})
 		if err != nil {
 			return c, err
@@ -55,7 +55,7 @@ func newConsumers(o Options, p *process, s stores, m *metrics.Journeys) (consumi
 	}
 	c.list = []consumer{
 		{notifyConsumer, consumers.NewNotify(s.repo, once, push, consumers.NotifyOptions{
-			Now: o.Now, Log: p.log, Unregistered: c.show != nil, Metrics: m,
+			Now: clock.Now, Log: p.log, Unregistered: c.show != nil, Metrics: m,
 		})},
 		{cleanUpConsumer, consumers.NewCleanUp(s.repo, s.live)},
 		{analyticsConsumer, consumers.NewAnalytics(s.repo, m)},

@@ -69,7 +69,7 @@ func New(opts Options) (*App, error) {
 		return nil, err
 	}
 	stores.observe(p, m)
-	consuming, err := newConsumers(opts, p, stores, journeys)
+	consuming, err := newConsumers(opts, p, stores, clock, journeys)
 	if err != nil {
 		return nil, err
 	}
@@ -229,15 +229,26 @@ func (a *App) Start(ctx context.Context) error {
 
 // startClock asks the database for its time, at once and from then on. Without a
 // database, and in a test that has a clock of its own, the process's clock is right.
-func (a *App) startClock(ctx context.Context) {
-	database := a.stores.database
-	if database == nil || a.opts.Now != nil {
+func (p *process) startClock(ctx context.Context, o Options, s stores, clock *sessions.Clock) {
+	if s.database == nil || o.Now != nil {
 		return
 	}
-	if err := a.clock.Sync(ctx, database.Now); err != nil {
-		a.log.WarnContext(ctx, "the database's clock is not known", slog.Any("error", err))
+	if err := clock.Sync(ctx, s.database.Now); err != nil {
+		p.log.WarnContext(ctx, "the database's clock is not known", slog.Any("error", err))
 	}
-	a.background(ctx, "clock", func(ctx context.Context) error { return a.clock.Run(ctx, database.Now, a.log) })
+	p.background(ctx, "clock", func(ctx context.Context) error { return clock.Run(ctx, s.database.Now, p.log) })
+}
+
+// sweep runs the sweeper once the clock is known that journeys are ended by.
+func (a *App) sweep(ctx context.Context) error {
+	if a.stores.database != nil && a.opts.Now == nil {
+		select {
+		case <-a.clock.Known():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return a.sweeper.Run(ctx)
 }
 
 // start starts the parts so that each finds what it needs, and Stop, which goes the
@@ -250,7 +261,7 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.stores.start(ctx, a.process); err != nil {
 		return err
 	}
-	a.startClock(ctx)
+	a.startClock(ctx, a.opts, a.stores, a.clock)
 	a.background(ctx, "reports", a.service.Report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)
@@ -259,7 +270,7 @@ func (a *App) start(ctx context.Context) error {
 	}
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "devices", a.service.KeepReporters)
-	a.background(ctx, "sweeper", a.sweeper.Run)
+	a.background(ctx, "sweeper", a.sweep)
 	if a.reconciler != nil {
 		a.background(ctx, "reconciler", a.reconciler.Run)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"doorstep/metrics"
+	"doorstep/sessions"
 	"doorstep/sessions/outbox/aws"
 )
 
@@ -57,6 +58,7 @@ type WorkerOptions struct {
 type Worker struct {
 	*process
 	opts      Options
+	clock     *sessions.Clock
 	stores    stores
 	consuming consuming
 	queues    []*aws.Consumer
@@ -85,7 +87,8 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		return nil, err
 	}
 	stores.observe(p, m)
-	consuming, err := newConsumers(opts, p, stores, journeys)
+	clock := sessions.NewClock(opts.Now)
+	consuming, err := newConsumers(opts, p, stores, clock, journeys)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +96,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{process: p, opts: opts, stores: stores, consuming: consuming, queues: queues}, nil
+	return &Worker{process: p, opts: opts, clock: clock, stores: stores, consuming: consuming, queues: queues}, nil
 }
 
 // newQueues gives each consumer its queue.
@@ -133,6 +136,7 @@ func (w *Worker) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, w.Stop(context.WithoutCancel(ctx)))
 	}
+	w.startClock(ctx, w.opts, w.stores, w.clock)
 	w.background(ctx, "consumers", w.consume)
 	w.log.InfoContext(ctx, "consuming", slog.Int("queues", len(w.queues)))
 	return nil

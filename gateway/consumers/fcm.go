@@ -53,6 +53,8 @@ type FCMOptions struct {
 	Pause time.Duration
 	// OnBreaker is given the breaker's state: closed, half-open or open. Nil: none.
 	OnBreaker func(state string)
+	// Now is the clock of Push.ExpiresAt. Nil: the wall clock.
+	Now func() time.Time
 }
 
 const (
@@ -67,6 +69,9 @@ const (
 
 // NewFCM makes a Pusher. It reads the credentials and makes no call yet.
 func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
 	opts.Attempts = cmp.Or(opts.Attempts, 3)
 	opts.Pause = cmp.Or(opts.Pause, 300*time.Millisecond)
@@ -129,7 +134,7 @@ func projectOf(credentials []byte) (string, error) {
 
 // Push implements Pusher.
 func (f *FCM) Push(ctx context.Context, to sessions.PushToken, p Push) error {
-	message := &fcm.SendMessageRequest{Message: messageOf(to, p, time.Now())}
+	message := &fcm.SendMessageRequest{Message: messageOf(to, p, f.opts.Now())}
 	pause := f.opts.Pause
 	for attempt := 1; ; attempt++ {
 		wait, err := f.attempt(ctx, message)

@@ -58,6 +58,17 @@ func TestFCM_sends_for_all_platforms(t *testing.T) {
 	assert.NotContains(t, string(data), "0417", "the code is in the text and nowhere else")
 }
 
+// A process whose own clock is an hour ahead must not make a push that is late already.
+func TestFCM_goes_by_the_given_clock(t *testing.T) {
+	t.Parallel()
+	g := openGoogle(t)
+	p := hello
+	p.ExpiresAt = time.Now().Add(70 * time.Minute)
+	f := g.fcm(t, func(o *consumers.FCMOptions) { o.Now = func() time.Time { return p.ExpiresAt.Add(-10 * time.Minute) } })
+	require.NoError(t, f.Push(t.Context(), phone, p))
+	assert.Equal(t, "600s", g.messages()[0]["android"].(map[string]any)["ttl"])
+}
+
 func TestFCM_fetches_one_token_for_all(t *testing.T) {
 	t.Parallel()
 	g := openGoogle(t)

@@ -15,14 +15,18 @@ func (r *Repository) UserData(_ context.Context, userID sessions.ID) (sessions.U
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	data := sessions.UserData{Rating: r.ratings[userID], PushTokens: r.pushTokensOf(userID), Devices: r.devicesOf(userID), Sessions: r.sessionsOf(userID)}
+	of := map[sessions.ID]bool{}
 	for _, s := range data.Sessions {
-		if review, ok := r.reviews[s.ID]; ok {
+		of[s.ID] = true
+	}
+	for _, review := range r.reviews {
+		if review.TrainerID == userID || review.StudentID == userID {
 			data.Reviews = append(data.Reviews, review)
 		}
-		for key, record := range r.journeys {
-			if key.SessionID == s.ID {
-				data.Journeys = append(data.Journeys, record)
-			}
+	}
+	for key, record := range r.journeys {
+		if record.TrainerID == userID || record.StudentID == userID || of[key.SessionID] {
+			data.Journeys = append(data.Journeys, record)
 		}
 	}
 	data.Audit = r.audits.of(userID, data.Sessions)
@@ -69,11 +73,16 @@ func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (int, er
 		}
 	}
 	for _, s := range list {
-		r.eraseSession(s, e)
+		if s.StudentID == e.UserID {
+			s.Home = geo.Point{}
+		}
+		replace(e, &s.TrainerID, &s.StudentID, &s.JourneyEndedBy, &s.ClosedBy)
+		r.sessions[s.ID] = inMilliseconds(s)
 	}
 	for _, token := range r.pushTokensOf(e.UserID) {
 		delete(r.pushTokens, token.Token)
 	}
+	r.eraseRecords(e)
 	for _, device := range r.devicesOf(e.UserID) {
 		delete(r.devices, device.ID)
 	}
@@ -90,29 +99,26 @@ func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (int, er
 	return 0, nil
 }
 
-// eraseSession replaces the user's id in all that is kept of one session.
-func (r *Repository) eraseSession(s sessions.Session, e sessions.Erasure) {
-	replace := func(ids ...*sessions.ID) {
-		for _, id := range ids {
-			if *id == e.UserID {
-				*id = e.Alias
-			}
+// eraseRecords replaces the user's id in reviews and records of journeys.
+func (r *Repository) eraseRecords(e sessions.Erasure) {
+	for id, review := range r.reviews {
+		if review.TrainerID == e.UserID || review.StudentID == e.UserID {
+			review.Comment = ""
 		}
-	}
-	if s.StudentID == e.UserID {
-		s.Home = geo.Point{}
-	}
-	replace(&s.TrainerID, &s.StudentID, &s.JourneyEndedBy, &s.ClosedBy)
-	r.sessions[s.ID] = inMilliseconds(s)
-	if review, ok := r.reviews[s.ID]; ok {
-		review.Comment = ""
-		replace(&review.TrainerID, &review.StudentID)
-		r.reviews[s.ID] = review
+		replace(e, &review.TrainerID, &review.StudentID)
+		r.reviews[id] = review
 	}
 	for key, record := range r.journeys {
-		if key.SessionID == s.ID {
-			replace(&record.TrainerID, &record.StudentID)
-			r.journeys[key] = record
+		replace(e, &record.TrainerID, &record.StudentID)
+		r.journeys[key] = record
+	}
+}
+
+// replace puts the alias in the user's place.
+func replace(e sessions.Erasure, ids ...*sessions.ID) {
+	for _, id := range ids {
+		if *id == e.UserID {
+			*id = e.Alias
 		}
 	}
 }

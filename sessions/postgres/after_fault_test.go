@@ -83,6 +83,27 @@ func TestRepository_List_uses_its_index(t *testing.T) {
 	require.Contains(t, plan, "tutoring_sessions_by_time")
 	require.Contains(t, plan, "Index Cond")
 	require.NotContains(t, plan, "Sort")
+	// Few have the status that an office asks for, and they are anywhere.
+	plan = value[string](t, b.sql, `EXPLAIN (FORMAT JSON) SELECT id FROM tutoring_sessions WHERE status = 'in_progress'
+		ORDER BY coalesce(scheduled_at, '0001-01-01 00:00:00+00') DESC, id DESC LIMIT 200`)
+	require.Contains(t, plan, "tutoring_sessions_by_status")
+	require.NotContains(t, plan, "Sort")
+}
+
+// A person's request reads no table of a row a session from end to end.
+func TestRepository_EraseUser_uses_indexes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `INSERT INTO session_reviews SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 5, '', now() FROM generate_series(1, 20000)`)
+	b.exec(t, `INSERT INTO journey_analytics (session_id, started_at, trainer_id, student_id)
+		SELECT gen_random_uuid(), now(), gen_random_uuid(), gen_random_uuid() FROM generate_series(1, 20000)`)
+	b.exec(t, `ANALYZE session_reviews`)
+	b.exec(t, `ANALYZE journey_analytics`)
+	for _, table := range []string{"session_reviews", "journey_analytics"} {
+		plan := value[string](t, b.sql, `EXPLAIN (FORMAT JSON) SELECT session_id FROM `+table+`
+			WHERE trainer_id = '11111111-1111-4111-8111-111111111111' OR student_id = '11111111-1111-4111-8111-111111111111'`)
+		require.NotContains(t, plan, "Seq Scan", table)
+	}
 }
 
 // The look for overdue journeys reads running ones only, in their order.

@@ -13,12 +13,17 @@ import (
 const (
 	selectOfUser = `SELECT ` + columns + ` FROM tutoring_sessions WHERE trainer_id = $1 OR student_id = $1
 		ORDER BY ` + scheduled + `, id`
-	lockOfUser       = selectOfUser + ` FOR UPDATE`
-	selectReviewsOf  = `SELECT session_id::text, trainer_id::text, student_id::text, stars, comment, reviewed_at FROM session_reviews WHERE session_id = ANY($1)`
-	selectJourneysOf = `SELECT ` + recordColumns + ` FROM journey_analytics WHERE session_id = ANY($1) ORDER BY started_at, session_id`
+	lockOfUser = selectOfUser + ` FOR UPDATE`
+	// The operator may have deleted the sessions' rows, so the user's id counts, too.
+	selectReviewsOf = `SELECT session_id::text, trainer_id::text, student_id::text, stars, comment, reviewed_at FROM session_reviews
+		WHERE trainer_id = $1 OR student_id = $1`
+	selectJourneysOf = `SELECT ` + recordColumns + ` FROM journey_analytics
+		WHERE trainer_id = $1 OR student_id = $1 OR session_id = ANY($2) ORDER BY started_at, session_id`
+	// about are the events of the user's sessions, and of those that are deleted.
+	about = `(session_id = ANY(@ids) OR strpos(detail::text, @user) > 0)`
 	// Of both tables of events: what is neither delivered nor given up.
-	countWaiting = `SELECT (SELECT count(*) FROM outbox WHERE session_id = ANY($1) AND ` + waiting + `)
-		+ (SELECT count(*) FROM outbox_deliveries WHERE session_id = ANY($1) AND ` + waiting + `)`
+	countWaiting = `SELECT (SELECT count(*) FROM outbox WHERE ` + about + ` AND ` + waiting + `)
+		+ (SELECT count(*) FROM outbox_deliveries WHERE ` + about + ` AND ` + waiting + `)`
 )
 
 // eraseNow deletes, and eraseIDs replaces the user's id by the alias, in the rows of the
@@ -27,7 +32,7 @@ var (
 	eraseNow = []string{
 		`UPDATE tutoring_sessions SET student_home_location = NULL WHERE student_id = @user`,
 		`UPDATE tutoring_sessions SET trainer_start_location = NULL WHERE trainer_id = @user`,
-		`UPDATE session_reviews SET comment = '' WHERE (trainer_id = @user OR student_id = @user) AND session_id = ANY(@ids)`,
+		`UPDATE session_reviews SET comment = '' WHERE trainer_id = @user OR student_id = @user`,
 		`DELETE FROM push_tokens WHERE user_id = @user`,
 		`DELETE FROM devices WHERE trainer_id = @user`,
 		`DELETE FROM booking_keys WHERE caller_id = @user`,
@@ -37,18 +42,18 @@ var (
 		`UPDATE tutoring_sessions SET student_id = @alias WHERE student_id = @user`,
 		`UPDATE tutoring_sessions SET journey_ended_by = @alias WHERE journey_ended_by = @user AND id = ANY(@ids)`,
 		`UPDATE tutoring_sessions SET closed_by = @alias WHERE closed_by = @user AND id = ANY(@ids)`,
-		`UPDATE session_reviews SET trainer_id = @alias WHERE trainer_id = @user AND session_id = ANY(@ids)`,
-		`UPDATE session_reviews SET student_id = @alias WHERE student_id = @user AND session_id = ANY(@ids)`,
+		`UPDATE session_reviews SET trainer_id = @alias WHERE trainer_id = @user`,
+		`UPDATE session_reviews SET student_id = @alias WHERE student_id = @user`,
 		`UPDATE trainer_ratings SET trainer_id = @alias WHERE trainer_id = @user`,
 		`UPDATE journey_analytics SET trainer_id = @alias WHERE trainer_id = @user`,
-		`UPDATE journey_analytics SET student_id = @alias WHERE student_id = @user AND session_id = ANY(@ids)`,
 		`UPDATE session_audit SET by_id = @alias WHERE by_id = @user`,
 		`UPDATE session_audit SET trainer_id = @alias WHERE trainer_id = @user`,
 		`UPDATE session_audit SET student_id = @alias WHERE student_id = @user`,
-		`UPDATE outbox SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
-		`UPDATE outbox_deliveries SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
-		`UPDATE outbox SET detail = replace(detail::text, @user, @alias)::jsonb WHERE session_id = ANY(@ids)`,
-		`UPDATE outbox_deliveries SET detail = replace(detail::text, @user, @alias)::jsonb WHERE session_id = ANY(@ids)`,
+		`UPDATE journey_analytics SET student_id = @alias WHERE student_id = @user`,
+		`UPDATE outbox SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND ` + about,
+		`UPDATE outbox_deliveries SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND ` + about,
+		`UPDATE outbox SET detail = replace(detail::text, @user, @alias)::jsonb WHERE ` + about,
+		`UPDATE outbox_deliveries SET detail = replace(detail::text, @user, @alias)::jsonb WHERE ` + about,
 	}
 )
 
@@ -58,10 +63,10 @@ func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data ses
 		return data, err
 	}
 	ids := idsOf(data.Sessions)
-	if data.Reviews, err = rows(ctx, r, "read a user's reviews", scanReview, selectReviewsOf, ids); err != nil {
+	if data.Reviews, err = rows(ctx, r, "read a user's reviews", scanReview, selectReviewsOf, string(userID)); err != nil {
 		return data, err
 	}
-	if data.Journeys, err = rows(ctx, r, "read a user's journeys", scanRecord, selectJourneysOf, ids); err != nil {
+	if data.Journeys, err = rows(ctx, r, "read a user's journeys", scanRecord, selectJourneysOf, string(userID), ids); err != nil {
 		return data, err
 	}
 	if data.Audit, err = rows(ctx, r, "read a user's histories", scanAudit, selectAuditOf, ids, string(userID), sessions.MaxUserAudit); err != nil {
@@ -158,7 +163,7 @@ func eraseAll(ctx context.Context, tx pgx.Tx, e sessions.Erasure, ids []string) 
 			return 0, err
 		}
 	}
-	if err := tx.QueryRow(ctx, countWaiting, ids).Scan(&pending); err != nil || pending > 0 {
+	if err := tx.QueryRow(ctx, countWaiting, args).Scan(&pending); err != nil || pending > 0 {
 		return pending, err
 	}
 	for _, sql := range eraseIDs {

@@ -13,7 +13,18 @@ import (
 // After an erasure no row of any table has the user's id, whatever the table is called.
 func TestRepository_EraseUser_everywhere(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	t.Run("as_it_is", func(t *testing.T) {
+		t.Parallel()
+		eraseEverywhere(t, setup(t), func(bundle) {})
+	})
+	t.Run("the_operator_has_deleted_the_session", func(t *testing.T) {
+		t.Parallel()
+		eraseEverywhere(t, setup(t), func(b bundle) { b.exec(t, `DELETE FROM tutoring_sessions`) })
+	})
+}
+
+func eraseEverywhere(t *testing.T, b bundle, before func(bundle)) {
+	t.Helper()
 	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
 	s := booking()
 	for _, user := range []sessions.ID{s.TrainerID, s.StudentID} {
@@ -46,7 +57,11 @@ func TestRepository_EraseUser_everywhere(t *testing.T) {
 	b.exec(t, `UPDATE outbox SET published_at = now() WHERE seq = 1`)
 	b.exec(t, `UPDATE outbox SET dead_at = now() WHERE seq = 2`)
 
+	before(b)
 	for _, user := range []sessions.ID{s.StudentID, s.TrainerID} {
+		data, err := b.UserData(t.Context(), user)
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 1}, []int{len(data.Reviews), len(data.Journeys)})
 		require.NotEmpty(t, tablesWith(t, b, string(user)))
 		e := sessions.Erasure{UserID: user, Alias: sessions.NewID(), By: admin, At: noon.Add(time.Hour)}
 		pending, err := b.EraseUser(t.Context(), e)

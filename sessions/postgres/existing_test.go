@@ -157,6 +157,12 @@ func TestRepository_no_show_where_the_table_has_none(t *testing.T) {
 			})
 			require.Equal(t, sessions.NotSupported, sessions.CodeOf(err), "%v", err)
 			require.Equal(t, arrived, stood)
+			list, err := b.List(t.Context(), sessions.SessionQuery{Status: sessions.NoShow, Limit: 10})
+			require.NoError(t, err)
+			require.Empty(t, list)
+			list, err = b.List(t.Context(), sessions.SessionQuery{Status: sessions.PendingVerification, Limit: 10})
+			require.NoError(t, err)
+			require.Equal(t, []sessions.Session{arrived}, list)
 			_, err = b.Change(t.Context(), existing, func(s *sessions.Session) ([]sessions.Event, error) {
 				return s.Cancel(sessions.Caller{ID: trainer, Role: sessions.Admin}, "", noon)
 			})

@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"doorstep/geo"
@@ -25,11 +27,12 @@ type shared struct {
 	bundle
 	live      *scripts.Store
 	valkey    *valkeyserver.Server
+	mu        sync.Mutex
 	corrected map[string]int
 }
 
 func (h *shared) Reconciled(int, error) {}
-func (h *shared) Corrected(why string)  { h.corrected[why]++ }
+func (h *shared) Corrected(why string)  { h.mu.Lock(); defer h.mu.Unlock(); h.corrected[why]++ }
 
 func openShared(t *testing.T) *shared {
 	t.Helper()
@@ -98,6 +101,25 @@ func (h *shared) sql(t *testing.T, query string, args ...any) {
 func (h *shared) pass(t *testing.T) {
 	t.Helper()
 	require.NoError(t, h.Pass(t.Context()))
+}
+
+// stopped requires that the journey has ended once, by another service, and left nothing.
+func (h *shared) stopped(t *testing.T, s sessions.Session) {
+	t.Helper()
+	told := events(t, h.url, s.ID)
+	require.Len(t, told, 2)
+	after, err := h.Session(t.Context(), trainerOf(s), s.ID)
+	require.NoError(t, err)
+	require.Equal(t, []any{sessions.JourneyEnded, sessions.EndCancelled, s.JourneyStartedAt, after.JourneyEndedAt},
+		[]any{told[1].Type, told[1].Reason, told[1].JourneyStartedAt, told[1].At})
+	require.Equal(t, sessions.EndCancelled, after.JourneyEndReason)
+	view, err := h.looks(t, studentOf(s), s.ID)
+	require.NoError(t, err)
+	require.False(t, view.Active)
+	require.Nil(t, view.Location)
+	kept, err := h.valkey.Do(t.Context(), "HGETALL", "location:trainer:{"+string(s.TrainerID)+"}:session:"+string(s.ID))
+	require.NoError(t, err)
+	require.NotContains(t, kept, "12.9", "no coordinate outlives the end")
 }
 
 // once requires that all that was corrected is this, and that another gateway that
@@ -265,6 +287,60 @@ func TestReconciler(t *testing.T) {
 			h.once(t, s, map[string]int{"home": 1})
 			require.NoError(t, reconciler.Pass(t.Context()))
 			require.Contains(t, h.told(t, s), "database_disagreed system home")
+		},
+		"home_removed_by_sql": func(t *testing.T, h *shared, s sessions.Session) {
+			h.sql(t, `UPDATE tutoring_sessions SET student_home_location = NULL WHERE id = $1`, string(s.ID))
+			h.pass(t)
+			view, err := h.looks(t, studentOf(s), s.ID)
+			require.NoError(t, err)
+			require.NotNil(t, view.Location, "it goes on to the old one")
+			h.once(t, s, map[string]int{})
+		},
+		"ended_by_sql": func(t *testing.T, h *shared, s sessions.Session) {
+			h.sql(t, `UPDATE tutoring_sessions SET journey_ended_at = now() WHERE id = $1`, string(s.ID))
+			for range 2 {
+				h.pass(t)
+				h.stopped(t, s)
+			}
+			h.once(t, s, map[string]int{"stopped": 1, "ended": 1})
+			require.Len(t, events(t, h.url, s.ID), 2)
+		},
+		"ended_by_sql_and_served_by_nobody": func(t *testing.T, h *shared, s sessions.Session) {
+			h.sql(t, `UPDATE tutoring_sessions SET journey_ended_at = journey_started_at + interval '1 s' WHERE id = $1`, string(s.ID))
+			var all sync.WaitGroup
+			for range 4 {
+				_, other := h.gateway()
+				all.Go(func() { assert.NoError(t, other.Pass(context.WithoutCancel(t.Context()))) })
+			}
+			all.Wait()
+			h.stopped(t, s)
+		},
+		"ended_by_sql_and_started_again": func(t *testing.T, h *shared, s sessions.Session) {
+			h.sql(t, `UPDATE tutoring_sessions SET journey_ended_at = now() WHERE id = $1`, string(s.ID))
+			_, err := h.Start(t.Context(), trainerOf(s), s.ID, "")
+			require.NoError(t, err)
+			h.pass(t)
+			var told []sessions.EventType
+			for _, e := range events(t, h.url, s.ID) {
+				told = append(told, e.Type)
+			}
+			require.Equal(t, []sessions.EventType{sessions.JourneyStarted, sessions.JourneyEnded, sessions.JourneyStarted}, told)
+			require.Equal(t, sessions.VerdictStored, h.fix(t, s).Verdict, "the new journey goes on")
+			h.once(t, s, map[string]int{})
+		},
+		"ended_by_sql_long_ago": func(t *testing.T, h *shared, s sessions.Session) {
+			h.sql(t, `UPDATE tutoring_sessions SET journey_started_at = now() - interval '5 h', journey_ended_at = now() - interval '4 h' WHERE id = $1`, string(s.ID))
+			h.pass(t)
+			require.Len(t, events(t, h.url, s.ID), 1, "a row from before Doorstep")
+		},
+		"a_row_that_cannot_be_ended_holds_up_no_other": func(t *testing.T, h *shared, s sessions.Session) {
+			other := h.journey(t)
+			h.sql(t, `UPDATE tutoring_sessions SET journey_ended_at = now() WHERE id = $1`, string(s.ID))
+			h.sql(t, `UPDATE tutoring_sessions SET journey_ended_at = now() WHERE id = $1`, string(other.ID))
+			h.sql(t, `ALTER TABLE tutoring_sessions ADD CHECK (id <> '`+string(s.ID)+`' OR journey_end_reason IS NULL)`)
+			h.pass(t)
+			h.stopped(t, other)
+			require.Len(t, events(t, h.url, s.ID), 1)
 		},
 		"a_row_is_deleted": func(t *testing.T, h *shared, s sessions.Session) {
 			h.sql(t, `DELETE FROM tutoring_sessions WHERE id = $1`, string(s.ID))

@@ -167,7 +167,14 @@ func (r *Repository) changeIn(
 	}
 	batch := &pgx.Batch{}
 	if booking {
-		batch.Queue(updateBooking, bookingArgs(id, after))
+		rest := after
+		rest.Home = before.Home
+		if !sessions.SameBooking(rest, before) {
+			batch.Queue(updateBooking, bookingArgs(id, after))
+		}
+		if after.HomeMovedAt != before.HomeMovedAt {
+			batch.Queue(updateHomeMoved, string(id), instant(after.HomeMovedAt))
+		}
 		if after.Home != before.Home {
 			batch.Queue(updateHome, string(id), homeJSON(after.Home))
 		}

@@ -53,9 +53,11 @@ const (
 			starts_since = @starts_since, starts = @starts
 		WHERE id = @id RETURNING ` + columns
 
-	updateBooking = `UPDATE tutoring_sessions SET trainer_id = @trainer_id, student_id = @student_id,
-			scheduled_at = @scheduled_at, travel_mode = @travel_mode, home_moved_at = @home_moved_at
+	// A party that was read as nobody stays what it is.
+	updateBooking = `UPDATE tutoring_sessions SET trainer_id = coalesce(@trainer_id, trainer_id),
+			student_id = coalesce(@student_id, student_id), scheduled_at = @scheduled_at, travel_mode = @travel_mode
 		WHERE id = @id`
+	updateHomeMoved = `UPDATE tutoring_sessions SET home_moved_at = $2 WHERE id = $1`
 	// What else is stored in the home stays. The casts are for a column of type json.
 	updateHome = `UPDATE tutoring_sessions SET student_home_location = CASE
 			WHEN jsonb_typeof(student_home_location::jsonb) = 'object' THEN student_home_location::jsonb || $2::jsonb ELSE $2::jsonb END
@@ -80,8 +82,8 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 
 func bookingArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 	return pgx.NamedArgs{
-		"id": string(id), "trainer_id": string(s.TrainerID), "student_id": string(s.StudentID),
-		"scheduled_at": instant(s.ScheduledAt), "travel_mode": string(s.Mode), "home_moved_at": instant(s.HomeMovedAt),
+		"id": string(id), "trainer_id": word(s.TrainerID), "student_id": word(s.StudentID),
+		"scheduled_at": instant(s.ScheduledAt), "travel_mode": string(s.Mode),
 	}
 }
 

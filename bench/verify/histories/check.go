@@ -17,6 +17,8 @@ const (
 	// settleWithin is how long the clean-up may take after an end while both stores
 	// answer: some repeats, a few seconds apart.
 	settleWithin = time.Minute
+	// keptFor is how long a hash lives without a fix, less what its clock may step.
+	keptFor = 300*time.Second - time.Minute
 	// timeOutWithin is how long after its hour a journey may end: the sweepers look
 	// every few minutes.
 	timeOutWithin = 15 * time.Minute
@@ -25,7 +27,21 @@ const (
 // Check lists what is wrong with a history, in words; nothing when every promise
 // was kept.
 func Check(r Record) []string {
-	c := &checker{Record: r, changes: map[sessions.ID][]Change{}, journeys: map[sessions.ID][]journey{}}
+	c := &checker{
+		Record: r, changes: map[sessions.ID][]Change{}, journeys: map[sessions.ID][]journey{},
+		edits: map[sessions.ID][]Edit{}, uses: map[sessions.ID][]Call{},
+	}
+	for _, e := range r.Edits {
+		c.edits[e.Session] = append(c.edits[e.Session], e)
+	}
+	for _, call := range r.Calls {
+		if call.Verb == Live || call.Verb == Update {
+			c.uses[call.Session] = append(c.uses[call.Session], call)
+		}
+	}
+	for _, list := range c.uses {
+		slices.SortStableFunc(list, func(a, b Call) int { return a.From.Compare(b.From) })
+	}
 	for _, change := range r.Changes {
 		if change.Ref.SessionID != "" {
 			c.changes[change.Ref.SessionID] = append(c.changes[change.Ref.SessionID], change)
@@ -38,6 +54,8 @@ func Check(r Record) []string {
 	c.versionsOnlyRise()
 	c.whatIsShown()
 	c.nothingAfterTheEnd()
+	c.partiesOfNow()
+	c.onePushACode()
 	c.ratesWereKept()
 	c.waitsEndInTime()
 	return c.found
@@ -50,6 +68,8 @@ type checker struct {
 	Record
 	changes  map[sessions.ID][]Change
 	journeys map[sessions.ID][]journey
+	edits    map[sessions.ID][]Edit
+	uses     map[sessions.ID][]Call // that a gateway serves the session by, by their begin
 	found    []string
 }
 
@@ -58,6 +78,7 @@ type journey struct {
 	trainer      sessions.ID
 	id           time.Time // its start, which names it
 	began, ended time.Time // when that was committed; ended is zero while it runs
+	over         time.Time // ended, or before that, when another service has ended it
 	reason       sessions.EndReason
 }
 
@@ -93,7 +114,13 @@ func (c *checker) oneEndAStart() {
 		case !e.JourneyStartedAt.Equal(list[len(list)-1].id):
 			c.wrongf("the end of another journey: %s", commit)
 		default:
-			list[len(list)-1].ended, list[len(list)-1].reason = commit.At, e.Reason
+			j := &list[len(list)-1]
+			j.ended, j.over, j.reason = commit.At, commit.At, e.Reason
+			for _, edit := range c.edits[e.SessionID] {
+				if edit.Ends && edit.At.After(j.began) && edit.At.Before(j.over) {
+					j.over = edit.At
+				}
+			}
 		}
 		last[e.SessionID] = e
 	}
@@ -109,7 +136,7 @@ func (c *checker) oneEndAStart() {
 	}
 }
 
-// oneJourneyATrainer: no two journeys of a trainer overlap, by their commits.
+// oneJourneyATrainer: no two journeys of a trainer overlap, by their commits and by SQL.
 func (c *checker) oneJourneyATrainer() {
 	of := map[sessions.ID][]journey{}
 	for _, list := range c.journeys {
@@ -120,7 +147,7 @@ func (c *checker) oneJourneyATrainer() {
 	for trainer, list := range of {
 		slices.SortFunc(list, func(a, b journey) int { return a.began.Compare(b.began) })
 		for i := 1; i < len(list); i++ {
-			if before := list[i-1].ended; before.IsZero() || before.After(list[i].began) {
+			if before := list[i-1].over; before.IsZero() || before.After(list[i].began) {
 				c.wrongf("trainer %s has two journeys at %s", short(trainer), clock(list[i].began))
 			}
 		}
@@ -131,16 +158,16 @@ func (c *checker) oneJourneyATrainer() {
 // parties are refused whatever is down; and what is answered has happened.
 func (c *checker) answers() {
 	for _, call := range c.Calls {
-		meta := c.Sessions[call.Session]
 		switch {
 		case call.Code == sessions.Internal, call.Verb == Update && call.Status >= 500 && call.Status != callerGone:
 			c.wrongf("a server error: %s", call)
-		case call.Status < 400 && call.Status != 202 && !party(call, meta): // 202: nothing was checked, nothing shown
+		case call.Status < 400 && call.Status != 202 && !c.isParty(call): // 202: nothing was checked, nothing shown
 			c.wrongf("a stranger was let in: %s", call)
 		case call.Stored && !c.happened(call):
 			c.wrongf("answered as stored, and is not: %s", call)
 		case call.Verb == Start && call.Status == 201 && !c.committed(call, sessions.JourneyStarted, 0),
-			call.Verb == Stop && call.Status == 200 && !c.committed(call, sessions.JourneyEnded, stopRepeats):
+			call.Verb == Stop && call.Status == 200 && !c.stopped(call),
+			call.Verb == Cancel && call.Status == 200 && !c.committed(call, sessions.SessionCancelled, 24*time.Hour):
 			c.wrongf("answered as done, and there is no event of it: %s", call)
 		}
 	}
@@ -151,17 +178,6 @@ const stopRepeats = 10 * time.Minute
 
 // callerGone is the status of a call whose caller is gone.
 const callerGone = 499
-
-func party(call Call, meta sessions.Meta) bool {
-	switch call.Caller.Role {
-	case sessions.Admin:
-		return call.Verb == Live || call.Verb == Stop
-	case sessions.Trainer:
-		return call.Caller.ID == meta.TrainerID
-	default:
-		return call.Verb == Live && call.Caller.ID == meta.StudentID
-	}
-}
 
 func (c *checker) happened(call Call) bool {
 	list := c.changes[call.Session]
@@ -184,28 +200,70 @@ func (c *checker) committed(call Call, what sessions.EventType, before time.Dura
 	})
 }
 
+// stopped reports whether a stop that was answered as done has happened: by this caller,
+// in this call, or in an earlier one which this one repeats and since which nothing has
+// happened.
+func (c *checker) stopped(call Call) bool {
+	last := Commit{}
+	for _, commit := range c.Commits {
+		what := commit.Event.Type
+		if commit.Event.SessionID != call.Session || what != sessions.JourneyStarted && what != sessions.JourneyEnded && what != sessions.SessionCancelled {
+			continue
+		}
+		if !commit.At.After(call.From) {
+			last = commit
+			continue
+		}
+		if !commit.At.After(call.To) && c.stoppedBy(commit, call) {
+			return true
+		}
+	}
+	return !last.At.Before(call.From.Add(-stopRepeats)) && c.stoppedBy(last, call)
+}
+
+// stoppedBy reports whether the event is of a stop by the caller of the call.
+func (c *checker) stoppedBy(commit Commit, call Call) bool {
+	e := commit.Event
+	by := call.Caller.Role == sessions.Admin && e.ByID == call.Caller.ID || call.Caller.Role == sessions.Trainer && e.By == ""
+	return e.Type == sessions.JourneyEnded && e.Reason == sessions.EndCancelled && by &&
+		slices.ContainsFunc(c.Calls, func(stop Call) bool {
+			return stop.Verb == Stop && stop.Session == call.Session && stop.Caller == call.Caller &&
+				!stop.From.After(commit.At) && !stop.To.Before(commit.At)
+		})
+}
+
 // versionsOnlyRise: a call that begins after a version was answered, by either
 // gateway to any caller, is answered with that version or a later one.
 func (c *checker) versionsOnlyRise() {
-	highest := map[sessions.ID]int64{}
+	type reader struct {
+		session sessions.ID
+		trainer int
+	}
+	of := func(call Call) reader {
+		n, _ := c.trainers(call.Session, call.From)
+		return reader{call.Session, n}
+	}
+	highest := map[reader]int64{}
 	answers, asked := []Call{}, []Call{}
 	for _, call := range c.Calls {
-		if call.Version != 0 {
+		_, before := c.trainers(call.Session, call.From)
+		_, after := c.trainers(call.Session, call.To)
+		if before && after && call.Version != 0 && !c.cameBack(call.Session, call.To) {
 			answers, asked = append(answers, call), append(asked, call)
 		}
 	}
 	slices.SortFunc(answers, func(a, b Call) int { return a.To.Compare(b.To) })
 	slices.SortFunc(asked, func(a, b Call) int { return a.From.Compare(b.From) })
-	witness := map[sessions.ID]Call{}
+	witness := map[reader]Call{}
 	next := 0
 	for _, call := range asked {
 		for ; next < len(answers) && answers[next].To.Before(call.From); next++ {
-			if a := answers[next]; a.Version > highest[a.Session] {
-				highest[a.Session], witness[a.Session] = a.Version, a
+			if a := answers[next]; a.Version > highest[of(a)] {
+				highest[of(a)], witness[of(a)] = a.Version, a
 			}
 		}
-		if call.Version < highest[call.Session] {
-			c.wrongf("the version went back: %s\n      after %s", call, witness[call.Session])
+		if call.Version < highest[of(call)] {
+			c.wrongf("the version went back: %s\n      after %s", call, witness[of(call)])
 		}
 	}
 }
@@ -223,7 +281,7 @@ func (c *checker) whatIsShown() {
 	for id, list := range c.changes {
 		states[id] = map[int64]Change{}
 		for _, ch := range list {
-			if ch.Kind != Judged || ch.Verdict == sessions.VerdictStored {
+			if ch.Kind != Back && ch.Kind != Judged || ch.Verdict == sessions.VerdictStored {
 				states[id][ch.Version] = ch
 			}
 		}
@@ -235,7 +293,9 @@ func (c *checker) whatIsShown() {
 		state, known := states[call.Session][call.Version]
 		origin := sentFor[call.Location]
 		switch {
-		case call.Location.Valid() && (origin.Session != call.Session || origin.Caller.ID != c.Sessions[call.Session].TrainerID):
+		case call.Location.Valid() && (origin.Session != call.Session || !c.isParty(Call{
+			Caller: origin.Caller, Verb: Update, Session: call.Session, From: origin.From, To: call.To,
+		})):
 			c.wrongf("a place that was not sent for this session: %s\n      but by %s", call, origin)
 		case call.Degraded && (call.Location.Valid() || call.Version != 0):
 			c.wrongf("degraded, but with a place or a version: %s", call)
@@ -272,15 +332,23 @@ func (c *checker) nothingAfterTheEnd() {
 
 func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 	limit := c.available(j.ended, settleWithin)
-	if limit.Before(until) && c.holds(id, limit) {
+	seen := c.bound(id, j.over, "")
+	if limit.Before(until) && c.holds(id, limit) && !c.cameBack(id, limit) {
 		c.wrongf("the live store still holds the journey of %.8s that ended at %s", id, clock(j.ended))
 	}
-	quiet := limit
+	for _, ch := range c.changes[id] {
+		gone := c.bound(id, ch.At, "")
+		old := gone.Sub(ch.At) + time.Duration(ch.StoreMS-ch.Version)*time.Millisecond // its version is when it last changed
+		if ch.Kind == Back && ch.At.After(j.over) && gone.Before(until) && old < keptFor && c.holds(id, gone) {
+			c.wrongf("the live store still holds what came back: %s", ch)
+		}
+	}
+	quiet := seen
 	if told, ok := c.told(id, j); ok && told.Before(quiet) {
 		quiet = told
 	}
 	for _, ch := range c.changes[id] {
-		if ch.Verdict == sessions.VerdictStored && ch.At.After(quiet) && ch.At.Before(until) {
+		if ch.Verdict == sessions.VerdictStored && ch.At.After(quiet) && ch.At.Before(until) && !c.cameBack(id, ch.At) {
 			c.wrongf("stored after the end of %s, of which the store knew at %s: %s", clock(j.ended), clock(quiet), ch)
 		}
 	}
@@ -289,8 +357,8 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 		if call.Degraded { // then the repository answers, which knew at once
 			bound = j.ended
 		}
-		if call.Session == id && call.Verb == Live && call.Status == 200 && call.From.After(bound) && call.To.Before(until) &&
-			(call.Active || call.Location.Valid()) {
+		if call.Session == id && call.Verb == Live && call.Status == 200 && call.readAt().After(bound) && call.To.Before(until) &&
+			(call.Active || call.Location.Valid()) && !c.cameBack(id, call.readAt()) && !c.cameBack(id, call.To) {
 			c.wrongf("shown after the end of %s, of which the store knew at %s: %s", clock(j.ended), clock(quiet), call)
 		}
 	}
@@ -317,7 +385,7 @@ func (c *checker) holds(id sessions.ID, at time.Time) bool {
 			return held
 		case ch.Kind == Lost, ch.Ref.SessionID == id && ch.Kind == Ended:
 			held = false
-		case ch.Ref.SessionID == id && ch.Kind == Opened:
+		case ch.Ref.SessionID == id && (ch.Kind == Opened || ch.Kind == Back):
 			held = true
 		}
 	}
@@ -368,7 +436,10 @@ func (c *checker) ratesWereKept() {
 // one that ends as 304 missed no change.
 func (c *checker) waitsEndInTime() {
 	for _, call := range c.Calls {
-		if call.Verb != Live || call.Wait == 0 || call.Faulted || call.Version == 0 {
+		if call.Verb != Live || call.Wait == 0 || call.Faulted || call.Version == 0 || c.cameBack(call.Session, call.From) || c.cameBack(call.Session, call.To) {
+			continue
+		}
+		if n, _ := c.trainers(call.Session, call.To); n > 0 { // the changes do not say whose
 			continue
 		}
 		settled := call.From.Add(wakeWithin) // by then it has registered and read

@@ -19,7 +19,7 @@ import (
 // one violation to the record of a good day.
 func TestCheck_finds_what_is_planted(t *testing.T) {
 	t.Parallel()
-	good := play(t, 7)
+	good := play(t, 22)
 	require.Empty(t, Check(good))
 	for name, row := range map[string]struct {
 		spoil func(*Record)
@@ -135,6 +135,53 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 			c := lastShown(r)
 			c.Status, c.Version = 304, c.Seen
 		}, "though there was a change"},
+		"an_old_student": {func(r *Record) {
+			edited(r, lastShown(r).From.Add(-time.Minute), false, sessions.Meta{TrainerID: r.Sessions[lastShown(r).Session].TrainerID, StudentID: "e"})
+		}, "a stranger was let in"},
+		"an_old_trainers_place": {func(r *Record) {
+			edited(r, begun(r, lastShown(r)), false, sessions.Meta{TrainerID: "e", StudentID: lastShown(r).Caller.ID})
+		}, "not sent for this session"},
+		"a_party_shut_out": {func(r *Record) { lastShown(r).Status, lastShown(r).Code = 403, sessions.Forbidden }, "a party was shut out"},
+		"shown_after_sql":  {func(r *Record) { edited(r, begun(r, lastShown(r)), true, r.Sessions[lastShown(r).Session]) }, "shown after the end"},
+		"stored_after_sql": {func(r *Record) {
+			edited(r, begun(r, lastStored(r)), true, r.Sessions[lastStored(r).Session])
+		}, "stored after the end"},
+		"shown_long_after_it_came_back": {func(r *Record) { comesBack(r, 2*time.Minute) }, "shown after the end"},
+		"pushed_twice":                  {func(r *Record) { r.Pushes = append(r.Pushes, *code(r)) }, "pushed twice"},
+		"pushed_to_a_stranger":          {func(r *Record) { code(r).To = "e" }, "a code was pushed to a stranger"},
+		"a_code_not_pushed": {func(r *Record) {
+			r.Pushes = slices.DeleteFunc(r.Pushes, func(p Push) bool { return p.Code })
+		}, "a code was never pushed"},
+		"a_code_pushed_after_the_cancellation": {func(r *Record) { cancelled(r, code(r).Session, code(r).At.Add(-3*time.Second)) }, "a code was pushed after the cancellation"},
+		"a_lesson_after_the_cancellation": {func(r *Record) {
+			c := last(r, func(c Call) bool { return c.Verb == Verify && c.Status == 200 })
+			cancelled(r, c.Session, c.From.Add(-time.Millisecond))
+		}, "a code after the cancellation"},
+		"a_cancellation_untold": {func(r *Record) { lastStop(r).Verb, lastStop(r).Caller.Role = Cancel, sessions.Admin }, "no event of it"},
+		"a_stop_of_another":     {func(r *Record) { lastStop(r).Caller = sessions.Caller{ID: "f", Role: sessions.Admin} }, "no event of it"},
+		"a_stop_of_a_time_out": {func(r *Record) {
+			stop := lastStop(r)
+			for i, c := range r.Commits {
+				if c.Event.SessionID == stop.Session && c.Event.Type == sessions.JourneyEnded {
+					r.Commits[i].Event.Reason = sessions.EndTimeout
+				}
+			}
+		}, "no event of it"},
+		"a_stop_repeated_by_another": {func(r *Record) {
+			again := *lastStop(r)
+			again.From, again.To = again.To.Add(time.Second), again.To.Add(2*time.Second)
+			again.Caller = sessions.Caller{ID: "f", Role: sessions.Admin}
+			r.Calls = append(r.Calls, again)
+		}, "no event of it"},
+		"a_stop_repeated_after_a_start": {func(r *Record) {
+			again := *lastStop(r)
+			again.From, again.To = again.To.Add(2*time.Second), again.To.Add(3*time.Second)
+			r.Calls = append(r.Calls, again)
+			r.Commits = append(r.Commits, Commit{again.From.Add(-time.Second), sessions.Event{
+				ID: "g", Type: sessions.JourneyStarted, SessionID: again.Session, TrainerID: again.Caller.ID, At: again.From, JourneyStartedAt: again.From,
+			}})
+			slices.SortStableFunc(r.Commits, func(a, b Commit) int { return a.At.Compare(b.At) })
+		}, "no event of it: " + clock(lastStop(&good).To.Add(2*time.Second))},
 		"a_phone_shown_a_fault": {func(r *Record) { lastStored(r).Status = 503 }, "a server error"},
 		"an_internal_error":     {func(r *Record) { lastShown(r).Code = sessions.Internal }, "a server error"},
 	} {
@@ -142,6 +189,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 			t.Parallel()
 			r := good
 			r.Calls, r.Changes, r.Commits = slices.Clone(r.Calls), slices.Clone(r.Changes), slices.Clone(r.Commits)
+			r.Pushes = slices.Clone(r.Pushes)
 			row.spoil(&r)
 			assert.Contains(t, strings.Join(Check(r), "\n"), row.want)
 		})
@@ -174,6 +222,48 @@ func last(r *Record, is func(Call) bool) *Call {
 	panic("histories: the day has none")
 }
 
+// lastStop is a stop by a trainer that has happened.
+func lastStop(r *Record) *Call {
+	return last(r, func(c Call) bool { return c.Verb == Stop && c.Status == 200 && c.Caller.Role == sessions.Trainer })
+}
+
+// code is the first push of a code.
+func code(r *Record) *Push {
+	return &r.Pushes[slices.IndexFunc(r.Pushes, func(p Push) bool { return p.Code })]
+}
+
+// begun is a second after the start of the journey of a call.
+func begun(r *Record, of *Call) time.Time {
+	at := r.Commits[0].At
+	for _, c := range r.Commits {
+		if c.Event.SessionID == of.Session && c.Event.Type == sessions.JourneyStarted && c.At.Before(of.From) {
+			at = c.At
+		}
+	}
+	return at.Add(time.Second)
+}
+
+// edited has another service write the row of the first session.
+func edited(r *Record, at time.Time, ends bool, after sessions.Meta) {
+	r.Edits = append(r.Edits, Edit{At: at, Session: r.Commits[0].Event.SessionID, Ends: ends, Meta: after})
+}
+
+// cancelled adds a cancellation.
+func cancelled(r *Record, id sessions.ID, at time.Time) {
+	r.Commits = append(r.Commits, Commit{at, sessions.Event{ID: "h", Type: sessions.SessionCancelled, SessionID: id, At: at}})
+}
+
+// comesBack has the first session's journey come back after its end, and shown after that.
+func comesBack(r *Record, later time.Duration) {
+	c := *lastShown(r)
+	at := c.To.Add(time.Hour)
+	r.Changes = append(r.Changes, Change{At: at, Kind: Back, Ref: sessions.Ref{TrainerID: r.Sessions[c.Session].TrainerID, SessionID: c.Session}})
+	for _, after := range []time.Duration{time.Second, later} { // the first begins the half minute
+		c.From, c.To, c.Wait, c.Seen = at.Add(after), at.Add(after+time.Millisecond), 0, 0
+		r.Calls = append(r.Calls, c)
+	}
+}
+
 // judged is the change of the first fix of the first session that was answered as stored.
 func judged(r *Record) *Change {
 	first := r.Calls[slices.IndexFunc(r.Calls, func(c Call) bool { return c.Stored && c.Session == r.Commits[0].Event.SessionID })]
@@ -193,6 +283,14 @@ func arriving(r *Record) *Commit { return &r.Commits[slices.IndexFunc(r.Commits,
 func dropCommit(r *Record, what sessions.EventType) {
 	i := slices.IndexFunc(r.Commits, func(c Commit) bool { return c.Event.Type == what })
 	r.Commits = slices.Delete(r.Commits, i, i+1)
+}
+
+// A hash that comes back is ended again within half a minute, and until then shown.
+func TestCheck_allows_half_a_minute(t *testing.T) {
+	t.Parallel()
+	r := play(t, 22)
+	comesBack(&r, 29*time.Second)
+	assert.Empty(t, Check(r))
 }
 
 // The days find a broken product: each row breaks it, and one of the first days must
@@ -216,6 +314,14 @@ func TestHistories_find(t *testing.T) {
 		"an_answer_too_soon":     {mutant(func(m sessions.Live) sessions.Live { return &forgetful{Live: m} }), "not what its version names"},
 		"arriving_at_once":       {mutant(func(m sessions.Live) sessions.Live { return alwaysNear{m} }), "no fix of its journey has reached the fence"},
 		"no_clean_up":            {func(w *world) { w.noCleanUp = true }, "still holds the journey"},
+		"parties_by_memory":      {func(w *world) { w.repo.asBooked = w.record }, "a stranger was let in"},
+		"ends_by_sql_unseen":     {func(w *world) { w.repo.endless = true }, "shown after the end"},
+		"comes_back_for_good": {func(w *world) {
+			fresh := w.live.fresh
+			w.live.copy = func() sessions.Live { return endForgotten{fresh()} }
+		}, "shown after the end"},
+		"pushed_each_time": {func(w *world) { w.once = everyTime{} }, "pushed twice"},
+		"codes_not_pushed": {func(w *world) { w.deaf = true }, "a code was never pushed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -273,6 +379,13 @@ func (e *noTombstone) Update(ctx context.Context, ref sessions.Ref, fix sessions
 		_, _ = e.Live.Open(ctx, j)
 	}
 	return e.Live.Update(ctx, ref, fix)
+}
+
+// everyTime is a Once that forgets.
+type everyTime struct{}
+
+func (everyTime) Once(ctx context.Context, _ string, _ sessions.ID, do func(context.Context) error) error {
+	return do(ctx)
 }
 
 type neverWakes struct{ sessions.Live }

@@ -32,6 +32,7 @@ type gateway struct {
 	draw  *rand.Rand
 
 	mu     sync.Mutex
+	asked  time.Time     // last
 	hertz  *server.Hertz // nil while it is down
 	life   context.Context
 	kill   context.CancelFunc
@@ -39,6 +40,17 @@ type gateway struct {
 }
 
 func (g *gateway) now() time.Time { return time.Now().Add(g.skew) }
+
+// untilPass is the time to the reconciler's next pass: a second, as in production, and
+// longer while nobody asks anything, because a day has many seconds.
+func (g *gateway) untilPass() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if time.Since(g.asked) < 2*time.Minute {
+		return time.Second
+	}
+	return 10 * time.Second
+}
 
 // up starts it.
 func (g *gateway) up(ctx context.Context) {
@@ -56,7 +68,7 @@ func (g *gateway) up(ctx context.Context) {
 	reconciler := sessions.NewReconciler(service, nil, nil)
 	questions := rand.New(rand.NewPCG(g.draw.Uint64(), 1))
 	g.served.Go(func() {
-		for !g.world.noCleanUp && pause.For(life, 15*time.Second) == nil { // each second in production: new journeys are asked about sooner there
+		for !g.world.noCleanUp && pause.For(life, g.untilPass()) == nil {
 			_ = reconciler.Pass((&request{draw: questions}).in(life)) // tried again
 		}
 	})
@@ -83,6 +95,7 @@ func (g *gateway) down() {
 // when the gateway is down.
 func (g *gateway) ask(ctx context.Context, r *request, call Call, body string) (Call, answer, bool) {
 	g.mu.Lock()
+	g.asked = time.Now()
 	hertz, life := g.hertz, g.life
 	g.mu.Unlock()
 	if hertz == nil {
@@ -126,6 +139,8 @@ func route(c Call) (method, path string) {
 		return "POST", "/admin/sessions/" + string(c.Session) + "/stop-journey"
 	case Verify:
 		return "POST", "/admin/sessions/" + string(c.Session) + "/verify-otp"
+	case Cancel:
+		return "POST", "/admin/sessions/" + string(c.Session) + "/cancel"
 	default:
 		return "POST", "/admin/sessions/" + string(c.Session) + "/arrived"
 	}
@@ -159,7 +174,7 @@ func (c *Call) read(a answer, etag string) {
 	case Update:
 		c.Version = a.Data.Seq
 		c.Stored = c.Status == 201 && a.Data.Ignored == "" && !a.Data.Stale
-	case Start, Arrived, Stop, Verify:
+	case Start, Arrived, Stop, Verify, Cancel:
 	}
 }
 
@@ -172,4 +187,7 @@ func (tokens) Verify(_ context.Context, token string) (sessions.Caller, error) {
 }
 
 // unread are the metrics of all gateways of all days; nobody reads them.
-var unread = metrics.New(prometheus.NewRegistry())
+var (
+	unread         = metrics.New(prometheus.NewRegistry())
+	unreadJourneys = metrics.NewJourneys(prometheus.NewRegistry())
+)

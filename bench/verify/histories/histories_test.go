@@ -93,6 +93,12 @@ func (r Record) text() string {
 	for _, c := range r.Commits {
 		lines = append(lines, line{c.At.UnixNano(), c.String()})
 	}
+	for _, e := range r.Edits {
+		lines = append(lines, line{e.At.UnixNano(), e.String()})
+	}
+	for _, p := range r.Pushes {
+		lines = append(lines, line{p.At.UnixNano(), p.String()})
+	}
 	for _, w := range r.Outages {
 		lines = append(lines, line{w.From.UnixNano(), clock(w.From) + " … " + clock(w.To) + "  a store is away"})
 	}

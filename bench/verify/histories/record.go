@@ -2,14 +2,16 @@
 // the record that the promises held: a version never goes back for a reader,
 // nothing is shown after the end or to another student, a trainer has one journey at
 // a time, no fix exceeds the rate, every waiter sees every change, every start has
-// one end, and a student is told at most once a journey, and in time, that the
-// trainer is almost there.
+// one end, a student is told at most once a journey, and in time, that the trainer is
+// almost there, each code is pushed once, and nobody but the parties of now sees a
+// place, or any 30 s after the journey's end by whatever means.
 //
 // The handlers, the service, the hubs, the sweepers and the clean-up of two gateways
 // are the product's, over one live store and one repository in memory. A seed decides
 // the rest: phones with bad networks and wrong clocks that retry, repeat and reorder;
 // gateways that are killed; stores that are slow or away, lose an answer, do the work
-// late, or lose all data; and a store's clock that steps. The checker uses none of
+// late, or lose all data; a hash that comes back after its end; a store's clock that
+// steps; and another service that ends, cancels and reassigns by SQL. The checker uses none of
 // the product's logic; check_test.go proves that it finds violations.
 //
 // `go test ./bench/verify/histories -args -seeds=1000` plays the seeds from 1 on, for
@@ -37,6 +39,7 @@ const (
 	Arrived Verb = "arrived"
 	Stop    Verb = "stop"
 	Verify  Verb = "verify"
+	Cancel  Verb = "cancel"
 )
 
 // Call is one request as a gateway handled it. All instants of this package are on
@@ -76,6 +79,8 @@ const (
 	Opened  Kind = "opened"
 	Judged  Kind = "judged" // a fix, stored or not
 	Ended   Kind = "ended"
+	Moved   Kind = "moved"     // only a new version
+	Back    Kind = "came back" // the hash of a journey that has ended
 	Lost    Kind = "lost all data"
 	Stepped Kind = "clock stepped"
 )
@@ -86,7 +91,7 @@ type Change struct {
 	Kind    Kind
 	Ref     sessions.Ref
 	Journey time.Time // Opened, Ended: its start
-	Fix     geo.Point // Judged
+	Fix     geo.Point // Judged; Moved: the live location
 	Verdict sessions.Verdict
 	StoreMS int64 // the store's clock
 	TakenMS int64 // when a stored fix counts as taken, on that clock; 0 where it has no rate of its journey
@@ -111,6 +116,33 @@ func (c Commit) String() string {
 		clock(c.Event.JourneyStartedAt), c.Event.Reason, c.Event.Verdict)
 }
 
+// Edit is a change of a session's row by another service of the operator.
+type Edit struct {
+	At      time.Time
+	Session sessions.ID
+	Ends    bool          // it ends the journey that runs
+	Meta    sessions.Meta // the parties after it
+}
+
+// String is the edit on a line of a history.
+func (e Edit) String() string {
+	return fmt.Sprintf("%s                SQL of %.8s ends=%t trainer=%s student=%s", clock(e.At), e.Session, e.Ends, short(e.Meta.TrainerID), short(e.Meta.StudentID))
+}
+
+// Push is a push that has reached a device.
+type Push struct {
+	At      time.Time
+	To      sessions.ID // the user
+	Session sessions.ID
+	Event   sessions.ID
+	Code    bool // it has the code in it
+}
+
+// String is the push on a line of a history.
+func (p Push) String() string {
+	return fmt.Sprintf("%s                push of %.8s to %s code=%t", clock(p.At), p.Session, short(p.To), p.Code)
+}
+
 // Window is a stretch of time.
 type Window struct{ From, To time.Time }
 
@@ -123,6 +155,8 @@ type Record struct {
 	Changes  []Change // in order
 	Commits  []Commit // in order
 	Outages  []Window // of either store
+	Edits    []Edit   // in order
+	Pushes   []Push   // in order
 }
 
 func clock(t time.Time) string {

@@ -145,6 +145,70 @@ type liveStore struct {
 	highest  int64     // the highest version so far, which may be ahead of a clock that was set back
 	watchers map[*storeWatcher]struct{}
 	looks    int // calls of CachedView
+
+	mirrored sessions.Ref         // a journey that is kept twice until it is dumped
+	copied   sessions.Live        // its second keeping; nil: none, or a hash that was lost
+	copy     func() sessions.Live // makes it, as a mutant; nil: fresh
+	dumped   bool
+	back     bool // copied stands for the journey now
+}
+
+// mirror keeps a journey twice, so that it can come back as it was: DUMP, and RESTORE
+// after its end.
+func (s *liveStore) mirror(ref sessions.Ref) {
+	s.mirrored, s.copied = ref, s.fresh()
+	if s.copy != nil {
+		s.copied = s.copy()
+	}
+}
+
+// dump ends the second keeping: so the hash is in the dump.
+func (s *liveStore) dump(sessions.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dumped = true
+}
+
+// restore puts the dumped hash in the place of a journey that has ended. It publishes
+// nothing. The clock is not behind what it has shown, as after a loss. It reports false
+// where the journey runs, so that it may be tried again.
+func (s *liveStore) restore(ref sessions.Ref) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.copied == nil || s.back {
+		return true
+	}
+	now, _ := s.under.Latest(context.Background(), ref)
+	was, _ := s.copied.Latest(context.Background(), ref)
+	if now.Active || !was.Active {
+		return !was.Active
+	}
+	s.floor = later(s.latest, time.UnixMilli(s.highest))
+	s.offset = s.aboveFloor(s.offset)
+	s.back = true
+	s.record.change(Change{Kind: Back, Ref: ref, Version: was.Version, StoreMS: s.now().UnixMilli()})
+	for w := range s.watchers {
+		if w.ref == ref {
+			w.stop()
+			_ = s.attach(context.Background(), w)
+		}
+	}
+	return true
+}
+
+// of is the store that keeps a journey.
+func (s *liveStore) of(ref sessions.Ref) sessions.Live {
+	if s.back && ref == s.mirrored {
+		return s.copied
+	}
+	return s.under
+}
+
+// also does the same work on the second keeping of a journey.
+func (s *liveStore) also(ref sessions.Ref, work func(sessions.Live)) {
+	if s.copied != nil && !s.dumped && ref == s.mirrored {
+		work(s.copied)
+	}
 }
 
 type storeWatcher struct {
@@ -163,12 +227,13 @@ func (s *liveStore) now() time.Time {
 	return now
 }
 
-// do does one piece of work on the store below, if it arrives there.
-func (s *liveStore) do(ctx context.Context, work func(under sessions.Live)) error {
+// do does one piece of work on the store below that keeps the journey, if it arrives
+// there.
+func (s *liveStore) do(ctx context.Context, ref sessions.Ref, work func(under sessions.Live)) error {
 	err := s.through(ctx, s.late, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		work(s.under)
+		work(s.of(ref))
 	})
 	if errors.Is(err, errStore) {
 		return errors.Join(sessions.ErrUnavailable, err)
@@ -177,7 +242,7 @@ func (s *liveStore) do(ctx context.Context, work func(under sessions.Live)) erro
 }
 
 func (s *liveStore) version(ref sessions.Ref) int64 {
-	snap, _ := s.under.Latest(context.Background(), ref)
+	snap, _ := s.of(ref).Latest(context.Background(), ref)
 	s.highest = max(s.highest, snap.Version)
 	return snap.Version
 }
@@ -187,9 +252,10 @@ func (s *liveStore) version(ref sessions.Ref) int64 {
 func (s *liveStore) Open(ctx context.Context, j sessions.Journey) (bool, error) {
 	var opened bool
 	var refused error
-	err := s.do(ctx, func(under sessions.Live) {
+	err := s.do(ctx, j.Ref, func(under sessions.Live) {
 		before := s.version(j.Ref)
 		opened, refused = under.Open(context.Background(), j)
+		s.also(j.Ref, func(l sessions.Live) { _, _ = l.Open(context.Background(), j) })
 		s.changed(Change{Kind: Opened, Ref: j.Ref, Journey: j.StartedAt}, before)
 	})
 	if err != nil {
@@ -201,14 +267,24 @@ func (s *liveStore) Open(ctx context.Context, j sessions.Journey) (bool, error) 
 func (s *liveStore) Move(ctx context.Context, j sessions.Journey) (bool, error) {
 	var known bool
 	var refused error
-	err := s.do(ctx, func(under sessions.Live) { known, refused = under.Move(context.Background(), j) })
+	err := s.do(ctx, j.Ref, func(under sessions.Live) {
+		before := s.version(j.Ref)
+		known, refused = under.Move(context.Background(), j)
+		s.also(j.Ref, func(l sessions.Live) { _, _ = l.Move(context.Background(), j) })
+		ch := Change{Kind: Moved, Ref: j.Ref, Journey: j.StartedAt}
+		if snap, _ := under.Latest(context.Background(), j.Ref); snap.Location != nil {
+			ch.Fix = snap.Location.Point
+		}
+		s.changed(ch, before)
+	})
 	return known, errors.Join(err, refused)
 }
 
 func (s *liveStore) End(ctx context.Context, j sessions.Journey) error {
-	return s.do(ctx, func(under sessions.Live) {
+	return s.do(ctx, j.Ref, func(under sessions.Live) {
 		before := s.version(j.Ref)
 		_ = under.End(context.Background(), j)
+		s.also(j.Ref, func(l sessions.Live) { _ = l.End(context.Background(), j) })
 		s.changed(Change{Kind: Ended, Ref: j.Ref, Journey: j.StartedAt}, before)
 	})
 }
@@ -223,8 +299,9 @@ func (s *liveStore) changed(ch Change, before int64) {
 
 func (s *liveStore) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	var receipt sessions.Receipt
-	err := s.do(ctx, func(under sessions.Live) {
+	err := s.do(ctx, ref, func(under sessions.Live) {
 		receipt, _ = under.Update(context.Background(), ref, fix)
+		s.also(ref, func(l sessions.Live) { _, _ = l.Update(context.Background(), ref, fix) })
 		if receipt.Verdict <= sessions.VerdictStale {
 			return
 		}
@@ -242,7 +319,7 @@ func (s *liveStore) Update(ctx context.Context, ref sessions.Ref, fix sessions.F
 
 func (s *liveStore) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
 	var snap sessions.Snapshot
-	if err := s.do(ctx, func(under sessions.Live) { snap, _ = under.Latest(context.Background(), ref) }); err != nil {
+	if err := s.do(ctx, ref, func(under sessions.Live) { snap, _ = under.Latest(context.Background(), ref) }); err != nil {
 		return sessions.Snapshot{}, err
 	}
 	return snap, nil
@@ -254,7 +331,7 @@ func (s *liveStore) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
-	if s.away(time.Now()) || s.looks%2 == 0 {
+	if s.away(time.Now()) || s.looks%2 == 0 || s.back && ref == s.mirrored { // no message has told what came back
 		return sessions.Snapshot{}, false
 	}
 	return s.under.CachedView(ref)
@@ -263,14 +340,14 @@ func (s *liveStore) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 func (s *liveStore) Meta(ctx context.Context, id sessions.ID) (sessions.Meta, bool, error) {
 	var meta sessions.Meta
 	var known bool
-	if err := s.do(ctx, func(under sessions.Live) { meta, known, _ = under.Meta(context.Background(), id) }); err != nil {
+	if err := s.do(ctx, sessions.Ref{}, func(under sessions.Live) { meta, known, _ = under.Meta(context.Background(), id) }); err != nil {
 		return sessions.Meta{}, false, err
 	}
 	return meta, known, nil
 }
 
 func (s *liveStore) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta) error {
-	return s.do(ctx, func(under sessions.Live) { _ = under.SetMeta(context.Background(), id, m) })
+	return s.do(ctx, sessions.Ref{}, func(under sessions.Live) { _ = under.SetMeta(context.Background(), id, m) })
 }
 
 // Watch wakes a moment late. A change in an outage wakes no watcher, but the end of
@@ -293,7 +370,7 @@ func (s *liveStore) Watch(ctx context.Context, ref sessions.Ref, wake func()) (f
 }
 
 func (s *liveStore) attach(ctx context.Context, w *storeWatcher) (err error) {
-	w.stop, err = s.under.Watch(ctx, w.ref, func() {
+	w.stop, err = s.of(w.ref).Watch(ctx, w.ref, func() {
 		if !s.away(time.Now()) {
 			time.AfterFunc(time.Duration(w.draw.IntN(3_000_000)), w.wake)
 		}
@@ -309,7 +386,7 @@ func (s *liveStore) lose() {
 	defer s.mu.Unlock()
 	s.floor = later(s.latest, time.UnixMilli(s.highest))
 	s.offset = s.aboveFloor(s.offset)
-	s.under = s.fresh()
+	s.under, s.copied, s.back = s.fresh(), nil, false
 	s.record.change(Change{Kind: Lost, StoreMS: s.now().UnixMilli()})
 	for w := range s.watchers {
 		_ = s.attach(context.Background(), w)
@@ -347,6 +424,9 @@ type repository struct {
 	*memory.Repository
 	faults
 	late *sync.WaitGroup
+
+	asBooked *recorder // whose sessions have the parties that the reconciler is told: a mutant
+	endless  bool      // the reconciler is told that all journeys run that have begun: a mutant
 }
 
 func (r *repository) do(ctx context.Context, work func()) error {
@@ -370,6 +450,15 @@ func (r *repository) Sessions(ctx context.Context, ids []sessions.ID) (map[sessi
 	var found map[sessions.ID]sessions.Session
 	if err := r.do(ctx, func() { found, _ = r.Repository.Sessions(context.Background(), ids) }); err != nil {
 		return nil, err
+	}
+	for id, s := range found {
+		if r.asBooked != nil {
+			s.TrainerID, s.StudentID = r.asBooked.Sessions[id].TrainerID, r.asBooked.Sessions[id].StudentID
+		}
+		if r.endless {
+			s.Status, s.JourneyEndedAt = sessions.Scheduled, time.Time{}
+		}
+		found[id] = s
 	}
 	return found, nil
 }

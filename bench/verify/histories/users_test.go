@@ -164,8 +164,12 @@ func (w *world) travel(p *phone, v, other *visit) {
 		p.persist(Call{Caller: admin, Verb: Stop, Session: v.id})
 		p.report(v, route) // the phone does not know yet
 	case end < 9: // both at once
-		stop := p.prepare(Call{Caller: v.trainer, Verb: Stop, Session: v.id}, "")
-		w.late.Go(func() { w.send(stop) })
+		other := Call{Caller: v.trainer, Verb: Stop, Session: v.id}
+		if p.draw.IntN(2) == 0 {
+			other = Call{Caller: sessions.Caller{ID: v.id, Role: sessions.Admin}, Verb: Cancel, Session: v.id}
+		}
+		sent := p.prepare(other, "")
+		w.late.Go(func() { w.send(sent) })
 		p.arrive(v, route)
 	default: // the phone is dead, and the hour ends the journey
 		time.Sleep(80 * time.Minute)
@@ -272,6 +276,9 @@ func (p *phone) arrive(v *visit, t way) {
 		c, a, ok := p.do(call, body)
 		switch {
 		case ok && c.Status == 200:
+			if a = p.atTheDoor(v, a); a.Data.OTP == "" {
+				return
+			}
 			_, _, _ = p.do(Call{Caller: v.trainer, Verb: Verify, Session: v.id}, fmt.Sprintf(`{"otp":"%04d"}`, p.draw.IntN(10_000)))
 			_, _, _ = p.do(Call{Caller: v.trainer, Verb: Verify, Session: v.id}, fmt.Sprintf(`{"otp":%q}`, a.Data.OTP))
 			return
@@ -282,6 +289,31 @@ func (p *phone) arrive(v *visit, t way) {
 		time.Sleep(5*time.Second + between(p.draw, 0, time.Second))
 	}
 	p.persist(Call{Caller: v.trainer, Verb: Stop, Session: v.id})
+}
+
+// atTheDoor waits until the door opens: long enough for the push, or until the code has
+// expired and a new one is made. It returns the last answer that has a code.
+func (p *phone) atTheDoor(v *visit, a answer) answer {
+	switch p.draw.IntN(4) {
+	case 0:
+		return a // it is open already
+	case 1:
+		time.Sleep(10*time.Minute + between(p.draw, time.Second, 30*time.Second))
+		at := time.Now().Add(p.clock)
+		for range 5 {
+			c, again, ok := p.do(Call{Caller: v.trainer, Verb: Arrived, Session: v.id, Fix: v.home}, fixBody(v, v.home, 10, at, at, 2))
+			if ok && c.Status == 200 {
+				time.Sleep(2 * time.Minute)
+				return again
+			}
+			time.Sleep(5 * time.Second)
+			at = time.Now().Add(p.clock)
+		}
+		return answer{}
+	default:
+		time.Sleep(between(p.draw, time.Minute, 5*time.Minute))
+		return a
+	}
 }
 
 // student follows the journeys of one visit by long polls until some minutes after

@@ -15,6 +15,7 @@ import (
 	"doorstep/geo"
 	"doorstep/sessions"
 	"doorstep/sessions/memory"
+	"doorstep/sessions/outbox"
 )
 
 // The size of a day, small enough for a thousand days in CI.
@@ -34,7 +35,10 @@ type world struct {
 	visits    []*visit
 	users     sync.WaitGroup
 	late      sync.WaitGroup // work, requests and events still under way
-	noCleanUp bool           // no event reaches the clean-up, and nothing is compared with the database: a mutant
+	notify    *consumers.Notify
+	once      consumers.Once
+	deaf      bool // no consumer is told of a new code: a mutant
+	noCleanUp bool // no event reaches the clean-up, and nothing is compared with the database: a mutant
 }
 
 // visit is a session of the day.
@@ -73,6 +77,7 @@ func newWorld(seed uint64) *world {
 	w.live.under = w.live.fresh()
 	w.repo = &repository{late: &w.late, faults: faults{often: 0.01 * draw.Float64()}}
 	w.repo.Repository = memory.NewRepository(w.commit)
+	w.once = outbox.NewMemoryOnce()
 	for n := range w.gateway {
 		w.gateway[n] = &gateway{world: w, n: n, draw: w.stream("gateway", n), skew: between(draw, -500*time.Millisecond, 500*time.Millisecond)}
 	}
@@ -96,7 +101,9 @@ func between(draw *rand.Rand, from, to time.Duration) time.Duration {
 
 func (w *world) play(ctx context.Context) Record {
 	w.book(ctx)
+	w.notify = consumers.NewNotify(w.repo, w.once, pusher{w.record}, consumers.NotifyOptions{})
 	w.drawFaults()
+	w.drawEdits()
 	for _, g := range w.gateway {
 		g.up(ctx)
 	}
@@ -120,13 +127,7 @@ func (w *world) play(ctx context.Context) Record {
 // book makes the day's sessions; those of a trainer are some hours apart.
 func (w *world) book(ctx context.Context) {
 	draw := w.stream("bookings")
-	id := func() sessions.ID {
-		var b [16]byte
-		for i := range b {
-			b[i] = byte(draw.UintN(256))
-		}
-		return sessions.ID(uuid.UUID(b).String())
-	}
+	id := func() sessions.ID { return idFrom(draw) }
 	for n := range trainers {
 		trainer := sessions.Caller{ID: id(), Role: sessions.Trainer}
 		for m := range visits {
@@ -142,30 +143,131 @@ func (w *world) book(ctx context.Context) {
 				panic(err)
 			}
 			w.visits = append(w.visits, v)
+			w.device(ctx, v.student.ID)
 			w.record.Homes[v.id] = v.home
 			w.record.Sessions[v.id] = sessions.Meta{TrainerID: trainer.ID, StudentID: v.student.ID}
 		}
 	}
 }
 
+// idFrom draws an id.
+func idFrom(draw *rand.Rand) sessions.ID {
+	var b [16]byte
+	for i := range b {
+		b[i] = byte(draw.UintN(256))
+	}
+	return sessions.ID(uuid.UUID(b).String())
+}
+
+// device registers a user's phone for pushes.
+func (w *world) device(ctx context.Context, user sessions.ID) {
+	err := w.repo.PutPushToken(ctx, sessions.PushToken{Token: string(user), UserID: user, Platform: sessions.Android, RegisteredAt: time.Now()})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// pusher reaches every device.
+type pusher struct{ record *recorder }
+
+func (p pusher) Push(ctx context.Context, to sessions.PushToken, push consumers.Push) error {
+	if err := hop(ctx, requestOf(ctx)); err != nil {
+		return err
+	}
+	p.record.push(Push{
+		At: time.Now(), To: to.UserID, Session: push.SessionID, Event: push.EventID,
+		Code: push.Kind == consumers.Arrived || push.Kind == consumers.Code,
+	})
+	return nil
+}
+
 // commit is called by the repository for each event, in order and under its lock. It
-// is the bus: it delivers each event to the clean-up some time later, some twice.
+// is the bus: it delivers each event to the consumers some time later, some twice, some of
+// those at once.
 func (w *world) commit(e sessions.Event) {
 	n := w.record.commit(e)
 	if w.noCleanUp {
 		return
 	}
 	draw := w.stream("bus", n, n>>8)
+	own := func() *rand.Rand { return rand.New(rand.NewPCG(draw.Uint64(), 0)) }
+	w.deliver(own(), consumers.NewCleanUp(w.repo, w.live), e)
+	w.deliver(own(), consumers.NewAnalytics(w.repo, unreadJourneys), e)
+	if w.deaf && e.Type == sessions.CodeIssued {
+		return
+	}
+	w.deliver(own(), w.notify, e)
+	if draw.IntN(4) == 0 {
+		w.deliver(own(), w.notify, e)
+	}
+}
+
+func (w *world) deliver(draw *rand.Rand, to outbox.Handler, e sessions.Event) {
 	r := &request{draw: draw}
-	cleanUp := consumers.NewCleanUp(w.repo, w.live)
 	w.late.Go(func() {
 		for again := true; again; again = draw.IntN(5) == 0 {
 			time.Sleep(between(draw, 20*time.Millisecond, 2*time.Second))
-			for cleanUp.Handle(r.in(context.Background()), e) != nil {
+			for to.Handle(r.in(context.Background()), e) != nil {
 				time.Sleep(between(draw, time.Second, 5*time.Second))
 			}
 		}
 	})
+}
+
+// drawEdits draws what another service of the operator writes into the table.
+func (w *world) drawEdits() {
+	draw := w.stream("office")
+	for n := range draw.IntN(4) {
+		v, kind, next := w.visits[draw.IntN(len(w.visits))], draw.IntN(4), idFrom(draw)
+		returns := rand.New(rand.NewPCG(draw.Uint64(), 0))
+		w.at(v.at.Add(between(draw, 0, 6*time.Minute)), func() {
+			w.device(context.Background(), next)
+			if w.edit(v, kind, next) && kind == 0 {
+				joined := *v
+				joined.student.ID = next
+				w.users.Go(func() { w.student(100+n, &joined) })
+			}
+			w.users.Go(func() { w.returns(returns, v) })
+		})
+	}
+}
+
+// edit writes a row by SQL. It reports whether there was something to change.
+func (w *world) edit(v *visit, kind int, next sessions.ID) bool {
+	e, changed := Edit{Session: v.id}, false
+	_, err := w.repo.Repository.Rebook(context.Background(), v.id, func(s *sessions.Session) ([]sessions.Event, error) {
+		runs := s.JourneyActive()
+		switch {
+		case s.Status != sessions.Scheduled: // the gateways' own
+			return nil, nil
+		case kind == 0:
+			s.StudentID, changed = next, true
+		case kind == 1:
+			s.TrainerID, changed, e.Ends = next, true, runs
+		case kind == 2 && runs:
+			s.Status, changed, e.Ends = sessions.Cancelled, true, true
+		case kind == 3 && runs:
+			s.JourneyEndedAt, changed, e.Ends = later(time.Now(), s.JourneyStartedAt.Add(time.Millisecond)), true, true
+		}
+		e.Meta = s.Meta()
+		return nil, nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	if changed {
+		w.record.edit(e)
+	}
+	return changed
+}
+
+// returns is a student who opens the app now and then, whatever has become of the session.
+func (w *world) returns(draw *rand.Rand, v *visit) {
+	p := w.phone(draw)
+	for range 8 {
+		time.Sleep(between(draw, time.Second, 90*time.Second))
+		_, _, _ = p.do(Call{Caller: v.student, Verb: Live, Session: v.id}, "")
+	}
 }
 
 // drawFaults draws the day's faults, most of them during journeys. A third of the
@@ -201,6 +303,21 @@ func (w *world) drawFaults() {
 	}
 	for range draw.IntN(losses) {
 		w.at(during(), w.live.lose)
+	}
+	if draw.IntN(4) != 0 {
+		v := w.visits[draw.IntN(len(w.visits))]
+		ref := sessions.Ref{TrainerID: v.trainer.ID, SessionID: v.id}
+		w.live.mirror(ref)
+		dumped := v.at.Add(between(draw, 20*time.Second, 100*time.Second))
+		w.at(dumped, func() { w.live.dump(ref) })
+		w.at(dumped.Add(between(draw, time.Second, 5*time.Minute)), func() {
+			for range 40 { // until there is an end to come back from
+				if w.live.restore(ref) {
+					return
+				}
+				time.Sleep(10 * time.Second)
+			}
+		})
 	}
 	for range draw.IntN(4) {
 		// Versions do not survive a clock that is set back by more than a hash lives
@@ -244,6 +361,19 @@ func (r *recorder) change(ch Change) {
 	defer r.mu.Unlock()
 	ch.At = time.Now()
 	r.Changes = append(r.Changes, ch)
+}
+
+func (r *recorder) edit(e Edit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.At = time.Now()
+	r.Edits = append(r.Edits, e)
+}
+
+func (r *recorder) push(p Push) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Pushes = append(r.Pushes, p)
 }
 
 func (r *recorder) commit(e sessions.Event) int {
