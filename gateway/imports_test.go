@@ -92,6 +92,7 @@ var mayImport = map[string][]string{
 var homes = map[string][]string{
 	"github.com/cloudwego":                  {"gateway/api", "gateway/httpserver", "bench/..."},
 	"github.com/andybalholm/brotli":         {"gateway/api"},
+	"rsc.io/qr":                             {"gateway/api"},
 	"github.com/valkey-io":                  {"scripts", "scripts/valkeyconn", "bench/..."},
 	"github.com/jackc":                      {"sessions/postgres", "internal/servers/postgrestest", "bench/..."},
 	"github.com/aws":                        {"sessions/outbox/aws", "internal/servers/awstest"},
@@ -100,7 +101,7 @@ var homes = map[string][]string{
 	"github.com/sony/gobreaker":             {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/outbox/webhook", "sessions/postgres", "gateway/consumers"},
 	"github.com/golang-jwt":                 {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":                 {"gateway/auth"},
-	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "sessions"}, // golang-lru
+	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "gateway/api", "sessions"}, // golang-lru
 	"github.com/spf13/pflag":                {"gateway"},
 	"google.golang.org/api":                 {"gateway/consumers"}, // FCM
 	"go.opentelemetry.io":                   {"gateway/app"},

@@ -18,6 +18,8 @@ type Served struct {
 
 	Malformed []string // statuses of requests that no handler saw
 	Refused   []string // why requests are refused for load
+
+	Formats, Outcomes []string // of points that stock apps report
 }
 
 // ExpectServed makes those series. Of a route's statuses it makes the success and the
@@ -39,6 +41,7 @@ func (m *Metrics) ExpectServed(s Served) {
 	each(s.Waits, func(v string) { m.waits.WithLabelValues(v) })
 	each(s.Refused, func(v string) { m.shed.WithLabelValues(v) })
 	each(s.Malformed, func(v string) { m.refused.WithLabelValues(v) })
+	each(s.Formats, func(f string) { each(s.Outcomes, func(v string) { m.reported.WithLabelValues(f, v) }) })
 	each([]string{"ok", "error"}, func(v string) { m.keysRefreshed.WithLabelValues(v) })
 }
 

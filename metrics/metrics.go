@@ -28,6 +28,7 @@ type Metrics struct {
 	connsShed     *prometheus.CounterVec
 	shed          *prometheus.CounterVec
 	refused       *prometheus.CounterVec
+	reported      *prometheus.CounterVec
 	panics        prometheus.Counter
 	waiting       prometheus.Gauge
 	waits         *prometheus.HistogramVec
@@ -64,7 +65,9 @@ func New(reg prometheus.Registerer) *Metrics {
 		unauthentic: counter("unauthenticated_total", "Tokens refused, by reason.", "reason"),
 		connsShed:   counter("connections_shed_total", "Connections closed on arrival, by reason.", "reason"),
 		shed: counter("requests_shed_total",
-			"Requests refused to keep the service for the rest, by reason (in_flight, waits, caller_rate, caller_waits, caller_lookups).", "reason"),
+			"Requests refused to keep the service for the rest, by reason (in_flight, waits, caller_rate, caller_waits, caller_lookups, large_bodies).", "reason"),
+		reported: counter("device_points_total",
+			"Points that stock apps reported, by format and outcome; flooded, unreadable, too_large and nothing count reports.", "format", "outcome"),
 		refused: counter("requests_malformed_total", "Requests refused before any handler, by status.", "status"),
 		panics:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught."}),
 		waiting: gauge("waits_open", "Long polls that are waiting."),
@@ -78,7 +81,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
 		keys:          gauge("jwks_keys", "Signing keys in use."),
 	}
-	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.codeTries, m.unauthentic, m.connsShed, m.shed, m.refused, m.panics,
+	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.codeTries, m.unauthentic, m.connsShed, m.shed, m.refused, m.reported, m.panics,
 		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.storeChanges, m.dbBreaker, m.keysRefreshed, m.keys)
 	setState(m.storeBreaker, "closed")
 	setState(m.dbBreaker, "closed")
@@ -126,6 +129,11 @@ func (m *Metrics) CodeTried(outcome string) { m.codeTries.WithLabelValues(outcom
 
 // Unauthenticated counts one refused token.
 func (m *Metrics) Unauthenticated(reason string) { m.unauthentic.WithLabelValues(reason).Inc() }
+
+// Reported counts points that a stock app reported.
+func (m *Metrics) Reported(format, outcome string, points int) {
+	m.reported.WithLabelValues(format, outcome).Add(float64(points))
+}
 
 // ConnShed counts one connection that was closed on arrival.
 func (m *Metrics) ConnShed(why string) { m.connsShed.WithLabelValues(why).Inc() }

@@ -80,6 +80,16 @@ func (l *Limit) TakeN(key string, n int, now time.Time) (wait time.Duration) {
 	return 0
 }
 
+// Wait is how long it is until Take would return 0. It counts nothing.
+func (l *Limit) Wait(key string, now time.Time) time.Duration {
+	s, hash := l.shard(key)
+	at := now.UnixNano()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	paid, _ := s.paid.Get(hash)
+	return max(0, time.Duration(max(paid, at)+int64(l.every)-at)-l.burst)
+}
+
 // GiveBack undoes one Take that returned 0.
 func (l *Limit) GiveBack(key string) {
 	s, hash := l.shard(key)

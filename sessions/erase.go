@@ -7,11 +7,12 @@ import (
 
 // UserData is all that the repository keeps of a user.
 type UserData struct {
-	Sessions []Session // as a party, oldest booking first
-	Reviews  []Review  // of those sessions
-	Rating   Rating    // as a trainer
-	Devices  []PushToken
-	Journeys []JourneyRecord // of those sessions
+	Sessions   []Session // as a party, oldest booking first
+	Reviews    []Review  // of those sessions
+	Rating     Rating    // as a trainer
+	PushTokens []PushToken
+	Devices    []Device        // as a trainer
+	Journeys   []JourneyRecord // of those sessions
 	// Audit are the entries of those sessions' histories, and of those where the user
 	// acted or was a party once, oldest first; the newest MaxUserAudit.
 	Audit []AuditEntry
@@ -55,7 +56,7 @@ func (s *Service) UserData(ctx context.Context, c Caller, id ID) (UserData, erro
 	return data, err
 }
 
-// EraseUser erases a user: homes, codes, comments, devices; what could still take place is
+// EraseUser erases a user: homes, codes, comments, devices and push tokens; what could still take place is
 // cancelled, and once all events of theirs are delivered the id is replaced by a random
 // one. It returns how many events are still under way; the call is to be repeated until
 // there is none. Errors: Forbidden, JourneyRunning, NotSupported, DatabaseUnavailable.

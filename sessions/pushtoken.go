@@ -35,7 +35,7 @@ type PushToken struct {
 	LastUsedAt time.Time
 }
 
-// PushTokens is the part of the Repository that keeps the devices.
+// PushTokens is the part of the Repository that keeps the addresses of pushes.
 type PushTokens interface {
 	// PutPushToken stores a token. A known token moves to the user who registered it
 	// last. Of more than ten of a user the oldest are deleted.

@@ -97,6 +97,7 @@ type Reviews interface {
 // Users is the part of the Repository for a person's requests.
 type Users interface {
 	PushTokens
+	Devices
 
 	// UserData reads all that is kept of a user.
 	UserData(ctx context.Context, userID ID) (UserData, error)

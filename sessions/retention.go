@@ -23,11 +23,12 @@ const (
 	JourneyRecords   Kept = "journey_records"    // since the journey started
 	AuditEntries     Kept = "audit_entries"      // since they were written or happened
 	UnusedPushTokens Kept = "unused_push_tokens" //nolint:gosec // no credential. Since they were registered or reached by a push
+	UnusedDevices    Kept = "unused_devices"     // since they were made or last reported
 )
 
 // AllKept are the kinds.
 func AllKept() []Kept {
-	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, AuditEntries, UnusedPushTokens}
+	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, AuditEntries, UnusedPushTokens, UnusedDevices}
 }
 
 // Table is the name of the kind's table, for metrics and logs.
@@ -45,6 +46,8 @@ func (k Kept) Table() string {
 		return "session_audit"
 	case UnusedPushTokens:
 		return "push_tokens"
+	case UnusedDevices:
+		return "devices"
 	}
 	return ""
 }

@@ -27,9 +27,10 @@ type Service struct {
 	lookups *ratelimit.Limit // see allowLookup
 	outages *ratelimit.Limit // see countOutage
 
-	parties *parties    // of the sessions that Ref was called for lately
-	served  *served     // the journeys that were updated or read lately
-	reads   sharedReads // of Look, Read and View
+	parties   *parties    // of the sessions that Ref was called for lately
+	served    *served     // the journeys that were updated or read lately
+	reporters *reporters  // the devices that have reported lately
+	reads     sharedReads // of Look, Read and View
 
 	news      chan news // on its way to Report
 	arrivings *arrivings
@@ -102,6 +103,7 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		outages:   ratelimit.New(lookupEvery, lookupBurst),
 		parties:   newParties(),
 		served:    newServed(),
+		reporters: newReporters(repo),
 		news:      make(chan news, newsQueue),
 		arrivings: newArrivings(),
 		locations: newLocationTimes(),
@@ -212,6 +214,7 @@ func (s *Service) record(ctx context.Context, e Event) (first bool, err error) {
 func (s *Service) syncLive(ctx context.Context, session Session, journey Journey) {
 	ctx = context.WithoutCancel(ctx)
 	s.arrivings.forget(session.ID) // what comes is another journey
+	s.reporters.forgetJourney(session.TrainerID)
 	if !session.JourneyActive() {
 		s.opts.Counter.ended(journey.Ref)
 	}

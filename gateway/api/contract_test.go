@@ -21,7 +21,6 @@ import (
 
 	"doorstep/gateway/api"
 	"doorstep/gateway/app"
-	"doorstep/gateway/httpserver"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
@@ -37,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
 				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "user data": contractUserData, "history": contractHistory, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
-				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
+				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens, "devices": contractDevices,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
 				t.Run(name+"/"+string(b), func(t *testing.T) {
@@ -53,7 +52,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
 			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
-			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "every report": everyReport, "without a public address": withoutPublicURL,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -748,7 +747,10 @@ func calls(t testing.TB, id sessions.ID) []call {
 	var all []call
 	for path, item := range readDocument(t).Paths.Map() {
 		for method, op := range item.Operations() {
-			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id)).Replace(path)}
+			if op.Extensions["x-stock-app"] != nil {
+				continue // reportCalls
+			}
+			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id), "{deviceId}", string(id)).Replace(path)}
 			if op.OperationID == "readLive" {
 				c.path += "?sessionId=" + string(id)
 			}
@@ -862,26 +864,20 @@ type panics struct{}
 func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
 func (panics) Answered(string, string, int, string, time.Duration, string, string) {
 }
-func (panics) Updated(string)         {}
-func (panics) Flagged(string)         {}
-func (panics) Arrived(string)         {}
-func (panics) CodeTried(string)       {}
-func (panics) Unauthenticated(string) {}
-func (panics) Shed(string)            {}
-func (panics) ConnShed(string)        {}
-func (panics) RequestRefused(int)     {}
-func (panics) Panicked()              {}
+func (panics) Updated(string)               {}
+func (panics) Flagged(string)               {}
+func (panics) Arrived(string)               {}
+func (panics) CodeTried(string)             {}
+func (panics) Unauthenticated(string)       {}
+func (panics) Shed(string)                  {}
+func (panics) Reported(string, string, int) {}
+func (panics) ConnShed(string)              {}
+func (panics) RequestRefused(int)           {}
+func (panics) Panicked()                    {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {
-	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
-	s, err := httpserver.New(httpserver.Options{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: panics{}}, handlers.Register)
-	require.NoError(t, err)
-	require.NoError(t, s.Listen(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- s.Run(context.Background()) }()
-	t.Cleanup(func() { s.Close(); <-done })
-
-	h := &gateway{url: "http://" + s.Addr().String(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, seen: seen}
+	h := brokenGateway(t)
+	h.seen = seen
 	for _, c := range calls(t, sessions.NewID()) {
 		if !c.open || c.op.OperationID == "readyz" {
 			h.do(t, c.method, "token", c.path, c.body).want(t, 500, sessions.Internal)
@@ -931,7 +927,7 @@ func everyCallTooMany(t *testing.T, seen *coverage) {
 
 func withoutDatabase(t *testing.T, seen *coverage) {
 	database := postgrestest.Private(t)
-	h := open(t, embedded, func(o *app.Options) { o.DatabaseURL = migrated(t, database.DSN()) })
+	h := open(t, embedded, func(o *app.Options) { o.DatabaseURL, o.PublicURL = migrated(t, database.DSN()), publicURL })
 	h.seen = seen
 	v, cold := h.begun(t), h.book(t)
 	h.get(t, v.student, v.live("")).want(t, 200, "")
@@ -962,6 +958,10 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	device := []byte(`{"token":"a","platform":"web"}`)
 	h.do(t, http.MethodPut, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
 	h.do(t, http.MethodDelete, v.student, pushTokensPath, device).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, v.trainer, devicesPath, `{"format":"osmand"}`).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.trainer, devicesPath).want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodDelete, v.trainer, devicesPath+"/"+string(v.id), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.trainer, devicesPath+"/"+string(v.id)+"/setup").want(t, 503, sessions.DatabaseUnavailable)
 	booking := cold.booking()
 	booking["sessionId"] = sessions.NewID()
 	h.post(t, v.admin, base+"/admin/sessions", booking).want(t, 503, sessions.DatabaseUnavailable)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.RegisteredBodyDecoder("text/plain"))
 	code := m.Run()
 	valkeytest.Stop()
 	postgrestest.Stop()
@@ -43,6 +45,8 @@ const (
 	base   = "/api/v1"
 
 	updatesPath = base + "/admin/location-tracking/journey/updates"
+	devicesPath = base + "/me/devices"
+	publicURL   = "https://phones.example.com/doorstep"
 	livePath    = base + "/admin/location-tracking/journey/live"
 )
 
@@ -84,11 +88,12 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 	began := time.Now()
 	c := testclock.At(began)
 	opts := app.Options{
-		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Now: c.Now,
+		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Steer: true, Now: c.Now,
 		CallerRate:    -1,              // no limit: the clock stands still, so every limit would soon be reached
 		ValkeyTimeout: 2 * time.Second, // a loaded machine must not look like a store that is down
 	}
 	if b == servers {
+		opts.PublicURL = publicURL
 		opts.ValkeyURL, opts.DatabaseURL = valkeytest.Valkey(t), migrated(t, postgrestest.New(t))
 	}
 	for _, f := range edit {

@@ -266,12 +266,13 @@ const (
 	shedWaits         = "waits"          // as many long polls are open as the hub allows
 	shedCallerRate    = "caller_rate"    // requests of one caller
 	shedCallerWaits   = "caller_waits"   // long polls of one caller
+	shedLargeBodies   = "large_bodies"   // as many large bodies of stock apps are being read as there may be
 	shedCallerLookups = "caller_lookups" // requests of one caller for sessions that are not there or not theirs
 )
 
 // ShedReasons lists why a request can be refused because of load.
 func ShedReasons() []string {
-	return []string{shedInFlight, shedWaits, shedCallerRate, shedCallerWaits, shedCallerLookups}
+	return []string{shedInFlight, shedWaits, shedCallerRate, shedCallerWaits, shedLargeBodies, shedCallerLookups}
 }
 
 // shedReason is why err refused a request because of load; empty for every other
@@ -280,6 +281,8 @@ func shedReason(err error) string {
 	switch {
 	case errors.Is(err, errInFlight):
 		return shedInFlight
+	case errors.Is(err, errLargeBodies):
+		return shedLargeBodies
 	case errors.Is(err, hub.ErrFull):
 		return shedWaits
 	case errors.Is(err, hub.ErrTooMany):

@@ -45,14 +45,14 @@ func status(code sessions.Code) int {
 		return http.StatusUnauthorized
 	case sessions.Forbidden:
 		return http.StatusForbidden
-	case sessions.SessionNotFound, sessions.NoActiveJourney, RouteNotFound:
+	case sessions.SessionNotFound, sessions.NoActiveJourney, sessions.DeviceNotFound, RouteNotFound:
 		return http.StatusNotFound
 	case MethodNotAllowed:
 		return http.StatusMethodNotAllowed
 	case RequestTimeout:
 		return http.StatusRequestTimeout
 	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
-		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
+		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.TooManyDevices, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone
@@ -103,7 +103,7 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	case errors.As(err, &e):
 	case errors.Is(err, hub.ErrTooMany):
 		e = &sessions.Error{Code: TooManyWaits, Message: "a newer wait of yours took the place of this one", RetryAfter: hub.ComeBack}
-	case errors.Is(err, hub.ErrFull), errors.Is(err, errInFlight):
+	case errors.Is(err, hub.ErrFull), errors.Is(err, errInFlight), errors.Is(err, errLargeBodies):
 		e = &sessions.Error{Code: Overloaded, Message: "the gateway is overloaded", RetryAfter: shedRetry}
 	case errors.Is(err, sessions.ErrUnavailable):
 		e = &sessions.Error{Code: sessions.LiveStoreUnavailable, Message: "the live store is unavailable", RetryAfter: time.Second}

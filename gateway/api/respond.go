@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -34,7 +35,7 @@ const maxBody = 16 << 10
 // refuses what is larger than a batch. Call 2 finds out itself whether its body is
 // one.
 func (a *API) limitBody(ctx context.Context, c *app.RequestContext) {
-	if len(c.Request.Body()) > maxBody && c.FullPath() != updatesPath {
+	if len(c.Request.Body()) > maxBody && c.FullPath() != updatesPath && !strings.HasPrefix(c.FullPath(), ingestPath) {
 		a.fail(c, errTooLarge)
 		c.Abort()
 		return

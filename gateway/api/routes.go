@@ -8,10 +8,13 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +40,8 @@ type API struct {
 	deps     Deps
 	inFlight inFlight
 	callers  *ratelimit.Limit // nil: no limit
+	guesses  guesses
+	phones   lately
 	origins  map[string]struct{}
 }
 
@@ -65,6 +70,19 @@ type Deps struct {
 	// ParseOrigin returns them. Empty: no page may, unless it has the API's own
 	// origin.
 	Origins []string
+	// PublicURL is where phones reach this API, without a slash at the end: what the
+	// settings of a stock app begin with. Nil, or empty: no devices can be made.
+	PublicURL func() string
+	// Steer lets the answers to stock apps set how often they report.
+	Steer bool
+	// Body reads the body of a request to a path below StreamPath. Nil: it has been read.
+	// Crowded is its error where too many large bodies are being read.
+	Body    func(ctx context.Context, c *app.RequestContext) io.Reader
+	Crowded error
+	// Client is the address that a request is counted under; not valid where there is
+	// none. Nil: there is none.
+	Client func(ctx context.Context, c *app.RequestContext) netip.Prefix
+
 	Now     func() time.Time // nil: the wall clock
 	Log     *slog.Logger     // nil: discards
 	Metrics Metrics
@@ -91,12 +109,13 @@ type Metrics interface {
 	// empty. trace and session name the request where it is traced, for an exemplar, and
 	// are else empty.
 	Answered(route, method string, status int, code string, took time.Duration, trace, session string)
-	Updated(verdict string)        // one of UpdateVerdicts
-	Flagged(flag string)           // one of geo.AllFlags
-	Arrived(outcome string)        // one of ArrivalOutcomes
-	CodeTried(outcome string)      // one of CodeOutcomes
-	Unauthenticated(reason string) // one of auth.Reasons
-	Shed(why string)               // one of ShedReasons
+	Updated(verdict string)                      // one of UpdateVerdicts
+	Flagged(flag string)                         // one of geo.AllFlags
+	Arrived(outcome string)                      // one of ArrivalOutcomes
+	CodeTried(outcome string)                    // one of CodeOutcomes
+	Unauthenticated(reason string)               // one of auth.Reasons
+	Shed(why string)                             // one of ShedReasons
+	Reported(format, outcome string, points int) // one of sessions.Formats; one of ReportOutcomes
 }
 
 // New makes the handlers. Register adds them to a server.
@@ -105,7 +124,13 @@ func New(deps Deps) *API {
 		deps.Now = time.Now
 	}
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
-	a := &API{deps: deps, callers: callerLimit(deps)}
+	if deps.Client == nil {
+		deps.Client = func(context.Context, *app.RequestContext) netip.Prefix { return netip.Prefix{} }
+	}
+	if deps.Body == nil {
+		deps.Body = func(_ context.Context, c *app.RequestContext) io.Reader { return bytes.NewReader(c.Request.Body()) }
+	}
+	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), phones: newLately()}
 	for _, origin := range deps.Origins {
 		if a.origins == nil {
 			a.origins = map[string]struct{}{}
@@ -164,6 +189,11 @@ func matches(pattern, path []string) bool {
 const (
 	base        = "/api/v1"
 	updatesPath = base + "/admin/location-tracking/journey/updates"
+	devicesPath = base + "/me/devices"
+	ingestPath  = base + "/ingest/" // and the format
+
+	// StreamPath is what the paths begin with whose handlers read the body by Deps.Body.
+	StreamPath = ingestPath
 )
 
 type route struct {
@@ -189,6 +219,10 @@ func (a *API) routes() []route {
 		{post, base + "/students/sessions/:sessionId/review", a.authenticated(a.review)},        // 10
 		{put, base + "/me/push-tokens", a.authenticated(a.putPushToken)},                        // 11
 		{del, base + "/me/push-tokens", a.authenticated(a.deletePushToken)},                     // 11
+		{post, devicesPath, a.authenticated(a.createDevice)},                                    // 21
+		{get, devicesPath, a.authenticated(a.listDevices)},                                      // 21
+		{del, devicesPath + "/:deviceId", a.authenticated(a.deleteDevice)},                      // 21
+		{get, devicesPath + "/:deviceId/setup", a.authenticated(a.deviceSetup)},                 // 21
 		{post, base + "/admin/sessions/:sessionId/resend-otp", a.authenticated(a.resendOTP)},    // 13
 		{post, base + "/admin/sessions/:sessionId/unlock-otp", a.authenticated(a.unlockOTP)},    // 14
 		{patch, base + "/admin/sessions/:sessionId", a.authenticated(a.rebook)},                 // 15
@@ -200,6 +234,11 @@ func (a *API) routes() []route {
 		{get, base + "/trainers/:trainerId/rating", a.authenticated(a.rating)},                  // 19
 		{get, base + "/admin/users/:userId/data", a.authenticated(a.userData)},                  // 20
 		{del, base + "/admin/users/:userId/data", a.authenticated(a.eraseUser)},                 // 20
+		{post, ingestPath + "owntracks", a.report(sessions.OwnTracks)},                          // 22
+		{post, ingestPath + "osmand", a.report(sessions.OsmAnd)},                                // 22
+		{get, ingestPath + "osmand", a.report(sessions.OsmAnd)},                                 // 22
+		{post, ingestPath + "transistorsoft", a.report(sessions.Transistorsoft)},                // 22
+		{post, ingestPath + "overland", a.report(sessions.Overland)},                            // 22
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12
 		{get, "/openapi.yaml", a.openAPI}, // 12

@@ -15,7 +15,8 @@ type userDataBody struct {
 	Sessions []sessionBody    `json:"sessions"`
 	Reviews  []keptReview     `json:"reviews"`
 	Rating   *ratingBody      `json:"rating"`
-	Devices  []keptDevice     `json:"devices"`
+	Devices  []keptDevice     `json:"devices"` // that get pushes
+	Phones   []deviceBody     `json:"phones"`  // that report by a stock app
 	Journeys []keptJourneyRow `json:"journeys"`
 	History  []keptEntry      `json:"history"`
 }
@@ -63,7 +64,7 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 	if err != nil {
 		return err
 	}
-	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Journeys: []keptJourneyRow{}, History: []keptEntry{}}
+	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Phones: []deviceBody{}, Journeys: []keptJourneyRow{}, History: []keptEntry{}}
 	for _, s := range data.Sessions {
 		body.Sessions = append(body.Sessions, sessionOf(s, a.deps.Now()))
 	}
@@ -73,8 +74,11 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 	if data.Rating.Count > 0 {
 		body.Rating = &ratingBody{data.Rating.Average(), data.Rating.Count}
 	}
-	for _, d := range data.Devices {
+	for _, d := range data.PushTokens {
 		body.Devices = append(body.Devices, keptDevice{d.Token, d.Platform, d.Language, timestamp(d.RegisteredAt)})
+	}
+	for _, d := range data.Devices {
+		body.Phones = append(body.Phones, deviceOf(d))
 	}
 	for _, j := range data.Journeys {
 		body.Journeys = append(body.Journeys, keptJourneyRow{

@@ -124,17 +124,30 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	public, err := opts.publicURL()
+	if err != nil {
+		return nil, err
+	}
+	var server *httpserver.Server
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
+		PublicURL: func() string {
+			if public == "" && opts.Embedded() {
+				return listening(server.Addr())
+			}
+			return public
+		},
+		Steer: opts.Steer, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
 	expectServed(m, handlers)
-	server, err := httpserver.New(httpserver.Options{
+	server, err = httpserver.New(httpserver.Options{
 		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP, TrustedProxies: proxies,
-		Refuse: handlers.Refuse, Events: m, Logger: p.log,
+		StreamPath: api.StreamPath,
+		Refuse:     handlers.Refuse, Events: m, Logger: p.log,
 	}, handlers.Register)
 	if err != nil {
 		return nil, err
@@ -145,6 +158,14 @@ func New(opts Options) (*App, error) {
 		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay, locations: locations,
 		counter: counter, service: service, sweeper: sweeper, retention: retention, reconciler: reconciler, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
+}
+
+// listening is the URL of an address; empty for a unix socket.
+func listening(addr net.Addr) string {
+	if _, ok := addr.(*net.TCPAddr); !ok {
+		return ""
+	}
+	return "http://" + addr.String()
 }
 
 func listenAddr(o Options) string {
@@ -248,6 +269,7 @@ func (a *App) start(ctx context.Context) error {
 		a.background(ctx, "location events", a.locations.Run)
 	}
 	a.background(ctx, "fix counter", a.counter.Run)
+	a.background(ctx, "devices", a.service.KeepReporters)
 	a.background(ctx, "sweeper", a.sweep)
 	if a.reconciler != nil {
 		a.background(ctx, "reconciler", a.reconciler.Run)

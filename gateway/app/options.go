@@ -7,7 +7,9 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"doorstep/gateway/api"
@@ -21,6 +23,8 @@ import (
 // part that uses it.
 type Options struct {
 	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
+	PublicURL     string `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
+	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers to stock apps set how often they report; see docs/phones.md."`
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
@@ -76,6 +80,8 @@ type Options struct {
 	KeepAnalytics   int `default:"400" env:"DOORSTEP_KEEP_ANALYTICS_DAYS" help:"Days that a journey's row of analytics is kept after the start. 0: for ever."`
 	KeepAudit       int `default:"400" env:"DOORSTEP_KEEP_AUDIT_DAYS" help:"Days that an entry of a session's history is kept. 0: for ever."`
 	KeepPushTokens  int `default:"180" env:"DOORSTEP_KEEP_PUSH_TOKENS_DAYS" help:"Days that a push token is kept after it was last registered or reached by a push. 0: for ever."`
+
+	KeepDevices int `default:"180" env:"DOORSTEP_KEEP_DEVICES_DAYS" help:"Days that a device is kept after it was made or last reported. 0: for ever."`
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
@@ -152,6 +158,7 @@ func (o Options) validate() error {
 		{"keep-analytics-days", o.KeepAnalytics},
 		{"keep-audit-days", o.KeepAudit},
 		{"keep-push-tokens-days", o.KeepPushTokens},
+		{"keep-devices-days", o.KeepDevices},
 	} {
 		if d.days < 0 || d.days > maxKeepDays {
 			return fmt.Errorf("%s: %d is not in [0, %d] days; 0 is for ever", d.name, d.days, maxKeepDays)
@@ -167,6 +174,9 @@ func (o Options) validate() error {
 		return err
 	}
 	if _, err := o.trustedProxies(); err != nil {
+		return err
+	}
+	if _, err := o.publicURL(); err != nil {
 		return err
 	}
 	for _, f := range []float64{
@@ -224,7 +234,7 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 		sessions.DeadEvents: days(o.KeepDeadLetters), sessions.DeadDeliveries: days(o.KeepDeadLetters),
 		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
 		sessions.AuditEntries:     days(o.KeepAudit),
-		sessions.UnusedPushTokens: days(o.KeepPushTokens),
+		sessions.UnusedPushTokens: days(o.KeepPushTokens), sessions.UnusedDevices: days(o.KeepDevices),
 	}
 }
 
@@ -239,6 +249,25 @@ func (o Options) origins() ([]string, error) {
 		list = append(list, origin)
 	}
 	return list, nil
+}
+
+// maxPublicURL keeps the link with a device's settings in one QR code.
+const maxPublicURL = 200
+
+// publicURL is PublicURL without a slash at the end.
+func (o Options) publicURL() (string, error) {
+	u, err := url.Parse(o.PublicURL)
+	switch {
+	case o.PublicURL == "":
+		return "", nil
+	case err != nil: // it quotes the URL, which may hold a password
+		return "", errors.New("public-url: it is not a URL such as https://api.example.com")
+	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || len(o.PublicURL) > maxPublicURL:
+		return "", errors.New("public-url: it is not a URL such as https://api.example.com, of at most 200 characters")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery || strings.HasSuffix(o.PublicURL, "#"):
+		return "", errors.New("public-url: it has more than a scheme, a host, a port and a path")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
 }
 
 // trustedProxies are TrustedProxies as networks.

@@ -50,7 +50,7 @@ func TestOptions_default_tags_are_the_packages_own(t *testing.T) {
 // A retention has a default, 0 is a value of its own, and what cannot be is refused.
 func TestOptions_retention(t *testing.T) {
 	t.Parallel()
-	for field, want := range map[string]string{"KeepEvents": "7", "KeepDeadLetters": "30", "KeepAnalytics": "400", "KeepAudit": "400", "KeepPushTokens": "180"} {
+	for field, want := range map[string]string{"KeepEvents": "7", "KeepDeadLetters": "30", "KeepAnalytics": "400", "KeepAudit": "400", "KeepPushTokens": "180", "KeepDevices": "180"} {
 		f, ok := reflect.TypeFor[app.Options]().FieldByName(field)
 		require.True(t, ok, field)
 		assert.Equal(t, want, f.Tag.Get("default"), field)
@@ -62,6 +62,9 @@ func TestOptions_retention(t *testing.T) {
 		"keep-analytics-days: ":                                         {KeepAnalytics: -400},
 		"keep-audit-days: ":                                             {KeepAudit: -1},
 		"keep-push-tokens-days: ":                                       {KeepPushTokens: -1},
+		"keep-devices-days: ":                                           {KeepDevices: -1},
+		"public-url: it is not a URL":                                   {PublicURL: "api.example.com"},
+		"public-url: it has more":                                       {PublicURL: "https://user:word@api.example.com"},
 	} {
 		_, err := app.New(opts)
 		assert.ErrorContains(t, err, says)

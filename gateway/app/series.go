@@ -16,9 +16,10 @@ import (
 func expectServed(m *metrics.Metrics, handlers *api.API) {
 	m.ExpectServed(metrics.Served{
 		Routes: handlers.Routes(), Codes: texts(api.Codes()), Verdicts: api.UpdateVerdicts(),
-		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Tries: api.CodeOutcomes(), Reasons: auth.Reasons(),
+		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Tries: api.CodeOutcomes(), Reasons: append(auth.Reasons(), api.UnauthenticatedReasons()...),
 		Shed: httpserver.ShedReasons(), Waits: texts(hub.Outcomes()),
 		Malformed: httpserver.RefusedStatuses(), Refused: api.ShedReasons(),
+		Formats: texts(sessions.Formats()), Outcomes: api.ReportOutcomes(),
 	})
 }
 

@@ -17,5 +17,11 @@ const (
 	MaxLarge     = maxLarge
 )
 
+// MaxStreams is how many large streamed bodies are read at once.
+const MaxStreams = maxStreams
+
+// Streams is how many are.
+func (s *Server) Streams() int64 { return s.listener.streams.Load() }
+
 // Large is how many large requests are under way.
 func (s *Server) Large() int64 { return s.listener.large.Load() }

@@ -1,6 +1,8 @@
 package httpserver_test
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -81,6 +83,22 @@ func TestServer_Framing(t *testing.T) {
 			c.send(tc.send + smuggled)
 			res := c.answer()
 			wantRefusal(t, res, 400, "BAD_REQUEST")
+			assert.True(t, res.Close, "Connection: close")
+			c.wantEnd("")
+			assert.Zero(t, g.smuggle.Load())
+		})
+		t.Run("streamed/"+tc.name, func(t *testing.T) {
+			t.Parallel()
+			send := strings.Replace(tc.send, "/echo", "/stream/echo", 1)
+			c := dialRaw(t, g.Server)
+			if tc.status == 200 {
+				c.send(send)
+				c.wantStatus(200)
+				return
+			}
+			c.send(send + smuggled)
+			res := c.answer()
+			assert.True(t, res.StatusCode == http.StatusBadRequest || strings.HasPrefix(tc.name, "chunk_"), "%d", res.StatusCode) // a handler finds out what is wrong with chunks
 			assert.True(t, res.Close, "Connection: close")
 			c.wantEnd("")
 			assert.Zero(t, g.smuggle.Load())

@@ -47,7 +47,8 @@ type listener struct {
 	draining chan struct{} // closed first
 	empty    chan struct{} // closed when draining and the last connection is gone
 
-	large atomic.Int64 // requests under way that are larger than usualRequest
+	large   atomic.Int64 // requests under way that are larger than usualRequest
+	streams atomic.Int64 // streamed bodies under way that are
 
 	mu    sync.Mutex // locked before conn.mu
 	inner net.Listener
@@ -225,13 +226,15 @@ type conn struct {
 	proxied bool // peer is a trusted proxy
 
 	// Used only by the goroutine that serves the connection.
-	answered bool // a handler has returned; the next read waits for another request
-	between  bool // nothing of the next request has been read
-	slow     bool // the request ran out of time
-	crowded  bool // the request was one large one too many
-	got      int  // bytes of this request, or more where the next one has come with them
-	large    bool // this request is counted in listener.large
-	refused  bool // the last answer closes the connection, maybe with unread bytes
+	answered bool      // a handler has returned; the next read waits for another request
+	between  bool      // nothing of the next request has been read
+	slow     bool      // the request ran out of time
+	crowded  bool      // the request was one large one too many
+	got      int       // bytes of this request, or more where the next one has come with them
+	large    bool      // this request is counted in listener.large
+	refused  bool      // the last answer closes the connection, maybe with unread bytes
+	head     []byte    // of a streamed request: what Hertz has not read yet
+	stream   *streamed // of the request under way; nil: it is not streamed
 
 	mu      sync.Mutex // orders the deadlines of that goroutine and of drain
 	waiting bool       // for the first byte of a request
@@ -243,11 +246,17 @@ type conn struct {
 // answer 408, and a client that reuses the connection would take that for the
 // answer to its next request.
 func (c *conn) Read(p []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
 	if c.answered {
 		c.answered = false
 		c.awaitRequest(c.l.opts.IdleTimeout)
 	}
 	n, err := c.Conn.Read(p)
+	start := c.between // else what is read may be the middle of a request
 	for c.between && n > 0 {
 		if n = copy(p, bytes.TrimLeft(p[:n], "\r\n")); n > 0 || err != nil { // empty lines before a request: RFC 9112, section 2.2
 			c.between = n == 0
@@ -259,12 +268,16 @@ func (c *conn) Read(p []byte) (int, error) {
 	if n > 0 && c.waiting {
 		c.got = 0
 		c.requestBegins()
+		if start && c.beginStream(p[:n]) {
+			fixExpect(c.head)
+			return c.Read(p)
+		}
 	}
 	if c.got += n; !c.admitLarge() {
 		c.crowded = true
 		return 0, errCrowded
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if isTimeout(err) {
 		if c.waiting {
 			return n, io.EOF
 		}
@@ -272,6 +285,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 var errCrowded = errors.New("too many large requests")
 
@@ -290,12 +305,19 @@ func (c *conn) admitLarge() bool {
 	return true
 }
 
-// requestEnds gives the place of a large request back.
-func (c *conn) requestEnds() {
+// requestEnds gives the place of a large request back. It reports whether the
+// connection can be used again.
+func (c *conn) requestEnds() (usable bool) {
+	usable = true
+	if c.stream != nil {
+		usable = c.stream.end()
+		c.stream, c.refused = nil, c.refused || !usable
+	}
 	if c.large {
 		c.large = false
 		c.l.large.Add(-1)
 	}
+	return usable
 }
 
 // fixExpect changes, in the bytes that a request begins with, an Expect that Hertz

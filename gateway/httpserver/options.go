@@ -52,6 +52,10 @@ type Options struct {
 	// requests open at once, waits included; one more is answered 429.
 	TrustedProxies []netip.Prefix
 
+	// StreamPath is what the paths begin with whose handlers read the body themselves
+	// (Body). Their bodies are not bounded here. Empty: none.
+	StreamPath string
+
 	// Refuse writes the headers and the body of an answer that no handler gives:
 	// 400, 404, 405, 408, 413, 429, 431, 500 for a panic, 503 for one large request too
 	// many, and every error status that a handler leaves without a body. For 400, 408,

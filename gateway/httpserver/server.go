@@ -8,7 +8,8 @@
 // keep-alive connection is idle.
 //
 // Read server.go first: a request is read by the connection of listener.go,
-// parsed by Hertz, and passes Server.around on its way to the routes.
+// parsed by Hertz, and passes Server.around on its way to the routes. The bodies of
+// some paths are not read by Hertz but by their handlers (stream.go).
 package httpserver
 
 import (
@@ -259,7 +260,9 @@ func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
 	if isClosed(s.listener.draining) {
 		c.SetConnectionClose()
 	}
-	on.requestEnds()
+	if !on.requestEnds() {
+		c.SetConnectionClose()
+	}
 	on.answered, on.between = true, skipEmptyLines(c)
 }
 

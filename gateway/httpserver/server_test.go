@@ -65,7 +65,7 @@ func newGuarded(t *testing.T, opts httpserver.Options, grace ...time.Duration) *
 	if opts.Refuse == nil {
 		opts.Refuse = refuse
 	}
-	opts.Events = &g.events
+	opts.Events, opts.StreamPath = &g.events, "/stream/"
 	opts.Logger = slog.New(slog.NewJSONHandler(&g.log, nil))
 	var err error
 	g.Server, err = httpserver.New(opts, g.routes)
@@ -104,6 +104,19 @@ func (g *guarded) run(t *testing.T) {
 func (g *guarded) routes(h *server.Hertz) {
 	h.GET("/ping", func(_ context.Context, c *app.RequestContext) { c.String(200, "pong") })
 	h.POST("/echo", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", c.Request.Body()) })
+	h.POST("/stream/echo", func(ctx context.Context, c *app.RequestContext) {
+		if c.Query("read") == "no" {
+			c.String(200, "unread")
+			return
+		}
+		body, err := io.ReadAll(httpserver.Body(ctx, c))
+		if err != nil {
+			g.gone <- err
+			c.SetStatusCode(503)
+			return
+		}
+		c.Data(200, "text/plain", body)
+	})
 	h.GET("/smuggled", func(_ context.Context, c *app.RequestContext) { g.smuggle.Add(1); c.String(200, "smuggled") })
 	h.GET("/panic", func(_ context.Context, c *app.RequestContext) { c.String(200, "half an ans"); panic("boom") },
 		func(context.Context, *app.RequestContext) { g.smuggle.Add(1) })

@@ -14,7 +14,7 @@ import (
 func (r *Repository) UserData(_ context.Context, userID sessions.ID) (sessions.UserData, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	data := sessions.UserData{Rating: r.ratings[userID], Devices: r.devicesOf(userID), Sessions: r.sessionsOf(userID)}
+	data := sessions.UserData{Rating: r.ratings[userID], PushTokens: r.pushTokensOf(userID), Devices: r.devicesOf(userID), Sessions: r.sessionsOf(userID)}
 	of := map[sessions.ID]bool{}
 	for _, s := range data.Sessions {
 		of[s.ID] = true
@@ -79,9 +79,12 @@ func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (int, er
 		replace(e, &s.TrainerID, &s.StudentID, &s.JourneyEndedBy, &s.ClosedBy)
 		r.sessions[s.ID] = inMilliseconds(s)
 	}
+	for _, token := range r.pushTokensOf(e.UserID) {
+		delete(r.pushTokens, token.Token)
+	}
 	r.eraseRecords(e)
 	for _, device := range r.devicesOf(e.UserID) {
-		delete(r.devices, device.Token)
+		delete(r.devices, device.ID)
 	}
 	for name := range r.keys {
 		if name[0] == string(e.UserID) {

@@ -237,13 +237,14 @@ const maxPushTokens = 10
 
 // records is what a Repository keeps besides the sessions. Repository.mu guards it.
 type records struct {
-	recorded map[sessions.ID]time.Time // events' ids, and when they were recorded
-	reviews  map[sessions.ID]sessions.Review
-	ratings  map[sessions.ID]sessions.Rating
-	devices  map[string]sessions.PushToken
-	journeys map[sessions.JourneyKey]sessions.JourneyRecord
-	keys     map[[2]string]usedKey // by caller and key
-	audits   audits
+	recorded   map[sessions.ID]time.Time // events' ids, and when they were recorded
+	reviews    map[sessions.ID]sessions.Review
+	ratings    map[sessions.ID]sessions.Rating
+	pushTokens map[string]sessions.PushToken
+	devices    map[sessions.ID]sessions.Device
+	journeys   map[sessions.JourneyKey]sessions.JourneyRecord
+	keys       map[[2]string]usedKey // by caller and key
+	audits     audits
 }
 
 type usedKey struct {
@@ -255,7 +256,7 @@ type usedKey struct {
 func newRecords() records {
 	return records{
 		recorded: map[sessions.ID]time.Time{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
-		devices: map[string]sessions.PushToken{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
+		pushTokens: map[string]sessions.PushToken{}, devices: map[sessions.ID]sessions.Device{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
 		keys: map[[2]string]usedKey{}, audits: newAudits(),
 	}
 }
@@ -335,13 +336,13 @@ func (r *Repository) PutPushToken(_ context.Context, t sessions.PushToken) error
 	t.RegisteredAt = ms(t.RegisteredAt)
 	t.LastUsedAt = t.RegisteredAt
 	// The token that is registered now stays, whatever the times of the others are.
-	delete(r.devices, t.Token)
-	if others := r.devicesOf(t.UserID); len(others) >= maxPushTokens {
+	delete(r.pushTokens, t.Token)
+	if others := r.pushTokensOf(t.UserID); len(others) >= maxPushTokens {
 		for _, old := range others[maxPushTokens-1:] {
-			delete(r.devices, old.Token)
+			delete(r.pushTokens, old.Token)
 		}
 	}
-	r.devices[t.Token] = t
+	r.pushTokens[t.Token] = t
 	return nil
 }
 
@@ -349,9 +350,9 @@ func (r *Repository) PutPushToken(_ context.Context, t sessions.PushToken) error
 func (r *Repository) PushTokenUsed(_ context.Context, userID sessions.ID, token string, at time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.devices[token]; t.UserID == userID && ms(at).After(t.LastUsedAt) {
+	if t := r.pushTokens[token]; t.UserID == userID && ms(at).After(t.LastUsedAt) {
 		t.LastUsedAt = ms(at)
-		r.devices[token] = t
+		r.pushTokens[token] = t
 	}
 	return nil
 }
@@ -360,8 +361,8 @@ func (r *Repository) PushTokenUsed(_ context.Context, userID sessions.ID, token 
 func (r *Repository) DeletePushToken(_ context.Context, userID sessions.ID, token string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.devices[token].UserID == userID {
-		delete(r.devices, token)
+	if r.pushTokens[token].UserID == userID {
+		delete(r.pushTokens, token)
 	}
 	return nil
 }
@@ -370,12 +371,12 @@ func (r *Repository) DeletePushToken(_ context.Context, userID sessions.ID, toke
 func (r *Repository) PushTokensOf(_ context.Context, userID sessions.ID) ([]sessions.PushToken, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.devicesOf(userID), nil
+	return r.pushTokensOf(userID), nil
 }
 
-func (r *Repository) devicesOf(userID sessions.ID) []sessions.PushToken {
+func (r *Repository) pushTokensOf(userID sessions.ID) []sessions.PushToken {
 	var list []sessions.PushToken
-	for _, t := range r.devices {
+	for _, t := range r.pushTokens {
 		if t.UserID == userID {
 			list = append(list, t)
 		}

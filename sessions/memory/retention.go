@@ -10,7 +10,7 @@ import (
 var _ sessions.OldRows = (*Repository)(nil)
 
 // DeleteOld implements sessions.OldRows, by the wall clock, for what a Repository keeps:
-// journey records, histories, push tokens, and the ids of events. An outbox.Memory bounds what it
+// journey records, histories, push tokens, devices, and the ids of events. An outbox.Memory bounds what it
 // keeps by number.
 func (r *Repository) DeleteOld(_ context.Context, kind sessions.Kept, age time.Duration, limit int) (n int, mine bool, err error) {
 	r.mu.Lock()
@@ -24,7 +24,9 @@ func (r *Repository) DeleteOld(_ context.Context, kind sessions.Kept, age time.D
 	case sessions.AuditEntries:
 		n = r.audits.deleteOld(before, limit)
 	case sessions.UnusedPushTokens:
-		n = deleteUpTo(limit, r.devices, func(d sessions.PushToken) bool { return d.LastUsedAt.Before(before) })
+		n = deleteUpTo(limit, r.pushTokens, func(d sessions.PushToken) bool { return d.LastUsedAt.Before(before) })
+	case sessions.UnusedDevices:
+		n = deleteUpTo(limit, r.devices, func(d sessions.Device) bool { return d.LastUsedAt.Before(before) })
 	case sessions.DoneDeliveries, sessions.DeadEvents, sessions.DeadDeliveries, sessions.HandledEvents:
 	}
 	return n, true, nil

@@ -35,6 +35,10 @@ func TestRepository_DeleteOld(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list, 2)
 	require.Equal(t, 2, gone(sessions.JourneyRecords, 10))
+	for _, days := range []int{20, 1} {
+		require.NoError(t, repo.PutDevice(t.Context(), sessions.Device{ID: sessions.NewID(), TrainerID: user, LastUsedAt: now.AddDate(0, 0, -days)}))
+	}
+	require.Equal(t, 1, gone(sessions.UnusedDevices, 10))
 	for _, kind := range sessions.AllKept() {
 		require.Zero(t, gone(kind, 10), kind)
 	}

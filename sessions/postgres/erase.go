@@ -34,6 +34,7 @@ var (
 		`UPDATE tutoring_sessions SET trainer_start_location = NULL WHERE trainer_id = @user`,
 		`UPDATE session_reviews SET comment = '' WHERE trainer_id = @user OR student_id = @user`,
 		`DELETE FROM push_tokens WHERE user_id = @user`,
+		`DELETE FROM devices WHERE trainer_id = @user`,
 		`DELETE FROM booking_keys WHERE caller_id = @user`,
 	}
 	eraseIDs = []string{
@@ -71,7 +72,10 @@ func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data ses
 	if data.Audit, err = rows(ctx, r, "read a user's histories", scanAudit, selectAuditOf, ids, string(userID), sessions.MaxUserAudit); err != nil {
 		return data, err
 	}
-	if data.Devices, err = r.PushTokensOf(ctx, userID); err != nil {
+	if data.PushTokens, err = r.PushTokensOf(ctx, userID); err != nil {
+		return data, err
+	}
+	if data.Devices, err = r.DevicesOf(ctx, userID); err != nil {
 		return data, err
 	}
 	data.Rating, err = r.Rating(ctx, userID)

@@ -46,6 +46,7 @@ var since = map[sessions.Kept]string{
 	sessions.JourneyRecords:   "started_at",
 	sessions.AuditEntries:     "at",
 	sessions.UnusedPushTokens: "greatest(registered_at, last_used_at)",
+	sessions.UnusedDevices:    "last_used_at",
 }
 
 func deleteStatement(kind sessions.Kept, limit int) string {

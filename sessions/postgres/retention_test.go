@@ -36,6 +36,8 @@ var insertAged = map[sessions.Kept]string{
 		SELECT gen_random_uuid(), now() - $2::interval, 'booked', 'system', jsonb_build_object('verdict', $3::text) FROM generate_series(1, $1)`,
 	sessions.UnusedPushTokens: `INSERT INTO push_tokens (token, user_id, platform, language, registered_at)
 		SELECT gen_random_uuid()::text, gen_random_uuid(), 'web', $3, now() - $2::interval FROM generate_series(1, $1)`,
+	sessions.UnusedDevices: `INSERT INTO devices (id, trainer_id, name, format, secret_hash, created_at, last_used_at)
+		SELECT gen_random_uuid(), gen_random_uuid(), $3, 'osmand', sha256('secret'), now() - interval '1 year', now() - $2::interval FROM generate_series(1, $1)`,
 }
 
 func (b bundle) aged(t testing.TB, kind sessions.Kept, n int, age, word string) {
@@ -147,8 +149,8 @@ func TestRetention_of_several_gateways(t *testing.T) {
 	}
 	require.Equal(t, 300, claimed)
 	all.Wait()
-	require.Equal(t, map[string]int{"outbox": 5000, "outbox_deliveries": 5000, "consumed_events": 2500, "journey_analytics": 2500, "push_tokens": 2500, "session_audit": 2500}, counts.rows)
-	for table, left := range map[string]int{"outbox": 320, "outbox_deliveries": 20, "consumed_events": 10, "journey_analytics": 10, "push_tokens": 10} {
+	require.Equal(t, map[string]int{"outbox": 5000, "outbox_deliveries": 5000, "consumed_events": 2500, "journey_analytics": 2500, "push_tokens": 2500, "devices": 2500, "session_audit": 2500}, counts.rows)
+	for table, left := range map[string]int{"outbox": 320, "outbox_deliveries": 20, "consumed_events": 10, "journey_analytics": 10, "push_tokens": 10, "devices": 10} {
 		require.Equal(t, left, b.rows(t, table), table)
 	}
 }

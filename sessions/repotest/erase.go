@@ -50,11 +50,14 @@ var userDataTests = map[string]func(*testing.T, Fixture){
 		s := f.past(t, trainer, student)
 		f.past(t, sessions.NewID(), sessions.NewID()) // somebody else's
 		f.put(t, device(student, fresh(), now))
+		f.putDevice(t, phone(trainer, now))
 		data := f.data(t, student)
 		require.Equal(t, []sessions.Session{s}, data.Sessions)
 		require.Equal(t, []sessions.Review{reviewOf(s, 4)}, data.Reviews)
 		require.Len(t, data.Journeys, 1)
-		require.Len(t, data.Devices, 1)
+		require.Len(t, data.PushTokens, 1)
+		require.Empty(t, data.Devices)
+		require.Len(t, f.data(t, trainer).Devices, 1)
 		require.Equal(t, sessions.Rating{Sum: 4, Count: 1}, f.data(t, trainer).Rating)
 	},
 	"erase_a_student": func(t *testing.T, f Fixture) { erased(t, f, sessions.Student) },
@@ -85,6 +88,7 @@ func erased(t *testing.T, f Fixture, role sessions.Role) {
 	f.create(t, future)
 	f.put(t, device(user, fresh(), now))
 	f.put(t, device(other, fresh(), now))
+	f.putDevice(t, phone(trainer, now))
 	e := erasure(user)
 	pending, err := f.Repo.EraseUser(t.Context(), e)
 	require.NoError(t, err)
@@ -103,7 +107,9 @@ func erased(t *testing.T, f Fixture, role sessions.Role) {
 	gone := f.data(t, user)
 	require.Empty(t, gone.Sessions)
 	require.Empty(t, gone.Reviews)
+	require.Empty(t, gone.PushTokens)
 	require.Empty(t, gone.Devices)
+	require.Len(t, f.phones(t, trainer), map[sessions.Role]int{sessions.Student: 1}[role])
 	require.Zero(t, gone.Rating)
 	left := f.data(t, e.Alias)
 	require.Len(t, left.Sessions, 2)

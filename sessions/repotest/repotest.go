@@ -70,6 +70,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		{"Review", reviewTests},
 		{"UserData", userDataTests},
 		{"PushTokens", pushTokenTests},
+		{"Devices", deviceTests},
 		{"Analytics", analyticsTests},
 		{"Audit", auditTests},
 	} {

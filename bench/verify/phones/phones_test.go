@@ -109,23 +109,16 @@ func TestPlay_blinded(t *testing.T) {
 			}
 			return 0
 		}}
-		requests := 0
-		burst.Before = func(context.Context, int) error {
-			if requests++; requests == 500 {
-				return context.Canceled
-			}
-			return nil
-		}
 		r, err := phones.Play(t.Context(), app, bad.target(t), burst)
 		if app == phoneapps.OwnTracksIOS {
 			require.NoError(t, err)
 			assert.Equal(t, 1, r.Lost)
 			continue
 		}
-		require.ErrorIs(t, err, context.Canceled)
+		require.NoError(t, err)
 		assert.GreaterOrEqual(t, r.Left, 50, "%s", app)
 		assert.Negative(t, r.Empty)
-		assert.Greater(t, r.FourXX(), 200)
+		assert.Equal(t, 20, r.FourXX())
 	}
 }
 

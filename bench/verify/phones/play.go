@@ -41,8 +41,8 @@ type Scenario struct {
 	Seed   uint64
 	// Compress divides the pauses of the app; 0 leaves them out.
 	Compress float64
-	// GiveUp ends the play after so many answers 401 in a row: the secret is revoked,
-	// and the app would try for ever. 0 means 20.
+	// GiveUp ends the play after so many answers 4xx without one 2xx: the app would try for
+	// ever. 0 means 20.
 	GiveUp int
 }
 
@@ -99,7 +99,7 @@ type play struct {
 	rng      *rand.Rand
 	result   Result
 	elapsed  time.Duration // with the app's pauses in full
-	denied   int           // answers 401 in a row
+	denied   int           // answers 4xx since the last 2xx
 	pin      time.Time
 }
 
@@ -109,7 +109,7 @@ func (p *play) run(ctx context.Context) error {
 			return err
 		}
 		if p.result.Requests == maxRequests {
-			return errors.New("phones: the queue does not empty")
+			return fmt.Errorf("phones: %s, %s: the queue does not empty: %v", p.client.App, p.scenario.Name, p.result.Refused)
 		}
 		if s := p.scenario; s.Before != nil {
 			if err := s.Before(ctx, p.result.Requests); err != nil {
@@ -167,8 +167,10 @@ func (p *play) step(ctx context.Context) error {
 }
 
 func (p *play) count(status int) {
-	p.denied++
-	if status != http.StatusUnauthorized {
+	switch status / 100 {
+	case http.StatusBadRequest / 100:
+		p.denied++
+	case http.StatusOK / 100:
 		p.denied = 0
 	}
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,55 @@ func (j *journey) onTheWay(t *testing.T) {
 	j.look(t, true)
 }
 
+// privateLife reports places by each stock app while no journey of the trainer's runs, and
+// by a phone that was revoked.
+func (p *processes) privateLife(t *testing.T, n int) *journey {
+	t.Helper()
+	j := &journey{processes: p, home: home(n), trainer: sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}}
+	for i, format := range sessions.Formats() {
+		made := p.ask(t, j.trainer, "POST", "/me/devices", fmt.Sprintf(`{"format":%q,"name":"phone"}`, format))
+		require.Equal(t, 201, made.status)
+		secret, _ := made.data["secret"].(string)
+		p.tokens = append(p.tokens, secret)
+		for round := range 3 {
+			at := j.place(fmt.Sprint("private place ", format, round), 100+37.3*float64(10*i+round), 211.7)
+			path, body := "/ingest/"+string(format), ""
+			switch format {
+			case sessions.OwnTracks:
+				body = fmt.Sprintf(`{"_type":"location","lat":%.7f,"lon":%.7f,"tst":%d}`, at.Lat, at.Lng, time.Now().Unix())
+			case sessions.OsmAnd:
+				path += fmt.Sprintf("?id=%s&lat=%.7f&lon=%.7f", secret, at.Lat, at.Lng)
+			case sessions.Transistorsoft:
+				body = fmt.Sprintf(`{"location":{"coords":{"latitude":%.7f,"longitude":%.7f},"timestamp":%q}}`, at.Lat, at.Lng, time.Now().UTC().Format(time.RFC3339))
+			default:
+				body = fmt.Sprintf(`{"locations":[{"geometry":{"coordinates":[%.7f,%.7f]},"properties":{"timestamp":%q}}]}`, at.Lng, at.Lat, time.Now().UTC().Format(time.RFC3339))
+			}
+			if round == 1 {
+				body = strings.TrimSuffix(body, "}") // cannot be read
+			}
+			want := 200
+			if round == 2 {
+				require.Equal(t, 204, p.ask(t, j.trainer, "DELETE", "/me/devices/"+fmt.Sprint(made.data["deviceId"]), "").status)
+				want = 401
+			}
+			require.Equal(t, want, p.reports(t, secret, path, body), "%s", format)
+		}
+	}
+	return j
+}
+
+// reports posts what a stock app sends, and returns the status.
+func (p *processes) reports(t *testing.T, secret, path, body string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.Addr().String()+"/api/v1"+path, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+secret)
+	res, err := p.client.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	return res.StatusCode
+}
+
 // canaries are all places that must not be found, homes first.
 func canaries(journeys []*journey) (homes, places []Canary) {
 	for _, j := range journeys {
@@ -177,6 +227,9 @@ func forgets(t *testing.T, p *processes) {
 	arrived, began := p.book(t, 1), time.Now()
 	arrived.onTheWay(t)
 	requireKnown(t, p, arrived)
+
+	private := p.privateLife(t, 5)
+	nothingIsKnown(t, p, time.Now().Add(-time.Second), []*journey{private})
 
 	cancelled := p.book(t, 2)
 	cancelled.onTheWay(t)
