@@ -154,7 +154,7 @@ function read(status: number, headers: Headers, text: string): Answer {
   } catch {
     // not a gateway's
   }
-  if (status < 300 && body.data) return { status, etag, data: body.data };
+  if (status < 300 && body.data instanceof Object) return { status, etag, data: body.data };
   const pause = retryAfter(headers.get("Retry-After"), body.retryAfterMs);
   // The gateway's refusals have a code. What a proxy or a hotel's network says instead proves nothing, but for a 401.
   if (status === 401 || (status >= 400 && typeof body.code === "string")) throw new Refusal(status, body, pause);

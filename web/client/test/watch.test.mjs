@@ -175,6 +175,7 @@ for (let seed = 0; seed < 20; seed++) {
   const phases = ["not_started", "on_the_way", "arriving", "arrived"];
   const good = () => live(Math.floor(next() * 1e6), phases[Math.floor(next() * 4)], next() < 0.5 ? 1 : 29_999).body;
   virtually(`asks once a second whatever is answered, seed ${seed}`, () => anything(next, good), async (world) => {
+    Math.random = next;
     let stop = new AbortController();
     let seen = watch({ signal: stop.signal });
     for (let turn = 1; turn <= 300; turn++) {
