@@ -134,7 +134,7 @@ class Reader {
   #ordered = 0;
   #backOff = 0;
   readonly #closed = new AbortController();
-  readonly #change = new WakeUp(); // the page is hidden, shown or online again
+  readonly #change = new WakeUp(); // the page is hidden, shown, offline or online again
   #unlisten: (() => void)[] = [];
 
   constructor(o: WatchOptions) {
@@ -148,7 +148,11 @@ class Reader {
 
   open(): void {
     const changed = () => this.#change.ring();
-    this.#unlisten = [listen("document", "visibilitychange", changed), listen("window", "online", changed)];
+    this.#unlisten = [
+      listen("document", "visibilitychange", changed),
+      listen("window", "online", changed),
+      listen("window", "offline", changed), // a new read says at once that the network is away; an old one might wait for long
+    ];
   }
 
   /** Ends the read that is under way; it and all later ones bring nothing. */

@@ -5,7 +5,7 @@ import { anything, lost, random, refusal, started, success, virtually } from "./
 
 const stored = (nextUpdateMs = 5000) => success({ sessionId: "s", distanceMeters: 900, nextUpdateMs }, 201);
 const script = (...answers) => (_, n) => answers[n] ?? stored();
-const fix = (n, more = {}) => ({ latitude: n, longitude: 0, recordedAt: new Date().toISOString(), ...more });
+const fix = (n, more = {}) => ({ latitude: n, longitude: 0, recordedAt: new Date(Date.now()).toISOString(), ...more });
 const take = (answer, takes) => ({ ...answer, takes });
 
 /** A phone that runs a reporter; end is what run threw, or null once it has ended. */
