@@ -16,7 +16,8 @@ class World {
     this.answer = answer;
     const window = new EventTarget();
     Object.assign(globalThis, {
-      setTimeout: (callback, ms = 0) => (this.#timers.set(++this.#last, { at: this.at + ms, callback }), this.#last),
+      // Too long a time overflows, as in browsers and Node.
+      setTimeout: (callback, ms = 0) => (this.#timers.set(++this.#last, { at: this.at + (ms > 2 ** 31 - 1 ? 1 : ms), callback }), this.#last),
       clearTimeout: (id) => this.#timers.delete(id),
       fetch: (url, init) => this.#fetch(new URL(url), init),
       document: this.page,
