@@ -23,7 +23,7 @@ DAY    ?= 17280
 OUTAGE ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi fuzz bench bench-load bench-peers build run demo chaos chaos-events phones histories image lab install clean
+.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers build run demo chaos chaos-events phones histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luac
 
 openapi: ## Lint openapi.yaml and type-check the clients that two generators make from it (npm, Node 20.19 or later)
 	.ci/run openapi
+
+web-test: ## Build and test the TypeScript client, in Node and in Chromium (npm, Node 20.19 or later)
+	.ci/run web
 
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	FUZZTIME=$(FUZZTIME) .ci/fuzz
