@@ -179,6 +179,7 @@ interface RunningJourney extends Journey {
   distanceMeters: number | null;
   etaSeconds: number | null;
   silentSeconds: number;
+  flags: string[];
   degraded?: true;
 }
 

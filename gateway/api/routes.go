@@ -239,8 +239,8 @@ func (a *API) routes() []route {
 		{get, ingestPath + "osmand", a.report(sessions.OsmAnd)},                                 // 22
 		{post, ingestPath + "transistorsoft", a.report(sessions.Transistorsoft)},                // 22
 		{post, ingestPath + "overland", a.report(sessions.Overland)},                            // 22
-		{get, "/healthz", a.healthz},      // 12
-		{get, "/readyz", a.readyz},        // 12
-		{get, "/openapi.yaml", a.openAPI}, // 12
+		{get, "/healthz", a.healthz},                                                            // 12
+		{get, "/readyz", a.readyz},                                                              // 12
+		{get, "/openapi.yaml", a.openAPI},                                                       // 12
 	}
 }
