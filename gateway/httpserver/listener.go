@@ -224,7 +224,15 @@ type conn struct {
 	peer    netip.Prefix
 	proxied bool // peer is a trusted proxy
 
-	// Used only by the goroutine that serves the connection.
+	// Set by the server before it serves the connection for the first time.
+	server *Server
+	ctx    context.Context //nolint:containedctx // the parent of its requests'; ends when the peer has left
+	held   held
+
+	// Used only by the goroutine that serves the connection, or by the one that
+	// answers it while it is parked.
+	parked   *Parked
+	client   netip.Prefix // whose open request is counted; invalid: nobody's
 	answered bool // a handler has returned; the next read waits for another request
 	between  bool // nothing of the next request has been read
 	slow     bool // the request ran out of time
@@ -290,11 +298,15 @@ func (c *conn) admitLarge() bool {
 	return true
 }
 
-// requestEnds gives the place of a large request back.
+// requestEnds gives back what the request was counted as.
 func (c *conn) requestEnds() {
 	if c.large {
 		c.large = false
 		c.l.large.Add(-1)
+	}
+	if c.client.IsValid() {
+		c.l.endRequest(c.client)
+		c.client = netip.Prefix{}
 	}
 }
 
