@@ -36,8 +36,8 @@ const (
 type API struct {
 	deps     Deps
 	inFlight inFlight
-	callers  *ratelimit.Limit // nil: no limit
-	origins  map[string]struct{}
+	callers  *ratelimit.Limit  // nil: no limit
+	origins  map[string]string // each by itself
 }
 
 // Deps are what the handlers call, and their settings.
@@ -101,9 +101,9 @@ func New(deps Deps) *API {
 	a := &API{deps: deps, callers: callerLimit(deps)}
 	for _, origin := range deps.Origins {
 		if a.origins == nil {
-			a.origins = map[string]struct{}{}
+			a.origins = map[string]string{}
 		}
-		a.origins[origin] = struct{}{}
+		a.origins[origin] = origin
 	}
 	a.inFlight.limit = int64(cmp.Or(deps.MaxInFlight, DefaultMaxInFlight))
 	return a

@@ -233,13 +233,13 @@ type conn struct {
 	// answers it while it is parked.
 	parked   *Parked
 	client   netip.Prefix // whose open request is counted; invalid: nobody's
-	answered bool // a handler has returned; the next read waits for another request
-	between  bool // nothing of the next request has been read
-	slow     bool // the request ran out of time
-	crowded  bool // the request was one large one too many
-	got      int  // bytes of this request, or more where the next one has come with them
-	large    bool // this request is counted in listener.large
-	refused  bool // the last answer closes the connection, maybe with unread bytes
+	answered bool         // a handler has returned; the next read waits for another request
+	between  bool         // nothing of the next request has been read
+	slow     bool         // the request ran out of time
+	crowded  bool         // the request was one large one too many
+	got      int          // bytes of this request, or more where the next one has come with them
+	large    bool         // this request is counted in listener.large
+	refused  bool         // the last answer closes the connection, maybe with unread bytes
 
 	mu      sync.Mutex // orders the deadlines of that goroutine and of drain
 	waiting bool       // for the first byte of a request

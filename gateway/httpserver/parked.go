@@ -26,22 +26,22 @@ type Parked struct {
 	settled bool   // Hertz has returned, so Answer resumes the connection
 	over    bool   // it has its answer, or must not get one
 	text    []byte // the answer
-	closes  bool   // the connection is closed after the answer
+	closes  bool   // the connection is closed after the answer; set by Park, too
 }
 
 // Park parks the connection of a request that the handler leaves without an answer.
 // Answer must then be called, before the handler returns or at any time after that.
 // The handler must not use c after Park. ctx is the handler's, or derived from it.
 //
-// It returns nil where the handler must wait and answer by itself: a byte of the next
-// request is already read, the connection is to be closed after this one, and with
-// another method than GET, HTTP/1.0, TLS, and without a connection, as in tests.
+// It returns nil where the handler must wait and answer by itself: when a byte of the
+// next request is already read, with another method than GET, with HTTP/1.0 that keeps
+// the connection, with TLS, and without a connection, as in tests.
 func Park(ctx context.Context, c *app.RequestContext) *Parked {
 	on, _ := ctx.Value(connKey{}).(*conn)
 	if on == nil || !on.parkable(c) {
 		return nil
 	}
-	on.parked = &Parked{conn: on}
+	on.parked = &Parked{conn: on, closes: c.Request.Header.ConnectionClose() || c.Response.ConnectionClose()}
 	c.Response.HijackWriter(unwritten{})
 	c.Hijack(func(network.Conn) {})
 	return on.parked
@@ -52,8 +52,7 @@ func (c *conn) parkable(rc *app.RequestContext) bool {
 		return false
 	}
 	h := &rc.Request.Header
-	return h.IsGet() && h.IsHTTP11() && !h.ConnectionClose() && !rc.Response.ConnectionClose() &&
-		skipEmptyLines(rc) && rc.GetReader().Len() == 0
+	return h.IsGet() && (h.IsHTTP11() || h.ConnectionClose()) && skipEmptyLines(rc) && rc.GetReader().Len() == 0
 }
 
 // unwritten is the writer of a response that Answer writes.
@@ -88,7 +87,7 @@ func NewAnswer(write func(c *app.RequestContext)) Answer {
 func (p *Parked) Answer(write func() (a Answer, own []byte)) {
 	c := p.conn
 	a, own, sound := c.server.render(c.ctx, write)
-	closes := !sound || isClosed(c.l.draining)
+	closes := p.closes || !sound || isClosed(c.l.draining)
 	text := make([]byte, 0, len(a.head)+len(own)+len(closing)+len(a.Body)+2*len("\r\n"))
 	text = append(append(append(text, a.head...), "\r\n"...), own...)
 	if closes {

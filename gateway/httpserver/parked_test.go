@@ -128,9 +128,7 @@ func TestPark_refused(t *testing.T) {
 	for name, tc := range map[string]struct{ send, want string }{
 		"another_request_behind":   {"GET /park" + host + "\r\nGET /ping" + host + "\r\n", "pong"},
 		"part_of_a_request_behind": {"GET /park" + host + "\r\nG", ""},
-		"close":                    {"GET /park" + host + "Connection: close\r\n\r\n", ""},
-		"close_in_a_list":          {"GET /park" + host + "Connection: TE, Close\r\n\r\n", ""},
-		"http_1.0":                 {"GET /park HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", ""},
+		"http_1.0_kept_alive":      {"GET /park HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,6 +151,21 @@ func TestPark_refused(t *testing.T) {
 		require.NoError(t, err)
 		assert.Contains(t, string(all), "Content-Length: 10\r\n")
 	})
+	for name, send := range map[string]string{
+		"close":           "GET /park" + host + "Connection: close\r\n\r\n",
+		"close_in_a_list": "GET /park" + host + "Connection: TE, Close\r\n\r\n",
+		"http_1.0":        "GET /park HTTP/1.0\r\n\r\n", // as nginx sends by default
+	} {
+		t.Run(name+"_is_closed_after_the_answer", func(t *testing.T) {
+			t.Parallel()
+			g := guardedServer(t, httpserver.Options{})
+			c := dialRaw(t, g.Server)
+			c.send(send)
+			(<-g.parked).Answer(text("woken"))
+			assert.True(t, c.answer().Close)
+			c.wantEnd("")
+		})
+	}
 	t.Run("empty_lines_behind_are_no_request", func(t *testing.T) {
 		t.Parallel()
 		g := guardedServer(t, httpserver.Options{})

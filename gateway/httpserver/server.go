@@ -207,7 +207,7 @@ type recovering struct {
 func (t recovering) ListenAndServe(serve network.OnData) error {
 	t.s.onData = serve
 	return t.Transporter.ListenAndServe(func(ctx context.Context, hertzConn any) error {
-		c := ctx.Value(connKey{}).(*conn)                                          //nolint:forcetypeassert // OnAccept has put it there
+		c := ctx.Value(connKey{}).(*conn)                                               //nolint:forcetypeassert // OnAccept has put it there
 		c.server, c.ctx, c.held = t.s, ctx, held{Conn: hertzConn.(network.Conn), on: c} //nolint:forcetypeassert // what the transport makes
 		t.s.serve(c)
 		return nil
