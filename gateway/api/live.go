@@ -69,7 +69,6 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
 	if w != nil {
 		if p.parked = httpserver.Park(ctx, c); p.parked != nil {
-			p.record.parked = true
 			w.Start(p.answer)
 			return nil
 		}

@@ -53,20 +53,23 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 			c.Header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		}
 		c.Next(ctx)
+		if c.Hijacked() {
+			return 0, 0 // it is parked, and another goroutine may be answering it
+		}
 		compress(c)
 		return c.Response.StatusCode(), len(c.Response.Body())
 	})
 }
 
-// report reports the answer that write writes, whose status and length it returns. A
-// request whose connection was parked is reported by its own answer.
+// report reports the answer that write writes, whose status and length it returns. The
+// status is 0 if there is no answer yet; then write's caller must touch r no more.
 func (a *API) report(ctx context.Context, r *record, write func() (status, bytes int)) {
-	r.parked = false
 	status, bytes, panicked := http.StatusInternalServerError, 0, true
 	defer func() { // httpserver recovers, further out
 		if panicked {
 			r.code = sessions.Internal
-		} else if r.parked {
+		}
+		if status == 0 {
 			return
 		}
 		took := time.Since(r.began)
@@ -154,7 +157,6 @@ type record struct {
 	endTrace      func(status int, code string)
 
 	waited bool // it is a long poll, which has its own route label
-	parked bool // it is answered after its handler has returned
 }
 
 const recordKey = "record"

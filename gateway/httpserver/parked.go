@@ -21,12 +21,13 @@ import (
 // that saves.
 type Parked struct {
 	conn *conn
+	last bool // the request asks to close the connection after it
 
 	// Guarded by conn.mu.
 	settled bool   // Hertz has returned, so Answer resumes the connection
 	over    bool   // it has its answer, or must not get one
 	text    []byte // the answer
-	closes  bool   // the connection is closed after the answer; set by Park, too
+	closes  bool   // the connection is closed after it
 }
 
 // Park parks the connection of a request that the handler leaves without an answer.
@@ -41,7 +42,7 @@ func Park(ctx context.Context, c *app.RequestContext) *Parked {
 	if on == nil || !on.parkable(c) {
 		return nil
 	}
-	on.parked = &Parked{conn: on, closes: c.Request.Header.ConnectionClose() || c.Response.ConnectionClose()}
+	on.parked = &Parked{conn: on, last: c.Request.Header.ConnectionClose() || c.Response.ConnectionClose()}
 	c.Response.HijackWriter(unwritten{})
 	c.Hijack(func(network.Conn) {})
 	return on.parked
@@ -87,7 +88,7 @@ func NewAnswer(write func(c *app.RequestContext)) Answer {
 func (p *Parked) Answer(write func() (a Answer, own []byte)) {
 	c := p.conn
 	a, own, sound := c.server.render(c.ctx, write)
-	closes := p.closes || !sound || isClosed(c.l.draining)
+	closes := p.last || !sound || isClosed(c.l.draining)
 	text := make([]byte, 0, len(a.head)+len(own)+len(closing)+len(a.Body)+2*len("\r\n"))
 	text = append(append(append(text, a.head...), "\r\n"...), own...)
 	if closes {
