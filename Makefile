@@ -18,8 +18,12 @@ SEED            ?= 1
 # Of make histories.
 SEEDS ?= 1000
 
+# Of make phones: 24 hours at one point in 5 s.
+DAY    ?= 17280
+OUTAGE ?= 60s
+
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi fuzz bench bench-load bench-peers build run demo chaos chaos-events histories image lab install clean
+.PHONY: help test lint openapi fuzz bench bench-load bench-peers build run demo chaos chaos-events phones histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +69,11 @@ chaos: install ## Break one thing after another under a real gateway and print w
 chaos-events: install ## Kill everything on an event's way and check that each arrives (JOURNEYS=1000 OUTAGE_JOURNEYS=10000 SEED=1)
 	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout 30m -v ./bench/verify/chaosevents -run 'TestCheck$$|TestKills|TestOutage' \
 		-args -journeys=$(JOURNEYS) -outage-journeys=$(OUTAGE_JOURNEYS) -outage=36s -seed=$(SEED)
+
+phones: install ## Let models of stock phone apps empty their queues at a built gateway (DAY=17280 OUTAGE=60s)
+	mkdir -p bench/out
+	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -count=1 -timeout 60m -v ./bench/verify/phones -run 'TestGateway$$' \
+		-args -day=$(DAY) -outage=$(OUTAGE) -table=$(CURDIR)/bench/out/phones.md
 
 histories: ## Play SEEDS days of journeys in virtual time and check every promise (SEEDS=1000)
 	$(GO) test -race -count=1 -timeout 60m -v ./bench/verify/histories -run 'TestHistories$$' -args -seeds=$(SEEDS) -within=0

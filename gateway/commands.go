@@ -67,14 +67,15 @@ func logger(format string, level slog.Level) *slog.Logger {
 }
 
 type migrateCommand struct {
-	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseURL string `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseCA  []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
 }
 
 // Run brings the schema up. A newer schema is no error: the job of the version before
 // may run once more during a rolling update or after a roll-back.
 func (m *migrateCommand) Run(ctx context.Context) error {
 	applied := 0
-	err := postgres.Migrate(ctx, m.DatabaseURL, func(p postgres.Progress) {
+	err := postgres.Options{URL: m.DatabaseURL, CA: m.DatabaseCA}.Migrate(ctx, func(p postgres.Progress) {
 		if p.Note != "" {
 			fmt.Println(strings.TrimPrefix(p.Name+": "+p.Note, ": "))
 			return
@@ -93,7 +94,7 @@ func (m *migrateCommand) Run(ctx context.Context) error {
 }
 
 type tokenCommand struct {
-	JWTSecret   string        `required:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
+	JWTSecret   string        `required:"" secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
 	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) of the token."`
 	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) of the token."`
 	JWTSubject  string        `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Name of the claim that holds the user's id."`

@@ -236,7 +236,7 @@ func TestUsage(t *testing.T) {
 		"a duration that is none":     {nil, []string{"serve", "--rate-interval=5"}, 2, "rate-interval"},
 		"a variable that is none":     {[]string{"VALKEY_TIMEOU=1s"}, []string{"serve"}, 2, "DOORSTEP_VALKEY_TIMEOU"},
 		"for every command":           {[]string{"JWT_SECRT=x"}, []string{"health"}, 2, "DOORSTEP_JWT_SECRT"},
-		"two variables that are none": {[]string{"B=1", "A=1"}, nil, 2, "DOORSTEP_A, DOORSTEP_B"},
+		"two variables that are none": {[]string{"B=1", "A=1"}, nil, 2, "DOORSTEP_A (nearest: "},
 		"a variable's bad value":      {[]string{"JOURNEY_TTL=long"}, []string{"serve"}, 2, "journey-ttl"},
 		"a log format that is none":   {[]string{"LOG_FORMAT=xml"}, []string{"serve"}, 2, "log-format"},
 		"a negative duration":         {nil, []string{"serve", "--journey-ttl=-1s"}, 1, "journey-ttl"},

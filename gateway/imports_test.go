@@ -33,7 +33,8 @@ var mayImport = map[string][]string{
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "sessions/outbox/webhook", "geo", "internal/pause",
 	},
-	"gateway/api":        {"gateway/httpserver", "gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
+	"gateway/api":        {"gateway/api/ingest", "gateway/httpserver", "gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
+	"gateway/api/ingest": {"sessions", "geo"},
 	"gateway/httpserver": {},
 	"gateway/hub":        {"sessions"},
 	"gateway/auth":       {"sessions"},
@@ -56,6 +57,7 @@ var mayImport = map[string][]string{
 	"metrics":   {},
 	"ratelimit": {},
 
+	"internal/phoneapps":  {}, // writes what stock apps send: for the demo, tests and bench
 	"internal/retryafter": {},
 	"internal/pause":      {}, // one function, that several of the above need
 

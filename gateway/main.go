@@ -9,9 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // version is set by the linker.
@@ -116,18 +119,29 @@ func (c *command) usage(w io.Writer, settings settings) {
 }
 
 // unknownSettings returns an error for a DOORSTEP_ variable that no command
-// reads. Without it a typo in a name would silently leave the default in force.
+// reads, with the nearest name of one that is read. Without it a typo in a name would
+// silently leave the default in force. Kubernetes adds variables to every container of
+// a namespace in which a service is called doorstep-…; they are passed over.
 func unknownSettings(all []command, environ []string) error {
-	known := slices.Clone(testSettings)
+	var known []string
 	for _, c := range all {
 		for _, tag := range settingsOf(c.runner).tags {
-			known = append(known, tag.Get("env"))
+			if tag.Get("env") != "" {
+				known = append(known, tag.Get("env"))
+			}
+			if _, secret := tag.Lookup("secret"); secret {
+				known = append(known, tag.Get("env")+inFile)
+			}
 		}
 	}
 	var unknown []string
 	for _, e := range environ {
-		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, prefix) && !slices.Contains(known, name) {
-			unknown = append(unknown, name)
+		name, _, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, prefix) && !slices.Contains(known, name) && !slices.Contains(testSettings, name) && !serviceLink.MatchString(name) {
+			nearest := slices.MinFunc(known, func(a, b string) int {
+				return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
+			})
+			unknown = append(unknown, name+" (nearest: "+nearest+")")
 		}
 	}
 	if len(unknown) > 0 {
@@ -136,6 +150,9 @@ func unknownSettings(all []command, environ []string) error {
 	}
 	return nil
 }
+
+// serviceLink matches the variables that Kubernetes makes of a service's name.
+var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$`)
 
 // testSettings are read by the tests, not by the program.
 var testSettings = []string{prefix + "REQUIRE_SERVERS", prefix + "LONG", prefix + "TRACES"}

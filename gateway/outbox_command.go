@@ -12,13 +12,14 @@ import (
 )
 
 type outboxListCommand struct {
-	DatabaseURL string `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseURL string `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseCA  []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
 	Limit       int    `default:"100" help:"Largest number of dead letters to list, oldest first."`
 }
 
 // Run prints one line a dead letter; nothing of the event's detail.
 func (c *outboxListCommand) Run(ctx context.Context) error {
-	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, MaxConns: 1})
+	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, CA: c.DatabaseCA, MaxConns: 1})
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,8 @@ func (c *outboxListCommand) Run(ctx context.Context) error {
 }
 
 type outboxRequeueCommand struct {
-	DatabaseURL string  `required:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseURL string  `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
+	DatabaseCA  []byte  `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
 	All         bool    `help:"Requeue all dead letters."`
 	Seq         []int64 `arg:"" help:"Requeue these, by the SEQ that \"outbox list\" shows; the numbers may be given without the flag."`
 }
@@ -47,7 +49,7 @@ func (c *outboxRequeueCommand) Run(ctx context.Context) error {
 	if c.All == (len(c.Seq) > 0) {
 		return errors.New("outbox requeue: give SEQs or --all, not both")
 	}
-	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, MaxConns: 1})
+	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, CA: c.DatabaseCA, MaxConns: 1})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"reflect"
@@ -17,38 +18,49 @@ import (
 // settings are the flags of a command, one for each field with a help tag. The
 // other tags are: env, the variable's name; default; enum, the allowed values;
 // required; arg, for a flag whose values may also be given without the flag;
-// sep:"none", for a list whose items may contain a comma. A []byte is the
-// content of the file that the flag names.
+// sep:"none", for a list whose items may contain a comma; secret, for a variable
+// whose value may be in a file, which the variable with _FILE after its name names,
+// and, as the tag's value, the field that keeps the path.
+// A []byte is the content of the file that the flag names, or the content itself.
 type settings struct {
 	*pflag.FlagSet
 	tags map[*pflag.Flag]reflect.StructTag
+	// files are the fields that keep the path of the file that a secret was read from.
+	files map[*pflag.Flag]*string
 }
 
 // settingsOf returns the settings of the struct that options points to, and
 // of the structs that it embeds. It does not change the struct; fill does.
 func settingsOf(options any) settings {
-	s := settings{pflag.NewFlagSet("", pflag.ContinueOnError), map[*pflag.Flag]reflect.StructTag{}}
+	s := settings{pflag.NewFlagSet("", pflag.ContinueOnError), map[*pflag.Flag]reflect.StructTag{}, map[*pflag.Flag]*string{}}
 	s.SortFlags = false
 	v := reflect.ValueOf(options).Elem()
 	for _, field := range reflect.VisibleFields(v.Type()) {
 		if field.Tag.Get("help") != "" {
-			s.add(field, v.FieldByIndex(field.Index).Addr().Interface())
+			f := s.add(field, v.FieldByIndex(field.Index).Addr().Interface())
+			if path := field.Tag.Get("secret"); path != "" {
+				s.files[f], _ = reflect.TypeAssert[*string](v.FieldByName(path).Addr())
+			}
 		}
 	}
 	return s
 }
 
-// add adds the flag of one field. The flag is named after the variable,
+// add adds and returns the flag of one field. The flag is named after the variable,
 // without its prefix (--jwt-secret for DOORSTEP_JWT_SECRET), or after the
 // field if it has no variable.
-func (s settings) add(field reflect.StructField, value any) {
+func (s settings) add(field reflect.StructField, value any) *pflag.Flag {
 	name, help := strings.ToLower(field.Name), field.Tag.Get("help")
 	if _, required := field.Tag.Lookup("required"); required {
 		help += " Required."
 	}
 	if env := field.Tag.Get("env"); env != "" {
 		name = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(env, prefix), "_", "-"))
-		help += " ($" + env + ")"
+		help += " ($" + env
+		if _, secret := field.Tag.Lookup("secret"); secret {
+			help += ", $" + env + inFile
+		}
+		help += ")"
 	}
 	switch to := value.(type) {
 	case *string:
@@ -81,10 +93,8 @@ func (s settings) add(field reflect.StructField, value any) {
 		}
 		list(to, name, *to, help)
 	case *[]byte:
-		s.Func(name, help, func(path string) (err error) {
-			if *to = nil; path != "" {
-				*to, err = os.ReadFile(path)
-			}
+		s.Func(name, help, func(text string) (err error) {
+			*to, err = content(text)
 			return err
 		})
 	}
@@ -93,6 +103,7 @@ func (s settings) add(field reflect.StructField, value any) {
 	if text := field.Tag.Get("default"); text != "" {
 		f.DefValue = text
 	}
+	return f
 }
 
 // fill sets the options from the defaults, the environment and the arguments,
@@ -100,7 +111,10 @@ func (s settings) add(field reflect.StructField, value any) {
 func (s settings) fill(args []string, lookup func(string) (string, bool)) (err error) {
 	var arg *pflag.Flag
 	s.VisitAll(func(f *pflag.Flag) {
-		text, given := lookup(s.tags[f].Get("env"))
+		text, given, problem := s.environment(f, lookup)
+		if err == nil {
+			err = problem
+		}
 		if !given {
 			text, given = s.tags[f].Lookup("default")
 		}
@@ -130,6 +144,49 @@ func (s settings) fill(args []string, lookup func(string) (string, bool)) (err e
 		}
 	})
 	return err
+}
+
+// inFile at the end of a variable's name says that its value is in a file.
+const inFile = "_FILE"
+
+// environment is what the environment says of a flag.
+func (s settings) environment(f *pflag.Flag, lookup func(string) (string, bool)) (text string, given bool, err error) {
+	name := s.tags[f].Get("env")
+	text, given = lookup(name)
+	if _, secret := s.tags[f].Lookup("secret"); !secret {
+		return text, given, nil
+	}
+	path, named := lookup(name + inFile)
+	switch {
+	case !named || path == "":
+		return text, given, nil
+	case text != "":
+		return "", false, fmt.Errorf("$%s, $%s%s: both are set", name, name, inFile)
+	}
+	held, err := os.ReadFile(path)
+	if err != nil {
+		return "", false, fmt.Errorf("$%s%s: %w", name, inFile, err)
+	}
+	if keep := s.files[f]; keep != nil {
+		*keep = path
+	}
+	return strings.TrimRight(string(held), "\r\n"), true, nil
+}
+
+// content is text itself where it is JSON or PEM, and else the file that it names. An
+// error does not repeat text, which may be a secret in another form.
+func content(text string) ([]byte, error) {
+	if begin := strings.TrimSpace(text); strings.HasPrefix(begin, "{") || strings.HasPrefix(begin, "-----BEGIN ") {
+		return []byte(text), nil
+	}
+	if text == "" {
+		return nil, nil
+	}
+	held, err := os.ReadFile(text)
+	if wrapped := (*fs.PathError)(nil); errors.As(err, &wrapped) {
+		err = fmt.Errorf("the file cannot be read: %w", wrapped.Err)
+	}
+	return held, err
 }
 
 // set reads text into the field, at the end of a list that has been changed.

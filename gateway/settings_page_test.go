@@ -33,8 +33,8 @@ func pageOf(all []command) string {
 	var b strings.Builder
 	b.WriteString("# Settings\n\nThis page is generated from the flags: `go test ./gateway -run TestSettingsPage -update` writes it.\n\n" +
 		"A flag and its `DOORSTEP_` variable set the same thing; the flag counts where both are given. A duration is a number with a unit: `250ms`, `5s`, `1h`. " +
-		"A list has commas between its items. A file is given by its path. A `DOORSTEP_` variable that no command knows is refused, " +
-		"because a typo would otherwise pass for the default.\n")
+		"A list has commas between its items. A file is given by its path. Where two variables are named, the one with `_FILE` names a file " +
+		"that holds the value. A `DOORSTEP_` variable that no command knows is refused, because a typo would otherwise pass for the default.\n")
 	for _, c := range all {
 		s := settingsOf(c.runner)
 		if !s.HasFlags() {
@@ -49,6 +49,9 @@ func pageOf(all []command) string {
 			variable := ""
 			if env := tag.Get("env"); env != "" {
 				variable = "`" + env + "`"
+				if _, secret := tag.Lookup("secret"); secret {
+					variable += ", `" + env + inFile + "`"
+				}
 			}
 			byDefault := ""
 			if text := tag.Get("default"); text != "" {

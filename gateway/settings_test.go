@@ -26,7 +26,8 @@ type every struct {
 	Seed   uint64        `help:"."`
 	Share  float64       `help:"."`
 	Shadow []string      `enum:"a,b" env:"DOORSTEP_SHADOW" help:"."`
-	File   []byte        `env:"DOORSTEP_FILE" help:"."`
+	File   []byte        `env:"DOORSTEP_CONTENT" help:"."`
+	Key    string        `secret:"" env:"DOORSTEP_KEY" help:"."`
 	Trace  []string      `sep:"none" help:"."`
 	Seq    []int64       `arg:"" help:"."`
 	Own    string        // no setting
@@ -39,7 +40,7 @@ func filled(e *every, env map[string]string, args ...string) error {
 func TestFill(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("content\n"), 0o600))
 	byDefault := every{Embedded: Embedded{"here"}, TTL: time.Minute, On: true, Count: 3}
 	for name, row := range map[string]struct {
 		env  map[string]string
@@ -48,7 +49,7 @@ func TestFill(t *testing.T) {
 	}{
 		"nothing":                  {nil, nil, func(*every) {}},
 		"the environment":          {map[string]string{"DOORSTEP_TTL": "2s", "DOORSTEP_ON": "false", "DOORSTEP_SHADOW": "a,b"}, nil, func(e *every) { e.TTL, e.On, e.Shadow = 2*time.Second, false, []string{"a", "b"} }},
-		"an empty environment":     {map[string]string{"DOORSTEP_LISTEN": "", "DOORSTEP_FILE": ""}, nil, func(e *every) { e.Listen = "" }},
+		"an empty environment":     {map[string]string{"DOORSTEP_LISTEN": "", "DOORSTEP_CONTENT": ""}, nil, func(e *every) { e.Listen = "" }},
 		"flags over environment":   {map[string]string{"DOORSTEP_TTL": "2s", "DOORSTEP_SHADOW": "a"}, []string{"--ttl=3s", "--shadow=b"}, func(e *every) { e.TTL, e.Shadow = 3*time.Second, []string{"b"} }},
 		"a value of its own":       {nil, []string{"--ttl", "3s", "--count", "-4"}, func(e *every) { e.TTL, e.Count = 3*time.Second, -4 }},
 		"switches":                 {nil, []string{"--no-on", "--off"}, func(e *every) { e.On, e.Off = false, true }},
@@ -57,8 +58,13 @@ func TestFill(t *testing.T) {
 		"a list in one":            {nil, []string{"--shadow=a,b"}, func(e *every) { e.Shadow = []string{"a", "b"} }},
 		"a list, again":            {nil, []string{"--shadow=a", "--shadow=b"}, func(e *every) { e.Shadow = []string{"a", "b"} }},
 		"a list with commas":       {nil, []string{"--trace=a,b", "--trace", "c"}, func(e *every) { e.Trace = []string{"a,b", "c"} }},
-		"a file":                   {map[string]string{"DOORSTEP_FILE": file}, nil, func(e *every) { e.File = []byte("content") }},
-		"no file":                  {map[string]string{"DOORSTEP_FILE": file}, []string{"--file="}, func(*every) {}},
+		"a file":                   {map[string]string{"DOORSTEP_CONTENT": file}, nil, func(e *every) { e.File = []byte("content\n") }},
+		"a file's content":         {map[string]string{"DOORSTEP_CONTENT": `{"a":1}`}, nil, func(e *every) { e.File = []byte(`{"a":1}`) }},
+		"a certificate":            {nil, []string{"--content=-----BEGIN X"}, func(e *every) { e.File = []byte("-----BEGIN X") }},
+		"a secret in a file":       {map[string]string{"DOORSTEP_KEY_FILE": file}, nil, func(e *every) { e.Key = "content" }},
+		"an empty one beside it":   {map[string]string{"DOORSTEP_KEY_FILE": file, "DOORSTEP_KEY": ""}, nil, func(e *every) { e.Key = "content" }},
+		"a flag over the file":     {map[string]string{"DOORSTEP_KEY_FILE": file}, []string{"--key=own"}, func(e *every) { e.Key = "own" }},
+		"no file":                  {map[string]string{"DOORSTEP_CONTENT": file}, []string{"--content="}, func(*every) {}},
 		"arguments between flags":  {nil, []string{"1", "--off", "2"}, func(e *every) { e.Off, e.Seq = true, []int64{1, 2} }},
 		"arguments by their flag":  {nil, []string{"--seq=1", "2", "--", "-3"}, func(e *every) { e.Seq = []int64{1, 2, -3} }},
 		"a value that is a flag's": {nil, []string{"--listen=--off"}, func(e *every) { e.Listen = "--off" }},
@@ -93,7 +99,9 @@ func TestFill_refuses(t *testing.T) {
 		"one of none":            {nil, []string{"--role=root"}, "trainer, student"},
 		"one of none, in a list": {nil, []string{"--shadow=a,c"}, "--shadow"},
 		"a variable's value":     {map[string]string{"DOORSTEP_TTL": "5"}, nil, "$DOORSTEP_TTL"},
-		"a file that is none":    {nil, []string{"--file=/nowhere/x"}, "/nowhere/x"},
+		"a file that is none":    {nil, []string{"--content=/nowhere/x"}, "--content"},
+		"a secret's file":        {map[string]string{"DOORSTEP_KEY_FILE": "/nowhere/x"}, nil, "$DOORSTEP_KEY_FILE: open /nowhere/x"},
+		"a secret twice":         {map[string]string{"DOORSTEP_KEY_FILE": "/x", "DOORSTEP_KEY": "x"}, nil, "both are set"},
 		"a variable for another": {map[string]string{"DOORSTEP_ON": "maybe"}, []string{"--on"}, "$DOORSTEP_ON"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,4 +137,26 @@ func TestSettings_retention_of_zero(t *testing.T) {
 	lookup := func(name string) (string, bool) { text, ok := environment[name]; return text, ok }
 	require.NoError(t, settingsOf(&s).fill([]string{"--keep-events-days=0"}, lookup))
 	require.Equal(t, []int{0, 30, 0, 180}, []int{s.KeepEvents, s.KeepDeadLetters, s.KeepAnalytics, s.KeepPushTokens})
+}
+
+// ECS puts a secret's content into the variable. One in a form that is not known must not come back in the error.
+func TestFill_repeats_no_content(t *testing.T) {
+	t.Parallel()
+	err := filled(new(every), map[string]string{"DOORSTEP_CONTENT": "aHVudGVyMg=="})
+	require.ErrorContains(t, err, "$DOORSTEP_CONTENT")
+	require.NotContains(t, err.Error(), "aHVudGVyMg")
+}
+
+func TestUnknownSettings(t *testing.T) {
+	t.Parallel()
+	for _, fine := range []string{
+		"DOORSTEP_DATABASE_URL", "DOORSTEP_DATABASE_URL_FILE", "DOORSTEP_SERVICE_HOST", "DOORSTEP_GATEWAY_SERVICE_PORT",
+		"DOORSTEP_GATEWAY_SERVICE_PORT_HTTP", "DOORSTEP_PORT", "DOORSTEP_PORT_8080_TCP", "DOORSTEP_PORT_8080_TCP_ADDR", "OTHER",
+	} {
+		require.NoError(t, unknownSettings(commands(), []string{fine + "=x"}), fine)
+	}
+	err := unknownSettings(commands(), []string{"DOORSTEP_VALKEY_URI=hunter2", "DOORSTEP_LISTEN_FILE=x"})
+	require.ErrorContains(t, err, "DOORSTEP_VALKEY_URI (nearest: DOORSTEP_VALKEY_URL)")
+	require.ErrorContains(t, err, "DOORSTEP_LISTEN_FILE (nearest: DOORSTEP_LISTEN)")
+	require.NotContains(t, err.Error(), "hunter2")
 }

@@ -3,7 +3,8 @@
 // nothing of this module. A package that reports declares an interface of the one to
 // three methods that it needs, and the types here have them.
 //
-// Units are base units. Labels come from closed lists, and are never an id.
+// Units are base units. Labels come from closed lists, and are never an id. Only the
+// exemplars of a latency are, where requests are traced.
 package metrics
 
 import (
@@ -85,13 +86,30 @@ func New(reg prometheus.Registerer) *Metrics {
 }
 
 // Answered counts one answer; code is empty for a success. A read that waited
-// has its own route: its half minute would hide every other latency.
-func (m *Metrics) Answered(route, method string, status int, code string, took time.Duration) {
+// has its own route: its half minute would hide every other latency. trace is the id of
+// the request's trace, empty for none; then the duration has an exemplar that names it,
+// and the session where that is not empty.
+func (m *Metrics) Answered(route, method string, status int, code string, took time.Duration, trace, session string) {
 	m.answers.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
-	m.took.WithLabelValues(route, method).Observe(took.Seconds())
+	observe(m.took.WithLabelValues(route, method), took, trace, session)
 	if code != "" {
 		m.refusals.WithLabelValues(code).Inc()
 	}
+}
+
+// observe adds an exemplar where there is a trace. Two UUIDs and their names are 85 of
+// the 128 characters that OpenMetrics allows.
+func observe(to prometheus.Observer, took time.Duration, trace, session string) {
+	with, ok := to.(prometheus.ExemplarObserver)
+	if trace == "" || !ok {
+		to.Observe(took.Seconds())
+		return
+	}
+	labels := prometheus.Labels{"trace_id": trace}
+	if session != "" {
+		labels["session_id"] = session
+	}
+	with.ObserveWithExemplar(took.Seconds(), labels)
 }
 
 // Updated counts one location update by its verdict.

@@ -75,7 +75,7 @@ func TestExpect(t *testing.T) {
 			assert.Zero(t, v, name)
 		}
 	}
-	m.Answered("/healthz", "GET", 200, "INTERNAL", time.Millisecond)
+	m.Answered("/healthz", "GET", 200, "INTERNAL", time.Millisecond, "", "")
 	m.Updated("stored")
 	m.Flagged("mock")
 	m.Arrived("arrived")

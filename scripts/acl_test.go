@@ -1,28 +1,20 @@
 package scripts
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
 
+	"doorstep/internal/servers/certtest"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/internal/testlog"
@@ -56,10 +48,10 @@ type guardedServer struct {
 
 func guard(t *testing.T, kind valkeyserver.Kind) guardedServer {
 	t.Helper()
-	files, ca := certificates(t)
+	files, ca := certtest.New(t)
 	acl := filepath.Join(t.TempDir(), "users.acl")
 	require.NoError(t, os.WriteFile(acl, []byte(users(t, "secret of the store")+"user admin on nopass ~* &* +@all\n"), 0o600))
-	server := valkeytest.PrivateWith(t, kind, valkeyserver.Options{TLS: files, Args: []string{"--aclfile", acl}})
+	server := valkeytest.PrivateWith(t, kind, valkeyserver.Options{TLS: (*valkeyserver.TLS)(&files), Args: []string{"--aclfile", acl}})
 	adminURL := "unix://admin:any@" + server.Socket()
 	return guardedServer{
 		Server: server, adminURL: adminURL, admin: rawClient(t, adminURL),
@@ -140,10 +132,10 @@ func testRefused(t *testing.T, g guardedServer) {
 // The store talks only to a server whose certificate it can verify.
 func TestStore_authority(t *testing.T) {
 	t.Parallel()
-	files, ca := certificates(t)
-	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{TLS: files})
+	files, ca := certtest.New(t)
+	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{TLS: (*valkeyserver.TLS)(&files)})
 	requireTakesFix(t, connected(t, Options{URL: server.URL(), CA: ca}), journeyNow())
-	_, another := certificates(t)
+	_, another := certtest.New(t)
 	for name, opts := range map[string]Options{
 		"another_authority": {URL: server.URL(), CA: another},
 		"the_system's":      {URL: server.URL()},
@@ -162,55 +154,6 @@ func TestStore_authority(t *testing.T) {
 		_, err := New(opts)
 		require.ErrorContains(t, err, want)
 	}
-}
-
-// certificates makes an authority, and a certificate of it for 127.0.0.1.
-func certificates(t *testing.T) (files *valkeyserver.TLS, ca []byte) {
-	t.Helper()
-	authority := certificate{template: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "an authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}}
-	server := certificate{template: &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "a live store"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}}
-	authority.sign(t, &authority)
-	server.sign(t, &authority)
-	dir := t.TempDir()
-	files = &valkeyserver.TLS{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: filepath.Join(dir, "ca")}
-	ca = authority.pem()
-	for path, text := range map[string][]byte{files.Cert: server.pem(), files.Key: server.keyPEM(t), files.CA: ca} {
-		require.NoError(t, os.WriteFile(path, text, 0o600))
-	}
-	return files, ca
-}
-
-type certificate struct {
-	template *x509.Certificate
-	key      *ecdsa.PrivateKey
-	der      []byte
-}
-
-func (c *certificate) sign(t *testing.T, by *certificate) {
-	t.Helper()
-	var err error
-	c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	c.der, err = x509.CreateCertificate(rand.Reader, c.template, by.template, &c.key.PublicKey, by.key)
-	require.NoError(t, err)
-}
-
-func (c *certificate) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.der})
-}
-
-func (c *certificate) keyPEM(t *testing.T) []byte {
-	t.Helper()
-	der, err := x509.MarshalECPrivateKey(c.key)
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }
 
 // The file names every command that a script calls.

@@ -26,7 +26,7 @@ const (
 
 // latestFields are the fields that a read needs; their forms are in the header
 // of update.lua. One HMGET is atomic, so a read needs no script.
-var latestFields = []string{"to", "fence", "seq", "fix", "anchor", "odd", "proof", "clock", "ended"}
+var latestFields = []string{"to", "fence", "seq", "fix", "anchor", "odd", "proof", "clock", "ended", "flags"}
 
 // Latest implements sessions.Live by one HMGET, and the server's TIME, in one round
 // trip. TIME comes first, so that nothing in the answer is later than Now.
@@ -83,6 +83,7 @@ const (
 	hashProof
 	hashClock
 	hashEnded
+	hashFlags
 	hashFields
 )
 
@@ -127,6 +128,9 @@ func journeyOf(text *[hashFields]string) (snap sessions.Snapshot, startedMS int6
 	snap.Active, snap.Arriving = true, text[hashFence] == ""
 	snap.StartedAt, snap.Home = p.instant(startedMS), p.home(text[hashTo])
 	snap.ReanchoredAt = p.reanchored(text[hashOdd])
+	if text[hashFlags] != "" {
+		snap.Suspicions = sessions.Suspicions(p.integer(text[hashFlags]))
+	}
 	clock := p.clock(text[hashClock])
 	if clock[clockSince] != 0 {
 		snap.LearntAt = p.instant(clock[clockSince])

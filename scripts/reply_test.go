@@ -17,9 +17,9 @@ import (
 var garbage = []string{
 	`[]`, `[null]`, `["x"]`, `[-1]`, `[9]`, `[99999999]`, `[0, 1]`, `[1, 2, 3]`, `[2]`, `[2, 1]`, `[2, "x", 3]`, `[2, null, 3]`, `[[2], 1, 2]`,
 	`[3, 1, 2, 3, 4, 5]`, `[4, 1, 2, 3, 4, 5, 6, 7, 8]`, `[8]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8]`,
-	`[8, 1, 2, 3, 4, 5, 6, 7, 8, 9]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, null]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, ""]`,
-	`[8, 1, 2, 3, 4, 5, 6, 7, 8, "1 1 car nan nan"]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, "1 1 car 91.0 0.0"]`, `[8, 1, 2, 3, 4, 5, 6, 7, "x", "1 1 car 1.0 2.0"]`,
-	`[2, 999999999999999, 1]`, `[8, -1, 2, 3, 4, 1, 6, 7, 80, "1 1 car 1.0 2.0"]`,
+	`[8, 1, 2, 3, 4, 5, 6, 7, 8, 9]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, 9, null]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, 9, ""]`,
+	`[8, 1, 2, 3, 4, 5, 6, 7, 8, 9, "1 1 car nan nan"]`, `[8, 1, 2, 3, 4, 5, 6, 7, 8, 9, "1 1 car 91.0 0.0"]`, `[8, 1, 2, 3, 4, 5, 6, 7, "x", 9, "1 1 car 1.0 2.0"]`,
+	`[2, 999999999999999, 1]`, `[8, -1, 2, 3, 4, 1, 6, 7, 80, 9, "1 1 car 1.0 2.0"]`,
 }
 
 func TestReceiptOf_garbage(t *testing.T) {
@@ -29,7 +29,7 @@ func TestReceiptOf_garbage(t *testing.T) {
 		_, err := receiptOf(replyOf(t, c, text), home)
 		assert.Error(t, err, text)
 	}
-	receipt, err := receiptOf(replyOf(t, c, `[8, 1, 2, 3, 4, 1, 6, 7, 80, "1 1 car 1.0 2.0"]`), home)
+	receipt, err := receiptOf(replyOf(t, c, `[8, 1, 2, 3, 4, 1, 6, 7, 80, 5000, "1 1 car 1.0 2.0"]`), home)
 	require.NoError(t, err)
 	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
 	require.True(t, receipt.Arriving)

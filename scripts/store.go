@@ -49,10 +49,11 @@ var _ sessions.Live = (*Store)(nil)
 
 // Options are the settings of a Store. Zero means default.
 type Options struct {
-	// URL and CA say which servers, as in valkeyconn.Options.
-	URL  string
-	CA   []byte
-	Live sessions.LiveOptions
+	// URL, URLFile and CA say which servers, as in valkeyconn.Options.
+	URL     string
+	URLFile string
+	CA      []byte
+	Live    sessions.LiveOptions
 	// Now is the scripts' clock, for tests and replays. Nil, as in production:
 	// the server's own TIME.
 	Now func() time.Time
@@ -89,7 +90,7 @@ func New(opts Options) (*Store, error) {
 		opts.Metrics = noMetrics{}
 	}
 	conn, err := valkeyconn.New(valkeyconn.Options{
-		URL: opts.URL, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
+		URL: opts.URL, URLFile: opts.URLFile, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
 		Decode: func(text string) any { return parseMessage(text) },
 	})
 	if err != nil {

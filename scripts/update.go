@@ -104,6 +104,7 @@ const (
 	fieldSuspicions
 	judgedFields
 	fieldMoved = iota - 1
+	fieldAgo
 	fieldTo
 	storedFields
 )
@@ -151,6 +152,7 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 				return sessions.Receipt{}, err
 			}
 		}
+		r.SeenAgo = milli(n[fieldAgo])
 		r.MovedM, r.DistanceM = float64(n[fieldMoved])/10, sessions.RoundM(geo.DistanceM(to, home))
 	}
 	return r, nil

@@ -38,8 +38,9 @@
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
 --      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
 --      fix is late), flags of this fix, suspicions first seen with it; and for 8
---      also moved (the way from the last fix, decimetres), the field to, and, where
---      there was or is a field clock, its first four words
+--      also moved (the way from the last fix, decimetres), ago_ms (since when the
+--      phone last sent a fix that counted; -1 where the hash knows of none), the
+--      field to, and, where there was or is a field clock, its first four words
 --  error LAYOUT              the hash has a layout that is too new for this
 --                            script; nothing written
 -- MESSAGE to the channel when stored: 21 words, which are all that a reader
@@ -360,6 +361,7 @@ end
 local moved, new_guess = 0, 0
 local fast, reanchored, silent, mismatched, frozen, repeated, shadowed = false, false, false, false, false, false, false
 local replaced, resumed = false, false
+local seen_at = last_at -- when the phone last sent a fix that counted
 local new_votes, new_rival, new_anchor = votes, nil, false
 local pace, paced = 0, 0 -- the smoothed speed in mm/s, and how many ms of journey it covers
 
@@ -382,6 +384,7 @@ if code == STORED and not last_at then
         local last_text = redis.call('HGET', key, 'last')
         if last_text then
             local at, away, trusted, was_outside = string.match(last_text, '(%d+) (%d+) (%d) (%d)')
+            seen_at = at + 0
             local home_lat, home_lng = string.match(to, '%a (%S+) (%S+)')
             local way, _, ms = leg(lat, lng, 0, at + 0, home_lat, home_lng, 0, taken)
             local nearer = max(0, math.abs(way - away) - doubt - DEFAULT_ACCURACY_DM)
@@ -629,4 +632,6 @@ end
 redis.call('SPUBLISH', channel, message)
 if new_guess == 0 and fixes >= EVIDENCE_FIXES and requests >= EVIDENCE_REQUESTS and not mock then arriving = arriving + 2 end
 if taken < now - RATE_MS then arriving = arriving + 8 end
-return {STORED, now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, to, new_clock}
+-- A refused or vague fix has moved tat only.
+if seen_at then seen_at = now - min(now, max(seen_at, (h[4] or 0) - RATE_MS)) end
+return {STORED, now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, seen_at or -1, to, new_clock}

@@ -82,7 +82,7 @@ func (s *Service) closeBy(ctx context.Context, c Caller, id ID, role Role, do fu
 	if c.Role != role && c.Role != Admin {
 		return Session{}, refused
 	}
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.HasParty(c) {
 			return nil, refused
 		}

@@ -12,7 +12,14 @@ type UserData struct {
 	Rating   Rating    // as a trainer
 	Devices  []PushToken
 	Journeys []JourneyRecord // of those sessions
+	// Audit are the entries of those sessions' histories, and of those where the user
+	// acted or was a party once, oldest first; the newest MaxUserAudit.
+	Audit []AuditEntry
 }
+
+// MaxUserAudit bounds UserData.Audit: an admin that books for the operator acts in all
+// sessions.
+const MaxUserAudit = 10_000
 
 // Erasure is what EraseUser is to do.
 type Erasure struct {
@@ -56,7 +63,7 @@ func (s *Service) EraseUser(ctx context.Context, c Caller, id ID) (pending int, 
 	if c.Role != Admin {
 		return 0, errNotAdmin
 	}
-	pending, err = s.repo.EraseUser(context.WithoutCancel(ctx), Erasure{UserID: id, Alias: NewID(), By: c, At: ms(s.opts.Now())})
+	pending, err = s.repo.EraseUser(actingFor(context.WithoutCancel(ctx), c), Erasure{UserID: id, Alias: NewID(), By: c, At: ms(s.opts.Now())})
 	if err == nil && pending > 0 {
 		s.opts.OnEvents()
 	}

@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // FixCounter counts what becomes of fixes, for each journey, in this process, and
-// writes the counts to the repository in batches, so an update waits for no write. A
+// notices the moments of it that its history tells (Moment). It
+// writes both to the repository in batches, so an update waits for no write. A
 // nil FixCounter counts nothing. Safe for concurrent use.
 //
 // A process that dies loses what it has not written, at most half a minute's
@@ -25,6 +28,7 @@ type FixCounter struct {
 	// half minute.
 	shards  [64]counterShard
 	counted atomic.Int64 // journeys in all shards
+	noted   atomic.Int64 // moments in all shards
 	limit   int          // how many there may be
 	etas    etaErrors
 
@@ -33,13 +37,24 @@ type FixCounter struct {
 
 type counterShard struct {
 	mu       sync.Mutex
-	journeys map[Ref]*Counts
+	journeys map[Ref]*counting
+}
+
+// counting is what has been counted and noticed of one journey since the last flush.
+type counting struct {
+	Counts
+	moments moments
 }
 
 // FixCounterOptions are the settings of a FixCounter. Zero means default.
 type FixCounterOptions struct {
-	Log     *slog.Logger
-	Metrics FixCounterMetrics
+	// Now is the clock of the service whose fixes are counted. time.Now.
+	Now func() time.Time
+	// RateInterval is that of LiveOptions: a journey is silent 15 s after a fix was due.
+	// 5 s.
+	RateInterval time.Duration
+	Log          *slog.Logger
+	Metrics      FixCounterMetrics
 }
 
 // FixCounterMetrics observes what the counter does.
@@ -72,6 +87,10 @@ const (
 // NewFixCounter makes a counter that writes to repo. Run does the work.
 func NewFixCounter(repo Analytics, opts FixCounterOptions) *FixCounter {
 	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	opts.RateInterval = cmp.Or(opts.RateInterval, usualInterval)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	if opts.Metrics == nil {
 		opts.Metrics = noFixCounterMetrics{}
 	}
@@ -80,7 +99,7 @@ func NewFixCounter(repo Analytics, opts FixCounterOptions) *FixCounter {
 		etas: etaErrors{limit: countLimit, expected: map[Ref]time.Time{}},
 	}
 	for i := range t.shards {
-		t.shards[i].journeys = map[Ref]*Counts{}
+		t.shards[i].journeys = map[Ref]*counting{}
 	}
 	return t
 }
@@ -96,7 +115,7 @@ func (t *FixCounter) Run(ctx context.Context) error {
 		case <-ticker.C:
 			var due []JourneyCounts
 			for now := time.Now(); !next.After(now); next = next.Add(step) { // several shards where a flush took longer than a step
-				due = append(due, t.take(turn)...)
+				due = append(due, t.take(turn, t.opts.Now())...)
 				turn = (turn + 1) % len(t.shards)
 			}
 			if err := t.flush(ctx, due); err != nil { // logged; the counts are kept and written later
@@ -117,7 +136,7 @@ func (t *FixCounter) Run(ctx context.Context) error {
 func (t *FixCounter) Flush(ctx context.Context) error {
 	var all []JourneyCounts
 	for i := range t.shards {
-		all = append(all, t.take(i)...)
+		all = append(all, t.take(i, time.Time{})...)
 	}
 	return t.flush(ctx, all)
 }
@@ -158,7 +177,11 @@ func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 	if r.Flags != 0 {
 		c.Flagged = 1
 	}
-	t.add(ref, c)
+	if r.Verdict == VerdictStored {
+		t.addNoted(ref, c, 0, &r, now)
+	} else {
+		t.addNoted(ref, c, int(r.Verdict), nil, now)
+	}
 }
 
 // last is the last accepted fix that is not written yet.
@@ -177,7 +200,9 @@ func (t *FixCounter) last(ref Ref) LastFix {
 
 // phoneSeen notes that a phone has sent a fix while no live store could judge it.
 // Without it every phone would look silent while the live store is away.
-func (t *FixCounter) phoneSeen(ref Ref, now time.Time) { t.add(ref, Counts{LastSeen: ms(now)}) }
+func (t *FixCounter) phoneSeen(ref Ref, now time.Time) {
+	t.addNoted(ref, Counts{LastSeen: ms(now)}, notedUnavailable, nil, now)
+}
 
 // sanePhone is how far a phone's clock may be from the store's for a measurement to
 // use it. A fix beyond that has a flag for its clock (geo.FlagClock).
@@ -218,25 +243,22 @@ func (t *FixCounter) ended(ref Ref) {
 // takeEnding removes and returns the counts of a journey that has ended, and of all
 // that have ended since.
 func (t *FixCounter) takeEnding(ref Ref) []JourneyCounts {
-	ended := map[Ref]Counts{} // a session's journey may have started and ended again
+	ended := map[Ref]JourneyCounts{} // a session's journey may have started and ended again
 	for {
 		if c := t.takeOne(ref); c != nil {
-			ended[ref] = ended[ref].Add(*c)
+			sum := ended[ref]
+			ended[ref] = JourneyCounts{ref, sum.Add(c.Counts), append(sum.Moments, c.moments.take(time.Time{}, &t.noted)...)}
 		}
 		select {
 		case ref = <-t.ending:
 		default:
-			list := make([]JourneyCounts, 0, len(ended))
-			for ref, c := range ended {
-				list = append(list, JourneyCounts{ref, c})
-			}
-			return list
+			return slices.Collect(maps.Values(ended))
 		}
 	}
 }
 
 // takeOne removes and returns a journey's counts; nil where it has none.
-func (t *FixCounter) takeOne(ref Ref) *Counts {
+func (t *FixCounter) takeOne(ref Ref) *counting {
 	s := t.shard(ref)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,47 +284,73 @@ func shardOf(id ID, n int) int {
 	return sum % n
 }
 
-func (t *FixCounter) add(ref Ref, c Counts) {
-	if t != nil && !t.shard(ref).add(ref, c, &t.counted, int64(t.limit)) {
+func (t *FixCounter) add(ref Ref, c Counts) { t.addNoted(ref, c, 0, nil, time.Time{}) }
+
+// addNoted adds counts, and notices one of those that are counted a minute, unless noted
+// is 0, and a stored fix, unless that is nil. A nil FixCounter notices nothing.
+func (t *FixCounter) addNoted(ref Ref, c Counts, noted int, stored *Receipt, now time.Time) {
+	if t == nil {
+		return
+	}
+	s := t.shard(ref)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.at(ref, &t.counted, int64(t.limit))
+	if sum == nil {
 		t.opts.Metrics.CountDropped()
+		return
+	}
+	sum.Counts = sum.Add(c)
+	switch {
+	case noted > 0:
+		sum.moments.note(noted, now, &t.noted)
+	case stored != nil:
+		sum.moments.stored(*stored, t.opts.RateInterval+silenceAfter, &t.noted)
 	}
 }
 
-// add reports false where there is no room for the journey.
-func (s *counterShard) add(ref Ref, c Counts, counted *atomic.Int64, limit int64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// at is what is counted of a journey; nil where there is no room for one more.
+func (s *counterShard) at(ref Ref, counted *atomic.Int64, limit int64) *counting {
 	sum := s.journeys[ref]
 	if sum == nil {
 		if counted.Add(1) > limit {
 			counted.Add(-1)
-			return false
+			return nil
 		}
-		sum = &Counts{}
+		sum = &counting{}
 		s.journeys[ref] = sum
 	}
-	*sum = sum.Add(c)
-	return true
+	return sum
 }
 
-// take removes and returns the counts of a shard.
-func (t *FixCounter) take(i int) []JourneyCounts {
+// take removes and returns the counts of a shard. A minute that is not over at now stays
+// (moments.take).
+func (t *FixCounter) take(i int, now time.Time) []JourneyCounts {
 	s := &t.shards[i]
 	s.mu.Lock()
-	journeys := s.journeys
-	s.journeys = map[Ref]*Counts{}
-	s.mu.Unlock()
-	t.counted.Add(-int64(len(journeys)))
-	list := make([]JourneyCounts, 0, len(journeys))
-	for ref, c := range journeys {
-		list = append(list, JourneyCounts{ref, *c})
+	defer s.mu.Unlock()
+	list, open := make([]JourneyCounts, 0, len(s.journeys)), map[Ref]*counting{}
+	for ref, c := range s.journeys {
+		one := JourneyCounts{ref, c.Counts, c.moments.take(now, &t.noted)}
+		if c.moments.open {
+			open[ref] = &counting{moments: c.moments}
+		}
+		list = append(list, one)
 	}
+	t.counted.Add(int64(len(open) - len(s.journeys)))
+	s.journeys = open
 	return list
 }
 
 func (t *FixCounter) giveBack(list []JourneyCounts) {
 	for _, one := range list {
 		t.add(one.Ref, one.Counts)
+		s := t.shard(one.Ref)
+		s.mu.Lock()
+		if sum := s.journeys[one.Ref]; sum != nil && len(one.Moments) > 0 {
+			sum.moments.add(&t.noted, one.Moments...)
+		}
+		s.mu.Unlock()
 	}
 }
 

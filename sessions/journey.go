@@ -18,7 +18,7 @@ func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Sessio
 		return Session{}, errNotTrainer
 	}
 	var lastEnd time.Time // of the session's journey before this one
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
@@ -91,7 +91,7 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 		return Session{}, errNotTrainer
 	}
 	var ended Session
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}
@@ -140,10 +140,11 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 	}
 	expired := session.codeGone(s.opts.Now())
 	if err := s.checkDoor(ctx, session, fix, expired); err != nil {
+		s.opts.Counter.refusedArrival(session.Journey().Ref, err, s.opts.Now())
 		return Session{}, err
 	}
 	checked := session
-	session, err = s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err = s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		switch {
 		// The location was checked for that journey. One that was stopped and
 		// started again meanwhile needs its own check.
@@ -339,7 +340,7 @@ func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Sess
 		return Session{}, errNotTrainer
 	}
 	var refused error
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.isTrainer(c) {
 			return nil, errNotTrainer
 		}
@@ -361,7 +362,7 @@ func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Sess
 // Forbidden, NotPendingVerification, OTPExpired, OTPLocked, RateLimited,
 // DatabaseUnavailable.
 func (s *Service) ResendOTP(ctx context.Context, c Caller, id ID) (Session, error) {
-	return s.change(ctx, id, func(session *Session) ([]Event, error) {
+	return s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.HasParty(c) {
 			return nil, errNotParty
 		}
@@ -375,7 +376,7 @@ func (s *Service) UnlockOTP(ctx context.Context, c Caller, id ID) (Session, erro
 	if c.Role != Admin {
 		return Session{}, errNotAdmin
 	}
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) { return nil, session.UnlockOTP() })
+	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) { return nil, session.UnlockOTP() })
 	return s.shown(session, c), err
 }
 
@@ -385,7 +386,7 @@ func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error
 	if c.Role == Student {
 		return Session{}, errNotTrainer
 	}
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.mayDrive(c) {
 			return nil, errNotTrainer
 		}

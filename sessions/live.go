@@ -145,6 +145,10 @@ type Receipt struct {
 	Outside    bool          // Stored: the track has been outside the fence
 	Late       bool          // Stored: it was taken over a RateInterval ago
 	Clock      PhoneClock    // Stored: what is known of the phone's
+	// SeenAgo is, Stored, how long before this fix the last one came that was stored or
+	// counted against the rate, by the store's clock; negative where the store knows of
+	// none, as for the first fix of a journey.
+	SeenAgo time.Duration
 }
 
 // Last is what stays of a stored fix after a silence.
@@ -197,6 +201,9 @@ type Snapshot struct {
 	// ReanchoredAt is when the track last began anew, by the store's clock; zero for
 	// never.
 	ReanchoredAt time.Time
+	// Suspicions are those of the running journey so far; after 300 s without a fix
+	// they begin anew.
+	Suspicions Suspicions
 	// Evidence is what speaks for the track of Location.
 	Evidence Evidence
 	// LearntAt is since when the phone's clock is off by what its fixes alone told,

@@ -58,7 +58,7 @@ func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Ses
 		return Session{}, errNotAdmin
 	}
 	var before Session
-	session, err := s.changeBy(s.repo.Rebook)(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.changeBy(s.repo.Rebook)(ctx, c, id, func(session *Session) ([]Event, error) {
 		before = *session
 		return session.Rebook(b, c, s.opts.Now())
 	})

@@ -168,6 +168,7 @@ func (r *Reconciler) settleParties(ctx context.Context, seen serving, session Se
 		return nil
 	}
 	r.metrics.Corrected(correctedParties)
+	s.noteFound(ctx, session, correctedParties)
 	err := s.live.SetMeta(ctx, session.ID, meta)
 	if err == nil && session.JourneyActive() && seen.meta.TrainerID == meta.TrainerID {
 		_, err = s.live.Move(ctx, session.Journey()) // wakes those who wait, so that they are checked again
@@ -192,7 +193,7 @@ func (r *Reconciler) reassigned(ctx context.Context, ref Ref, session Session) e
 	if !snap.Active && (!theirs || !session.JourneyActive()) {
 		return nil
 	}
-	changed, err := s.change(ctx, session.ID, func(now *Session) ([]Event, error) {
+	changed, err := s.change(finding(ctx, correctedReassigned), Caller{}, session.ID, func(now *Session) ([]Event, error) {
 		if !theirs || !now.JourneyActive() || !now.JourneyStartedAt.Equal(session.JourneyStartedAt) {
 			return nil, nil
 		}
@@ -217,7 +218,7 @@ func (r *Reconciler) reassigned(ctx context.Context, ref Ref, session Session) e
 // cancelled ends a journey whose session was cancelled, or begun, by someone else.
 func (r *Reconciler) cancelled(ctx context.Context, session Session) error {
 	s, ended := r.service, false
-	changed, err := s.change(ctx, session.ID, func(now *Session) ([]Event, error) {
+	changed, err := s.change(finding(ctx, correctedCancelled), Caller{}, session.ID, func(now *Session) ([]Event, error) {
 		if !now.JourneyActive() || now.Status == Scheduled {
 			return nil, nil
 		}
@@ -254,6 +255,7 @@ func (r *Reconciler) compare(ctx context.Context, session Session) error {
 		return s.writeLive(ctx, session.Journey(), session)
 	case snap.Home != session.Home:
 		r.metrics.Corrected(correctedHome)
+		s.noteFound(ctx, session, correctedHome)
 		return s.moveLive(ctx, session)
 	}
 	return nil

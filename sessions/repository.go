@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -108,6 +109,31 @@ type Users interface {
 	EraseUser(ctx context.Context, e Erasure) (pending int, err error)
 }
 
+// Audit is the part of the Repository that keeps the histories of sessions. Every
+// change of a session, in whichever method, stores the entries that AuditOf derives
+// from it, with ActorOf(ctx), in its own transaction; so do Record (AuditEvent) and
+// Review (AuditReview).
+type Audit interface {
+	// History lists up to limit entries of a session in the order of At and Seq, behind
+	// the place given. Empty for a session that does not exist.
+	History(ctx context.Context, id ID, after HistoryPlace, limit int) ([]AuditEntry, error)
+	// JourneysOf reads the records of a session's latest limit journeys, oldest first.
+	JourneysOf(ctx context.Context, id ID, limit int) ([]JourneyRecord, error)
+	// Note stores moments of a session, by the rules of AddCounts, whether or not it has
+	// had a journey. It does nothing for a session that does not exist.
+	Note(ctx context.Context, id ID, list []Moment) error
+}
+
+// HistoryPlace is the place of an entry in a history; zero for the beginning.
+type HistoryPlace struct {
+	At  time.Time
+	Seq int64
+}
+
+func (p HistoryPlace) compare(with HistoryPlace) int {
+	return cmp.Or(p.At.Compare(with.At), cmp.Compare(p.Seq, with.Seq))
+}
+
 // BookingKey names a request to book, so that a repeat is recognised.
 type BookingKey struct {
 	CallerID ID
@@ -122,11 +148,14 @@ const KeysFor = 7 * 24 * time.Hour
 // Analytics is the part of the Repository that keeps what is known of journeys
 // after they have ended.
 type Analytics interface {
+	Audit
+
 	// RecordJourney notes what a JourneyStarted or a JourneyEnded event says, and
 	// returns what is then known of that journey. First is false when the event was
 	// noted before. Other events are not noted.
 	RecordJourney(ctx context.Context, e Event) (record JourneyRecord, first bool, err error)
-	// AddCounts adds counts to the records of their journeys. It drops the counts of
+	// AddCounts adds counts to the records of their journeys, and their moments to the
+	// histories, of which a journey gets MomentsKept. It drops those of
 	// a session that does not exist, belongs to another trainer or had no journey.
 	AddCounts(ctx context.Context, list []JourneyCounts) error
 	// JourneyRecord reads one record. It reports false when nothing is known.
@@ -168,6 +197,7 @@ func (r JourneyRecord) Duration() time.Duration {
 type JourneyCounts struct {
 	Ref
 	Counts
+	Moments []Moment
 }
 
 // Counts is what became of a journey's fixes. Counts can be added up.

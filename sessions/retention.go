@@ -21,12 +21,13 @@ const (
 	DeadDeliveries   Kept = "dead_deliveries"    // since they were given up
 	HandledEvents    Kept = "handled_events"     // since the consumer was done
 	JourneyRecords   Kept = "journey_records"    // since the journey started
+	AuditEntries     Kept = "audit_entries"      // since they were written or happened
 	UnusedPushTokens Kept = "unused_push_tokens" //nolint:gosec // no credential. Since they were registered or reached by a push
 )
 
 // AllKept are the kinds.
 func AllKept() []Kept {
-	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, UnusedPushTokens}
+	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, AuditEntries, UnusedPushTokens}
 }
 
 // Table is the name of the kind's table, for metrics and logs.
@@ -40,6 +41,8 @@ func (k Kept) Table() string {
 		return "consumed_events"
 	case JourneyRecords:
 		return "journey_analytics"
+	case AuditEntries:
+		return "session_audit"
 	case UnusedPushTokens:
 		return "push_tokens"
 	}

@@ -51,7 +51,7 @@ func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, commen
 	}
 	var review Review
 	// A write that has begun is completed, as in change.
-	rating, err := s.repo.Review(context.WithoutCancel(ctx), id, func(session Session) (Review, error) {
+	rating, err := s.repo.Review(actingFor(context.WithoutCancel(ctx), c), id, func(session Session) (Review, error) {
 		if c.Role != Student || c.ID != session.StudentID {
 			return Review{}, Refuse(Forbidden, "only the session's student may review it")
 		}

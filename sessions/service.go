@@ -65,6 +65,8 @@ type ServiceOptions struct {
 	LocationEvery time.Duration
 	// Counter counts what becomes of fixes; nil counts nothing.
 	Counter *FixCounter
+	// Outcomes tells what has become of events, for a session's history. Nil: not known.
+	Outcomes Outcomes
 }
 
 // lookupEvery and lookupBurst bound, for each caller, how often a session that the
@@ -137,10 +139,10 @@ func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, boo
 		ScheduledAt: b.ScheduledAt, Home: b.Home, Mode: b.Mode, CreatedAt: ms(s.opts.Now()),
 	}
 	if b.Key == "" {
-		return s.repo.Create(ctx, session)
+		return s.repo.Create(actingFor(ctx, c), session)
 	}
 	key := BookingKey{CallerID: c.ID, Key: b.Key, BodyHash: b.BodyHash, At: session.CreatedAt}
-	return s.repo.CreateOnce(context.WithoutCancel(ctx), key, session)
+	return s.repo.CreateOnce(actingFor(context.WithoutCancel(ctx), c), key, session)
 }
 
 // Session reads a session for one of its parties or an admin. The trainer does not
@@ -171,19 +173,20 @@ func (s *Service) shown(session Session, c Caller) Session {
 	return session
 }
 
-// change calls Repository.Change with a context that is not cancelled when the
+// change calls Repository.Change for a caller, the zero Caller for the gateways
+// themselves, with a context that is not cancelled when the
 // caller leaves: a write that has begun is completed.
-func (s *Service) change(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
-	return s.changeBy(s.repo.Change)(ctx, id, f)
+func (s *Service) change(ctx context.Context, by Caller, id ID, f func(*Session) ([]Event, error)) (Session, error) {
+	return s.changeBy(s.repo.Change)(ctx, by, id, f)
 }
 
 type changer func(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error)
 
 // changeBy is change by Repository.Change or Repository.Rebook.
-func (s *Service) changeBy(change changer) changer {
-	return func(ctx context.Context, id ID, f func(*Session) ([]Event, error)) (Session, error) {
+func (s *Service) changeBy(change changer) func(context.Context, Caller, ID, func(*Session) ([]Event, error)) (Session, error) {
+	return func(ctx context.Context, by Caller, id ID, f func(*Session) ([]Event, error)) (Session, error) {
 		raised := 0
-		session, err := change(context.WithoutCancel(ctx), id, func(session *Session) ([]Event, error) {
+		session, err := change(actingFor(context.WithoutCancel(ctx), by), id, func(session *Session) ([]Event, error) {
 			events, err := f(session)
 			raised = len(events)
 			return events, err

@@ -172,7 +172,7 @@ func (w *Sweeper) leave(ctx context.Context, id ID, now time.Time, err error) {
 // timeOutOne ends one journey, unless it has ended meanwhile.
 func (w *Sweeper) timeOutOne(ctx context.Context, id ID) error {
 	s, ended := w.service, false
-	session, err := s.change(ctx, id, func(session *Session) ([]Event, error) {
+	session, err := s.change(ctx, Caller{}, id, func(session *Session) ([]Event, error) {
 		events := session.TimeOut(s.opts.JourneyTTL, s.opts.Now())
 		ended = len(events) > 0
 		return events, nil

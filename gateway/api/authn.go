@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,9 +47,13 @@ func (a *API) admit(ctx context.Context, c *app.RequestContext, h handler) error
 	if err != nil {
 		return a.unauthenticated(c, err)
 	}
-	recordOf(c).role = caller.Role
+	r := recordOf(c)
+	r.role = caller.Role
 	if err := a.checkRate(caller); err != nil {
 		return err
+	}
+	if c.FullPath() != updatesPath && string(c.Method()) != http.MethodGet { // it may be a transition
+		ctx = sessions.WithRequestID(ctx, r.id)
 	}
 	return h(ctx, c, caller)
 }

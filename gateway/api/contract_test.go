@@ -36,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 		for _, b := range []backend{embedded, servers} {
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
-				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "user data": contractUserData, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
+				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "user data": contractUserData, "history": contractHistory, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
 				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
@@ -579,6 +579,7 @@ func contractJourneys(t *testing.T, h *gateway) {
 	page := h.get(t, v.admin, path+"?cursor="+first["nextCursor"].(string)).want(t, 200, "").data()
 	require.Len(t, page["journeys"], 1)
 	assert.Nil(t, page["nextCursor"])
+	assert.Equal(t, []any{}, page["journeys"].([]any)[0].(map[string]any)["flags"])
 	h.Advance(7 * time.Second)
 	one := h.get(t, v.admin, path+"?trainerId="+string(second.trainerID)).want(t, 200, "").data()["journeys"].([]any)
 	require.Len(t, one, 1)
@@ -590,6 +591,11 @@ func contractJourneys(t *testing.T, h *gateway) {
 	silent := h.get(t, v.admin, path+"?trainerId="+string(v.trainerID)).want(t, 200, "").data()["journeys"].([]any)[0].(map[string]any)
 	assert.Nil(t, silent["location"])
 	assert.GreaterOrEqual(t, silent["silentSeconds"], 8.0, "since the start")
+	faked := second.fix(nearLat, homeLng)
+	faked["mock"] = true
+	h.post(t, second.trainer, updatesPath, faked).want(t, 201, "")
+	flagged := h.get(t, v.admin, path+"?trainerId="+string(second.trainerID)).want(t, 200, "").data()["journeys"].([]any)[0].(map[string]any)
+	assert.Equal(t, []any{"mock"}, flagged["flags"])
 	for _, token := range []string{v.trainer, v.student} {
 		h.get(t, token, path).want(t, 403, sessions.Forbidden)
 	}
@@ -610,6 +616,23 @@ func contractRating(t *testing.T, h *gateway) {
 	h.get(t, v.student, base+"/trainers/1/rating").want(t, 400, sessions.InvalidRequest)
 }
 
+func contractHistory(t *testing.T, h *gateway) {
+	v := h.begun(t)
+	h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+	entries, next := h.history(t, v, "?limit=2")
+	assert.Equal(t, []string{"booked", "journey_started"}, kindsOf(entries))
+	entries, none := h.history(t, v, "?limit=2&cursor="+next.(string))
+	assert.Equal(t, "journey_ended", kindsOf(entries)[0])
+	assert.Nil(t, none)
+	for _, token := range []string{v.trainer, v.student} {
+		h.get(t, token, v.path("history")).want(t, 403, sessions.Forbidden)
+	}
+	h.get(t, v.admin, nowhere("history")).want(t, 404, sessions.SessionNotFound)
+	for _, query := range []string{"?limit=0", "?limit=201", "?cursor=x", "?cursor=" + next.(string) + "x"} {
+		h.get(t, v.admin, v.path("history")+query).want(t, 400, sessions.InvalidRequest)
+	}
+}
+
 func contractUserData(t *testing.T, h *gateway) {
 	v := h.inLesson(t)
 	path := func(id sessions.ID) string { return base + "/admin/users/" + string(id) + "/data" }
@@ -620,6 +643,7 @@ func contractUserData(t *testing.T, h *gateway) {
 	future := h.bookFor(t, v.trainerID, v.studentID)
 	kept := h.get(t, v.admin, path(v.studentID)).want(t, 200, "").data()
 	assert.Equal(t, []int{2, 1, 1}, []int{len(kept["sessions"].([]any)), len(kept["reviews"].([]any)), len(kept["devices"].([]any))})
+	assert.Contains(t, fmt.Sprint(kept["history"]), string(v.studentID))
 	assert.Equal(t, map[string]any{"average": 4.0, "count": 1.0}, h.get(t, v.admin, path(v.trainerID)).want(t, 200, "").data()["rating"])
 	for _, token := range []string{v.trainer, v.student} {
 		h.get(t, token, path(v.studentID)).want(t, 403, sessions.Forbidden)
@@ -642,6 +666,8 @@ func contractUserData(t *testing.T, h *gateway) {
 	seen := h.get(t, v.admin, v.path("")).want(t, 200, "").data()
 	assert.Nil(t, seen["studentHome"])
 	assert.NotEqual(t, string(v.studentID), seen["studentId"])
+	entries, _ := h.history(t, v, "")
+	assert.NotContains(t, fmt.Sprint(entries), string(v.studentID))
 	foreignKey(t, h)
 }
 
@@ -834,16 +860,17 @@ func unusedAddress(t testing.TB) string {
 type panics struct{}
 
 func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
-func (panics) Answered(string, string, int, string, time.Duration)     {}
-func (panics) Updated(string)                                          {}
-func (panics) Flagged(string)                                          {}
-func (panics) Arrived(string)                                          {}
-func (panics) CodeTried(string)                                        {}
-func (panics) Unauthenticated(string)                                  {}
-func (panics) Shed(string)                                             {}
-func (panics) ConnShed(string)                                         {}
-func (panics) RequestRefused(int)                                      {}
-func (panics) Panicked()                                               {}
+func (panics) Answered(string, string, int, string, time.Duration, string, string) {
+}
+func (panics) Updated(string)         {}
+func (panics) Flagged(string)         {}
+func (panics) Arrived(string)         {}
+func (panics) CodeTried(string)       {}
+func (panics) Unauthenticated(string) {}
+func (panics) Shed(string)            {}
+func (panics) ConnShed(string)        {}
+func (panics) RequestRefused(int)     {}
+func (panics) Panicked()              {}
 
 func everyCallBroken(t *testing.T, seen *coverage) {
 	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
@@ -921,7 +948,7 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.get(t, v.student, v.path("")).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.student, base+"/students/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.trainer, base+"/trainers/me/sessions").want(t, 503, sessions.DatabaseUnavailable)
-	for _, path := range []string{"/admin/sessions", "/admin/journeys", "/trainers/" + string(v.trainerID) + "/rating"} {
+	for _, path := range []string{"/admin/sessions", "/admin/journeys", "/trainers/" + string(v.trainerID) + "/rating", "/admin/sessions/" + string(v.id) + "/history"} {
 		h.get(t, v.admin, base+path).want(t, 503, sessions.DatabaseUnavailable)
 	}
 	h.post(t, v.trainer, v.path("complete"), nil).want(t, 503, sessions.DatabaseUnavailable)

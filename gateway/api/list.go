@@ -116,18 +116,29 @@ func queryID(c *app.RequestContext, name string, into *sessions.ID) (err error) 
 
 // pageOf reads limit and cursor.
 func pageOf(c *app.RequestContext) (q sessions.SessionQuery, err error) {
-	q.Limit = defaultPage
-	if text, ok := c.GetQuery("limit"); ok {
-		if q.Limit, err = strconv.Atoi(text); err != nil || q.Limit < 1 || q.Limit > maxPage {
-			return q, invalid("limit", "limit must be a whole number from 1 to 200")
-		}
+	if q.Limit, err = limitOf(c); err != nil {
+		return q, err
 	}
 	if text, ok := c.GetQuery("cursor"); ok {
 		if q.After, ok = parseCursor(text); !ok {
-			return q, invalid("cursor", "cursor must be a nextCursor of this list")
+			return q, errCursor
 		}
 	}
 	return q, nil
+}
+
+var errCursor = invalid("cursor", "cursor must be a nextCursor of this list")
+
+func limitOf(c *app.RequestContext) (int, error) {
+	text, ok := c.GetQuery("limit")
+	if !ok {
+		return defaultPage, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxPage {
+		return 0, invalid("limit", "limit must be a whole number from 1 to 200")
+	}
+	return limit, nil
 }
 
 // cursorText is opaque to callers. It holds no secret.
@@ -168,6 +179,7 @@ type runningBody struct {
 	DistanceM     *float64       `json:"distanceMeters"`
 	ETASeconds    *int64         `json:"etaSeconds"`
 	SilentSeconds int64          `json:"silentSeconds"`
+	Flags         []string       `json:"flags"`
 	Degraded      bool           `json:"degraded,omitempty"`
 }
 
@@ -182,8 +194,9 @@ type locationBody struct {
 func runningOf(j sessions.RunningJourney) runningBody {
 	body := runningBody{
 		journeyBody: journeyOf(j.Session), TravelMode: j.Session.JourneyMode, Phase: j.View.Phase(),
-		ETASeconds: j.View.ETASeconds(), SilentSeconds: int64(j.Silent / time.Second), Degraded: j.View.Degraded,
+		ETASeconds: j.View.ETASeconds(), SilentSeconds: int64(j.Silent / time.Second), Flags: []string{}, Degraded: j.View.Degraded,
 	}
+	body.Flags = append(body.Flags, j.View.Suspicions.Names()...)
 	if at := j.View.Location; at != nil {
 		age := j.View.FixAge().Milliseconds()
 		body.Location = &locationBody{

@@ -28,6 +28,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 	if err != nil {
 		return err
 	}
+	recordOf(c).session = id
 	wait, err := waitOf(c)
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 ) error {
 	a.inFlight.rest() // the hub bounds the waits
 	defer a.inFlight.resume()
-	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, session: ref.SessionID, seen: seen}
+	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen}
 	p.record.waited = true
 	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
 	if w != nil {
@@ -79,14 +80,13 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 
 // poll is a long poll.
 type poll struct {
-	api     *API
-	ctx     context.Context //nolint:containedctx // the request's, which is answered after its handler has returned
-	record  *record
-	caller  sessions.Caller
-	session sessions.ID
-	seen    *etags
-	last    int64 // the last version that could be read; 0: none
-	parked  *httpserver.Parked
+	api    *API
+	ctx    context.Context //nolint:containedctx // the request's, which is answered after its handler has returned
+	record *record
+	caller sessions.Caller
+	seen   *etags
+	last   int64 // the last version that could be read; 0: none
+	parked *httpserver.Parked
 }
 
 // news reports whether the caller has not seen a view.
@@ -119,7 +119,7 @@ func (p *poll) refused(r hub.Result) error {
 	if r.Change == nil {
 		return r.Err
 	}
-	if err := p.api.deps.Sessions.Party(p.caller, p.session); err != nil {
+	if err := p.api.deps.Sessions.Party(p.caller, p.record.session); err != nil {
 		return err
 	}
 	p.api.deps.Sessions.Seen(p.caller, r.Change.View)

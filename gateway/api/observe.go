@@ -73,14 +73,24 @@ func (a *API) report(ctx context.Context, r *record, write func() (status, bytes
 			return
 		}
 		took := time.Since(r.began)
-		a.deps.Metrics.Answered(r.routeLabel(), r.method, status, string(r.code), took)
 		a.log(ctx, r, status, bytes, took)
+		var trace string
 		if r.endTrace != nil {
-			r.endTrace(status, string(r.code))
+			trace = r.endTrace(status, string(r.code), a.spanSession(ctx, r))
 		}
+		a.deps.Metrics.Answered(r.routeLabel(), r.method, status, string(r.code), took, trace, string(r.session))
 	}()
 	status, bytes = write()
 	panicked = false
+}
+
+// spanSession is the session that a request's span names: at debug only, because a trace
+// store is somebody else's as a rule.
+func (a *API) spanSession(ctx context.Context, r *record) string {
+	if !a.deps.Log.Enabled(ctx, slog.LevelDebug) {
+		return ""
+	}
+	return string(r.session)
 }
 
 // begin sets the headers that every answer has.
@@ -134,10 +144,13 @@ func (a *API) log(ctx context.Context, r *record, status, bytes int, took time.D
 	if !a.deps.Log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 9)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", r.routeLabel()), slog.String("method", r.method),
 		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", string(r.role)),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000), slog.Int("bytes", bytes))
+	if r.session != "" {
+		attrs = append(attrs, slog.String("session_id", string(r.session)))
+	}
 	if r.err != nil {
 		attrs = append(attrs, slog.Any("error", r.err))
 	}
@@ -146,15 +159,16 @@ func (a *API) log(ctx context.Context, r *record, status, bytes int, took time.D
 
 // record is what observe reports of a request. The handlers fill it in.
 type record struct {
-	id   string // of the request
-	role sessions.Role
-	code sessions.Code // of a refusal
-	err  error         // its cause; for the log only
+	id      string // of the request
+	role    sessions.Role
+	session sessions.ID   // that the request is about; empty where it names none
+	code    sessions.Code // of a refusal
+	err     error         // its cause; for the log only
 
 	began         time.Time
 	route, method string // as the route was declared; empty: none
 	origin        string // of the page that may read the answer; empty: none
-	endTrace      func(status int, code string)
+	endTrace      func(status int, code, session string) (trace string)
 
 	waited bool // it is a long poll, which has its own route label
 }

@@ -64,14 +64,20 @@ func TestLog_one_line_a_request(t *testing.T) {
 	}
 	assert.Equal(t, map[string]any{
 		"level": "DEBUG", "msg": "request", "request_id": "stored", "route": updatesPath, "method": "POST",
-		"status": 201.0, "code": "", "role": "trainer",
+		"status": 201.0, "code": "", "role": "trainer", "session_id": string(v.id),
 	}, got)
 
 	got = line(t, log, "too-soon")
 	assert.Equal(t, []any{"DEBUG", 429.0, "RATE_LIMITED", "trainer"}, []any{got["level"], got["status"], got["code"], got["role"]})
 	got = line(t, log, "stranger")
 	assert.Equal(t, []any{"DEBUG", 401.0, "UNAUTHENTICATED", ""}, []any{got["level"], got["status"], got["code"], got["role"]})
+	h.get(t, v.student, v.live(""), header("X-Request-Id", "read")).want(t, 200, "")
+	h.get(t, v.student, v.path(""), header("X-Request-Id", "session")).want(t, 200, "")
+	for _, id := range []string{"read", "session"} {
+		assert.Equal(t, string(v.id), line(t, log, id)["session_id"])
+	}
 	got = line(t, log, "nowhere")
+	assert.NotContains(t, got, "session_id")
 	assert.Equal(t, []any{"DEBUG", 404.0, "none"}, []any{got["level"], got["status"], got["route"]})
 }
 

@@ -94,7 +94,9 @@ func invalid(field, message string) error { return sessions.InvalidField(field, 
 
 // pathID is the session id in the path.
 func pathID(c *app.RequestContext) (sessions.ID, error) {
-	return parseID("sessionId", c.Param("sessionId"))
+	id, err := parseID("sessionId", c.Param("sessionId"))
+	recordOf(c).session = id
+	return id, err
 }
 
 func parseID(field, text string) (sessions.ID, error) {

@@ -68,10 +68,14 @@ type Deps struct {
 	Now     func() time.Time // nil: the wall clock
 	Log     *slog.Logger     // nil: discards
 	Metrics Metrics
-	// Trace begins a request's span. The function it returns ends the span with the
-	// status and the code of the answer. Nil: no traces.
-	Trace func(ctx context.Context, call Call) (context.Context, func(status int, code string))
+	// Trace begins a request's span, and returns what ends it. Nil: no traces.
+	Trace func(ctx context.Context, call Call) (context.Context, EndTrace)
 }
+
+// EndTrace ends a request's span with the status and the code of the answer, and the
+// session that the request was about; empty where it named none, or is not to be told.
+// It returns the trace's id, empty for one that is not kept.
+type EndTrace func(status int, code, session string) (trace string)
 
 // Tokens turns a bearer token into a caller. auth.Verifier is one.
 type Tokens interface {
@@ -83,13 +87,16 @@ var _ Tokens = (*auth.Verifier)(nil)
 // Metrics counts answers. All labels come from closed lists, which observe.go
 // gives out. The methods are called from many goroutines at once.
 type Metrics interface {
-	Answered(route, method string, status int, code string, took time.Duration) // route and method: one of Routes; code: one of Codes or empty
-	Updated(verdict string)                                                     // one of UpdateVerdicts
-	Flagged(flag string)                                                        // one of geo.AllFlags
-	Arrived(outcome string)                                                     // one of ArrivalOutcomes
-	CodeTried(outcome string)                                                   // one of CodeOutcomes
-	Unauthenticated(reason string)                                              // one of auth.Reasons
-	Shed(why string)                                                            // one of ShedReasons
+	// Answered is one answer. route and method are one of Routes, code is one of Codes or
+	// empty. trace and session name the request where it is traced, for an exemplar, and
+	// are else empty.
+	Answered(route, method string, status int, code string, took time.Duration, trace, session string)
+	Updated(verdict string)        // one of UpdateVerdicts
+	Flagged(flag string)           // one of geo.AllFlags
+	Arrived(outcome string)        // one of ArrivalOutcomes
+	CodeTried(outcome string)      // one of CodeOutcomes
+	Unauthenticated(reason string) // one of auth.Reasons
+	Shed(why string)               // one of ShedReasons
 }
 
 // New makes the handlers. Register adds them to a server.
@@ -189,6 +196,7 @@ func (a *API) routes() []route {
 		{post, base + "/admin/sessions/:sessionId/no-show", a.authenticated(a.noShow)},          // 16
 		{get, base + "/admin/journeys", a.authenticated(a.listJourneys)},                        // 17
 		{get, base + "/admin/sessions", a.authenticated(a.listSessions)},                        // 17
+		{get, base + "/admin/sessions/:sessionId/history", a.authenticated(a.history)},          // 18
 		{get, base + "/trainers/:trainerId/rating", a.authenticated(a.rating)},                  // 19
 		{get, base + "/admin/users/:userId/data", a.authenticated(a.userData)},                  // 20
 		{del, base + "/admin/users/:userId/data", a.authenticated(a.eraseUser)},                 // 20

@@ -48,6 +48,7 @@ func (a *API) update(ctx context.Context, c *app.RequestContext, caller sessions
 	if err != nil {
 		return err
 	}
+	recordOf(c).session = report.id
 	if report.batch {
 		return a.updateBatch(ctx, c, caller, report)
 	}

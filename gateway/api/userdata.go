@@ -17,6 +17,13 @@ type userDataBody struct {
 	Rating   *ratingBody      `json:"rating"`
 	Devices  []keptDevice     `json:"devices"`
 	Journeys []keptJourneyRow `json:"journeys"`
+	History  []keptEntry      `json:"history"`
+}
+
+// keptEntry is an entry of the history of a session.
+type keptEntry struct {
+	SessionID sessions.ID `json:"sessionId"`
+	historyEntry
 }
 
 type keptReview struct {
@@ -56,7 +63,7 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 	if err != nil {
 		return err
 	}
-	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Journeys: []keptJourneyRow{}}
+	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Journeys: []keptJourneyRow{}, History: []keptEntry{}}
 	for _, s := range data.Sessions {
 		body.Sessions = append(body.Sessions, sessionOf(s, a.deps.Now()))
 	}
@@ -73,6 +80,9 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 		body.Journeys = append(body.Journeys, keptJourneyRow{
 			j.SessionID, timestamp(j.StartedAt), timestamp(j.EndedAt), j.Reason, j.DistanceM, j.Accepted, j.Refused, timestamp(j.LastSeen),
 		})
+	}
+	for _, e := range data.Audit {
+		body.History = append(body.History, keptEntry{e.SessionID, entryOf(e, nil)})
 	}
 	return succeed(c, http.StatusOK, "All that is kept of the user", body)
 }

@@ -93,12 +93,14 @@ func New(opts Options) (*App, error) {
 		locations = aws.NewLocations(bus, events)
 		onLocation = locations.Offer
 	}
-	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{Log: p.log, Metrics: journeys})
+	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{
+		Now: clock.Now, RateInterval: opts.RateInterval, Log: p.log, Metrics: journeys,
+	})
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
-		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter,
+		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says

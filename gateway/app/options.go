@@ -24,11 +24,16 @@ type Options struct {
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
-	ValkeyURL   string `env:"DOORSTEP_VALKEY_URL" help:"URL of the live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. For a cluster: any of its servers; add more with ?addr=host:port&addr=…. For Sentinel: the address of a sentinel, with ?master_set=NAME. Empty: the live store is in the memory of this process."`
-	ValkeyCA    []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
-	DatabaseURL string `env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://… Empty: the sessions are in the memory of this process."`
+	ValkeyURL        string `secret:"ValkeyURLFile" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. For a cluster: any of its servers; add more with ?addr=host:port&addr=…. For Sentinel: the address of a sentinel, with ?master_set=NAME. Empty: the live store is in the memory of this process."`
+	ValkeyCA         []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file, or its content, of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
+	DatabaseURL      string `secret:"DatabaseURLFile" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://… Empty: the sessions are in the memory of this process."`
+	DatabaseCA       []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
+	DatabasePooled   bool   `env:"DOORSTEP_DATABASE_POOLED" help:"database-url leads to PgBouncer or RDS Proxy: send no start-up parameters and prepare no statements. The role must then have the time-outs: see docs/start.md."`
+	DatabaseMaxConns int    `default:"0" env:"DOORSTEP_DATABASE_MAX_CONNS" help:"Largest number of connections to PostgreSQL. By default 0: pool_max_conns in database-url, or else 16."`
+	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
+	DatabaseURLFile, ValkeyURLFile string
 
-	JWTSecret   string `env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and a JWKS URL a random secret."`
+	JWTSecret   string `secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and a JWKS URL a random secret."`
 	JWKSURL     string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`
 	JWTIssuer   string `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) that a token must have. Empty: any."`
 	JWTAudience string `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) that a token must have. Empty: any."`
@@ -59,16 +64,17 @@ type Options struct {
 	LocationEvents      time.Duration `default:"0s" env:"DOORSTEP_LOCATION_EVENTS" help:"Shortest time between two TrainerLocationUpdated events of one journey, 1s or longer; needs event-bus. These events hold coordinates: see docs/events.md. By default 0s: none."`
 
 	WebhookURL          string   `env:"DOORSTEP_WEBHOOK_URL" help:"URL that each event is also posted to, https://…; with and without event-bus. Needs webhook-secret. Empty: none. The same on all gateways: see docs/operate.md."`
-	WebhookSecrets      []string `env:"DOORSTEP_WEBHOOK_SECRET" help:"Secret that webhooks are signed with: whsec_ and 24 to 64 random bytes in base64. Two, as a list, while it is changed."`
+	WebhookSecrets      []string `secret:"" env:"DOORSTEP_WEBHOOK_SECRET" help:"Secret that webhooks are signed with: whsec_ and 24 to 64 random bytes in base64. Two, as a list, while it is changed."`
 	WebhookAllowPrivate bool     `env:"DOORSTEP_WEBHOOK_ALLOW_PRIVATE" help:"Allow webhook-url to be http and to lead to an address inside of the network."`
 
-	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes. Empty: pushes are logged, not sent."`
+	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or its content. Empty: pushes are logged, not sent."`
 	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"Time without any fix after which a journey is reported as silent. 0: never."`
 
 	KeepEvents      int `default:"7" env:"DOORSTEP_KEEP_EVENTS_DAYS" help:"Days that a published event stays in the outbox. 0: for ever."`
 	KeepDeadLetters int `default:"30" env:"DOORSTEP_KEEP_DEAD_LETTERS_DAYS" help:"Days that a dead letter is kept. 0: for ever."`
 	KeepAnalytics   int `default:"400" env:"DOORSTEP_KEEP_ANALYTICS_DAYS" help:"Days that a journey's row of analytics is kept after the start. 0: for ever."`
+	KeepAudit       int `default:"400" env:"DOORSTEP_KEEP_AUDIT_DAYS" help:"Days that an entry of a session's history is kept. 0: for ever."`
 	KeepPushTokens  int `default:"180" env:"DOORSTEP_KEEP_PUSH_TOKENS_DAYS" help:"Days that a push token is kept after it was last registered or reached by a push. 0: for ever."`
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
@@ -144,6 +150,7 @@ func (o Options) validate() error {
 		{"keep-events-days", o.KeepEvents},
 		{"keep-dead-letters-days", o.KeepDeadLetters},
 		{"keep-analytics-days", o.KeepAnalytics},
+		{"keep-audit-days", o.KeepAudit},
 		{"keep-push-tokens-days", o.KeepPushTokens},
 	} {
 		if d.days < 0 || d.days > maxKeepDays {
@@ -216,6 +223,7 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 		sessions.DoneEvents: days(o.KeepEvents), sessions.DoneDeliveries: keepDeliveries,
 		sessions.DeadEvents: days(o.KeepDeadLetters), sessions.DeadDeliveries: days(o.KeepDeadLetters),
 		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
+		sessions.AuditEntries:     days(o.KeepAudit),
 		sessions.UnusedPushTokens: days(o.KeepPushTokens),
 	}
 }

@@ -50,7 +50,7 @@ func TestOptions_default_tags_are_the_packages_own(t *testing.T) {
 // A retention has a default, 0 is a value of its own, and what cannot be is refused.
 func TestOptions_retention(t *testing.T) {
 	t.Parallel()
-	for field, want := range map[string]string{"KeepEvents": "7", "KeepDeadLetters": "30", "KeepAnalytics": "400", "KeepPushTokens": "180"} {
+	for field, want := range map[string]string{"KeepEvents": "7", "KeepDeadLetters": "30", "KeepAnalytics": "400", "KeepAudit": "400", "KeepPushTokens": "180"} {
 		f, ok := reflect.TypeFor[app.Options]().FieldByName(field)
 		require.True(t, ok, field)
 		assert.Equal(t, want, f.Tag.Get("default"), field)
@@ -60,6 +60,7 @@ func TestOptions_retention(t *testing.T) {
 		"keep-events-days: -1 is not in [0, 36500] days; 0 is for ever": {KeepEvents: -1},
 		"keep-dead-letters-days: ":                                      {KeepDeadLetters: 40_000},
 		"keep-analytics-days: ":                                         {KeepAnalytics: -400},
+		"keep-audit-days: ":                                             {KeepAudit: -1},
 		"keep-push-tokens-days: ":                                       {KeepPushTokens: -1},
 	} {
 		_, err := app.New(opts)

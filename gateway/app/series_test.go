@@ -44,7 +44,7 @@ func TestApp_series_are_bounded(t *testing.T) {
 				}
 			}
 			assert.Greater(t, len(before), 500, "the closed lists are there")
-			assert.Less(t, len(after), 1800, "series of one process")
+			assert.Less(t, len(after), 1900, "series of one process")
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"doorstep/metrics"
@@ -31,11 +32,12 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 	var s stores
 	if o.DatabaseURL == "" {
 		events := outbox.NewMemory(o.addressed()...)
-		repo := memory.NewRepository(events.Record)
+		repo := memory.NewRepositoryAt(o.now(), events.Record)
 		s.repo, s.outbox, s.old = repo, events, repo
 	} else {
 		database, err := postgres.New(postgres.Options{
-			URL: o.DatabaseURL, Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
+			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
+			Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
 		})
 		if err != nil {
 			return s, fmt.Errorf("database: %w", err)
@@ -47,7 +49,7 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		return s, nil
 	}
 	valkey, err := scripts.New(scripts.Options{
-		URL: o.ValkeyURL, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
+		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
 		Log: p.log, Metrics: m, Trace: p.traces.calls("valkey"),
 	})
 	s.live, s.valkey = valkey, valkey

@@ -30,7 +30,8 @@ const flushWithin = 2 * time.Second
 //
 // A request is a span, with its calls of the two stores as children; so is an
 // event that a consumer handles. No attribute is of a user, a place or a token:
-// what they say comes from closed lists, but for the request's id. Nor is an
+// what they say comes from closed lists, but for the request's id, and, while the
+// gateway logs at debug, the session's. Nor is an
 // error's text; the log line with the trace's id has it.
 type traces struct {
 	endpoint string
@@ -97,27 +98,34 @@ func (e exporting) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 }
 
 // requests is api.Deps.Trace. The caller's trace goes on, where one is named.
-func (t *traces) requests() func(context.Context, api.Call) (context.Context, func(int, string)) {
+func (t *traces) requests() func(context.Context, api.Call) (context.Context, api.EndTrace) {
 	if t == nil {
 		return nil
 	}
 	var w3c propagation.TraceContext
-	return func(ctx context.Context, call api.Call) (context.Context, func(int, string)) {
+	return func(ctx context.Context, call api.Call) (context.Context, api.EndTrace) {
 		if call.Traceparent != "" {
 			ctx = w3c.Extract(ctx, propagation.MapCarrier{"traceparent": call.Traceparent, "tracestate": call.Tracestate})
 		}
 		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes( //nolint:spancheck // ended by the function returned
 			attribute.String("http.request.method", call.Method), attribute.String("http.route", call.Route),
 			attribute.String("doorstep.request_id", call.RequestID)))
-		return ctx, func(status int, code string) { //nolint:spancheck // it ends the span
+		return ctx, func(status int, code, session string) (traceID string) { //nolint:spancheck // it ends the span
 			span.SetAttributes(attribute.Int("http.response.status_code", status))
 			if code != "" {
 				span.SetAttributes(attribute.String("error.type", code))
+			}
+			if session != "" {
+				span.SetAttributes(attribute.String("doorstep.session_id", session))
 			}
 			if status >= 500 {
 				span.SetStatus(codes.Error, "")
 			}
 			span.End()
+			if about := span.SpanContext(); about.IsSampled() {
+				traceID = about.TraceID().String()
+			}
+			return traceID
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -125,12 +126,12 @@ const (
 
 // drive books a session, starts its journey, sends a fix and one too soon, in a
 // trace of the phone's.
-func drive(t testing.TB, a *app.App) (trainer, student sessions.Caller) {
+func drive(t testing.TB, a *app.App) (id sessions.ID, trainer, student sessions.Caller) {
 	t.Helper()
 	admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
 	trainer = sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
 	student = sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
-	id := sessions.NewID()
+	id = sessions.NewID()
 	require.Eventually(t, func() bool {
 		_, parts := get(t, a.Addr(), "/readyz")
 		return !strings.Contains(parts, `"liveStore":"unavailable"`)
@@ -142,7 +143,7 @@ func drive(t testing.TB, a *app.App) (trainer, student sessions.Caller) {
 	require.Equal(t, 201, ask(t, a, trainer, http.MethodPost, updates, fix, "stored", "traceparent", traceparent))
 	require.Equal(t, 429, ask(t, a, trainer, http.MethodPost, updates, fix, "too-soon"))
 	require.Equal(t, 200, ask(t, a, student, http.MethodGet, "/admin/location-tracking/journey/live?sessionId="+string(id), "", "look"))
-	return trainer, student
+	return id, trainer, student
 }
 
 func TestTraces_a_request_and_its_calls(t *testing.T) {
@@ -152,7 +153,8 @@ func TestTraces_a_request_and_its_calls(t *testing.T) {
 		o.TracesEndpoint, o.ValkeyTimeout = r.URL, patience
 		o.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}))
-	trainer, student := drive(t, a)
+	id, trainer, student := drive(t, a)
+	exemplars := scrape(t, a)
 	require.NoError(t, stop(a), "which sends the rest")
 
 	stored := r.request("stored")
@@ -164,6 +166,8 @@ func TestTraces_a_request_and_its_calls(t *testing.T) {
 		attribute(stored, "http.response.status_code"), attribute(stored, "error.type"),
 	})
 	assert.Equal(t, []string{"valkey update"}, r.children(stored))
+	assert.Equal(t, string(id), attribute(stored, "doorstep.session_id"), "the gateway logs at debug")
+	assert.True(t, regexp.MustCompile(`# \{trace_id="[0-9a-f]{32}",session_id="`+string(id)+`"\}`).MatchString(exemplars))
 
 	refused := r.request("too-soon")
 	require.NotNil(t, refused)
@@ -193,11 +197,28 @@ func TestTraces_a_request_and_its_calls(t *testing.T) {
 	}
 }
 
+// scrape is /metrics as a Prometheus that stores exemplars asks for it.
+func scrape(t testing.TB, a *app.App) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.MetricsAddr().String()+"/metrics", nil)
+	require.NoError(t, err)
+	req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return string(text)
+}
+
 func TestTraces_an_event_and_its_calls(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	a := started(t, settings(onServers(t), func(o *app.Options) { o.TracesEndpoint, o.ValkeyTimeout = r.URL, patience }))
 	drive(t, a)
+	defer func() {
+		assert.Empty(t, attribute(r.request("stored"), "doorstep.session_id"), "the gateway does not log at debug")
+	}()
 	handled := func() *otlp.Span {
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -32,6 +32,43 @@ func TestNew(t *testing.T) {
 	require.ErrorIs(t, get(t.Context(), c), ErrNotConnected)
 }
 
+// A password that was not encoded is taken for other parts of the URL.
+func TestNew_repeats_no_password(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"redis://user:hunter2@host:port", "redis://user:hun/ter2@host:1", "redis://user:hun%zzter2@host:1", "redis://user:hun ter2@host:1",
+		"user:hunter2@host", "redis://user:hunter2@host:1/ter2",
+	} {
+		_, err := New(Options{URL: url})
+		require.ErrorContains(t, err, "live store url", url)
+		require.NotContains(t, err.Error(), "hun", url)
+		require.NotContains(t, err.Error(), "ter2", url)
+	}
+}
+
+// The password is changed while the gateway runs, and all connections are lost.
+func TestConn_password_changed(t *testing.T) {
+	t.Parallel()
+	server := valkeytest.Private(t, valkeyserver.Valkey)
+	run := func(words ...string) {
+		_, err := server.Do(t.Context(), words...)
+		require.NoError(t, err)
+	}
+	run("ACL", "SETUSER", "app", "on", ">first", "~*", "&*", "+@all")
+	as := func(password string) string { return strings.Replace(server.URL(), "://", "://app:"+password+"@", 1) }
+	file := filepath.Join(t.TempDir(), "url")
+	require.NoError(t, os.WriteFile(file, []byte(as("first")+"\n"), 0o600))
+	c := connected(t, Options{URL: as("first"), URLFile: file})
+	require.NoError(t, set(t.Context(), c))
+
+	run("ACL", "SETUSER", "app", "resetpass", ">second")
+	run("CLIENT", "KILL", "USER", "app")
+	eventually(t, func() bool { return get(t.Context(), c) != nil })
+	require.NoError(t, os.WriteFile(file, []byte(as("second")), 0o600))
+	requireHealed(t, c)
+	require.NoError(t, set(t.Context(), c))
+}
+
 func TestConn_killed_and_restarted(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.Private(t, valkeyserver.Valkey)

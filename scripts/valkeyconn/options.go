@@ -4,8 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -20,6 +21,9 @@ type Options struct {
 	// further nodes of the cluster to ask. ?master_set=name makes the hosts
 	// sentinels.
 	URL string
+	// URLFile holds the URL, where it can change. It is read again for each new
+	// connection, of which only user and password are taken. Empty: URL holds.
+	URLFile string
 	// CA is the PEM of the authority that signed the servers' certificates.
 	// Empty: the system's roots. All servers must have a certificate for the
 	// URL's host name.
@@ -66,10 +70,15 @@ func (o Options) withDefaults() Options {
 func clientOption(o Options) (valkey.ClientOption, error) {
 	opt, err := valkey.ParseURL(o.URL)
 	if err != nil {
-		return opt, fmt.Errorf("live store url: %w", err)
+		// The parser's error repeats the URL, or the part of a password that it took for a port.
+		return opt, errors.New("live store url: not redis://user:password@host:port/number; " +
+			"in user and password all but letters and digits must be percent-encoded")
 	}
 	if err := trust(opt.TLSConfig, o.CA); err != nil {
 		return opt, err
+	}
+	if o.URLFile != "" {
+		opt.AuthCredentialsFn = func(valkey.AuthCredentialsContext) (valkey.AuthCredentials, error) { return renew(opt, o.URLFile), nil }
 	}
 	opt.PipelineMultiplex = -1
 	opt.AlwaysPipelining = true
@@ -92,6 +101,17 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	opt.Sentinel.Dialer, opt.Sentinel.TLSConfig = opt.Dialer, opt.TLSConfig
 	opt.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	return opt, nil
+}
+
+// renew reads user and password from the file. While it cannot be read, those of the start
+// hold.
+func renew(first valkey.ClientOption, file string) valkey.AuthCredentials {
+	if text, err := os.ReadFile(file); err == nil {
+		if now, err := valkey.ParseURL(strings.TrimSpace(string(text))); err == nil {
+			first = now
+		}
+	}
+	return valkey.AuthCredentials{Username: first.Username, Password: first.Password}
 }
 
 // trust makes ca the only authority of config, if there is a ca.

@@ -72,7 +72,7 @@ var cachedViewTests = map[string]func(*testing.T, journey){
 func (j journey) requireCachedOrNone(t *testing.T) {
 	t.Helper()
 	want := j.latest(t)
-	want.ReanchoredAt, want.LearntAt, want.Evidence = time.Time{}, time.Time{}, sessions.Evidence{}
+	want.ReanchoredAt, want.LearntAt, want.Evidence, want.Suspicions = time.Time{}, time.Time{}, sessions.Evidence{}, 0
 	if snap, ok := j.Live.CachedView(j.Ref); ok {
 		want.StartedAt, want.Home = j.StartedAt, j.Home
 		assert.Equal(t, describe(want), describe(snap))

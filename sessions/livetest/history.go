@@ -332,7 +332,7 @@ func (p *player) seen(ctx context.Context, f Fixture) string {
 func describe(s sessions.Snapshot) string {
 	text := fmt.Sprintf("known=%v active=%v phase=%s version=%d arriving=%v pace=%v reanchored=%d",
 		s.Known, s.Active, s.Phase(), s.Version, s.Arriving, s.Pace, s.ReanchoredAt.UnixMilli()) +
-		fmt.Sprintf(" evidence=%+v learnt=%d started=%d home=%v", s.Evidence, s.LearntAt.UnixMilli(), s.StartedAt.UnixMilli(), s.Home)
+		fmt.Sprintf(" suspicions=%v evidence=%+v learnt=%d started=%d home=%v", s.Suspicions.Names(), s.Evidence, s.LearntAt.UnixMilli(), s.StartedAt.UnixMilli(), s.Home)
 	if at := s.Location; at != nil {
 		text += fmt.Sprintf(" at=%v recorded=%d accepted=%d accuracy=%v speed=%s heading=%s mock=%v distance=%v", at.Point,
 			at.RecordedAt.UnixMilli(), at.At.UnixMilli(), at.AccuracyM, said(at.SpeedKMH), said(at.HeadingDeg), at.Mock, s.DistanceM)

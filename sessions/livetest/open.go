@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -108,7 +109,7 @@ var latestTests = map[string]func(*testing.T, journey){
 		require.Equal(t, sessions.Snapshot{
 			Known: true, Active: true, Version: receipt.Version,
 			Location: &sessions.Location{Fix: fix, At: at}, DistanceM: 1234.5, Pace: sessions.Pace{Mode: sessions.Car},
-			Evidence: sessions.Evidence{Guess: true, Mock: true, Fixes: 1, Requests: 1},
+			Evidence: sessions.Evidence{Guess: true, Mock: true, Fixes: 1, Requests: 1}, Suspicions: sessions.Suspicions(geo.FlagMock),
 		}, j.latest(t))
 	},
 	"what_the_phone_did_not_say": func(t *testing.T, j journey) {

@@ -74,6 +74,7 @@ var updateTests = map[string]func(*testing.T, journey){
 		require.Equal(t, sessions.Receipt{
 			Verdict: sessions.VerdictStored, At: j.Clock.Now(), NextUpdate: 5 * time.Second,
 			Version: j.Clock.Now().UnixMilli(), TTL: 300 * time.Second, DistanceM: 1234.5,
+			SeenAgo: -time.Millisecond,
 		}, j.update(t, sessions.Fix{Point: north(1234.5)}))
 	},
 	"in_order/ended_before_too_soon": func(t *testing.T, j journey) {
@@ -121,12 +122,29 @@ var plausibleTests = map[string]func(*testing.T, journey){
 		j.Clock.Advance(5 * time.Second)
 		require.InDelta(t, 100, j.stored(t, 200).MovedM, 0)
 	},
+	"seen_ago": func(t *testing.T, j journey) {
+		require.Negative(t, j.begun(t).stored(t, 300).SeenAgo, "the first fix")
+		j.Clock.Advance(70 * time.Second)
+		require.Equal(t, 70*time.Second, j.stored(t, 300).SeenAgo)
+		j.Clock.Advance(30 * time.Second)
+		j.requireVerdict(t, sessions.VerdictVague, sessions.Fix{Point: north(300), AccuracyM: 300})
+		j.Clock.Advance(6 * time.Second)
+		require.Equal(t, 6*time.Second, j.stored(t, 300).SeenAgo, "a vague fix was seen, too")
+	},
+	"seen_ago/after_the_location_has_expired": func(t *testing.T, j journey) {
+		j.begun(t).stored(t, 300)
+		require.Equal(t, 400*time.Second, j.silent(t, 400*time.Second).stored(t, 300).SeenAgo)
+	},
+	"seen_ago/after_the_store_has_lost_it": func(t *testing.T, j journey) {
+		require.Negative(t, j.restored(t, sessions.LastFix{}).stored(t, 300).SeenAgo)
+	},
 	"a_suspicion_once": func(t *testing.T, j journey) {
 		j.begun(t)
 		for _, first := range []sessions.Suspicions{sessions.Suspicions(geo.FlagMock), 0} {
 			receipt := j.requireVerdict(t, sessions.VerdictStored, sessions.Fix{Point: north(300), Mock: true})
 			require.Equal(t, geo.FlagMock, receipt.Flags)
 			require.Equal(t, first, receipt.Suspicions)
+			require.Equal(t, []string{"mock"}, j.latest(t).Suspicions.Names())
 			j.Clock.Advance(5 * time.Second)
 		}
 	},
@@ -147,6 +165,9 @@ func (j journey) implausible(t *testing.T, metres float64, want sessions.Verdict
 	j.Clock.Advance(5 * time.Second)
 	receipt := j.requireVerdict(t, want, sessions.Fix{Point: north(metres)})
 	require.Equal(t, j.Clock.Now(), receipt.At)
-	require.Equal(t, before, j.latest(t))
+	after := j.latest(t)
+	require.Equal(t, before.Suspicions|receipt.Suspicions, after.Suspicions)
+	after.Suspicions = before.Suspicions
+	require.Equal(t, before, after)
 	j.requireVerdict(t, sessions.VerdictTooSoon, sessions.Fix{Point: north(100)})
 }

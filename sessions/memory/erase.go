@@ -25,6 +25,7 @@ func (r *Repository) UserData(_ context.Context, userID sessions.ID) (sessions.U
 			}
 		}
 	}
+	data.Audit = r.audits.of(userID, data.Sessions)
 	slices.SortFunc(data.Journeys, func(a, b sessions.JourneyRecord) int {
 		return cmp.Or(a.StartedAt.Compare(b.StartedAt), strings.Compare(string(a.SessionID), string(b.SessionID)))
 	})
@@ -45,18 +46,23 @@ func (r *Repository) sessionsOf(userID sessions.ID) []sessions.Session {
 }
 
 // EraseUser implements sessions.Repository. Events are not kept here, so none waits.
-func (r *Repository) EraseUser(_ context.Context, e sessions.Erasure) (int, error) {
+func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var raised []sessions.Event
 	list := r.sessionsOf(e.UserID)
-	for i := range list {
+	var entries []sessions.AuditEntry
+	for i, before := range list {
 		events, err := list[i].CloseForErasure(e)
 		if err != nil {
 			return 0, err
 		}
 		raised = append(raised, events...)
+		if list[i] != before {
+			entries = append(entries, sessions.AuditOf(before, list[i], events, sessions.ActorOf(ctx))...)
+		}
 	}
+	r.audit(entries...)
 	if r.onEvent != nil {
 		for _, event := range raised {
 			r.onEvent(event)
@@ -73,6 +79,7 @@ func (r *Repository) EraseUser(_ context.Context, e sessions.Erasure) (int, erro
 			delete(r.keys, name)
 		}
 	}
+	r.audits.erase(e)
 	if rating, ok := r.ratings[e.UserID]; ok {
 		r.ratings[e.Alias] = rating
 		delete(r.ratings, e.UserID)

@@ -157,16 +157,18 @@ func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (se
 		if t.arrivalMS > now && t.arrivalMS <= now+interval {
 			return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, max(leastNextMS, due-now)), nil
 		}
+		was := t.tatMS
 		t.arrivalMS, t.tatMS = now+interval, due
-		return m.judge(ref, t, fix, f, flags, now, max(leastNextMS, due-now)), nil
+		return m.judge(ref, t, fix, f, flags, was, now, max(leastNextMS, due-now)), nil
 	case wait > 0 && f.TakenMS > now-presentMS:
 		*t = before
 		return sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
 	case wait > 0:
 		return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, m.next(due, f.TakenMS, now)), nil
 	}
+	was := t.tatMS
 	t.tatMS = max(due, f.TakenMS) + m.opts.RateInterval.Milliseconds()
-	return m.judge(ref, t, fix, f, flags, now, m.next(t.tatMS, f.TakenMS, now)), nil
+	return m.judge(ref, t, fix, f, flags, was, now, m.next(t.tatMS, f.TakenMS, now)), nil
 }
 
 const (
@@ -229,9 +231,24 @@ func (m *Live) stale(t *track, f geo.Fix, now int64) bool {
 	return last.TakenMS <= now+m.opts.Rules.FutureMS && (f.TakenMS < last.TakenMS || f.RecordedMS > 0 && f.TakenMS == last.TakenMS)
 }
 
+// seenAgo is Receipt.SeenAgo before the fix is stored. due is when it was due: a
+// refused or vague fix has moved only that.
+func (m *Live) seenAgo(t *track, due, now int64) time.Duration {
+	seen := t.acceptedMS
+	switch {
+	case t.judged.Last.Point.Valid():
+	case !t.silent.At.IsZero():
+		seen = t.silent.At.UnixMilli()
+	default:
+		return -time.Millisecond
+	}
+	return millis(now - min(now, max(seen, due-m.opts.RateInterval.Milliseconds())))
+}
+
 // judge calls geo.Judge and stores what its ruling says: steps 4 to 15.
-func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, flags geo.Flags, now, next int64) sessions.Receipt {
+func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, flags geo.Flags, due, now, next int64) sessions.Receipt {
 	before := t.judged
+	seenAgo := m.seenAgo(t, due, now)
 	ruling, judged := geo.Judge(t.judged, f, m.opts.Limits(t.mode), now)
 	resumed := false
 	if ruling.Verdict == geo.Accepted && !t.silent.At.IsZero() {
@@ -256,6 +273,7 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, fl
 		e := t.evidence
 		r.Trusted = !e.Guess && !e.Mock && e.Fixes == sessions.EvidenceFixes && e.Requests == sessions.EvidenceRequests
 		r.Clock = sessions.PhoneClock{OffsetMS: t.clock.OffsetMS, ToldMS: t.clock.ToldMS, SinceMS: t.clock.SinceMS}
+		r.SeenAgo = seenAgo
 		r.Outside, r.Late = e.Outside, f.TakenMS < now-m.opts.RateInterval.Milliseconds()
 	}
 	return r
@@ -403,7 +421,7 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 	}
 	s := sessions.Snapshot{Now: at(now), Known: true, Active: !t.ended, Version: t.version, Arriving: t.isArriving, Over: t.over}
 	if s.Active {
-		s.StartedAt, s.Home = at(t.startedMS), t.home
+		s.StartedAt, s.Home, s.Suspicions = at(t.startedMS), t.home, t.seen
 	}
 	if last := t.judged.Last; last.Point.Valid() {
 		s.Location = &sessions.Location{Fix: copied(t.last), At: at(t.acceptedMS)}
@@ -424,7 +442,7 @@ func (m *Live) Latest(_ context.Context, ref sessions.Ref) (sessions.Snapshot, e
 // CachedView implements sessions.Live. It reads: a read costs no round trip here.
 func (m *Live) CachedView(ref sessions.Ref) (sessions.Snapshot, bool) {
 	snap, _ := m.Latest(context.Background(), ref) // it cannot fail
-	snap.ReanchoredAt, snap.LearntAt, snap.Evidence = time.Time{}, time.Time{}, sessions.Evidence{}
+	snap.ReanchoredAt, snap.LearntAt, snap.Evidence, snap.Suspicions = time.Time{}, time.Time{}, sessions.Evidence{}, 0
 	return snap, snap.Location != nil
 }
 

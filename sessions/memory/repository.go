@@ -14,6 +14,7 @@ import (
 // with it. Nothing outlives the process. Safe for concurrent use.
 type Repository struct {
 	mu       sync.Mutex
+	now      func() time.Time // of entries of histories
 	sessions map[sessions.ID]sessions.Session
 	onEvent  func(sessions.Event)
 	records
@@ -26,17 +27,22 @@ var _ sessions.Repository = (*Repository)(nil)
 // it must not block, and must not call the repository. The repository keeps no event
 // itself; outbox.Memory.Record keeps it until it is published.
 func NewRepository(onEvent func(sessions.Event)) *Repository {
-	return &Repository{sessions: map[sessions.ID]sessions.Session{}, onEvent: onEvent, records: newRecords()}
+	return NewRepositoryAt(time.Now, onEvent)
+}
+
+// NewRepositoryAt is NewRepository with a clock of the repository's own.
+func NewRepositoryAt(now func() time.Time, onEvent func(sessions.Event)) *Repository {
+	return &Repository{now: now, sessions: map[sessions.ID]sessions.Session{}, onEvent: onEvent, records: newRecords()}
 }
 
 // Create implements sessions.Repository.
-func (r *Repository) Create(_ context.Context, s sessions.Session) (sessions.Session, bool, error) {
+func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.create(s)
+	return r.create(ctx, s)
 }
 
-func (r *Repository) create(s sessions.Session) (sessions.Session, bool, error) {
+func (r *Repository) create(ctx context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	s = inMilliseconds(s)
 	if old, ok := r.sessions[s.ID]; ok {
 		if !sessions.SameBooking(old, s) {
@@ -45,11 +51,12 @@ func (r *Repository) create(s sessions.Session) (sessions.Session, bool, error) 
 		return old, false, nil
 	}
 	r.sessions[s.ID] = s
+	r.audit(sessions.AuditOf(sessions.Session{}, s, nil, sessions.ActorOf(ctx))...)
 	return s, true, nil
 }
 
 // CreateOnce implements sessions.Repository.
-func (r *Repository) CreateOnce(_ context.Context, key sessions.BookingKey, s sessions.Session) (sessions.Session, bool, error) {
+func (r *Repository) CreateOnce(ctx context.Context, key sessions.BookingKey, s sessions.Session) (sessions.Session, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for k, used := range r.keys {
@@ -65,7 +72,7 @@ func (r *Repository) CreateOnce(_ context.Context, key sessions.BookingKey, s se
 		}
 		return old, false, nil
 	}
-	stored, created, err := r.create(s)
+	stored, created, err := r.create(ctx, s)
 	if err == nil {
 		r.keys[name] = usedKey{key.BodyHash, stored.ID, ms(key.At)}
 	}
@@ -153,20 +160,20 @@ func (r *Repository) page(limit int, order func(a, b sessions.Session) int, aske
 
 // Change implements sessions.Repository. Changes that f makes to
 // the booking are dropped.
-func (r *Repository) Change(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
-	return r.change(id, f, asBooked)
+func (r *Repository) Change(ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	return r.change(ctx, id, f, sessions.AsBooked)
 }
 
 // Rebook implements sessions.Repository.
-func (r *Repository) Rebook(_ context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
-	return r.change(id, f, func(changed, old sessions.Session) sessions.Session {
+func (r *Repository) Rebook(ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error)) (sessions.Session, error) {
+	return r.change(ctx, id, f, func(changed, old sessions.Session) sessions.Session {
 		changed.ID, changed.CreatedAt = old.ID, old.CreatedAt
 		return changed
 	})
 }
 
 func (r *Repository) change(
-	id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), kept func(changed, old sessions.Session) sessions.Session,
+	ctx context.Context, id sessions.ID, f func(*sessions.Session) ([]sessions.Event, error), kept func(changed, old sessions.Session) sessions.Session,
 ) (sessions.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -184,6 +191,9 @@ func (r *Repository) change(
 		return s, sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
 	}
 	r.sessions[id] = changed
+	if changed != s || len(events) > 0 {
+		r.audit(sessions.AuditOf(s, changed, events, sessions.ActorOf(ctx))...)
+	}
 	if r.onEvent != nil {
 		for _, e := range events {
 			r.onEvent(e)
@@ -221,14 +231,6 @@ func inMilliseconds(s sessions.Session) sessions.Session {
 	return s
 }
 
-// asBooked returns changed with the booking of old.
-func asBooked(changed, old sessions.Session) sessions.Session {
-	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
-	changed.ScheduledAt, changed.Home, changed.Mode, changed.CreatedAt = old.ScheduledAt, old.Home, old.Mode, old.CreatedAt
-	changed.HomeMovedAt = old.HomeMovedAt
-	return changed
-}
-
 // maxPushTokens is how many devices a user may have. A further one replaces the one
 // that was registered longest ago.
 const maxPushTokens = 10
@@ -241,6 +243,7 @@ type records struct {
 	devices  map[string]sessions.PushToken
 	journeys map[sessions.JourneyKey]sessions.JourneyRecord
 	keys     map[[2]string]usedKey // by caller and key
+	audits   audits
 }
 
 type usedKey struct {
@@ -253,12 +256,12 @@ func newRecords() records {
 	return records{
 		recorded: map[sessions.ID]time.Time{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
 		devices: map[string]sessions.PushToken{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
-		keys: map[[2]string]usedKey{},
+		keys: map[[2]string]usedKey{}, audits: newAudits(),
 	}
 }
 
 // Record implements sessions.Repository.
-func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
+func (r *Repository) Record(ctx context.Context, e sessions.Event) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	session, ok := r.sessions[e.SessionID]
@@ -269,6 +272,7 @@ func (r *Repository) Record(_ context.Context, e sessions.Event) (bool, error) {
 		return false, nil
 	}
 	r.recorded[e.ID] = time.Now()
+	r.audit(sessions.AuditEvent(e, sessions.ActorOf(ctx)))
 	if r.onEvent != nil {
 		r.onEvent(e)
 	}
@@ -286,7 +290,7 @@ func (r *Repository) Running(_ context.Context, startedBy time.Time, after sessi
 }
 
 // Review implements sessions.Repository.
-func (r *Repository) Review(_ context.Context, id sessions.ID, f func(sessions.Session) (sessions.Review, error)) (sessions.Rating, error) {
+func (r *Repository) Review(ctx context.Context, id sessions.ID, f func(sessions.Session) (sessions.Review, error)) (sessions.Rating, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.sessions[id]
@@ -302,6 +306,7 @@ func (r *Repository) Review(_ context.Context, id sessions.ID, f func(sessions.S
 	}
 	review.At = ms(review.At)
 	r.reviews[id] = review
+	r.audit(sessions.AuditReview(s, review, sessions.ActorOf(ctx)))
 	rating := r.ratings[review.TrainerID]
 	rating.Sum, rating.Count = rating.Sum+int64(review.Stars), rating.Count+1
 	r.ratings[review.TrainerID] = rating
@@ -415,6 +420,7 @@ func (r *Repository) AddCounts(_ context.Context, list []sessions.JourneyCounts)
 			record.Last = sessions.LastFix{}
 		}
 		r.journeys[key] = record
+		r.note(key, t.Moments)
 	}
 	return nil
 }

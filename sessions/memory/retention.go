@@ -10,7 +10,7 @@ import (
 var _ sessions.OldRows = (*Repository)(nil)
 
 // DeleteOld implements sessions.OldRows, by the wall clock, for what a Repository keeps:
-// journey records, push tokens, and the ids of events. An outbox.Memory bounds what it
+// journey records, histories, push tokens, and the ids of events. An outbox.Memory bounds what it
 // keeps by number.
 func (r *Repository) DeleteOld(_ context.Context, kind sessions.Kept, age time.Duration, limit int) (n int, mine bool, err error) {
 	r.mu.Lock()
@@ -21,6 +21,8 @@ func (r *Repository) DeleteOld(_ context.Context, kind sessions.Kept, age time.D
 		n = deleteUpTo(limit, r.recorded, func(at time.Time) bool { return at.Before(before) })
 	case sessions.JourneyRecords:
 		n = deleteUpTo(limit, r.journeys, func(j sessions.JourneyRecord) bool { return j.StartedAt.Before(before) })
+	case sessions.AuditEntries:
+		n = r.audits.deleteOld(before, limit)
 	case sessions.UnusedPushTokens:
 		n = deleteUpTo(limit, r.devices, func(d sessions.PushToken) bool { return d.LastUsedAt.Before(before) })
 	case sessions.DoneDeliveries, sessions.DeadEvents, sessions.DeadDeliveries, sessions.HandledEvents:

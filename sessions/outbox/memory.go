@@ -16,16 +16,19 @@ import (
 const (
 	memoryWaiting = 100_000
 	memoryDead    = 1_000
+	// memoryOutcomes is how many outcomes of rows that are done or dead are remembered.
+	memoryOutcomes = 10_000
 )
 
 // Memory is the Store of a gateway without a database: in process, lost with it. Rows
-// that are done are forgotten at once. Safe for concurrent use.
+// that are done are forgotten at once, but for the latest outcomes. Safe for concurrent use.
 type Memory struct {
 	mu     sync.Mutex
 	seq    int64
 	queues map[string]*memoryQueue // by destination; Bus is the outbox
 	dead   []DeadLetter
-	also   []string // consumers that each event is addressed to as it is recorded
+	ended  []sessions.EventOutcome // the latest, oldest first
+	also   []string                // consumers that each event is addressed to as it is recorded
 }
 
 // memoryQueue is what waits for one destination.
@@ -100,6 +103,7 @@ func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) 
 			for _, consumer := range look.FanOut {
 				m.add(m.queue(consumer), Row{Seq: w.row.Seq, Event: w.row.Event}, w.since)
 			}
+			m.end(w, Bus, sessions.OutcomeDone)
 			bus.remove(w)
 			claimed.FannedOut++
 		}
@@ -141,9 +145,43 @@ func (m *Memory) Done(_ context.Context, to string, seqs []int64) error {
 	defer m.mu.Unlock()
 	q := m.queue(to)
 	for _, seq := range seqs {
+		m.end(q.bySeq[seq], to, sessions.OutcomeDone)
 		q.remove(q.bySeq[seq])
 	}
 	return nil
+}
+
+// end remembers what became of a row, unless it is nil.
+func (m *Memory) end(w *memoryRow, to string, state sessions.OutcomeState) {
+	if w == nil {
+		return
+	}
+	if len(m.ended) >= memoryOutcomes {
+		m.ended = append(m.ended[:0], m.ended[memoryOutcomes/2:]...)
+	}
+	m.ended = append(m.ended, sessions.EventOutcome{
+		EventID: w.row.Event.ID, Type: w.row.Event.Type, To: to, State: state, Attempts: w.row.Attempts, At: time.Now(),
+	})
+}
+
+// Outcomes implements Store. Its cost is the rows that wait and those that are
+// remembered.
+func (m *Memory) Outcomes(_ context.Context, events []sessions.ID) (list []sessions.EventOutcome, _ error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.ended {
+		if slices.Contains(events, o.EventID) {
+			list = append(list, o)
+		}
+	}
+	for to, q := range m.queues {
+		for _, w := range q.bySeq {
+			if e := w.row.Event; slices.Contains(events, e.ID) {
+				list = append(list, sessions.EventOutcome{EventID: e.ID, Type: e.Type, To: to, State: sessions.OutcomeWaiting, Attempts: w.row.Attempts})
+			}
+		}
+	}
+	return list, nil
 }
 
 // Retry implements Store.
@@ -182,6 +220,7 @@ func (m *Memory) Bury(_ context.Context, to string, seq int64, reason string) er
 }
 
 func (m *Memory) bury(q *memoryQueue, w *memoryRow, reason string) {
+	m.end(w, q.to, sessions.OutcomeDead)
 	q.remove(w)
 	if len(m.dead) >= memoryDead {
 		m.dead = slices.Delete(m.dead, 0, 1)

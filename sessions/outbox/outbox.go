@@ -111,6 +111,9 @@ type Store interface {
 	// Bury makes a row a dead letter: it is not tried again and no longer holds
 	// up its session.
 	Bury(ctx context.Context, to string, seq int64, reason string) error
+	// Outcomes tells what has become of events: at the Bus and at every consumer, also
+	// one that no relay of this process knows. Rows that were deleted are not told of.
+	sessions.Outcomes
 	// Backlog measures the outbox, as Bus, and then these consumers' deliveries.
 	Backlog(ctx context.Context, consumers []string) ([]Backlog, error)
 }

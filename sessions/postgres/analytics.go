@@ -94,8 +94,8 @@ func (r *Repository) RecordJourney(ctx context.Context, e sessions.Event) (recor
 }
 
 // AddCounts implements sessions.Analytics. It takes two round trips. The
-// second is one statement that locks its rows in the same order in every
-// process.
+// second is a statement that locks its rows in the same order in every
+// process, and, where there are moments, one for them in the same transaction.
 func (r *Repository) AddCounts(ctx context.Context, list []sessions.JourneyCounts) error {
 	conn, ctx, done, err := r.acquire(ctx)
 	if err != nil {
@@ -126,10 +126,24 @@ func (r *Repository) AddCounts(ctx context.Context, list []sessions.JourneyCount
 	if columns == nil {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, addCounts, columns...); err != nil {
+	batch := &pgx.Batch{} // one transaction
+	batch.Queue(addCounts, columns...)
+	if moments := momentsOf(list, latest); len(moments.ids) > 0 {
+		batch.Queue(insertMoments, moments.args()...)
+	}
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return unavailable("add counts", err)
 	}
 	return nil
+}
+
+func momentsOf(list []sessions.JourneyCounts, latest map[sessions.Ref]time.Time) (columns momentColumns) {
+	for _, t := range list {
+		if at, ok := latest[t.Ref]; ok {
+			columns.add(sessions.JourneyKey{SessionID: t.SessionID, StartedAt: at}, t.Moments)
+		}
+	}
+	return columns
 }
 
 // countColumns are the arguments of addCounts; nil where there is nothing to add.

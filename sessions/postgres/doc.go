@@ -40,7 +40,8 @@
 //
 // Nothing has to be restarted. After a restart of the server each connection that was used
 // within the last second costs one failed call; a connection that was idle for longer is
-// pinged first. When a stopped server process goes on, the next call is answered (measured:
+// pinged first. One whose server has become a standby is closed at its first refused write.
+// When a stopped server process goes on, the next call is answered (measured:
 // 10 ms), or the first one a second later where the breaker had opened. A host that leaves
 // the network without closing its connections is the slow case: pgx waits up to 15 s to
 // close each silent connection, which keeps its place in the pool meanwhile. A pool of

@@ -41,6 +41,9 @@ var (
 		`UPDATE trainer_ratings SET trainer_id = @alias WHERE trainer_id = @user`,
 		`UPDATE journey_analytics SET trainer_id = @alias WHERE trainer_id = @user`,
 		`UPDATE journey_analytics SET student_id = @alias WHERE student_id = @user AND session_id = ANY(@ids)`,
+		`UPDATE session_audit SET by_id = @alias WHERE by_id = @user`,
+		`UPDATE session_audit SET trainer_id = @alias WHERE trainer_id = @user`,
+		`UPDATE session_audit SET student_id = @alias WHERE student_id = @user`,
 		`UPDATE outbox SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
 		`UPDATE outbox_deliveries SET detail = detail - 'reason' WHERE type = 'SessionCancelled' AND session_id = ANY(@ids)`,
 		`UPDATE outbox SET detail = replace(detail::text, @user, @alias)::jsonb WHERE session_id = ANY(@ids)`,
@@ -48,7 +51,7 @@ var (
 	}
 )
 
-// UserData implements sessions.Repository. Four round trips.
+// UserData implements sessions.Repository. Six round trips.
 func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data sessions.UserData, err error) {
 	if data.Sessions, err = r.list(ctx, "read a user's sessions", selectOfUser, string(userID)); err != nil {
 		return data, err
@@ -58,6 +61,9 @@ func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data ses
 		return data, err
 	}
 	if data.Journeys, err = rows(ctx, r, "read a user's journeys", scanRecord, selectJourneysOf, ids); err != nil {
+		return data, err
+	}
+	if data.Audit, err = rows(ctx, r, "read a user's histories", scanAudit, selectAuditOf, ids, string(userID), sessions.MaxUserAudit); err != nil {
 		return data, err
 	}
 	if data.Devices, err = r.PushTokensOf(ctx, userID); err != nil {
@@ -134,7 +140,7 @@ func (r *Repository) closeAll(ctx context.Context, tx pgx.Tx, e sessions.Erasure
 		if after == before {
 			continue
 		}
-		if _, err := r.write(ctx, tx, &pgx.Batch{}, before.ID, after, events); err != nil {
+		if _, err := r.write(ctx, tx, &pgx.Batch{}, before, after, events); err != nil {
 			return nil, err
 		}
 	}

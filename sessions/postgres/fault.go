@@ -22,6 +22,8 @@ const (
 	deadlockDetected = "40P01"
 	invalidText      = "22P02" // no label of an enum
 	checkViolation   = "23514"
+
+	readOnly = "25" // the class: the server, or the transaction, takes no writes
 )
 
 const oneRunningJourney = "tutoring_sessions_one_running_journey"

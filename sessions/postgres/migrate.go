@@ -65,10 +65,15 @@ const (
 // migrators may run at once, and one that was ended at any point may run again. Errors:
 // ErrNewerSchema, when the schema is newer and nothing was done; DatabaseUnavailable.
 func Migrate(ctx context.Context, url string, progress func(Progress)) error {
+	return Options{URL: url}.Migrate(ctx, progress)
+}
+
+// Migrate is like the function Migrate, with the options URL and CA.
+func (o Options) Migrate(ctx context.Context, progress func(Progress)) error {
 	if progress == nil {
 		progress = func(Progress) {}
 	}
-	return migrator{url: url, known: migrations(), told: progress, tries: lockTries, pause: lockPause}.migrate(ctx)
+	return migrator{url: o.URL, ca: o.CA, known: migrations(), told: progress, tries: lockTries, pause: lockPause}.migrate(ctx)
 }
 
 // withHint adds the server's hint, which pgx leaves out of its message.

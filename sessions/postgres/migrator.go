@@ -46,6 +46,7 @@ const (
 // migrator is one call of Migrate.
 type migrator struct {
 	url   string
+	ca    []byte
 	known []migration
 	told  func(Progress)
 	tries int           // for a lock
@@ -86,8 +87,12 @@ func (m migrator) migrate(ctx context.Context) error {
 func (m migrator) connect(ctx context.Context) (conn *pgx.Conn, direct bool, err error) {
 	config, err := pgx.ParseConfig(m.url)
 	if err != nil {
-		return nil, false, fmt.Errorf("postgres: parse URL: %w", err) // pgx blanks the password
+		return nil, false, badURL(err)
 	}
+	if err := trust(config, m.ca); err != nil {
+		return nil, false, err
+	}
+	followWriter(config, m.url)
 	// For a pooler, which may know no prepared statements; and because in a transaction the
 	// portal of the extended protocol keeps its snapshot after the statement.
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol

@@ -3,21 +3,37 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Options are the settings of the pool and of a call. Zero means default.
 type Options struct {
-	// URL is a libpq connection string, in either form. For a server with a standby give
-	// both hosts and target_session_attrs=read-write. Behind a PgBouncer that pools
-	// transactions add default_query_exec_mode=exec and let it ignore the start-up
-	// parameters statement_timeout, lock_timeout and idle_in_transaction_session_timeout.
-	// These three in the URL win over the fields below.
+	// URL is a libpq connection string, in either form. With several hosts, or the address
+	// of an Aurora cluster, target_session_attrs is read-write unless it says otherwise. The
+	// parameters statement_timeout, lock_timeout and idle_in_transaction_session_timeout in
+	// it win over the fields below, and pool_max_conns stands for MaxConns.
 	URL string
+	// URLFile holds the URL, where it can change. It is read again for each new
+	// connection, of which only user and password are taken. Empty: URL holds.
+	URLFile string
+	// CA is the PEM of the authority that signed the server's certificate. The URL must
+	// then say sslmode=verify-full or verify-ca. Empty: the system's roots.
+	CA []byte
+	// Pooled says that the URL leads to a pooler that hands a connection to another client
+	// after each transaction, such as PgBouncer or RDS Proxy. Then no start-up parameter is
+	// sent and no statement is prepared: the role must have the time-outs.
+	Pooled bool
 
 	// CallTimeout bounds one call of the Repository, with the wait for a connection. 3 s.
 	CallTimeout time.Duration
@@ -31,8 +47,9 @@ type Options struct {
 	// IdleInTransactionTimeout is the time after which the server ends a transaction
 	// whose gateway sends nothing, and frees its rows. 5 s.
 	IdleInTransactionTimeout time.Duration
-	// MaxConns bounds the pool. 16: measured, more writers than that, one on each
-	// connection, do not commit more transactions (8,400 a second).
+	// MaxConns bounds the pool. Zero is the URL's pool_max_conns, or else 16: measured,
+	// more writers than that, one on each connection, do not commit more transactions
+	// (8,400 a second).
 	MaxConns int32
 	// MaxConnLifetime and MaxConnIdleTime are when connections are replaced, with a tenth
 	// of jitter, so that a server that has moved is found. 30 min, 5 min.
@@ -57,7 +74,6 @@ func (o Options) withDefaults() Options {
 	o.StatementTimeout = cmp.Or(o.StatementTimeout, 2*time.Second)
 	o.LockTimeout = cmp.Or(o.LockTimeout, time.Second)
 	o.IdleInTransactionTimeout = cmp.Or(o.IdleInTransactionTimeout, 5*time.Second)
-	o.MaxConns = cmp.Or(o.MaxConns, 16)
 	o.MaxConnLifetime = cmp.Or(o.MaxConnLifetime, 30*time.Minute)
 	o.MaxConnIdleTime = cmp.Or(o.MaxConnIdleTime, 5*time.Minute)
 	return o
@@ -81,19 +97,34 @@ func (o Options) validate() error {
 			return fmt.Errorf("postgres: %s must be at least 1ms, is %s", d.field, d.value)
 		}
 	}
-	if o.MaxConns < 1 {
-		return fmt.Errorf("postgres: MaxConns must be at least 1, is %d", o.MaxConns)
+	if o.MaxConns < 0 {
+		return fmt.Errorf("postgres: MaxConns must not be negative, is %d", o.MaxConns)
 	}
 	return nil
+}
+
+// badURL is pgx's error without the URL and without what the parser stumbled over: with
+// an odd character in it a password is not blanked, or is taken for another part.
+func badURL(err error) error {
+	text := err.Error()
+	if at := strings.LastIndex(text, "`: "); at >= 0 {
+		text = text[at+3:]
+	}
+	if strings.HasPrefix(text, "failed to parse") {
+		text = "not postgres://user:password@host:port/database; in user and password all but letters and digits must be percent-encoded"
+	}
+	return errors.New("postgres: parse URL: " + text)
 }
 
 // pool makes the pool; it does not connect yet.
 func (o Options) pool() (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: parse URL: %w", err) // pgx blanks the password
+		return nil, badURL(err)
 	}
-	config.MaxConns = o.MaxConns
+	if !strings.Contains(o.URL, "pool_max_conns") || o.MaxConns != 0 {
+		config.MaxConns = cmp.Or(o.MaxConns, 16)
+	}
 	config.MaxConnLifetime, config.MaxConnLifetimeJitter = o.MaxConnLifetime, o.MaxConnLifetime/10
 	config.MaxConnIdleTime = o.MaxConnIdleTime
 	// A ping finds a connection to a host that is gone. Without its own bound the
@@ -103,12 +134,77 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	if o.Trace != nil {
 		config.ConnConfig.Tracer = tracer{o.Trace}
 	}
+	if err := trust(config.ConnConfig, o.CA); err != nil {
+		return nil, err
+	}
+	followWriter(config.ConnConfig, o.URL)
+	if o.URLFile != "" {
+		config.BeforeConnect = func(_ context.Context, next *pgx.ConnConfig) error { return renew(next, o.URLFile) }
+	}
+	if o.Pooled {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+		return pgxpool.NewWithConfig(context.Background(), config)
+	}
 	parameters := config.ConnConfig.RuntimeParams
 	setDefault(parameters, "application_name", "doorstep")
 	setDefault(parameters, "statement_timeout", milliseconds(o.StatementTimeout))
 	setDefault(parameters, "lock_timeout", milliseconds(o.LockTimeout))
 	setDefault(parameters, "idle_in_transaction_session_timeout", milliseconds(o.IdleInTransactionTimeout))
 	return pgxpool.NewWithConfig(context.Background(), config)
+}
+
+// trust makes ca the only authority, if there is a ca.
+func trust(config *pgx.ConnConfig, ca []byte) error {
+	if len(ca) == 0 {
+		return nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return errors.New("postgres: CA: no certificate in it")
+	}
+	all := []*tls.Config{config.TLSConfig}
+	for _, other := range config.Fallbacks {
+		all = append(all, other.TLSConfig)
+	}
+	for _, one := range all {
+		if one == nil || one.InsecureSkipVerify && one.VerifyPeerCertificate == nil && one.VerifyConnection == nil {
+			return errors.New("postgres: CA: the URL asks for no proof of the server: write sslmode=verify-full")
+		}
+		one.RootCAs = roots
+	}
+	return nil
+}
+
+// followWriter makes sure that a server which becomes a standby is left. A connection that
+// is told that it cannot write (class 25) is closed at once, and where the URL leads to more
+// than one server, a new one is only taken to a server that writes.
+func followWriter(config *pgx.ConnConfig, address string) {
+	next := config.OnPgError
+	config.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
+		return !strings.HasPrefix(err.Code, readOnly) && next(c, err)
+	}
+	several := strings.Contains(config.Host, ".cluster-") // Aurora's address of a cluster
+	for _, other := range config.Fallbacks {
+		several = several || other.Host != config.Host || other.Port != config.Port
+	}
+	if several && !strings.Contains(address, "target_session_attrs") && os.Getenv("PGTARGETSESSIONATTRS") == "" {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+}
+
+// renew takes user and password from the file. While the file cannot be read, the last
+// ones hold.
+func renew(config *pgx.ConnConfig, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil //nolint:nilerr // a file that is being replaced must not stop what still works
+	}
+	now, err := pgx.ParseConfig(strings.TrimSpace(string(text)))
+	if err != nil {
+		return badURL(err)
+	}
+	config.User, config.Password = now.User, now.Password
+	return nil
 }
 
 func setDefault(parameters map[string]string, name, value string) {

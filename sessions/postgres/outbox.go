@@ -14,20 +14,22 @@ import (
 )
 
 // insertEvent writes an event, and its deliveries to consumers $5. The table refuses a
-// detail with a coordinate or a code. recordEvent does nothing for an event that is
-// known, and returns no row then.
+// detail with a coordinate or a code. recordEvent also writes an entry of the session's
+// history; it does nothing for an event that is known, and returns no row then.
 const (
 	insertInto = `WITH event AS (INSERT INTO outbox (event_id, session_id, type, detail) VALUES ($1, $2, $3, $4)`
 	addressed  = ` RETURNING seq, event_id, session_id, type, detail, created_at),
 		deliveries AS (INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail, created_at)
-			SELECT consumer, seq, event_id, session_id, type, detail, created_at FROM event, unnest($5::text[]) consumer)
-		SELECT true FROM event`
+			SELECT consumer, seq, event_id, session_id, type, detail, created_at FROM event, unnest($5::text[]) consumer)`
+	told = ` SELECT true FROM event`
 
-	insertEvent = insertInto + addressed
-	recordEvent = insertInto + ` ON CONFLICT (event_id) DO NOTHING` + addressed
+	insertEvent = insertInto + addressed + told
 )
 
-// eventArgs are the arguments of both.
+var recordEvent = strings.NewReplacer("$", "@event_").Replace(insertInto+` ON CONFLICT (event_id) DO NOTHING`+addressed) +
+	`, audit AS (INSERT INTO session_audit (` + auditColumns + `) SELECT ` + auditValues + ` FROM event)` + told
+
+// eventArgs are the arguments of insertEvent, and those of recordEvent by name.
 func (r *Repository) eventArgs(e sessions.Event) []any {
 	return []any{string(e.ID), string(e.SessionID), string(e.Type), string(e.Detail()), r.addressed}
 }
@@ -289,6 +291,33 @@ func (q *Outbox) Backlog(ctx context.Context, consumers []string) ([]outbox.Back
 		return nil, unavailable("measure outbox", err)
 	}
 	return list, nil
+}
+
+// outcomesSQL finds the events by their ids, and their deliveries by consumer and seq: a probe
+// of an index for each. The consumers are found like those of deleteOld.
+const outcomesSQL = `WITH RECURSIVE asked AS MATERIALIZED (SELECT seq, event_id, type, attempts, published_at, dead_at FROM outbox WHERE event_id = ANY($1)),
+	consumers AS (
+		SELECT min(consumer) AS name FROM outbox_deliveries
+		UNION ALL
+		SELECT (SELECT min(consumer) FROM outbox_deliveries WHERE consumer > name) FROM consumers WHERE name IS NOT NULL)
+	SELECT event_id::text, type, 'bus', attempts, published_at, dead_at FROM asked
+	UNION ALL
+	SELECT d.event_id::text, d.type, d.consumer, d.attempts, d.published_at, d.dead_at
+	FROM consumers JOIN asked ON name IS NOT NULL JOIN outbox_deliveries d ON d.consumer = name AND d.seq = asked.seq`
+
+// Outcomes implements outbox.Store. One round trip.
+func (q *Outbox) Outcomes(ctx context.Context, events []sessions.ID) ([]sessions.EventOutcome, error) {
+	return rows(ctx, q.repo, "read outcomes", func(row pgx.Row) (o sessions.EventOutcome, err error) {
+		var done, dead *time.Time
+		err = row.Scan(&o.EventID, &o.Type, &o.To, &o.Attempts, &done, &dead)
+		switch o.State = sessions.OutcomeWaiting; {
+		case done != nil:
+			o.State, o.At = sessions.OutcomeDone, utc(done)
+		case dead != nil:
+			o.State, o.At = sessions.OutcomeDead, utc(dead)
+		}
+		return o, err
+	}, outcomesSQL, idTexts(events))
 }
 
 const (

@@ -3,7 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,8 +41,9 @@ func guard(pool *pgxpool.Pool, onBreaker func(state string)) *guardedPool {
 // answered reports whether a call shows that the database works. An error that the server
 // itself gives is an answer, such as a locked row or a missing table; but not one that
 // says that it cannot serve (class 57: it shuts down, starts, or ended a statement that
-// took too long; class 53: it has no room; class 08: a lost connection). A row that
-// cannot be read was answered, too.
+// took too long; class 53: it has no room; class 08: a lost connection; class 25: it is a
+// standby now; class 28: it knows no such user or password). A row that cannot be read was
+// answered, too.
 func answered(err error) bool {
 	var (
 		said       *pgconn.PgError
@@ -54,7 +55,7 @@ func answered(err error) bool {
 	case !errors.As(err, &said):
 		return false
 	}
-	return !strings.HasPrefix(said.Code, "57") && !strings.HasPrefix(said.Code, "53") && !strings.HasPrefix(said.Code, "08")
+	return !slices.Contains([]string{"57", "53", "08", readOnly, "28"}, said.Code[:min(2, len(said.Code))])
 }
 
 // errBroken is the failure of a call on one connection of which only the connection's

@@ -34,7 +34,8 @@ func newProxy(t testing.TB, serverURL string) *proxy {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	query := u.Query()
-	p := &proxy{heard: make(chan struct{}), server: filepath.Join(query.Get("host"), ".s.PGSQL.5432")}
+	p := &proxy{heard: make(chan struct{})}
+	p.lead(serverURL)
 	query.Set("host", dir)
 	u.RawQuery = query.Encode()
 	p.url = u.String()
@@ -75,6 +76,17 @@ func (p *proxy) back() {
 	p.heard = make(chan struct{})
 }
 
+// lead passes what connects from now on to another server.
+func (p *proxy) lead(serverURL string) {
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		panic(err) // the tests' own
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.server = filepath.Join(u.Query().Get("host"), ".s.PGSQL.5432")
+}
+
 // drop ends all that is connected.
 func (p *proxy) drop() {
 	p.mu.Lock()
@@ -87,10 +99,10 @@ func (p *proxy) drop() {
 // serve ends with the client's connection.
 func (p *proxy) serve(client net.Conn) {
 	p.mu.Lock()
-	heard := p.heard
+	heard, to := p.heard, p.server
 	p.clients = append(p.clients, client)
 	p.mu.Unlock()
-	server, err := net.Dial("unix", p.server)
+	server, err := net.Dial("unix", to)
 	if err != nil {
 		_ = client.Close()
 		return

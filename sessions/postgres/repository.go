@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -81,7 +83,9 @@ type querier interface {
 }
 
 func insert(ctx context.Context, conn querier, s sessions.Session) (sessions.Session, bool, error) {
-	created, err := scan(conn.QueryRow(ctx, insertSession, insertArgs(s)))
+	args := insertArgs(s)
+	maps.Copy(args, auditArgs(sessions.AuditOf(sessions.Session{}, s, nil, sessions.ActorOf(ctx))[0]))
+	created, err := scan(conn.QueryRow(ctx, insertSession, args))
 	if err == nil {
 		return created, true, nil
 	}
@@ -168,7 +172,11 @@ func (r *Repository) changeIn(
 			batch.Queue(updateHome, string(id), homeJSON(after.Home))
 		}
 	}
-	stored, err := r.write(ctx, tx, batch, id, after, events)
+	told := after
+	if !booking {
+		told = sessions.AsBooked(after, before)
+	}
+	stored, err := r.write(ctx, tx, batch, before, told, events)
 	if err != nil {
 		return before, err
 	}
@@ -180,17 +188,21 @@ func (r *Repository) changeIn(
 	return stored, nil
 }
 
-// write sends the row and its events in one round trip, after what is in the batch, and
-// reads the row back as stored.
+// write sends the row, its events and the entries of its history in one round trip, after
+// what is in the batch, and reads the row back as stored. Every change of a session is
+// written here.
 func (r *Repository) write(
-	ctx context.Context, tx pgx.Tx, batch *pgx.Batch, id sessions.ID, s sessions.Session, events []sessions.Event,
+	ctx context.Context, tx pgx.Tx, batch *pgx.Batch, before, s sessions.Session, events []sessions.Event,
 ) (stored sessions.Session, err error) {
-	batch.Queue(updateSession, updateArgs(id, s)).QueryRow(func(row pgx.Row) error {
+	batch.Queue(updateSession, updateArgs(before.ID, s)).QueryRow(func(row pgx.Row) error {
 		stored, err = scan(row)
 		return err
 	})
 	for _, e := range events {
 		batch.Queue(insertEvent, r.eventArgs(e)...)
+	}
+	for _, entry := range sessions.AuditOf(before, s, events, sessions.ActorOf(ctx)) {
+		batch.Queue(insertAudit, auditArgs(entry))
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		if refused := noStatus(err, s.Status); refused != nil {
@@ -237,7 +249,11 @@ func (r *Repository) Record(ctx context.Context, e sessions.Event) (first bool, 
 	case !e.RecordedFor(session):
 		return false, nil
 	}
-	err = tx.QueryRow(ctx, recordEvent, r.eventArgs(e)...).Scan(&first)
+	args := auditArgs(sessions.AuditEvent(e, sessions.ActorOf(ctx)))
+	for i, arg := range r.eventArgs(e) {
+		args["event_"+strconv.Itoa(i+1)] = arg
+	}
+	err = tx.QueryRow(ctx, recordEvent, args).Scan(&first)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil

@@ -42,6 +42,21 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// A password that was not encoded is taken for other parts of the URL.
+func TestNew_repeats_no_password(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"postgres://user:hun/ter2@host/db", "postgres://user:hun@ter2@host:x/db", "postgres://user:hun%zzter2@host/db",
+		"postgres://user:hun ter2@host/db", "host=h password=hun ter2", "host=h password='hun'ter2", "postgrez://user:hunter2@host/db",
+		"postgres://user:hunter2@host/db?sslmode=hun",
+	} {
+		_, err := postgres.New(postgres.Options{URL: url})
+		require.ErrorContains(t, err, "parse URL", url)
+		require.NotContains(t, err.Error(), "hun", url)
+		require.NotContains(t, err.Error(), "ter2", url)
+	}
+}
+
 // Who ended the wait is told by the SQLSTATE: each time-out here is reached
 // alone, the others being longer.
 func TestRepository_server_timeouts(t *testing.T) {

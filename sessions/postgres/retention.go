@@ -44,6 +44,7 @@ var since = map[sessions.Kept]string{
 	sessions.DeadDeliveries:   "dead_at",
 	sessions.HandledEvents:    "done_at",
 	sessions.JourneyRecords:   "started_at",
+	sessions.AuditEntries:     "at",
 	sessions.UnusedPushTokens: "greatest(registered_at, last_used_at)",
 }
 

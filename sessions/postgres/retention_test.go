@@ -32,6 +32,8 @@ var insertAged = map[sessions.Kept]string{
 		SELECT $3, gen_random_uuid(), now(), now() - $2::interval FROM generate_series(1, $1)`,
 	sessions.JourneyRecords: `INSERT INTO journey_analytics (session_id, started_at, heard_at)
 		SELECT gen_random_uuid(), now() - $2::interval, CASE WHEN $3 = '' THEN now() END FROM generate_series(1, $1)`,
+	sessions.AuditEntries: `INSERT INTO session_audit (session_id, at, kind, by_role, detail)
+		SELECT gen_random_uuid(), now() - $2::interval, 'booked', 'system', jsonb_build_object('verdict', $3::text) FROM generate_series(1, $1)`,
 	sessions.UnusedPushTokens: `INSERT INTO push_tokens (token, user_id, platform, language, registered_at)
 		SELECT gen_random_uuid()::text, gen_random_uuid(), 'web', $3, now() - $2::interval FROM generate_series(1, $1)`,
 }
@@ -145,7 +147,7 @@ func TestRetention_of_several_gateways(t *testing.T) {
 	}
 	require.Equal(t, 300, claimed)
 	all.Wait()
-	require.Equal(t, map[string]int{"outbox": 5000, "outbox_deliveries": 5000, "consumed_events": 2500, "journey_analytics": 2500, "push_tokens": 2500}, counts.rows)
+	require.Equal(t, map[string]int{"outbox": 5000, "outbox_deliveries": 5000, "consumed_events": 2500, "journey_analytics": 2500, "push_tokens": 2500, "session_audit": 2500}, counts.rows)
 	for table, left := range map[string]int{"outbox": 320, "outbox_deliveries": 20, "consumed_events": 10, "journey_analytics": 10, "push_tokens": 10} {
 		require.Equal(t, left, b.rows(t, table), table)
 	}

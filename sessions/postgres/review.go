@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,8 +12,10 @@ import (
 
 const (
 	// It returns no row when the session has a review.
-	insertReview = `INSERT INTO session_reviews (session_id, trainer_id, student_id, stars, comment, reviewed_at)
-		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (session_id) DO NOTHING RETURNING true`
+	insertReview = `WITH review AS (INSERT INTO session_reviews (session_id, trainer_id, student_id, stars, comment, reviewed_at)
+			VALUES (@session_id, @trainer_id, @student_id, @stars, @comment, @reviewed_at) ON CONFLICT (session_id) DO NOTHING RETURNING 1),
+		audit AS (INSERT INTO session_audit (` + auditColumns + `) SELECT ` + auditValues + ` FROM review)
+		SELECT true FROM review`
 	moveRating = `INSERT INTO trainer_ratings AS r (trainer_id, stars_sum, reviews) VALUES ($1, $2, 1)
 		ON CONFLICT (trainer_id) DO UPDATE SET stars_sum = r.stars_sum + excluded.stars_sum, reviews = r.reviews + 1
 		RETURNING stars_sum, reviews`
@@ -48,7 +51,7 @@ func (r *Repository) Review(
 	if err != nil {
 		return sessions.Rating{}, err
 	}
-	rating, err := storeReview(ctx, tx, review)
+	rating, err := storeReview(ctx, tx, session, review)
 	if err != nil {
 		return sessions.Rating{}, err
 	}
@@ -58,10 +61,14 @@ func (r *Repository) Review(
 	return rating, nil
 }
 
-func storeReview(ctx context.Context, tx pgx.Tx, v sessions.Review) (rating sessions.Rating, err error) {
+func storeReview(ctx context.Context, tx pgx.Tx, s sessions.Session, v sessions.Review) (rating sessions.Rating, err error) {
 	var stored bool
-	err = tx.QueryRow(ctx, insertReview, string(v.SessionID), string(v.TrainerID), string(v.StudentID),
-		v.Stars, v.Comment, millisecond(v.At)).Scan(&stored)
+	args := auditArgs(sessions.AuditReview(s, v, sessions.ActorOf(ctx)))
+	maps.Copy(args, pgx.NamedArgs{
+		"session_id": string(v.SessionID), "trainer_id": string(v.TrainerID), "student_id": string(v.StudentID),
+		"stars": v.Stars, "comment": v.Comment, "reviewed_at": millisecond(v.At),
+	})
+	err = tx.QueryRow(ctx, insertReview, args).Scan(&stored)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return rating, sessions.Refuse(sessions.AlreadyReviewed, "the session has been reviewed already")

@@ -25,7 +25,8 @@ const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
 	lockSession   = selectSession + ` FOR UPDATE`
 
-	insertSession = `INSERT INTO tutoring_sessions (id, trainer_id, student_id, scheduled_at,
+	// With the first entry of its history.
+	insertSession = `WITH booked AS (INSERT INTO tutoring_sessions (id, trainer_id, student_id, scheduled_at,
 			student_home_location, travel_mode, created_at, status, journey_mode,
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
 			otp_expires_at, otp_attempts, started_at, completed_at,
@@ -37,7 +38,9 @@ const (
 			@otp_expires_at, @otp_attempts, @started_at, @completed_at,
 			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof, @journey_ended_by,
 			@closed_at, @closed_by, @close_reason, @starts_since, @starts)
-		ON CONFLICT (id) DO NOTHING RETURNING ` + columns
+		ON CONFLICT (id) DO NOTHING RETURNING *),
+		audit AS (INSERT INTO session_audit (` + auditColumns + `) SELECT ` + auditValues + ` FROM booked)
+		SELECT ` + columns + ` FROM booked`
 
 	updateSession = `UPDATE tutoring_sessions SET status = @status, journey_mode = @journey_mode,
 			journey_started_at = @journey_started_at, journey_ended_at = @journey_ended_at,

@@ -71,6 +71,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		{"UserData", userDataTests},
 		{"PushTokens", pushTokenTests},
 		{"Analytics", analyticsTests},
+		{"Audit", auditTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

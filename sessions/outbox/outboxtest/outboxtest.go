@@ -100,6 +100,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		"backlog_counts_what_waits_claimed_or_not": backlogCounts,
 		"event_comes_back_as_it_was":               eventIntact,
 		"destinations_know_nothing_of_each_other":  destinationsApart,
+		"outcomes_of_what_waits_is_done_or_dead":   outcomes,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -292,6 +293,34 @@ func buryMakesWay(t *testing.T, f Fixture) {
 	require.Equal(t, two.ID, f.claims(t).Event.ID)
 	b := f.backlog(t)
 	require.Equal(t, []int{1, 1}, []int{b.Waiting, b.Dead})
+}
+
+func outcomes(t *testing.T, f Fixture) {
+	events := Events(4)
+	f.record(t, events...)
+	rows := f.claim(t, 4, lease)
+	f.done(t, rows[:1])
+	require.NoError(t, f.Store.Bury(t.Context(), f.To, rows[1].Seq, "poison"))
+	require.NoError(t, f.Store.Retry(t.Context(), f.To, rows[2].Seq, 0, "again"))
+	var ids []sessions.ID
+	for _, row := range rows[:3] {
+		ids = append(ids, row.Event.ID)
+	}
+	list, err := f.Store.Outcomes(t.Context(), append(ids, sessions.NewID()))
+	require.NoError(t, err)
+	got := map[sessions.ID]sessions.EventOutcome{}
+	for _, o := range list {
+		if o.To == f.To {
+			require.Equal(t, o.State == sessions.OutcomeWaiting, o.At.IsZero())
+			o.At = time.Time{}
+			got[o.EventID] = o
+		}
+	}
+	want := map[sessions.ID]sessions.EventOutcome{}
+	for i, state := range []sessions.OutcomeState{sessions.OutcomeDone, sessions.OutcomeDead, sessions.OutcomeWaiting} {
+		want[ids[i]] = sessions.EventOutcome{EventID: ids[i], Type: sessions.JourneyStarted, To: f.To, State: state, Attempts: min(i, 1)}
+	}
+	require.Equal(t, want, got)
 }
 
 func doneStaysDone(t *testing.T, f Fixture) {

@@ -1,0 +1,248 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"doorstep/internal/servers/certtest"
+	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/process"
+	"doorstep/sessions"
+	"doorstep/sessions/postgres"
+)
+
+// The writer has become a standby: its connections stay open and take no writes, and the
+// address leads to another server. Each old connection may cost one call.
+func TestFailover_old_connections_are_left(t *testing.T) {
+	t.Parallel()
+	const conns = 4
+	before, after := withSchema(t), withSchema(t)
+	wire := newProxy(t, before.DSN())
+	b := bundle{Repository: open(t, postgres.Options{URL: wire.url, MaxConns: conns}), url: before.DSN()}
+	fill(t, b, create(t, b.Repository).ID, conns)
+	demote(t, before)
+	wire.lead(after.DSN())
+	refused := 0
+	for ; refused <= conns; refused++ {
+		if _, _, err := b.Create(t.Context(), booking()); err == nil {
+			break
+		}
+	}
+	require.LessOrEqual(t, refused, conns)
+	require.NotZero(t, refused, "the test has shown nothing")
+}
+
+// With several hosts the one that writes is found, whichever is named first.
+func TestFailover_finds_the_writer(t *testing.T) {
+	t.Parallel()
+	standby, writer := withSchema(t), withSchema(t)
+	demote(t, standby)
+	folder := func(s *postgrestest.Server) string {
+		u, err := url.Parse(s.DSN())
+		require.NoError(t, err)
+		return u.Query().Get("host")
+	}
+	both := "user=postgres dbname=postgres sslmode=disable host=" + folder(standby) + "," + folder(writer)
+	create(t, open(t, postgres.Options{URL: both}))
+	_, _, err := open(t, postgres.Options{URL: both + " target_session_attrs=any"}).Create(t.Context(), booking())
+	requireUnavailable(t, err)
+}
+
+func withSchema(t *testing.T) *postgrestest.Server {
+	t.Helper()
+	server := postgrestest.Private(t)
+	require.NoError(t, postgres.Migrate(t.Context(), server.DSN(), nil))
+	return server
+}
+
+// demote makes a server take no writes, as one that has become a standby.
+func demote(t *testing.T, server *postgrestest.Server) {
+	t.Helper()
+	conn := connect(t, server.DSN())
+	for _, sql := range []string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"} {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool {
+		return value[string](t, conn, "SHOW default_transaction_read_only") == "on"
+	}, 10*time.Second, time.Millisecond)
+}
+
+// The password is changed while the gateway runs, and all connections are lost.
+func TestPassword_changed(t *testing.T) {
+	t.Parallel()
+	hba := filepath.Join(public(t), "hba")
+	require.NoError(t, os.WriteFile(hba, []byte("local all postgres trust\nlocal all all scram-sha-256\n"), 0o644))
+	server := postgrestest.Private(t, "hba_file="+hba)
+	require.NoError(t, postgres.Migrate(t.Context(), server.DSN(), nil))
+	owner := connect(t, server.DSN())
+	exec := func(sql string) {
+		_, err := owner.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	exec("CREATE ROLE app LOGIN SUPERUSER PASSWORD 'first'")
+	as := func(password string) string {
+		return strings.Replace(server.DSN(), "postgres@", "app:"+password+"@", 1)
+	}
+	file := filepath.Join(t.TempDir(), "url")
+	require.NoError(t, os.WriteFile(file, []byte(as("first")+"\n"), 0o600))
+	repo := open(t, postgres.Options{URL: as("first"), URLFile: file})
+	s := create(t, repo)
+
+	exec("ALTER ROLE app PASSWORD 'second'")
+	exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+	require.Eventually(t, func() bool {
+		_, err := repo.Session(t.Context(), s.ID)
+		return err != nil && strings.Contains(err.Error(), "28P01")
+	}, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, os.WriteFile(file, []byte(as("second")), 0o600))
+	bundle{Repository: repo}.heals(t, s.ID)
+}
+
+// A managed database has a certificate of its vendor's own authority.
+func TestCA(t *testing.T) {
+	t.Parallel()
+	files, ca := certtest.New(t)
+	_, another := certtest.New(t)
+	if account, err := user.Lookup("postgres"); err == nil && os.Geteuid() == 0 {
+		uid, err := strconv.Atoi(account.Uid)
+		require.NoError(t, err)
+		require.NoError(t, os.Chown(files.Key, uid, -1))
+	}
+	addr, err := process.FreeAddr()
+	require.NoError(t, err)
+	host, port, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	server := postgrestest.Private(t, "listen_addresses="+host, "port="+port, "ssl=on", "ssl_cert_file="+files.Cert, "ssl_key_file="+files.Key)
+	at := func(mode string) string { return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=%s", addr, mode) }
+
+	for _, mode := range []string{"verify-full", "verify-ca"} {
+		require.NoError(t, postgres.Options{URL: at(mode), CA: ca}.Migrate(t.Context(), nil), mode)
+		create(t, open(t, postgres.Options{URL: at(mode), CA: ca}))
+		for name, wrong := range map[string][]byte{"another authority": another, "the system's": nil} {
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: at(mode), CA: wrong})
+			require.ErrorContains(t, err, "x509", "%s, %s", mode, name)
+		}
+	}
+	for _, mode := range []string{"require", "prefer", "disable"} { // none of them asks who the server is
+		_, err := postgres.New(postgres.Options{URL: at(mode), CA: ca})
+		require.ErrorContains(t, err, "verify-full", mode)
+	}
+	_, err = postgres.New(postgres.Options{URL: at("verify-full"), CA: []byte("nonsense")})
+	require.ErrorContains(t, err, "no certificate in it")
+	_ = server
+}
+
+func TestMaxConns(t *testing.T) {
+	t.Parallel()
+	for want, opts := range map[int]postgres.Options{
+		16: {URL: "postgres://h/d"},
+		5:  {URL: "postgres://h/d?pool_max_conns=5"},
+		3:  {URL: "postgres://h/d?pool_max_conns=5", MaxConns: 3},
+	} {
+		repo, err := postgres.New(opts)
+		require.NoError(t, err)
+		t.Cleanup(repo.Close)
+		require.Equal(t, want, repo.Pool().Max)
+	}
+}
+
+// A pooler hands a server's connection to another client after each transaction, and
+// refuses start-up parameters that it does not know.
+func TestPooled(t *testing.T) {
+	t.Parallel()
+	server := withSchema(t)
+	address := pgbouncer(t, server)
+	_, err := postgres.Open(t.Context(), postgres.Options{URL: address})
+	require.ErrorContains(t, err, "unsupported startup parameter")
+	repo := open(t, postgres.Options{URL: address, Pooled: true, MaxConns: 8})
+	racing := make(chan error)
+	for range 8 { // over two connections of the server's
+		go func() {
+			var all error
+			for range 10 {
+				s, _, err := repo.Create(t.Context(), booking())
+				_, changed := repo.Change(t.Context(), s.ID, start)
+				_, read := repo.Session(t.Context(), s.ID)
+				_, listed := repo.List(t.Context(), sessions.SessionQuery{TrainerID: s.TrainerID, Limit: 5})
+				all = errors.Join(all, err, changed, read, listed)
+			}
+			racing <- all
+		}()
+	}
+	for range 8 {
+		require.NoError(t, <-racing)
+	}
+	require.NoError(t, postgres.Migrate(t.Context(), address, nil), "nothing is left to do")
+}
+
+// pgbouncer starts one in its default way but for the transactions, and returns its URL.
+func pgbouncer(t *testing.T, server *postgrestest.Server) string {
+	t.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		program = "/usr/sbin/pgbouncer"
+	}
+	if _, err := os.Stat(program); err != nil {
+		if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
+			t.Fatal("no pgbouncer, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install")
+		}
+		t.Skip("no pgbouncer: run .ci/install")
+	}
+	to, err := pgx.ParseConfig(server.DSN())
+	require.NoError(t, err)
+	dir := public(t)
+	require.NoError(t, os.Chmod(dir, 0o777))
+	config := filepath.Join(dir, "ini")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `[databases]
+postgres = host=%s port=%d user=postgres
+[pgbouncer]
+listen_addr =
+unix_socket_dir = %s
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+`, to.Host, to.Port, dir), 0o644))
+	args := []string{config}
+	if os.Geteuid() == 0 {
+		args = append(args, "-u", "nobody") // it refuses root
+	}
+	cmd := exec.Command(program, args...)
+	var log strings.Builder
+	cmd.Stdout, cmd.Stderr = &log, &log
+	running, err := process.Start(cmd)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = running.Kill() })
+	address := "postgres://postgres@/postgres?sslmode=disable&port=6432&host=" + url.QueryEscape(dir)
+	require.Eventually(t, func() bool {
+		conn, err := pgx.Connect(t.Context(), address)
+		if err != nil {
+			return false
+		}
+		return conn.Close(t.Context()) == nil
+	}, 10*time.Second, 20*time.Millisecond)
+	return address
+}
+
+// public is a folder that another user may pass through, with a short name for sockets.
+func public(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // see above
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return dir
+}
