@@ -75,6 +75,7 @@ var mayImport = map[string][]string{
 	"internal/servers/valkeytest":   {"internal/servers/valkeyserver"},
 	"internal/servers/postgrestest": {"internal/servers/process"},
 	"internal/servers/awstest":      {},
+	"internal/servers/certtest":     {},
 	"internal/servers/haproxy":      {"internal/servers/process"},
 	"internal/servers/prometheus":   {"internal/servers/process"},
 

@@ -119,10 +119,10 @@ func ActorOf(ctx context.Context) Actor {
 }
 
 // WithRequestID notes the request in whose name the service is called, for the entries
-// of its changes. id has at most 64 characters.
+// of its changes. What is over 64 bytes is cut off: a transition must not fail for it.
 func WithRequestID(ctx context.Context, id string) context.Context {
 	a := ActorOf(ctx)
-	a.RequestID = id
+	a.RequestID = id[:min(len(id), 64)]
 	return context.WithValue(ctx, actorKey{}, a)
 }
 

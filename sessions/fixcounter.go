@@ -80,7 +80,7 @@ const (
 	// lastFlush is the time-out of the flush at the end.
 	lastFlush = 3 * time.Second
 	// countLimit is how many journeys are counted at once; further ones are not.
-	// 100,000 take about 40 MB.
+	// 100,000 take about 50 MB.
 	countLimit = 100_000
 )
 

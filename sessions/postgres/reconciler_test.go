@@ -1,7 +1,10 @@
 package postgres_test
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +111,17 @@ func (h *shared) once(t *testing.T, s sessions.Session, want map[string]int) {
 	require.Equal(t, want, h.corrected)
 }
 
+// told is the session's history: of each entry what, by whom, and what was found.
+func (h *shared) told(t *testing.T, s sessions.Session) (list []string) {
+	t.Helper()
+	entries, err := h.Repository.History(t.Context(), s.ID, sessions.HistoryPlace{}, 100)
+	require.NoError(t, err)
+	for _, e := range entries {
+		list = append(list, strings.TrimSpace(fmt.Sprint(e.Kind, " ", cmp.Or(e.By.Role, "system"), " ", e.Detail.Found)))
+	}
+	return list
+}
+
 // outrun is a repository whose answers are older than what follows.
 type outrun struct {
 	sessions.Repository
@@ -160,6 +174,7 @@ func TestReconciler(t *testing.T) {
 			ended := events(t, h.url, s.ID)[1]
 			require.Equal(t, []any{sessions.JourneyEnded, sessions.EndCancelled}, []any{ended.Type, ended.Reason})
 			h.once(t, s, map[string]int{"cancelled": 1})
+			require.Equal(t, []string{"booked system", "journey_started trainer", "journey_ended system cancelled"}, h.told(t, s))
 		},
 		"another_trainer_by_sql": func(t *testing.T, h *shared, s sessions.Session) {
 			next := s
@@ -175,6 +190,9 @@ func TestReconciler(t *testing.T) {
 			require.Len(t, told, 2)
 			require.Equal(t, s.TrainerID, told[1].TrainerID, "whose journey it was")
 			h.once(t, s, map[string]int{"reassigned": 1, "parties": 1})
+			require.ElementsMatch(t, []string{
+				"booked system", "journey_started trainer", "database_disagreed system parties", "journey_ended system reassigned",
+			}, h.told(t, s))
 
 			_, err = h.Start(t.Context(), trainerOf(next), s.ID, "")
 			require.NoError(t, err)
@@ -196,6 +214,15 @@ func TestReconciler(t *testing.T) {
 			require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
 			require.Equal(t, sessions.Forbidden, sessions.CodeOf(h.Party(studentOf(s), s.ID)), "nor one who waits")
 			require.NoError(t, h.Party(studentOf(next), s.ID))
+		},
+		"another_student_by_a_call": func(t *testing.T, h *shared, s sessions.Session) {
+			other, _ := h.gateway()
+			next := sessions.NewID()
+			_, err := other.Rebook(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}, s.ID, sessions.Rebooking{StudentID: &next})
+			require.NoError(t, err)
+			h.pass(t)
+			h.once(t, s, map[string]int{"parties": 1})
+			require.Equal(t, []string{"booked system", "journey_started trainer", "rebooked admin"}, h.told(t, s), "nobody has written the table")
 		},
 		"a_hash_comes_back_after_its_end": func(t *testing.T, h *shared, s sessions.Session) {
 			key := "location:trainer:{" + string(s.TrainerID) + "}:session:" + string(s.ID)
@@ -237,6 +264,7 @@ func TestReconciler(t *testing.T) {
 			require.Zero(t, view.DistanceM)
 			h.once(t, s, map[string]int{"home": 1})
 			require.NoError(t, reconciler.Pass(t.Context()))
+			require.Contains(t, h.told(t, s), "database_disagreed system home")
 		},
 		"a_row_is_deleted": func(t *testing.T, h *shared, s sessions.Session) {
 			h.sql(t, `DELETE FROM tutoring_sessions WHERE id = $1`, string(s.ID))
