@@ -355,7 +355,7 @@ func TestParked_races(t *testing.T) { //nolint:paralleltest // goleak, and descr
 func TestParked_many(t *testing.T) { //nolint:paralleltest // goroutines and descriptors are counted
 	var limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	n := int(min(20_000, (limit.Cur-500)/2)) //nolint:gosec // at most 20,000
+	n := int(min(20_000, (limit.Cur-500)/2))
 	if testing.Short() {
 		n = min(n, 500)
 	}

@@ -317,7 +317,7 @@ func TestHub_Wait_lost_wake(t *testing.T) {
 }
 
 func TestHub_Wait_no_time(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		require.Equal(t, result{hub.TimedOut, nil, 0}, waitFor(t.Context(), h, 0))
 	})
 }
@@ -616,7 +616,7 @@ func TestHub_Wait_reads_no_more_than_it_must(t *testing.T) {
 // The reads of many sessions that could not be read are spread, and the same in every
 // run: who waits first makes no difference.
 func TestHub_Wait_reads_again_at_different_times(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, _ *hub.Hub) {
 		s.onRead = func(int64) (bool, error) { return true, nil }
 		times := func(order []sessions.ID) map[sessions.ID]time.Duration {
 			var mu sync.Mutex

@@ -115,7 +115,7 @@ func TestPlaces_newest_wait_is_answered(t *testing.T) {
 }
 
 func TestPlaces_are_by_session(t *testing.T) {
-	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, _ *source, h *hub.Hub) {
 		done := started(t.Context(), h)
 		another := sessions.Ref{TrainerID: ref.TrainerID, SessionID: sessions.NewID()}
 		require.Equal(t, hub.Result{Outcome: hub.TimedOut}, h.Wait(t.Context(), caller, another, time.Second, newerThan(0)))
@@ -124,7 +124,7 @@ func TestPlaces_are_by_session(t *testing.T) {
 }
 
 func TestPlaces_of_an_admin(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		admin := sessions.Caller{ID: caller.ID, Role: sessions.Admin}
 		ended := make(chan hub.Outcome, hub.PerAdmin+1)
 		for range hub.PerAdmin {
@@ -148,7 +148,7 @@ func TestPlaces_of_an_admin(t *testing.T) {
 // What is remembered of a reader goes a minute after its last wait, and a reader
 // who was never displaced is forgotten at once.
 func TestPlaces_are_forgotten(t *testing.T) {
-	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, _ *source, h *hub.Hub) {
 		waitFor(t.Context(), h, time.Second)
 		require.Zero(t, h.Readers())
 		first, second := started(t.Context(), h), started(t.Context(), h)
