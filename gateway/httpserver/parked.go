@@ -53,7 +53,7 @@ func (c *conn) parkable(rc *app.RequestContext) bool {
 		return false
 	}
 	h := &rc.Request.Header
-	return h.IsGet() && (h.IsHTTP11() || h.ConnectionClose()) && skipEmptyLines(rc) && rc.GetReader().Len() == 0
+	return h.IsGet() && (h.IsHTTP11() || h.ConnectionClose()) && skipEmptyLines(rc)
 }
 
 // unwritten is the writer of a response that Answer writes.

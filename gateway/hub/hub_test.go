@@ -259,6 +259,36 @@ func TestHub_Wait_one_read_for_all(t *testing.T) {
 	})
 }
 
+// A wait ends once, though its caller leaves while another wait of the same look is
+// being told.
+func TestHub_Wait_ends_once(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		ctx, leave := context.WithCancel(t.Context())
+		var ended []hub.Outcome
+		first, _ := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, ref, wait, newerThan(0))
+		first.Start(func(r hub.Result) {
+			ended = append(ended, r.Outcome)
+			leave()
+			time.Sleep(time.Second)
+		})
+		second, _ := h.Begin(ctx, caller, ref, wait, newerThan(0))
+		second.Start(func(r hub.Result) { ended = append(ended, r.Outcome) })
+		s.change(true)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []hub.Outcome{hub.Changed, hub.Changed}, ended)
+	})
+}
+
+// A wait that loses its place before it is started is told so by Start.
+func TestHub_Start_displaced(t *testing.T) {
+	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, _ *source, h *hub.Hub) {
+		older, _ := h.Begin(t.Context(), caller, ref, wait, newerThan(0))
+		newer, _ := h.Begin(t.Context(), caller, ref, wait, newerThan(0))
+		require.Equal(t, hub.Result{Outcome: hub.Displaced, Err: hub.ErrTooMany}, older.Await())
+		require.Equal(t, hub.Result{Outcome: hub.TimedOut}, newer.Await())
+	})
+}
+
 // A read that hangs holds up no other session.
 func TestHub_Wait_read_that_hangs(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
