@@ -275,6 +275,7 @@ func TestHub_Wait_ends_once(t *testing.T) {
 		second.Start(func(r hub.Result) { ended = append(ended, r.Outcome) })
 		s.change(true)
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		require.Equal(t, []hub.Outcome{hub.Changed, hub.Changed}, ended)
 	})
 }
