@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "sessions/outbox/webhook", "geo", "internal/pause",
 	},
-	"gateway/api":        {"gateway/api/ingest", "gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
+	"gateway/api":        {"gateway/api/ingest", "gateway/httpserver", "gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/api/ingest": {"sessions", "geo"},
 	"gateway/httpserver": {},
 	"gateway/hub":        {"sessions"},

@@ -30,7 +30,7 @@ type Service struct {
 	parties   *parties    // of the sessions that Ref was called for lately
 	served    *served     // the journeys that were updated or read lately
 	reporters *reporters  // the devices that have reported lately
-	reads     sharedReads // of Look, Read and View
+	reads     sharedReads // of Read and View
 
 	news      chan news // on its way to Report
 	arrivings *arrivings

@@ -178,13 +178,13 @@ func (r *asked) Session(ctx context.Context, id sessions.ID) (sessions.Session, 
 
 // While the live store is away a waiting student costs the repository no read, and a
 // single read is answered from the repository.
-func TestService_Look_while_the_live_store_is_away(t *testing.T) {
+func TestService_Read_while_the_live_store_is_away(t *testing.T) {
 	t.Parallel()
 	v := newVisit(t)
 	repo := &asked{Repository: v.repo}
 	service := sessions.NewService(repo, gone{}, sessions.ServiceOptions{})
 	ref := sessions.Ref{TrainerID: v.trainer.ID, SessionID: v.session.ID}
-	look, err := service.Look(t.Context(), ref)
+	look, err := service.Read(t.Context(), ref)
 	require.NoError(t, err)
 	require.True(t, look.Degraded)
 	require.Zero(t, repo.times)

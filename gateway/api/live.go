@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudwego/hertz/pkg/app"
 
+	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
 	"doorstep/sessions"
 )
@@ -49,7 +50,7 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 	case err != nil:
 		return err
 	case !view.Degraded && seen.match(view.Version):
-		return notModified(c, view)
+		return notModified(c, view.Version)
 	default:
 		return answerLive(c, view)
 	}
@@ -58,60 +59,113 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 // awaitLive waits for a version that the caller has not seen. Without a
 // validator, or with "*", that is any version but the current one. While the live
 // store is away there are no versions, so it waits until the store is back or the
-// time is up.
+// time is up. The connection is parked meanwhile, where it can be.
 func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessions.Caller,
 	ref sessions.Ref, wait time.Duration, seen *etags,
 ) error {
-	recordOf(c).waited = true
-	releaseReadBuffer(c)
-	view := sessions.View{Degraded: true} // the last view that could be read
-	a.inFlight.rest()                     // the hub bounds the waits
+	a.inFlight.rest() // the hub bounds the waits
 	defer a.inFlight.resume()
-	outcome, err := a.deps.Hub.Wait(ctx, caller, ref, wait, func(ctx context.Context, timeUp bool) (bool, error) {
-		read := a.deps.Sessions.Look
-		if timeUp { // ask the store itself: the last wake-ups may not have come through
-			read = a.deps.Sessions.Read
+	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen}
+	p.record.waited = true
+	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
+	if w != nil {
+		if p.parked = httpserver.Park(ctx, c); p.parked != nil {
+			w.Start(p.answer)
+			return nil
 		}
-		now, err := read(ctx, ref)
-		if err != nil {
-			return false, err
-		}
-		if now.Degraded {
-			return false, hub.ErrUnread
-		}
-		view = now
-		if seen == nil || seen.any {
-			seen = &etags{versions: []int64{view.Version}}
-		}
-		return !seen.match(view.Version) && !seen.behind(view), nil
-	})
-	switch {
-	case err != nil:
-		return err
-	case outcome == hub.Changed:
-		if err := a.deps.Sessions.Party(caller, ref.SessionID); err != nil {
-			return err
-		}
-		err = answerLive(c, view)
-		a.deps.Sessions.Seen(caller, view)
-		return err
-	default:
-		return notModified(c, view)
+		over = w.Await()
 	}
+	return p.write(c, over)
 }
 
-// releaseReadBuffer gives back the 8 KB into which the request was read, so that
-// a waiting request does not hold them. The answer does not need them: Hertz has
-// copied everything but the body out of them, and releases them itself before it
-// answers. Bytes that the client has sent after this request stay.
-func releaseReadBuffer(c *app.RequestContext) {
-	if r := c.GetReader(); r != nil && len(c.Request.Body()) == 0 { // nil without a connection, as in tests
-		_ = r.Release() // its code never returns an error
+// poll is a long poll.
+type poll struct {
+	api    *API
+	ctx    context.Context //nolint:containedctx // the request's, which is answered after its handler has returned
+	record *record
+	caller sessions.Caller
+	seen   *etags
+	last   int64 // the last version that could be read; 0: none
+	parked *httpserver.Parked
+}
+
+// news reports whether the caller has not seen a view.
+func (p *poll) news(v sessions.View) bool {
+	p.last = v.Version
+	if p.seen == nil || p.seen.any {
+		p.seen = &etags{versions: []int64{v.Version}}
 	}
+	return !p.seen.match(v.Version) && !p.seen.behind(v)
+}
+
+// write answers a poll on its handler's goroutine.
+func (p *poll) write(c *app.RequestContext, r hub.Result) error {
+	if err := p.refused(r); err != nil {
+		return err
+	}
+	return p.respond(c, r)
+}
+
+func (p *poll) respond(c *app.RequestContext, r hub.Result) error {
+	if r.Change != nil {
+		return answerLive(c, r.Change.View)
+	}
+	return notModified(c, p.last)
+}
+
+// refused is why a poll is refused at its end. If it is not, what the caller is
+// about to be shown is noted.
+func (p *poll) refused(r hub.Result) error {
+	if r.Change == nil {
+		return r.Err
+	}
+	if err := p.api.deps.Sessions.Party(p.caller, p.record.session); err != nil {
+		return err
+	}
+	p.api.deps.Sessions.Seen(p.caller, r.Change.View)
+	return nil
+}
+
+// answer answers a parked poll.
+func (p *poll) answer(r hub.Result) {
+	p.parked.Answer(func() (a httpserver.Answer, own []byte) {
+		p.api.report(p.ctx, p.record, func() (status, bytes int) {
+			a = p.encode(r)
+			p.record.ownHeaders(func(name, value string) {
+				own = append(append(append(append(own, name...), ": "...), value...), "\r\n"...)
+			})
+			return a.Status, len(a.Body)
+		})
+		return a, own
+	})
+}
+
+// encode makes the answer of a poll. That of a change is made once for all who are
+// shown it, whatever their role: they see the same.
+func (p *poll) encode(r hub.Result) httpserver.Answer {
+	err := p.refused(r)
+	if err == nil && r.Change != nil {
+		if a, ok := r.Change.Encoded.(httpserver.Answer); ok {
+			return a
+		}
+	}
+	a := httpserver.NewAnswer(func(c *app.RequestContext) {
+		p.api.sharedHeaders(c)
+		if err != nil {
+			c.Set(recordKey, p.record)
+			p.api.fail(c, err)
+			return
+		}
+		_ = p.respond(c, r) // it cannot fail
+	})
+	if err == nil && r.Change != nil {
+		r.Change.Encoded = a
+	}
+	return a
 }
 
 func answerLive(c *app.RequestContext, v sessions.View) error {
-	validators(c, v)
+	validators(c, v.Version)
 	b := beginSuccess(c, http.StatusOK, "Live location")
 	b = appendWord(b, "sessionId", v.SessionID)
 	b = appendWord(b, "trainerId", v.TrainerID)
@@ -161,17 +215,17 @@ func appendETA(b []byte, v sessions.View) []byte {
 	return appendNull(b, "etaSeconds")
 }
 
-func notModified(c *app.RequestContext, v sessions.View) error {
-	validators(c, v)
+func notModified(c *app.RequestContext, version int64) error {
+	validators(c, version)
 	c.SetStatusCode(http.StatusNotModified)
 	return nil
 }
 
-// validators sets the ETag. A degraded answer has no version and gets none. The
-// tag is weak, because two answers of one version can differ in etaSeconds.
-func validators(c *app.RequestContext, v sessions.View) {
-	if !v.Degraded {
-		c.Header("ETag", `W/"`+strconv.FormatInt(v.Version, 10)+`"`)
+// validators sets the ETag. A degraded answer has no version, which is 0, and gets
+// none. The tag is weak, because two answers of one version can differ in etaSeconds.
+func validators(c *app.RequestContext, version int64) {
+	if version != 0 {
+		c.Header("ETag", `W/"`+strconv.FormatInt(version, 10)+`"`)
 	}
 }
 

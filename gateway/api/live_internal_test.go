@@ -47,7 +47,7 @@ func TestValidator(t *testing.T) {
 		list := strings.Join(others, space.Draw(t, "space")+","+space.Draw(t, "space"))
 		assert.False(t, validator([]byte(list)).match(version), list)
 		c := app.NewContext(0)
-		validators(c, sessions.View{Snapshot: sessions.Snapshot{Version: version}})
+		validators(c, version)
 		tag := c.Response.Header.Get("ETag")
 		number := strconv.FormatInt(version, 10)
 		for _, mine := range []string{tag, strings.TrimPrefix(tag, "W/"), number, `"` + number + `-gzip"`, `W/"` + number + `;br"`} {

@@ -41,31 +41,47 @@ type Call struct {
 // observe is the middleware of every request. It gives the request its id, and
 // reports the answer to the metrics, the log and the trace.
 func (a *API) observe(ctx context.Context, c *app.RequestContext) {
-	began, r := time.Now(), recordOf(c)
+	r := recordOf(c)
+	r.began, r.route, r.method = time.Now(), c.FullPath(), methodLabel(c)
 	a.begin(c, r)
-	traced := a.deps.Trace != nil && strings.HasPrefix(c.FullPath(), base) // not the probes, and not paths that have no route
-	end := func(int, string, string) string { return "" }
-	if traced {
-		ctx, end = a.deps.Trace(ctx, call(c, r))
+	if a.deps.Trace != nil && strings.HasPrefix(r.route, base) { // not the probes, and not paths that have no route
+		ctx, r.endTrace = a.deps.Trace(ctx, call(c, r))
 	}
-	panicked := true
-	defer func() { // httpserver recovers, further out
-		status := c.Response.StatusCode()
-		if panicked {
-			status, r.code = http.StatusInternalServerError, sessions.Internal
+	a.report(ctx, r, func() (int, int) {
+		if r.route == "" && string(c.Request.RequestURI()) == "*" && r.method == http.MethodOptions {
+			c.SetStatusCode(http.StatusNoContent) // about the server as a whole: RFC 9110, section 9.3.7
+			c.Header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		}
-		took := time.Since(began)
-		a.log(ctx, c, r, status, took)
-		trace := end(status, string(r.code), a.spanSession(ctx, r))
-		a.deps.Metrics.Answered(routeLabel(c, r), methodLabel(c), status, string(r.code), took, trace, string(r.session))
+		c.Next(ctx)
+		if c.Hijacked() {
+			return 0, 0 // it is parked, and another goroutine may be answering it
+		}
+		compress(c)
+		return c.Response.StatusCode(), len(c.Response.Body())
+	})
+}
+
+// report reports the answer that write writes, whose status and length it returns. The
+// status is 0 if there is no answer yet; then write's caller must touch r no more.
+func (a *API) report(ctx context.Context, r *record, write func() (status, bytes int)) {
+	status, bytes, panicked := http.StatusInternalServerError, 0, true
+	defer func() { // httpserver recovers, further out
+		if panicked {
+			r.code = sessions.Internal
+		}
+		if status == 0 {
+			return
+		}
+		took := time.Since(r.began)
+		a.log(ctx, r, status, bytes, took)
+		var trace string
+		if r.endTrace != nil {
+			trace = r.endTrace(status, string(r.code), a.spanSession(ctx, r))
+		}
+		a.deps.Metrics.Answered(r.routeLabel(), r.method, status, string(r.code), took, trace, string(r.session))
 	}()
-	if c.FullPath() == "" && string(c.Request.RequestURI()) == "*" && string(c.Method()) == http.MethodOptions {
-		c.SetStatusCode(http.StatusNoContent) // about the server as a whole: RFC 9110, section 9.3.7
-		c.Header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-	}
-	c.Next(ctx)
+	status, bytes = write()
 	panicked = false
-	compress(c)
 }
 
 // spanSession is the session that a request's span names: at debug only, because a trace
@@ -77,27 +93,45 @@ func (a *API) spanSession(ctx context.Context, r *record) string {
 	return string(r.session)
 }
 
-// begin sets the headers that every answer has. Most answers hold a location, a
-// code or a home, or say something about them, so no browser and no proxy may keep
-// any of them.
+// begin sets the headers that every answer has.
 func (a *API) begin(c *app.RequestContext, r *record) {
-	c.Response.Header.Set(requestIDHeader, r.id)
+	a.sharedHeaders(c)
+	r.origin = a.origins[string(c.Request.Header.Peek("Origin"))]
+	r.ownHeaders(c.Response.Header.Set)
+}
+
+// sharedHeaders sets what all answers have. Most answers hold a location, a code or a
+// home, or say something about them, so no browser and no proxy may keep any of
+// them.
+func (a *API) sharedHeaders(c *app.RequestContext) {
 	c.Response.Header.Set("Cache-Control", "no-store")
 	if a.origins != nil {
-		a.allowOrigin(c)
+		// Even where there is no Origin, so that no cache gives one page's answer to
+		// another.
+		c.Response.Header.Add("Vary", "Origin")
+	}
+}
+
+// ownHeaders sets the headers that depend on the request: its id, and that a page of
+// an allowed origin may read the answer.
+func (r *record) ownHeaders(set func(name, value string)) {
+	set(requestIDHeader, r.id)
+	if r.origin != "" {
+		set("Access-Control-Allow-Origin", r.origin)
+		set("Access-Control-Expose-Headers", exposedHeaders)
 	}
 }
 
 func call(c *app.RequestContext, r *record) Call {
 	return Call{
-		Method: methodLabel(c), Route: c.FullPath(), RequestID: r.id,
+		Method: r.method, Route: r.route, RequestID: r.id,
 		Traceparent: string(c.GetHeader("traceparent")), Tracestate: string(c.GetHeader("tracestate")),
 	}
 }
 
 // log writes one line a request. It is a debug line, because otherwise a
 // stranger could fill the disk; a fault of the server is a warning or an error.
-func (a *API) log(ctx context.Context, c *app.RequestContext, r *record, status int, took time.Duration) {
+func (a *API) log(ctx context.Context, r *record, status, bytes int, took time.Duration) {
 	level, message := slog.LevelDebug, "request"
 	switch {
 	case r.code == sessions.Internal:
@@ -111,9 +145,9 @@ func (a *API) log(ctx context.Context, c *app.RequestContext, r *record, status 
 		return
 	}
 	attrs := make([]slog.Attr, 0, 10)
-	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", routeLabel(c, r)), slog.String("method", methodLabel(c)),
+	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", r.routeLabel()), slog.String("method", r.method),
 		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", string(r.role)),
-		slog.Float64("took_ms", float64(took.Microseconds())/1000), slog.Int("bytes", len(c.Response.Body())))
+		slog.Float64("took_ms", float64(took.Microseconds())/1000), slog.Int("bytes", bytes))
 	if r.session != "" {
 		attrs = append(attrs, slog.String("session_id", string(r.session)))
 	}
@@ -130,6 +164,11 @@ type record struct {
 	session sessions.ID   // that the request is about; empty where it names none
 	code    sessions.Code // of a refusal
 	err     error         // its cause; for the log only
+
+	began         time.Time
+	route, method string // as the route was declared; empty: none
+	origin        string // of the page that may read the answer; empty: none
+	endTrace      func(status int, code, session string) (trace string)
 
 	waited bool // it is a long poll, which has its own route label
 }
@@ -185,14 +224,14 @@ const (
 )
 
 // routeLabel is the pattern of the route that the request matched.
-func routeLabel(c *app.RequestContext, r *record) string {
-	switch path := c.FullPath(); {
-	case path == "":
+func (r *record) routeLabel() string {
+	switch {
+	case r.route == "":
 		return noRoute
 	case r.waited:
-		return path + waitRoute
+		return r.route + waitRoute
 	default:
-		return path
+		return r.route
 	}
 }
 
@@ -326,18 +365,6 @@ func ParseOrigin(text string) (string, error) {
 		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
 	}
 	return u.Scheme + "://" + u.Host, nil
-}
-
-// allowOrigin lets a page of an allowed origin read the answer. The answer says
-// that it depends on Origin even if there is none, so that no cache gives one
-// page's answer to another.
-func (a *API) allowOrigin(c *app.RequestContext) {
-	c.Response.Header.Add("Vary", "Origin")
-	origin := c.Request.Header.Peek("Origin")
-	if _, ok := a.origins[string(origin)]; ok {
-		c.Response.Header.SetBytesV("Access-Control-Allow-Origin", origin)
-		c.Response.Header.Set("Access-Control-Expose-Headers", exposedHeaders)
-	}
 }
 
 // preflight answers a browser's question whether a page may make a call: yes, if

@@ -98,3 +98,52 @@ func TestLog_a_fault_is_a_warning_and_a_refusal_is_not(t *testing.T) {
 	assert.NotEmpty(t, got["error"])
 	assert.Empty(t, lines(t, log, "refused"), "at the default level")
 }
+
+// A parked poll is answered as a read is: the same headers, its own request id and
+// origin, one line in the log when it is answered, and one body for all who waited.
+func TestLive_wait_is_answered_and_logged_as_a_read(t *testing.T) {
+	t.Parallel()
+	log := new(lockedBuffer)
+	const page = "https://app.example.com"
+	h := open(t, embedded, func(o *app.Options) {
+		o.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		o.CORSOrigins = []string{page}
+	})
+	v := h.begun(t)
+	readers := map[string]struct{ token, origin string }{
+		"student": {v.student, page}, "trainer": {v.trainer, "https://elsewhere.example.com"}, "admin": {v.admin, ""},
+	}
+	edits := func(who, id string) []edit {
+		list := []edit{header("X-Request-Id", id)}
+		if origin := readers[who].origin; origin != "" {
+			list = append(list, header("Origin", origin))
+		}
+		return list
+	}
+	waits := map[string]waiting{}
+	for who, r := range readers {
+		waits[who] = h.wait(t, r.token, v, "&wait=30", edits(who, who)...)
+		assert.Empty(t, lines(t, log, who), "not before the answer")
+	}
+	h.step(t, v)
+	var body []byte
+	for who, r := range readers {
+		woken := waits[who].want(t, 200, "")
+		read := h.get(t, r.token, v.live(""), edits(who, "read-"+who)...).want(t, 200, "")
+		assert.Equal(t, []string{who}, woken.header["X-Request-Id"])
+		assert.Equal(t, who == "student", woken.header.Get("Access-Control-Allow-Origin") == page)
+		for _, a := range []answer{woken, read} {
+			a.header.Del("Date")
+			a.header.Del("X-Request-Id")
+		}
+		assert.Equal(t, read.header, woken.header)
+		if body == nil {
+			body = woken.body
+		}
+		assert.Equal(t, body, woken.body)
+		got := line(t, log, who)
+		assert.Equal(t, []any{livePath + "?wait", "GET", 200.0, "", who, float64(len(body))},
+			[]any{got["route"], got["method"], got["status"], got["code"], got["role"], got["bytes"]})
+	}
+	assert.InDelta(t, 3, h.metric(t, "doorstep_http_requests_total", `route="`+livePath+`?wait"`, `status="200"`), 0)
+}

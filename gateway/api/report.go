@@ -42,10 +42,10 @@ func ReportOutcomes() []string {
 	return append(UpdateVerdicts(), noJourney, leftOut, malformed, otherWord, encrypted, flooded, unreadable, tooLarge, nothing)
 }
 
-// report takes what a stock app reports. Such an app keeps what was refused and sends it
+// stockReport takes what a stock app reports. Such an app keeps what was refused and sends it
 // again for ever, before anything newer. So whatever a known device reports is answered
 // with 200; see docs/phones.md.
-func (a *API) report(format sessions.Format) app.HandlerFunc {
+func (a *API) stockReport(format sessions.Format) app.HandlerFunc {
 	return func(ctx context.Context, c *app.RequestContext) {
 		err := a.takeReport(ctx, c, format)
 		switch {

@@ -42,7 +42,7 @@ type API struct {
 	callers  *ratelimit.Limit // nil: no limit
 	guesses  guesses
 	phones   lately
-	origins  map[string]struct{}
+	origins  map[string]string // each by itself
 }
 
 // Deps are what the handlers call, and their settings.
@@ -133,9 +133,9 @@ func New(deps Deps) *API {
 	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), phones: newLately()}
 	for _, origin := range deps.Origins {
 		if a.origins == nil {
-			a.origins = map[string]struct{}{}
+			a.origins = map[string]string{}
 		}
-		a.origins[origin] = struct{}{}
+		a.origins[origin] = origin
 	}
 	a.inFlight.limit = int64(cmp.Or(deps.MaxInFlight, DefaultMaxInFlight))
 	return a
@@ -234,13 +234,13 @@ func (a *API) routes() []route {
 		{get, base + "/trainers/:trainerId/rating", a.authenticated(a.rating)},                  // 19
 		{get, base + "/admin/users/:userId/data", a.authenticated(a.userData)},                  // 20
 		{del, base + "/admin/users/:userId/data", a.authenticated(a.eraseUser)},                 // 20
-		{post, ingestPath + "owntracks", a.report(sessions.OwnTracks)},                          // 22
-		{post, ingestPath + "osmand", a.report(sessions.OsmAnd)},                                // 22
-		{get, ingestPath + "osmand", a.report(sessions.OsmAnd)},                                 // 22
-		{post, ingestPath + "transistorsoft", a.report(sessions.Transistorsoft)},                // 22
-		{post, ingestPath + "overland", a.report(sessions.Overland)},                            // 22
-		{get, "/healthz", a.healthz},                                                            // 12
-		{get, "/readyz", a.readyz},                                                              // 12
-		{get, "/openapi.yaml", a.openAPI},                                                       // 12
+		{post, ingestPath + "owntracks", a.stockReport(sessions.OwnTracks)},                     // 22
+		{post, ingestPath + "osmand", a.stockReport(sessions.OsmAnd)},                           // 22
+		{get, ingestPath + "osmand", a.stockReport(sessions.OsmAnd)},                            // 22
+		{post, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},           // 22
+		{post, ingestPath + "overland", a.stockReport(sessions.Overland)},                       // 22
+		{get, "/healthz", a.healthz},      // 12
+		{get, "/readyz", a.readyz},        // 12
+		{get, "/openapi.yaml", a.openAPI}, // 12
 	}
 }

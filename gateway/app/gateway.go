@@ -113,7 +113,7 @@ func New(opts Options) (*App, error) {
 	retention := sessions.NewRetention(stores.old, sessions.RetentionOptions{
 		Keep: opts.keep(), Log: p.log, Metrics: metrics.NewRetention(p.registry, tables()...),
 	})
-	waits := hub.New(stores.live, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
+	waits := hub.New(stores.live, service, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
 	origins, err := opts.origins()

@@ -225,16 +225,24 @@ type conn struct {
 	peer    netip.Prefix
 	proxied bool // peer is a trusted proxy
 
-	// Used only by the goroutine that serves the connection.
-	answered bool      // a handler has returned; the next read waits for another request
-	between  bool      // nothing of the next request has been read
-	slow     bool      // the request ran out of time
-	crowded  bool      // the request was one large one too many
-	got      int       // bytes of this request, or more where the next one has come with them
-	large    bool      // this request is counted in listener.large
-	refused  bool      // the last answer closes the connection, maybe with unread bytes
-	head     []byte    // of a streamed request: what Hertz has not read yet
-	stream   *streamed // of the request under way; nil: it is not streamed
+	// Set by the server before it serves the connection for the first time.
+	server *Server
+	ctx    context.Context //nolint:containedctx // the parent of its requests'; ends when the peer has left
+	held   held
+
+	// Used only by the goroutine that serves the connection, or by the one that
+	// answers it while it is parked.
+	parked   *Parked
+	client   netip.Prefix // whose open request is counted; invalid: nobody's
+	answered bool         // a handler has returned; the next read waits for another request
+	between  bool         // nothing of the next request has been read
+	slow     bool         // the request ran out of time
+	crowded  bool         // the request was one large one too many
+	got      int          // bytes of this request, or more where the next one has come with them
+	large    bool         // this request is counted in listener.large
+	refused  bool         // the last answer closes the connection, maybe with unread bytes
+	head     []byte       // of a streamed request: what Hertz has not read yet
+	stream   *streamed    // of the request under way; nil: it is not streamed
 
 	mu      sync.Mutex // orders the deadlines of that goroutine and of drain
 	waiting bool       // for the first byte of a request
@@ -305,7 +313,7 @@ func (c *conn) admitLarge() bool {
 	return true
 }
 
-// requestEnds gives the place of a large request back. It reports whether the
+// requestEnds gives back what the request was counted as. It reports whether the
 // connection can be used again.
 func (c *conn) requestEnds() (usable bool) {
 	usable = true
@@ -316,6 +324,10 @@ func (c *conn) requestEnds() (usable bool) {
 	if c.large {
 		c.large = false
 		c.l.large.Add(-1)
+	}
+	if c.client.IsValid() {
+		c.l.endRequest(c.client)
+		c.client = netip.Prefix{}
 	}
 	return usable
 }

@@ -50,6 +50,7 @@ type Server struct {
 	opts     Options
 	listener *listener
 	hertz    *server.Hertz
+	onData   network.OnData  // Hertz's, which serves one connection
 	base     context.Context //nolint:containedctx // Run's; the parent of every handler's, like http.Server.BaseContext
 
 	closeOnce sync.Once
@@ -71,6 +72,7 @@ func New(opts Options, register func(h *server.Hertz)) (*Server, error) {
 	s := &Server{opts: opts, closed: make(chan struct{})}
 	s.listener = newListener(opts, s.refusal)
 	s.hertz = server.New(s.hertzOptions()...)
+	s.hertz.KeepHijackedConns, s.hertz.NoHijackConnPool = true, true // see Parked
 	s.hertz.Use(s.around)
 	register(s.hertz)
 	return s, nil
@@ -204,17 +206,42 @@ type recovering struct {
 }
 
 func (t recovering) ListenAndServe(serve network.OnData) error {
+	t.s.onData = serve
 	return t.Transporter.ListenAndServe(func(ctx context.Context, hertzConn any) error {
-		if c, ok := ctx.Value(connKey{}).(*conn); ok {
-			defer t.s.listener.release(c)
-		}
-		defer func() {
-			if rec := recover(); rec != nil {
-				t.s.panicked(ctx, rec)
-			}
-		}()
-		return serve(ctx, hertzConn)
+		c := ctx.Value(connKey{}).(*conn)                                               //nolint:forcetypeassert // OnAccept has put it there
+		c.server, c.ctx, c.held = t.s, ctx, held{Conn: hertzConn.(network.Conn), on: c} //nolint:forcetypeassert // what the transport makes
+		t.s.serve(c)
+		return nil
 	})
+}
+
+// serve serves a connection until it ends or is parked.
+func (s *Server) serve(c *conn) {
+	for {
+		s.serveOnce(c)
+		p := c.parked
+		if p == nil {
+			s.listener.release(c)
+			return
+		}
+		if !c.settle(p) || !c.unpark(p, p.text) {
+			return
+		}
+	}
+}
+
+// serveOnce lets Hertz serve a connection, which it closes unless it is parked.
+func (s *Server) serveOnce(c *conn) {
+	defer func() {
+		if rec := recover(); rec != nil {
+			s.panicked(c.ctx, rec)
+			if c.parked != nil {
+				c.abandon()
+				_ = c.held.Close()
+			}
+		}
+	}()
+	_ = s.onData(c.ctx, &c.held) // Hertz has logged it
 }
 
 // around is the outermost middleware of every request, with or without a route.
@@ -242,7 +269,7 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 			s.refuse(c, consts.StatusTooManyRequests)
 			return
 		}
-		defer s.listener.endRequest(client)
+		on.client = client
 	}
 	c.Next(ctx)
 }
@@ -250,9 +277,16 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
 	if rec := recover(); rec != nil {
 		s.panicked(ctx, rec)
+		if on.parked != nil {
+			on.abandon()
+			c.SetHijackHandler(nil)
+		}
 		c.Response.Reset() // a half-written answer must not be sent
 		s.refuse(c, consts.StatusInternalServerError)
 		c.SetConnectionClose()
+	}
+	if on.parked != nil {
+		return // Answer does the rest
 	}
 	if c.Response.StatusCode() >= consts.StatusBadRequest && !c.Response.HasBodyBytes() && !c.Response.IsBodyStream() {
 		s.refuse(c, c.Response.StatusCode()) // Hertz's own 400, 404 and 405
@@ -381,9 +415,14 @@ func (s *Server) refusal(status int) []byte {
 	c := app.NewContext(0)
 	s.refuse(c, status)
 	c.SetConnectionClose()
+	return written(&c.Response)
+}
+
+// written is a response as Hertz writes it.
+func written(r *protocol.Response) []byte {
 	var out bytes.Buffer
 	w := network.NewWriter(&out)
-	_ = resp.Write(&c.Response, w) // a bytes.Buffer cannot fail
+	_ = resp.Write(r, w) // a bytes.Buffer cannot fail
 	_ = w.Flush()
 	return out.Bytes()
 }

@@ -41,6 +41,7 @@ type guarded struct {
 	release chan struct{} // what /hold waits for
 	gone    chan error    // what /wait saw of its context
 	smuggle atomic.Int32  // requests to /smuggled
+	parked  chan parked   // what /park has parked
 	ran     chan error    // what Run returned
 }
 
@@ -58,6 +59,7 @@ func newGuarded(t *testing.T, opts httpserver.Options, grace ...time.Duration) *
 	t.Helper()
 	g := &guarded{
 		entered: make(chan string, 100), release: make(chan struct{}), gone: make(chan error, 100), ran: make(chan error, 1),
+		parked: make(chan parked, 10_000),
 	}
 	if opts.Addr == "" && opts.Listener == nil {
 		opts.Addr = "127.0.0.1:0"
@@ -144,6 +146,10 @@ func (g *guarded) routes(h *server.Hertz) {
 		time.Sleep(3 * shortRead)
 		c.String(200, "slept")
 	})
+	h.GET("/park", g.park)
+	h.HEAD("/park", g.park)
+	h.GET("/park-answered", func(ctx context.Context, c *app.RequestContext) { httpserver.Park(ctx, c).Answer(text("at once")) })
+	h.GET("/park-panic", func(ctx context.Context, c *app.RequestContext) { httpserver.Park(ctx, c); panic("after Park") })
 	h.GET("/big", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", make([]byte, 8<<20)) })
 }
 

@@ -3,7 +3,9 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,7 +33,7 @@ func inBubble(t *testing.T, opts hub.Options, test func(*testing.T, *source, *hu
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{wakes: map[int]func(){}}
-		h := hub.New(s, opts)
+		h := hub.New(s, s, opts)
 		test(t, s, h)
 		synctest.Wait()
 		assert.Zero(t, h.Waiting())
@@ -39,11 +41,13 @@ func inBubble(t *testing.T, opts hub.Options, test func(*testing.T, *source, *hu
 	})
 }
 
-// source is a version that wakes its watchers when it changes.
+// source is a version that wakes its watchers when it changes. It is the Reader, too.
 type source struct {
-	version atomic.Int64
-	reads   atomic.Int64
-	fails   error // of Watch
+	version  atomic.Int64
+	reads    atomic.Int64                             // of Cached and Read
+	fails    error                                    // of Watch
+	uncached atomic.Bool                              // every read takes a round trip
+	onRead   func(n int64) (degraded bool, err error) // nil: nothing happens at the n-th read
 
 	mu    sync.Mutex
 	last  int
@@ -90,19 +94,35 @@ func (s *source) wake() {
 	}
 }
 
-// newerThan is a read that reports a change from a version.
-func (s *source) newerThan(seen int64) func(context.Context, bool) (bool, error) {
-	return func(_ context.Context, timeUp bool) (bool, error) {
-		s.mu.Lock()
-		if timeUp {
-			s.calls = append(s.calls, "read, the time is up")
-		} else {
-			s.calls = append(s.calls, "read")
-		}
-		s.mu.Unlock()
-		s.reads.Add(1)
-		return s.version.Load() > seen, nil
+func (s *source) Cached(ref sessions.Ref) (sessions.View, bool) {
+	if s.uncached.Load() {
+		return sessions.View{}, false
 	}
+	view, err := s.read(ref, "look")
+	return view, err == nil
+}
+
+func (s *source) Read(_ context.Context, ref sessions.Ref) (sessions.View, error) {
+	return s.read(ref, "read")
+}
+
+func (s *source) read(ref sessions.Ref, how string) (sessions.View, error) {
+	s.mu.Lock()
+	s.calls = append(s.calls, how)
+	s.mu.Unlock()
+	n := s.reads.Add(1)
+	view := sessions.View{Ref: ref, Snapshot: sessions.Snapshot{Version: s.version.Load()}}
+	if s.onRead == nil {
+		return view, nil
+	}
+	var err error
+	view.Degraded, err = s.onRead(n)
+	return view, err
+}
+
+// newerThan is news of every later version.
+func newerThan(seen int64) func(sessions.View) bool {
+	return func(v sessions.View) bool { return v.Version > seen }
 }
 
 // result is how a wait ended, and after how long.
@@ -112,16 +132,20 @@ type result struct {
 	took    time.Duration
 }
 
-func waitFor(ctx context.Context, h *hub.Hub, d time.Duration, read func(context.Context, bool) (bool, error)) result {
+func waitFor(ctx context.Context, h *hub.Hub, d time.Duration) result {
+	return waitAs(ctx, h, caller, d)
+}
+
+func waitAs(ctx context.Context, h *hub.Hub, caller sessions.Caller, d time.Duration) result {
 	began := time.Now()
-	outcome, err := h.Wait(ctx, caller, ref, d, read)
-	return result{outcome, err, time.Since(began)}
+	r := h.Wait(ctx, caller, ref, d, newerThan(0))
+	return result{r.Outcome, r.Err, time.Since(began)}
 }
 
 // started waits in a goroutine; the channel gives its result.
-func started(ctx context.Context, h *hub.Hub, s *source) <-chan result {
+func started(ctx context.Context, h *hub.Hub) <-chan result {
 	done := make(chan result, 1)
-	go func() { done <- waitFor(ctx, h, wait, s.newerThan(0)) }()
+	go func() { done <- waitFor(ctx, h, wait) }()
 	synctest.Wait()
 	return done
 }
@@ -129,30 +153,28 @@ func started(ctx context.Context, h *hub.Hub, s *source) <-chan result {
 func TestHub_Wait_changed_already(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 		s.change(false)
-		require.Equal(t, result{hub.Changed, nil, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)))
-		require.Equal(t, []string{"watch", "read"}, s.calls, "register, then read")
+		require.Equal(t, result{hub.Changed, nil, 0}, waitFor(t.Context(), h, wait))
+		require.Equal(t, []string{"watch", "look"}, s.calls, "register, then read")
 	})
 }
 
 // A change between the read and the wait has already woken the waiter.
 func TestHub_Wait_changed_between_read_and_wait(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		newer := s.newerThan(0)
-		read := func(ctx context.Context, timeUp bool) (bool, error) {
-			changed, err := newer(ctx, timeUp)
-			if s.reads.Load() == 1 {
+		s.onRead = func(n int64) (bool, error) {
+			if n == 1 {
 				s.change(true)
 			}
-			return changed, err
+			return false, nil
 		}
-		require.Equal(t, result{hub.Changed, nil, 0}, waitFor(t.Context(), h, wait, read))
+		require.Equal(t, result{hub.Changed, nil, 0}, waitFor(t.Context(), h, wait))
 		require.EqualValues(t, 2, s.reads.Load())
 	})
 }
 
 func TestHub_Wait_woken(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		done := started(t.Context(), h, s)
+		done := started(t.Context(), h)
 		require.Equal(t, 1, h.Waiting())
 		time.Sleep(7 * time.Second)
 		s.change(true)
@@ -162,7 +184,7 @@ func TestHub_Wait_woken(t *testing.T) {
 
 func TestHub_Wait_woken_for_nothing(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		done := started(t.Context(), h, s)
+		done := started(t.Context(), h)
 		for range 3 {
 			s.wake()
 			synctest.Wait()
@@ -175,45 +197,166 @@ func TestHub_Wait_woken_for_nothing(t *testing.T) {
 // Any number of wake-ups during a read cause one more read.
 func TestHub_Wait_wakes_are_one(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		newer := s.newerThan(0)
-		read := func(ctx context.Context, timeUp bool) (bool, error) {
-			changed, err := newer(ctx, timeUp)
-			for range 5 * (2 - min(s.reads.Load(), 2)) {
+		s.onRead = func(n int64) (bool, error) {
+			for range 5 * (2 - min(n, 2)) {
 				s.wake()
 			}
-			return changed, err
+			return false, nil
 		}
-		require.Equal(t, result{hub.TimedOut, nil, wait}, waitFor(t.Context(), h, wait, read))
+		require.Equal(t, result{hub.TimedOut, nil, wait}, waitFor(t.Context(), h, wait))
 		require.EqualValues(t, 3, s.reads.Load(), "at first, woken, at last")
+	})
+}
+
+// The same for the look at a session that waits already, with and without a round
+// trip.
+func TestHub_Wait_woken_while_it_is_looked_at(t *testing.T) {
+	for _, uncached := range []bool{false, true} {
+		t.Run(map[bool]string{false: "cached", true: "read"}[uncached], func(t *testing.T) {
+			inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+				s.uncached.Store(uncached)
+				s.onRead = func(n int64) (bool, error) {
+					if n == 2 {
+						s.wake()
+						s.wake()
+					}
+					if n == 3 {
+						s.change(true) // this look does not show it
+					}
+					return false, nil
+				}
+				done := started(t.Context(), h)
+				s.wake()
+				require.Equal(t, result{hub.Changed, nil, 0}, <-done)
+				require.EqualValues(t, 4, s.reads.Load())
+			})
+		})
+	}
+}
+
+// All waits of a session are ended by one read, and are given the same change.
+func TestHub_Wait_one_read_for_all(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		changes := make(chan *hub.Change, 100)
+		for range cap(changes) {
+			w, _ := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, ref, wait, newerThan(0))
+			require.NotNil(t, w)
+			w.Start(func(r hub.Result) {
+				if r.Change.Encoded == nil {
+					r.Change.Encoded = "by the first"
+				}
+				changes <- r.Change
+			})
+		}
+		s.uncached.Store(true)
+		before := s.reads.Load()
+		s.change(true)
+		first := <-changes
+		for range cap(changes) - 1 {
+			require.Same(t, first, <-changes)
+		}
+		require.Equal(t, []any{"by the first", before + 1}, []any{first.Encoded, s.reads.Load()})
+	})
+}
+
+// A wait ends once, though its caller leaves while another wait of the same look is
+// being told.
+func TestHub_Wait_ends_once(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		ctx, leave := context.WithCancel(t.Context())
+		var ended []hub.Outcome
+		first, _ := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, ref, wait, newerThan(0))
+		first.Start(func(r hub.Result) {
+			ended = append(ended, r.Outcome)
+			leave()
+			time.Sleep(time.Second)
+		})
+		second, _ := h.Begin(ctx, caller, ref, wait, newerThan(0))
+		second.Start(func(r hub.Result) { ended = append(ended, r.Outcome) })
+		s.change(true)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []hub.Outcome{hub.Changed, hub.Changed}, ended)
+	})
+}
+
+// A wait that loses its place before it is started is told so by Start.
+func TestHub_Start_displaced(t *testing.T) {
+	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, _ *source, h *hub.Hub) {
+		older, _ := h.Begin(t.Context(), caller, ref, wait, newerThan(0))
+		newer, _ := h.Begin(t.Context(), caller, ref, wait, newerThan(0))
+		require.Equal(t, hub.Result{Outcome: hub.Displaced, Err: hub.ErrTooMany}, older.Await())
+		require.Equal(t, hub.Result{Outcome: hub.TimedOut}, newer.Await())
+	})
+}
+
+// A read that hangs holds up no other session.
+func TestHub_Wait_read_that_hangs(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		hanging := make(chan struct{})
+		done := started(t.Context(), h)
+		s.uncached.Store(true)
+		s.onRead = func(n int64) (bool, error) {
+			if n == 2 {
+				<-hanging
+			}
+			return false, nil
+		}
+		s.wake()
+		synctest.Wait()
+		for range 2 * runtime.GOMAXPROCS(0) {
+			other := sessions.Ref{TrainerID: ref.TrainerID, SessionID: sessions.NewID()}
+			require.Equal(t, hub.TimedOut, h.Wait(t.Context(), caller, other, time.Second, newerThan(0)).Outcome)
+		}
+		close(hanging)
+		require.Equal(t, hub.TimedOut, (<-done).outcome)
+	})
+}
+
+// A panic of a read on a goroutine of the hub ends the waits, not the process.
+func TestHub_Wait_read_that_panics(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		s.uncached.Store(true)
+		s.onRead = func(n int64) (bool, error) {
+			if n > 1 {
+				panic("reader")
+			}
+			return false, nil
+		}
+		woken := started(t.Context(), h)
+		s.wake()
+		r := <-woken
+		require.Equal(t, hub.Failed, r.outcome)
+		require.ErrorContains(t, r.err, "reader")
 	})
 }
 
 func TestHub_Wait_timed_out(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		require.Equal(t, result{hub.TimedOut, nil, wait}, waitFor(t.Context(), h, wait, s.newerThan(0)))
-		require.Equal(t, []string{"watch", "read", "read, the time is up"}, s.calls)
+		require.Equal(t, result{hub.TimedOut, nil, wait}, waitFor(t.Context(), h, wait))
+		require.Equal(t, []string{"watch", "look", "read"}, s.calls)
 	})
 }
 
 // A lost wake-up costs the time-out, never the change.
 func TestHub_Wait_lost_wake(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		done := started(t.Context(), h, s)
+		done := started(t.Context(), h)
 		s.change(false)
 		require.Equal(t, result{hub.Changed, nil, wait}, <-done)
 	})
 }
 
 func TestHub_Wait_no_time(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		require.Equal(t, result{hub.TimedOut, nil, 0}, waitFor(t.Context(), h, 0, s.newerThan(0)))
+	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
+		require.Equal(t, result{hub.TimedOut, nil, 0}, waitFor(t.Context(), h, 0))
 	})
 }
 
 func TestHub_Wait_left(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 		ctx, cancel := context.WithCancel(t.Context())
-		done := started(ctx, h, s)
+		done := started(ctx, h)
 		time.Sleep(time.Second)
 		cancel()
 		require.Equal(t, result{hub.Left, nil, time.Second}, <-done)
@@ -228,17 +371,18 @@ func TestHub_Wait_left_during_a_call(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			s.fails = ctx.Err()
-			require.Equal(t, result{hub.Left, nil, 0}, waitFor(ctx, h, wait, s.newerThan(0)))
+			require.Equal(t, result{hub.Left, nil, 0}, waitFor(ctx, h, wait))
 		})
 	})
 	t.Run("read", func(t *testing.T) {
-		inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
+		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 			ctx, cancel := context.WithCancel(t.Context())
-			read := func(ctx context.Context, _ bool) (bool, error) {
+			s.uncached.Store(true)
+			s.onRead = func(int64) (bool, error) {
 				cancel()
 				return false, ctx.Err()
 			}
-			require.Equal(t, result{hub.Left, nil, 0}, waitFor(ctx, h, wait, read))
+			require.Equal(t, result{hub.Left, nil, 0}, waitFor(ctx, h, wait))
 		})
 	})
 }
@@ -248,47 +392,57 @@ func TestHub_Wait_failed(t *testing.T) {
 	t.Run("watch", func(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 			s.fails = broken
-			require.Equal(t, result{hub.Failed, broken, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)))
+			require.Equal(t, result{hub.Failed, broken, 0}, waitFor(t.Context(), h, wait))
 		})
 	})
 	t.Run("read", func(t *testing.T) {
-		inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
-			read := func(context.Context, bool) (bool, error) { return false, broken }
-			require.Equal(t, result{hub.Failed, broken, 0}, waitFor(t.Context(), h, wait, read))
+		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+			s.uncached.Store(true)
+			s.onRead = func(int64) (bool, error) { return false, broken }
+			require.Equal(t, result{hub.Failed, broken, 0}, waitFor(t.Context(), h, wait))
+		})
+	})
+	t.Run("woken", func(t *testing.T) {
+		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+			one, two := started(t.Context(), h), started(t.Context(), h)
+			s.uncached.Store(true)
+			s.onRead = func(int64) (bool, error) { return false, broken }
+			s.wake()
+			require.Equal(t, result{hub.Failed, broken, 0}, <-one)
+			require.Equal(t, result{hub.Failed, broken, 0}, <-two)
 		})
 	})
 	t.Run("last_read", func(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-			newer := s.newerThan(0)
-			read := func(ctx context.Context, timeUp bool) (bool, error) {
-				if s.reads.Load() > 0 {
+			s.onRead = func(n int64) (bool, error) {
+				if n > 1 {
 					return false, broken
 				}
-				return newer(ctx, timeUp)
+				return false, nil
 			}
-			require.Equal(t, result{hub.Failed, broken, wait}, waitFor(t.Context(), h, wait, read))
+			require.Equal(t, result{hub.Failed, broken, wait}, waitFor(t.Context(), h, wait))
 		})
 	})
 }
 
 func TestHub_Drain(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		first, second := started(t.Context(), h, s), started(t.Context(), h, s)
+		first, second := started(t.Context(), h), started(t.Context(), h)
 		time.Sleep(time.Second)
 		h.Drain()
 		h.Drain()
 		require.Equal(t, result{hub.Drained, nil, time.Second}, <-first)
 		require.Equal(t, result{hub.Drained, nil, time.Second}, <-second)
-		require.NotContains(t, s.calls, "read, the time is up", "a drain must not make every waiter read the store itself")
-		require.Equal(t, result{hub.Drained, nil, 0}, waitFor(t.Context(), h, wait, s.newerThan(0)), "a wait that begins after the drain, too")
+		require.NotContains(t, s.calls, "read", "a drain must not make every waiter read the store itself")
+		require.Equal(t, result{hub.Drained, nil, 0}, waitFor(t.Context(), h, wait), "a wait that begins after the drain, too")
 		s.change(true)
-		require.Equal(t, hub.Changed, waitFor(t.Context(), h, wait, s.newerThan(0)).outcome, "a change is still reported")
+		require.Equal(t, hub.Changed, waitFor(t.Context(), h, wait).outcome, "a change is still reported")
 	})
 }
 
 func TestHub_Drain_with_an_unheard_change(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		done := started(t.Context(), h, s)
+		done := started(t.Context(), h)
 		s.change(false)
 		h.Drain()
 		require.Equal(t, hub.Changed, (<-done).outcome)
@@ -301,40 +455,36 @@ func TestHub_limits(t *testing.T) {
 		inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 			waits := make([]<-chan result, 4)
 			for i := range waits {
-				waits[i] = started(t.Context(), h, s)
+				waits[i] = started(t.Context(), h)
 			}
 			time.Sleep(time.Second)
-			fifth := started(t.Context(), h, s)
+			fifth := started(t.Context(), h)
 			require.Equal(t, result{hub.Displaced, hub.ErrTooMany, time.Second}, <-waits[0], "the oldest makes room at once")
 			require.Equal(t, 4, h.Waiting())
 			waits = append(waits[1:], fifth)
-			outcome, err := h.Wait(t.Context(), other, ref, 0, s.newerThan(0))
-			require.NoError(t, err)
-			require.Equal(t, hub.TimedOut, outcome, "another caller")
+			require.Equal(t, result{hub.TimedOut, nil, 0}, waitAs(t.Context(), h, other, 0), "another caller")
 			s.change(true)
 			for _, done := range waits {
 				require.Equal(t, hub.Changed, (<-done).outcome)
 			}
-			require.NoError(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err, "the place is free again")
+			require.NoError(t, waitFor(t.Context(), h, wait).err, "the place is free again")
 		})
 	})
 	t.Run("total", func(t *testing.T) {
 		inBubble(t, hub.Options{Total: 1}, func(t *testing.T, s *source, h *hub.Hub) {
-			done := started(t.Context(), h, s)
-			_, err := h.Wait(t.Context(), other, ref, wait, s.newerThan(0))
-			require.ErrorIs(t, err, hub.ErrFull)
+			done := started(t.Context(), h)
+			require.Equal(t, result{"", hub.ErrFull, 0}, waitAs(t.Context(), h, other, wait))
 			s.change(true)
 			<-done
-			require.NoError(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err)
+			require.NoError(t, waitFor(t.Context(), h, wait).err)
 		})
 	})
 	t.Run("a_caller's_own_comes_first", func(t *testing.T) {
 		inBubble(t, hub.Options{Total: 1, PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
-			done := started(t.Context(), h, s)
-			newer := started(t.Context(), h, s)
+			done := started(t.Context(), h)
+			newer := started(t.Context(), h)
 			require.Equal(t, hub.Displaced, (<-done).outcome, "the caller's own limit is checked first")
-			_, err := h.Wait(t.Context(), other, ref, wait, s.newerThan(0))
-			require.ErrorIs(t, err, hub.ErrFull)
+			require.Equal(t, result{"", hub.ErrFull, 0}, waitAs(t.Context(), h, other, wait))
 			s.change(true)
 			require.Equal(t, hub.Changed, (<-newer).outcome)
 		})
@@ -343,7 +493,7 @@ func TestHub_limits(t *testing.T) {
 		inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
 			s.fails = errors.New("broken")
 			for range 3 {
-				require.ErrorIs(t, waitFor(t.Context(), h, wait, s.newerThan(0)).err, s.fails)
+				require.ErrorIs(t, waitFor(t.Context(), h, wait).err, s.fails)
 			}
 		})
 	})
@@ -351,9 +501,8 @@ func TestHub_limits(t *testing.T) {
 		m := &meter{}
 		inBubble(t, hub.Options{PerCaller: 1, Metrics: m}, func(t *testing.T, s *source, h *hub.Hub) {
 			for range 3 {
-				require.PanicsWithValue(t, "reader", func() {
-					waitFor(t.Context(), h, wait, func(context.Context, bool) (bool, error) { panic("reader") })
-				})
+				s.onRead = func(int64) (bool, error) { panic("reader") }
+				require.PanicsWithValue(t, "reader", func() { waitFor(t.Context(), h, wait) })
 			}
 			require.Zero(t, m.open.Load())
 			require.Zero(t, s.watched())
@@ -364,7 +513,7 @@ func TestHub_limits(t *testing.T) {
 func TestHub_metrics(t *testing.T) {
 	m := &meter{}
 	inBubble(t, hub.Options{Metrics: m}, func(t *testing.T, s *source, h *hub.Hub) {
-		done := started(t.Context(), h, s)
+		done := started(t.Context(), h)
 		require.EqualValues(t, 1, m.open.Load())
 		time.Sleep(3 * time.Second)
 		s.change(true)
@@ -388,13 +537,26 @@ func (m *meter) Waited(outcome string, took time.Duration) {
 	m.ended = append(m.ended, outcome+" "+took.String())
 }
 
-// Ten thousand waiters on the in-process live store: each sees the change, and no
-// goroutine is left.
+// memoryReader reads the in-process live store.
+type memoryReader struct{ *memory.Live }
+
+func (r memoryReader) Cached(ref sessions.Ref) (sessions.View, bool) {
+	snap, ok := r.CachedView(ref)
+	return sessions.View{Ref: ref, Snapshot: snap}, ok
+}
+
+func (r memoryReader) Read(ctx context.Context, ref sessions.Ref) (sessions.View, error) {
+	snap, err := r.Latest(ctx, ref)
+	return sessions.View{Ref: ref, Snapshot: snap}, err
+}
+
+// Ten thousand waits on the in-process live store: each sees the change, none has a
+// goroutine, and no goroutine is left.
 func TestHub_many(t *testing.T) {
 	const waiters = 10_000
 	clock := time.Now()
 	live := memory.NewLive(sessions.LiveOptions{}, func() time.Time { return clock })
-	h := hub.New(live, hub.Options{})
+	h := hub.New(live, memoryReader{live}, hub.Options{})
 	before := runtime.NumGoroutine()
 	journeys := make([]sessions.Journey, 100)
 	for i := range journeys {
@@ -404,18 +566,27 @@ func TestHub_many(t *testing.T) {
 		}
 	}
 	var wg sync.WaitGroup
-	for i := range waiters {
-		j := journeys[i%len(journeys)]
-		wg.Go(func() {
-			outcome, err := h.Wait(t.Context(), sessions.Caller{ID: sessions.NewID()}, j.Ref, time.Minute, func(ctx context.Context, _ bool) (bool, error) {
-				snap, err := live.Latest(ctx, j.Ref)
-				return snap.Active, err
-			})
-			assert.NoError(t, err)
-			assert.Equal(t, hub.Changed, outcome)
-		})
+	begin := func(from, to int) {
+		for i := from; i < to; i++ {
+			wg.Add(1)
+			ended := func(r hub.Result) {
+				defer wg.Done()
+				assert.NoError(t, r.Err)
+				assert.Equal(t, hub.Changed, r.Outcome)
+			}
+			w, over := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, journeys[i%len(journeys)].Ref, time.Minute,
+				func(v sessions.View) bool { return v.Active })
+			if w == nil {
+				ended(over)
+				continue
+			}
+			w.Start(ended)
+		}
 	}
+	begin(0, waiters/2)
+	require.Less(t, runtime.NumGoroutine(), before+50)
 	// The changes come while waits begin and while they wait.
+	wg.Go(func() { begin(waiters/2, waiters) })
 	for _, j := range journeys {
 		_, err := live.Open(t.Context(), j)
 		require.NoError(t, err)
@@ -433,59 +604,104 @@ func TestHub_many(t *testing.T) {
 
 func BenchmarkHub_Wait(b *testing.B) {
 	live := memory.NewLive(sessions.LiveOptions{}, time.Now)
-	h := hub.New(live, hub.Options{})
-	changed := func(context.Context, bool) (bool, error) { return true, nil }
+	h := hub.New(live, memoryReader{live}, hub.Options{})
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := h.Wait(b.Context(), caller, ref, wait, changed); err != nil {
-			b.Fatal(err)
+		if r := h.Wait(b.Context(), caller, ref, wait, func(sessions.View) bool { return true }); r.Err != nil {
+			b.Fatal(r.Err)
 		}
 	}
 }
 
-// A read that returned ErrUnread is repeated, less and less often, because the last
-// wake-up may have been lost.
+// A read that was degraded is repeated, less and less often, because the last wake-up
+// may have been lost.
 func TestHub_Wait_reads_again_what_could_not_be_read(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
-		began, reads := time.Now(), 0
-		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context, bool) (bool, error) {
-			if reads++; reads < 4 {
-				return false, hub.ErrUnread
-			}
-			return true, nil
-		})
-		require.NoError(t, err)
-		assert.Equal(t, hub.Changed, outcome)
-		assert.Less(t, time.Since(began), 700*time.Millisecond, "100, 200 and 400 ms at most")
-		assert.GreaterOrEqual(t, time.Since(began), 350*time.Millisecond, "half of that at least")
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		s.change(false)
+		s.onRead = func(n int64) (bool, error) { return n < 4, nil }
+		r := waitFor(t.Context(), h, wait)
+		require.NoError(t, r.err)
+		assert.Equal(t, hub.Changed, r.outcome)
+		assert.Less(t, r.took, 700*time.Millisecond, "100, 200 and 400 ms at most")
+		assert.GreaterOrEqual(t, r.took, 350*time.Millisecond, "half of that at least")
 	})
 }
 
 func TestHub_Wait_asks_seldom_what_stays_unread(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
-		reads := 0
-		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context, bool) (bool, error) {
-			reads++
-			return false, hub.ErrUnread
-		})
-		require.NoError(t, err)
-		assert.Equal(t, hub.TimedOut, outcome)
-		assert.Less(t, reads, 25)
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		s.onRead = func(int64) (bool, error) { return true, nil }
+		require.Equal(t, result{hub.TimedOut, nil, wait}, waitFor(t.Context(), h, wait))
+		assert.Less(t, s.reads.Load(), int64(25))
 	})
 }
 
 // After a read that succeeded nothing is repeated.
 func TestHub_Wait_reads_no_more_than_it_must(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
-		reads := 0
-		outcome, err := h.Wait(t.Context(), caller, ref, wait, func(context.Context, bool) (bool, error) {
-			if reads++; reads == 1 {
-				return false, hub.ErrUnread
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		s.onRead = func(n int64) (bool, error) { return n == 1, nil }
+		require.Equal(t, result{hub.TimedOut, nil, wait}, waitFor(t.Context(), h, wait))
+		assert.EqualValues(t, 3, s.reads.Load(), "the first, its repetition, and the last")
+	})
+}
+
+// The reads of many sessions that could not be read are spread, and the same in every
+// run: who waits first makes no difference.
+func TestHub_Wait_reads_again_at_different_times(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, _ *hub.Hub) {
+		s.onRead = func(int64) (bool, error) { return true, nil }
+		times := func(order []sessions.ID) map[sessions.ID]time.Duration {
+			var mu sync.Mutex
+			when := map[sessions.ID]time.Duration{}
+			began := time.Now()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer synctest.Wait()
+			defer cancel()
+			for _, id := range order {
+				one := &source{wakes: map[int]func(){}}
+				one.onRead = func(n int64) (bool, error) {
+					if n == 2 {
+						mu.Lock()
+						defer mu.Unlock()
+						when[id] = time.Since(began)
+					}
+					return true, nil
+				}
+				w, _ := hub.New(one, one, hub.Options{}).Begin(ctx, caller, sessions.Ref{SessionID: id}, wait, newerThan(0))
+				w.Start(func(hub.Result) {})
 			}
-			return false, nil
-		})
-		require.NoError(t, err)
-		assert.Equal(t, hub.TimedOut, outcome)
-		assert.Equal(t, 3, reads, "the first, its repetition, and the last")
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			return maps.Clone(when)
+		}
+		ids := make([]sessions.ID, 50)
+		for i := range ids {
+			ids[i] = sessions.NewID()
+		}
+		first := times(ids)
+		slices.Reverse(ids)
+		require.Equal(t, first, times(ids))
+		different := map[time.Duration]bool{}
+		for _, at := range first {
+			different[at] = true
+		}
+		require.Greater(t, len(different), len(ids)/2)
+	})
+}
+
+// A session that can be read again is looked at for all who wait, not only for the one
+// that found out.
+func TestHub_Wait_the_end_of_an_outage_is_told(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		var back atomic.Bool
+		s.onRead = func(int64) (bool, error) { return !back.Load(), nil }
+		done := started(t.Context(), h)
+		time.Sleep(20 * time.Second) // it is read every 4 s at most by now
+		back.Store(true)
+		s.change(false)
+		w, _ := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, ref, wait, newerThan(1))
+		w.Start(func(hub.Result) {})
+		require.Equal(t, result{hub.Changed, nil, 20 * time.Second}, <-done)
+		h.Drain()
 	})
 }

@@ -21,7 +21,7 @@ func tab(ctx context.Context, h *hub.Hub, s *source, until time.Time, late time.
 		n := 0
 		for time.Now().Before(until) {
 			seen := s.version.Load()
-			if _, err := h.Wait(ctx, caller, ref, 25*time.Second, s.newerThan(seen)); err != nil {
+			if r := h.Wait(ctx, caller, ref, 25*time.Second, newerThan(seen)); r.Err != nil {
 				n++
 				time.Sleep(hub.ComeBack + late)
 			}
@@ -97,7 +97,7 @@ func TestPlaces_newest_wait_is_answered(t *testing.T) {
 			inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
 				for range 30 {
 					s.version.Store(0)
-					newest := started(t.Context(), h, s)
+					newest := started(t.Context(), h)
 					require.LessOrEqual(t, h.Waiting(), 2*hub.DefaultPerCaller)
 					time.Sleep(lost)
 					select {
@@ -106,7 +106,7 @@ func TestPlaces_newest_wait_is_answered(t *testing.T) {
 					default:
 					}
 				}
-				newest := started(t.Context(), h, s)
+				newest := started(t.Context(), h)
 				s.change(true)
 				require.Equal(t, hub.Changed, (<-newest).outcome)
 			})
@@ -115,31 +115,27 @@ func TestPlaces_newest_wait_is_answered(t *testing.T) {
 }
 
 func TestPlaces_are_by_session(t *testing.T) {
-	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
-		done := started(t.Context(), h, s)
+	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, _ *source, h *hub.Hub) {
+		done := started(t.Context(), h)
 		another := sessions.Ref{TrainerID: ref.TrainerID, SessionID: sessions.NewID()}
-		outcome, err := h.Wait(t.Context(), caller, another, time.Second, s.newerThan(0))
-		require.NoError(t, err)
-		require.Equal(t, hub.TimedOut, outcome)
+		require.Equal(t, hub.Result{Outcome: hub.TimedOut}, h.Wait(t.Context(), caller, another, time.Second, newerThan(0)))
 		require.Equal(t, result{hub.TimedOut, nil, wait}, <-done)
 	})
 }
 
 func TestPlaces_of_an_admin(t *testing.T) {
-	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		admin := sessions.Caller{ID: caller.ID, Role: sessions.Admin}
 		ended := make(chan hub.Outcome, hub.PerAdmin+1)
 		for range hub.PerAdmin {
 			go func() {
-				outcome, _ := h.Wait(t.Context(), admin, ref, wait, s.newerThan(0))
-				ended <- outcome
+				ended <- waitAs(t.Context(), h, admin, wait).outcome
 			}()
 		}
 		synctest.Wait()
 		require.Equal(t, hub.PerAdmin, h.Waiting())
 		go func() {
-			outcome, _ := h.Wait(t.Context(), admin, ref, wait, s.newerThan(0))
-			ended <- outcome
+			ended <- waitAs(t.Context(), h, admin, wait).outcome
 		}()
 		require.Equal(t, hub.Displaced, <-ended)
 		require.Equal(t, hub.PerAdmin, h.Waiting())
@@ -152,15 +148,15 @@ func TestPlaces_of_an_admin(t *testing.T) {
 // What is remembered of a reader goes a minute after its last wait, and a reader
 // who was never displaced is forgotten at once.
 func TestPlaces_are_forgotten(t *testing.T) {
-	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, s *source, h *hub.Hub) {
-		waitFor(t.Context(), h, time.Second, s.newerThan(0))
+	inBubble(t, hub.Options{PerCaller: 1}, func(t *testing.T, _ *source, h *hub.Hub) {
+		waitFor(t.Context(), h, time.Second)
 		require.Zero(t, h.Readers())
-		first, second := started(t.Context(), h, s), started(t.Context(), h, s)
+		first, second := started(t.Context(), h), started(t.Context(), h)
 		<-first
 		<-second
 		require.Equal(t, 1, h.Readers())
 		time.Sleep(30 * time.Second)
-		waitFor(t.Context(), h, time.Second, s.newerThan(0))
+		waitFor(t.Context(), h, time.Second)
 		time.Sleep(59 * time.Second)
 		require.Equal(t, 1, h.Readers())
 		time.Sleep(2 * time.Second)

@@ -57,7 +57,7 @@ func (g *gateway) up(ctx context.Context) {
 	life, kill := context.WithCancel(ctx)
 	service := sessions.NewService(g.world.repo, g.world.live, sessions.ServiceOptions{Now: g.now})
 	handlers := api.New(api.Deps{
-		Sessions: service, Hub: hub.New(g.world.live, hub.Options{}), Tokens: tokens{}, RateInterval: 5 * time.Second,
+		Sessions: service, Hub: hub.New(g.world.live, service, hub.Options{}), Tokens: tokens{}, RateInterval: 5 * time.Second,
 		Ready: func() (bool, map[string]string) { return true, nil }, Log: slog.New(slog.DiscardHandler), Metrics: unread,
 	})
 	hertz := server.New()
