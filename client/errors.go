@@ -37,6 +37,8 @@ const (
 	NotInProgress          Code = "NOT_IN_PROGRESS"
 	NotCompleted           Code = "NOT_COMPLETED"
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
+	DeviceNotFound         Code = "DEVICE_NOT_FOUND"
+	TooManyDevices         Code = "TOO_MANY_DEVICES"
 	JourneyRunning         Code = "JOURNEY_RUNNING"
 	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"
