@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 		"gateway/app", "gateway/demo", "gateway/auth", "gateway/consumers",
 		"sessions", "sessions/postgres", "sessions/outbox",
 	},
-	"gateway/demo": {"gateway/app", "gateway/auth", "gateway/consumers", "client", "internal/pause", "sessions", "geo", "geo/trace"},
+	"gateway/demo": {"gateway/app", "gateway/auth", "gateway/consumers", "client", "internal/pause", "internal/phoneapps", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
 		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "sessions/outbox/webhook", "geo", "internal/pause",

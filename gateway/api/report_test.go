@@ -498,7 +498,7 @@ func brokenGateway(t *testing.T) *gateway {
 // Eight large bodies are read at once; the ninth is told to come again.
 func TestReport_crowded(t *testing.T) {
 	t.Parallel()
-	h := open(t, embedded)
+	h := open(t, embedded, func(o *app.Options) { o.CallerRate, o.CallerBurst = 1e6, 1e6 }) // the tries are no flood
 	p := h.stockPhone(t, h.token(t, sessions.NewID(), sessions.Trainer), sessions.Overland)
 	large := `{"locations":[` + strings.Repeat(" ", 200_000)
 	var held sync.WaitGroup

@@ -167,7 +167,7 @@ func (d *demo) playAll(ctx context.Context) error {
 	var playing sync.WaitGroup
 	defer playing.Wait()
 	for i := range d.list.Plans {
-		j, err := d.journey(shared, i)
+		j, err := d.journey(ctx, shared, i)
 		if err != nil {
 			return err
 		}

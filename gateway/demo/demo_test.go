@@ -128,3 +128,19 @@ func TestRandomness(t *testing.T) {
 	assert.Equal(t, first, again)
 	assert.NotEqual(t, newID(randomness(1, 2)), newID(randomness(1, 3)))
 }
+
+// The phones report as apps from the store: nothing is left to explain.
+func TestRun_as_a_stock_app(t *testing.T) {
+	t.Parallel()
+	for name := range stockApps {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			o := short("memory")
+			o.Out, o.As = &out, name
+			require.NoError(t, Run(t.Context(), o), "%s", &out)
+			assert.Contains(t, out.String(), "2 verified")
+			assert.Contains(t, out.String(), "201 stored")
+		})
+	}
+}

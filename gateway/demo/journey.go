@@ -39,7 +39,7 @@ type stage struct {
 
 // journey makes the i-th journey with its parties; their ids follow from the
 // seed.
-func (d *demo) journey(shared *stage, i int) (*journey, error) {
+func (d *demo) journey(ctx context.Context, shared *stage, i int) (*journey, error) {
 	source := randomness(d.opts.Seed, uint64(i)) //nolint:gosec // an index is not negative
 	plan, session, trainer, pupil := d.list.Plans[i], newID(source), newID(source), newID(source)
 	j := &journey{stage: shared, plan: plan, index: i, booking: client.Booking{
@@ -51,7 +51,10 @@ func (d *demo) journey(shared *stage, i int) (*journey, error) {
 	var err, err2 error
 	j.phone.Client, err = d.backend.user(sessions.Trainer, trainer)
 	j.student.Client, err2 = d.backend.user(sessions.Student, pupil)
-	return j, errors.Join(err, err2)
+	if err = errors.Join(err, err2); err == nil && d.opts.As != "" {
+		j.phone.stock, err = d.backend.stockApp(ctx, trainer, d.opts.As)
+	}
+	return j, err
 }
 
 // randomness is the i-th journey's own, so that a journey does not depend on

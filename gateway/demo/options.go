@@ -16,6 +16,7 @@ type Options struct {
 	Parallel int      `default:"100" help:"Largest number of journeys at one time; the others wait."`
 	Seed     uint64   `default:"1" help:"Seed of the generated journeys; the same seed gives the same journeys."`
 	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if one is installed) or memory."`
+	As       string   `default:"" enum:",owntracks,traccar,overland,transistorsoft" help:"Let the phones report as an app from the store does: owntracks, traccar, overland or transistorsoft. Empty: as an app of your own."`
 	Metrics  bool     `help:"Serve /metrics on a free port, and print its address."`
 	Log      string   `help:"File to which each event is written as one line: starts, refused fixes with the reason, arrivals."`
 

@@ -22,6 +22,7 @@ type phone struct {
 	known   []believed    // the last fix that was stored, and later ones that may have been
 	doubted int           // fixes that were refused or ignored
 	giveUp  context.CancelCauseFunc
+	stock   *stockApp // nil: an app of our own
 }
 
 // believed is a fix that the service holds, or may hold: a lost answer and a
@@ -71,6 +72,9 @@ func (p *phone) fixOf(fix trace.Fix) client.Fix {
 		Point:    client.Point{Latitude: fix.Point.Lat(), Longitude: fix.Point.Lng()},
 		SpeedKMH: known(fix.SpeedKMH), HeadingDeg: known(fix.HeadingDeg), RecordedAt: p.due(fix), Mock: fix.Mock,
 	}
+	if p.stock != nil {
+		f.RecordedAt = f.RecordedAt.Truncate(time.Second) // some of the formats tell no more
+	}
 	if fix.AccuracyM > 0 {
 		f.AccuracyM = &fix.AccuracyM
 	}
@@ -88,6 +92,9 @@ func known(r geo.Reading) *float64 {
 // Updater.
 func (p *phone) Update(ctx context.Context, session string, fix client.Fix) (client.Receipt, error) {
 	p.journey.sends.note(fix.RecordedAt, time.Now())
+	if p.stock != nil {
+		return p.stock.update(ctx, fix)
+	}
 	return p.Client.Update(ctx, session, fix)
 }
 
@@ -127,7 +134,7 @@ func (p *phone) answered(a client.Attempt) {
 		again = p.taken(a)
 	}
 	fixes := p.journey.plan.Fixes
-	if again && a.Try >= tries && a.Fix.RecordedAt.Equal(p.due(fixes[len(fixes)-1])) {
+	if again && a.Try >= tries && a.Fix.RecordedAt.Equal(p.fixOf(fixes[len(fixes)-1]).RecordedAt) {
 		p.giveUp(errUndelivered)
 	}
 }
