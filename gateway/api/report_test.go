@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -498,34 +497,39 @@ func brokenGateway(t *testing.T) *gateway {
 // Eight large bodies are read at once; the ninth is told to come again.
 func TestReport_crowded(t *testing.T) {
 	t.Parallel()
-	h := open(t, embedded, func(o *app.Options) { o.CallerRate, o.CallerBurst = 1e6, 1e6 }) // the tries are no flood
+	h := open(t, embedded)
 	p := h.stockPhone(t, h.token(t, sessions.NewID(), sessions.Trainer), sessions.Overland)
 	large := `{"locations":[` + strings.Repeat(" ", 200_000)
-	var held sync.WaitGroup
-	var writers []*io.PipeWriter
-	for range httpserverMaxStreams {
+	statuses := make(chan int, httpserverMaxStreams+1)
+	rest := make(chan struct{})
+	for range cap(statuses) {
 		r, w := io.Pipe()
-		held.Go(func() {
+		go func() {
+			_, _ = io.WriteString(w, large) // one is refused before its end
+			<-rest
+			_, _ = io.WriteString(w, "]}")
+			_ = w.Close()
+		}()
+		go func() {
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+p.path(), r)
 			p.auth(req)
-			if res, err := http.DefaultTransport.RoundTrip(req); assert.NoError(t, err) {
-				assert.Equal(t, 200, res.StatusCode)
-				_ = res.Body.Close()
+			res, err := http.DefaultTransport.RoundTrip(req)
+			if !assert.NoError(t, err) {
+				statuses <- 0
+				return
 			}
-		})
-		_, err := io.WriteString(w, large)
-		require.NoError(t, err)
-		writers = append(writers, w)
+			_ = res.Body.Close()
+			statuses <- res.StatusCode
+		}()
 	}
-	until(t, func() bool { return h.report(t, p, large+"]}").status == 503 }, "every place is taken")
+	require.Equal(t, 503, <-statuses, "the one that came last")
 	h.report(t, p, large+"]}").want(t, 503, api.Overloaded)
 	h.report(t, p, p.place(farLat, homeLng, h.Now())).wantVerdict(t, "no_journey")
 	assert.Positive(t, h.metric(t, "doorstep_requests_shed_total", `reason="large_bodies"`))
-	for _, w := range writers {
-		_, _ = io.WriteString(w, "]}")
-		_ = w.Close()
+	close(rest)
+	for range httpserverMaxStreams {
+		assert.Equal(t, 200, <-statuses)
 	}
-	held.Wait()
 }
 
 const httpserverMaxStreams = 8
