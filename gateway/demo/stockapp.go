@@ -39,7 +39,12 @@ func (b *backend) stockApp(ctx context.Context, trainer sessions.ID, name string
 	s := &stockApp{app: stockApps[name], base: b.base + "/api/v1", http: b.http}
 	header := http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}}
 	status, _, body, err := s.post(ctx, "/me/devices", header, fmt.Appendf(nil, `{"name":"demo","format":%q}`, s.app.Format()))
-	var made struct{ Data struct{ User, Secret string } }
+	var made struct {
+		Data struct {
+			User   string `json:"user"`
+			Secret string `json:"secret"`
+		} `json:"data"`
+	}
 	if err == nil && status != http.StatusCreated {
 		err = fmt.Errorf("%d %s", status, body)
 	}
