@@ -40,7 +40,7 @@ class World {
   /** Lets time pass. */
   async pass(ms) {
     for (const end = this.at + ms; ; ) {
-      for (let i = 0; i < 4; i++) await new Promise((resolve) => real.setImmediate(resolve));
+      for (let i = 0; i < 16; i++) await new Promise((resolve) => real.setImmediate(resolve));
       const [id, next] = [...this.#timers].reduce((a, b) => (b[1].at < a[1].at ? b : a), [0, { at: Infinity }]);
       if (next.at > end) {
         this.at = end;
