@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -107,9 +108,7 @@ func (s *Service) CreateDevice(ctx context.Context, c Caller, name string, forma
 	if err := checkDeviceName(name); err != nil {
 		return Device{}, DeviceKey{}, err
 	}
-	switch format {
-	case OwnTracks, OsmAnd, Transistorsoft, Overland:
-	default:
+	if !slices.Contains(Formats(), format) {
 		return Device{}, DeviceKey{}, InvalidField("format", "format must be owntracks, osmand, transistorsoft or overland")
 	}
 	key, now := NewDeviceKey(), ms(s.opts.Now())

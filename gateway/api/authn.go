@@ -23,8 +23,13 @@ type handler func(ctx context.Context, c *app.RequestContext, caller sessions.Ca
 // authenticated runs h for the caller whose bearer token is valid. Every other
 // request is refused.
 func (a *API) authenticated(h handler) app.HandlerFunc {
+	return a.failing(func(ctx context.Context, c *app.RequestContext) error { return a.admit(ctx, c, h) })
+}
+
+// failing answers with h's error, if there is one. A caller that has left gets none.
+func (a *API) failing(h func(context.Context, *app.RequestContext) error) app.HandlerFunc {
 	return func(ctx context.Context, c *app.RequestContext) {
-		err := a.admit(ctx, c, h)
+		err := h(ctx, c)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:

@@ -46,16 +46,7 @@ func ReportOutcomes() []string {
 // again for ever, before anything newer. So whatever a known device reports is answered
 // with 200; see docs/phones.md.
 func (a *API) stockReport(format sessions.Format) app.HandlerFunc {
-	return func(ctx context.Context, c *app.RequestContext) {
-		err := a.takeReport(ctx, c, format)
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			clientGone(c)
-		default:
-			a.fail(c, err)
-		}
-	}
+	return a.failing(func(ctx context.Context, c *app.RequestContext) error { return a.takeReport(ctx, c, format) })
 }
 
 // received is a report that has been read.
@@ -132,7 +123,7 @@ func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sess
 	r := received{read: true}
 	body, err := decompressed(c, wire)
 	if err == nil {
-		r.Report, err = ingest.Decode(ingest.Format(format), ingest.Request{Query: string(c.URI().QueryString()), Body: body})
+		r.Report, err = ingest.Decode(format, ingest.Request{Query: string(c.URI().QueryString()), Body: body})
 	}
 	if wire.err == nil {
 		_, _ = io.CopyN(io.Discard, wire, maxBody) // the end of a chunked body; otherwise the connection could not be used again
@@ -244,7 +235,7 @@ func (a *API) answerReport(
 	if flags := sessions.Suspicions(receipt.Flags).Names(); len(flags) > 0 {
 		verdict += "; flags=" + strings.Join(flags, ",")
 	}
-	kind, body := ingest.Answer(ingest.Format(format), a.steer(device, receipt, r.outcome))
+	kind, body := ingest.Answer(format, a.steer(device, receipt, r.outcome))
 	if strings.HasPrefix(kind, "application/json") {
 		kind = jsonType
 	}

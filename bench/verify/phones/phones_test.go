@@ -17,6 +17,7 @@ import (
 	"doorstep/gateway/api/ingest"
 	"doorstep/geo"
 	"doorstep/internal/phoneapps"
+	"doorstep/sessions"
 )
 
 var (
@@ -37,14 +38,14 @@ type stub struct {
 func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	format := ingest.Format(path.Base(r.URL.Path))
+	format := sessions.Format(path.Base(r.URL.Path))
 	report, err := ingest.Decode(format, ingest.Request{Query: r.URL.RawQuery, Body: r.Body})
 	user, password, _ := r.BasicAuth()
-	secret := map[ingest.Format]string{ingest.OwnTracks: password, ingest.OsmAnd: report.DeviceID}[format]
+	secret := map[sessions.Format]string{sessions.OwnTracks: password, sessions.OsmAnd: report.DeviceID}[format]
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		secret = bearer
 	}
-	if secret != login.Secret || s.revoked || err != nil || format == ingest.OwnTracks && user != login.User {
+	if secret != login.Secret || s.revoked || err != nil || format == sessions.OwnTracks && user != login.User {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
@@ -161,7 +162,7 @@ func TestClient_steered(t *testing.T) {
 			c.Record(points[0])
 			_, _, _, ok := c.Next()
 			require.True(t, ok)
-			_, body := ingest.Answer(ingest.Format(app.Format()), s)
+			_, body := ingest.Answer(sessions.Format(app.Format()), s)
 			c.Answered(http.StatusOK, body)
 			require.Zero(t, c.Queued(), "%s", app)
 			for _, p := range points[1:] {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"doorstep/gateway/api/ingest"
+	"doorstep/sessions"
 )
 
 // day is how many points a phone keeps in 24 hours at one in 5 s.
@@ -35,11 +36,11 @@ func backlog(n int) string {
 // A day's queue in one body, and the one point that most requests hold.
 func BenchmarkDecode(b *testing.B) {
 	for name, row := range map[string]struct {
-		format ingest.Format
+		format sessions.Format
 		body   string
 	}{
-		"day":   {ingest.Transistorsoft, backlog(day)},
-		"point": {ingest.OwnTracks, `{"_type":"location",` + owntracksHere + `,"vel":35,"cog":271,"acc":8,"topic":"owntracks/t1/phone"}`},
+		"day":   {sessions.Transistorsoft, backlog(day)},
+		"point": {sessions.OwnTracks, `{"_type":"location",` + owntracksHere + `,"vel":35,"cog":271,"acc":8,"topic":"owntracks/t1/phone"}`},
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(row.body)))

@@ -9,11 +9,12 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"doorstep/gateway/api/ingest"
+	"doorstep/sessions"
 )
 
 // fuzz reads any request. The report keeps what it says of itself, and is the same
 // however the body arrives.
-func fuzz(f *testing.F, format ingest.Format) {
+func fuzz(f *testing.F, format sessions.Format) {
 	f.Helper()
 	f.Fuzz(func(t *testing.T, query, body string) {
 		report, err := ingest.Decode(format, ingest.Request{Query: query, Body: strings.NewReader(body)})
@@ -28,8 +29,8 @@ func fuzz(f *testing.F, format ingest.Format) {
 			newest := timed[len(timed)-1].Fix.RecordedAt
 			assert.False(t, p.Fix.RecordedAt.After(newest) || p.Fix.RecordedAt.Before(newest.Add(-ingest.KeptFor)), "%d", i)
 		}
-		assert.True(t, format == ingest.OsmAnd || len(timed) == len(report.Points))
-		if err == nil && report.Total == 0 && format != ingest.OsmAnd {
+		assert.True(t, format == sessions.OsmAnd || len(timed) == len(report.Points))
+		if err == nil && report.Total == 0 && format != sessions.OsmAnd {
 			assert.Empty(t, report.Points)
 		}
 	})

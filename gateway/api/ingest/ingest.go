@@ -19,20 +19,6 @@ import (
 	"doorstep/sessions"
 )
 
-// Format is what an app speaks.
-type Format string
-
-// The formats. OsmAnd's is that of Traccar Client, too.
-const (
-	OwnTracks      Format = "owntracks"
-	OsmAnd         Format = "osmand"
-	Transistorsoft Format = "transistorsoft"
-	Overland       Format = "overland"
-)
-
-// Formats are all of them.
-var Formats = []Format{OwnTracks, OsmAnd, Transistorsoft, Overland}
-
 const (
 	// MaxBody is the longest body in bytes, after decompression: 24 hours at one
 	// point in 5 s are 17,280 points, some 12 MB as transistorsoft writes them.
@@ -95,20 +81,20 @@ type Point struct {
 // is kept, whatever the body is. An empty body is an empty report.
 //
 // Errors: ErrTooLarge, ErrUnreadable, and those of r.Body as they are.
-func Decode(f Format, r Request) (Report, error) {
+func Decode(f sessions.Format, r Request) (Report, error) {
 	if r.Body == nil {
 		r.Body = strings.NewReader("")
 	}
 	var c collector
 	var err error
 	switch f {
-	case OwnTracks:
+	case sessions.OwnTracks:
 		err = decodeOwnTracks(newJSONReader(r.Body, MaxBody), &c)
-	case OsmAnd:
+	case sessions.OsmAnd:
 		err = decodeOsmAnd(r, &c)
-	case Transistorsoft:
+	case sessions.Transistorsoft:
 		err = decodeTransistorsoft(newJSONReader(r.Body, MaxBody), &c)
-	case Overland:
+	case sessions.Overland:
 		err = decodeOverland(newJSONReader(r.Body, MaxBody), &c)
 	default:
 		return Report{}, fmt.Errorf("ingest: no format %q", f)
@@ -130,14 +116,14 @@ type Steer struct {
 
 // Answer is the body of the answer with status 200, and its type. The caller may
 // not write into it.
-func Answer(f Format, s Steer) (contentType string, body []byte) {
+func Answer(f sessions.Format, s Steer) (contentType string, body []byte) {
 	const jsonType = "application/json"
 	switch f {
-	case OwnTracks:
+	case sessions.OwnTracks:
 		return jsonType, answerOwnTracks(s)
-	case Transistorsoft:
+	case sessions.Transistorsoft:
 		return jsonType, answerTransistorsoft(s)
-	case Overland:
+	case sessions.Overland:
 		return jsonType, answerOverland(s)
 	default: // OsmAnd's apps read none
 		return "text/plain", nil

@@ -17,6 +17,7 @@ import (
 
 	"doorstep/gateway/api/ingest"
 	"doorstep/internal/phoneapps"
+	"doorstep/sessions"
 )
 
 // golden is a request, and what it reports in the words of shown.
@@ -26,7 +27,7 @@ type golden struct {
 }
 
 // decoded checks requests of one format.
-func decoded(t *testing.T, f ingest.Format, rows map[string]golden) {
+func decoded(t *testing.T, f sessions.Format, rows map[string]golden) {
 	t.Helper()
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -91,25 +92,25 @@ func TestAnswer(t *testing.T) {
 	t.Parallel()
 	const jsonType = "application/json"
 	for _, row := range []struct {
-		format     ingest.Format
+		format     sessions.Format
 		steer      ingest.Steer
 		kind, body string
 	}{
-		{ingest.OwnTracks, ingest.Steer{}, jsonType, `[]`},
-		{ingest.OwnTracks, ingest.Steer{Interval: 15 * time.Second}, jsonType, `[{"_type":"cmd","action":"setConfiguration","configuration":{"_type":"configuration","monitoring":2,"moveModeLocatorInterval":15,"locatorInterval":15}}]`},
-		{ingest.OwnTracks, ingest.Steer{Stop: true, Interval: 300 * time.Second}, jsonType, `[{"_type":"cmd","action":"setConfiguration","configuration":{"_type":"configuration","monitoring":0}}]`},
-		{ingest.OsmAnd, ingest.Steer{}, "text/plain", ``},
-		{ingest.OsmAnd, ingest.Steer{Interval: 5 * time.Second, Stop: true}, "text/plain", ``},
-		{ingest.Transistorsoft, ingest.Steer{}, jsonType, `{}`},
-		{ingest.Transistorsoft, ingest.Steer{Interval: 5 * time.Second, SpeedKMH: 36}, jsonType, `{"background_geolocation":[["setConfig",{"distanceFilter":50,"disableElasticity":true,"geolocation":{"distanceFilter":50,"disableElasticity":true}}]]}`},
-		{ingest.Transistorsoft, ingest.Steer{Interval: 5 * time.Second}, jsonType, `{"background_geolocation":[["setConfig",{"distanceFilter":20,"disableElasticity":true,"geolocation":{"distanceFilter":20,"disableElasticity":true}}]]}`},
-		{ingest.Transistorsoft, ingest.Steer{Stop: true}, jsonType, `{"background_geolocation":[["stop"]]}`},
-		{ingest.Overland, ingest.Steer{}, jsonType, `{"result":"ok"}`},
-		{ingest.Overland, ingest.Steer{Interval: 5 * time.Second}, jsonType, `{"result":"ok","set":{"send_interval":"5s"}}`},
-		{ingest.Overland, ingest.Steer{Interval: 25 * time.Second}, jsonType, `{"result":"ok","set":{"send_interval":"15s"}}`},
-		{ingest.Overland, ingest.Steer{Interval: 2 * time.Second}, jsonType, `{"result":"ok","set":{"send_interval":"1s"}}`},
-		{ingest.Overland, ingest.Steer{Interval: time.Hour}, jsonType, `{"result":"ok","set":{"send_interval":"5m"}}`},
-		{ingest.Overland, ingest.Steer{Stop: true}, jsonType, `{"result":"ok","set":{"main":{"tracking_mode":"off"}}}`},
+		{sessions.OwnTracks, ingest.Steer{}, jsonType, `[]`},
+		{sessions.OwnTracks, ingest.Steer{Interval: 15 * time.Second}, jsonType, `[{"_type":"cmd","action":"setConfiguration","configuration":{"_type":"configuration","monitoring":2,"moveModeLocatorInterval":15,"locatorInterval":15}}]`},
+		{sessions.OwnTracks, ingest.Steer{Stop: true, Interval: 300 * time.Second}, jsonType, `[{"_type":"cmd","action":"setConfiguration","configuration":{"_type":"configuration","monitoring":0}}]`},
+		{sessions.OsmAnd, ingest.Steer{}, "text/plain", ``},
+		{sessions.OsmAnd, ingest.Steer{Interval: 5 * time.Second, Stop: true}, "text/plain", ``},
+		{sessions.Transistorsoft, ingest.Steer{}, jsonType, `{}`},
+		{sessions.Transistorsoft, ingest.Steer{Interval: 5 * time.Second, SpeedKMH: 36}, jsonType, `{"background_geolocation":[["setConfig",{"distanceFilter":50,"disableElasticity":true,"geolocation":{"distanceFilter":50,"disableElasticity":true}}]]}`},
+		{sessions.Transistorsoft, ingest.Steer{Interval: 5 * time.Second}, jsonType, `{"background_geolocation":[["setConfig",{"distanceFilter":20,"disableElasticity":true,"geolocation":{"distanceFilter":20,"disableElasticity":true}}]]}`},
+		{sessions.Transistorsoft, ingest.Steer{Stop: true}, jsonType, `{"background_geolocation":[["stop"]]}`},
+		{sessions.Overland, ingest.Steer{}, jsonType, `{"result":"ok"}`},
+		{sessions.Overland, ingest.Steer{Interval: 5 * time.Second}, jsonType, `{"result":"ok","set":{"send_interval":"5s"}}`},
+		{sessions.Overland, ingest.Steer{Interval: 25 * time.Second}, jsonType, `{"result":"ok","set":{"send_interval":"15s"}}`},
+		{sessions.Overland, ingest.Steer{Interval: 2 * time.Second}, jsonType, `{"result":"ok","set":{"send_interval":"1s"}}`},
+		{sessions.Overland, ingest.Steer{Interval: time.Hour}, jsonType, `{"result":"ok","set":{"send_interval":"5m"}}`},
+		{sessions.Overland, ingest.Steer{Stop: true}, jsonType, `{"result":"ok","set":{"main":{"tracking_mode":"off"}}}`},
 	} {
 		kind, body := ingest.Answer(row.format, row.steer)
 		assert.Equal(t, row.kind, kind)
@@ -117,7 +118,7 @@ func TestAnswer(t *testing.T) {
 	}
 	for _, app := range phoneapps.Apps {
 		for _, s := range []ingest.Steer{{}, {Interval: time.Minute}, {Stop: true}} {
-			_, body := ingest.Answer(ingest.Format(app.Format()), s)
+			_, body := ingest.Answer(sessions.Format(app.Format()), s)
 			assert.True(t, app.Accepted(200, body), "%s %s", app, body)
 		}
 	}
@@ -158,7 +159,7 @@ func TestDecode_keepsTheNewest(t *testing.T) {
 // decodeApp reads a request as an app writes it.
 func decodeApp(t require.TestingT, app phoneapps.App, points []phoneapps.Point, current *phoneapps.Point) ingest.Report {
 	q := app.Request(phoneapps.Login{User: "t1", Secret: "s3cret"}, points, current)
-	report, err := ingest.Decode(ingest.Format(app.Format()), ingest.Request{Query: q.Query, Body: strings.NewReader(q.Body)})
+	report, err := ingest.Decode(sessions.Format(app.Format()), ingest.Request{Query: q.Query, Body: strings.NewReader(q.Body)})
 	require.NoError(t, err)
 	return report
 }
@@ -173,7 +174,7 @@ func TestDecode_memory(t *testing.T) {
 		r := strings.NewReader(body)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		report, err := ingest.Decode(ingest.Transistorsoft, ingest.Request{Body: r})
+		report, err := ingest.Decode(sessions.Transistorsoft, ingest.Request{Body: r})
 		runtime.ReadMemStats(&after)
 		require.NoError(t, err)
 		assert.Len(t, report.Points, 61)
@@ -190,7 +191,7 @@ func TestDecode_memory(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, _ = ingest.Decode(ingest.Transistorsoft, ingest.Request{Body: strings.NewReader(hostile)})
+		_, _ = ingest.Decode(sessions.Transistorsoft, ingest.Request{Body: strings.NewReader(hostile)})
 		runtime.ReadMemStats(&after)
 		assert.Less(t, after.Mallocs-before.Mallocs, uint64(len(hostile)), "%.40s", hostile)
 	}
@@ -201,21 +202,21 @@ func TestDecode_errors(t *testing.T) {
 	t.Parallel()
 	member := feature("09:27:00", "")
 	cut := `{"locations":[` + member + `,` + member[:50]
-	report, err := ingest.Decode(ingest.Overland, ingest.Request{Body: strings.NewReader(cut)})
+	report, err := ingest.Decode(sessions.Overland, ingest.Request{Body: strings.NewReader(cut)})
 	require.ErrorIs(t, err, ingest.ErrUnreadable)
 	assert.Len(t, report.Points, 1)
 
-	report, err = ingest.Decode(ingest.Overland, ingest.Request{Body: io.MultiReader(strings.NewReader(cut), iotest.ErrReader(iotest.ErrTimeout))})
+	report, err = ingest.Decode(sessions.Overland, ingest.Request{Body: io.MultiReader(strings.NewReader(cut), iotest.ErrReader(iotest.ErrTimeout))})
 	require.ErrorIs(t, err, iotest.ErrTimeout)
 	require.NotErrorIs(t, err, ingest.ErrUnreadable)
 	assert.Len(t, report.Points, 1)
 
-	report, err = ingest.Decode(ingest.Overland, ingest.Request{Body: io.MultiReader(strings.NewReader(`{"locations":[`+member+`,"`), blanks(ingest.MaxBody), strings.NewReader(`"]}`))})
+	report, err = ingest.Decode(sessions.Overland, ingest.Request{Body: io.MultiReader(strings.NewReader(`{"locations":[`+member+`,"`), blanks(ingest.MaxBody), strings.NewReader(`"]}`))})
 	require.ErrorIs(t, err, ingest.ErrTooLarge)
 	assert.Len(t, report.Points, 1)
 
 	for _, body := range []string{`{"device_id":"x","location":"` + strings.Repeat("x", ingest.MaxOsmAndBody) + `"}`, "id=x&lat=1&lon=1&x=" + strings.Repeat("x", 64<<10)} {
-		_, err = ingest.Decode(ingest.OsmAnd, ingest.Request{Body: strings.NewReader(body)})
+		_, err = ingest.Decode(sessions.OsmAnd, ingest.Request{Body: strings.NewReader(body)})
 		require.ErrorIs(t, err, ingest.ErrTooLarge)
 	}
 	_, err = ingest.Decode("gpx", ingest.Request{})

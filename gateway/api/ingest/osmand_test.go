@@ -6,12 +6,13 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"doorstep/gateway/api/ingest"
+	"doorstep/sessions"
 )
 
 func TestDecode_osmAnd(t *testing.T) {
 	t.Parallel()
 	const here = "lat=12.9716&lon=77.5946&timestamp=1773480420"
-	decoded(t, ingest.OsmAnd, map[string]golden{
+	decoded(t, sessions.OsmAnd, map[string]golden{
 		"traccar_8":            {query: "id=s&timestamp=1773480420&lat=12.9716&lon=77.5946&speed=10.0&bearing=271.3&altitude=905.2&accuracy=0.0&batt=81.0&mock=true&charge=true", want: "(12.9716,77.5946 18.5km/h 271.3° 09:27:00 mock) id=s"},
 		"traccar_9":            {body: `{"location":{"timestamp":"2026-03-14T09:27:00.120Z","coords":{"latitude":12.9716,"longitude":77.5946,"accuracy":8.4,"speed":-1,"heading":-1,"altitude":905.2},"is_moving":true,"odometer":0,"event":"motionchange","battery":{"level":0.81,"is_charging":false},"activity":{"type":"still"},"extras":{},"_":"&id=s&lat=12.9716&lon=77.5946"},"device_id":"s"}`, want: "(12.9716,77.5946 8.4m 09:27:00.12) id=s"},
 		"traccar_9_moving":     {body: `{"device_id":"s","location":{"timestamp":"2026-03-14T09:27:00.120Z","coords":{"latitude":12.9716,"longitude":77.5946,"speed":0,"heading":0}}}`, want: "(12.9716,77.5946 0km/h 0° 09:27:00.12) id=s"},
@@ -35,7 +36,7 @@ func TestDecode_osmAnd(t *testing.T) {
 		"nothing":              {want: ""},
 		"cut":                  {query: "id=s", body: `[{"lat":1,"lon":2,"timestamp":1773480420},{"lat`, want: "(1,2 09:27:00) id=s unreadable"},
 	})
-	report, err := ingest.Decode(ingest.OsmAnd, ingest.Request{Query: here}) // GET
+	report, err := ingest.Decode(sessions.OsmAnd, ingest.Request{Query: here}) // GET
 	assert.True(t, err == nil && report.Total == 1)
 	assert.Equal(t, "s", ingest.DeviceID("lat=1&id=s"))
 	assert.Equal(t, "s", ingest.DeviceID("deviceid=s&%zz"))
@@ -46,5 +47,5 @@ func FuzzOsmAnd(f *testing.F) {
 	f.Add("id=s&timestamp=2026-03-14+09:27:00&lat=12.9&lon=77.5&speed=10", "")
 	f.Add("id=s", `[{"lat":1,"lon":2,"timestamp":1773480420,"valid":1}]`)
 	f.Add("", "id=s&location=1,2&timestamp=1773480420123&mock=1")
-	fuzz(f, ingest.OsmAnd)
+	fuzz(f, sessions.OsmAnd)
 }

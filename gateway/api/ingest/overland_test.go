@@ -3,7 +3,7 @@ package ingest_test
 import (
 	"testing"
 
-	"doorstep/gateway/api/ingest"
+	"doorstep/sessions"
 )
 
 // feature is one of Overland's, with more properties.
@@ -14,7 +14,7 @@ func feature(at, more string) string {
 func TestDecode_overland(t *testing.T) {
 	t.Parallel()
 	const shown0, shown5 = "(12.9716,77.5946 8m 36km/h 90° 09:27:00", "(12.9716,77.5946 8m 36km/h 90° 09:27:05"
-	decoded(t, ingest.Overland, map[string]golden{
+	decoded(t, sessions.Overland, map[string]golden{
 		"batch":        {body: `{"locations":[` + feature("09:27:00", "") + `,` + feature("09:27:05", "") + `]}`, want: shown0 + ") " + shown5 + ")"},
 		"offset":       {body: `{"locations":[{"geometry":{"coordinates":[2,1,905]},"properties":{"timestamp":"2026-03-14T14:57:00+0530","speed":-1,"course":-1,"horizontal_accuracy":-1}}]}`, want: "(1,2 09:27:00)"},
 		"current":      {body: `{"locations":[` + feature("06:27:00", "") + `,` + feature("06:27:05", "") + `],"current":` + feature("09:27:05", "") + `}`, want: shown5 + " present) old=2"},
@@ -33,5 +33,5 @@ func TestDecode_overland(t *testing.T) {
 
 func FuzzOverland(f *testing.F) {
 	f.Add("", `{"locations":[`+feature("09:27:00", "")+`],"current":`+feature("09:27:05", "")+`,"trip":{"current_location":null}}`)
-	fuzz(f, ingest.Overland)
+	fuzz(f, sessions.Overland)
 }

@@ -3,14 +3,14 @@ package ingest_test
 import (
 	"testing"
 
-	"doorstep/gateway/api/ingest"
+	"doorstep/sessions"
 )
 
 const owntracksHere = `"lat":12.9716,"lon":77.5946,"tst":1773480420`
 
 func TestDecode_ownTracks(t *testing.T) {
 	t.Parallel()
-	decoded(t, ingest.OwnTracks, map[string]golden{
+	decoded(t, sessions.OwnTracks, map[string]golden{
 		"android": {
 			body: `{"_type":"location","BSSID":"b0:f2:08:45:94:33","SSID":"home","_id":"3f9a","acc":8,"alt":905,"batt":81,"bs":1,"cog":271,"conn":"w","created_at":1773480421,` +
 				owntracksHere + `,"m":2,"t":"t","tid":"t1","topic":"owntracks/t1/phone","vac":3,"vel":35}`,
@@ -43,5 +43,5 @@ func TestDecode_ownTracks(t *testing.T) {
 func FuzzOwnTracks(f *testing.F) {
 	f.Add("", `{"_type":"location",`+owntracksHere+`,"vel":35}`)
 	f.Add("", `[{"_type":"encrypted","data":"\u00e9\\"},{"_type":"location","t":"p"},null]`)
-	fuzz(f, ingest.OwnTracks)
+	fuzz(f, sessions.OwnTracks)
 }

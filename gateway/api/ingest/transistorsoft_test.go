@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"doorstep/gateway/api/ingest"
+	"doorstep/sessions"
 )
 
 const (
@@ -15,7 +15,7 @@ const (
 
 func TestDecode_transistorsoft(t *testing.T) {
 	t.Parallel()
-	decoded(t, ingest.Transistorsoft, map[string]golden{
+	decoded(t, sessions.Transistorsoft, map[string]golden{
 		"object":              {body: `{"location":` + moving + `}`, want: shownHere},
 		"array":               {body: `{"location":[` + moving + `]}`, want: shownHere},
 		"root_property":       {body: `{"device":{"model":"a phone","id":"x"},"my data":` + moving + `}`, want: shownHere},
@@ -48,5 +48,5 @@ func TestDecode_transistorsoft(t *testing.T) {
 func FuzzTransistorsoft(f *testing.F) {
 	f.Add("", `{"location":`+moving+`}`)
 	f.Add("", `{"data":[`+moving+`,{"sample":1},{"lat":1,"lng":2,"timestamp":1773480420123}]}`)
-	fuzz(f, ingest.Transistorsoft)
+	fuzz(f, sessions.Transistorsoft)
 }
