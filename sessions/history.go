@@ -67,7 +67,7 @@ func (s *Service) History(ctx context.Context, c Caller, id ID, after HistoryPla
 		return h, err
 	}
 	h.Entries = append(h.Entries, s.openSilences(h.Journeys, after)...)
-	slices.SortStableFunc(h.Entries, func(a, b AuditEntry) int { return a.Place().compare(b.Place()) })
+	slices.SortStableFunc(h.Entries, func(a, b AuditEntry) int { return a.Place().Compare(b.Place()) })
 	h.Entries = h.Entries[:min(len(h.Entries), limit)]
 	h.Outcomes, err = s.outcomes(ctx, h.Entries)
 	return h, err
@@ -101,7 +101,7 @@ func (s *Service) openSilences(journeys []JourneyRecord, after HistoryPlace) (li
 			seen = r.LastSeen
 		}
 		place := HistoryPlace{seen, math.MaxInt64} // after the entry of that last fix
-		if end.Sub(seen) > enough && place.compare(after) > 0 {
+		if end.Sub(seen) > enough && place.Compare(after) > 0 {
 			list = append(list, AuditEntry{Seq: place.Seq, SessionID: r.SessionID, JourneyStartedAt: r.StartedAt, At: seen, Kind: AuditSilenceBegan})
 		}
 	}

@@ -131,7 +131,8 @@ type HistoryPlace struct {
 	Seq int64
 }
 
-func (p HistoryPlace) compare(with HistoryPlace) int {
+// Compare is negative where p comes before with.
+func (p HistoryPlace) Compare(with HistoryPlace) int {
 	return cmp.Or(p.At.Compare(with.At), cmp.Compare(p.Seq, with.Seq))
 }
 

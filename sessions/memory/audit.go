@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -71,16 +70,13 @@ func (r *Repository) History(_ context.Context, id sessions.ID, after sessions.H
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := inOrder(r.audits.list[id])
-	list = slices.DeleteFunc(list, func(e sessions.AuditEntry) bool {
-		return cmp.Or(e.At.Compare(ms(after.At)), cmp.Compare(e.Seq, after.Seq)) <= 0
-	})
+	after.At = ms(after.At)
+	list = slices.DeleteFunc(list, func(e sessions.AuditEntry) bool { return e.Place().Compare(after) <= 0 })
 	return list[:min(len(list), limit)], nil
 }
 
 func inOrder(list []sessions.AuditEntry) []sessions.AuditEntry {
-	return slices.SortedFunc(slices.Values(list), func(a, b sessions.AuditEntry) int {
-		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Seq, b.Seq))
-	})
+	return slices.SortedFunc(slices.Values(list), func(a, b sessions.AuditEntry) int { return a.Place().Compare(b.Place()) })
 }
 
 // JourneysOf implements sessions.Audit.
@@ -115,11 +111,7 @@ func (a *audits) of(user sessions.ID, of []sessions.Session) (list []sessions.Au
 func (a *audits) erase(e sessions.Erasure) {
 	for _, entries := range a.list {
 		for i := range entries {
-			for _, id := range []*sessions.ID{&entries[i].By.ID, &entries[i].TrainerID, &entries[i].StudentID} {
-				if *id == e.UserID {
-					*id = e.Alias
-				}
-			}
+			replace(e, &entries[i].By.ID, &entries[i].TrainerID, &entries[i].StudentID)
 		}
 	}
 }

@@ -60,6 +60,7 @@ func auditArgs(e sessions.AuditEntry) pgx.NamedArgs {
 // systemRole is by_role of what the gateways did themselves.
 const systemRole sessions.Role = "system"
 
+// idTexts is nil, which is NULL, for no ids.
 func idTexts(ids []sessions.ID) []string {
 	var texts []string
 	for _, one := range ids {

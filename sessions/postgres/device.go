@@ -60,7 +60,7 @@ func (r *Repository) PutDevice(ctx context.Context, d sessions.Device) error {
 
 // Devices implements sessions.Devices. One round trip.
 func (r *Repository) Devices(ctx context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Device, error) {
-	list, err := rows(ctx, r, "read devices", scanDevice, selectDevices, texts(ids))
+	list, err := rows(ctx, r, "read devices", scanDevice, selectDevices, idTexts(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r *Repository) RunningSessions(ctx context.Context, trainerIDs []sessions.
 	list, err := rows(ctx, r, "find running journeys", func(row pgx.Row) (pair [2]sessions.ID, err error) {
 		err = row.Scan(&pair[0], &pair[1])
 		return pair, err
-	}, selectRunningSessions, texts(trainerIDs))
+	}, selectRunningSessions, idTexts(trainerIDs))
 	if err != nil {
 		return nil, err
 	}
@@ -123,12 +123,4 @@ func (r *Repository) RunningSessions(ctx context.Context, trainerIDs []sessions.
 		running[pair[0]] = pair[1]
 	}
 	return running, nil
-}
-
-func texts(ids []sessions.ID) []string {
-	list := make([]string, len(ids))
-	for i, id := range ids {
-		list[i] = string(id)
-	}
-	return list
 }
