@@ -14,6 +14,9 @@ const (
 	ShareLinkWaits = 30 * 24 * time.Hour
 )
 
+// SharePath is what stands between a gateway's public URL and a link's token.
+const SharePath = "/t#"
+
 // LinkHash is the SHA-256 of a share link's token, and what a repository finds it by.
 type LinkHash = [sha256.Size]byte
 

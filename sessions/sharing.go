@@ -48,14 +48,16 @@ func (s *Service) opens(l sharing) bool {
 // lastPhase is how the journey of a link has ended that does not open any more. It reports
 // false where that is not the reader's to know.
 func (s *Service) lastPhase(l sharing) (Phase, bool) {
-	j := l.link.JourneyStartedAt
+	j, scheduled := l.link.JourneyStartedAt, l.session.Status == Scheduled
 	switch {
-	case l.link.Parties != l.session.Meta() || s.running(l.session):
+	case l.link.Parties != l.session.Meta(), scheduled && s.running(l.session):
 		return "", false
-	case j.IsZero() && l.session.Status == Scheduled, !j.IsZero() && !j.Equal(l.session.JourneyStartedAt):
+	case j.IsZero() && scheduled, !j.IsZero() && !j.Equal(l.session.JourneyStartedAt):
 		return "", false
+	case l.session.JourneyActive(): // another service has cancelled the session, or the hour is over
+		return Ended, true
 	}
-	return s.phase(l.session), true
+	return l.session.Phase(), true
 }
 
 // links are the share links by which this process is asked. Safe for concurrent use.
