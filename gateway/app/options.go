@@ -90,7 +90,7 @@ type Options struct {
 	ShareLinks    string `default:"off" enum:"off,event" env:"DOORSTEP_SHARE_LINKS" help:"event: each journey's start makes a share link, and TrainerJourneyStarted has its URL as trackUrl, for whoever reads the bus or gets the webhooks; needs pages. off: links are made by call 23 only."`
 	ShareLinksKey string `secret:"" env:"DOORSTEP_SHARE_LINKS_KEY" help:"Secret, 32 bytes or more, that the links of share-links=event are made with; the same on all gateways. Without a database and a live store a random one."`
 
-	Pages bool `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/integrate.md. Needs public-url, but without a database and a live store."`
+	Pages bool `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/contract.md. Needs public-url, but without a database and a live store."`
 
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Largest number of open connections; further ones are closed at once."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"Largest number of open connections from one remote address. By default 0: no limit, because all connections of a load balancer have its address; see trusted-proxies."`
