@@ -2,9 +2,9 @@ package httpserver
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cloudwego/gopkg/net/connstate"
 	"github.com/cloudwego/hertz/pkg/protocol/consts"
 )
 
@@ -31,10 +32,9 @@ type conn struct {
 	peer    netip.Prefix
 	proxied bool // peer is a trusted proxy
 
-	// Set by the server before it serves the connection for the first time.
-	server *Server
-	ctx    context.Context //nolint:containedctx // the parent of its requests'; ends when the peer has left
-	held   held
+	server         *Server              // set before it is served for the first time
+	watched        connstate.ConnStater // the look-out for the peer's leaving; nil: there is none
+	next, previous *conn                // in listener.conns; guarded by listener.mu
 
 	// Used only by the goroutine that serves the connection, or by the one that
 	// answers it while it is parked.
@@ -53,6 +53,43 @@ type conn struct {
 	mu      sync.Mutex // orders the deadlines of that goroutine and of drain
 	waiting bool       // for the first byte of a request
 	isCut   bool
+	hasLeft bool   // the peer has left, or the server was closed
+	onLeave func() // called then
+}
+
+// watch looks out for the peer's leaving.
+func (c *conn) watch() {
+	watched, err := connstate.ListenConnState(c, connstate.WithOnRemoteClosed(c.leave))
+	if err != nil {
+		c.l.opts.Logger.Warn("a peer's leaving will not be noticed", slog.Any("error", err))
+		return
+	}
+	c.watched = watched
+}
+
+// leave is called when the peer has left, or the server was closed.
+func (c *conn) leave() {
+	c.mu.Lock()
+	f := c.onLeave
+	c.hasLeft, c.onLeave = true, nil
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
+// callOnLeave has f called when the peer leaves, or at once if it has left, instead of
+// what was to be called before.
+func (c *conn) callOnLeave(f func()) {
+	c.mu.Lock()
+	has := c.hasLeft
+	if !has {
+		c.onLeave = f
+	}
+	c.mu.Unlock()
+	if has {
+		f()
+	}
 }
 
 // Read reads for Hertz. If the deadline passes before the first byte of a
@@ -198,11 +235,14 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return sc.SyscallConn()
 }
 
-// Close closes the connection. After a refusal it first closes the sending
+// Close ends the look-out, and closes the connection. After a refusal it first closes the sending
 // direction, and then reads for at most lingerTime and lingerBytes. A close with
 // unread bytes would send a reset, and the reset would delete the answer from
 // the receive buffer of a peer that is still sending a large body.
 func (c *conn) Close() error {
+	if c.watched != nil {
+		_ = c.watched.Close()
+	}
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); c.refused && ok && half.CloseWrite() == nil {
 		c.mu.Lock()
 		c.setDeadline(c.Conn.SetReadDeadline, lingerTime)

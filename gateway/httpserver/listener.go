@@ -45,15 +45,16 @@ type listener struct {
 
 	mu    sync.Mutex // locked before conn.mu
 	inner net.Listener
-	conns map[*conn]struct{}
-	perIP map[netip.Prefix]int
+	conns *conn                // a list: a map of them takes six times as much
+	count int                  // how many they are
+	perIP map[netip.Prefix]int // connections and requests of an address; empty without MaxConnsPerIP
 }
 
 func newListener(opts Options, refuse func(int) []byte) *listener {
 	return &listener{
 		opts: opts, refuse: refuse, drainGrace: drainGrace, inner: opts.Listener,
 		draining: make(chan struct{}), empty: make(chan struct{}),
-		conns: map[*conn]struct{}{}, perIP: map[netip.Prefix]int{},
+		perIP: map[netip.Prefix]int{},
 	}
 }
 
@@ -76,17 +77,17 @@ func (l *listener) bind(ctx context.Context) error {
 	return err
 }
 
-// Accept returns the next admitted connection. It fails only after the listener
+// accept returns the next admitted connection. It fails only after the listener
 // was closed. After any other error (accept(2) lists a dozen transient ones) it
 // pauses and tries again: a server that stops listening does more harm than one
 // that accepts late.
-func (l *listener) Accept() (net.Conn, error) {
+func (l *listener) accept() (*conn, error) {
 	inner, pause := l.bound(), acceptPauseMin
 	for {
 		accepted, err := inner.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || !l.waitOut(err, pause) {
-				return nil, net.ErrClosed // Hertz ends its loop silently at "closed"
+				return nil, net.ErrClosed
 			}
 			pause = min(2*pause, acceptPauseMax)
 			continue
@@ -102,12 +103,6 @@ func (l *listener) Accept() (net.Conn, error) {
 		_ = accepted.Close()
 	}
 }
-
-// Close stops accepting. Accepted connections stay open.
-func (l *listener) Close() error { return l.bound().Close() }
-
-// Addr is where the listener is bound.
-func (l *listener) Addr() net.Addr { return l.bound().Addr() }
 
 func (l *listener) bound() net.Listener {
 	l.mu.Lock()
@@ -138,13 +133,13 @@ func (l *listener) admit(accepted net.Conn) (*conn, string) {
 	switch {
 	case isClosed(l.draining):
 		return nil, ""
-	case len(l.conns) >= l.opts.MaxConns:
+	case l.count >= l.opts.MaxConns:
 		return nil, shedMaxConns
 	case l.opts.MaxConnsPerIP > 0 && c.peer.IsValid() && !c.proxied && l.perIP[c.peer] >= l.opts.MaxConnsPerIP:
 		return nil, shedMaxConnsPerIP
 	}
-	l.conns[c] = struct{}{}
-	if !c.proxied {
+	l.add(c)
+	if l.opts.MaxConnsPerIP > 0 && !c.proxied {
 		l.perIP[c.peer]++
 	}
 	c.awaitRequest(l.opts.ReadTimeout)
@@ -156,11 +151,11 @@ func (l *listener) release(c *conn) {
 	c.requestEnds()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.conns, c)
-	if !c.proxied {
+	l.remove(c)
+	if l.opts.MaxConnsPerIP > 0 && !c.proxied {
 		l.uncount(c.peer)
 	}
-	if isClosed(l.draining) && len(l.conns) == 0 {
+	if isClosed(l.draining) && l.count == 0 {
 		close(l.empty)
 	}
 }
@@ -177,10 +172,10 @@ func (l *listener) drain() {
 	if l.inner != nil {
 		_ = l.inner.Close()
 	}
-	for c := range l.conns {
+	for c := l.conns; c != nil; c = c.next {
 		c.hurry()
 	}
-	if len(l.conns) == 0 {
+	if l.count == 0 {
 		close(l.empty)
 	}
 }
@@ -192,15 +187,50 @@ func (l *listener) drain() {
 func (l *listener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for c := range l.conns {
+	for c := l.conns; c != nil; c = c.next {
 		c.cut()
 	}
+}
+
+// leave ends the contexts of all requests, and the waits of parked ones.
+func (l *listener) leave() {
+	var all []*conn
+	l.mu.Lock()
+	for c := l.conns; c != nil; c = c.next {
+		all = append(all, c)
+	}
+	l.mu.Unlock()
+	for _, c := range all {
+		c.leave()
+	}
+}
+
+// add puts a connection into the list. Call it with mu held.
+func (l *listener) add(c *conn) {
+	if c.next = l.conns; c.next != nil {
+		c.next.previous = c
+	}
+	l.conns = c
+	l.count++
+}
+
+// remove takes a connection out of the list. Call it with mu held.
+func (l *listener) remove(c *conn) {
+	if c.next != nil {
+		c.next.previous = c.previous
+	}
+	if c.previous != nil {
+		c.previous.next = c.next
+	} else {
+		l.conns = c.next
+	}
+	l.count--
 }
 
 func (l *listener) open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.conns)
+	return l.count
 }
 
 // peerOf is the address that a connection is counted under: an IPv4 address, or

@@ -29,7 +29,6 @@ import (
 	"github.com/cloudwego/hertz/pkg/common/config"
 	"github.com/cloudwego/hertz/pkg/common/hlog"
 	"github.com/cloudwego/hertz/pkg/network"
-	"github.com/cloudwego/hertz/pkg/network/standard"
 	"github.com/cloudwego/hertz/pkg/protocol"
 	"github.com/cloudwego/hertz/pkg/protocol/consts"
 	"github.com/cloudwego/hertz/pkg/protocol/http1/resp"
@@ -51,7 +50,7 @@ type Server struct {
 	listener *listener
 	hertz    *server.Hertz
 	onData   network.OnData  // Hertz's, which serves one connection
-	base     context.Context //nolint:containedctx // Run's; the parent of every handler's, like http.Server.BaseContext
+	base     context.Context //nolint:containedctx // Run's, but for its end; the parent of every handler's, like http.Server.BaseContext
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -80,8 +79,7 @@ func New(opts Options, register func(h *server.Hertz)) (*Server, error) {
 
 func (s *Server) hertzOptions() []config.Option {
 	return []config.Option{
-		server.WithTransport(s.transport),
-		server.WithSenseClientDisconnection(true),
+		server.WithTransport(func(*config.Options) network.Transporter { return transport{s} }),
 		server.WithIdleTimeout(s.opts.IdleTimeout), // Hertz keeps connections alive only if this is above 0; the connection's own deadline is what ends them
 		server.WithMaxRequestBodySize(maxBodyBytes),
 		server.WithMaxHeaderBytes(maxHeaderBytes),
@@ -120,9 +118,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("httpserver: listen: %w", err)
 	}
-	base, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s.base = base
+	s.base = context.WithoutCancel(ctx) // each connection has an end of its own: a thousand children of one context wait for its lock
 	defer context.AfterFunc(ctx, s.Close)()
 	err := s.hertz.Run()
 	if err == nil && !isClosed(s.listener.draining) {
@@ -132,18 +128,18 @@ func (s *Server) Run(ctx context.Context) error {
 		s.Close()
 		err = fmt.Errorf("httpserver: serve: %w", err)
 	}
-	return errors.Join(err, s.await(cancel))
+	return errors.Join(err, s.await())
 }
 
 // await waits for the last connection. After Close it cancels the handlers'
-// context and gives them closeWait.
-func (s *Server) await(cancel context.CancelFunc) error {
+// contexts and gives them closeWait.
+func (s *Server) await() error {
 	select {
 	case <-s.listener.empty:
 		return nil
 	case <-s.closed:
 	}
-	cancel()
+	s.listener.leave()
 	select {
 	case <-s.listener.empty:
 		return ErrClosed
@@ -191,29 +187,31 @@ func (s *Server) Close() {
 
 type connKey struct{}
 
-// transport is Hertz's standard transport on our listener. Its goroutines do
-// not recover: a panic outside a handler (in the parser, for example) would end
-// the process. Here it ends only its connection.
-func (s *Server) transport(o *config.Options) network.Transporter {
-	o.Listener = s.listener
-	o.OnAccept = func(c net.Conn) context.Context { return context.WithValue(s.base, connKey{}, c) }
-	return recovering{standard.NewTransporter(o), s}
-}
+// transport is Hertz's way to the listener. Hertz's own transports would make contexts
+// and buffers for as long as a connection lasts (see served).
+type transport struct{ s *Server }
 
-type recovering struct {
-	network.Transporter
-	s *Server
-}
-
-func (t recovering) ListenAndServe(serve network.OnData) error {
+// ListenAndServe implements network.Transporter. It returns when the listener is closed.
+func (t transport) ListenAndServe(serve network.OnData) error {
 	t.s.onData = serve
-	return t.Transporter.ListenAndServe(func(ctx context.Context, hertzConn any) error {
-		c := ctx.Value(connKey{}).(*conn)                                               //nolint:forcetypeassert // OnAccept has put it there
-		c.server, c.ctx, c.held = t.s, ctx, held{Conn: hertzConn.(network.Conn), on: c} //nolint:forcetypeassert // what the transport makes
-		t.s.serve(c)
-		return nil
-	})
+	for {
+		c, err := t.s.listener.accept()
+		if err != nil {
+			return nil //nolint:nilerr // it is closed
+		}
+		c.server = t.s
+		go func() {
+			c.watch()
+			t.s.serve(c)
+		}()
+	}
 }
+
+// Close implements network.Transporter.
+func (t transport) Close() error { return t.s.listener.bound().Close() }
+
+// Shutdown implements network.Transporter. The server has its own Drain.
+func (t transport) Shutdown(context.Context) error { return t.Close() }
 
 // serve serves a connection until it ends or is parked.
 func (s *Server) serve(c *conn) {
@@ -230,18 +228,22 @@ func (s *Server) serve(c *conn) {
 	}
 }
 
-// serveOnce lets Hertz serve a connection, which it closes unless it is parked.
+// serveOnce lets Hertz serve a connection, which it closes unless it is parked. Hertz
+// does not recover outside of handlers: a panic in its parser, for example, would end
+// the process. Here it ends only its connection.
 func (s *Server) serveOnce(c *conn) {
+	ctx, on := c.serving(s.base)
 	defer func() {
 		if rec := recover(); rec != nil {
-			s.panicked(c.ctx, rec)
+			s.panicked(ctx, rec)
 			if c.parked != nil {
 				c.abandon()
-				_ = c.held.Close()
+				_ = c.Close()
 			}
 		}
+		_ = on.Release()
 	}()
-	_ = s.onData(c.ctx, &c.held) // Hertz has logged it
+	_ = s.onData(ctx, on) // Hertz has logged it
 }
 
 // around is the outermost middleware of every request, with or without a route.
