@@ -26,35 +26,37 @@ import (
 // SyscallConn. The concrete type would also promote net's unexported writev
 // path; net.Buffers, through which Hertz writes, would then bypass Write and its
 // deadline. The interface also allows unix sockets.
+//
+// A parked connection is no more than this, so its fields are in an order without gaps.
 type conn struct {
 	net.Conn
-	l       *listener
-	peer    netip.Prefix
-	proxied bool // peer is a trusted proxy
-
-	server         *Server              // set before it is served for the first time
+	l              *listener
+	peer           netip.Prefix
 	watched        connstate.ConnStater // the look-out for the peer's leaving; nil: there is none
 	next, previous *conn                // in listener.conns; guarded by listener.mu
 
 	// Used only by the goroutine that serves the connection, or by the one that
 	// answers it while it is parked.
 	parked   *Parked
-	client   netip.Prefix // whose open request is counted; invalid: nobody's
-	answered bool         // a handler has returned; the next read waits for another request
-	between  bool         // nothing of the next request has been read
-	slow     bool         // the request ran out of time
-	crowded  bool         // the request was one large one too many
-	got      int          // bytes of this request, or more where the next one has come with them
-	large    bool         // this request is counted in listener.large
-	refused  bool         // the last answer closes the connection, maybe with unread bytes
-	head     []byte       // of a streamed request: what Hertz has not read yet
-	stream   *streamed    // of the request under way; nil: it is not streamed
+	client   *netip.Prefix // whose open request is counted; nil: nobody's
+	head     []byte        // of a streamed request: what Hertz has not read yet
+	stream   *streamed     // of the request under way; nil: it is not streamed
+	got      int           // bytes of this request, or more where the next one has come with them
+	answered bool          // a handler has returned; the next read waits for another request
+	between  bool          // nothing of the next request has been read
+	slow     bool          // the request ran out of time
+	crowded  bool          // the request was one large one too many
+	large    bool          // this request is counted in listener.large
+	refused  bool          // the last answer closes the connection, maybe with unread bytes
 
-	mu      sync.Mutex // orders the deadlines of that goroutine and of drain
-	waiting bool       // for the first byte of a request
+	proxied bool // peer is a trusted proxy
+
+	// Guarded by mu, which orders the deadlines of that goroutine and of drain.
+	waiting bool // for the first byte of a request
 	isCut   bool
-	hasLeft bool   // the peer has left, or the server was closed
-	onLeave func() // called then
+	hasLeft bool // the peer has left, or the server was closed
+	mu      sync.Mutex
+	onLeave func() // called when the peer leaves
 }
 
 // watch looks out for the peer's leaving.
@@ -168,9 +170,9 @@ func (c *conn) requestEnds() (usable bool) {
 		c.large = false
 		c.l.large.Add(-1)
 	}
-	if c.client.IsValid() {
-		c.l.endRequest(c.client)
-		c.client = netip.Prefix{}
+	if c.client != nil {
+		c.l.endRequest(*c.client)
+		c.client = nil
 	}
 	return usable
 }

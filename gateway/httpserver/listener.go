@@ -34,6 +34,7 @@ const (
 // request is still running. Safe for concurrent use.
 type listener struct {
 	opts       Options
+	server     *Server
 	refuse     func(status int) []byte // a whole response, to replace one that Hertz wrote by itself
 	drainGrace time.Duration           // the constant of that name; shorter in tests
 
@@ -50,9 +51,9 @@ type listener struct {
 	perIP map[netip.Prefix]int // connections and requests of an address; empty without MaxConnsPerIP
 }
 
-func newListener(opts Options, refuse func(int) []byte) *listener {
+func newListener(opts Options, s *Server) *listener {
 	return &listener{
-		opts: opts, refuse: refuse, drainGrace: drainGrace, inner: opts.Listener,
+		opts: opts, server: s, refuse: s.refusal, drainGrace: drainGrace, inner: opts.Listener,
 		draining: make(chan struct{}), empty: make(chan struct{}),
 		perIP: map[netip.Prefix]int{},
 	}

@@ -62,7 +62,7 @@ func (unwritten) Finalize() error             { return nil }
 
 // Context is what remains of the contexts of the connection's requests: it does not
 // end.
-func (p *Parked) Context() context.Context { return p.conn.server.base }
+func (p *Parked) Context() context.Context { return p.conn.l.server.base }
 
 // OnLeave has f called when the peer leaves or the server is closed, unless the request
 // has its answer by then. f is called at once if that has happened. It must have the
@@ -104,7 +104,7 @@ func NewAnswer(write func(c *app.RequestContext)) Answer {
 // the first call counts.
 func (p *Parked) Answer(write func() (a Answer, own []byte)) {
 	c := p.conn
-	a, own, sound := c.server.render(c.server.base, write)
+	a, own, sound := c.l.server.render(c.l.server.base, write)
 	closes := p.last || !sound || isClosed(c.l.draining)
 	text := make([]byte, 0, len(a.head)+len(own)+len(closing)+len(a.Body)+2*len("\r\n"))
 	text = append(append(append(text, a.head...), "\r\n"...), own...)
@@ -142,7 +142,7 @@ func (c *conn) resume(p *Parked) {
 	rest := p.text[c.tryWrite(p.text):]
 	go func() {
 		if c.unpark(p, rest) {
-			c.server.serve(c)
+			c.l.server.serve(c)
 		}
 	}()
 }

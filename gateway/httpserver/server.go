@@ -69,7 +69,7 @@ func New(opts Options, register func(h *server.Hertz)) (*Server, error) {
 		hlog.SetOutput(hertzLog{opts.Logger})
 	})
 	s := &Server{opts: opts, closed: make(chan struct{})}
-	s.listener = newListener(opts, s.refusal)
+	s.listener = newListener(opts, s)
 	s.hertz = server.New(s.hertzOptions()...)
 	s.hertz.KeepHijackedConns, s.hertz.NoHijackConnPool = true, true // see Parked
 	s.hertz.Use(s.around)
@@ -199,7 +199,6 @@ func (t transport) ListenAndServe(serve network.OnData) error {
 		if err != nil {
 			return nil //nolint:nilerr // it is closed
 		}
-		c.server = t.s
 		go func() {
 			c.watch()
 			t.s.serve(c)
@@ -271,7 +270,7 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 			s.refuse(c, consts.StatusTooManyRequests)
 			return
 		}
-		on.client = client
+		on.client = &client
 	}
 	c.Next(ctx)
 }
