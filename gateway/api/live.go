@@ -75,6 +75,9 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 		}
 		over = w.Await()
 	}
+	if errors.Is(over.Err, hub.ErrFull) {
+		c.SetConnectionClose() // else those who cannot wait hold the connections that phones need
+	}
 	return p.write(c, over)
 }
 

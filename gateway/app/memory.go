@@ -19,12 +19,13 @@ import (
 	"doorstep/gateway/hub"
 )
 
-// What is reckoned with where memory is limited. Half of what a connection takes while
-// it waits was measured, the rest is for the moment in which all are woken: docs/adr/0016.
+// What is reckoned with where memory is limited, by measurement: docs/adr/0016. A
+// connection that waits takes a quarter of it. But all may be idle instead, between two
+// requests, and then each has a goroutine and a buffer.
 const (
-	processBytes = 64 << 20 // a process that nobody calls, its binary included
-	heapBytes    = 10 << 10 // of a connection, waiting or served
-	kernelBytes  = 6 << 10  // of its socket. The control group counts it, and Go does not
+	processBytes = 64 << 20 // a process that nobody calls
+	connBytes    = 18 << 10
+	kernelBytes  = 2 << 10 // of a connection's socket. The control group counts it, and Go does not
 )
 
 // memoryLimits are what a process may take, and what follows from that.
@@ -39,7 +40,7 @@ type memoryLimits struct {
 func memoryOf(limit int64, o Options) memoryLimits {
 	m := memoryLimits{limit: limit, conns: o.MaxConns, waits: o.MaxWaits}
 	usable := limit - limit/10 // the other tenth is for what was not reckoned with
-	room := int(max(0, usable-processBytes) / (heapBytes + kernelBytes))
+	room := int(max(0, usable-processBytes) / (connBytes + kernelBytes))
 	if limit == 0 {
 		room = math.MaxInt
 	}
