@@ -121,20 +121,19 @@ func limitIn(system fs.FS, name string) int64 {
 	return n
 }
 
-// least is the lesser of two limits, of which 0 and math.MaxInt64 are none.
+// least is the lesser of two limits, of which 0 and math.MaxInt64 are none. If neither
+// is one, it is 0.
 func least(a, b int64) int64 {
-	switch {
-	case a <= 0 || a == math.MaxInt64:
-		a = 0
-	case b <= 0 || b == math.MaxInt64:
-		return a
-	default:
-		return min(a, b)
+	if a == 0 {
+		a = math.MaxInt64
 	}
-	if b == math.MaxInt64 {
+	if b != 0 {
+		a = min(a, b)
+	}
+	if a == math.MaxInt64 {
 		return 0
 	}
-	return max(b, 0)
+	return a
 }
 
 // keepHeapSmall gives the collector less room while much lives, which are waits as a

@@ -88,7 +88,7 @@ func (of *watch) remove(w *Wait) {
 	}
 }
 
-// over has a wait wait no more. Call it with mu held.
+// over notes that a wait is over. Call it with mu held.
 func (of *watch) over(w *Wait) {
 	w.waiting = false
 	heap.Remove(&of.hub.due, int(w.at))
