@@ -45,14 +45,14 @@ func status(code sessions.Code) int {
 		return http.StatusUnauthorized
 	case sessions.Forbidden:
 		return http.StatusForbidden
-	case sessions.SessionNotFound, sessions.NoActiveJourney, sessions.DeviceNotFound, RouteNotFound:
+	case sessions.SessionNotFound, sessions.NoActiveJourney, sessions.DeviceNotFound, sessions.LinkGone, RouteNotFound:
 		return http.StatusNotFound
 	case MethodNotAllowed:
 		return http.StatusMethodNotAllowed
 	case RequestTimeout:
 		return http.StatusRequestTimeout
 	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
-		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.TooManyDevices, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
+		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.TooManyDevices, sessions.TooManyShareLinks, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone
@@ -112,6 +112,9 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	}
 	if why := shedReason(err); why != "" {
 		a.deps.Metrics.Shed(why)
+	}
+	if errors.Is(err, hub.ErrFull) {
+		c.SetConnectionClose() // else those who cannot wait hold the connections that phones need
 	}
 	r := recordOf(c)
 	r.code, r.err = e.Code, err

@@ -19,7 +19,7 @@ import (
 	"doorstep/gateway/hub"
 )
 
-// What is reckoned with where memory is limited, by measurement: docs/adr/0016. A
+// What is reckoned with where memory is limited, by measurement: docs/adr/0017. A
 // connection that waits takes a quarter of it. But all may be idle instead, between two
 // requests, and then each has a goroutine and a buffer.
 const (
@@ -138,7 +138,7 @@ func least(a, b int64) int64 {
 
 // keepHeapSmall gives the collector less room while much lives, which are waits as a
 // rule. Go lets a heap grow to twice what lives. Where little lives, that is cheap, and
-// fewer collections save much: docs/adr/0016. See gcPercent.
+// fewer collections save much: docs/adr/0017. See gcPercent.
 func keepHeapSmall(ctx context.Context) error {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(time.Second)

@@ -31,8 +31,9 @@ type Parked struct {
 
 // Park parks the connection of a request that the handler leaves without an answer.
 // Answer must then be called, before the handler returns or at any time after that.
-// The handler must not use c after Park. ctx is the handler's, or derived from it, and
-// need not end any more when the peer leaves: OnLeave says so.
+// The handler must not use c after Park. ctx is the handler's, or derived from it. It
+// still ends when the peer leaves or the server is closed, unless OnLeave is called, which
+// takes less memory. Then the request must be answered, too.
 //
 // It returns nil where the handler must wait and answer by itself: when a byte of the
 // next request is already read, with another method than GET, with HTTP/1.0 that keeps
@@ -65,7 +66,7 @@ func (unwritten) Finalize() error             { return nil }
 func (p *Parked) Context() context.Context { return p.conn.l.server.base }
 
 // OnLeave has f called when the peer leaves or the server is closed, unless the request
-// has its answer by then. f is called at once if that has happened. It must have the
+// has its answer by then, instead of ending the handler's context. f is called at once if that has happened. It must have the
 // request answered. Call it once.
 func (p *Parked) OnLeave(f func()) {
 	c := p.conn

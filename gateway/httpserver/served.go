@@ -14,7 +14,7 @@ import (
 // served is a connection while Hertz serves it: with buffers, and with the context of
 // its requests. A parked connection has neither. That is why Hertz's own connection is
 // not used, whose readers, writers and contexts last as long as the socket: a third of
-// what a waiting student took. docs/adr/0016 has the figures.
+// what a waiting student took. docs/adr/0017 has the figures.
 type served struct {
 	*conn
 	r *bufiox.DefaultReader
