@@ -67,10 +67,12 @@ func (l ledger) healed(names []string, after time.Duration) {
 }
 
 // judge compares what HAProxy and the callers saw with the contract, and writes the table.
-func (r *rolling) judge(front haproxy.Stats, took time.Duration) {
+func (r *rolling) judge(front haproxy.Stats, took time.Duration, counted string) {
 	r.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.locked.Lock()
+	defer r.locked.Unlock()
 	unavailable := 0 // what gateways themselves answered 503, as the contract has it while a store is away
 	for _, f := range r.failing {
 		assert.Equal(r, f.calls, f.healed, "failed calls that no repeat healed: %+v", f)
@@ -90,7 +92,7 @@ func (r *rolling) judge(front haproxy.Stats, took time.Duration) {
 	assert.Equal(r, unavailable, front.Responses["5xx"], "HAProxy's 5xx, and the callers' 503 of gateways")
 	assert.Zero(r, front.Refused, "connections to gateways that HAProxy could not make")
 	assert.Zero(r, front.Broken, "answers that gateways did not finish")
-	text := r.text(front, took)
+	text := r.text(front, took, counted)
 	r.Log("\n" + text)
 	if *table != "" {
 		require.NoError(r, os.WriteFile(*table, []byte(text), 0o600))
@@ -98,7 +100,7 @@ func (r *rolling) judge(front haproxy.Stats, took time.Duration) {
 }
 
 // text is the result in Markdown.
-func (r *rolling) text(front haproxy.Stats, took time.Duration) string {
+func (r *rolling) text(front haproxy.Stats, took time.Duration, counted string) string {
 	commit, err := exec.CommandContext(r.Context(), "git", "describe", "--always", "--dirty").Output()
 	require.NoError(r, err)
 	var b strings.Builder
@@ -120,7 +122,7 @@ func (r *rolling) text(front haproxy.Stats, took time.Duration) string {
 	}) {
 		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %s |\n", cmp.Or(f.cause, "none"), f.what, f.label, f.calls, f.healed, f.longest.Round(100*time.Millisecond))
 	}
-	fmt.Fprintf(&b, "\n%d journeys ended, each with one start and one end among the events. %d fixes were answered 201; the readers saw %d, and %d died with the Valkey primary.\n",
-		len(r.finished), r.seen.Load()+r.lost.Load(), r.seen.Load(), r.lost.Load())
+	fmt.Fprintf(&b, "\n%d journeys, each with one start and one end among the events: %s. %d fixes were answered 201; the readers saw %d, and %d died with the Valkey primary.\n",
+		len(r.finished), counted, r.seen.Load()+r.lost.Load(), r.seen.Load(), r.lost.Load())
 	return b.String()
 }
