@@ -83,11 +83,15 @@ func (r *rolling) judge(front haproxy.Stats, took time.Duration, counted string)
 			assert.False(r, strings.HasPrefix(f.label, "5") || f.label == "no answer", "failed calls: %+v", f)
 		}
 	}
-	for _, f := range r.failures { // every 5xx, and what was cut
-		if f.State == haproxy.Check || f.ByCaller() || f.State == "--" && f.Status == "503" {
-			continue
+	odd := map[string][]haproxy.Failure{} // every 5xx, and what was cut
+	for _, f := range r.failures {
+		if f.State != haproxy.Check && !f.ByCaller() && (f.State != "--" || f.Status != "503") {
+			kind := f.State + " " + f.Status
+			odd[kind] = append(odd[kind], f)
 		}
-		assert.Fail(r, "HAProxy saw a call fail", "%s at %s, fault %q", f, f.At.Format(time.TimeOnly), r.played)
+	}
+	for kind, all := range odd {
+		assert.Fail(r, "HAProxy saw calls fail", "%d × %s; the first: %s at %s, faults %v", len(all), kind, all[0], all[0].At.Format(time.TimeOnly), r.played)
 	}
 	assert.Equal(r, unavailable, front.Responses["5xx"], "HAProxy's 5xx, and the callers' 503 of gateways")
 	assert.Zero(r, front.Refused, "connections to gateways that HAProxy could not make")
