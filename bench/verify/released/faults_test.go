@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,25 +161,15 @@ func (r *rolling) killStore() {
 
 // cause is the fault that a call's failure at an instant can come from; empty: none.
 func (r *rolling) cause(at time.Time) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, f := range r.played {
-		if !at.Before(f.from) && (f.to.IsZero() || at.Before(f.to)) {
-			return f.name
-		}
-	}
-	return ""
+	return r.during(func(f fault) bool { return !at.Before(f.from) && (f.to.IsZero() || at.Before(f.to)) })
 }
 
-// storeDiedSince reports whether the live store's primary was killed since an instant: what
-// it had answered by then may be lost.
-func (r *rolling) storeDiedSince(at time.Time) bool {
+// during is the first fault played so far of which is is true; empty: none.
+func (r *rolling) during(is func(fault) bool) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.played {
-		if f.name == storeDied && f.from.After(at) {
-			return true
-		}
+	if i := slices.IndexFunc(r.played, is); i >= 0 {
+		return r.played[i].name
 	}
-	return false
+	return ""
 }

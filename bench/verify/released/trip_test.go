@@ -90,7 +90,8 @@ func (t *trip) try(what, want, repeated string, call func(base string) rig.Answe
 		}
 		label, now := a.Label(), time.Now()
 		poll := what == "poll"
-		well := label == want || len(tries) > 0 && label == repeated || poll && label == "304"
+		well := label == want || len(tries) > 0 && label == repeated || poll && label == "304" ||
+			what == "arrived" && label == "400 SUSPICIOUS_LOCATION" && t.storeDiedUnder()
 		t.answered(what, label)
 		if well {
 			t.healed(tries, now.Sub(failing))
@@ -112,6 +113,12 @@ func (t *trip) try(what, want, repeated string, call func(base string) rig.Answe
 	}
 }
 
+// storeDiedUnder reports whether the live store's primary was killed while the journey ran
+// or right before.
+func (t *trip) storeDiedUnder() bool {
+	return t.during(func(f fault) bool { return f.name == storeDied && (f.to.IsZero() || f.to.After(t.began)) }) != ""
+}
+
 // rest is an app's pause before it repeats a call.
 func (t *trip) rest() time.Duration { return pace()/10 + rand.N(pace()/5) }
 
@@ -131,7 +138,7 @@ func (t *trip) play() error {
 		if err := t.fix(t.at()); err != nil {
 			return err
 		}
-		for wait := time.Now().Add(t.pace); time.Now().Before(wait) && !(t.through && t.closed()); {
+		for wait := time.Now().Add(t.pace); time.Now().Before(wait) && (!t.through || !t.closed()); {
 			if err := pause.For(t.ctx, min(time.Until(wait), pace())); err != nil {
 				return err
 			}
@@ -175,7 +182,7 @@ func (t *trip) fix(at geo.Point) error {
 	case err == nil:
 		t.stored++
 		t.seen.Add(1)
-	case t.storeDiedSince(began):
+	case t.during(func(f fault) bool { return f.name == storeDied && f.from.After(began) }) != "":
 		t.lost.Add(1)
 		t.Logf("lost with the primary: %v", err)
 		err = nil
@@ -187,7 +194,7 @@ func (t *trip) end() error {
 	reason := sessions.EndCancelled
 	if t.arrives && t.rode() {
 		reason = sessions.EndArrived
-		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base, t.at()) }) // v0.1.0 ignores the fix
+		a, err := t.arrive()
 		if err != nil {
 			return err
 		}
@@ -213,6 +220,29 @@ func (t *trip) end() error {
 	t.finished[t.ID] = finished{reason, t.stored}
 	t.mu.Unlock()
 	return t.inspect("the end", func(_ rig.Answer, v client.View) bool { return !v.Active && v.Location == nil })
+}
+
+// arrive arrives. A journey that was restored after a fault of the live store, because its
+// start had not reached it, cannot arrive for 60 s: it goes on until then.
+func (t *trip) arrive() (rig.Answer, error) {
+	var refused []string
+	for began := time.Now(); ; {
+		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base, t.at()) }) // v0.1.0 ignores the fix
+		if err != nil || a.Status == http.StatusOK {
+			t.healed(refused, time.Since(began))
+			return a, err
+		}
+		refused = append(refused, t.failed("arrived", a.Label(), storeDied))
+		for until := time.Now().Add(time.Duration(a.RetryAfterMS) * time.Millisecond); ; {
+			_ = pause.For(t.ctx, t.pace)
+			if err := t.fix(t.at()); err != nil {
+				return a, err
+			}
+			if time.Now().After(until) {
+				break
+			}
+		}
+	}
 }
 
 // await returns when the reader has seen a version; math.MaxInt64 is the end.

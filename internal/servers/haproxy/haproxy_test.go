@@ -61,7 +61,7 @@ func TestServer(t *testing.T) {
 	assert.True(t, h.AllReady(t.Context()), "one lost check took a ready gateway out of service")
 	assert.Empty(t, failures)
 	for _, url := range []string{h.URL(), h.Via(0)} {
-		res, err := http.Get(url + "/x") //nolint:noctx // a server of this test
+		res, err := http.Get(url + "/x")
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
 	}
