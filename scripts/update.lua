@@ -37,7 +37,8 @@
 --  {11, …}                   NO_POSITION: 0,0
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
 --      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
---      fix is late), flags of this fix, suspicions first seen with it; and for 8
+--      fix is late, 16: somebody waits on the channel, at this server), flags of
+--      this fix, suspicions first seen with it; and for 8
 --      also moved (the way from the last fix, decimetres), ago_ms (since when the
 --      phone last sent a fix that counted; -1 where the hash knows of none), the
 --      field to, and, where there was or is a field clock, its first four words
@@ -629,7 +630,7 @@ if new_clock then
         message = message .. string.format(' %d', taken)
     end
 end
-redis.call('SPUBLISH', channel, message)
+if redis.call('SPUBLISH', channel, message) > 0 then arriving = arriving + 16 end
 if new_guess == 0 and fixes >= EVIDENCE_FIXES and requests >= EVIDENCE_REQUESTS and not mock then arriving = arriving + 2 end
 if taken < now - RATE_MS then arriving = arriving + 8 end
 -- A refused or vague fix has moved tat only.
