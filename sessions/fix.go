@@ -222,8 +222,9 @@ func (s *Service) ask(ctx context.Context, c Caller, ref Ref, call func() (Verdi
 	return nil
 }
 
-// judged notes what the live store has made of a fix.
-func (s *Service) judged(ref Ref, _ Fix, receipt *Receipt) {
+// judged notes what the live store has made of a fix, and decides when the next is due.
+func (s *Service) judged(ref Ref, fix Fix, receipt *Receipt) {
+	s.steer(fix, receipt)
 	s.served.use(ref, Meta{})
 	s.opts.Counter.count(ref, *receipt, s.opts.Now())
 	s.suspect(ref.SessionID, *receipt)

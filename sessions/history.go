@@ -92,7 +92,7 @@ func withLast(list []JourneyRecord, session Session) []JourneyRecord {
 // ended while its phone was silent. What was seen lately may not be written yet.
 func (s *Service) openSilences(journeys []JourneyRecord, after HistoryPlace) (list []AuditEntry) {
 	for _, r := range journeys {
-		end, enough := r.EndedAt, s.opts.RateInterval+silenceAfter
+		end, enough := r.EndedAt, longest(s.opts.RateInterval, s.opts.Steer)+silenceAfter
 		if end.IsZero() {
 			end, enough = s.opts.Now(), enough+flushEvery
 		}

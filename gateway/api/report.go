@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"doorstep/gateway/api/ingest"
 	"doorstep/ratelimit"
@@ -235,7 +233,7 @@ func (a *API) answerReport(
 	if flags := sessions.Suspicions(receipt.Flags).Names(); len(flags) > 0 {
 		verdict += "; flags=" + strings.Join(flags, ",")
 	}
-	kind, body := ingest.Answer(format, a.steer(device, receipt, r.outcome))
+	kind, body := ingest.Answer(format, a.steer(device, r, receipt))
 	if strings.HasPrefix(kind, "application/json") {
 		kind = jsonType
 	}
@@ -319,83 +317,4 @@ func (g guesses) take(client netip.Prefix, device sessions.ID, now time.Time) {
 	if device != "" {
 		g.devices.Take(string(device), now)
 	}
-}
-
-const (
-	// toldFor is how long a gateway relies on what it has told a phone. Another gateway
-	// may have told it something else since. It is less than the longest interval, so a
-	// phone that was told that one by another gateway is told anew.
-	toldFor  = 4 * time.Minute
-	toldRoom = 65_536
-)
-
-// lately is what this gateway remembers of devices that report.
-type lately struct {
-	mu      *sync.Mutex
-	devices *simplelru.LRU[sessions.ID, phoneLately]
-}
-
-type phoneLately struct {
-	interval time.Duration // what it was last told
-	at       time.Time     // when
-	newest   time.Time     // the latest point of what was not dropped, by the phone's clock
-}
-
-func newLately() lately {
-	l, _ := simplelru.NewLRU[sessions.ID, phoneLately](toldRoom, nil) // fails only for a size of 0 or less
-	return lately{new(sync.Mutex), l}
-}
-
-// changes notes an interval, and reports whether the device does not know it. Apps start
-// their receiver anew at each command, so they get one only where it changes something.
-func (l lately) changes(device sessions.ID, interval time.Duration, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last, ok := l.devices.Get(device)
-	if ok && last.interval == interval && now.Sub(last.at).Abs() < toldFor {
-		return false
-	}
-	last.interval, last.at = interval, now
-	l.devices.Add(device, last)
-	return true
-}
-
-// forward reports whether the newest of the fixes is of the last five minutes and a second
-// newer than what came before. An app empties its queue as fast as it can, the oldest
-// point first: however fast that is, its last point must not be dropped. Of one device
-// that are 600 points at once at most, and then one a second.
-func (l lately) forward(device sessions.ID, fixes []sessions.Fix, now time.Time) bool {
-	if len(fixes) == 0 {
-		return false
-	}
-	newest := fixes[len(fixes)-1].RecordedAt
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last, _ := l.devices.Get(device)
-	if newest.IsZero() || now.Sub(newest).Abs() > ingest.KeptFor || newest.Sub(last.newest) < time.Second {
-		return false
-	}
-	last.newest = newest
-	l.devices.Add(device, last)
-	return true
-}
-
-// steerStep is what intervals are rounded to, so that a second more or less is no
-// change.
-const steerStep = 5 * time.Second
-
-// steer is what the app is told: the interval of the rate while a journey runs, longer
-// where the receipt says so, and the longest while none does.
-func (a *API) steer(device sessions.Reporter, receipt sessions.Receipt, outcome string) ingest.Steer {
-	if !a.deps.Steer || outcome == flooded {
-		return ingest.Steer{}
-	}
-	interval := sessions.Steering{Ended: true}.NextFix(a.deps.RateInterval)
-	if device.SessionID != "" {
-		interval = max(a.deps.RateInterval, receipt.NextUpdate.Round(steerStep))
-	}
-	if !a.phones.changes(device.ID, interval, a.deps.Now()) {
-		return ingest.Steer{}
-	}
-	return ingest.Steer{Interval: interval}
 }

@@ -378,38 +378,6 @@ func TestReport_flood_of_a_queue(t *testing.T) {
 	assert.InDelta(t, farLat+0.0004, live["latitude"], 1e-5, "the present")
 }
 
-// The app is told an interval where it changes, and nothing where it does not.
-func TestReport_steer(t *testing.T) {
-	t.Parallel()
-	for _, on := range []bool{true, false} {
-		h := open(t, embedded, func(o *app.Options) { o.Steer = on })
-		v := h.book(t)
-		p := h.stockPhone(t, v.trainer, sessions.OwnTracks)
-		told := func() string {
-			h.Advance(6 * time.Second)
-			return string(h.report(t, p, p.place(farLat, homeLng, h.Now())).want(t, 200, "").body)
-		}
-		want := func(seconds int) {
-			got := told()
-			if !on || seconds == 0 {
-				assert.Equal(t, "[]", got)
-				return
-			}
-			assert.Contains(t, got, fmt.Sprintf(`"moveModeLocatorInterval":%d`, seconds))
-		}
-		want(300)
-		want(0)
-		h.begin(t, v)
-		want(5)
-		want(0)
-		h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
-		want(300)
-		want(0)
-		h.Advance(5 * time.Minute)
-		want(300)
-	}
-}
-
 // reportCalls are the calls of call 22 in the document.
 func reportCalls(t testing.TB) []call {
 	t.Helper()

@@ -73,8 +73,9 @@ type Deps struct {
 	// PublicURL is where phones reach this API, without a slash at the end: what the
 	// settings of a stock app begin with. Nil, or empty: no devices can be made.
 	PublicURL func() string
-	// Steer lets the answers to stock apps set how often they report.
-	Steer bool
+	// Steer lets the answers say how often phones report. StopApps also ends the
+	// tracking of a stock app that has no journey to report to.
+	Steer, StopApps bool
 	// Body reads the body of a request to a path below StreamPath. Nil: it has been read.
 	// Crowded is its error where too many large bodies are being read.
 	Body    func(ctx context.Context, c *app.RequestContext) io.Reader
