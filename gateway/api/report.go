@@ -257,7 +257,8 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 	}
 	known, ok := a.deps.Sessions.KnownReporter(key.ID)
 	client, now := a.deps.Client(ctx, c), a.deps.Now()
-	if !ok || !known.Accepts(key.Secret) { // else no guess, and it must not wait for those of others
+	proven := ok && known.Accepts(key.Secret)
+	if !proven { // else no guess, and it must not wait for those of others
 		if wait := a.guesses.wait(client, key.ID, now); wait > 0 {
 			// 503: the caller may be a good phone beside a revoked one, and an app takes 4xx for final.
 			return sessions.Reporter{}, &sessions.Error{Code: Overloaded, Message: "too many wrong credentials; try again", RetryAfter: wait}
@@ -270,7 +271,8 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 			return sessions.Reporter{}, err
 		}
 	}
-	if !found.Accepts(key.Secret) || found.ID == "" {
+	proven = proven && known.ID == found.ID && known.SecretHash == found.SecretHash // a device's secret is hashed once
+	if !proven && !found.Accepts(key.Secret) || found.ID == "" {
 		a.guesses.take(client, key.ID, now)
 		a.deps.Metrics.Unauthenticated(deviceReason)
 		challenge := "Bearer"

@@ -167,6 +167,13 @@ func TestReport_bodies(t *testing.T) {
 	require.Less(t, len(bomb), 100_000)
 	h.report(t, p, bomb, gzipped).wantVerdict(t, "too_large")
 	h.report(t, p, one()).wantVerdict(t, "stored")
+	large = `{"location":[` + strings.Repeat(`{"coords":{"latitude":12.9,"longitude":77.6,"accuracy":5},"timestamp":"2026-01-01T00:00:00Z"},`, 20_000) + `{}]}`
+	sdk := h.stockPhone(t, v.trainer, sessions.Transistorsoft)
+	for _, method := range []string{http.MethodPut, http.MethodPatch} { // an app can be set to these
+		h.Advance(6 * time.Second)
+		h.do(t, method, "", sdk.path(), []byte(sdk.place(farLat, homeLng, h.Now())), off, sdk.auth).wantVerdict(t, "stored")
+		h.do(t, method, "", sdk.path(), []byte(large), off, sdk.auth).wantVerdict(t, "before_start")
+	}
 	h.do(t, http.MethodPost, "", base+"/ingest/traccar", []byte("{}"), p.auth).want(t, 404, api.RouteNotFound)
 	h.do(t, http.MethodPost, "", "/", []byte("{}"), p.auth).want(t, 404, api.RouteNotFound)
 	assert.Zero(t, h.metric(t, "doorstep_http_requests_total", `route="`+p.path()+`"`, `status="4`))
@@ -389,7 +396,7 @@ func reportCalls(t testing.TB) []call {
 			}
 		}
 	}
-	require.Len(t, all, 5)
+	require.Len(t, all, 7)
 	return all
 }
 
@@ -404,7 +411,7 @@ func (h *gateway) reportAs(t testing.TB, c call, p stockPhone) answer {
 	if c.method == http.MethodGet {
 		return h.get(t, "", c.path+"?"+p.place(farLat, homeLng, h.Now()), off)
 	}
-	return h.report(t, p, p.place(farLat, homeLng, h.Now()))
+	return h.do(t, c.method, "", c.path, []byte(p.place(farLat, homeLng, h.Now())), off, p.auth)
 }
 
 // everyReport brings about every answer of call 22.

@@ -239,6 +239,8 @@ func (a *API) routes() []route {
 		{post, ingestPath + "osmand", a.stockReport(sessions.OsmAnd)},                           // 22
 		{get, ingestPath + "osmand", a.stockReport(sessions.OsmAnd)},                            // 22
 		{post, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},           // 22
+		{put, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},            // 22
+		{patch, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},          // 22
 		{post, ingestPath + "overland", a.stockReport(sessions.Overland)},                       // 22
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12
