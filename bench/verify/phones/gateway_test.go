@@ -143,7 +143,7 @@ func TestGateway(t *testing.T) {
 		if app.Most() != 1 {
 			n = 0 // its one request
 		}
-		list := phones.Scenarios(home, now, *day)
+		list := phones.Scenarios(home, now, *day, time.Second)
 		burst := list[0].Points
 		return append(list,
 			phones.Scenario{Name: "the journey ends", Points: burst, Before: once(n, func(ctx context.Context) error { return p.Stop(ctx, l.gateway.URL()).Err })},
