@@ -42,6 +42,7 @@ type lab struct {
 	database *postgrestest.Server
 	admin    *rig.Caller
 	http     *http.Client
+	away     sync.WaitGroup // stores that are away
 }
 
 func newLab(t *testing.T) *lab {
@@ -115,10 +116,11 @@ func once(n int, breakIt func(context.Context) error) func(context.Context, int)
 	}
 }
 
-// away takes a store away for a while.
-func away(pause, resume func() error) func(context.Context) error {
+// takeAway takes a store away for a while.
+func (l *lab) takeAway(pause, resume func() error) func(context.Context) error {
 	return func(context.Context) error {
-		time.AfterFunc(*outage, func() { _ = resume() })
+		l.away.Add(1)
+		time.AfterFunc(*outage, func() { _ = resume(); l.away.Done() })
 		return pause()
 	}
 }
@@ -148,8 +150,8 @@ func TestGateway(t *testing.T) {
 		return append(list,
 			phones.Scenario{Name: "the journey ends", Points: burst, Before: once(n, func(ctx context.Context) error { return p.Stop(ctx, l.gateway.URL()).Err })},
 			phones.Scenario{Name: "the secret is revoked", Points: burst, GiveUp: 10, Before: once(n, p.revoke)},
-			phones.Scenario{Name: "Valkey away", Points: burst, Compress: compress, Before: once(n, away(l.valkey.Pause, l.valkey.Resume))},
-			phones.Scenario{Name: "PostgreSQL away", Points: burst, Compress: compress, Before: once(n, away(l.database.Pause, l.database.Resume))},
+			phones.Scenario{Name: "Valkey away", Points: burst, Compress: compress, Before: once(n, l.takeAway(l.valkey.Pause, l.valkey.Resume))},
+			phones.Scenario{Name: "PostgreSQL away", Points: burst, Compress: compress, Before: once(n, l.takeAway(l.database.Pause, l.database.Resume))},
 		)
 	}
 	count := len(scenarios(phoneapps.Overland, nil, time.Now()))
@@ -165,6 +167,7 @@ func TestGateway(t *testing.T) {
 		scenario := scenarios(phoneapps.Apps[i/count], p, time.Now())[i%count]
 		r, err := phones.Play(ctx, phoneapps.Apps[i/count], p.target, scenario)
 		require.NoError(t, err)
+		l.away.Wait() // or the next play would find it away
 		results = append(results, r)
 		judge(t, r)
 	}
