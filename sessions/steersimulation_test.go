@@ -42,7 +42,8 @@ func (w way) watched(s int) bool {
 // ride is what a phone did on one journey.
 type ride struct {
 	uploads   int
-	refused   int
+	refused   int // or ignored
+	suspected int // 1 if something of it is suspicious
 	arrivalS  int // when the gateway first said arriving; -1 for never
 	oldestPin int // s, that somebody who watches saw, from the second fix of the watch on
 }
@@ -76,6 +77,7 @@ func TestSteering_simulation(t *testing.T) {
 	assert.LessOrEqual(t, c.steered.oldestPin, 6)
 	assert.Less(t, float64(c.steered.uploads), 0.5*float64(c.fixed.uploads))
 	assert.Equal(t, c.fixed.refused, c.steered.refused)
+	assert.Equal(t, c.fixed.suspected, c.steered.suspected)
 	mean, worst := c.delay()
 	assert.Less(t, math.Abs(mean), 1.0)
 	assert.LessOrEqual(t, worst, 10.0) // each has its own beat, and the noise of a receiver crosses the fence both ways
@@ -129,6 +131,7 @@ func (c *comparison) play(t *testing.T, w way, rng *rand.Rand) {
 	for sum, r := range map[*ride]ride{&c.fixed: fixed, &c.steered: steered} {
 		sum.uploads += r.uploads
 		sum.refused += r.refused
+		sum.suspected += r.suspected
 		sum.oldestPin = max(sum.oldestPin, r.oldestPin)
 	}
 	if fixed.arrivalS >= 0 && steered.arrivalS >= 0 {
@@ -152,9 +155,9 @@ func (c *comparison) String() string {
 			within++
 		}
 	}
-	return fmt.Sprintf("%.0f %% fewer uploads (%d for %d); the door %.2f s later in the mean, %.0f s at most, %d of %d at most 1 s; the oldest pin %d s (%d s); refused %d (%d)",
+	return fmt.Sprintf("%.0f %% fewer uploads (%d for %d); the door %.2f s later in the mean, %.0f s at most, %d of %d at most 1 s; the oldest pin %d s (%d s); not stored %d (%d); suspected journeys %d (%d)",
 		100-100*float64(c.steered.uploads)/float64(c.fixed.uploads), c.steered.uploads, c.fixed.uploads, mean, worst, within, len(c.later),
-		c.steered.oldestPin, c.fixed.oldestPin, c.steered.refused, c.fixed.refused)
+		c.steered.oldestPin, c.fixed.oldestPin, c.steered.refused, c.fixed.refused, c.steered.suspected, c.fixed.suspected)
 }
 
 // drive sends the fixes of a receiver, each when the last answer says.
@@ -195,6 +198,9 @@ func drive(t *testing.T, w way, steer bool) ride {
 		out.uploads++
 		r, err := service.Update(t.Context(), trainer, s.ID, fix)
 		require.NoError(t, err)
+		if r.Suspicions != 0 {
+			out.suspected = 1
+		}
 		due = now.Add(max(r.NextUpdate, r.RetryAfter))
 		if r.Verdict != sessions.VerdictStored {
 			out.refused++
