@@ -149,7 +149,7 @@ type Receipt struct {
 	Trusted    bool          // Stored: two requests and three fixes speak for the track; see Evidence
 	Outside    bool          // Stored: the track has been outside the fence
 	Late       bool          // Stored: it was taken over a RateInterval ago
-	Watched    bool          // Stored: somebody waits for the journey's changes; see Watch
+	Watched    bool          // Stored: somebody waits for the journey's changes, or did 15 s ago or less; see Watch
 	Clock      PhoneClock    // Stored: what is known of the phone's
 	// SeenAgo is, Stored, how long before this fix the last one came that was stored or
 	// counted against the rate, by the store's clock; negative where the store knows of

@@ -56,6 +56,7 @@ type track struct {
 	last       sessions.Fix // as it is shown, once judged.Last is valid
 	acceptedMS int64        // when last was
 	isArriving bool
+	leftMS     int64 // when the last watcher left
 }
 
 type metaEntry struct {
@@ -285,7 +286,7 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, fl
 		r.Clock = sessions.PhoneClock{OffsetMS: t.clock.OffsetMS, ToldMS: t.clock.ToldMS, SinceMS: t.clock.SinceMS}
 		r.SeenAgo = seenAgo
 		r.Outside, r.Late = e.Outside, f.TakenMS < now-m.opts.RateInterval.Milliseconds()
-		r.Watched = len(m.watchers[ref]) > 0
+		r.Watched = len(m.watchers[ref]) > 0 || t.leftMS > 0 && now-t.leftMS < lingerMS
 	}
 	return r
 }
@@ -529,8 +530,15 @@ func (m *Live) unwatch(ref sessions.Ref, w *watcher) {
 	delete(m.watchers[ref], w)
 	if len(m.watchers[ref]) == 0 {
 		delete(m.watchers, ref)
+		if t := m.journeys[ref]; t != nil {
+			t.leftMS = m.clock()
+		}
 	}
 }
+
+// lingerMS is how long a journey counts as watched after its last watcher: the next long
+// poll comes within it. Package valkeyconn keeps subscriptions as long.
+const lingerMS = 15_000
 
 // Meta implements sessions.Live.
 func (m *Live) Meta(_ context.Context, id sessions.ID) (sessions.Meta, bool, error) {

@@ -3,6 +3,7 @@ package phones_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"doorstep/bench/rig"
 	"doorstep/bench/verify/phones"
+	"doorstep/internal/pause"
 	"doorstep/internal/phoneapps"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeyserver"
@@ -92,17 +94,27 @@ func (l *lab) begin(ctx context.Context, t *testing.T, app phoneapps.App) *pilot
 	return p
 }
 
-// pin reads when the live location was recorded. While a store is away nobody sees
-// it.
+// pin reads when the live location was recorded; zero where there is none. While a store
+// is away nobody need see it, so it waits for that.
 func (p *pilot) pin(ctx context.Context) (time.Time, error) {
-	live := p.Live(ctx, p.lab.gateway.URL(), "", 0)
-	var body struct {
-		Location *struct{ Timestamp time.Time }
+	ctx, cancel := context.WithTimeout(ctx, *outage+10*time.Second)
+	defer cancel()
+	for {
+		live := p.Live(ctx, p.lab.gateway.URL(), "", 0)
+		var body struct {
+			Location *struct{ Timestamp time.Time }
+			Degraded bool
+		}
+		if live.Status == http.StatusOK && json.Unmarshal(live.Data, &body) == nil && !body.Degraded {
+			if body.Location == nil {
+				return time.Time{}, nil
+			}
+			return body.Location.Timestamp, nil
+		}
+		if err := pause.For(ctx, 20*time.Millisecond); err != nil {
+			return time.Time{}, errors.Join(err, live.Err)
+		}
 	}
-	if live.Status != http.StatusOK || json.Unmarshal(live.Data, &body) != nil || body.Location == nil {
-		return time.Time{}, live.Err
-	}
-	return body.Location.Timestamp, nil
 }
 
 // once calls break before the request n.
