@@ -179,6 +179,26 @@ func TestReport_bodies(t *testing.T) {
 	assert.Zero(t, h.metric(t, "doorstep_http_requests_total", `route="`+p.path()+`"`, `status="4`))
 }
 
+// A queue costs the live store one call, whatever is in it.
+func TestReport_one_call(t *testing.T) {
+	t.Parallel()
+	h := open(t, servers)
+	v := h.begun(t)
+	h.Advance(10 * time.Minute)
+	p := h.stockPhone(t, v.trainer, sessions.Overland)
+	calls := func() float64 { return h.metric(t, "doorstep_live_store_calls_total", `verb="update"`) }
+	for _, n := range []int{1, 2, 60, 400} {
+		h.Advance(5 * time.Minute)
+		points := make([]string, n)
+		for i := range points {
+			points[i] = overlandPoint(farLat, homeLng, h.Now().Add(-time.Duration(5*i)*time.Second))
+		}
+		before := calls()
+		h.report(t, p, `{"locations":[`+strings.Join(points, ",")+`]}`).wantVerdict(t, "stored")
+		assert.InDelta(t, 1, calls()-before, 0, n)
+	}
+}
+
 // A queue of 24 hours: the pin is at the present after the first request that holds it,
 // whatever the order, and never goes back.
 func TestReport_queue(t *testing.T) {
