@@ -73,7 +73,7 @@ func TestUpdateAll_header(t *testing.T) {
 	all, _ := readHeader(t, updateAllLua)
 	require.Equal(t, []int{1}, all.keys)
 	require.Equal(t, []int{1, 2}, all.argv)
-	require.Equal(t, len(one.argv), 2+fixWords)
+	require.Len(t, one.argv, 2+fixWords)
 	require.Contains(t, body, "marks, cell, sent_text, clock = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]")
 	require.Contains(t, updateAllLua, fmt.Sprintf("local STORED, WORDS, MARKS, CLOCK = %d, %d, 8, 11\n", sessions.VerdictStored, fixWords))
 	require.NotContains(t, inUpdateAll(updateLua), "--[[")

@@ -41,7 +41,7 @@ func TestUpdate_steer(t *testing.T) {
 			next(nil, 15_000)
 			h.wait(t, v.student, v, "&wait=30")
 			next(36, 5000)
-			next(0, 5000) // the next long poll may be on its way
+			next(0, 5000)      // the next long poll may be on its way
 			if b == embedded { // the live store's subscription lingers by another clock
 				h.Advance(10 * time.Second)
 				next(0, 25_000)
@@ -110,7 +110,7 @@ func TestReport_steer_after_a_queue(t *testing.T) {
 			map[bool]string{true: "stored_late", false: "stored"}[ago > 5*time.Second]).body)
 	}
 	assert.Contains(t, report(40*time.Second), `"send_interval":"5s"`)
-	assert.Equal(t, `{"result":"ok"}`, report(30*time.Second))
+	assert.NotContains(t, report(30*time.Second), "send_interval")
 	h.Advance(time.Minute)
 	assert.Contains(t, report(0), `"send_interval":"15s"`)
 }
