@@ -121,9 +121,10 @@ func (a *API) steer(device sessions.Reporter, r received, receipt sessions.Recei
 		s.Interval = ended
 	case receipt.Verdict == sessions.VerdictStored && !receipt.Late:
 		s.Interval = max(a.deps.RateInterval, receipt.NextUpdate.Round(steerStep))
-		since = receipt.SeenAgo
-		if speed := r.Points[len(r.Points)-1].Fix.SpeedKMH; speed != nil && device.Format == sessions.Transistorsoft {
-			s.SpeedKMH = *speed // the other apps count in seconds
+		if device.Format != sessions.Transistorsoft {
+			since = receipt.SeenAgo
+		} else if speed := r.Points[len(r.Points)-1].Fix.SpeedKMH; speed != nil { // it counts in metres
+			s.SpeedKMH = *speed
 		}
 	default: // nothing new about the way, so what it knows will do, if that is of a running journey
 		if told, ok := a.phones.lastTold(device.ID, now); ok && !told.Stop && told.Interval < ended {
