@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -130,7 +131,7 @@ func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sess
 	case wire.err != nil && errors.Is(wire.err, a.deps.Crowded):
 		return r, errLargeBodies
 	case wire.err != nil: // 503 and not 408: an app that takes 4xx for an answer would delete its point
-		return r, &sessions.Error{Code: Overloaded, Message: "the body did not arrive", RetryAfter: shedRetry}
+		return r, errNoBody
 	case errors.Is(err, ingest.ErrTooLarge):
 		r.outcome = tooLarge
 	case err != nil:
@@ -139,7 +140,10 @@ func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sess
 	return r, nil
 }
 
-var errLargeBodies = errors.New("too many large bodies are being read")
+var (
+	errLargeBodies = errors.New("too many large bodies are being read")
+	errNoBody      = &sessions.Error{Code: Overloaded, Message: "the body did not arrive", RetryAfter: shedRetry}
+)
 
 // decompressed is the body without its content coding.
 func decompressed(c *app.RequestContext, in io.Reader) (io.Reader, error) {
@@ -283,6 +287,31 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 		return sessions.Reporter{}, sessions.Refuse(Unauthenticated, "the credentials of this device are not valid")
 	}
 	return found, nil
+}
+
+// maxRefresh bounds the form of a refresh: a secret and some words.
+const maxRefresh = 4 << 10
+
+// refreshDevice answers transistorsoft's refresh of a token, which the app asks for after
+// a 401. A device's secret does not expire, so it gets the one that it has, while that
+// is valid.
+func (a *API) refreshDevice(ctx context.Context, c *app.RequestContext) error {
+	if !a.inFlight.begin() {
+		return errInFlight
+	}
+	defer a.inFlight.end()
+	text, err := io.ReadAll(io.LimitReader(a.deps.Body(ctx, c), maxRefresh))
+	if err != nil {
+		return errNoBody
+	}
+	form, _ := url.ParseQuery(string(text)) // what can be read of it
+	word := form.Get("refresh_token")
+	if _, err = a.reporter(ctx, c, sessions.Transistorsoft, word); err != nil {
+		return err
+	}
+	recordOf(c).role = sessions.Trainer
+	writeJSON(c, http.StatusOK, map[string]string{"access_token": word, "refresh_token": word, "token_type": "Bearer"})
+	return nil
 }
 
 // deviceReason is why a token was refused, in metrics, where it was a device's.

@@ -293,6 +293,24 @@ func TestReport_credentials(t *testing.T) {
 	assert.Greater(t, h.metric(t, "doorstep_unauthenticated_total", `reason="device"`), 50.)
 }
 
+// An app that refreshes its token after a 401 gets the one that it has, or 401 again.
+func TestReport_refresh(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.book(t)
+	p := h.stockPhone(t, v.trainer, sessions.Transistorsoft)
+	refresh := func(form string) answer {
+		return h.do(t, http.MethodPost, "", p.path()+"/refresh", []byte(form), off, header("Content-Type", "application/x-www-form-urlencoded"))
+	}
+	got := refresh(url.Values{"refresh_token": {p.secret}}.Encode()).want(t, 200, "")
+	assert.Equal(t, map[string]any{"access_token": p.secret, "refresh_token": p.secret, "token_type": "Bearer"}, got.fields)
+	for _, form := range []string{"", "refresh_token=", "refresh_token=x", "%%%", strings.Repeat("x", 5000) + "&refresh_token=" + p.secret} {
+		refresh(form).want(t, 401, api.Unauthenticated)
+	}
+	h.do(t, http.MethodDelete, v.trainer, devicesPath+"/"+p.id, nil).want(t, 204, "")
+	refresh("refresh_token="+p.secret).want(t, 401, api.Unauthenticated)
+}
+
 // Revocation is felt at once where it was said, and within 30 s on every other gateway; a
 // trainer who is erased has no devices.
 func TestReport_revoked(t *testing.T) {
@@ -416,13 +434,13 @@ func reportCalls(t testing.TB) []call {
 			}
 		}
 	}
-	require.Len(t, all, 7)
+	require.Len(t, all, 8)
 	return all
 }
 
 func (c call) stockPhone(t testing.TB, h *gateway, trainer string) stockPhone {
 	t.Helper()
-	return h.stockPhone(t, trainer, sessions.Format(c.path[strings.LastIndex(c.path, "/")+1:]))
+	return h.stockPhone(t, trainer, sessions.Format(strings.Split(c.path, "/")[4]))
 }
 
 // reportAs is one report by this call: a GET has all in the query.
@@ -431,8 +449,15 @@ func (h *gateway) reportAs(t testing.TB, c call, p stockPhone) answer {
 	if c.method == http.MethodGet {
 		return h.get(t, "", c.path+"?"+p.place(farLat, homeLng, h.Now()), off)
 	}
-	return h.do(t, c.method, "", c.path, []byte(p.place(farLat, homeLng, h.Now())), off, p.auth)
+	body := p.place(farLat, homeLng, h.Now())
+	if c.refreshes() {
+		body = "grant_type=refresh_token&refresh_token=" + p.secret
+	}
+	return h.do(t, c.method, "", c.path, []byte(body), off, p.auth)
 }
+
+// refreshes reports whether the call asks for a token, and so not for the live store.
+func (c call) refreshes() bool { return strings.HasSuffix(c.path, "/refresh") }
 
 // everyReport brings about every answer of call 22.
 func everyReport(t *testing.T, seen *coverage) {
@@ -468,8 +493,10 @@ func everyReport(t *testing.T, seen *coverage) {
 	require.NoError(t, live.Stop())
 	for _, c := range reportCalls(t) {
 		away.reportAs(t, c, phones[c.op.OperationID][0]).want(t, 503, sessions.DatabaseUnavailable)
-		until(t, func() bool { return lost.reportAs(t, c, phones[c.op.OperationID][1]).status == 503 }, "the live store is away")
-		lost.reportAs(t, c, phones[c.op.OperationID][1]).want(t, 503, sessions.LiveStoreUnavailable)
+		if !c.refreshes() {
+			until(t, func() bool { return lost.reportAs(t, c, phones[c.op.OperationID][1]).status == 503 }, "the live store is away")
+			lost.reportAs(t, c, phones[c.op.OperationID][1]).want(t, 503, sessions.LiveStoreUnavailable)
+		}
 		p := stockPhone{format: phones[c.op.OperationID][0].format, secret: sessions.NewDeviceKey().String()}
 		until(t, func() bool { return h.reportAs(t, c, p).status == 503 }, "too many guesses")
 		h.reportAs(t, c, p).want(t, 503, api.Overloaded)

@@ -241,6 +241,7 @@ func (a *API) routes() []route {
 		{post, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},           // 22
 		{put, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},            // 22
 		{patch, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},          // 22
+		{post, ingestPath + "transistorsoft/refresh", a.failing(a.refreshDevice)},               // 22
 		{post, ingestPath + "overland", a.stockReport(sessions.Overland)},                       // 22
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12
