@@ -54,7 +54,7 @@ type comparison struct {
 	later          []float64 // the arrival, in s
 }
 
-var steered = flag.Int("steered", 150, "how many journeys TestSteering_simulation plays; the figures in docs/adr/0017 are of 1,000")
+var steered = flag.Int("steered", 150, "how many journeys TestSteering_simulation plays; the figures in docs/adr/0018 are of 1,000")
 
 // A phone that is steered sends less than half as much as one that sends every five
 // seconds, is not later at the door, and costs nobody who watches anything. Phones do as
