@@ -1,6 +1,7 @@
 package released
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -48,14 +49,18 @@ type trip struct {
 // in each second, because the lanes begin one after the other.
 func (r *rolling) lane(lane int) error {
 	through, arrives := lane%4 == 0, lane%4 > 1
-	within, apart := pace(), pace()
+	apart := pace()
+	if through {
+		apart = cmp.Or(*quiet, apart)
+	}
+	lasts := apart // between two beginnings; of a journey through all phases: between two fixes
+	if !through {
+		lasts = fixes * apart
+	}
 	if arrives {
-		within = max(rig.Ride, fixes*apart)
+		lasts = max(lasts, rig.Ride)
 	}
-	_ = pause.For(r.ctx, within*time.Duration(lane)/time.Duration(*journeys))
-	if through && *quiet > 0 {
-		apart = *quiet
-	}
+	_ = pause.For(r.ctx, lasts*time.Duration(lane)/time.Duration(*journeys))
 	for !r.closed() {
 		j, err := rig.NewJourney(geo.MustPoint(52+float64(lane%400)/100, 5), r.http)
 		if err != nil {
