@@ -66,6 +66,21 @@ func (l ledger) healed(names []string, after time.Duration) {
 	}
 }
 
+// unavailable reports whether the answer is a gateway's own, as the contract has it while a
+// store is away.
+func (f *failing) unavailable() bool {
+	return strings.HasPrefix(f.label, "503 ") && strings.HasSuffix(f.label, "_UNAVAILABLE")
+}
+
+func (l ledger) unavailable() (calls int) {
+	for _, f := range l.failing {
+		if f.unavailable() {
+			calls += f.calls
+		}
+	}
+	return calls
+}
+
 // judge compares what HAProxy and the callers saw with the contract, and writes the table.
 func (r *rolling) judge(front haproxy.Stats, took time.Duration, counted string) {
 	r.Helper()
@@ -73,11 +88,9 @@ func (r *rolling) judge(front haproxy.Stats, took time.Duration, counted string)
 	defer r.mu.Unlock()
 	r.locked.Lock()
 	defer r.locked.Unlock()
-	unavailable := 0 // what gateways themselves answered 503, as the contract has it while a store is away
 	for _, f := range r.failing {
 		assert.Equal(r, f.calls, f.healed, "failed calls that no repeat healed: %+v", f)
-		if strings.HasPrefix(f.label, "503 ") && strings.HasSuffix(f.label, "_UNAVAILABLE") {
-			unavailable += f.calls
+		if f.unavailable() {
 			assert.NotEmpty(r, f.cause, "no fault explains %d × %s: %s", f.calls, f.what, f.label)
 		} else {
 			assert.False(r, strings.HasPrefix(f.label, "5") || f.label == "no answer", "failed calls: %+v", f)
@@ -93,7 +106,7 @@ func (r *rolling) judge(front haproxy.Stats, took time.Duration, counted string)
 	for kind, all := range odd {
 		assert.Fail(r, "HAProxy saw calls fail", "%d × %s; the first: %s at %s, faults %v", len(all), kind, all[0], all[0].At.Format(time.TimeOnly), r.played)
 	}
-	assert.Equal(r, unavailable, front.Responses["5xx"], "HAProxy's 5xx, and the callers' 503 of gateways")
+	assert.Equal(r, r.unavailable(), front.Responses["5xx"], "HAProxy's 5xx, and the callers' 503 of gateways")
 	assert.Zero(r, front.Refused, "connections to gateways that HAProxy could not make")
 	assert.Zero(r, front.Broken, "answers that gateways did not finish")
 	text := r.text(front, took, counted)
@@ -118,9 +131,12 @@ func (r *rolling) text(front haproxy.Stats, took time.Duration, counted string) 
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", what, strings.Join(answers, ", "))
 	}
-	fmt.Fprintf(&b, "| all, by HAProxy | %d × 2xx, %d × 3xx, %d × 4xx, %d × 5xx; %d connections refused, %d answers broken |\n",
-		front.Responses["2xx"], front.Responses["3xx"], front.Responses["4xx"], front.Responses["5xx"], front.Refused, front.Broken)
-	b.WriteString("\n| Cause | Call | Answer | Calls | Healed by a repeat | Longest until then |\n|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&b, "| all, by HAProxy | %d × 2xx, %d × 3xx, %d × 4xx, %d × 5xx, of which %d are HAProxy's own; %d connections refused, %d answers broken |\n",
+		front.Responses["2xx"], front.Responses["3xx"], front.Responses["4xx"], front.Responses["5xx"], front.Responses["5xx"]-r.unavailable(), front.Refused, front.Broken)
+	for _, f := range r.played {
+		fmt.Fprintf(&b, "\n%s, within %s.", f.name, f.to.Add(-recovery).Sub(f.from).Round(10*time.Millisecond))
+	}
+	b.WriteString("\n\n| Cause | Call | Answer | Calls | Healed by a repeat | Longest until then |\n|---|---|---|---|---|---|\n")
 	for _, f := range slices.SortedFunc(maps.Values(r.failing), func(x, y *failing) int {
 		return cmp.Or(cmp.Compare(x.cause, y.cause), cmp.Compare(x.what, y.what), cmp.Compare(x.label, y.label))
 	}) {
