@@ -146,7 +146,7 @@ func (a *API) log(ctx context.Context, r *record, status, bytes int, took time.D
 	}
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", r.routeLabel()), slog.String("method", r.method),
-		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", string(r.role)),
+		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", r.role),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000), slog.Int("bytes", bytes))
 	if r.session != "" {
 		attrs = append(attrs, slog.String("session_id", string(r.session)))
@@ -160,7 +160,7 @@ func (a *API) log(ctx context.Context, r *record, status, bytes int, took time.D
 // record is what observe reports of a request. The handlers fill it in.
 type record struct {
 	id      string // of the request
-	role    sessions.Role
+	role    string
 	session sessions.ID   // that the request is about; empty where it names none
 	code    sessions.Code // of a refusal
 	err     error         // its cause; for the log only

@@ -63,7 +63,7 @@ type place struct {
 // who takes its own oldest place may do so even when the process is full.
 func (h *Hub) enter(w *Wait, caller sessions.Caller, ref sessions.Ref) (displaced *Wait, err error) {
 	limit := h.opts.PerCaller
-	if caller.Role == sessions.Admin {
+	if caller.Has(sessions.Admin) {
 		limit = max(limit, PerAdmin)
 	}
 	w.reader = reader{caller.ID, ref.SessionID}
