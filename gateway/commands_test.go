@@ -251,7 +251,9 @@ func TestUsage(t *testing.T) {
 		"no keys, for all to reach":   {nil, []string{"serve", "--listen=0.0.0.0:0"}, 1, "loopback"},
 		"no keys, on every address":   {nil, []string{"serve", "--listen=:0"}, 1, "loopback"},
 		"a live store without scheme": {[]string{"VALKEY_URL=localhost", "JWT_SECRET=" + testSecret}, []string{"serve"}, 1, "live store"},
-		"a JWKS without scheme":       {[]string{"JWKS_URL=issuer.example"}, []string{"serve"}, 1, "JWKSURL"},
+		"a JWKS without scheme":       {[]string{"JWKS_URL=issuer.example"}, []string{"serve"}, 1, "DOORSTEP_JWKS_URL): its scheme"},
+		"a JWKS of no issuer":         {[]string{"JWKS_URL=https://issuer.example"}, []string{"serve"}, 1, "DOORSTEP_JWT_ISSUER): missing"},
+		"issuers of no audience":      {[]string{`ISSUERS=[{"issuer":"https://issuer.example"}]`}, []string{"serve"}, 1, "issuers[0].audience: missing"},
 		"the version":                 {nil, []string{"--version"}, 0, ""},
 		"the help":                    {nil, []string{"--help"}, 0, ""},
 	} {

@@ -6,11 +6,11 @@ package app
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"doorstep/gateway/api"
@@ -32,7 +32,7 @@ type App struct {
 	clock      *sessions.Clock
 	stores     stores
 	verifier   *auth.Verifier
-	tokens     auth.Options
+	tokens     auth.Issuer
 	consuming  consuming
 	relay      *outbox.Relay
 	locations  *aws.Locations // nil: no location events
@@ -59,8 +59,7 @@ func New(opts Options) (*App, error) {
 	}
 	m, journeys := metrics.New(p.registry), newJourneyMetrics(p)
 	clock := sessions.NewClock(opts.Now)
-	tokens := tokensOf(opts, p, m, clock)
-	verifier, err := auth.New(tokens)
+	verifier, tokens, err := newVerifier(opts, p, m, tokenClock(opts, clock))
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +141,7 @@ func New(opts Options) (*App, error) {
 		Steer: opts.Steer, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
-	expectServed(m, handlers)
+	expectServed(m, handlers, verifier)
 	server, err = httpserver.New(httpserver.Options{
 		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP, TrustedProxies: proxies,
@@ -175,32 +174,14 @@ func listenAddr(o Options) string {
 	return o.Listen
 }
 
-// tokensOf are the settings of the verifier. Fully embedded and without key
-// material, a random secret is made: validate has checked that the address is a
-// loopback one.
-func tokensOf(o Options, p *process, m *metrics.Metrics, clock *sessions.Clock) auth.Options {
-	now := clock.Now
-	if o.Now != nil { // a test's clock is not that of its tokens
-		now = nil
-	}
-	secret := []byte(o.JWTSecret)
-	if len(secret) == 0 && o.JWKSURL == "" {
-		secret = []byte(rand.Text() + rand.Text())
-	}
-	return auth.Options{
-		Secret: secret, JWKSURL: o.JWKSURL, Issuer: o.JWTIssuer, Audience: o.JWTAudience,
-		SubjectClaim: o.JWTSubject, RoleClaim: o.JWTRole, Logger: p.log, Observer: m, Clock: now,
-	}
-}
-
 // readiness is /readyz: whether the process should get traffic, and the state of
 // each part for an operator. A live store or a database that is away keeps no
 // traffic away: the contract says what is answered then.
 func readiness(p *process, s stores, verifier *auth.Verifier) (bool, map[string]string) {
 	parts := map[string]string{"tokens": "ok", "liveStore": "embedded", "database": "embedded", "lifecycle": "serving"}
 	ready := true
-	if !verifier.Ready() {
-		parts["tokens"], ready = "no keys yet", false
+	if known, missing := verifier.Ready(); len(missing) > 0 {
+		parts["tokens"], ready = strings.TrimSpace("no keys yet "+strings.Join(missing, " ")), known
 	}
 	if p.stopping() {
 		parts["lifecycle"], ready = "draining", false
@@ -322,7 +303,7 @@ func (a *App) Addr() net.Addr { return a.server.Addr() }
 // Token mints a token that this gateway accepts. It fails when the gateway has no
 // HS256 secret.
 func (a *App) Token(caller sessions.Caller, ttl time.Duration) (string, error) {
-	return a.tokens.Mint(caller, ttl)
+	return a.tokens.Mint(caller, tokenClock(a.opts, a.clock)(), ttl)
 }
 
 // Pushes lists the last pushes as the devices would have shown them, oldest first.

@@ -37,12 +37,14 @@ type Options struct {
 	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
 	DatabaseURLFile, ValkeyURLFile string
 
-	JWTSecret   string `secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and a JWKS URL a random secret."`
-	JWKSURL     string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`
-	JWTIssuer   string `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) that a token must have. Empty: any."`
-	JWTAudience string `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) that a token must have. Empty: any."`
-	JWTSubject  string `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Name of the claim that holds the user's id."`
-	JWTRole     string `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Name of the claim that holds the role: trainer, student or admin."`
+	JWTSecret    string `secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and another source of keys a random secret."`
+	JWTOldSecret string `secret:"" env:"DOORSTEP_JWT_OLD_SECRET" help:"The secret before that one: its tokens are still accepted, while a secret is changed."`
+	JWKSURL      string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`
+	JWTDiscovery bool   `env:"DOORSTEP_JWT_DISCOVERY" help:"Find the JWKS by OpenID Connect discovery at jwt-issuer, instead of jwks-url."`
+	JWTUnchecked bool   `env:"DOORSTEP_JWT_UNCHECKED" help:"For tests only: accept a JWKS without jwt-issuer and jwt-audience, so that every token with these keys is accepted, for whatever service it was made."`
+	TokenOptions
+	JWTLeeway  time.Duration `default:"30s" env:"DOORSTEP_JWT_LEEWAY" help:"Difference between an issuer's clock and this one that exp, nbf and iat may have."`
+	IssuerList []byte        `secret:"" env:"DOORSTEP_ISSUERS" help:"Several issuers: a JSON list, or a file with it, of objects with issuer, audience and the other names in docs/identity.md. The settings jwt-… and jwks-url are one more, if they give keys."`
 
 	RateInterval     time.Duration `default:"5s" env:"DOORSTEP_RATE_INTERVAL" help:"Shortest time between two updates of one journey, in the long run."`
 	RateTolerance    time.Duration `default:"1s" env:"DOORSTEP_RATE_TOLERANCE" help:"How much earlier than the rate interval an update may come (the tolerance of GCRA)."`
@@ -138,6 +140,7 @@ func (o Options) validate() error {
 		{"valkey-timeout", o.ValkeyTimeout},
 		{"drain-timeout", o.DrainTimeout},
 		{"silence-report", o.SilenceReport},
+		{"jwt-leeway", o.JWTLeeway},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s: %s is negative", d.name, d.value)
@@ -195,11 +198,11 @@ func (o Options) validate() error {
 			return fmt.Errorf("ceiling-%s: %v km/h is below max-speed-%s, %v", m.name, m.ceiling, m.name, m.limit)
 		}
 	}
-	if o.JWTSecret == "" && o.JWKSURL == "" && !o.Embedded() {
-		return errors.New("no key material for tokens: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL")
+	if o.keyless() && !o.Embedded() {
+		return errors.New("no key material for tokens: set DOORSTEP_JWT_SECRET, DOORSTEP_JWKS_URL or DOORSTEP_ISSUERS")
 	}
-	if o.JWTSecret == "" && o.JWKSURL == "" && o.Listener == nil && !loopback(o.Listen) {
-		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL", o.Listen)
+	if o.keyless() && o.Listener == nil && !loopback(o.Listen) {
+		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET, DOORSTEP_JWKS_URL or DOORSTEP_ISSUERS", o.Listen)
 	}
 	return nil
 }

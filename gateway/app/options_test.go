@@ -34,6 +34,7 @@ func TestOptions_default_tags_are_the_packages_own(t *testing.T) {
 		"MaxWaitsPerCaller": hub.DefaultPerCaller,
 		"JWTSubject":        auth.DefaultSubjectClaim,
 		"JWTRole":           auth.DefaultRoleClaim,
+		"JWTAudienceClaim":  auth.DefaultAudienceClaim,
 	} {
 		f, ok := reflect.TypeFor[app.Options]().FieldByName(field)
 		require.True(t, ok, field)
