@@ -51,7 +51,7 @@ var settingOf = map[string]string{
 	"secret": "jwt-secret ($DOORSTEP_JWT_SECRET)", "oldSecret": "jwt-old-secret ($DOORSTEP_JWT_OLD_SECRET)",
 	"jwksUrl": "jwks-url ($DOORSTEP_JWKS_URL)", "discover": "jwt-discovery ($DOORSTEP_JWT_DISCOVERY)",
 	"subjectNamespace": "jwt-subject-namespace ($DOORSTEP_JWT_SUBJECT_NAMESPACE)", "roleMap": "jwt-role-map ($DOORSTEP_JWT_ROLE_MAP)",
-}
+} //nolint:gosec // names, no secrets
 
 // hasKeys reports whether the single settings give keys.
 func (o Options) hasKeys() bool {

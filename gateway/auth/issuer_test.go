@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"maps"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -46,9 +47,7 @@ func threeIssuers(t *testing.T) (bundle, hosts) {
 
 func ofIssuer(name string, method jwt.SigningMethod, key any, claims map[string]any) tokenSpec {
 	all := map[string]any{"iss": name, "exp": testNow.Add(24 * time.Hour).Unix()}
-	for claim, value := range claims {
-		all[claim] = value
-	}
+	maps.Copy(all, claims)
 	return tokenSpec{method: method, key: key, kid: "1", claims: all}
 }
 

@@ -292,7 +292,7 @@ func (k *keyring) discover(ctx context.Context) (string, error) {
 	}
 	var about struct {
 		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
+		JWKSURI string `json:"jwks_uri"` //nolint:tagliatelle // the specification's name
 	}
 	switch err := json.Unmarshal(document, &about); {
 	case err != nil:
