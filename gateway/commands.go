@@ -119,15 +119,21 @@ func (t *tokenCommand) Run(context.Context) error {
 }
 
 type healthCommand struct {
-	Listen string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the gateway, host:port."`
+	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the gateway, host:port."`
+	Worker        bool   `help:"Ask a worker, on its metrics address."`
+	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of the worker's metrics, host:port."`
 }
 
 // Run asks /healthz once: the container's health check, whose image has no
 // other HTTP client.
 func (h *healthCommand) Run(ctx context.Context) error {
-	host, port, err := net.SplitHostPort(h.Listen)
+	name, address := "listen", h.Listen
+	if h.Worker {
+		name, address = "metrics-listen", h.MetricsListen
+	}
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"

@@ -131,7 +131,7 @@ func New(opts Options) (*App, error) {
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
-		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
+		MaxInFlight:  opts.MaxInFlight, MaxWait: opts.MaxWait, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
 		PublicURL: func() string {
 			if public == "" && opts.Embedded() {
 				return listening(server.Addr())
@@ -273,7 +273,7 @@ func (a *App) start(ctx context.Context) error {
 		return errors.Join(err, <-served)
 	})
 	a.onStop("waits", func(context.Context) error { a.hub.Drain(); return nil })
-	a.onStop("delay", func(ctx context.Context) error { _ = pause.For(ctx, a.opts.DrainDelay); return nil })
+	a.onStop("delay", func(ctx context.Context) error { _ = pause.For(ctx, a.opts.drainDelay()); return nil })
 	a.log.InfoContext(ctx, "serving", slog.String("addr", a.server.Addr().String()))
 	return nil
 }

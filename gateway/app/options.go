@@ -95,13 +95,14 @@ type Options struct {
 	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second that one caller may send in the long run; further ones are answered 429. Admins have no limit. Negative: no limit."`
 	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests that one caller may send at once."`
 	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Largest number of open long polls; further ones are answered 503 OVERLOADED."`
+	MaxWait           time.Duration `default:"30s" env:"DOORSTEP_MAX_WAIT" help:"Longest time that a long poll waits, whatever it asks for; 1s to 30s. Shorter than what a proxy on the way allows for an answer."`
 	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100."`
 	CORSOrigins       []string      `env:"DOORSTEP_CORS_ORIGINS" help:"Origins of web pages that may call the API from a browser, such as https://app.example.com; a list. Empty: none but the API's own."`
 	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"Time limit for reading a whole request."`
 	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"Time limit for each write of a response."`
 	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Time after which a connection without a request is closed; it must be longer than the load balancer's idle time-out."`
 	DrainTimeout      time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"Time limit for ending all requests and background work after SIGTERM."`
-	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Time between the first 503 of /readyz and the end of listening; it is part of the drain timeout. By default 0s: none."`
+	DrainDelay        time.Duration `default:"-1s" env:"DOORSTEP_DRAIN_DELAY" help:"Time between the first 503 of /readyz and the end of listening, in which the load balancer takes notice; it is part of the drain timeout. The default, any negative time: 5s, or none where listen is a loopback address."`
 
 	// Version is the build's, for metrics.
 	Version        string
@@ -169,6 +170,12 @@ func (o Options) validate() error {
 	}
 	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
 		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
+	}
+	if o.MaxWait != 0 && (o.MaxWait < time.Second || o.MaxWait > api.DefaultMaxWait) {
+		return fmt.Errorf("max-wait: %s is not in [1s, %s]", o.MaxWait, api.DefaultMaxWait)
+	}
+	if delay := o.drainDelay(); o.DrainTimeout > 0 && delay >= o.DrainTimeout {
+		return fmt.Errorf("drain-delay: %s leaves no time of the drain-timeout, %s", delay, o.DrainTimeout)
 	}
 	if math.IsNaN(o.CallerRate) || o.CallerBurst < 0 {
 		return fmt.Errorf("caller-rate, caller-burst: %v and %d are no rate", o.CallerRate, o.CallerBurst)
@@ -299,6 +306,19 @@ func loopback(addr string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// drainDelay is how long the gateway listens on after the first 503 of /readyz. A load
+// balancer on the same machine is a test's, which sets it; nobody waits for a developer's.
+func (o Options) drainDelay() time.Duration {
+	switch {
+	case o.DrainDelay >= 0:
+		return o.DrainDelay
+	case loopback(o.Listen):
+		return 0
+	default:
+		return 5 * time.Second
+	}
 }
 
 // live is the part of the settings that the live store applies.

@@ -102,3 +102,21 @@ func TestOptions_lists_of_origins_and_proxies(t *testing.T) {
 		}
 	}
 }
+
+// A load balancer needs time to notice; nobody else waits for it.
+func TestOptions_drain_delay(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		listen      string
+		delay, want time.Duration
+	}{
+		{":8080", -time.Second, 5 * time.Second},
+		{"0.0.0.0:8080", -time.Second, 5 * time.Second},
+		{"127.0.0.1:8080", -time.Second, 0},
+		{"localhost:8080", -time.Second, 0},
+		{"127.0.0.1:8080", 2 * time.Second, 2 * time.Second},
+		{":8080", 0, 0},
+	} {
+		assert.Equal(t, row.want, app.DrainDelay(app.Options{Listen: row.listen, DrainDelay: row.delay}), row)
+	}
+}

@@ -110,6 +110,9 @@ func (t *traces) requests() func(context.Context, api.Call) (context.Context, ap
 		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes( //nolint:spancheck // ended by the function returned
 			attribute.String("http.request.method", call.Method), attribute.String("http.route", call.Route),
 			attribute.String("doorstep.request_id", call.RequestID)))
+		if call.Amazon != "" {
+			span.SetAttributes(attribute.String("doorstep.amzn_trace_id", call.Amazon))
+		}
 		return ctx, func(status int, code, session string) (traceID string) { //nolint:spancheck // it ends the span
 			span.SetAttributes(attribute.Int("http.response.status_code", status))
 			if code != "" {

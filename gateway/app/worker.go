@@ -40,7 +40,7 @@ type WorkerOptions struct {
 	FCMCredentials                 []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or its content. Empty: pushes are logged, not sent."`
 	FCMEndpoint                    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 
-	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
+	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics and /healthz, host:port; it must not be public. Empty: neither."`
 	Pprof         bool          `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 	DrainTimeout  time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"Time limit for ending the messages in hand after SIGTERM."`
 
@@ -151,6 +151,7 @@ func (w *Worker) consume(ctx context.Context) error {
 		all.Go(func() { errs[i] = c.Run(ctx) })
 	}
 	all.Wait()
+	w.ended.Store(ctx.Err() == nil)
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			return err
