@@ -91,7 +91,7 @@ func New(opts Options) (*Store, error) {
 	}
 	conn, err := valkeyconn.New(valkeyconn.Options{
 		URL: opts.URL, URLFile: opts.URLFile, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
-		Decode: func(text string) any { return parseMessage(text) },
+		Decode: func(text string) any { return parseMessage(text) }, Probe: liveChannel(sessions.Ref{}),
 	})
 	if err != nil {
 		return nil, err
@@ -108,6 +108,10 @@ func (s *Store) Run(ctx context.Context) error { return s.conn.Run(ctx) }
 
 // Ready reports whether all of the store answers, as valkeyconn.Conn.Ready does.
 func (s *Store) Ready() bool { return s.conn.Ready() }
+
+// Denied reports whether the user lacks a right without which nothing works, as
+// valkeyconn.Conn.Denied does.
+func (s *Store) Denied() bool { return s.conn.Denied() }
 
 // call runs one exchange on the server that holds key, in a span, and counts it.
 func (s *Store) call(ctx context.Context, verb, key string, e valkeyconn.Exchange) (valkey.ValkeyResult, error) {

@@ -18,6 +18,7 @@ import (
 
 	"doorstep/gateway/app"
 	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
@@ -194,6 +195,27 @@ func TestApp_drains(t *testing.T) {
 	}
 	status, _ = get(t, a.Addr(), "/healthz")
 	assert.Zero(t, status)
+}
+
+// A deployment whose user of the live store lacks a right does not become ready.
+func TestApp_is_not_ready_without_the_rights(t *testing.T) {
+	t.Parallel()
+	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{})
+	allow := func(rights ...string) {
+		_, err := server.Do(t.Context(), append([]string{"ACL", "SETUSER", "app", "on", ">secret", "~*", "&*"}, rights...)...)
+		require.NoError(t, err)
+	}
+	allow("+@all", "-ssubscribe")
+	a := started(t, settings(func(o *app.Options) { o.ValkeyURL = "unix://app:secret@" + server.Socket() }))
+	ready := func(status int, says string) {
+		require.Eventually(t, func() bool {
+			got, body := get(t, a.Addr(), "/readyz")
+			return got == status && strings.Contains(body, says)
+		}, patience, 5*time.Millisecond)
+	}
+	ready(503, `"liveStore":"denied"`)
+	allow("+ssubscribe")
+	ready(200, `"liveStore":"ok"`)
 }
 
 // A connection that is half way through its request gets its answer.

@@ -176,7 +176,9 @@ func listenAddr(o Options) string {
 
 // readiness is /readyz: whether the process should get traffic, and the state of
 // each part for an operator. A live store or a database that is away keeps no
-// traffic away: the contract says what is answered then.
+// traffic away: the contract says what is answered then. A live store that has not let
+// this process's user in since the start does: that is a mistake in the settings of a
+// deployment, which must not go on.
 func readiness(p *process, s stores, verifier *auth.Verifier) (bool, map[string]string) {
 	parts := map[string]string{"tokens": "ok", "liveStore": "embedded", "database": "embedded", "lifecycle": "serving"}
 	ready := true
@@ -190,6 +192,9 @@ func readiness(p *process, s stores, verifier *auth.Verifier) (bool, map[string]
 		parts["liveStore"] = "unavailable"
 		if s.valkey.Ready() {
 			parts["liveStore"] = "ok"
+		}
+		if s.valkey.Denied() {
+			parts["liveStore"], ready = "denied", false
 		}
 	}
 	if s.database != nil {

@@ -31,6 +31,9 @@ type Options struct {
 	// Timeout of one call. Zero is 250 ms. In a process that is too busy to read
 	// a reply a call may take up to 1.75 s more (docs/adr/0010).
 	Timeout time.Duration
+	// Probe is a channel of the callers' kind that nobody publishes on. A new connection
+	// for wake-ups subscribes to it, to learn whether it may. Empty: it does not ask.
+	Probe string
 	// Decode turns the text of a channel's message into Message.Value, once,
 	// when the message arrives. It must not block. Nil: the value is the text
 	// itself.
