@@ -52,8 +52,10 @@ type Options struct {
 	// URL, URLFile and CA say which servers, as in valkeyconn.Options.
 	URL     string
 	URLFile string
-	CA      []byte
-	Live    sessions.LiveOptions
+	// Password makes the password of a new connection. Nil: that of the URL holds.
+	Password func(ctx context.Context, user string) (string, error)
+	CA       []byte
+	Live     sessions.LiveOptions
 	// Now is the scripts' clock, for tests and replays. Nil, as in production:
 	// the server's own TIME.
 	Now func() time.Time
@@ -90,7 +92,7 @@ func New(opts Options) (*Store, error) {
 		opts.Metrics = noMetrics{}
 	}
 	conn, err := valkeyconn.New(valkeyconn.Options{
-		URL: opts.URL, URLFile: opts.URLFile, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
+		URL: opts.URL, URLFile: opts.URLFile, Password: opts.Password, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
 		Decode: func(text string) any { return parseMessage(text) }, Probe: liveChannel(sessions.Ref{}),
 	})
 	if err != nil {
