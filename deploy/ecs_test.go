@@ -46,12 +46,10 @@ func stackResources(t *testing.T) (resources, parameters map[string]any) {
 	var doc yaml.Node
 	require.NoError(t, yaml.Unmarshal(text, &doc))
 	untagged(&doc)
-	var all struct {
-		Parameters map[string]any `yaml:"Parameters"`
-		Resources  map[string]any `yaml:"Resources"`
-	}
+	var all map[string]map[string]any
+	doc.Content[0].Content = doc.Content[0].Content[4:] // the version and the description are texts
 	require.NoError(t, doc.Decode(&all))
-	return all.Resources, all.Parameters
+	return all["Resources"], all["Parameters"]
 }
 
 func untagged(n *yaml.Node) {

@@ -46,12 +46,12 @@ func (o TokenOptions) Issuer() (auth.Issuer, error) {
 }
 
 // settingOf names the settings of an issuer's fields.
-var settingOf = map[string]string{
+var settingOf = map[string]string{ //nolint:gosec // names, no secrets
 	"issuer": "jwt-issuer ($DOORSTEP_JWT_ISSUER)", "audience": "jwt-audience ($DOORSTEP_JWT_AUDIENCE)",
 	"secret": "jwt-secret ($DOORSTEP_JWT_SECRET)", "oldSecret": "jwt-old-secret ($DOORSTEP_JWT_OLD_SECRET)",
 	"jwksUrl": "jwks-url ($DOORSTEP_JWKS_URL)", "discover": "jwt-discovery ($DOORSTEP_JWT_DISCOVERY)",
 	"subjectNamespace": "jwt-subject-namespace ($DOORSTEP_JWT_SUBJECT_NAMESPACE)", "roleMap": "jwt-role-map ($DOORSTEP_JWT_ROLE_MAP)",
-} //nolint:gosec // names, no secrets
+}
 
 // hasKeys reports whether the single settings give keys.
 func (o Options) hasKeys() bool {

@@ -107,13 +107,13 @@ func (t *traces) requests() func(context.Context, api.Call) (context.Context, ap
 		if call.Traceparent != "" {
 			ctx = w3c.Extract(ctx, propagation.MapCarrier{"traceparent": call.Traceparent, "tracestate": call.Tracestate})
 		}
-		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes( //nolint:spancheck // ended by the function returned
+		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 			attribute.String("http.request.method", call.Method), attribute.String("http.route", call.Route),
 			attribute.String("doorstep.request_id", call.RequestID)))
 		if call.Amazon != "" {
 			span.SetAttributes(attribute.String("doorstep.amzn_trace_id", call.Amazon))
 		}
-		return ctx, func(status int, code, session string) (traceID string) { //nolint:spancheck // it ends the span
+		return ctx, func(status int, code, session string) (traceID string) {
 			span.SetAttributes(attribute.Int("http.response.status_code", status))
 			if code != "" {
 				span.SetAttributes(attribute.String("error.type", code))
