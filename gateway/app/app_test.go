@@ -380,7 +380,7 @@ func TestOptions(t *testing.T) {
 		"namespace no UUID":        {func(o *app.Options) { o.JWTSubjectNamespace = "ours" }, "jwt-subject-namespace"},
 		"issuers no list":          {func(o *app.Options) { o.IssuerList = []byte(`{}`) }, "issuers: not a JSON list"},
 		"issuers without audience": {func(o *app.Options) { o.IssuerList = []byte(`[{"issuer":"https://a.example"}]`) }, "issuers: issuers[0].audience: missing"},
-		"a secret of no issuer":    {func(o *app.Options) { o.IssuerList = []byte(oneIssuer) }, "issuer: missing"},
+		"a secret of no issuer":    {func(o *app.Options) { o.IssuerList = []byte(oneIssuer) }, "DOORSTEP_JWT_ISSUER): missing"},
 		"negative leeway":          {func(o *app.Options) { o.JWTLeeway = -1 }, "jwt-leeway"},
 		"bad Valkey":               {func(o *app.Options) { o.ValkeyURL = "localhost" }, "live store url"},
 		"bad PostgreSQL":           {func(o *app.Options) { o.DatabaseURL = "postgres://x:y:z" }, "database"},

@@ -83,12 +83,17 @@ func (o Options) Issuers() (list []auth.Issuer, err error) {
 		return list, nil
 	}
 	if err := one.Validate(); err != nil {
-		if wrong, ok := errors.AsType[*auth.FieldError](err); ok {
-			err = fmt.Errorf("%s: %s", cmp.Or(settingOf[wrong.Field], wrong.Field), wrong.Problem)
-		}
-		return nil, err
+		return nil, bySetting(err)
 	}
 	return append([]auth.Issuer{one}, list...), nil
+}
+
+// bySetting names the setting in the place of an issuer's field.
+func bySetting(err error) error {
+	if wrong, ok := errors.AsType[*auth.FieldError](err); ok {
+		return fmt.Errorf("%s: %s", cmp.Or(settingOf[wrong.Field], wrong.Field), wrong.Problem)
+	}
+	return err
 }
 
 // newVerifier makes what verifies tokens, and the issuer in whose name App.Token mints.
@@ -98,7 +103,7 @@ func newVerifier(o Options, p *process, m *metrics.Metrics, now func() time.Time
 		return nil, auth.Issuer{}, err
 	}
 	v, err := auth.New(auth.Options{Issuers: issuers, Leeway: o.JWTLeeway, Logger: p.log, Observer: m, Clock: now})
-	return v, issuers[0], err
+	return v, issuers[0], bySetting(err)
 }
 
 // tokenClock is the clock of tokens: not a test's own, which drives the rules.
