@@ -242,7 +242,7 @@ func (k *keyring) report(ctx context.Context, before keySet, skipped int, err er
 		return // shutting down; the issuer did not fail
 	}
 	now := k.keys()
-	k.opts.Observer.KeysRefreshed(k.issuer.Name, err == nil, len(now))
+	defer k.opts.Observer.KeysRefreshed(k.issuer.Name, err == nil, len(now)) // last, for who waits for it
 	if err != nil {
 		k.opts.Logger.WarnContext(ctx, "jwks fetch failed", "issuer", k.issuer.Name, "host", k.host, "keys", len(now), "error", err)
 		return
