@@ -67,6 +67,8 @@ type Event struct {
 	// start or end only where it was not the trainer.
 	By   Role
 	ByID ID
+	// Trace is the X-Ray trace of the call that raised it, as WithTrace has it. Empty: none.
+	Trace string
 }
 
 // RecordedFor reports whether Repository.Record may store the event of a session as it
@@ -94,6 +96,7 @@ type detail struct {
 	Status        Status    `json:"status,omitempty"`
 	By            Role      `json:"by,omitempty"`
 	ByID          ID        `json:"byId,omitempty"`
+	Trace         string    `json:"traceId,omitempty"`
 }
 
 const wireTime = "2006-01-02T15:04:05.000Z"
@@ -103,7 +106,7 @@ func (e Event) Detail() []byte {
 	d := detail{
 		EventID: e.ID, SchemaVersion: EventSchema, TrainerID: e.TrainerID, StudentID: e.StudentID,
 		SessionID: e.SessionID, Reason: e.Reason, Verdict: e.Verdict, Count: e.Count,
-		Status: e.Status, By: e.By, ByID: e.ByID,
+		Status: e.Status, By: e.By, ByID: e.ByID, Trace: e.Trace,
 	}
 	if !e.JourneyStartedAt.IsZero() || !e.Type.ofSession() {
 		d.StartTime = e.JourneyStartedAt.UTC().Format(wireTime)
@@ -157,6 +160,9 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 	}
 	e.StudentID, _ = ParseID(string(d.StudentID))
 	e.ByID, _ = ParseID(string(d.ByID))
+	if xray.MatchString(d.Trace) {
+		e.Trace = d.Trace
+	}
 	if err := e.parseTimes(d); err != nil {
 		return Event{}, err
 	}

@@ -193,7 +193,7 @@ func (s *Service) changeBy(change changer) func(context.Context, Caller, ID, fun
 		session, err := change(actingFor(context.WithoutCancel(ctx), by), id, func(session *Session) ([]Event, error) {
 			events, err := f(session)
 			raised = len(events)
-			return events, err
+			return traced(ctx, events), err
 		})
 		if err == nil && raised > 0 {
 			s.opts.OnEvents()

@@ -58,7 +58,7 @@ func (a *API) admit(ctx context.Context, c *app.RequestContext, h handler) error
 		return err
 	}
 	if c.FullPath() != updatesPath && string(c.Method()) != http.MethodGet { // it may be a transition
-		ctx = sessions.WithRequestID(ctx, r.id)
+		ctx = sessions.WithTrace(sessions.WithRequestID(ctx, r.id), r.amazon)
 	}
 	return h(ctx, c, caller)
 }
