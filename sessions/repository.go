@@ -98,6 +98,7 @@ type Reviews interface {
 type Users interface {
 	PushTokens
 	Devices
+	ShareLinks
 
 	// UserData reads all that is kept of a user.
 	UserData(ctx context.Context, userID ID) (UserData, error)

@@ -30,6 +30,7 @@ type Service struct {
 	parties   *parties    // of the sessions that Ref was called for lately
 	served    *served     // the journeys that were updated or read lately
 	reporters *reporters  // the devices that have reported lately
+	links     *links      // the share links that are read
 	reads     sharedReads // of Read and View
 
 	news      chan news // on its way to Report
@@ -64,6 +65,9 @@ type ServiceOptions struct {
 	// which is at least a millisecond. It must not block. Nil: none.
 	OnLocation    func(LocationEvent)
 	LocationEvery time.Duration
+	// EventLinks is the key of the share links that events of a start have; empty: they
+	// have none.
+	EventLinks []byte
 	// Counter counts what becomes of fixes; nil counts nothing.
 	Counter *FixCounter
 	// Outcomes tells what has become of events, for a session's history. Nil: not known.
@@ -103,7 +107,8 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		outages:   ratelimit.New(lookupEvery, lookupBurst),
 		parties:   newParties(),
 		served:    newServed(),
-		reporters: newReporters(repo),
+		reporters: newReporters(repo, opts.Now),
+		links:     newLinks(repo),
 		news:      make(chan news, newsQueue),
 		arrivings: newArrivings(),
 		locations: newLocationTimes(),
@@ -221,6 +226,7 @@ func (s *Service) syncLive(ctx context.Context, session Session, journey Journey
 		s.opts.Counter.ended(journey.Ref)
 	}
 	err := errors.Join(s.writeLive(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
+	s.links.changed(session.ID) // after that, so that who waits is woken by the live store
 	if err != nil {
 		s.opts.Log.WarnContext(ctx, "live store does not agree with the database yet",
 			slog.String("session_id", string(session.ID)), slog.Any("error", err))

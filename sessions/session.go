@@ -41,6 +41,10 @@ const (
 	Admin   Role = "admin"
 )
 
+// LinkReader is the role of whoever reads by a share link. No token can carry it, and it
+// is a party of nothing.
+const LinkReader Role = "link"
+
 // Status is the state of a session. The diagram in doc.go shows the transitions.
 type Status string
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -90,6 +91,11 @@ type Options struct {
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
 
+	ShareLinks    string `default:"off" enum:"off,event" env:"DOORSTEP_SHARE_LINKS" help:"event: each journey's start makes a share link, and TrainerJourneyStarted has its URL as trackUrl in the webhook, and nowhere else; needs pages and webhook-url. off: links are made by call 23 only."`
+	ShareLinksKey string `secret:"" env:"DOORSTEP_SHARE_LINKS_KEY" help:"Secret, 32 bytes or more, that the links of share-links=event are made with; the same on all gateways. Without a database and a live store a random one."`
+
+	Pages bool `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/contract.md. Needs public-url, but without a database and a live store."`
+
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Largest number of open connections; further ones are closed at once."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"Largest number of open connections from one remote address. By default 0: no limit, because all connections of a load balancer have its address; see trusted-proxies."`
 	TrustedProxies    []string      `env:"DOORSTEP_TRUSTED_PROXIES" help:"Addresses or networks of the proxies whose X-Forwarded-For and Forwarded are believed, such as 10.0.0.0/8; a list. For a client behind one, max-conns-per-ip limits the requests open at once. Empty: none."`
@@ -98,7 +104,7 @@ type Options struct {
 	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests that one caller may send at once."`
 	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Largest number of open long polls; further ones are answered 503 OVERLOADED."`
 	MaxWait           time.Duration `default:"30s" env:"DOORSTEP_MAX_WAIT" help:"Longest time that a long poll waits, whatever it asks for; 1s to 30s. Shorter than what a proxy on the way allows for an answer."`
-	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100."`
+	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100, and so may the readers of a share link."`
 	CORSOrigins       []string      `env:"DOORSTEP_CORS_ORIGINS" help:"Origins of web pages that may call the API from a browser, such as https://app.example.com; a list. Empty: none but the API's own."`
 	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"Time limit for reading a whole request."`
 	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"Time limit for each write of a response."`
@@ -191,6 +197,9 @@ func (o Options) validate() error {
 	if _, err := o.publicURL(); err != nil {
 		return err
 	}
+	if err := o.validateSharing(); err != nil {
+		return err
+	}
 	for _, f := range []float64{
 		o.ArrivalRadius, o.MaxSpeedCar, o.MaxSpeedBike, o.MaxSpeedWalk, o.CeilingCar, o.CeilingBike, o.CeilingWalk,
 		o.DefaultAccuracy, o.MaxAccuracy, o.VagueAccuracy, o.Detour,
@@ -214,6 +223,39 @@ func (o Options) validate() error {
 		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET, DOORSTEP_JWKS_URL or DOORSTEP_ISSUERS", o.Listen)
 	}
 	return nil
+}
+
+func (o Options) validateSharing() error {
+	event := o.ShareLinks == shareByEvent
+	switch {
+	case o.Pages && o.PublicURL == "" && !o.Embedded():
+		return errors.New("pages: links to them need their address: set DOORSTEP_PUBLIC_URL")
+	case event && !o.Pages:
+		return errors.New("share-links: a link needs the page that it leads to: set DOORSTEP_PAGES")
+	case event && o.WebhookURL == "":
+		return errors.New("share-links: only the webhook has the links of events: set DOORSTEP_WEBHOOK_URL")
+	case event && o.ShareLinksKey == "" && !o.Embedded():
+		return errors.New("share-links: the links of events need a key: set DOORSTEP_SHARE_LINKS_KEY")
+	case o.ShareLinksKey != "" && len(o.ShareLinksKey) < minShareLinksKey:
+		return fmt.Errorf("share-links-key: it has fewer than %d bytes", minShareLinksKey)
+	}
+	return nil
+}
+
+const (
+	shareByEvent     = "event" // of ShareLinks
+	minShareLinksKey = 32
+)
+
+// eventLinks is the key of the links of events; nil: they have none.
+func (o Options) eventLinks() []byte {
+	switch {
+	case o.ShareLinks != shareByEvent:
+		return nil
+	case o.ShareLinksKey == "":
+		return []byte(rand.Text() + rand.Text())
+	}
+	return []byte(o.ShareLinksKey)
 }
 
 func (o Options) validateLocationEvents() error {
@@ -247,6 +289,7 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
 		sessions.AuditEntries:     days(o.KeepAudit),
 		sessions.UnusedPushTokens: days(o.KeepPushTokens), sessions.UnusedDevices: days(o.KeepDevices),
+		sessions.OldShareLinks: sessions.ShareLinkWaits + day,
 	}
 }
 
