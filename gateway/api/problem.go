@@ -113,6 +113,9 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	if why := shedReason(err); why != "" {
 		a.deps.Metrics.Shed(why)
 	}
+	if errors.Is(err, hub.ErrFull) {
+		c.SetConnectionClose() // else those who cannot wait hold the connections that phones need
+	}
 	r := recordOf(c)
 	r.code, r.err = e.Code, err
 	writeFailure(c, e)

@@ -252,6 +252,9 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.startClock(ctx, a.opts, a.stores, a.clock)
+	if a.opts.smallHeap {
+		a.background(ctx, "heap", keepHeapSmall)
+	}
 	a.background(ctx, "reports", a.service.Report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)

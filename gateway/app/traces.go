@@ -171,14 +171,14 @@ type traced struct {
 }
 
 func (h traced) Handle(ctx context.Context, e sessions.Event) error {
-	ctx, span := h.tracer.Start(ctx, "handle "+h.name, trace.WithSpanKind(trace.SpanKindConsumer), //nolint:spancheck // by ended
+	ctx, span := h.tracer.Start(ctx, "handle "+h.name, trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(attribute.String("doorstep.event_type", string(e.Type)), attribute.String("doorstep.event_id", string(e.ID))))
 	if e.Trace != "" {
 		span.SetAttributes(attribute.String("doorstep.amzn_trace_id", e.Trace))
 	}
 	err := h.Handler.Handle(ctx, e)
 	ended(span, err)
-	return err //nolint:spancheck // ended
+	return err
 }
 
 // logger adds the trace's id to the lines that are written within one.
