@@ -23,7 +23,7 @@ DAY    ?= 17280
 OUTAGE ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers build run demo chaos chaos-events phones histories image lab install clean
+.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events phones histories image lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-load: install ## Play 1,000 journeys and their students against a gateway 
 bench-peers: install ## Measure Doorstep beside the review's own design and the floor (installs Express by npm)
 	cd bench/peers/express && npm ci --silent
 	$(GO) run ./bench/peers $(ARGS)
+
+web: ## Build the web pages into web/dist, which the next build puts into the program (npm, Node 20.19 or later)
+	cd web && npm ci --no-progress --loglevel=error && npm run --silent build -- --logLevel warn
 
 # grpcnotrace: see docs/adr/0007.
 build: ## Build bin/gateway, as the image does (cgo: H3 is a C library)

@@ -128,6 +128,10 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	web, err := opts.pages()
+	if err != nil {
+		return nil, err
+	}
 	var server *httpserver.Server
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
@@ -139,7 +143,7 @@ func New(opts Options) (*App, error) {
 			}
 			return public
 		},
-		Steer: opts.Steer, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
+		Steer: opts.Steer, Pages: web, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
 	expectServed(m, handlers)

@@ -86,6 +86,16 @@ type Options struct {
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
 
+	Pages           bool     `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops; see docs/pages.md. Needs public-url, but without a database and a live store."`
+	MapStyleURL     string   `env:"DOORSTEP_MAP_STYLE_URL" help:"URL of the MapLibre style of the pages' map. Empty: a plain ground without streets."`
+	FrameAncestors  []string `env:"DOORSTEP_FRAME_ANCESTORS" help:"Origins of web pages that may show the pages in a frame, such as https://app.example.com; a list. Empty: none."`
+	PagesConnect    []string `env:"DOORSTEP_PAGES_CONNECT" help:"Origins, besides those of map-style-url and pages-oidc-issuer, that the pages may fetch from, such as of a map's tiles or of the issuer's token endpoint; a list."`
+	PagesOIDCIssuer string   `env:"DOORSTEP_PAGES_OIDC_ISSUER" help:"URL of the OpenID Connect issuer at which people sign in to the pages. Its tokens must be those that the API accepts. Empty: nobody can sign in, and only share links work."`
+	PagesOIDCClient string   `env:"DOORSTEP_PAGES_OIDC_CLIENT_ID" help:"The pages' client id at the issuer: a public client, with the code flow and PKCE."`
+	PagesOIDCScope  string   `default:"openid" env:"DOORSTEP_PAGES_OIDC_SCOPE" help:"Scopes that the pages ask for, with a space between them."`
+	// PagesPainted is a URL to which a page posts when it has painted a fix, for the demo.
+	PagesPainted string
+
 	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Largest number of open connections; further ones are closed at once."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"Largest number of open connections from one remote address. By default 0: no limit, because all connections of a load balancer have its address; see trusted-proxies."`
 	TrustedProxies    []string      `env:"DOORSTEP_TRUSTED_PROXIES" help:"Addresses or networks of the proxies whose X-Forwarded-For and Forwarded are believed, such as 10.0.0.0/8; a list. For a client behind one, max-conns-per-ip limits the requests open at once. Empty: none."`
@@ -179,6 +189,9 @@ func (o Options) validate() error {
 	if _, err := o.publicURL(); err != nil {
 		return err
 	}
+	if _, err := o.pages(); err != nil {
+		return err
+	}
 	for _, f := range []float64{
 		o.ArrivalRadius, o.MaxSpeedCar, o.MaxSpeedBike, o.MaxSpeedWalk, o.CeilingCar, o.CeilingBike, o.CeilingWalk,
 		o.DefaultAccuracy, o.MaxAccuracy, o.VagueAccuracy, o.Detour,
@@ -239,12 +252,15 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 }
 
 // origins are CORSOrigins as browsers send them.
-func (o Options) origins() ([]string, error) {
+func (o Options) origins() ([]string, error) { return originsOf("cors-origins", o.CORSOrigins) }
+
+// originsOf are the origins of a setting as browsers write them.
+func originsOf(setting string, texts []string) ([]string, error) {
 	var list []string
-	for _, text := range o.CORSOrigins {
+	for _, text := range texts {
 		origin, err := api.ParseOrigin(text)
 		if err != nil {
-			return nil, fmt.Errorf("cors-origins: %w", err)
+			return nil, fmt.Errorf("%s: %w", setting, err)
 		}
 		list = append(list, origin)
 	}
