@@ -71,6 +71,7 @@ export class StudentPage {
   still(what) {
     this.forget();
     this.#view = undefined;
+    this.action.hidden = true;
     clearInterval(this.#timer);
     this.#timer = 0;
     this.#wear(faceOf(what));
@@ -81,6 +82,12 @@ export class StudentPage {
     this.action.textContent = label;
     this.action.onclick = act;
     this.action.hidden = false;
+  }
+
+  /** Says why something did not work. @param {string} why */
+  complain(why) {
+    this.note.textContent = `${words.failed}: ${why}`;
+    this.note.hidden = false;
   }
 
   /** Lets go of every place. */
