@@ -12,6 +12,7 @@ type UserData struct {
 	Rating     Rating    // as a trainer
 	PushTokens []PushToken
 	Devices    []Device        // as a trainer
+	ShareLinks []ShareLink     // of those sessions
 	Journeys   []JourneyRecord // of those sessions
 	// Audit are the entries of those sessions' histories, and of those where the user
 	// acted or was a party once, oldest first; the newest MaxUserAudit.

@@ -37,6 +37,8 @@ const (
 	JourneyRunning         Code = "JOURNEY_RUNNING"
 	DeviceNotFound         Code = "DEVICE_NOT_FOUND"
 	TooManyDevices         Code = "TOO_MANY_DEVICES"
+	TooManyShareLinks      Code = "TOO_MANY_SHARE_LINKS"
+	LinkGone               Code = "LINK_GONE"
 	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"
 	NotSupported           Code = "NOT_SUPPORTED"
@@ -51,7 +53,7 @@ func Codes() []Code {
 		InvalidRequest, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled, JourneyAlreadyStarted,
 		TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed, ImplausibleJump, NotWithinRadius,
 		NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired, OTPLocked, NotPendingVerification,
-		NotInProgress, NotCompleted, AlreadyReviewed, JourneyRunning, DeviceNotFound, TooManyDevices, NotChangeable, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
+		NotInProgress, NotCompleted, AlreadyReviewed, JourneyRunning, DeviceNotFound, TooManyDevices, TooManyShareLinks, LinkGone, NotChangeable, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
 	}
 }
 

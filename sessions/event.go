@@ -67,6 +67,9 @@ type Event struct {
 	// start or end only where it was not the trainer.
 	By   Role
 	ByID ID
+	// Link is, of a JourneyStarted, a share link of that journey, which is stored with the
+	// event. The event itself has only the link's id.
+	Link *ShareLink
 }
 
 // RecordedFor reports whether Repository.Record may store the event of a session as it

@@ -73,6 +73,7 @@ func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Ses
 // only delays that: see syncLive.
 func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 	ctx = context.WithoutCancel(ctx)
+	s.links.changed(after.ID)
 	known := s.rebookParties(ctx, after) // first: who is woken is checked again
 	var err error
 	switch {

@@ -178,6 +178,7 @@ func (r *Reconciler) settleParties(ctx context.Context, ref Ref, seen serving, s
 		return nil
 	}
 	r.metrics.Corrected(correctedParties)
+	s.links.changed(session.ID)
 	s.noteFound(ctx, session, correctedParties)
 	err := s.live.SetMeta(ctx, session.ID, meta)
 	if err == nil && session.JourneyActive() && ref.TrainerID == meta.TrainerID {

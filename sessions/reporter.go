@@ -46,14 +46,15 @@ type Reporter struct {
 // concurrent use.
 type reporters struct {
 	repo Devices
+	now  func() time.Time
 
 	mu       sync.Mutex
 	devices  *simplelru.LRU[ID, deviceSeen]
 	journeys *simplelru.LRU[ID, journeySeen] // by trainer
 	unknown  *simplelru.LRU[ID, time.Time]
 	used     map[ID]time.Time // to be written
-	waiting  []*lookUp        // those that have not begun
-	asking   bool
+
+	lookUps *lookUps[ID, struct{}] // which leaves what it finds in the above
 }
 
 type deviceSeen struct {
@@ -66,15 +67,9 @@ type journeySeen struct {
 	at      time.Time
 }
 
-// lookUp is one query's devices.
-type lookUp struct {
-	ids  map[ID]struct{}
-	done chan struct{}
-	err  error
-}
-
-func newReporters(repo Devices) *reporters {
-	r := &reporters{repo: repo, used: map[ID]time.Time{}}
+func newReporters(repo Devices, now func() time.Time) *reporters {
+	r := &reporters{repo: repo, now: now, used: map[ID]time.Time{}}
+	r.lookUps = &lookUps[ID, struct{}]{max: maxLookUp, look: r.look}
 	r.devices, _ = simplelru.NewLRU[ID, deviceSeen](reportersRoom, nil) // these fail only for a size of 0 or less
 	r.journeys, _ = simplelru.NewLRU[ID, journeySeen](reportersRoom, nil)
 	r.unknown, _ = simplelru.NewLRU[ID, time.Time](unknownRoom, nil)
@@ -85,7 +80,7 @@ func newReporters(repo Devices) *reporters {
 // device that does not exist. What it says is at most reportersFor old; while the
 // database cannot be asked, at most answerFor. Error: DatabaseUnavailable.
 func (s *Service) Reporter(ctx context.Context, id ID) (Reporter, bool, error) {
-	return s.reporters.get(ctx, id, s.opts.Now)
+	return s.reporters.get(ctx, id)
 }
 
 // KnownReporter is Reporter without a query: it reports false for a device that has not
@@ -95,18 +90,18 @@ func (s *Service) KnownReporter(id ID) (Reporter, bool) {
 	return found, found.ID != ""
 }
 
-func (r *reporters) get(ctx context.Context, id ID, now func() time.Time) (Reporter, bool, error) {
-	found, fresh, unknown := r.remembered(id, now())
+func (r *reporters) get(ctx context.Context, id ID) (Reporter, bool, error) {
+	found, fresh, unknown := r.remembered(id, r.now())
 	if fresh || unknown {
 		return found, !unknown, nil
 	}
-	if err := r.ask(ctx, id, now); err != nil {
+	if _, _, err := r.lookUps.ask(ctx, id); err != nil {
 		if found.ID != "" && CodeOf(err) == DatabaseUnavailable {
 			return found, true, nil
 		}
 		return Reporter{}, false, err
 	}
-	found, _, unknown = r.remembered(id, now())
+	found, _, unknown = r.remembered(id, r.now())
 	return found, !unknown && found.ID != "", nil
 }
 
@@ -130,61 +125,12 @@ func (r *reporters) remembered(id ID, now time.Time) (found Reporter, fresh, unk
 // age is also large where the clock was set back by much.
 func age(at, now time.Time) time.Duration { return now.Sub(at).Abs() }
 
-// ask joins a look-up that has not begun, and waits for it.
-func (r *reporters) ask(ctx context.Context, id ID, now func() time.Time) error {
-	mine := r.join(context.WithoutCancel(ctx), id, now)
-	select {
-	case <-mine.done:
-		return mine.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (r *reporters) join(ctx context.Context, id ID, now func() time.Time) *lookUp {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := len(r.waiting)
-	if n == 0 || len(r.waiting[n-1].ids) >= maxLookUp {
-		r.waiting = append(r.waiting, &lookUp{ids: map[ID]struct{}{}, done: make(chan struct{})})
-		n++
-	}
-	mine := r.waiting[n-1]
-	mine.ids[id] = struct{}{}
-	if !r.asking {
-		r.asking = true
-		go r.run(ctx, now)
-	}
-	return mine
-}
-
-// run does one look-up after the other until none waits. Each query is bounded by the
-// repository.
-func (r *reporters) run(ctx context.Context, now func() time.Time) {
-	for {
-		r.mu.Lock()
-		if len(r.waiting) == 0 {
-			r.asking = false
-			r.mu.Unlock()
-			return
-		}
-		next := r.waiting[0]
-		r.waiting = r.waiting[1:]
-		r.mu.Unlock()
-		next.err = r.look(ctx, next.ids, now())
-		close(next.done)
-	}
-}
-
 // look asks for devices, and then for the journeys of their trainers: two queries.
-func (r *reporters) look(ctx context.Context, asked map[ID]struct{}, now time.Time) error {
-	ids := make([]ID, 0, len(asked))
-	for id := range asked {
-		ids = append(ids, id)
-	}
+func (r *reporters) look(ctx context.Context, ids []ID) (map[ID]struct{}, error) {
+	now := r.now()
 	devices, err := r.repo.Devices(ctx, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	trainers := make([]ID, 0, len(devices))
 	for _, d := range devices {
@@ -193,11 +139,11 @@ func (r *reporters) look(ctx context.Context, asked map[ID]struct{}, now time.Ti
 	running := map[ID]ID{}
 	if len(trainers) > 0 {
 		if running, err = r.repo.RunningSessions(ctx, trainers); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	r.keep(ids, devices, running, now)
-	return nil
+	return map[ID]struct{}{}, nil
 }
 
 func (r *reporters) keep(ids []ID, devices map[ID]Device, running map[ID]ID, now time.Time) {

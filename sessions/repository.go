@@ -47,6 +47,7 @@ type Repository interface {
 	Lists
 	Reviews
 	Users
+	ShareLinks
 	Analytics
 }
 

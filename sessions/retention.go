@@ -24,11 +24,12 @@ const (
 	AuditEntries     Kept = "audit_entries"      // since they were written or happened
 	UnusedPushTokens Kept = "unused_push_tokens" //nolint:gosec // no credential. Since they were registered or reached by a push
 	UnusedDevices    Kept = "unused_devices"     // since they were made or last reported
+	OldShareLinks    Kept = "old_share_links"    // since they were made
 )
 
 // AllKept are the kinds.
 func AllKept() []Kept {
-	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, AuditEntries, UnusedPushTokens, UnusedDevices}
+	return []Kept{DoneEvents, DoneDeliveries, DeadEvents, DeadDeliveries, HandledEvents, JourneyRecords, AuditEntries, UnusedPushTokens, UnusedDevices, OldShareLinks}
 }
 
 // Table is the name of the kind's table, for metrics and logs.
@@ -48,6 +49,8 @@ func (k Kept) Table() string {
 		return "push_tokens"
 	case UnusedDevices:
 		return "devices"
+	case OldShareLinks:
+		return "share_links"
 	}
 	return ""
 }

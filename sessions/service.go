@@ -30,6 +30,7 @@ type Service struct {
 	parties   *parties    // of the sessions that Ref was called for lately
 	served    *served     // the journeys that were updated or read lately
 	reporters *reporters  // the devices that have reported lately
+	links     *links      // the share links that are read
 	reads     sharedReads // of Read and View
 
 	news      chan news // on its way to Report
@@ -103,7 +104,8 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		outages:   ratelimit.New(lookupEvery, lookupBurst),
 		parties:   newParties(),
 		served:    newServed(),
-		reporters: newReporters(repo),
+		reporters: newReporters(repo, opts.Now),
+		links:     newLinks(repo),
 		news:      make(chan news, newsQueue),
 		arrivings: newArrivings(),
 		locations: newLocationTimes(),
@@ -219,6 +221,7 @@ func (s *Service) syncLive(ctx context.Context, session Session, journey Journey
 		s.opts.Counter.ended(journey.Ref)
 	}
 	err := errors.Join(s.writeLive(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
+	s.links.changed(session.ID) // after that, so that who waits is woken by the live store
 	if err != nil {
 		s.opts.Log.WarnContext(ctx, "live store does not agree with the database yet",
 			slog.String("session_id", string(session.ID)), slog.Any("error", err))

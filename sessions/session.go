@@ -41,6 +41,10 @@ const (
 	Admin   Role = "admin"
 )
 
+// LinkReader is the role of whoever reads by a share link. No token can carry it, and it
+// is a party of nothing.
+const LinkReader Role = "link"
+
 // Caller is the user who sent a request. A token proves it; it is never taken
 // from a body or a query.
 type Caller struct {

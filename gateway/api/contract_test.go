@@ -36,7 +36,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			for name, part := range map[string]func(*testing.T, *gateway){
 				"start": contractStart, "update": contractUpdate, "live": contractLive, "arrived": contractArrived,
 				"stop": contractStop, "book": contractBook, "read": contractRead, "verify": contractVerify, "resend": contractResend, "unlock": contractUnlock, "cancel": contractCancel, "user data": contractUserData, "history": contractHistory, "lists": contractLists, "journeys": contractJourneys, "rating": contractRating, "rebook": contractRebook, "no show": contractNoShow,
-				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens, "devices": contractDevices,
+				"complete": contractComplete, "review": contractReview, "push tokens": contractPushTokens, "devices": contractDevices, "share": contractShare,
 				"health": contractHealth, "anywhere": contractAnywhere,
 			} {
 				t.Run(name+"/"+string(b), func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
 			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
-			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "every report": everyReport, "without a public address": withoutPublicURL,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "every report": everyReport, "without a public address": withoutPublicURL, "share": shareOutcomes,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -739,6 +739,7 @@ type call struct {
 	method, path string
 	body         []byte
 	open         bool // needs no token
+	link         bool // needs a share link's
 }
 
 // calls lists the document's operations; id is the session they name.
@@ -750,7 +751,7 @@ func calls(t testing.TB, id sessions.ID) []call {
 			if op.Extensions["x-stock-app"] != nil {
 				continue // reportCalls
 			}
-			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id), "{deviceId}", string(id)).Replace(path)}
+			c := call{op: op, method: method, path: strings.NewReplacer("{sessionId}", string(id), "{trainerId}", string(id), "{userId}", string(id), "{deviceId}", string(id), "{linkId}", string(id)).Replace(path)}
 			if op.OperationID == "readLive" {
 				c.path += "?sessionId=" + string(id)
 			}
@@ -760,6 +761,7 @@ func calls(t testing.TB, id sessions.ID) []call {
 				c.body = text
 			}
 			c.open = op.Security != nil && len(*op.Security) == 0
+			c.link = op.OperationID == "readShared"
 			all = append(all, c)
 		}
 	}
@@ -780,7 +782,7 @@ func everyCallWithoutToken(t *testing.T, seen *coverage) {
 	h := open(t, embedded)
 	h.seen = seen
 	for _, c := range calls(t, sessions.NewID()) {
-		if c.open {
+		if c.open || c.link {
 			continue
 		}
 		h.do(t, c.method, "", c.path, c.body).want(t, 401, api.Unauthenticated)
@@ -841,7 +843,7 @@ func everyCallWithoutKeys(t *testing.T, seen *coverage) {
 	h.seen = seen
 	token := handmade(t, map[string]any{"alg": "RS256", "kid": "1"}, map[string]any{"sub": sessions.NewID()}, []byte("x"))
 	for _, c := range calls(t, sessions.NewID()) {
-		if c.open {
+		if c.open || c.link {
 			continue
 		}
 		h.do(t, c.method, token, c.path, c.body).want(t, 503, api.KeysUnavailable)
@@ -909,7 +911,7 @@ func everyCallTooMany(t *testing.T, seen *coverage) {
 	h.seen = seen
 	n := 0.0
 	for _, c := range calls(t, sessions.NewID()) {
-		if c.open {
+		if c.open || c.link {
 			continue
 		}
 		id := sessions.NewID()
@@ -931,6 +933,8 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.seen = seen
 	v, cold := h.begun(t), h.book(t)
 	h.get(t, v.student, v.live("")).want(t, 200, "")
+	link, _ := h.share(t, cold)
+	shared := h.sendTo(t, link, sharedPath+"?wait=2", ifNoneMatch(h.watch(t, link).want(t, 200, "").etag()))
 	require.NoError(t, database.Stop())
 
 	h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "") // not on this path
@@ -961,6 +965,13 @@ func withoutDatabase(t *testing.T, seen *coverage) {
 	h.post(t, v.trainer, devicesPath, `{"format":"osmand"}`).want(t, 503, sessions.DatabaseUnavailable)
 	h.get(t, v.trainer, devicesPath).want(t, 503, sessions.DatabaseUnavailable)
 	h.do(t, http.MethodDelete, v.trainer, devicesPath+"/"+string(v.id), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.post(t, v.student, v.links(), nil).want(t, 503, sessions.DatabaseUnavailable)
+	h.get(t, v.student, v.links()).want(t, 503, sessions.DatabaseUnavailable)
+	h.do(t, http.MethodDelete, v.student, v.links()+"/"+string(v.id), nil).want(t, 503, sessions.DatabaseUnavailable)
+	shared.want(t, 503, sessions.DatabaseUnavailable) // no earlier answer holds for a link
+	for _, token := range []string{link, "unknown"} {
+		h.watch(t, token).want(t, 503, sessions.DatabaseUnavailable)
+	}
 	h.get(t, v.trainer, devicesPath+"/"+string(v.id)+"/setup").want(t, 503, sessions.DatabaseUnavailable)
 	booking := cold.booking()
 	booking["sessionId"] = sessions.NewID()
@@ -983,8 +994,14 @@ func withoutLiveStore(t *testing.T, seen *coverage) {
 	h.seen = seen
 	v, idle := h.atTheDoor(t), h.book(t)
 	before := h.get(t, v.student, v.live("")).want(t, 200, "")
+	link, _ := h.share(t, v)
+	shared := h.sendTo(t, link, sharedPath+"?wait=2", ifNoneMatch(h.watch(t, link).want(t, 200, "").etag()))
 	require.NoError(t, store.Kill())
 
+	for _, token := range []string{link, "unknown"} {
+		h.watch(t, token).want(t, 503, sessions.LiveStoreUnavailable)
+	}
+	shared.want(t, 503, sessions.LiveStoreUnavailable)
 	unstored := h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 202, "").data()
 	assert.Equal(t, false, unstored["stored"])
 	degraded := h.get(t, v.student, v.live(""), header("If-None-Match", before.etag())).want(t, 200, "")
@@ -1060,7 +1077,7 @@ type waiting struct {
 func (h *gateway) wait(t testing.TB, token string, v visit, query string, edits ...edit) waiting {
 	t.Helper()
 	before := h.metric(t, "doorstep_waits_open")
-	w := h.send(t, token, v, query, edits...)
+	w := h.sendTo(t, token, v.live(query), edits...)
 	until(t, func() bool { return h.metric(t, "doorstep_waits_open") > before }, "the poll waits")
 	return w
 }
@@ -1068,11 +1085,16 @@ func (h *gateway) wait(t testing.TB, token string, v visit, query string, edits 
 // send sends a long poll.
 func (h *gateway) send(t testing.TB, token string, v visit, query string, edits ...edit) waiting {
 	t.Helper()
+	return h.sendTo(t, token, v.live(query), edits...)
+}
+
+func (h *gateway) sendTo(t testing.TB, token, path string, edits ...edit) waiting {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	w := waiting{answered: make(chan answer, 1), cancel: cancel}
 	t.Cleanup(cancel)
 	go func() {
-		a, err := h.try(ctx, t, http.MethodGet, token, v.live(query), nil, edits...) //nolint:testifylint // a failure here only fails to send, and the receiver fails
+		a, err := h.try(ctx, t, http.MethodGet, token, path, nil, edits...) //nolint:testifylint // a failure here only fails to send, and the receiver fails
 		if err == nil {
 			w.answered <- a
 		}
@@ -1083,10 +1105,16 @@ func (h *gateway) send(t testing.TB, token string, v visit, query string, edits 
 
 func (w waiting) want(t testing.TB, status int, code sessions.Code) answer {
 	t.Helper()
+	return w.any(t).want(t, status, code)
+}
+
+// any is the answer of a poll, whatever it is.
+func (w waiting) any(t testing.TB) answer {
+	t.Helper()
 	select {
 	case a, ok := <-w.answered:
 		require.True(t, ok, "the poll ended without an answer")
-		return a.want(t, status, code)
+		return a
 	case <-time.After(patience):
 		require.FailNow(t, "the poll was not answered", fmt.Sprint(patience))
 		return answer{}

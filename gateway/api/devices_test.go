@@ -65,7 +65,7 @@ func contractDevices(t *testing.T, h *gateway) {
 
 // Without a public address no device can be made: it would not know where to report.
 func withoutPublicURL(t *testing.T, seen *coverage) {
-	h := open(t, embedded, func(o *app.Options) { o.DatabaseURL = migrated(t, postgrestest.New(t)) })
+	h := open(t, embedded, func(o *app.Options) { o.DatabaseURL, o.Pages = migrated(t, postgrestest.New(t)), false })
 	h.seen = seen
 	v := h.book(t)
 	h.post(t, v.trainer, devicesPath, `{"format":"osmand"}`, header("Host", "evil.example.com")).want(t, 409, sessions.NotSupported)

@@ -88,7 +88,7 @@ func open(t testing.TB, b backend, edit ...func(*app.Options)) *gateway {
 	began := time.Now()
 	c := testclock.At(began)
 	opts := app.Options{
-		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Steer: true, Now: c.Now,
+		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: secret, OTPInResponse: true, Steer: true, Pages: true, Now: c.Now,
 		CallerRate:    -1,              // no limit: the clock stands still, so every limit would soon be reached
 		ValkeyTimeout: 2 * time.Second, // a loaded machine must not look like a store that is down
 	}

@@ -131,9 +131,7 @@ func (p *poll) answer(r hub.Result) {
 	p.parked.Answer(func() (a httpserver.Answer, own []byte) {
 		p.api.report(p.ctx, p.record, func() (status, bytes int) {
 			a = p.encode(r)
-			p.record.ownHeaders(func(name, value string) {
-				own = append(append(append(append(own, name...), ": "...), value...), "\r\n"...)
-			})
+			own = p.record.ownLines()
 			return a.Status, len(a.Body)
 		})
 		return a, own
@@ -168,7 +166,16 @@ func answerLive(c *app.RequestContext, v sessions.View) error {
 	validators(c, v.Version)
 	b := beginSuccess(c, http.StatusOK, "Live location")
 	b = appendWord(b, "sessionId", v.SessionID)
-	b = appendWord(b, "trainerId", v.TrainerID)
+	b = appendView(appendWord(b, "trainerId", v.TrainerID), v)
+	if v.Degraded {
+		b = append(b, `,"degraded":true`...)
+	}
+	endSuccess(c, b)
+	return nil
+}
+
+// appendView appends what a share link shows, too.
+func appendView(b []byte, v sessions.View) []byte {
 	if v.Location == nil {
 		b = appendNull(b, "location")
 	} else {
@@ -184,11 +191,7 @@ func answerLive(c *app.RequestContext, v sessions.View) error {
 		b = appendFloat(b, "distanceMeters", v.DistanceM)
 		b = appendETA(b, v)
 	}
-	if v.Degraded {
-		b = append(b, `,"degraded":true`...)
-	}
-	endSuccess(c, b)
-	return nil
+	return b
 }
 
 // appendLocation appends the fields of the object that the caller has opened, and

@@ -122,6 +122,14 @@ func (r *record) ownHeaders(set func(name, value string)) {
 	}
 }
 
+// ownLines are those headers as lines.
+func (r *record) ownLines() (lines []byte) {
+	r.ownHeaders(func(name, value string) {
+		lines = append(append(append(append(lines, name...), ": "...), value...), "\r\n"...)
+	})
+	return lines
+}
+
 func call(c *app.RequestContext, r *record) Call {
 	return Call{
 		Method: r.method, Route: r.route, RequestID: r.id,

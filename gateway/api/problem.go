@@ -45,14 +45,14 @@ func status(code sessions.Code) int {
 		return http.StatusUnauthorized
 	case sessions.Forbidden:
 		return http.StatusForbidden
-	case sessions.SessionNotFound, sessions.NoActiveJourney, sessions.DeviceNotFound, RouteNotFound:
+	case sessions.SessionNotFound, sessions.NoActiveJourney, sessions.DeviceNotFound, sessions.LinkGone, RouteNotFound:
 		return http.StatusNotFound
 	case MethodNotAllowed:
 		return http.StatusMethodNotAllowed
 	case RequestTimeout:
 		return http.StatusRequestTimeout
 	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
-		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.TooManyDevices, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
+		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.TooManyDevices, sessions.TooManyShareLinks, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone

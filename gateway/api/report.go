@@ -289,7 +289,7 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 const deviceReason = "device"
 
 // UnauthenticatedReasons lists why credentials can be refused besides auth.Reasons.
-func UnauthenticatedReasons() []string { return []string{deviceReason} }
+func UnauthenticatedReasons() []string { return []string{deviceReason, linkReason} }
 
 // guesses limits wrong credentials by address and by device. Over the limit nothing is
 // looked up, and nothing compared, but for a device that this gateway knows: it is not

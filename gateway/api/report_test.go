@@ -484,7 +484,7 @@ func everyReport(t *testing.T, seen *coverage) {
 // brokenGateway panics in every call.
 func brokenGateway(t *testing.T) *gateway {
 	t.Helper()
-	handlers := api.New(api.Deps{Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
+	handlers := api.New(api.Deps{Sharing: true, Tokens: panics{}, Metrics: panics{}, Ready: func() (bool, map[string]string) { panic("broken") }})
 	s, err := httpserver.New(httpserver.Options{Addr: "127.0.0.1:0", Refuse: handlers.Refuse, Events: panics{}}, handlers.Register)
 	require.NoError(t, err)
 	require.NoError(t, s.Listen(t.Context()))

@@ -43,7 +43,9 @@ type API struct {
 	callers  *ratelimit.Limit // nil: no limit
 	guesses  guesses
 	phones   lately
-	origins  map[string]string // each by itself
+
+	linkGuesses guesses
+	origins     map[string]string // each by itself
 }
 
 // Deps are what the handlers call, and their settings.
@@ -74,6 +76,8 @@ type Deps struct {
 	// PublicURL is where phones reach this API, without a slash at the end: what the
 	// settings of a stock app begin with. Nil, or empty: no devices can be made.
 	PublicURL func() string
+	// Sharing adds the calls of share links, whose URLs begin with PublicURL.
+	Sharing bool
 	// Steer lets the answers to stock apps set how often they report.
 	Steer bool
 	// Pages are the web pages. Nil: there are none.
@@ -133,7 +137,7 @@ func New(deps Deps) *API {
 	if deps.Body == nil {
 		deps.Body = func(_ context.Context, c *app.RequestContext) io.Reader { return bytes.NewReader(c.Request.Body()) }
 	}
-	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), phones: newLately()}
+	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), linkGuesses: newGuesses(), phones: newLately()}
 	for _, origin := range deps.Origins {
 		if a.origins == nil {
 			a.origins = map[string]string{}
@@ -194,6 +198,7 @@ const (
 	updatesPath = base + "/admin/location-tracking/journey/updates"
 	devicesPath = base + "/me/devices"
 	ingestPath  = base + "/ingest/" // and the format
+	linksPath   = base + "/students/sessions/:sessionId/share-links"
 
 	// StreamPath is what the paths begin with whose handlers read the body by Deps.Body.
 	StreamPath = ingestPath
@@ -210,7 +215,7 @@ func (a *API) served() []route { return append(a.routes(), a.pageRoutes()...) }
 // routes is every call. The numbers are those of docs/contract.md, section 1.
 func (a *API) routes() []route {
 	const get, post, put, del, patch = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch
-	return []route{
+	list := []route{
 		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},     // 1
 		{post, updatesPath, a.authenticated(a.update)},                                          // 2
 		{get, base + "/admin/location-tracking/journey/live", a.authenticated(a.live)},          // 3
@@ -249,4 +254,13 @@ func (a *API) routes() []route {
 		{get, "/readyz", a.readyz},        // 12
 		{get, "/openapi.yaml", a.openAPI}, // 12
 	}
+	if a.deps.Sharing {
+		list = append(list, []route{
+			{post, linksPath, a.authenticated(a.createShareLink)},             // 23
+			{get, linksPath, a.authenticated(a.listShareLinks)},               // 23
+			{del, linksPath + "/:linkId", a.authenticated(a.deleteShareLink)}, // 23
+			{get, base + "/share/live", a.failing(a.shared)},                  // 24
+		}...)
+	}
+	return list
 }

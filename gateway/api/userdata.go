@@ -17,6 +17,7 @@ type userDataBody struct {
 	Rating   *ratingBody      `json:"rating"`
 	Devices  []keptDevice     `json:"devices"` // that get pushes
 	Phones   []deviceBody     `json:"phones"`  // that report by a stock app
+	Links    []keptLink       `json:"shareLinks"`
 	Journeys []keptJourneyRow `json:"journeys"`
 	History  []keptEntry      `json:"history"`
 }
@@ -25,6 +26,11 @@ type userDataBody struct {
 type keptEntry struct {
 	SessionID sessions.ID `json:"sessionId"`
 	historyEntry
+}
+
+type keptLink struct {
+	SessionID sessions.ID `json:"sessionId"`
+	linkBody
 }
 
 type keptReview struct {
@@ -64,7 +70,7 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 	if err != nil {
 		return err
 	}
-	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Phones: []deviceBody{}, Journeys: []keptJourneyRow{}, History: []keptEntry{}}
+	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Phones: []deviceBody{}, Links: []keptLink{}, Journeys: []keptJourneyRow{}, History: []keptEntry{}}
 	for _, s := range data.Sessions {
 		body.Sessions = append(body.Sessions, sessionOf(s, a.deps.Now()))
 	}
@@ -79,6 +85,9 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 	}
 	for _, d := range data.Devices {
 		body.Phones = append(body.Phones, deviceOf(d))
+	}
+	for _, l := range data.ShareLinks {
+		body.Links = append(body.Links, keptLink{l.SessionID, a.linkOf(l)})
 	}
 	for _, j := range data.Journeys {
 		body.Journeys = append(body.Journeys, keptJourneyRow{

@@ -143,7 +143,8 @@ func New(opts Options) (*App, error) {
 			}
 			return public
 		},
-		Steer: opts.Steer, Pages: web, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
+		Sharing: opts.Pages, Pages: web,
+		Steer: opts.Steer, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
 	expectServed(m, handlers)
@@ -274,6 +275,9 @@ func (a *App) start(ctx context.Context) error {
 	}
 	a.background(ctx, "fix counter", a.counter.Run)
 	a.background(ctx, "devices", a.service.KeepReporters)
+	if a.opts.Pages {
+		a.background(ctx, "share links", a.service.KeepLinks)
+	}
 	a.background(ctx, "sweeper", a.sweep)
 	if a.reconciler != nil {
 		a.background(ctx, "reconciler", a.reconciler.Run)

@@ -86,7 +86,7 @@ type Options struct {
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
 
-	Pages           bool     `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops; see docs/pages.md. Needs public-url, but without a database and a live store."`
+	Pages           bool     `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/pages.md. Needs public-url, but without a database and a live store."`
 	MapStyleURL     string   `env:"DOORSTEP_MAP_STYLE_URL" help:"URL of the MapLibre style of the pages' map. Empty: a plain ground without streets."`
 	FrameAncestors  []string `env:"DOORSTEP_FRAME_ANCESTORS" help:"Origins of web pages that may show the pages in a frame, such as https://app.example.com; a list. Empty: none."`
 	PagesConnect    []string `env:"DOORSTEP_PAGES_CONNECT" help:"Origins, besides those of map-style-url and pages-oidc-issuer, that the pages may fetch from, such as of a map's tiles or of the issuer's token endpoint; a list."`
@@ -103,7 +103,7 @@ type Options struct {
 	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second that one caller may send in the long run; further ones are answered 429. Admins have no limit. Negative: no limit."`
 	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests that one caller may send at once."`
 	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Largest number of open long polls; further ones are answered 503 OVERLOADED."`
-	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100."`
+	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100, and so may the readers of a share link."`
 	CORSOrigins       []string      `env:"DOORSTEP_CORS_ORIGINS" help:"Origins of web pages that may call the API from a browser, such as https://app.example.com; a list. Empty: none but the API's own."`
 	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"Time limit for reading a whole request."`
 	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"Time limit for each write of a response."`
@@ -248,6 +248,7 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 		sessions.HandledEvents: keepHandled, sessions.JourneyRecords: days(o.KeepAnalytics),
 		sessions.AuditEntries:     days(o.KeepAudit),
 		sessions.UnusedPushTokens: days(o.KeepPushTokens), sessions.UnusedDevices: days(o.KeepDevices),
+		sessions.OldShareLinks: sessions.ShareLinkWaits + day,
 	}
 }
 

@@ -67,13 +67,14 @@ const (
 	DefaultTotal     = 100_000
 )
 
-// PerAdmin is how many waits for one session an admin may have open. An admin is
-// a machine of the operator that follows a session for many screens.
-const PerAdmin = 100
+// PerMany is how many waits for one session an admin and a share link may have open. An
+// admin is a machine of the operator that follows a session for many screens, and a link
+// is given to many people.
+const PerMany = 100
 
 // Options are the hub's limits.
 type Options struct {
-	PerCaller int     // open waits of one caller for one session. 0: DefaultPerCaller. Admins: PerAdmin, if that is more
+	PerCaller int     // open waits of one caller for one session. 0: DefaultPerCaller. Admins and share links: PerMany, if that is more
 	Total     int     // open waits of the process. 0: DefaultTotal. Negative: every wait is refused
 	Metrics   Metrics // nil: none
 }

@@ -63,8 +63,8 @@ type place struct {
 // who takes its own oldest place may do so even when the process is full.
 func (h *Hub) enter(w *Wait, caller sessions.Caller, ref sessions.Ref) (displaced *Wait, err error) {
 	limit := h.opts.PerCaller
-	if caller.Role == sessions.Admin {
-		limit = max(limit, PerAdmin)
+	if caller.Role == sessions.Admin || caller.Role == sessions.LinkReader {
+		limit = max(limit, PerMany)
 	}
 	w.reader = reader{caller.ID, ref.SessionID}
 	h.mu.Lock()

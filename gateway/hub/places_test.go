@@ -126,20 +126,20 @@ func TestPlaces_are_by_session(t *testing.T) {
 func TestPlaces_of_an_admin(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, _ *source, h *hub.Hub) {
 		admin := sessions.Caller{ID: caller.ID, Role: sessions.Admin}
-		ended := make(chan hub.Outcome, hub.PerAdmin+1)
-		for range hub.PerAdmin {
+		ended := make(chan hub.Outcome, hub.PerMany+1)
+		for range hub.PerMany {
 			go func() {
 				ended <- waitAs(t.Context(), h, admin, wait).outcome
 			}()
 		}
 		synctest.Wait()
-		require.Equal(t, hub.PerAdmin, h.Waiting())
+		require.Equal(t, hub.PerMany, h.Waiting())
 		go func() {
 			ended <- waitAs(t.Context(), h, admin, wait).outcome
 		}()
 		require.Equal(t, hub.Displaced, <-ended)
-		require.Equal(t, hub.PerAdmin, h.Waiting())
-		for range hub.PerAdmin {
+		require.Equal(t, hub.PerMany, h.Waiting())
+		for range hub.PerMany {
 			require.Equal(t, hub.TimedOut, <-ended)
 		}
 	})

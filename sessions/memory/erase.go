@@ -18,6 +18,7 @@ func (r *Repository) UserData(_ context.Context, userID sessions.ID) (sessions.U
 	of := map[sessions.ID]bool{}
 	for _, s := range data.Sessions {
 		of[s.ID] = true
+		data.ShareLinks = append(data.ShareLinks, r.linksOf(s.ID)...)
 	}
 	for _, review := range r.reviews {
 		if review.TrainerID == userID || review.StudentID == userID {
@@ -85,6 +86,11 @@ func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (int, er
 	r.eraseRecords(e)
 	for _, device := range r.devicesOf(e.UserID) {
 		delete(r.devices, device.ID)
+	}
+	for hash, link := range r.links {
+		if link.Parties.TrainerID == e.UserID || link.Parties.StudentID == e.UserID {
+			delete(r.links, hash)
+		}
 	}
 	for name := range r.keys {
 		if name[0] == string(e.UserID) {

@@ -191,6 +191,7 @@ func (r *Repository) change(
 		return s, sessions.Refuse(sessions.TrainerBusy, "another journey of this trainer is running")
 	}
 	r.sessions[id] = changed
+	r.changeLinks(s, changed, events)
 	if changed != s || len(events) > 0 {
 		r.audit(sessions.AuditOf(s, changed, events, sessions.ActorOf(ctx))...)
 	}
@@ -242,6 +243,7 @@ type records struct {
 	ratings    map[sessions.ID]sessions.Rating
 	pushTokens map[string]sessions.PushToken
 	devices    map[sessions.ID]sessions.Device
+	links      map[sessions.LinkHash]sessions.ShareLink
 	journeys   map[sessions.JourneyKey]sessions.JourneyRecord
 	keys       map[[2]string]usedKey // by caller and key
 	audits     audits
@@ -256,7 +258,7 @@ type usedKey struct {
 func newRecords() records {
 	return records{
 		recorded: map[sessions.ID]time.Time{}, reviews: map[sessions.ID]sessions.Review{}, ratings: map[sessions.ID]sessions.Rating{},
-		pushTokens: map[string]sessions.PushToken{}, devices: map[sessions.ID]sessions.Device{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
+		pushTokens: map[string]sessions.PushToken{}, devices: map[sessions.ID]sessions.Device{}, links: map[sessions.LinkHash]sessions.ShareLink{}, journeys: map[sessions.JourneyKey]sessions.JourneyRecord{},
 		keys: map[[2]string]usedKey{}, audits: newAudits(),
 	}
 }

@@ -10,7 +10,7 @@ import (
 var _ sessions.OldRows = (*Repository)(nil)
 
 // DeleteOld implements sessions.OldRows, by the wall clock, for what a Repository keeps:
-// journey records, histories, push tokens, devices, and the ids of events. An outbox.Memory bounds what it
+// journey records, histories, push tokens, devices, share links, and the ids of events. An outbox.Memory bounds what it
 // keeps by number.
 func (r *Repository) DeleteOld(_ context.Context, kind sessions.Kept, age time.Duration, limit int) (n int, mine bool, err error) {
 	r.mu.Lock()
@@ -27,6 +27,8 @@ func (r *Repository) DeleteOld(_ context.Context, kind sessions.Kept, age time.D
 		n = deleteUpTo(limit, r.pushTokens, func(d sessions.PushToken) bool { return d.LastUsedAt.Before(before) })
 	case sessions.UnusedDevices:
 		n = deleteUpTo(limit, r.devices, func(d sessions.Device) bool { return d.LastUsedAt.Before(before) })
+	case sessions.OldShareLinks:
+		n = deleteUpTo(limit, r.links, func(l sessions.ShareLink) bool { return l.CreatedAt.Before(before) })
 	case sessions.DoneDeliveries, sessions.DeadEvents, sessions.DeadDeliveries, sessions.HandledEvents:
 	}
 	return n, true, nil

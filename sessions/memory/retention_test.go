@@ -39,6 +39,14 @@ func TestRepository_DeleteOld(t *testing.T) {
 		require.NoError(t, repo.PutDevice(t.Context(), sessions.Device{ID: sessions.NewID(), TrainerID: user, LastUsedAt: now.AddDate(0, 0, -days)}))
 	}
 	require.Equal(t, 1, gone(sessions.UnusedDevices, 10))
+	for _, days := range []int{20, 1} {
+		session, _, err := repo.Create(t.Context(), sessions.Session{ID: sessions.NewID(), TrainerID: user, Status: sessions.Scheduled})
+		require.NoError(t, err)
+		require.NoError(t, repo.PutShareLink(t.Context(), session.ID, false, func(sessions.Session) (sessions.ShareLink, error) {
+			return sessions.ShareLink{ID: sessions.NewID(), TokenHash: sessions.HashLinkToken(string(session.ID)), CreatedAt: now.AddDate(0, 0, -days)}, nil
+		}))
+	}
+	require.Equal(t, 1, gone(sessions.OldShareLinks, 10))
 	for _, kind := range sessions.AllKept() {
 		require.Zero(t, gone(kind, 10), kind)
 	}

@@ -35,6 +35,7 @@ var (
 		`UPDATE session_reviews SET comment = '' WHERE trainer_id = @user OR student_id = @user`,
 		`DELETE FROM push_tokens WHERE user_id = @user`,
 		`DELETE FROM devices WHERE trainer_id = @user`,
+		`DELETE FROM share_links WHERE trainer_id = @user OR student_id = @user`,
 		`DELETE FROM booking_keys WHERE caller_id = @user`,
 	}
 	eraseIDs = []string{
@@ -57,7 +58,7 @@ var (
 	}
 )
 
-// UserData implements sessions.Repository. Six round trips.
+// UserData implements sessions.Repository. Eight round trips.
 func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data sessions.UserData, err error) {
 	if data.Sessions, err = r.list(ctx, "read a user's sessions", selectOfUser, string(userID)); err != nil {
 		return data, err
@@ -76,6 +77,9 @@ func (r *Repository) UserData(ctx context.Context, userID sessions.ID) (data ses
 		return data, err
 	}
 	if data.Devices, err = r.DevicesOf(ctx, userID); err != nil {
+		return data, err
+	}
+	if data.ShareLinks, err = r.linksOf(ctx, ids); err != nil {
 		return data, err
 	}
 	data.Rating, err = r.Rating(ctx, userID)

@@ -205,6 +205,7 @@ func (r *Repository) write(
 		stored, err = scan(row)
 		return err
 	})
+	changeLinks(batch, before, s, events)
 	for _, e := range events {
 		batch.Queue(insertEvent, r.eventArgs(e)...)
 	}

@@ -47,6 +47,7 @@ var since = map[sessions.Kept]string{
 	sessions.AuditEntries:     "at",
 	sessions.UnusedPushTokens: "greatest(registered_at, last_used_at)",
 	sessions.UnusedDevices:    "last_used_at",
+	sessions.OldShareLinks:    "created_at",
 }
 
 func deleteStatement(kind sessions.Kept, limit int) string {

@@ -38,6 +38,8 @@ var insertAged = map[sessions.Kept]string{
 		SELECT gen_random_uuid()::text, gen_random_uuid(), 'web', $3, now() - $2::interval FROM generate_series(1, $1)`,
 	sessions.UnusedDevices: `INSERT INTO devices (id, trainer_id, name, format, secret_hash, created_at, last_used_at)
 		SELECT gen_random_uuid(), gen_random_uuid(), $3, 'osmand', sha256('secret'), now() - interval '1 year', now() - $2::interval FROM generate_series(1, $1)`,
+	sessions.OldShareLinks: `INSERT INTO share_links (id, token_hash, session_id, created_at)
+		SELECT gen_random_uuid(), sha256((gen_random_uuid()::text || $3)::bytea), gen_random_uuid(), now() - $2::interval FROM generate_series(1, $1)`,
 }
 
 func (b bundle) aged(t testing.TB, kind sessions.Kept, n int, age, word string) {

@@ -71,6 +71,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		{"UserData", userDataTests},
 		{"PushTokens", pushTokenTests},
 		{"Devices", deviceTests},
+		{"ShareLinks", shareLinkTests},
 		{"Analytics", analyticsTests},
 		{"Audit", auditTests},
 	} {

@@ -1,0 +1,159 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/cloudwego/hertz/pkg/app"
+
+	"doorstep/gateway/httpserver"
+	"doorstep/gateway/hub"
+	"doorstep/sessions"
+)
+
+// linkReason is why a token was refused, in metrics, where it was to be a share link's.
+const linkReason = "link"
+
+// shared answers a read by a share link: as call 3, without ids. Every token that shows
+// nothing gets one answer, and nothing but its hash is looked at.
+func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
+	c.Header("Referrer-Policy", "no-referrer")
+	if !a.inFlight.begin() {
+		return errInFlight
+	}
+	defer a.inFlight.end()
+	wait, err := waitOf(c)
+	if err != nil {
+		return err
+	}
+	link, err := a.openLink(ctx, c)
+	if err != nil {
+		return err
+	}
+	recordOf(c).role, recordOf(c).session = sessions.LinkReader, link.Ref().SessionID
+	if err := a.checkRate(link.Caller()); err != nil {
+		return err
+	}
+	seen := validator(bytes.Join(c.Request.Header.PeekAll("If-None-Match"), []byte(",")))
+	switch {
+	case wait > 0:
+		return a.awaitShared(ctx, c, link, wait, seen)
+	case seen.match(link.View.Version):
+		return notModified(c, link.View.Version)
+	default:
+		return answerShared(c, link.View)
+	}
+}
+
+// openLink opens the link of the bearer token. Tokens that open none are limited by
+// address; a link that this gateway knows is not locked out by them.
+func (a *API) openLink(ctx context.Context, c *app.RequestContext) (sessions.Shared, error) {
+	token := bearer(c)
+	client, now := a.deps.Client(ctx, c), a.deps.Now()
+	if !a.deps.Sessions.KnownLink(token) {
+		if wait := a.linkGuesses.wait(client, "", now); wait > 0 {
+			return sessions.Shared{}, &sessions.Error{Code: sessions.RateLimited, Message: "too many links that show nothing; try again", RetryAfter: wait}
+		}
+	}
+	link, err := a.deps.Sessions.OpenLink(ctx, token)
+	if sessions.CodeOf(err) == sessions.LinkGone {
+		a.linkGuesses.take(client, "", now)
+		a.deps.Metrics.Unauthenticated(linkReason)
+	}
+	return link, err
+}
+
+// awaitShared is awaitLive for a share link, whose end ends the wait.
+func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessions.Shared, wait time.Duration, seen *etags) error {
+	a.inFlight.rest() // the hub bounds the waits
+	defer a.inFlight.resume()
+	ctx, end := context.WithCancelCause(ctx)
+	p := &sharedPoll{
+		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen},
+		link: link, watch: a.deps.Sessions.WatchLink(link, end), end: end,
+	}
+	p.record.waited = true
+	w, over := a.deps.Hub.Begin(ctx, p.caller, link.Ref(), wait, p.news)
+	if w != nil {
+		if p.parked = httpserver.Park(ctx, c); p.parked != nil {
+			w.Start(func(r hub.Result) { go p.answer(r) }) // it may ask a store
+			return nil
+		}
+		over = w.Await()
+	}
+	return p.write(c, over)
+}
+
+// sharedPoll is a long poll by a share link.
+type sharedPoll struct {
+	poll
+	link  sessions.Shared
+	watch *sessions.LinkWatch
+	end   context.CancelCauseFunc
+}
+
+// write answers at the end of the wait.
+func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
+	defer p.end(nil)
+	defer p.watch.Close()
+	// The context may have ended because the link has.
+	view, changed, err := p.shown(context.WithoutCancel(p.ctx), r)
+	over := &sessions.LinkOver{}
+	switch {
+	case errors.As(err, &over):
+		return answerShared(c, sessions.View{Snapshot: sessions.Snapshot{Known: true, Over: over.Phase}})
+	case err != nil:
+		return err
+	case !changed:
+		return notModified(c, p.last)
+	default:
+		return answerShared(c, view)
+	}
+}
+
+// shown is what the reader may see at the end of the wait, and whether it is news. An
+// end without a change says, too, that both stores answer.
+func (p *sharedPoll) shown(ctx context.Context, r hub.Result) (view sessions.View, changed bool, err error) {
+	switch {
+	case r.Err != nil:
+		return view, false, r.Err
+	case r.Outcome == hub.Left: // by the link's end; otherwise nobody reads the answer
+		return view, false, context.Cause(p.ctx)
+	case r.Change != nil:
+		view, err = p.watch.Check(ctx, r.Change.View)
+		return view, true, err
+	}
+	view, err = p.api.deps.Sessions.Read(ctx, p.link.Ref())
+	if err == nil {
+		view, err = p.watch.Check(ctx, view)
+	}
+	return view, err == nil && p.news(view), err
+}
+
+// answer answers a parked poll.
+func (p *sharedPoll) answer(r hub.Result) {
+	p.parked.Answer(func() (a httpserver.Answer, own []byte) {
+		p.api.report(p.ctx, p.record, func() (status, bytes int) {
+			a = httpserver.NewAnswer(func(c *app.RequestContext) {
+				p.api.sharedHeaders(c)
+				c.Header("Referrer-Policy", "no-referrer")
+				c.Set(recordKey, p.record)
+				if err := p.write(c, r); err != nil {
+					p.api.fail(c, err)
+				}
+			})
+			own = p.record.ownLines()
+			return a.Status, len(a.Body)
+		})
+		return a, own
+	})
+}
+
+func answerShared(c *app.RequestContext, v sessions.View) error {
+	validators(c, v.Version)
+	endSuccess(c, appendView(beginSuccess(c, http.StatusOK, "Live location"), v))
+	return nil
+}

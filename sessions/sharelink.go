@@ -1,0 +1,158 @@
+package sessions
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"time"
+)
+
+const (
+	// MaxShareLinks is how many share links a session may have.
+	MaxShareLinks = 5
+	// ShareLinkWaits is how long a share link waits for a journey to begin.
+	ShareLinkWaits = 30 * 24 * time.Hour
+)
+
+// SharePath is what stands between a gateway's public URL and a link's token.
+const SharePath = "/t#"
+
+// LinkHash is the SHA-256 of a share link's token, and what a repository finds it by.
+type LinkHash = [sha256.Size]byte
+
+// HashLinkToken hashes what a reader sends as a share link's token, whatever that is.
+func HashLinkToken(token string) LinkHash { return sha256.Sum256([]byte(token)) }
+
+// ShareLink lets whoever has its token watch one journey: that of JourneyStartedAt, or
+// while that is zero the session's next. It ends with the journey, and when the session
+// gets another trainer or student.
+type ShareLink struct {
+	ID        ID
+	SessionID ID
+	Parties   Meta // of the session when the link was made
+	TokenHash LinkHash
+	CreatedAt time.Time
+	// JourneyStartedAt is set when the journey starts; zero before.
+	JourneyStartedAt time.Time
+}
+
+// ExpiresAt is when the link ends at the latest. ttl is the longest journey.
+func (l ShareLink) ExpiresAt(ttl time.Duration) time.Time {
+	if l.JourneyStartedAt.IsZero() {
+		return l.CreatedAt.Add(ShareLinkWaits)
+	}
+	return l.JourneyStartedAt.Add(ttl)
+}
+
+// ShareLinks is the part of the Repository that keeps share links. Every change of a
+// session, in whichever method, does to its links what LinksAfter says, and stores the
+// links of its events (Event.Link), in its own transaction.
+type ShareLinks interface {
+	// PutShareLink locks the session, calls f once with it, and stores the link that f
+	// returns. With rotate it deletes the session's other links; in any case those of
+	// another journey or of other parties than the new one's. When f fails nothing is
+	// stored, and PutShareLink returns f's error as it is. Errors: SessionNotFound;
+	// TooManyShareLinks, where the session has MaxShareLinks.
+	PutShareLink(ctx context.Context, sessionID ID, rotate bool, f func(Session) (ShareLink, error)) error
+	// ShareLinks reads the links with these hashes; one that does not exist has no entry.
+	ShareLinks(ctx context.Context, hashes []LinkHash) (map[LinkHash]ShareLink, error)
+	// ShareLinksOf lists a session's links, the latest first.
+	ShareLinksOf(ctx context.Context, sessionID ID) ([]ShareLink, error)
+	// DeleteShareLink deletes a link if it is that session's.
+	DeleteShareLink(ctx context.Context, sessionID, id ID) error
+}
+
+// LinkChange is what becomes of a session's share links when the session changes.
+type LinkChange int
+
+// The changes.
+const (
+	LinksStay  LinkChange = iota
+	LinksBegin            // a journey starts: the links that waited for it are now its own; others end
+	LinksEnd
+)
+
+// LinksAfter says what becomes of the share links of a session that has changed.
+func LinksAfter(before, after Session) LinkChange {
+	switch {
+	case before.Meta() != after.Meta(),
+		before.Status == Scheduled && after.Status != Scheduled,
+		before.JourneyActive() && !after.JourneyActive(),
+		before.JourneyEndReason == "" && after.JourneyEndReason != "": // the end was another service's
+		return LinksEnd
+	case after.JourneyActive() && !after.JourneyStartedAt.Equal(before.JourneyStartedAt):
+		return LinksBegin
+	}
+	return LinksStay
+}
+
+// CreateShareLink makes a share link of a session, and with rotate ends the others. The
+// token is told here and never again. Errors: Forbidden, SessionNotFound, NotScheduled,
+// TooManyShareLinks, DatabaseUnavailable.
+func (s *Service) CreateShareLink(ctx context.Context, c Caller, id ID, rotate bool) (link ShareLink, token string, err error) {
+	token = rand.Text() // at least 128 bits, as letters and digits
+	err = s.repo.PutShareLink(context.WithoutCancel(ctx), id, rotate, func(session Session) (ShareLink, error) {
+		switch {
+		case !session.sharedBy(c):
+			return ShareLink{}, errNotSharer
+		case session.Status != Scheduled:
+			return ShareLink{}, Refuse(NotScheduled, "the session is "+string(session.Status)+", not scheduled")
+		case session.JourneyActive() && !s.running(session):
+			return ShareLink{}, Refuse(NotScheduled, "the journey has lasted too long and is being ended")
+		}
+		link = ShareLink{ID: NewID(), SessionID: id, Parties: session.Meta(), TokenHash: HashLinkToken(token), CreatedAt: ms(s.opts.Now())}
+		if session.JourneyActive() {
+			link.JourneyStartedAt = session.JourneyStartedAt
+		}
+		return link, nil
+	})
+	if rotate {
+		s.links.changed(id)
+	}
+	return link, token, err
+}
+
+// ShareLinksOf lists the share links of a session that open, the latest first. Errors:
+// Forbidden, SessionNotFound, DatabaseUnavailable.
+func (s *Service) ShareLinksOf(ctx context.Context, c Caller, id ID) ([]ShareLink, error) {
+	session, err := s.shareable(ctx, c, id)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.repo.ShareLinksOf(ctx, id)
+	var open []ShareLink
+	for _, link := range list {
+		if s.opens(sharing{link, session}) {
+			open = append(open, link)
+		}
+	}
+	return open, err
+}
+
+// DeleteShareLink ends a share link: at once on this gateway, on others within
+// linkCheckEvery. For a link that is not the session's it does nothing and returns no
+// error. Errors: Forbidden, SessionNotFound, DatabaseUnavailable.
+func (s *Service) DeleteShareLink(ctx context.Context, c Caller, id, link ID) error {
+	if _, err := s.shareable(ctx, c, id); err != nil {
+		return err
+	}
+	err := s.repo.DeleteShareLink(context.WithoutCancel(ctx), id, link)
+	s.links.changed(id)
+	return err
+}
+
+func (s *Service) shareable(ctx context.Context, c Caller, id ID) (Session, error) {
+	session, err := s.repo.Session(ctx, id)
+	if err == nil && !session.sharedBy(c) {
+		err = errNotSharer
+	}
+	return session, err
+}
+
+// sharedBy reports whether c may share the session's journey.
+func (s Session) sharedBy(c Caller) bool { return c.Role != Trainer && s.HasParty(c) }
+
+var errNotSharer = Refuse(Forbidden, "only the session's student or an admin may share its journey")
+
+// LinkExpiry is when a link ends at the latest.
+func (s *Service) LinkExpiry(l ShareLink) time.Time { return l.ExpiresAt(s.opts.JourneyTTL) }
