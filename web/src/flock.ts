@@ -29,7 +29,7 @@ interface Cluster {
   dots: Dot[];
 }
 
-const cell = 56; // px; what lies in one is drawn as one
+const cell = 64; // px; what lies in one is drawn as one
 const apart = 17; // zoom from which on each journey is drawn by itself
 const reach = 22; // px; how far from a mark a click may be
 
@@ -110,7 +110,8 @@ export class Flock {
       const { x, y } = this.camera.toScreen(dot.at);
       if (x < -cell || y < -cell || x > width + cell || y > height + cell) continue;
       const [column, row] = [Math.floor((dot.at.x * scale - left) / cell), Math.floor((dot.at.y * scale - top) / cell)];
-      const key = alone ? -1 - i : (row + 2) * 4096 + column + 2;
+      // What needs a look is never hidden among what does not.
+      const key = alone ? -1 - i : ((row + 2) * 4096 + column + 2) * concerns.length + concerns.indexOf(dot.concern);
       const cluster = cells.get(key);
       if (!cluster) cells.set(key, { x, y, dots: [dot] });
       else {
@@ -119,7 +120,8 @@ export class Flock {
         cluster.dots.push(dot);
       }
     }
-    return [...cells.values()];
+    const rank = ({ dots: [dot] }: Cluster) => (dot ? concerns.indexOf(dot.concern) : 0);
+    return [...cells.values()].sort((a, b) => rank(b) - rank(a)); // the most suspicious is drawn last, on top
   }
 
   #draw(): void {
@@ -146,7 +148,7 @@ export class Flock {
       pen.beginPath();
       pen.arc(x, y, radius, 0, 2 * Math.PI);
       pen.fill();
-      shares(pen, x, y, radius, dots, colors);
+      ring(pen, x, y, radius, first ? colors[first.concern] : ink, 4);
       pen.fillStyle = ink;
       pen.font = "600 12px system-ui, sans-serif";
       pen.fillText(String(dots.length), x, y);
@@ -178,25 +180,10 @@ function mark(pen: CanvasRenderingContext2D, x: number, y: number, concern: Conc
   pen.stroke();
 }
 
-function ring(pen: CanvasRenderingContext2D, x: number, y: number, radius: number, color: string): void {
+function ring(pen: CanvasRenderingContext2D, x: number, y: number, radius: number, color: string, width = 2): void {
   pen.beginPath();
   pen.arc(x, y, radius, 0, 2 * Math.PI);
-  pen.lineWidth = 2;
+  pen.lineWidth = width;
   pen.strokeStyle = color;
   pen.stroke();
-}
-
-/** The rim of a cluster says how many of it need a look. */
-function shares(pen: CanvasRenderingContext2D, x: number, y: number, radius: number, dots: readonly Dot[], colors: Record<Concern, string>): void {
-  let from = -Math.PI / 2;
-  pen.lineWidth = 4;
-  for (const concern of concerns) {
-    const part = (dots.filter((d) => d.concern === concern).length / dots.length) * 2 * Math.PI;
-    if (part === 0) continue;
-    pen.beginPath();
-    pen.arc(x, y, radius, from, from + part);
-    pen.strokeStyle = colors[concern];
-    pen.stroke();
-    from += part;
-  }
 }

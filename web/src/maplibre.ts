@@ -11,5 +11,5 @@ export function load(container: HTMLElement, style: StyleSpecification, from: st
     container, style, interactive: false, attributionControl: false, fadeDuration: 0, renderWorldCopies: true,
     transformRequest: (url) => ({ url: new URL(url, from).href, referrerPolicy: "no-referrer" }),
   });
-  return map.addControl(new AttributionControl({ compact: true }), "bottom-left");
+  return map.addControl(new AttributionControl({ compact: true }), "bottom-right");
 }

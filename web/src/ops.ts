@@ -61,7 +61,7 @@ async function poll(): Promise<void> {
 const short = (id: string) => `…${id.slice(-4)}`;
 
 const label: Record<Concern, (j: RunningJourney) => string> = {
-  suspicious: (j) => `suspicious: ${(j.flags[0] ?? "").replaceAll("_", " ")}`,
+  suspicious: () => "suspicious",
   silent: (j) => `silent for ${j.silentSeconds < 120 ? `${j.silentSeconds} s` : `${Math.round(j.silentSeconds / 60)} min`}`,
   long: (j) => `under way for ${Math.round((Date.now() - Date.parse(j.startedAt)) / 60_000)} min`,
   live: () => "live",
@@ -86,7 +86,7 @@ function list(): void {
 
 function rowOf(j: RunningJourney): HTMLElement {
   const concern = concernOf(j);
-  const far = [j.distanceMeters === null ? "no place yet" : distance(j.distanceMeters), j.etaSeconds === null ? "" : eta(j.etaSeconds, concern === "silent")].filter(Boolean).join(" · ");
+  const far = [j.flags.join(", ").replaceAll("_", " "), j.distanceMeters === null ? "no place yet" : distance(j.distanceMeters), j.etaSeconds === null ? "" : eta(j.etaSeconds, concern === "silent")].filter(Boolean).join(" · ");
   const row = element("button", { type: "button", class: `row ${concern}`, "data-session": j.sessionId, "aria-pressed": String(j.sessionId === picked) },
     element("i"), element("span", {}, short(j.sessionId), element("small", {}, far)), element("b", {}, label[concern](j)));
   row.onclick = () => pick(j);

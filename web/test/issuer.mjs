@@ -46,18 +46,29 @@ export async function startIssuer() {
   return issuer;
 }
 
-/** A map's server: a style without tiles, with two dots where they are said to be. */
-export const startMap = (dots) => serve((url) => url.pathname !== "/style.json" ? undefined : {
-  body: {
-    version: 8,
-    sources: {
-      dots: { type: "geojson", attribution: "Two dots", data: { type: "FeatureCollection", features: dots.map(({ color, latitude, longitude }) => ({
-        type: "Feature", properties: { color }, geometry: { type: "Point", coordinates: [longitude, latitude] },
-      })) } },
+/** A map's server: a made-up town around a place, without tiles, and two dots where they are said to be. */
+export const startMap = ({ latitude, longitude }, dots) => serve((url) => {
+  if (url.pathname !== "/style.json") return undefined;
+  const feature = (type, coordinates, properties = {}) => ({ type: "Feature", properties, geometry: { type, coordinates } });
+  const at = (north, east) => [longitude + east / 74_000, latitude + north / 111_195];
+  const source = (features, more = {}) => ({ type: "geojson", data: { type: "FeatureCollection", features }, ...more });
+  const streets = Array.from({ length: 23 }, (_, i) => 240 * (i - 11)).flatMap((m, i) => [
+    feature("LineString", [at(-4000, m), at(4000, m + 300 * Math.sin(i))], { wide: i % 4 === 0 ? 9 : 4 }), feature("LineString", [at(m, -4000), at(m + 60 * Math.cos(i), 4000)], { wide: i % 5 === 2 ? 9 : 4 }),
+  ]);
+  const river = Array.from({ length: 41 }, (_, i) => at(780 + 260 * Math.sin(i / 4), 200 * (i - 20)));
+  const line = (id, color, width) => ({ id, type: "line", source: id, layout: { "line-cap": "round" }, paint: { "line-color": color, "line-width": width } });
+  return {
+    body: {
+      version: 8,
+      sources: {
+        streets: source(streets, { attribution: "A made-up town" }), river: source([feature("LineString", river)]),
+        dots: source(dots.map((dot) => feature("Point", [dot.longitude, dot.latitude], { color: dot.color }))),
+      },
+      layers: [
+        { id: "land", type: "background", paint: { "background-color": "#e9ede6" } },
+        line("river", "#cfe0e6", 30), line("streets", "#ffffff", ["get", "wide"]),
+        { id: "dots", type: "circle", source: "dots", paint: { "circle-radius": 4, "circle-color": ["get", "color"] } },
+      ],
     },
-    layers: [
-      { id: "land", type: "background", paint: { "background-color": "#dfe6dc" } },
-      { id: "dots", type: "circle", source: "dots", paint: { "circle-radius": 6, "circle-color": ["get", "color"], "circle-pitch-alignment": "map" } },
-    ],
-  },
+  };
 });

@@ -1,6 +1,6 @@
 // The staff's page: what runs, what needs a look, and what happened; and ten thousand journeys at once.
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { startIssuer } from "./issuer.mjs";
 import { accessible, drive, launch, open, picture, placeAt, recording, says, sleep, startPages } from "./setup.mjs";
@@ -63,7 +63,7 @@ describe("/ops", { concurrency: true }, () => {
   });
 
   test("ten thousand journeys", async () => {
-    const random = (i, n) => ((i * 7919 + 104_729 * n) % 10_007) / 10_007;
+    const random = (i, n) => createHash("sha256").update(`${i} ${n}`).digest().readUInt32LE() / 2 ** 32;
     const many = Array.from({ length: 10_000 }, (_, i) => {
       const angle = random(i, 3) * 2 * Math.PI;
       const far = 9000 * random(i, 5) ** 2;

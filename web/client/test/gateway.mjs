@@ -10,10 +10,10 @@ const binary = process.env.DOORSTEP_GATEWAY;
 export const home = { latitude: 48.2, longitude: 16.37 };
 
 /** Starts a gateway with both stores in memory, which takes a fix a second and believes fast cars. settings are more of its variables. */
-export async function startGateway(origin, settings = {}) {
-  if (!binary) throw new Error("DOORSTEP_GATEWAY must name the gateway's program; .ci/web builds one");
+export async function startGateway(origin, settings = {}, program = binary) {
+  if (!program) throw new Error("DOORSTEP_GATEWAY must name the gateway's program; .ci/web builds one");
   const secret = randomBytes(32).toString("base64");
-  const child = spawn(binary, ["serve"], {
+  const child = spawn(program, ["serve"], {
     env: {
       DOORSTEP_LISTEN: "127.0.0.1:0", DOORSTEP_METRICS_LISTEN: "", DOORSTEP_JWT_SECRET: secret, DOORSTEP_CORS_ORIGINS: origin,
       DOORSTEP_RATE_INTERVAL: "1s", DOORSTEP_MAX_SPEED_CAR: "700", DOORSTEP_CEILING_CAR: "900",
