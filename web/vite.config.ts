@@ -26,7 +26,7 @@ export default defineConfig({
     modulePreload: false, // it would inline a script of its own
     chunkSizeWarningLimit: 1500, // MapLibre, which is fetched only where there is a map
     rollupOptions: {
-      input: ["t.html", "ops.html"],
+      input: ["t.html", "ops.html", "drive.html", "src/sw.ts"],
       output: { entryFileNames: (chunk) => (chunk.name === "sw" ? "sw.js" : "assets/[name]-[hash].js") },
     },
   },
