@@ -23,7 +23,7 @@ DAY    ?= 17280
 OUTAGE ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events phones histories image lab install clean
+.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events phones histories image release lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ histories: ## Play SEEDS days of journeys in virtual time and check every promis
 image: ## Build the container image doorstep:VERSION
 	docker build --build-arg VERSION=$(VERSION) --tag doorstep:$(VERSION) .
 
+release: ## Build the files of a release into dist/: binaries, bills of materials, checksums
+	.ci/release
+
 lab: ## Measure the plausibility rules on recordings (DOORSTEP_TRACES=folder of CSV files)
 	$(GO) run ./bench/plausibility $(ARGS)
 
@@ -94,5 +97,5 @@ install: ## Install Valkey, Redis, PostgreSQL, HAProxy and Prometheus where they
 	@.ci/install
 
 clean: ## Remove what the targets above have made
-	rm -rf bin bench/out
+	rm -rf bin dist bench/out
 	find . -name '*.test' -o -name '*.prof' -o -name '*.out' | xargs -r rm -f

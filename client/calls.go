@@ -11,7 +11,8 @@ import (
 
 const (
 	updatePath = "/admin/location-tracking/journey/updates"
-	livePath   = "/admin/location-tracking/journey/live?sessionId="
+	livePath   = "/admin/location-tracking/journey/live"
+	sharedPath = "/share/live"
 )
 
 // instantLayout is RFC 3339 in UTC with milliseconds, as the API has it.
@@ -165,9 +166,25 @@ type ReadOptions struct {
 // Live reads the live location, as the session's student, its trainer or an
 // admin. Codes: SessionNotFound, Forbidden, TooManyWaits. Follower repeats it.
 func (c *Client) Live(ctx context.Context, sessionID string, o ReadOptions) (View, error) {
-	r := Request{Method: http.MethodGet, Path: livePath + url.QueryEscape(sessionID), Wait: o.Wait}
+	return c.live(ctx, livePath+"?sessionId="+url.QueryEscape(sessionID), "&", o)
+}
+
+// ShareLink is a share link as the LiveReader of a Follower, which then needs no SessionID:
+// the token of Client is what follows # in the link's URL. Safe for concurrent use.
+type ShareLink struct{ Client *Client }
+
+// Live reads the live location by the link; it has no ids. The session id is not looked at.
+// Codes: LinkGone, which no repeat mends, TooManyWaits, RateLimited, DatabaseUnavailable,
+// LiveStoreUnavailable.
+func (l ShareLink) Live(ctx context.Context, _ string, o ReadOptions) (View, error) {
+	return l.Client.live(ctx, sharedPath, "?", o)
+}
+
+// live reads at path; before is what stands before a further parameter.
+func (c *Client) live(ctx context.Context, path, before string, o ReadOptions) (View, error) {
+	r := Request{Method: http.MethodGet, Path: path, Wait: o.Wait}
 	if s := int(o.Wait / time.Second); s > 0 {
-		r.Path += "&wait=" + strconv.Itoa(s)
+		r.Path += before + "wait=" + strconv.Itoa(s)
 	}
 	if o.ETag != "" {
 		r.Header = http.Header{"If-None-Match": {o.ETag}}

@@ -95,6 +95,18 @@ func TestClient_requests(t *testing.T) {
 			},
 			"GET", "/api/v1/admin/location-tracking/journey/live?sessionId=s&wait=25", "",
 		},
+		"Live/by a share link": {
+			func(ctx context.Context, c *client.Client) error {
+				return second(client.ShareLink{Client: c}.Live(ctx, "", client.ReadOptions{}))
+			},
+			"GET", "/api/v1/share/live", "",
+		},
+		"Live/wait by a share link": {
+			func(ctx context.Context, c *client.Client) error {
+				return second(client.ShareLink{Client: c}.Live(ctx, "", client.ReadOptions{Wait: 25 * time.Second}))
+			},
+			"GET", "/api/v1/share/live?wait=25", "",
+		},
 		"Arrive": {
 			func(ctx context.Context, c *client.Client) error { return second(c.Arrive(ctx, "s", nil)) }, "POST", "/api/v1/admin/sessions/s/arrived", "",
 		},

@@ -39,6 +39,8 @@ const (
 	AlreadyReviewed        Code = "ALREADY_REVIEWED"
 	DeviceNotFound         Code = "DEVICE_NOT_FOUND"
 	TooManyDevices         Code = "TOO_MANY_DEVICES"
+	TooManyShareLinks      Code = "TOO_MANY_SHARE_LINKS"
+	LinkGone               Code = "LINK_GONE"
 	JourneyRunning         Code = "JOURNEY_RUNNING"
 	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"

@@ -68,8 +68,11 @@ type Event struct {
 	By   Role
 	ByID ID
 	// Link is, of a JourneyStarted, a share link of that journey, which is stored with the
-	// event. The event itself has only the link's id.
+	// event. The event itself has only the link's id, and only until it is published.
 	Link *ShareLink
+	// TrackURL is that link's URL. It is made when the event is published, and is stored
+	// nowhere.
+	TrackURL string
 }
 
 // RecordedFor reports whether Repository.Record may store the event of a session as it
@@ -97,6 +100,8 @@ type detail struct {
 	Status        Status    `json:"status,omitempty"`
 	By            Role      `json:"by,omitempty"`
 	ByID          ID        `json:"byId,omitempty"`
+	LinkID        ID        `json:"linkId,omitempty"`
+	TrackURL      string    `json:"trackUrl,omitempty"`
 }
 
 const wireTime = "2006-01-02T15:04:05.000Z"
@@ -106,7 +111,10 @@ func (e Event) Detail() []byte {
 	d := detail{
 		EventID: e.ID, SchemaVersion: EventSchema, TrainerID: e.TrainerID, StudentID: e.StudentID,
 		SessionID: e.SessionID, Reason: e.Reason, Verdict: e.Verdict, Count: e.Count,
-		Status: e.Status, By: e.By, ByID: e.ByID,
+		Status: e.Status, By: e.By, ByID: e.ByID, TrackURL: e.TrackURL,
+	}
+	if e.Link != nil {
+		d.LinkID = e.Link.ID
 	}
 	if !e.JourneyStartedAt.IsZero() || !e.Type.ofSession() {
 		d.StartTime = e.JourneyStartedAt.UTC().Format(wireTime)
@@ -143,7 +151,7 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 	if d.SchemaVersion != EventSchema {
 		return Event{}, fmt.Errorf("event schema version %d is not known", d.SchemaVersion)
 	}
-	e := Event{Type: t, Reason: d.Reason, Verdict: d.Verdict, Count: d.Count, Status: d.Status, By: d.By}
+	e := Event{Type: t, TrackURL: d.TrackURL, Reason: d.Reason, Verdict: d.Verdict, Count: d.Count, Status: d.Status, By: d.By}
 	if t.ofSession() {
 		e.Reason, e.Note = "", string(d.Reason)
 	}
@@ -160,6 +168,9 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 	}
 	e.StudentID, _ = ParseID(string(d.StudentID))
 	e.ByID, _ = ParseID(string(d.ByID))
+	if id, ok := ParseID(string(d.LinkID)); ok {
+		e.Link = &ShareLink{ID: id}
+	}
 	if err := e.parseTimes(d); err != nil {
 		return Event{}, err
 	}

@@ -23,7 +23,9 @@ func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Sessio
 			return nil, errNotTrainer
 		}
 		lastEnd = session.JourneyEndedAt
-		return forTrainer(c)(session.Start(mode, s.opts.Now()))
+		events, err := forTrainer(c)(session.Start(mode, s.opts.Now()))
+		s.withLink(*session, events)
+		return events, err
 	})
 	if err != nil {
 		s.repairRepeatedStart(ctx, err)

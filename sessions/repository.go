@@ -47,7 +47,6 @@ type Repository interface {
 	Lists
 	Reviews
 	Users
-	ShareLinks
 	Analytics
 }
 
@@ -99,6 +98,7 @@ type Reviews interface {
 type Users interface {
 	PushTokens
 	Devices
+	ShareLinks
 
 	// UserData reads all that is kept of a user.
 	UserData(ctx context.Context, userID ID) (UserData, error)

@@ -65,6 +65,9 @@ type ServiceOptions struct {
 	// which is at least a millisecond. It must not block. Nil: none.
 	OnLocation    func(LocationEvent)
 	LocationEvery time.Duration
+	// EventLinks is the key of the share links that events of a start have; empty: they
+	// have none.
+	EventLinks []byte
 	// Counter counts what becomes of fixes; nil counts nothing.
 	Counter *FixCounter
 	// Outcomes tells what has become of events, for a session's history. Nil: not known.

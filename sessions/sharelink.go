@@ -2,8 +2,10 @@ package sessions
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base32"
 	"time"
 )
 
@@ -22,6 +24,14 @@ type LinkHash = [sha256.Size]byte
 
 // HashLinkToken hashes what a reader sends as a share link's token, whatever that is.
 func HashLinkToken(token string) LinkHash { return sha256.Sum256([]byte(token)) }
+
+// EventLinkToken is the token of the link of an event. It is made of the link's id, so
+// that an event that waits to be published need not hold it.
+func EventLinkToken(key []byte, id ID) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("share link " + id))
+	return base32.StdEncoding.EncodeToString(mac.Sum(nil))[:26] // as long as rand.Text
+}
 
 // ShareLink lets whoever has its token watch one journey: that of JourneyStartedAt, or
 // while that is zero the session's next. It ends with the journey, and when the session
@@ -100,16 +110,33 @@ func (s *Service) CreateShareLink(ctx context.Context, c Caller, id ID, rotate b
 		case session.JourneyActive() && !s.running(session):
 			return ShareLink{}, Refuse(NotScheduled, "the journey has lasted too long and is being ended")
 		}
-		link = ShareLink{ID: NewID(), SessionID: id, Parties: session.Meta(), TokenHash: HashLinkToken(token), CreatedAt: ms(s.opts.Now())}
-		if session.JourneyActive() {
-			link.JourneyStartedAt = session.JourneyStartedAt
-		}
+		link = s.newLink(session)
+		link.TokenHash = HashLinkToken(token)
 		return link, nil
 	})
 	if rotate {
 		s.links.changed(id)
 	}
 	return link, token, err
+}
+
+func (s *Service) newLink(session Session) ShareLink {
+	l := ShareLink{ID: NewID(), SessionID: session.ID, Parties: session.Meta(), CreatedAt: ms(s.opts.Now())}
+	if session.JourneyActive() {
+		l.JourneyStartedAt = session.JourneyStartedAt
+	}
+	return l
+}
+
+// withLink gives the event of a start its link, where events have one.
+func (s *Service) withLink(session Session, events []Event) {
+	for i := range events {
+		if events[i].Type == JourneyStarted && len(s.opts.EventLinks) > 0 {
+			link := s.newLink(session)
+			link.TokenHash = HashLinkToken(EventLinkToken(s.opts.EventLinks, link.ID))
+			events[i].Link = &link
+		}
+	}
 }
 
 // ShareLinksOf lists the share links of a session that open, the latest first. Errors:

@@ -212,14 +212,14 @@ type LinkWatch struct {
 	at time.Time // of the look-up that said so; zero: it must be asked again
 }
 
-// LinkOver is why a LinkWatch ends when its journey has.
-type LinkOver struct{ Phase Phase }
+// JourneyOverError is why a LinkWatch ends when its journey has.
+type JourneyOverError struct{ Phase Phase }
 
 // Error implements error.
-func (o *LinkOver) Error() string { return "the journey has ended: " + string(o.Phase) }
+func (o *JourneyOverError) Error() string { return "the journey has ended: " + string(o.Phase) }
 
 // WatchLink calls gone, at most once and soon after, when the link does not open any more:
-// with a *LinkOver where its journey has ended, else with LinkGone. gone must not block.
+// with a *JourneyOverError where its journey has ended, else with LinkGone. gone must not block.
 // Close the watch in the end.
 func (s *Service) WatchLink(shared Shared, gone func(error)) *LinkWatch {
 	w := &LinkWatch{service: s, gone: gone, hash: shared.link.TokenHash, sessionID: shared.link.SessionID, sharing: shared.sharing, at: shared.at}
@@ -237,7 +237,7 @@ func (w *LinkWatch) Close() {
 }
 
 // Check is what the reader may be shown of a view after a wait. As a rule it costs no
-// query. Errors: *LinkOver, LinkGone, DatabaseUnavailable, LiveStoreUnavailable.
+// query. Errors: *JourneyOverError, LinkGone, DatabaseUnavailable, LiveStoreUnavailable.
 func (w *LinkWatch) Check(ctx context.Context, v View) (View, error) {
 	l := w.service.links
 	l.mu.Lock()
@@ -270,7 +270,7 @@ func (s *Service) end(ctx context.Context, last sharing) error {
 
 func (s *Service) endOf(l sharing) error {
 	if phase, over := s.lastPhase(l); over {
-		return &LinkOver{phase}
+		return &JourneyOverError{phase}
 	}
 	return errLinkGone
 }

@@ -186,7 +186,7 @@ func TestShare_ends(t *testing.T) {
 		"deleted by SQL": {func(t *testing.T, h *gateway, v visit, _ string) {
 			database(t, h, `DELETE FROM tutoring_sessions WHERE id = $1`, string(v.id))
 		}, []any{"ended", nil}},
-		"timed out": {func(t *testing.T, h *gateway, _ visit, _ string) { h.Advance(time.Hour) }, []any{"ended"}},
+		"timed out": {func(_ *testing.T, h *gateway, _ visit, _ string) { h.Advance(time.Hour) }, []any{"ended"}},
 		"revoked": {func(t *testing.T, h *gateway, v visit, link string) {
 			h.do(t, http.MethodDelete, v.student, v.links()+"/"+link, nil).want(t, 204, "")
 		}, []any{nil}},

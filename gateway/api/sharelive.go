@@ -102,7 +102,7 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 	defer p.watch.Close()
 	// The context may have ended because the link has.
 	view, changed, err := p.shown(context.WithoutCancel(p.ctx), r)
-	over := &sessions.LinkOver{}
+	over := &sessions.JourneyOverError{}
 	switch {
 	case errors.As(err, &over):
 		return answerShared(c, sessions.View{Snapshot: sessions.Snapshot{Known: true, Over: over.Phase}}, geo.Point{})

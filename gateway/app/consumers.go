@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"doorstep/gateway/consumers"
@@ -113,7 +114,7 @@ func newWebhook(o Options, p *process, now func() time.Time, m *metrics.Outbox) 
 // newRelay makes the relay from the outbox to the consumers in this process, to the
 // receiver of webhooks and, where it is set, to the bus. With the bus the consumers
 // handle only what a gateway without it has left for them.
-func newRelay(p *process, s stores, list []consumer, receiver outbox.Destination, bus *aws.EventBridge, m *metrics.Outbox) (*outbox.Relay, error) {
+func newRelay(p *process, s stores, list []consumer, links linkURLs, receiver outbox.Destination, bus *aws.EventBridge, m *metrics.Outbox) (*outbox.Relay, error) {
 	names := []string{outbox.Bus, receiver.Name}
 	var to []outbox.Destination
 	for _, c := range list {
@@ -122,12 +123,39 @@ func newRelay(p *process, s stores, list []consumer, receiver outbox.Destination
 		// apart, are some 45 minutes; then an operator must look.
 		to = append(to, outbox.Destination{Name: c.name, To: outbox.ToHandler(c.handler), Timeout: 30 * time.Second, MaxAttempts: 20})
 	}
+	receiver.To = tracked{receiver.To, links}
 	to = append(to, receiver)
 	m.ExpectRelays(names...)
 	if bus != nil {
-		to = append(to, outbox.Destination{Name: outbox.Bus, To: bus})
+		to = append(to, outbox.Destination{Name: outbox.Bus, To: tracked{bus, links}})
 	}
 	return outbox.NewRelay(s.outbox, to, outbox.RelayOptions{Log: p.log, Metrics: m})
+}
+
+// linkURLs makes the URLs of the share links that events have.
+type linkURLs struct {
+	public func() string
+	key    []byte // nil: this gateway does not know
+}
+
+// tracked is a publisher to outside of this process. Events that are published have the
+// URL of their share link in place of its id.
+type tracked struct {
+	to    outbox.Publisher
+	links linkURLs
+}
+
+// Publish implements outbox.Publisher.
+func (t tracked) Publish(ctx context.Context, rows []outbox.Row) []error {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		e := &rows[i].Event
+		if e.Link != nil && t.links.key != nil {
+			e.TrackURL = t.links.public() + sessions.SharePath + sessions.EventLinkToken(t.links.key, e.Link.ID)
+		}
+		e.Link = nil
+	}
+	return t.to.Publish(ctx, rows)
 }
 
 // classing marks a handler's errors that are not the event's fault.

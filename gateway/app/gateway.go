@@ -82,7 +82,20 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	relay, err := newRelay(p, stores, consuming.list, receiver, bus, events)
+	public, err := opts.publicURL()
+	if err != nil {
+		return nil, err
+	}
+	var server *httpserver.Server
+	publicURL := func() string {
+		if public == "" && opts.Embedded() {
+			return listening(server.Addr())
+		}
+		return public
+	}
+	eventLinks := opts.eventLinks()
+	links := linkURLs{publicURL, eventLinks}
+	relay, err := newRelay(p, stores, consuming.list, links, receiver, bus, events)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +114,7 @@ func New(opts Options) (*App, error) {
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
 		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
+		EventLinks: eventLinks,
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
@@ -124,27 +138,16 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, err := opts.publicURL()
-	if err != nil {
-		return nil, err
-	}
 	web, err := opts.pages()
 	if err != nil {
 		return nil, err
 	}
-	var server *httpserver.Server
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
-		PublicURL: func() string {
-			if public == "" && opts.Embedded() {
-				return listening(server.Addr())
-			}
-			return public
-		},
-		Sharing: opts.Pages, Pages: web,
-		Steer: opts.Steer, Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
+		PublicURL: publicURL, Sharing: opts.Pages, Pages: web, Steer: opts.Steer,
+		Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
 	expectServed(m, handlers)

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -85,6 +86,9 @@ type Options struct {
 
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
+
+	ShareLinks    string `default:"off" enum:"off,event" env:"DOORSTEP_SHARE_LINKS" help:"event: each journey's start makes a share link, and TrainerJourneyStarted has its URL as trackUrl, for whoever reads the bus or gets the webhooks; needs pages. off: links are made by call 23 only."`
+	ShareLinksKey string `secret:"" env:"DOORSTEP_SHARE_LINKS_KEY" help:"Secret, 32 bytes or more, that the links of share-links=event are made with; the same on all gateways. Without a database and a live store a random one."`
 
 	Pages           bool     `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/pages.md. Needs public-url, but without a database and a live store."`
 	MapStyleURL     string   `env:"DOORSTEP_MAP_STYLE_URL" help:"URL of the MapLibre style of the pages' map. Empty: a plain ground without streets."`
@@ -192,6 +196,9 @@ func (o Options) validate() error {
 	if _, err := o.pages(); err != nil {
 		return err
 	}
+	if err := o.validateSharing(); err != nil {
+		return err
+	}
 	for _, f := range []float64{
 		o.ArrivalRadius, o.MaxSpeedCar, o.MaxSpeedBike, o.MaxSpeedWalk, o.CeilingCar, o.CeilingBike, o.CeilingWalk,
 		o.DefaultAccuracy, o.MaxAccuracy, o.VagueAccuracy, o.Detour,
@@ -215,6 +222,37 @@ func (o Options) validate() error {
 		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL", o.Listen)
 	}
 	return nil
+}
+
+func (o Options) validateSharing() error {
+	event := o.ShareLinks == shareByEvent
+	switch {
+	case o.Pages && o.PublicURL == "" && !o.Embedded():
+		return errors.New("pages: links to them need their address: set DOORSTEP_PUBLIC_URL")
+	case event && !o.Pages:
+		return errors.New("share-links: a link needs the page that it leads to: set DOORSTEP_PAGES")
+	case event && o.ShareLinksKey == "" && !o.Embedded():
+		return errors.New("share-links: the links of events need a key: set DOORSTEP_SHARE_LINKS_KEY")
+	case o.ShareLinksKey != "" && len(o.ShareLinksKey) < minShareLinksKey:
+		return fmt.Errorf("share-links-key: it has fewer than %d bytes", minShareLinksKey)
+	}
+	return nil
+}
+
+const (
+	shareByEvent     = "event" // of ShareLinks
+	minShareLinksKey = 32
+)
+
+// eventLinks is the key of the links of events; nil: they have none.
+func (o Options) eventLinks() []byte {
+	switch {
+	case o.ShareLinks != shareByEvent:
+		return nil
+	case o.ShareLinksKey == "":
+		return []byte(rand.Text() + rand.Text())
+	}
+	return []byte(o.ShareLinksKey)
 }
 
 func (o Options) validateLocationEvents() error {

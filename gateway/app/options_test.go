@@ -57,14 +57,18 @@ func TestOptions_retention(t *testing.T) {
 		assert.Contains(t, f.Tag.Get("help"), "0: for ever.", field)
 	}
 	for says, opts := range map[string]app.Options{
-		"keep-events-days: -1 is not in [0, 36500] days; 0 is for ever": {KeepEvents: -1},
-		"keep-dead-letters-days: ":                                      {KeepDeadLetters: 40_000},
-		"keep-analytics-days: ":                                         {KeepAnalytics: -400},
-		"keep-audit-days: ":                                             {KeepAudit: -1},
-		"keep-push-tokens-days: ":                                       {KeepPushTokens: -1},
-		"keep-devices-days: ":                                           {KeepDevices: -1},
-		"public-url: it is not a URL":                                   {PublicURL: "api.example.com"},
-		"public-url: it has more":                                       {PublicURL: "https://user:word@api.example.com"},
+		"keep-events-days: -1 is not in [0, 36500] days; 0 is for ever":    {KeepEvents: -1},
+		"keep-dead-letters-days: ":                                         {KeepDeadLetters: 40_000},
+		"keep-analytics-days: ":                                            {KeepAnalytics: -400},
+		"keep-audit-days: ":                                                {KeepAudit: -1},
+		"keep-push-tokens-days: ":                                          {KeepPushTokens: -1},
+		"keep-devices-days: ":                                              {KeepDevices: -1},
+		"pages: links to them need their address: set DOORSTEP_PUBLIC_URL": {Pages: true, DatabaseURL: "postgres://x"},
+		"share-links: a link needs the page":                               {ShareLinks: "event"},
+		"share-links: the links of events need a key":                      {ShareLinks: "event", Pages: true, PublicURL: "https://a.example.com", DatabaseURL: "postgres://x"},
+		"share-links-key: it has fewer than 32 bytes":                      {ShareLinksKey: "short"},
+		"public-url: it is not a URL":                                      {PublicURL: "api.example.com"},
+		"public-url: it has more":                                          {PublicURL: "https://user:word@api.example.com"},
 	} {
 		_, err := app.New(opts)
 		assert.ErrorContains(t, err, says)

@@ -16,9 +16,6 @@ func (o Options) pages() (*pages.Pages, error) {
 	if !o.Pages {
 		return nil, nil //nolint:nilnil // none, as the setting says
 	}
-	if o.PublicURL == "" && !o.Embedded() {
-		return nil, errors.New("pages: links to them need their address: set DOORSTEP_PUBLIC_URL")
-	}
 	if (o.PagesOIDCIssuer == "") != (o.PagesOIDCClient == "") {
 		return nil, errors.New("pages-oidc-issuer, pages-oidc-client-id: one needs the other")
 	}

@@ -68,7 +68,7 @@ const (
 func appOptions(o Options, url string, clock *Clock, log *journal) app.Options {
 	opts := app.Options{
 		Listen: "127.0.0.1:0", ValkeyURL: url, JWTSecret: rand.Text() + rand.Text(),
-		Now: clock.Now, OTPInResponse: false, PublicURL: "http://127.0.0.1", // of devices; nobody opens it
+		Now: clock.Now, OTPInResponse: false, Pages: true, PublicURL: "http://127.0.0.1", // of devices; nobody opens it
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if url != "" {

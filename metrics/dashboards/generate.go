@@ -100,6 +100,9 @@ func perSecond(metric, where, by string) query {
 	return query{fmt.Sprintf("sum by (%s) (%s)", by, expr), "{{" + by + "}}"}
 }
 
+// of names what the query counts in its legend, where a panel has several counts.
+func (q query) of(what string) query { return query{q.expr, what + ", " + q.legend} }
+
 func join(a, b string) string {
 	if b == "" {
 		return a

@@ -30,8 +30,9 @@ func journeys() dashboard {
 				query{"sum(increase(doorstep_journeys_timed_out_total{" + chosen + "}[1h]))", "timed out"},
 				query{"sum(increase(doorstep_journeys_silent_total{" + chosen + "}[1h]))", "silent"}),
 			of("Housekeeping", "reqps", "Sweeps, and journeys whose counts were written; error where the database was away.",
-				perSecond("doorstep_journey_sweeps_total", "", "result"), perSecond("doorstep_journey_tallies_total", "", "result"),
-				perSecond("doorstep_journey_tallies_dropped_total", "", "")),
+				perSecond("doorstep_journey_sweeps_total", "", "result").of("sweeps"),
+				perSecond("doorstep_journey_tallies_total", "", "result").of("counts"),
+				perSecond("doorstep_journey_tallies_dropped_total", "", "").of("counts dropped")),
 		},
 	}}
 }

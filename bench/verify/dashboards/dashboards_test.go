@@ -136,22 +136,26 @@ func TestDashboards(t *testing.T) { //nolint:paralleltest // it sets the environ
 	began := time.Now()
 	alone := newTraffic(t, run.alone, run.clock)
 	arrive := newTraffic(t, run.onBus, &clock{}).visit(t)
-	for range 3 {
+	for range *rounds {
 		alone.drive(t)
 		alone.refuse(t)
 	}
 	arrive()
 	alone.outage(t, run.live)
-	p.settle(t)
+	p.settle(t, *rounds+1)
 	known := p.metrics(t)
-	t.Logf("%d names of metrics, %s series", len(known), p.number(t, `count({job=~"doorstep-.+"})`))
+	t.Logf("%d names of metrics, %.0f series", len(known), p.number(t, `count({job=~"doorstep-.+"})`))
 	for _, file := range []string{"service", "journeys", "live-store", "events"} {
-		for _, q := range panels(t, "../../../metrics/dashboards/"+file+".json") {
-			t.Run(file+"/"+q.panel, func(t *testing.T) { //nolint:paralleltest // as above
-				q.check(t, known)
-				p.hasData(t, q, began)
-			})
+		board := panels(t, "../../../metrics/dashboards/"+file+".json")
+		for _, shown := range board {
+			for _, q := range shown.queries() {
+				t.Run(file+"/"+q.panel, func(t *testing.T) { //nolint:paralleltest // as above
+					q.check(t, known)
+					assert.NotEmpty(t, p.during(t, q.expr, began), "no data: %s", q.expr)
+				})
+			}
 		}
+		p.draw(t, file, board, began)
 	}
 	for _, q := range p.alerts(t) {
 		t.Run(q.panel, func(t *testing.T) { //nolint:paralleltest // as above
@@ -165,12 +169,21 @@ func TestDashboards(t *testing.T) { //nolint:paralleltest // it sets the environ
 // queries asks Prometheus.
 type queries struct{ *prometheus.Server }
 
-// numbers returns all values of a query's answer, an instant's or a range's, that
-// are numbers.
-func (p *queries) numbers(t *testing.T, path string, args url.Values) (list []string) {
+// point is a number at a time, in seconds of Unix time.
+type point struct{ X, Y float64 }
+
+// series is one line of a query's answer.
+type series struct {
+	labels map[string]string
+	points []point
+}
+
+// series asks a query, an instant's or a range's, and leaves out what is no number.
+func (p *queries) series(t *testing.T, path string, args url.Values) (list []series) {
 	t.Helper()
 	var answer struct {
 		Result []struct {
+			Metric map[string]string
 			Value  []any // seconds, and the value as text
 			Values [][]any
 		}
@@ -178,14 +191,28 @@ func (p *queries) numbers(t *testing.T, path string, args url.Values) (list []st
 	if err := p.Get(t.Context(), path+"?"+args.Encode(), &answer); err != nil {
 		t.Log(err)
 	}
-	for _, series := range answer.Result {
-		for _, v := range append(series.Values, series.Value) {
-			if len(v) == 2 && v[1] != "NaN" {
-				list = append(list, v[1].(string))
+	for _, found := range answer.Result {
+		line := series{labels: found.Metric}
+		for _, v := range append(found.Values, found.Value) {
+			if len(v) != 2 || v[1] == "NaN" {
+				continue
 			}
+			value, err := strconv.ParseFloat(v[1].(string), 64)
+			require.NoError(t, err)
+			line.points = append(line.points, point{v[0].(float64), value})
+		}
+		if len(line.points) > 0 {
+			list = append(list, line)
 		}
 	}
 	return list
+}
+
+// during asks for the whole time of the traffic, second by second.
+func (p *queries) during(t *testing.T, expr string, since time.Time) []series {
+	t.Helper()
+	unix := func(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
+	return p.series(t, "query_range", url.Values{"query": {expr}, "start": {unix(since)}, "end": {unix(time.Now())}, "step": {"1s"}})
 }
 
 // visit begins a journey whose clock cannot be moved. arrive ends it.
@@ -201,19 +228,23 @@ func (s *traffic) visit(t *testing.T) (arrive func()) {
 
 // settle waits until the last of the traffic has been scraped: the journeys that
 // the worker and the gateway count when their events arrive.
-func (p *queries) settle(t *testing.T) {
+func (p *queries) settle(t *testing.T, arrived int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		return p.number(t, `sum(doorstep_journey_duration_seconds_count{reason="arrived"})`) == "4" &&
-			p.number(t, `sum(doorstep_message_handling_duration_seconds_count{result="done"})`) == "6"
+		return p.number(t, `sum(doorstep_journey_duration_seconds_count{reason="arrived"})`) == float64(arrived) &&
+			p.number(t, `sum(doorstep_message_handling_duration_seconds_count{result="done"})`) == 6
 	}, patience, 100*time.Millisecond)
 	time.Sleep(1200 * time.Millisecond) // one more scrape, so that a rate has two ends
 }
 
-// number is the value of a query with one; empty for none.
-func (p *queries) number(t *testing.T, expr string) string {
+// number is the value of a query with one; -1 for none.
+func (p *queries) number(t *testing.T, expr string) float64 {
 	t.Helper()
-	return strings.Join(p.numbers(t, "query", url.Values{"query": {expr}}), " ")
+	found := p.series(t, "query", url.Values{"query": {expr}})
+	if len(found) != 1 {
+		return -1
+	}
+	return found[0].points[0].Y
 }
 
 // metrics returns the names of all metrics that were scraped.
@@ -231,29 +262,36 @@ func (p *queries) metrics(t *testing.T) map[string]bool {
 // query is one query of a panel or an alert.
 type query struct{ panel, expr string }
 
-// panels reads a dashboard's queries, with Grafana's variables filled in as Grafana
-// does: all instances, and a rate over four scrapes.
-func panels(t *testing.T, file string) []query {
+// panel is a panel of a dashboard, as far as it is tested and drawn.
+type panel struct {
+	Title, Type string
+	GridPos     struct{ X, Y, W, H int }
+	FieldConfig struct{ Defaults struct{ Unit string } }
+	Targets     []struct{ Expr, RefID, LegendFormat string }
+}
+
+// queries are the panel's, by their names.
+func (p panel) queries() (list []query) {
+	for _, q := range p.Targets {
+		list = append(list, query{p.Title + "/" + q.RefID, q.Expr})
+	}
+	return list
+}
+
+// panels reads a dashboard, with Grafana's variables filled in as Grafana does: all
+// instances, and a rate over four scrapes.
+func panels(t *testing.T, file string) []panel {
 	t.Helper()
 	text, err := os.ReadFile(filepath.FromSlash(file))
 	require.NoError(t, err)
-	var d struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr, RefID string }
-		}
-	}
+	text = []byte(strings.NewReplacer("$__rate_interval", "4s", "$instance", ".*").Replace(string(text)))
+	var d struct{ Panels []panel }
 	require.NoError(t, json.Unmarshal(text, &d))
-	fill := strings.NewReplacer("$__rate_interval", "4s", "$instance", ".*")
-	var list []query
+	require.NotEmpty(t, d.Panels)
 	for _, p := range d.Panels {
 		require.NotEmpty(t, p.Targets, p.Title)
-		for _, q := range p.Targets {
-			list = append(list, query{p.Title + "/" + q.RefID, fill.Replace(q.Expr)})
-		}
 	}
-	require.NotEmpty(t, list)
-	return list
+	return d.Panels
 }
 
 // alerts reads the rules as Prometheus has loaded them.
@@ -287,13 +325,4 @@ func (q query) check(t *testing.T, known map[string]bool) {
 		}
 		return nil
 	})
-}
-
-// hasData asks for the whole time of the traffic, second by second: there must be
-// a number in it.
-func (p *queries) hasData(t *testing.T, q query, since time.Time) {
-	t.Helper()
-	unix := func(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
-	found := p.numbers(t, "query_range", url.Values{"query": {q.expr}, "start": {unix(since)}, "end": {unix(time.Now())}, "step": {"1s"}})
-	assert.NotEmpty(t, found, "no data: %s", q.expr)
 }

@@ -29,6 +29,7 @@ type journey struct {
 	home             Canary
 	places           []Canary // all but the home
 	otp              string
+	link             string // a share link's token
 	answered         int64 // the last fix, Unix ms
 }
 
@@ -51,7 +52,20 @@ func (p *processes) book(t *testing.T, n int) *journey {
 	require.Equal(t, 201, p.ask(t, admin, "POST", "/admin/sessions", booking).status)
 	require.Equal(t, 204, p.ask(t, j.student, "PUT", "/me/push-tokens", fmt.Sprintf(`{"token":"device-%s","platform":"web"}`, j.id)).status)
 	require.Equal(t, 201, j.post(t, "start-journey", "").status)
+	made := p.ask(t, j.student, "POST", "/students/sessions/"+string(j.id)+"/share-links", "")
+	require.Equal(t, 201, made.status)
+	_, j.link, _ = strings.Cut(made.data["url"].(string), "#")
+	p.links = append(p.links, j.link)
 	return j
+}
+
+// shown reads by the journey's share link, at once and by a wait.
+func (j *journey) shown(t *testing.T, want bool) {
+	t.Helper()
+	for _, wait := range []string{"0", "1"} {
+		status := j.processes.callAs(t, j.link, "GET", "/share/live?wait="+wait, "")
+		require.Equal(t, want, status == 200 || status == 304, "whether the link shows anything: %d", status)
+	}
 }
 
 func (j *journey) post(t *testing.T, verb, body string) reply {
@@ -87,6 +101,7 @@ func (j *journey) look(t *testing.T, want bool) {
 	live := j.processes.ask(t, j.student, "GET", "/admin/location-tracking/journey/live?sessionId="+string(j.id), "")
 	require.Equal(t, 200, live.status)
 	require.Equal(t, want, live.data["location"] != nil, "whether the student sees the location")
+	j.shown(t, want)
 }
 
 // onTheWay sends fixes of every kind: stored, refused, ignored, malformed, another
@@ -146,16 +161,16 @@ func (p *processes) privateLife(t *testing.T, n int) *journey {
 				require.Equal(t, 204, p.ask(t, j.trainer, "DELETE", "/me/devices/"+fmt.Sprint(made.data["deviceId"]), "").status)
 				want = 401
 			}
-			require.Equal(t, want, p.reports(t, secret, path, body), "%s", format)
+			require.Equal(t, want, p.callAs(t, secret, http.MethodPost, path, body), "%s", format)
 		}
 	}
 	return j
 }
 
-// reports posts what a stock app sends, and returns the status.
-func (p *processes) reports(t *testing.T, secret, path, body string) int {
+// callAs makes a call with another credential than a user's token, and returns the status.
+func (p *processes) callAs(t *testing.T, secret, method, path, body string) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.Addr().String()+"/api/v1"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.Addr().String()+"/api/v1"+path, strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+secret)
 	res, err := p.client.Do(req)
@@ -193,6 +208,9 @@ func nothingIsKnown(t *testing.T, p *processes, ended time.Time, journeys []*jou
 		for _, token := range p.tokens {
 			signature := token[strings.LastIndexByte(token, '.'):]
 			assert.NotContains(t, string(text), signature, "a token is in %s", name)
+		}
+		for _, link := range p.links {
+			assert.NotContains(t, string(text), link, "what opens a share link is in %s", name)
 		}
 	}
 	for _, j := range journeys {
