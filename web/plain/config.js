@@ -8,7 +8,8 @@ export function readConfig() {
   return { radiusMeters: 150, ...JSON.parse(meta?.getAttribute("content") || "{}") };
 }
 
-/** Reports that a fix is on the screen, where the gateway wants to know: in a demo. @param {Config} config @returns {(fix: { timestamp: string }) => void} */
+/** Reports that the page is open, and then each fix that is on the screen, where somebody wants to know: in a demo. @param {Config} config @returns {(fix: { timestamp: string }) => void} */
 export function painted({ painted: url }) {
+  if (url) navigator.sendBeacon(url, "");
   return ({ timestamp }) => void (url && navigator.sendBeacon(url, timestamp));
 }
