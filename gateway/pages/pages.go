@@ -123,8 +123,8 @@ func (p *Pages) add(files fs.FS, name, short, config string) error {
 }
 
 var types = map[string]string{
-	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
-	".js": "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8", ".webmanifest": "application/manifest+json",
+	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
+	".js": "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8", ".txt": "text/plain; charset=utf-8",
 }
 
 // config is the meta element from which a page reads its settings. None of them is a
@@ -160,7 +160,7 @@ func (o Options) headers() [][2]string {
 		ancestors = strings.Join(o.FrameAncestors, " ")
 	}
 	list := [][2]string{
-		{"Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; worker-src 'self'; manifest-src 'self'; " +
+		{"Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; worker-src 'self'; " +
 			"img-src 'self' data: blob:" + others + "; connect-src 'self'" + others + "; base-uri 'none'; form-action 'none'; frame-ancestors " + ancestors},
 		{"Permissions-Policy", "geolocation=(self), screen-wake-lock=(self), camera=(), microphone=()"},
 		{"Referrer-Policy", "no-referrer"},
