@@ -91,7 +91,7 @@ func (d *demo) built(ctx context.Context) bool {
 // people are those of the first journeys.
 func (d *demo) people() (list []person) {
 	for i, plan := range d.list.Plans[:min(peopleShown, len(d.list.Plans))] {
-		who := partiesOf(randomness(d.opts.Seed, uint64(i))) //nolint:gosec // an index is not negative
+		who := partiesOf(randomness(d.opts.Seed, uint64(i)))
 		list = append(list,
 			person{"The student of " + plan.Name, sessions.Caller{ID: who.student, Role: sessions.Student}},
 			person{"The trainer of " + plan.Name, sessions.Caller{ID: who.trainer, Role: sessions.Trainer}})

@@ -226,11 +226,11 @@ func (j *journey) verify(ctx context.Context) (State, error) {
 
 const (
 	// toLook is how long somebody at a page may look at what has come, in real time;
-	// toNotice is how long a page takes to notice, which reads once a second.
-	toLook, toNotice = 6 * time.Second, 2 * time.Second
+	// toNotice is how long a page takes to wait for news again, which reads once a second.
+	toLook, toNotice = 6 * time.Second, 3500 * time.Millisecond
 	// codeLeft and fixLeft are how much that may take of the life of a code, and of a fix
 	// at the door, in virtual time.
-	codeLeft, fixLeft = 5 * time.Minute, 40 * time.Second
+	codeLeft, fixLeft = 5 * time.Minute, 50 * time.Second
 )
 
 // linger lets people see where the journey stands, if a page is open in a browser.

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { launch, open, says } from "./setup.mjs";
 
 test("the demo, watched by a parent and by the student", async () => {
-  const demo = spawn(process.env.DOORSTEP_GATEWAY, ["demo", "--wait", "--journeys", "1", "--mode", "car", "--speed", "20", "--store", "memory"], { stdio: ["ignore", "pipe", "inherit"], env: { PATH: process.env.PATH } });
+  const demo = spawn(process.env.DOORSTEP_GATEWAY, ["demo", "--wait", "--journeys", "1", "--mode", "car", "--speed", "15", "--store", "memory"], { stdio: ["ignore", "pipe", "inherit"], env: { PATH: process.env.PATH } });
   process.on("exit", () => demo.kill("SIGKILL"));
   let out = "";
   const printed = new Promise((resolve) => demo.stdout.on("data", (text) => (out += text, /staff: .*\n/.test(out) && resolve())));
@@ -23,7 +23,8 @@ test("the demo, watched by a parent and by the student", async () => {
   const page = await open(browser, map);
   await says(page, "Live · seen");
   await says(own, "Live · seen");
-  await page.locator('.page[data-icon="door"]').waitFor({ timeout: 60_000 });
+  await page.locator('.page:not([data-icon=""])').waitFor({ timeout: 60_000 });
+  await says(page, "At the door", ".big");
   await says(own, "Read this code to your trainer");
   assert.match(await own.locator(".code").innerText(), /^(\d\s*){4}/);
   await says(own, "Lesson in progress");
