@@ -86,7 +86,7 @@ func TestLog_a_fault_is_a_warning_and_a_refusal_is_not(t *testing.T) {
 	log := new(lockedBuffer)
 	h := open(t, embedded, func(o *app.Options) {
 		o.Log = slog.New(slog.NewJSONHandler(log, nil))
-		o.DatabaseURL = "postgres://" + unusedAddress(t) + "/none"
+		o.DatabaseURL, o.PublicURL = "postgres://"+unusedAddress(t)+"/none", publicURL
 	})
 	token := h.token(t, sessions.NewID(), sessions.Admin)
 	path := base + "/admin/sessions/" + string(sessions.NewID())

@@ -52,7 +52,7 @@ type Outcome string
 const (
 	Changed   Outcome = "changed"
 	TimedOut  Outcome = "timed_out"
-	Left      Outcome = "left"      // the caller's context ended
+	Left      Outcome = "left"      // the caller's context ended: it has gone, or its share link has ended
 	Drained   Outcome = "drained"   // the process is shutting down
 	Displaced Outcome = "displaced" // a newer wait of the caller took its place
 	Failed    Outcome = "failed"    // a read or the watch failed

@@ -30,7 +30,7 @@ type journey struct {
 	places           []Canary // all but the home
 	otp              string
 	link             string // a share link's token
-	answered         int64 // the last fix, Unix ms
+	answered         int64  // the last fix, Unix ms
 }
 
 // home is the n-th home: far from the others, in digits that nothing else prints.
