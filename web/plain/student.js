@@ -1,7 +1,7 @@
 // The student's page: when will they be here, where are they, and can it be trusted. It is told what is known and shows it.
 import { element, say, svg } from "./dom.js";
 import { Ground } from "./ground.js";
-import { ago, distance, eta, words } from "./words.js";
+import { ago, distance, eta, language, words } from "./words.js";
 
 /** @typedef {import("./ground.js").Fix} Fix */
 /** @typedef {import("./camera.js").Place} Place */
@@ -37,6 +37,7 @@ export class StudentPage {
   /** @param {HTMLElement} root @param {Config} config */
   constructor(root, config) {
     document.title = words.title;
+    document.documentElement.lang = language;
     this.ground = new Ground(element("div", { class: "ground" }), config.radiusMeters, words);
     this.chip = element("span");
     this.picture = svg("svg", { viewBox: "0 0 48 48", class: "icon", "aria-hidden": "true" }, svg("path"));

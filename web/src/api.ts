@@ -21,7 +21,7 @@ export class Api {
   }
 
   async #once<T>(token: string, method: string, path: string, body: unknown): Promise<T> {
-    const answer = await fetch(`/api/v1${path}`, {
+    const answer = await fetch(`api/v1${path}`, {
       method, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(10_000), body: JSON.stringify(body) ?? null,
       headers: { Authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
     }).catch((error: unknown) => {

@@ -204,7 +204,7 @@ function park(): void {
 
 async function begin(): Promise<void> {
   document.title = "Your drive";
-  void navigator.serviceWorker?.register("/sw.js", { scope: "/drive" }).catch(console.warn);
+  void navigator.serviceWorker?.register("sw.js", { scope: "drive" }).catch(console.warn);
   await signIn.resume();
   if (!signIn.signedIn) return gate("Your drive", signIn);
   document.body.replaceChildren(page);

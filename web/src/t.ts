@@ -9,7 +9,7 @@ import { Backdrop } from "./map.js";
 import { SignIn } from "./signin.js";
 
 const config = readConfig();
-const baseUrl = location.origin;
+const baseUrl = new URL(".", location.href).href; // a proxy may have put the gateway below a path
 const page = new StudentPage(document.body, config);
 page.ground.onPainted = painted(config);
 const map = config.mapStyle ? new Backdrop(page.ground.host, config.mapStyle) : undefined;
@@ -38,13 +38,15 @@ async function bySession(session: string, signIn: SignIn): Promise<void> {
   const read = () => api.call<Session>("GET", `/admin/sessions/${encodeURIComponent(session)}`);
   let stop = new AbortController();
   try {
-    let { studentHome } = await read();
+    let home = (await read()).studentHome;
     for await (const view of watchJourney({ baseUrl, session, token: signIn.token })) {
       stop.abort();
       stop = new AbortController();
+      const runs = view.status !== "arrived" && view.status !== "ended";
+      home = runs ? home ?? (await read()).studentHome : null;
       if (view.status === "arrived") void atDoor(view, read, stop.signal).catch(console.warn);
       else if (view.status === "ended") page.still((await read()).status === "completed" ? "over" : "stopped");
-      else page.show(view, (studentHome ??= (await read()).studentHome));
+      else page.show(view, home);
     }
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;

@@ -24,7 +24,7 @@ export class Wheel {
 
   /** changed is called after each change of progress, over when the journey has ended by itself. */
   constructor(session: string, signIn: SignIn, readonly changed: () => void, over: (why: Refusal) => void) {
-    this.#reporter = new JourneyReporter({ baseUrl: location.origin, session, token: signIn.token, onAttempt: (a) => this.#heard(a) });
+    this.#reporter = new JourneyReporter({ baseUrl: new URL(".", location.href).href, session, token: signIn.token, onAttempt: (a) => this.#heard(a) });
     this.#reporter.run(this.#stop.signal).catch((error: unknown) => {
       if (error instanceof Refusal) over(error);
     });

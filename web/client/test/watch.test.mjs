@@ -175,7 +175,7 @@ virtually("ends when it is told to", script(live(1, "on_the_way")), async (world
 });
 
 virtually("refuses wrong options", script(), async () => {
-  for (const wrong of [{ baseUrl: "gateway.test" }, { baseUrl: "https://a:b@gateway.test" }, { baseUrl: "https://gateway.test/x" }, { waitSeconds: 31 }, { waitSeconds: 0.5 }]) {
+  for (const wrong of [{ baseUrl: "gateway.test" }, { baseUrl: "https://a:b@gateway.test" }, { baseUrl: "https://gateway.test/x?y" }, { waitSeconds: 31 }, { waitSeconds: 0.5 }]) {
     assert.throws(() => watchJourney({ baseUrl: "http://gateway.test", session: "s", token: "t", ...wrong }), new RegExp(`TypeError: ${Object.keys(wrong)[0]} must`));
   }
 });
