@@ -195,7 +195,7 @@ func follow(h *hub.Hub, ref sessions.Ref, caller sessions.Caller, seen int64, an
 			return v.Version != seen
 		})
 		if w != nil {
-			w.Start(func(r hub.Result) {
+			w.Start(context.Background(), func(r hub.Result) {
 				must(r.Err)
 				if r.Outcome == hub.Changed {
 					answered()

@@ -28,7 +28,7 @@ type serveCommand struct {
 // Run serves until a signal, then drains. A second signal ends it at once.
 func (s *serveCommand) Run(ctx context.Context) error {
 	s.Log, s.Version = logger(s.LogFormat, s.LogLevel), version
-	a, err := app.New(s.Options)
+	a, err := app.New(s.FitMemory(ctx, os.DirFS("/")))
 	if err != nil {
 		return err
 	}

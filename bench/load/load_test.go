@@ -69,6 +69,11 @@ func TestLoad(t *testing.T) {
 	t.Run("idle", func(t *testing.T) {
 		assert.Contains(t, run(t, program, "-mode", "idle", "-journeys", "50", "-duration", "1s", "-opened"), "for each of 50 waiting students")
 	})
+	t.Run("waiters", func(t *testing.T) {
+		out := run(t, program, "-mode", "waiters", "-journeys", "10", "-students", "200", "-duration", "3s", "-opened", "-gateways", "2")
+		assert.Contains(t, out, "200 of 200 students saw the change.")
+		assert.Contains(t, out, "| RSS of its gateway |")
+	})
 	t.Run("flat", func(t *testing.T) {
 		out := run(t, program, "-mode", "flat", "-journeys", "200", "-duration", "1s", "-opened")
 		assert.Contains(t, out, "| 100 |")

@@ -8,6 +8,7 @@
 //	idle   what a waiting student costs in memory
 //	start  from the start of the process to its first 200
 //	flat   flood with 100 journeys, -journeys, and numbers between: the cost of each update
+//	waiters  as many waiting students as are asked for, on as many gateways as that takes: memory, idle CPU, a wake of all
 //	held   pace with -journeys and with a fifth more: the most that are held
 //
 // A process may have some 20,000 connections (RLIMIT_NOFILE), so 50,000 students
@@ -52,7 +53,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.mode, "mode", "pace", "pace, flood, wake, idle, start, flat or held")
+	flags.StringVar(&o.mode, "mode", "pace", "pace, flood, wake, idle, start, flat, held or waiters")
 	flags.IntVar(&o.journeys, "journeys", 1000, "journeys at the same time")
 	flags.IntVar(&o.students, "students", -1, "students, shared among the journeys; -1: one each (flood and flat: none)")
 	flags.IntVar(&o.conns, "conns", 64, "connections that the phones share, as behind a load balancer; 0: one each")
@@ -109,7 +110,7 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 type mode func(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error)
 
 var modes = map[string]mode{
-	"pace": pace, "flood": flood, "wake": wake, "idle": idle, "start": start, "flat": flat, "held": held,
+	"pace": pace, "flood": flood, "wake": wake, "idle": idle, "start": start, "flat": flat, "held": held, "waiters": waiters,
 }
 
 // play runs the mode and writes its report and facts to files, too.

@@ -107,6 +107,13 @@ var runs = []run{
 		short: []string{"-journeys", "10", "-students", "20"},
 	},
 	{
+		name: "waiters", program: "load", bound: 10 * time.Minute,
+		how: "150,000 wait on ten gateways for 1,500 journeys, a connection each; half a minute in which nothing changes; then each journey changes once, " +
+			"all at one instant; kernel memory is that of both ends of the connections",
+		args:  append([]string{"-mode", "waiters", "-journeys", "1500", "-students", "150000", "-warmup", "30s", "-duration", "20s"}, many...),
+		short: []string{"-journeys", "10", "-students", "20", "-gateways", "2"},
+	},
+	{
 		name: "flat", program: "load", bound: 8 * time.Minute,
 		how:   "floods of 64 connections, 8 s each after 12 s, in which every phone has sent a fix: five pairs of 100 and 100,000 journeys, in alternating order, and once 1,000 and 10,000; the median of the pairs' ratios",
 		args:  append([]string{"-mode", "flat", "-journeys", "100000", "-warmup", "12s", "-duration", "8s"}, many...),

@@ -82,10 +82,25 @@ var targets = []target{
 		},
 	},
 	{
-		"memory of the process a waiting student, 50,000 waiting, connection included", "≤ 15 KB",
+		"memory of the process a waiting student, 50,000 waiting, connection included", "≤ 4 KB",
 		[]part{
-			atMost(15, "idle", "waiting_student_kb", "%.1f KB"),
+			atMost(4, "idle", "waiting_student_kb", "%.1f KB"),
 			reported("idle-floor", "waiting_student_kb", "the floor takes %.1f KB"),
+		},
+	},
+	{
+		"150,000 waiting students on this machine", "≤ 4 KB of RSS each, none lost",
+		[]part{
+			atMost(4, "waiters", "rss_kb", "%.1f KB each"),
+			none("waiters", "students_who_missed", "%.0f did not see the change"),
+			none("waiters", figures.Failures, "%.0f errors"),
+			reported("waiters", "kernel_slab_kb", "%.1f KB of kernel objects"),
+			reported("waiters", "kernel_socket_kb", "%.1f KB of socket buffers, both ends"),
+			reported("waiters", "goroutines", "%.0f goroutines of all gateways"),
+			reported("waiters", "idle_us_a_second", "%.1f µs of CPU a second each while nothing changes"),
+			reported("waiters", figures.SightP50MS, "wake of all: p50 %.0f ms"),
+			reported("waiters", figures.SightP99MS, "p99 %.0f ms"),
+			reported("waiters", "fix_to_eye_max_ms", "at most %.0f ms"),
 		},
 	},
 	{

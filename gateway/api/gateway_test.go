@@ -155,6 +155,7 @@ type answer struct {
 	header http.Header
 	body   []byte
 	fields map[string]any // the body, where it is a JSON object
+	closes bool           // the connection
 }
 
 func (a answer) code() string         { code, _ := a.fields["code"].(string); return code }
@@ -250,7 +251,7 @@ func read(t testing.TB, seen *coverage, req *http.Request, sent []byte, res *htt
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{status: res.StatusCode, header: res.Header, body: text}
+	a := answer{closes: res.Close, status: res.StatusCode, header: res.Header, body: text}
 	_ = json.Unmarshal(text, &a.fields)
 	documented(t, seen, req, sent, a)
 	return a, nil

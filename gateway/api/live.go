@@ -70,12 +70,24 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
 	if w != nil {
 		if p.parked = httpserver.Park(ctx, c); p.parked != nil {
-			w.Start(p.answer)
+			p.park(w)
 			return nil
 		}
 		over = w.Await()
 	}
 	return p.write(c, over)
+}
+
+// park lets a poll wait without its handler. Its context is the request's only with
+// traces, whose span is in it: that one keeps all that the request has derived from it.
+func (p *poll) park(w *hub.Wait) {
+	if p.api.deps.Trace == nil {
+		p.ctx = p.parked.Context()
+	} else {
+		p.ctx = context.WithoutCancel(p.ctx)
+	}
+	w.Start(p.ctx, p.answer)
+	p.parked.OnLeave(w.Leave)
 }
 
 // poll is a long poll.

@@ -469,6 +469,7 @@ func TestLive_waits_are_limited(t *testing.T) {
 		h.wait(t, v.trainer, v, "&wait=30")
 		full := h.get(t, v.admin, v.live("&wait=30")).want(t, 503, api.Overloaded) // the process is full, not the caller
 		assert.Equal(t, "1", full.header.Get("Retry-After"))
+		assert.True(t, full.closes, "phones need the connection")
 		assert.InDelta(t, 1, h.metric(t, "doorstep_requests_shed_total", `reason="waits"`), 0)
 		h.get(t, v.admin, v.live("")).want(t, 200, "") // a read without wait is answered
 	})

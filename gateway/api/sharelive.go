@@ -80,7 +80,8 @@ func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessi
 	w, over := a.deps.Hub.Begin(ctx, p.caller, link.Ref(), wait, p.news)
 	if w != nil {
 		if p.parked = httpserver.Park(ctx, c); p.parked != nil {
-			w.Start(func(r hub.Result) { go p.answer(r) }) // it may ask a store
+			w.Start(ctx, func(r hub.Result) { go p.answer(r) }) // it may ask a store
+			context.AfterFunc(ctx, w.Leave)                     // the reader has left, or the link has ended
 			return nil
 		}
 		over = w.Await()

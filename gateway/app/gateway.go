@@ -107,11 +107,11 @@ func New(opts Options) (*App, error) {
 		onLocation = locations.Offer
 	}
 	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{
-		Now: clock.Now, RateInterval: opts.RateInterval, Log: p.log, Metrics: journeys,
+		Now: clock.Now, RateInterval: opts.RateInterval, Steer: opts.Steer, Log: p.log, Metrics: journeys,
 	})
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
-		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
+		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance, Steer: opts.Steer,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
 		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
 		EventLinks: eventLinks,
@@ -146,7 +146,7 @@ func New(opts Options) (*App, error) {
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
-		PublicURL: publicURL, Sharing: opts.Pages, Pages: web, Steer: opts.Steer,
+		PublicURL: publicURL, Sharing: opts.Pages, Pages: web, Steer: opts.Steer, StopApps: opts.SteerStop,
 		Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
@@ -270,6 +270,9 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.startClock(ctx, a.opts, a.stores, a.clock)
+	if a.opts.smallHeap {
+		a.background(ctx, "heap", keepHeapSmall)
+	}
 	a.background(ctx, "reports", a.service.Report)
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)

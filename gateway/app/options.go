@@ -25,7 +25,8 @@ import (
 type Options struct {
 	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
 	PublicURL     string `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
-	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers to stock apps set how often they report; see docs/phones.md."`
+	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers say how often phones report: nextUpdateMs, and the commands that stock apps know; see docs/phones.md."`
+	SteerStop     bool   `env:"DOORSTEP_STEER_STOP" help:"Let the answers end the tracking of stock apps that report without a running journey. Somebody then has to turn it on before the next."`
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
@@ -100,13 +101,13 @@ type Options struct {
 	// PagesPainted is a URL to which a page posts when it has painted a fix, for the demo.
 	PagesPainted string
 
-	MaxConns          int           `default:"60000" env:"DOORSTEP_MAX_CONNS" help:"Largest number of open connections; further ones are closed at once."`
+	MaxConns          int           `default:"0" env:"DOORSTEP_MAX_CONNS" help:"Largest number of open connections; further ones are closed at once. By default 0: 60,000, or as many as the memory limit of the process's control group has room for."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"Largest number of open connections from one remote address. By default 0: no limit, because all connections of a load balancer have its address; see trusted-proxies."`
 	TrustedProxies    []string      `env:"DOORSTEP_TRUSTED_PROXIES" help:"Addresses or networks of the proxies whose X-Forwarded-For and Forwarded are believed, such as 10.0.0.0/8; a list. For a client behind one, max-conns-per-ip limits the requests open at once. Empty: none."`
 	MaxInFlight       int           `default:"4096" env:"DOORSTEP_MAX_IN_FLIGHT" help:"Largest number of requests in flight, without waiting long polls; further ones are answered 503 OVERLOADED."`
 	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second that one caller may send in the long run; further ones are answered 429. Admins have no limit. Negative: no limit."`
 	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests that one caller may send at once."`
-	MaxWaits          int           `default:"100000" env:"DOORSTEP_MAX_WAITS" help:"Largest number of open long polls; further ones are answered 503 OVERLOADED."`
+	MaxWaits          int           `default:"0" env:"DOORSTEP_MAX_WAITS" help:"Largest number of open long polls; further ones are answered 503 OVERLOADED. By default 0: 100,000, or three quarters of the connections that the memory limit has room for."`
 	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100, and so may the readers of a share link."`
 	CORSOrigins       []string      `env:"DOORSTEP_CORS_ORIGINS" help:"Origins of web pages that may call the API from a browser, such as https://app.example.com; a list. Empty: none but the API's own."`
 	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"Time limit for reading a whole request."`
@@ -126,6 +127,8 @@ type Options struct {
 	Log *slog.Logger
 	// Listener is used instead of Listen, for tests.
 	Listener net.Listener
+
+	smallHeap bool // FitMemory was called, and GOGC is not set
 }
 
 // Embedded reports whether both stores are in the memory of this process.

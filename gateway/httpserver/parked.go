@@ -11,13 +11,12 @@ import (
 )
 
 // Parked is a connection whose request is answered later, by Answer. Until then it
-// has no goroutine, no request context and no read buffer, only its socket and what
-// describes it. Its context, which is the one that Park was given, ends when the peer
-// has left or the server was closed. Then it must be answered, too.
+// has no goroutine, no request context, no context of its own and no buffers, only its
+// socket and what describes it.
 //
 // It is given away by Hertz's own means: the response has a writer that writes
 // nothing, and a hijack handler that does nothing. So Hertz gives its request context
-// back, and closes the connection, which held.Close prevents. docs/adr/0014 has what
+// back, and closes the connection, which served.Close prevents. docs/adr/0014 has what
 // that saves.
 type Parked struct {
 	conn *conn
@@ -32,11 +31,13 @@ type Parked struct {
 
 // Park parks the connection of a request that the handler leaves without an answer.
 // Answer must then be called, before the handler returns or at any time after that.
-// The handler must not use c after Park. ctx is the handler's, or derived from it.
+// The handler must not use c after Park. ctx is the handler's, or derived from it. It
+// still ends when the peer leaves or the server is closed, unless OnLeave is called, which
+// takes less memory. Then the request must be answered, too.
 //
 // It returns nil where the handler must wait and answer by itself: when a byte of the
 // next request is already read, with another method than GET, with HTTP/1.0 that keeps
-// the connection, with TLS, and without a connection, as in tests.
+// the connection, and without a connection, as in tests.
 func Park(ctx context.Context, c *app.RequestContext) *Parked {
 	on, _ := ctx.Value(connKey{}).(*conn)
 	if on == nil || !on.parkable(c) {
@@ -49,9 +50,6 @@ func Park(ctx context.Context, c *app.RequestContext) *Parked {
 }
 
 func (c *conn) parkable(rc *app.RequestContext) bool {
-	if _, tls := c.held.Conn.(network.ConnTLSer); tls || c.held.Conn == nil {
-		return false
-	}
 	h := &rc.Request.Header
 	return h.IsGet() && (h.IsHTTP11() || h.ConnectionClose()) && skipEmptyLines(rc)
 }
@@ -62,6 +60,26 @@ type unwritten struct{}
 func (unwritten) Write(p []byte) (int, error) { return len(p), nil }
 func (unwritten) Flush() error                { return nil }
 func (unwritten) Finalize() error             { return nil }
+
+// Context is what remains of the contexts of the connection's requests: it does not
+// end.
+func (p *Parked) Context() context.Context { return p.conn.l.server.base }
+
+// OnLeave has f called when the peer leaves or the server is closed, unless the request
+// has its answer by then, instead of ending the handler's context. f is called at once if that has happened. It must have the
+// request answered. Call it once.
+func (p *Parked) OnLeave(f func()) {
+	c := p.conn
+	c.mu.Lock()
+	has := c.hasLeft
+	if !has && !p.over {
+		c.onLeave = f
+	}
+	c.mu.Unlock()
+	if has {
+		f()
+	}
+}
 
 // Answer is a response, as far as it is the same for everybody who gets it.
 type Answer struct {
@@ -87,7 +105,7 @@ func NewAnswer(write func(c *app.RequestContext)) Answer {
 // the first call counts.
 func (p *Parked) Answer(write func() (a Answer, own []byte)) {
 	c := p.conn
-	a, own, sound := c.server.render(c.ctx, write)
+	a, own, sound := c.l.server.render(c.l.server.base, write)
 	closes := p.last || !sound || isClosed(c.l.draining)
 	text := make([]byte, 0, len(a.head)+len(own)+len(closing)+len(a.Body)+2*len("\r\n"))
 	text = append(append(append(text, a.head...), "\r\n"...), own...)
@@ -125,7 +143,7 @@ func (c *conn) resume(p *Parked) {
 	rest := p.text[c.tryWrite(p.text):]
 	go func() {
 		if c.unpark(p, rest) {
-			c.server.serve(c)
+			c.l.server.serve(c)
 		}
 	}()
 }
@@ -161,7 +179,7 @@ func (c *conn) unpark(p *Parked, rest []byte) bool {
 		_, err = c.Write(rest)
 	}
 	if err != nil || p.closes {
-		_ = c.held.Close()
+		_ = c.Close()
 		c.l.release(c)
 		return false
 	}
@@ -174,25 +192,4 @@ func (c *conn) abandon() {
 	defer c.mu.Unlock()
 	c.parked.over = true
 	c.parked = nil
-}
-
-// held is the connection as Hertz sees it. Its Close does nothing while it is
-// parked. A wrapper below, around net.Conn, would be too deep: Hertz's own Close
-// also ends its watch for the peer's leaving.
-type held struct {
-	network.Conn
-	on *conn
-}
-
-func (h *held) Close() error {
-	if h.on.parked != nil {
-		return nil
-	}
-	return h.Conn.Close()
-}
-
-// HandleSpecificError passes on which errors Hertz must not log.
-func (h *held) HandleSpecificError(err error, addr string) bool {
-	quiet, ok := h.Conn.(network.HandleSpecificError)
-	return ok && quiet.HandleSpecificError(err, addr)
 }

@@ -37,7 +37,9 @@ type parked struct {
 func (g *guarded) park(ctx context.Context, c *app.RequestContext) {
 	path := string(c.Request.RequestURI())
 	if p := httpserver.Park(ctx, c); p != nil {
-		g.parked <- parked{p, ctx.Done(), path}
+		gone := make(chan struct{})
+		p.OnLeave(func() { close(gone) })
+		g.parked <- parked{p, gone, path}
 		return
 	}
 	c.String(200, "not parked")
@@ -324,6 +326,7 @@ func TestParked_races(t *testing.T) { //nolint:paralleltest // goleak, and descr
 		ran := make(chan error, 1)
 		go func() { ran <- g.Run(context.Background()) }()
 		var all sync.WaitGroup
+		over := make(chan struct{})
 		for i := range 60 {
 			c := dialRaw(t, g.Server)
 			c.get("/park")
@@ -332,7 +335,13 @@ func TestParked_races(t *testing.T) { //nolint:paralleltest // goleak, and descr
 				time.Sleep(rand.N(time.Millisecond))
 				p.Answer(text("one"))
 			})
-			all.Go(func() { <-p.gone; p.Answer(text("gone")) })
+			all.Go(func() {
+				select {
+				case <-p.gone:
+					p.Answer(text("gone"))
+				case <-over: // it had its answer before
+				}
+			})
 			all.Go(func() {
 				defer func() { _ = c.Conn.Close() }()
 				if i%3 == 0 { // it leaves, at about that time
@@ -345,6 +354,7 @@ func TestParked_races(t *testing.T) { //nolint:paralleltest // goleak, and descr
 		time.Sleep(rand.N(time.Millisecond))
 		require.NoError(t, g.Drain(t.Context()))
 		require.NoError(t, <-ran)
+		close(over)
 		all.Wait()
 		assert.Zero(t, g.Conns())
 	}

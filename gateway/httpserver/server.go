@@ -29,7 +29,6 @@ import (
 	"github.com/cloudwego/hertz/pkg/common/config"
 	"github.com/cloudwego/hertz/pkg/common/hlog"
 	"github.com/cloudwego/hertz/pkg/network"
-	"github.com/cloudwego/hertz/pkg/network/standard"
 	"github.com/cloudwego/hertz/pkg/protocol"
 	"github.com/cloudwego/hertz/pkg/protocol/consts"
 	"github.com/cloudwego/hertz/pkg/protocol/http1/resp"
@@ -51,7 +50,7 @@ type Server struct {
 	listener *listener
 	hertz    *server.Hertz
 	onData   network.OnData  // Hertz's, which serves one connection
-	base     context.Context //nolint:containedctx // Run's; the parent of every handler's, like http.Server.BaseContext
+	base     context.Context //nolint:containedctx // Run's, but for its end; the parent of every handler's, like http.Server.BaseContext
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -70,7 +69,7 @@ func New(opts Options, register func(h *server.Hertz)) (*Server, error) {
 		hlog.SetOutput(hertzLog{opts.Logger})
 	})
 	s := &Server{opts: opts, closed: make(chan struct{})}
-	s.listener = newListener(opts, s.refusal)
+	s.listener = newListener(opts, s)
 	s.hertz = server.New(s.hertzOptions()...)
 	s.hertz.KeepHijackedConns, s.hertz.NoHijackConnPool = true, true // see Parked
 	s.hertz.Use(s.around)
@@ -80,8 +79,7 @@ func New(opts Options, register func(h *server.Hertz)) (*Server, error) {
 
 func (s *Server) hertzOptions() []config.Option {
 	return []config.Option{
-		server.WithTransport(s.transport),
-		server.WithSenseClientDisconnection(true),
+		server.WithTransport(func(*config.Options) network.Transporter { return transport{s} }),
 		server.WithIdleTimeout(s.opts.IdleTimeout), // Hertz keeps connections alive only if this is above 0; the connection's own deadline is what ends them
 		server.WithMaxRequestBodySize(maxBodyBytes),
 		server.WithMaxHeaderBytes(maxHeaderBytes),
@@ -120,9 +118,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("httpserver: listen: %w", err)
 	}
-	base, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s.base = base
+	s.base = context.WithoutCancel(ctx) // each connection has an end of its own: a thousand children of one context wait for its lock
 	defer context.AfterFunc(ctx, s.Close)()
 	err := s.hertz.Run()
 	if err == nil && !isClosed(s.listener.draining) {
@@ -132,18 +128,18 @@ func (s *Server) Run(ctx context.Context) error {
 		s.Close()
 		err = fmt.Errorf("httpserver: serve: %w", err)
 	}
-	return errors.Join(err, s.await(cancel))
+	return errors.Join(err, s.await())
 }
 
 // await waits for the last connection. After Close it cancels the handlers'
-// context and gives them closeWait.
-func (s *Server) await(cancel context.CancelFunc) error {
+// contexts and gives them closeWait.
+func (s *Server) await() error {
 	select {
 	case <-s.listener.empty:
 		return nil
 	case <-s.closed:
 	}
-	cancel()
+	s.listener.leave()
 	select {
 	case <-s.listener.empty:
 		return ErrClosed
@@ -191,29 +187,30 @@ func (s *Server) Close() {
 
 type connKey struct{}
 
-// transport is Hertz's standard transport on our listener. Its goroutines do
-// not recover: a panic outside a handler (in the parser, for example) would end
-// the process. Here it ends only its connection.
-func (s *Server) transport(o *config.Options) network.Transporter {
-	o.Listener = s.listener
-	o.OnAccept = func(c net.Conn) context.Context { return context.WithValue(s.base, connKey{}, c) }
-	return recovering{standard.NewTransporter(o), s}
-}
+// transport is Hertz's way to the listener. Hertz's own transports would make contexts
+// and buffers for as long as a connection lasts (see served).
+type transport struct{ s *Server }
 
-type recovering struct {
-	network.Transporter
-	s *Server
-}
-
-func (t recovering) ListenAndServe(serve network.OnData) error {
+// ListenAndServe implements network.Transporter. It returns when the listener is closed.
+func (t transport) ListenAndServe(serve network.OnData) error {
 	t.s.onData = serve
-	return t.Transporter.ListenAndServe(func(ctx context.Context, hertzConn any) error {
-		c := ctx.Value(connKey{}).(*conn)                                               //nolint:forcetypeassert // OnAccept has put it there
-		c.server, c.ctx, c.held = t.s, ctx, held{Conn: hertzConn.(network.Conn), on: c} //nolint:forcetypeassert // what the transport makes
-		t.s.serve(c)
-		return nil
-	})
+	for {
+		c, err := t.s.listener.accept()
+		if err != nil {
+			return nil //nolint:nilerr // it is closed
+		}
+		go func() {
+			c.watch()
+			t.s.serve(c)
+		}()
+	}
 }
+
+// Close implements network.Transporter.
+func (t transport) Close() error { return t.s.listener.bound().Close() }
+
+// Shutdown implements network.Transporter. The server has its own Drain.
+func (t transport) Shutdown(context.Context) error { return t.Close() }
 
 // serve serves a connection until it ends or is parked.
 func (s *Server) serve(c *conn) {
@@ -230,18 +227,22 @@ func (s *Server) serve(c *conn) {
 	}
 }
 
-// serveOnce lets Hertz serve a connection, which it closes unless it is parked.
+// serveOnce lets Hertz serve a connection, which it closes unless it is parked. Hertz
+// does not recover outside of handlers: a panic in its parser, for example, would end
+// the process. Here it ends only its connection.
 func (s *Server) serveOnce(c *conn) {
+	ctx, on := c.serving(s.base)
 	defer func() {
 		if rec := recover(); rec != nil {
-			s.panicked(c.ctx, rec)
+			s.panicked(ctx, rec)
 			if c.parked != nil {
 				c.abandon()
-				_ = c.held.Close()
+				_ = c.Close()
 			}
 		}
+		_ = on.Release()
 	}()
-	_ = s.onData(c.ctx, &c.held) // Hertz has logged it
+	_ = s.onData(ctx, on) // Hertz has logged it
 }
 
 // around is the outermost middleware of every request, with or without a route.
@@ -269,7 +270,7 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 			s.refuse(c, consts.StatusTooManyRequests)
 			return
 		}
-		on.client = client
+		on.client = &client
 	}
 	c.Next(ctx)
 }
@@ -315,87 +316,6 @@ func skipEmptyLines(c *app.RequestContext) bool {
 		_ = r.Skip(1) // it is there: Peek has seen it
 	}
 	return true
-}
-
-// readHead reads of the head of a request what Hertz does not. closes is true if
-// Connection asks to close, in any case and anywhere in the list (RFC 9110,
-// section 7.6.1); Hertz knows only a lone "close".
-//
-// sound is true if every proxy in front must have read the head as Hertz did. Where two readers disagree about Host or about the
-// end of the body, the body that one sees is the next request that the other
-// sees (request smuggling). Hertz v0.10.6 refuses most of such heads; it lets
-// these pass (measured): two Host lines, two Content-Length lines, a folded line
-// (RFC 9112, section 5.2), a line that ends in a bare LF, a header name that is
-// not a token or is empty (RFC 9110, section 5.1), Transfer-Encoding in HTTP/1.0
-// (RFC 9112, section 6.1), and a Host that is no host (RFC 9112, section 3.2).
-func readHead(h *protocol.RequestHeader) (sound, closes bool) {
-	var hosts, lengths, encodings int
-	for raw := h.RawHeaders(); len(raw) > 0; {
-		line, rest, _ := bytes.Cut(raw, []byte("\n"))
-		raw = rest
-		line, crlf := bytes.CutSuffix(line, []byte("\r"))
-		if !crlf {
-			return false, closes
-		}
-		if len(line) == 0 {
-			break // the end of the head
-		}
-		name, value, _ := bytes.Cut(line, []byte(":"))
-		if !isToken(name) { // also refuses a folded line, which begins with a blank
-			return false, closes
-		}
-		switch {
-		case bytes.EqualFold(name, []byte("Host")):
-			if hosts++; !isHost(bytes.Trim(value, " \t")) {
-				return false, closes
-			}
-		case bytes.EqualFold(name, []byte("Content-Length")):
-			lengths++
-		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
-			encodings++
-		case bytes.EqualFold(name, []byte("Connection")):
-			closes = closes || hasToken(value, "close")
-		}
-	}
-	return hosts <= 1 && lengths <= 1 && (encodings == 0 || h.IsHTTP11()), closes
-}
-
-// hasToken reports whether a list (RFC 9110, section 5.6.1) holds token, which is
-// in lower case.
-func hasToken(list []byte, token string) bool {
-	for item := range bytes.SplitSeq(list, []byte(",")) {
-		if bytes.EqualFold(bytes.Trim(item, " \t"), []byte(token)) {
-			return true
-		}
-	}
-	return false
-}
-
-// isHost reports whether s has only characters that a host and a port may have
-// (RFC 3986, section 3.2.2). An empty one is left to Hertz.
-func isHost(s []byte) bool {
-	for _, b := range s {
-		switch {
-		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
-		case strings.IndexByte("-._~%!$&'()*+,;=:[]", b) >= 0:
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// isToken reports whether name may be a header's name (RFC 9110, section 5.6.2).
-func isToken(name []byte) bool {
-	for _, b := range name {
-		switch {
-		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
-		case strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0:
-		default:
-			return false
-		}
-	}
-	return len(name) > 0
 }
 
 func (s *Server) panicked(ctx context.Context, rec any) {

@@ -4,7 +4,7 @@
 //
 // A wait has no goroutine: hub.go registers it, reads, and then calls back when it
 // is over. watch.go looks at a session for all of its waits. places.go bounds the
-// waits of one caller.
+// waits of one caller. deadlines.go ends them when their time is up.
 package hub
 
 import (
@@ -92,6 +92,7 @@ type Hub struct {
 	watches map[sessions.Ref]*watch
 	queue   []*watch // to be looked at, in the order of the wake-ups
 	working int      // goroutines that look at them
+	due     deadlines
 }
 
 // New makes a hub. It starts nothing.
@@ -101,7 +102,10 @@ func New(source Source, reads Reader, opts Options) *Hub {
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
-	return &Hub{source: source, reader: reads, opts: opts, places: map[reader]*places{}, watches: map[sessions.Ref]*watch{}}
+	return &Hub{
+		source: source, reader: reads, opts: opts, places: map[reader]*places{}, watches: map[sessions.Ref]*watch{},
+		due: deadlines{epoch: time.Now()},
+	}
 }
 
 // Result is how a wait ended.
@@ -118,24 +122,21 @@ type Change struct {
 	Encoded any // nil at first: the first wait may leave here what is the same for all
 }
 
-// Wait is one open wait.
+// Wait is one open wait. There may be 100,000, so each byte of it counts.
 type Wait struct {
-	hub     *Hub
-	ctx     context.Context //nolint:containedctx // the caller's; its end ends the wait
-	news    func(sessions.View) bool
-	end     func(Result) // set by Start
-	began   time.Time
-	until   time.Time
-	watch   *watch
-	unwatch func() // nil: Source.Watch has failed
+	ctx          context.Context //nolint:containedctx // of its reads
+	news         func(sessions.View) bool
+	end          func(Result)  // set by Start
+	began, until time.Duration // since deadlines.epoch
+	watch        *watch
+	unwatch      func() // nil: Source.Watch has failed
 
 	// Guarded by Hub.mu.
 	place
 	wakes   uint64 // the watch's when this wait was registered
+	at      int32  // where it is in Hub.due
 	unread  bool   // its first read was degraded
 	waiting bool   // started, and not over
-	timer   *time.Timer
-	stop    func() bool // of the look-out for the end of ctx
 }
 
 // Begin registers a wait and reads then, so a change between the two is not missed. If
@@ -143,7 +144,7 @@ type Wait struct {
 // wait that it returns; nothing ends the wait before.
 //
 // A wait ends as Changed when news is true of a view; as TimedOut after timeout; as Left
-// when ctx ends; as Drained when the hub drains; as Displaced, with ErrTooMany, when a
+// when ctx ends or Leave is called; as Drained when the hub drains; as Displaced, with ErrTooMany, when a
 // newer wait took its place (see enter); and as Failed with the error of a read. If the
 // process has too many waits open, the error is ErrFull. The session is read again
 //   - at every wake-up, once for all of its waits;
@@ -153,12 +154,12 @@ type Wait struct {
 // news is never called from two goroutines at once, nor with a degraded view. It must
 // be quick, and must not call the hub, whose lock is held.
 //
-// A wait costs some map entries and a timer, and no goroutine.
+// A wait costs some map entries, and no goroutine.
 func (h *Hub) Begin(ctx context.Context, caller sessions.Caller, ref sessions.Ref, timeout time.Duration,
 	news func(sessions.View) bool,
 ) (w *Wait, over Result) {
-	now := time.Now()
-	wait := &Wait{hub: h, ctx: ctx, news: news, began: now, until: now.Add(timeout)}
+	now := time.Since(h.due.epoch)
+	wait := &Wait{ctx: ctx, news: news, began: now, until: now + timeout}
 	displaced, err := h.enter(wait, caller, ref)
 	if displaced != nil {
 		displaced.finish(Result{Outcome: Displaced, Err: ErrTooMany})
@@ -185,15 +186,15 @@ func (h *Hub) Begin(ctx context.Context, caller sessions.Caller, ref sessions.Re
 }
 
 func (w *Wait) firstRead(ref sessions.Ref) (sessions.View, error) {
-	unwatch, err := w.hub.source.Watch(w.ctx, ref, w.watch.wake)
+	unwatch, err := w.watch.hub.source.Watch(w.ctx, ref, w.watch.wake)
 	if err != nil {
 		return sessions.View{}, err
 	}
 	w.unwatch = unwatch
-	if view, ok := w.hub.reader.Cached(ref); ok {
+	if view, ok := w.watch.hub.reader.Cached(ref); ok {
 		return view, nil
 	}
-	return w.hub.reader.Read(w.ctx, ref)
+	return w.watch.hub.reader.Read(w.ctx, ref)
 }
 
 // failed is the result of a read that failed. If ctx has ended, the error only means
@@ -206,16 +207,17 @@ func failed(ctx context.Context, err error) Result {
 }
 
 // Start lets a wait wait. end is called once, when it is over, maybe before Start
-// returns; it must not block.
-func (w *Wait) Start(end func(Result)) {
-	w.end = end
+// returns; it must not block. ctx is for the reads from now on; its end does not end the
+// wait: that is for Leave, which costs less than to look out for the ends of so many.
+func (w *Wait) Start(ctx context.Context, end func(Result)) {
+	w.ctx, w.end = ctx, end
 	if over := w.start(); over.Outcome != "" {
 		w.finish(over)
 	}
 }
 
 func (w *Wait) start() (over Result) {
-	h := w.hub
+	h := w.watch.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -225,16 +227,17 @@ func (w *Wait) start() (over Result) {
 		return Result{Outcome: Drained}
 	}
 	w.waiting = true
-	w.timer = time.AfterFunc(time.Until(w.until), w.timeUp)
-	w.stop = context.AfterFunc(w.ctx, w.left)
+	h.await(w)
 	w.watch.add(w)
 	return Result{}
 }
 
-// Await is Start for a caller that waits on a goroutine of its own.
+// Await is Start for a caller that waits on a goroutine of its own. The wait ends with
+// the context that Begin was given, too.
 func (w *Wait) Await() Result {
-	ended := make(chan Result, 1)
-	w.Start(func(r Result) { ended <- r })
+	ended, ctx := make(chan Result, 1), w.ctx
+	w.Start(ctx, func(r Result) { ended <- r })
+	defer context.AfterFunc(ctx, w.Leave)()
 	return <-ended
 }
 
@@ -249,12 +252,10 @@ func (h *Hub) Wait(ctx context.Context, caller sessions.Caller, ref sessions.Ref
 	return w.Await()
 }
 
-// timeUp reads once more: the last wake-ups may not have come through.
+// timeUp reads once more: the last wake-ups may not have come through. The wait is
+// claimed.
 func (w *Wait) timeUp() {
-	if !w.claim() {
-		return
-	}
-	view, err := w.hub.read(w.ctx, w.watch.ref)
+	view, err := w.watch.hub.read(w.ctx, w.watch.ref)
 	switch {
 	case err != nil:
 		w.finish(failed(w.ctx, err))
@@ -265,7 +266,9 @@ func (w *Wait) timeUp() {
 	}
 }
 
-func (w *Wait) left() {
+// Leave ends a wait that was started, because its caller has left. After its end it does
+// nothing.
+func (w *Wait) Leave() {
 	if w.claim() {
 		w.finish(Result{Outcome: Left})
 	}
@@ -273,8 +276,8 @@ func (w *Wait) left() {
 
 // claim takes a wait out of its watch. Whoever gets true ends it.
 func (w *Wait) claim() bool {
-	w.hub.mu.Lock()
-	defer w.hub.mu.Unlock()
+	w.watch.hub.mu.Lock()
+	defer w.watch.hub.mu.Unlock()
 	if !w.waiting {
 		return false
 	}
@@ -290,16 +293,13 @@ func (w *Wait) finish(r Result) {
 
 // close gives back all that a wait has.
 func (w *Wait) close(outcome Outcome) {
-	if w.timer != nil {
-		w.timer.Stop()
-		w.stop()
-	}
 	if w.unwatch != nil {
 		w.unwatch()
 	}
-	w.hub.leave(w)
-	w.hub.opts.Metrics.Waiting(-1)
-	w.hub.opts.Metrics.Waited(string(outcome), time.Since(w.began))
+	h := w.watch.hub
+	h.leave(w)
+	h.opts.Metrics.Waiting(-1)
+	h.opts.Metrics.Waited(string(outcome), time.Since(h.due.epoch)-w.began)
 }
 
 // Drain ends every wait, now and from now on. Idempotent.

@@ -241,7 +241,7 @@ func TestHub_Wait_one_read_for_all(t *testing.T) {
 		for range cap(changes) {
 			w, _ := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, ref, wait, newerThan(0))
 			require.NotNil(t, w)
-			w.Start(func(r hub.Result) {
+			w.Start(t.Context(), func(r hub.Result) {
 				if r.Change.Encoded == nil {
 					r.Change.Encoded = "by the first"
 				}
@@ -263,16 +263,16 @@ func TestHub_Wait_one_read_for_all(t *testing.T) {
 // being told.
 func TestHub_Wait_ends_once(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
-		ctx, leave := context.WithCancel(t.Context())
 		var ended []hub.Outcome
+		var second *hub.Wait
 		first, _ := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, ref, wait, newerThan(0))
-		first.Start(func(r hub.Result) {
+		first.Start(t.Context(), func(r hub.Result) {
 			ended = append(ended, r.Outcome)
-			leave()
+			second.Leave()
 			time.Sleep(time.Second)
 		})
-		second, _ := h.Begin(ctx, caller, ref, wait, newerThan(0))
-		second.Start(func(r hub.Result) { ended = append(ended, r.Outcome) })
+		second, _ = h.Begin(t.Context(), caller, ref, wait, newerThan(0))
+		second.Start(t.Context(), func(r hub.Result) { ended = append(ended, r.Outcome) })
 		s.change(true)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -580,7 +580,7 @@ func TestHub_many(t *testing.T) {
 				ended(over)
 				continue
 			}
-			w.Start(ended)
+			w.Start(t.Context(), ended)
 		}
 	}
 	begin(0, waiters/2)
@@ -667,7 +667,7 @@ func TestHub_Wait_reads_again_at_different_times(t *testing.T) {
 					return true, nil
 				}
 				w, _ := hub.New(one, one, hub.Options{}).Begin(ctx, caller, sessions.Ref{SessionID: id}, wait, newerThan(0))
-				w.Start(func(hub.Result) {})
+				w.Start(t.Context(), func(hub.Result) {})
 			}
 			time.Sleep(time.Second)
 			mu.Lock()
@@ -700,7 +700,7 @@ func TestHub_Wait_the_end_of_an_outage_is_told(t *testing.T) {
 		back.Store(true)
 		s.change(false)
 		w, _ := h.Begin(t.Context(), sessions.Caller{ID: sessions.NewID()}, ref, wait, newerThan(1))
-		w.Start(func(hub.Result) {})
+		w.Start(t.Context(), func(hub.Result) {})
 		require.Equal(t, result{hub.Changed, nil, 20 * time.Second}, <-done)
 		h.Drain()
 	})

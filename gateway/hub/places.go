@@ -44,7 +44,11 @@ type reader struct {
 type places struct {
 	oldest, newest *Wait
 	open           int
+	*displacements // nil as long as there was none
+}
 
+// displacements are what is remembered of a reader's displaced waits.
+type displacements struct {
 	extra   int         // places beyond the limit, of waits that came back
 	due     []time.Time // when the displaced waits may come back, ascending; at most as many as places
 	renewed time.Time   // when extra or due was last needed
@@ -53,7 +57,7 @@ type places struct {
 
 // place is a wait's among the reader's.
 type place struct {
-	reader       reader
+	caller       sessions.ID
 	older, newer *Wait
 	displaced    bool // it has no place any more
 }
@@ -66,10 +70,10 @@ func (h *Hub) enter(w *Wait, caller sessions.Caller, ref sessions.Ref) (displace
 	if caller.Role == sessions.Admin || caller.Role == sessions.LinkReader {
 		limit = max(limit, PerMany)
 	}
-	w.reader = reader{caller.ID, ref.SessionID}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	of := h.places[w.reader]
+	by := reader{caller.ID, ref.SessionID}
+	of := h.places[by]
 	switch {
 	case of != nil && of.open >= limit && !of.cameBack(limit):
 		displaced = h.displace(of, limit)
@@ -77,13 +81,13 @@ func (h *Hub) enter(w *Wait, caller sessions.Caller, ref sessions.Ref) (displace
 		return nil, ErrFull
 	case of == nil:
 		of = &places{}
-		h.places[w.reader] = of
-	case of.forget != nil:
+		h.places[by] = of
+	case of.displacements != nil && of.forget != nil:
 		of.forget.Stop()
 	}
 	h.total++
 	of.add(w)
-	w.watch = h.watchOf(ref)
+	w.caller, w.watch = caller.ID, h.watchOf(ref)
 	w.wakes = w.watch.wakes
 	return displaced, nil
 }
@@ -91,6 +95,9 @@ func (h *Hub) enter(w *Wait, caller sessions.Caller, ref sessions.Ref) (displace
 // cameBack reports whether there is a place beyond the limit for a new wait, and
 // makes one if the wait is a displaced one that has come back.
 func (of *places) cameBack(limit int) bool {
+	if of.displacements == nil {
+		return false
+	}
 	now := time.Now()
 	if of.extra > 0 && now.Sub(of.renewed) > remembered {
 		of.extra = 0
@@ -116,6 +123,9 @@ func (h *Hub) displace(of *places, limit int) (oldest *Wait) {
 	of.remove(last)
 	h.total--
 	last.displaced = true
+	if of.displacements == nil {
+		of.displacements = &displacements{}
+	}
 	if len(of.due) == limit {
 		of.due = of.due[1:] // a flood: who waits for its first places to come back is not known
 	}
@@ -136,14 +146,15 @@ func (h *Hub) leave(w *Wait) {
 		return
 	}
 	h.total--
-	of := h.places[w.reader]
+	by := reader{w.caller, w.watch.ref.SessionID}
+	of := h.places[by]
 	of.remove(w)
 	switch {
 	case of.open > 0:
-	case of.extra == 0 && len(of.due) == 0:
-		delete(h.places, w.reader)
+	case of.displacements == nil || of.extra == 0 && len(of.due) == 0:
+		delete(h.places, by)
 	case of.forget == nil:
-		of.forget = time.AfterFunc(remembered, func() { h.forget(w.reader, of) })
+		of.forget = time.AfterFunc(remembered, func() { h.forget(by, of) })
 	default:
 		of.forget.Reset(remembered)
 	}

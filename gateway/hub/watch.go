@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"container/heap"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -81,10 +82,16 @@ func (of *watch) add(w *Wait) {
 
 // remove takes a wait out. Call it with mu held.
 func (of *watch) remove(w *Wait) {
-	w.waiting = false
+	of.over(w)
 	if i := slices.Index(of.waits, w); i >= 0 {
 		of.waits = slices.Delete(of.waits, i, i+1)
 	}
+}
+
+// over notes that a wait is over. Call it with mu held.
+func (of *watch) over(w *Wait) {
+	w.waiting = false
+	heap.Remove(&of.hub.due, int(w.at))
 }
 
 // wakeUp is what Source.Watch calls.
@@ -190,7 +197,7 @@ func (of *watch) judge(view sessions.View, err error, drained bool) (news, other
 			kept = append(kept, w)
 			continue
 		}
-		w.waiting = false
+		of.over(w)
 	}
 	clear(of.waits[len(kept):])
 	of.waits = kept

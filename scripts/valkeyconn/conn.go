@@ -6,7 +6,7 @@
 //
 // A call passes conn.go (bulkhead, deadline, choice of the server, redirections)
 // and node.go (breaker and connection of one server). topology.go finds out which
-// server owns which slot. watch.go and feed.go turn sharded publishes into
+// server owns which slot, from what layout.go reads. watch.go and feed.go turn sharded publishes into
 // wake-ups. The laps of conn.go distinguish a store that does not answer from a
 // process that is too busy to read the answer.
 package valkeyconn

@@ -37,6 +37,7 @@ type watcher struct {
 
 // subscription is one watched channel.
 type subscription struct {
+	channel   string
 	slot      uint16
 	entries   map[*entry]struct{}
 	confirmed chan struct{} // closed when the server has confirmed, or could not
@@ -88,6 +89,7 @@ func (w *watcher) connected() bool {
 func (w *watcher) add(ctx context.Context, channel string, wake func()) (func(), error) {
 	e := &entry{wake: wake}
 	sub, first := w.register(channel, e)
+	channel = sub.channel // not the caller's own text, which every watcher would keep
 	stop := func() { w.remove(channel, e) }
 	if first {
 		defer close(sub.confirmed)
@@ -110,7 +112,7 @@ func (w *watcher) register(channel string, e *entry) (sub *subscription, first b
 	defer w.mu.Unlock()
 	sub = w.subs[channel]
 	if sub == nil {
-		sub = &subscription{slot: slotOf(channel), entries: map[*entry]struct{}{}, confirmed: make(chan struct{})}
+		sub = &subscription{channel: channel, slot: slotOf(channel), entries: map[*entry]struct{}{}, confirmed: make(chan struct{})}
 		w.subs[channel] = sub
 		first = true
 	}
