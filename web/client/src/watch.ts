@@ -206,7 +206,7 @@ class Reader {
     const query = wait ? [...this.#query, `wait=${wait}`] : this.#query;
     const answer = await this.#caller.call({
       method: "GET",
-      path: `${this.#path}?${query.join("&")}`,
+      path: query.length > 0 ? `${this.#path}?${query.join("&")}` : this.#path,
       etag: this.#etag,
       timeoutMs: (wait + 10) * 1000,
       signal,
