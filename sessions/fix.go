@@ -202,7 +202,7 @@ func (s *Service) update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 // ask calls the live store about the caller's journey, and once more where it has lost
 // that. The verdict that call returns is the least of its fixes'.
 func (s *Service) ask(ctx context.Context, c Caller, ref Ref, call func() (Verdict, error)) error {
-	if c.Role != Trainer {
+	if !c.Has(Trainer) {
 		return errNotTrainer
 	}
 	verdict, err := call()

@@ -76,7 +76,7 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 	if err != nil {
 		return err
 	}
-	recordOf(c).role = sessions.Trainer
+	recordOf(c).role = string(sessions.Trainer)
 	over := a.floods(device.ID, 1)
 	if size := c.Request.Header.ContentLength(); over && !r.read && (size < 0 || size > maxFloodBody) {
 		return a.dropReport(c, format, device)
@@ -309,7 +309,7 @@ func (a *API) refreshDevice(ctx context.Context, c *app.RequestContext) error {
 	if _, err = a.reporter(ctx, c, sessions.Transistorsoft, word); err != nil {
 		return err
 	}
-	recordOf(c).role = sessions.Trainer
+	recordOf(c).role = string(sessions.Trainer)
 	writeJSON(c, http.StatusOK, map[string]string{"access_token": word, "refresh_token": word, "token_type": "Bearer"})
 	return nil
 }

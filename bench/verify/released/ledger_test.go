@@ -136,7 +136,9 @@ func (r *rolling) text(front haproxy.Stats, took time.Duration, counted string) 
 	for _, f := range r.played {
 		fmt.Fprintf(&b, "\n%s, within %s.", f.name, f.to.Add(-recovery).Sub(f.from).Round(10*time.Millisecond))
 	}
-	b.WriteString("\n\n| Cause | Call | Answer | Calls | Healed by a repeat | Longest until then |\n|---|---|---|---|---|---|\n")
+	if len(r.failing) > 0 {
+		b.WriteString("\n\n| Cause | Call | Answer | Calls | Healed by a repeat | Longest until then |\n|---|---|---|---|---|---|\n")
+	}
 	for _, f := range slices.SortedFunc(maps.Values(r.failing), func(x, y *failing) int {
 		return cmp.Or(cmp.Compare(x.cause, y.cause), cmp.Compare(x.what, y.what), cmp.Compare(x.label, y.label))
 	}) {
