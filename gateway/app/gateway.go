@@ -89,7 +89,7 @@ func New(opts Options) (*App, error) {
 	var server *httpserver.Server
 	publicURL := func() string {
 		if public == "" && opts.Embedded() {
-			return listening(server.Addr())
+			return opts.listening(server.Addr())
 		}
 		return public
 	}
@@ -138,6 +138,10 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	certificate, err := p.certificate(opts)
+	if err != nil {
+		return nil, err
+	}
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
@@ -148,7 +152,7 @@ func New(opts Options) (*App, error) {
 	})
 	expectServed(m, handlers)
 	server, err = httpserver.New(httpserver.Options{
-		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
+		Listener: opts.Listener, Addr: listenAddr(opts), Certificate: certificate, ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP, TrustedProxies: proxies,
 		StreamPath: api.StreamPath,
 		Refuse:     handlers.Refuse, Events: m, Logger: p.log,
@@ -165,11 +169,27 @@ func New(opts Options) (*App, error) {
 }
 
 // listening is the URL of an address; empty for a unix socket.
-func listening(addr net.Addr) string {
+func (o Options) listening(addr net.Addr) string {
 	if _, ok := addr.(*net.TCPAddr); !ok {
 		return ""
 	}
+	if o.TLSCert != "" {
+		return "https://" + addr.String()
+	}
 	return "http://" + addr.String()
+}
+
+// certificate is what the API speaks HTTPS with; nil: it speaks HTTP.
+func (p *process) certificate(o Options) (*httpserver.Certificate, error) {
+	if o.TLSCert == "" {
+		return nil, nil
+	}
+	c, err := httpserver.LoadCertificate(o.TLSCert, o.TLSKey, p.log)
+	if err != nil {
+		return nil, fmt.Errorf("tls-cert, tls-key: %w", err)
+	}
+	metrics.NewCertificate(p.registry, c.NotAfter)
+	return c, nil
 }
 
 func listenAddr(o Options) string {

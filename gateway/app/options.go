@@ -24,6 +24,8 @@ import (
 // part that uses it.
 type Options struct {
 	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
+	TLSCert       string `env:"DOORSTEP_TLS_CERT" help:"PEM file of the certificate with which the public API speaks HTTPS, with those that lead to its authority behind it; read again when it has changed. Needs tls-key. Empty: HTTP, for behind a load balancer or a proxy."`
+	TLSKey        string `env:"DOORSTEP_TLS_KEY" help:"PEM file of the certificate's key."`
 	PublicURL     string `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
 	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers to stock apps set how often they report; see docs/phones.md."`
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
@@ -190,6 +192,9 @@ func (o Options) validate() error {
 	if err := o.validateSharing(); err != nil {
 		return err
 	}
+	if err := o.validateTLS(); err != nil {
+		return err
+	}
 	for _, f := range []float64{
 		o.ArrivalRadius, o.MaxSpeedCar, o.MaxSpeedBike, o.MaxSpeedWalk, o.CeilingCar, o.CeilingBike, o.CeilingWalk,
 		o.DefaultAccuracy, o.MaxAccuracy, o.VagueAccuracy, o.Detour,
@@ -211,6 +216,16 @@ func (o Options) validate() error {
 	}
 	if o.JWTSecret == "" && o.JWKSURL == "" && o.Listener == nil && !loopback(o.Listen) {
 		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL", o.Listen)
+	}
+	return nil
+}
+
+func (o Options) validateTLS() error {
+	switch {
+	case o.TLSCert != "" && o.TLSKey == "":
+		return errors.New("tls-key: it is missing, and tls-cert is set: set DOORSTEP_TLS_KEY")
+	case o.TLSCert == "" && o.TLSKey != "":
+		return errors.New("tls-cert: it is missing, and tls-key is set: set DOORSTEP_TLS_CERT")
 	}
 	return nil
 }
