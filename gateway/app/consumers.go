@@ -127,7 +127,7 @@ func newRelay(p *process, s stores, list []consumer, links linkURLs, receiver ou
 	to = append(to, receiver)
 	m.ExpectRelays(names...)
 	if bus != nil {
-		to = append(to, outbox.Destination{Name: outbox.Bus, To: tracked{bus, links}})
+		to = append(to, outbox.Destination{Name: outbox.Bus, To: tracked{bus, linkURLs{}}}) // archives and queues keep what the bus has
 	}
 	return outbox.NewRelay(s.outbox, to, outbox.RelayOptions{Log: p.log, Metrics: m})
 }
@@ -135,11 +135,11 @@ func newRelay(p *process, s stores, list []consumer, links linkURLs, receiver ou
 // linkURLs makes the URLs of the share links that events have.
 type linkURLs struct {
 	public func() string
-	key    []byte // nil: this gateway does not know
+	key    []byte // nil: none are made
 }
 
 // tracked is a publisher to outside of this process. Events that are published have the
-// URL of their share link in place of its id.
+// URL of their share link in place of its id, or nothing where links makes none.
 type tracked struct {
 	to    outbox.Publisher
 	links linkURLs

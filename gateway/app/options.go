@@ -89,7 +89,7 @@ type Options struct {
 	ValkeyTimeout time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
 	OTPInResponse bool          `default:"true" env:"DOORSTEP_OTP_IN_RESPONSE" help:"Return the code (OTP) in the answer to the trainer's arrival, too."`
 
-	ShareLinks    string `default:"off" enum:"off,event" env:"DOORSTEP_SHARE_LINKS" help:"event: each journey's start makes a share link, and TrainerJourneyStarted has its URL as trackUrl, for whoever reads the bus or gets the webhooks; needs pages. off: links are made by call 23 only."`
+	ShareLinks    string `default:"off" enum:"off,event" env:"DOORSTEP_SHARE_LINKS" help:"event: each journey's start makes a share link, and TrainerJourneyStarted has its URL as trackUrl in the webhook, and nowhere else; needs pages and webhook-url. off: links are made by call 23 only."`
 	ShareLinksKey string `secret:"" env:"DOORSTEP_SHARE_LINKS_KEY" help:"Secret, 32 bytes or more, that the links of share-links=event are made with; the same on all gateways. Without a database and a live store a random one."`
 
 	Pages bool `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/contract.md. Needs public-url, but without a database and a live store."`
@@ -237,6 +237,8 @@ func (o Options) validateSharing() error {
 		return errors.New("pages: links to them need their address: set DOORSTEP_PUBLIC_URL")
 	case event && !o.Pages:
 		return errors.New("share-links: a link needs the page that it leads to: set DOORSTEP_PAGES")
+	case event && o.WebhookURL == "":
+		return errors.New("share-links: only the webhook has the links of events: set DOORSTEP_WEBHOOK_URL")
 	case event && o.ShareLinksKey == "" && !o.Embedded():
 		return errors.New("share-links: the links of events need a key: set DOORSTEP_SHARE_LINKS_KEY")
 	case o.ShareLinksKey != "" && len(o.ShareLinksKey) < minShareLinksKey:
