@@ -250,11 +250,11 @@ func newTokens(b *testing.B) *tokens {
 	b.Helper()
 	t := &tokens{}
 	began := time.Now()
-	opts := auth.Options{Secret: []byte(strings.Repeat("k", 32)), Clock: func() time.Time { return began.Add(t.ahead) }}
+	keys := auth.Issuer{Secret: []byte(strings.Repeat("k", 32))}
 	var err error
-	t.verifier, err = auth.New(opts)
+	t.verifier, err = auth.New(auth.Options{Issuers: []auth.Issuer{keys}, Clock: func() time.Time { return began.Add(t.ahead) }})
 	require.NoError(b, err)
-	t.token, err = opts.Mint(sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}, 100*365*24*time.Hour)
+	t.token, err = keys.Mint(sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}, began, 100*365*24*time.Hour)
 	require.NoError(b, err)
 	return t
 }
@@ -287,9 +287,9 @@ func newHandlers(b *testing.B, url string) *handlers {
 	b.Helper()
 	h := &handlers{steady: &steady{now: time.Now()}}
 	log, m := slog.New(slog.NewJSONHandler(io.Discard, nil)), metrics.New(prometheus.NewRegistry()) //nolint:sloglint // to cost what production pays
-	opts := auth.Options{Secret: []byte(strings.Repeat("k", 32))}
+	keys := auth.Issuer{Secret: []byte(strings.Repeat("k", 32))}
 	var err error
-	h.verifier, err = auth.New(opts)
+	h.verifier, err = auth.New(auth.Options{Issuers: []auth.Issuer{keys}})
 	require.NoError(b, err)
 	h.store = newStore(b, url, h.Now, m)
 	service := sessions.NewService(memory.NewRepository(nil), h.store, sessions.ServiceOptions{
@@ -305,7 +305,7 @@ func newHandlers(b *testing.B, url string) *handlers {
 			h.serve, h.request = s.ServeHTTP, s.NewContext()
 		})
 	require.NoError(b, err)
-	h.begin(b, service, opts)
+	h.begin(b, service, keys)
 	return h
 }
 
@@ -325,7 +325,7 @@ func newStore(b *testing.B, url string, now func() time.Time, m *metrics.Metrics
 }
 
 // begin books a session and starts its journey.
-func (h *handlers) begin(b *testing.B, service *sessions.Service, keys auth.Options) {
+func (h *handlers) begin(b *testing.B, service *sessions.Service, keys auth.Issuer) {
 	b.Helper()
 	trainer := sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
 	student := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
@@ -335,9 +335,9 @@ func (h *handlers) begin(b *testing.B, service *sessions.Service, keys auth.Opti
 	_, err = service.Start(b.Context(), trainer, session.ID, sessions.Car)
 	require.NoError(b, err)
 	h.ref = sessions.Ref{TrainerID: trainer.ID, SessionID: session.ID}
-	h.trainer, err = keys.Mint(trainer, time.Hour)
+	h.trainer, err = keys.Mint(trainer, time.Now(), time.Hour)
 	require.NoError(b, err)
-	h.student, err = keys.Mint(student, time.Hour)
+	h.student, err = keys.Mint(student, time.Now(), time.Hour)
 	require.NoError(b, err)
 	h.asTrainer, h.asStudent = "Bearer "+h.trainer, "Bearer "+h.student
 	h.look = "/api/v1/admin/location-tracking/journey/live?sessionId=" + string(session.ID)

@@ -95,7 +95,7 @@ func dependencies(on any) map[string]string {
 func declared(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, file := range []string{"../gateway/app/options.go", "../gateway/app/worker.go"} {
+	for _, file := range []string{"../gateway/app/options.go", "../gateway/app/tokens.go", "../gateway/app/worker.go"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile(`env:"(DOORSTEP_\w+)"`).FindAllStringSubmatch(string(text), -1) {

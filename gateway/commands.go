@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"doorstep/gateway/app"
-	"doorstep/gateway/auth"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
 )
@@ -95,14 +94,11 @@ func (m *migrateCommand) Run(ctx context.Context) error {
 }
 
 type tokenCommand struct {
-	JWTSecret   string        `required:"" secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
-	JWTIssuer   string        `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) of the token."`
-	JWTAudience string        `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) of the token."`
-	JWTSubject  string        `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Name of the claim that holds the user's id."`
-	JWTRole     string        `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Name of the claim that holds the role."`
-	Role        string        `required:"" enum:"trainer,student,admin" help:"Role of the user: trainer, student or admin."`
-	Subject     string        `required:"" help:"The user's id, a UUID."`
-	TTL         time.Duration `default:"1h" help:"How long the token is valid."`
+	JWTSecret string `required:"" secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more."`
+	app.TokenOptions
+	Role    string        `required:"" enum:"trainer,student,admin" help:"Role of the user: trainer, student or admin."`
+	Subject string        `required:"" help:"The user's id, a UUID."`
+	TTL     time.Duration `default:"1h" help:"How long the token is valid."`
 }
 
 // Run prints the token and nothing else, for use in a shell's $().
@@ -111,10 +107,12 @@ func (t *tokenCommand) Run(context.Context) error {
 	if !ok {
 		return errors.New("subject must be a UUID")
 	}
-	token, err := auth.Options{
-		Secret: []byte(t.JWTSecret), Issuer: t.JWTIssuer, Audience: t.JWTAudience,
-		SubjectClaim: t.JWTSubject, RoleClaim: t.JWTRole,
-	}.Mint(sessions.Caller{ID: id, Role: sessions.Role(t.Role)}, t.TTL)
+	issuer, err := t.Issuer()
+	if err != nil {
+		return err
+	}
+	issuer.Secret = []byte(t.JWTSecret)
+	token, err := issuer.Mint(sessions.Caller{ID: id, Role: sessions.Role(t.Role)}, time.Now(), t.TTL)
 	if err == nil {
 		fmt.Println(token)
 	}
@@ -122,16 +120,22 @@ func (t *tokenCommand) Run(context.Context) error {
 }
 
 type healthCommand struct {
-	Listen  string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the gateway, host:port."`
-	TLSCert string `env:"DOORSTEP_TLS_CERT" help:"As for serve: if it is not empty, the gateway is asked over HTTPS."`
+	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the gateway, host:port."`
+	Worker        bool   `help:"Ask a worker, on its metrics address."`
+	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of the worker's metrics, host:port."`
+	TLSCert       string `env:"DOORSTEP_TLS_CERT" help:"As for serve: if it is not empty, the gateway is asked over HTTPS."`
 }
 
 // Run asks /healthz once: the container's health check, whose image has no
 // other HTTP client.
 func (h *healthCommand) Run(ctx context.Context) error {
-	host, port, err := net.SplitHostPort(h.Listen)
+	name, address := "listen", h.Listen
+	if h.Worker {
+		name, address = "metrics-listen", h.MetricsListen
+	}
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
@@ -139,7 +143,7 @@ func (h *healthCommand) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	scheme := "http://"
-	if h.TLSCert != "" {
+	if h.TLSCert != "" && !h.Worker {
 		scheme = "https://"
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+net.JoinHostPort(host, port)+"/healthz", nil)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -251,6 +250,8 @@ func TestUsage(t *testing.T) {
 		"a variable's bad value":      {[]string{"JOURNEY_TTL=long"}, []string{"serve"}, 2, "journey-ttl"},
 		"a log format that is none":   {[]string{"LOG_FORMAT=xml"}, []string{"serve"}, 2, "log-format"},
 		"a negative duration":         {nil, []string{"serve", "--journey-ttl=-1s"}, 1, "journey-ttl"},
+		"a wait without bound":        {nil, []string{"serve", "--max-wait=31s"}, 1, "max-wait"},
+		"a delay without end":         {nil, []string{"serve", "--drain-delay=25s"}, 1, "drain-delay"},
 		"a radius without bound":      {nil, []string{"serve", "--arrival-radius=1e9"}, 1, "arrival-radius"},
 		"a secret that is short":      {[]string{"JWT_SECRET=short"}, []string{"serve"}, 1, "32"},
 		"no keys, with Valkey":        {[]string{"VALKEY_URL=unix:///nowhere"}, []string{"serve"}, 1, "DOORSTEP_JWT_SECRET"},
@@ -258,7 +259,9 @@ func TestUsage(t *testing.T) {
 		"no keys, for all to reach":   {nil, []string{"serve", "--listen=0.0.0.0:0"}, 1, "loopback"},
 		"no keys, on every address":   {nil, []string{"serve", "--listen=:0"}, 1, "loopback"},
 		"a live store without scheme": {[]string{"VALKEY_URL=localhost", "JWT_SECRET=" + testSecret}, []string{"serve"}, 1, "live store"},
-		"a JWKS without scheme":       {[]string{"JWKS_URL=issuer.example"}, []string{"serve"}, 1, "JWKSURL"},
+		"a JWKS without scheme":       {[]string{"JWKS_URL=issuer.example"}, []string{"serve"}, 1, "DOORSTEP_JWKS_URL): its scheme"},
+		"a JWKS of no issuer":         {[]string{"JWKS_URL=https://issuer.example"}, []string{"serve"}, 1, "DOORSTEP_JWT_ISSUER): missing"},
+		"issuers of no audience":      {[]string{`ISSUERS=[{"issuer":"https://issuer.example"}]`}, []string{"serve"}, 1, "issuers[0].audience: missing"},
 		"the version":                 {nil, []string{"--version"}, 0, ""},
 		"the help":                    {nil, []string{"--help"}, 0, ""},
 	} {
@@ -351,22 +354,6 @@ func TestMigrate(t *testing.T) {
 	assert.Equal(t, 1, away.code)
 	assert.NotContains(t, away.stderr, "hushhush")
 	assert.Equal(t, 2, gateway(t, nil, "migrate").code, "without a database")
-}
-
-func TestHealth(t *testing.T) {
-	t.Parallel()
-	s := serve(t)
-	addr := strings.TrimPrefix(s.url, "http://")
-	_, port, err := net.SplitHostPort(addr)
-	require.NoError(t, err)
-	for _, listen := range []string{addr, ":" + port, "0.0.0.0:" + port, "localhost:" + port} {
-		e := gateway(t, []string{"LISTEN=" + listen}, "health")
-		assert.Equal(t, 0, e.code, "%s: %s", listen, e.stderr)
-	}
-	require.NoError(t, s.Process.Signal(syscall.SIGTERM))
-	assert.Equal(t, 0, s.ends(t))
-	assert.Equal(t, 1, gateway(t, []string{"LISTEN=" + addr}, "health").code, "nobody is there")
-	assert.Equal(t, 1, gateway(t, nil, "health", "--listen=nonsense").code)
 }
 
 // A service that is told to end answers whoever waits, and ends with 0.

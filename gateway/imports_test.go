@@ -77,6 +77,7 @@ var mayImport = map[string][]string{
 	"internal/servers/awstest":      {},
 	"internal/servers/certtest":     {},
 	"internal/servers/haproxy":      {"internal/servers/process"},
+	"internal/servers/issuertest":   {},
 	"internal/servers/prometheus":   {"internal/servers/process"},
 
 	"internal/testclock":  {}, // the clock that tests inject

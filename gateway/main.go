@@ -40,7 +40,7 @@ func commands() []command {
 		{"demo", "Play journeys through an embedded service, and watch them in the terminal.", new(demoCommand)},
 		{"migrate", "Bring the database's schema up to the version of this binary.", new(migrateCommand)},
 		{"token", "Print a token that is signed with the configured secret.", new(tokenCommand)},
-		{"health", "Exit 0 when a gateway answers on its address.", new(healthCommand)},
+		{"health", "Exit 0 when a gateway, or a worker, answers that it is well.", new(healthCommand)},
 		{"worker", "Consume the events from their queues: pushes, clean-up, analytics.", new(workerCommand)},
 		{"outbox list", "List the dead letters: events whose delivery was given up, with the reason.", new(outboxListCommand)},
 		{"outbox requeue", "Queue dead letters again, so that they are delivered.", new(outboxRequeueCommand)},

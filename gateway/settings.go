@@ -176,7 +176,7 @@ func (s settings) environment(f *pflag.Flag, lookup func(string) (string, bool))
 // content is text itself where it is JSON or PEM, and else the file that it names. An
 // error does not repeat text, which may be a secret in another form.
 func content(text string) ([]byte, error) {
-	if begin := strings.TrimSpace(text); strings.HasPrefix(begin, "{") || strings.HasPrefix(begin, "-----BEGIN ") {
+	if begin := strings.TrimSpace(text); strings.HasPrefix(begin, "{") || strings.HasPrefix(begin, "[") || strings.HasPrefix(begin, "-----BEGIN ") {
 		return []byte(text), nil
 	}
 	if text == "" {

@@ -155,8 +155,8 @@ func TestUnknownSettings(t *testing.T) {
 	} {
 		require.NoError(t, unknownSettings(commands(), []string{fine + "=x"}), fine)
 	}
-	err := unknownSettings(commands(), []string{"DOORSTEP_VALKEY_URI=hunter2", "DOORSTEP_LISTEN_FILE=x"})
+	err := unknownSettings(commands(), []string{"DOORSTEP_VALKEY_URI=hunter2", "DOORSTEP_METRICS_LISTEN_FILE=x"})
 	require.ErrorContains(t, err, "DOORSTEP_VALKEY_URI (nearest: DOORSTEP_VALKEY_URL)")
-	require.ErrorContains(t, err, "DOORSTEP_LISTEN_FILE (nearest: DOORSTEP_LISTEN)")
+	require.ErrorContains(t, err, "DOORSTEP_METRICS_LISTEN_FILE (nearest: DOORSTEP_METRICS_LISTEN)")
 	require.NotContains(t, err.Error(), "hunter2")
 }

@@ -20,6 +20,8 @@ type Served struct {
 	Refused   []string // why requests are refused for load
 
 	Formats, Outcomes []string // of points that stock apps report
+
+	Issuers []string // of tokens, that publish keys
 }
 
 // ExpectServed makes those series. Of a route's statuses it makes the success and the
@@ -42,7 +44,10 @@ func (m *Metrics) ExpectServed(s Served) {
 	each(s.Refused, func(v string) { m.shed.WithLabelValues(v) })
 	each(s.Malformed, func(v string) { m.refused.WithLabelValues(v) })
 	each(s.Formats, func(f string) { each(s.Outcomes, func(v string) { m.reported.WithLabelValues(f, v) }) })
-	each([]string{"ok", "error"}, func(v string) { m.keysRefreshed.WithLabelValues(v) })
+	for _, issuer := range s.Issuers {
+		each([]string{"ok", "error"}, func(v string) { m.keysRefreshed.WithLabelValues(issuer, v) })
+		m.keys.WithLabelValues(issuer)
+	}
 }
 
 // ExpectStored makes the series of the calls to the live store.

@@ -38,7 +38,7 @@ type Metrics struct {
 	storeChanges  *prometheus.CounterVec
 	dbBreaker     *prometheus.GaugeVec
 	keysRefreshed *prometheus.CounterVec
-	keys          prometheus.Gauge
+	keys          *prometheus.GaugeVec
 }
 
 // The buckets: answer is for answers from half a millisecond to a long poll's 30 s,
@@ -78,8 +78,8 @@ func New(reg prometheus.Registerer) *Metrics {
 		storeBreaker:  gaugeVec("live_store_breaker_state", "1 for the state that the live store's breaker is in.", "state"),
 		storeChanges:  counter("live_store_breaker_changes_total", "Changes of the live store's breaker, by the state it went to.", "state"),
 		dbBreaker:     gaugeVec("database_breaker_state", "1 for the state that the database's breaker is in.", "state"),
-		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by result (ok or error).", "result"),
-		keys:          gauge("jwks_keys", "Signing keys in use."),
+		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by issuer and result (ok or error).", "issuer", "result"),
+		keys:          gaugeVec("jwks_keys", "Signing keys in use, by issuer.", "issuer"),
 	}
 	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.codeTries, m.unauthentic, m.connsShed, m.shed, m.refused, m.reported, m.panics,
 		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.storeChanges, m.dbBreaker, m.keysRefreshed, m.keys)
@@ -174,10 +174,10 @@ func (m *Metrics) StoreBreaker(state string) {
 // DatabaseBreaker sets the breaker's state: closed, half-open or open.
 func (m *Metrics) DatabaseBreaker(state string) { setState(m.dbBreaker, state) }
 
-// KeysRefreshed counts one fetch of the JWKS.
-func (m *Metrics) KeysRefreshed(ok bool, keys int) {
-	m.keysRefreshed.WithLabelValues(result(ok)).Inc()
-	m.keys.Set(float64(keys))
+// KeysRefreshed counts one fetch of an issuer's JWKS.
+func (m *Metrics) KeysRefreshed(issuer string, ok bool, keys int) {
+	m.keysRefreshed.WithLabelValues(issuer, result(ok)).Inc()
+	m.keys.WithLabelValues(issuer).Set(float64(keys))
 }
 
 // setState sets the given state of a breaker to 1 and the others to 0.

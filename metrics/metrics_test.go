@@ -36,7 +36,7 @@ func TestMetrics(t *testing.T) {
 	}
 	m.StoreBreaker("open")
 	m.DatabaseBreaker("half-open")
-	m.KeysRefreshed(false, 3)
+	m.KeysRefreshed("idp", false, 3)
 	require.Equal(t, map[string]float64{
 		"doorstep_http_requests_total GET /healthz 200":        1,
 		"doorstep_http_requests_total other none 404":          1,
@@ -65,11 +65,11 @@ func TestMetrics(t *testing.T) {
 		"doorstep_live_store_breaker_state half-open":          0,
 		"doorstep_live_store_breaker_state open":               1,
 		"doorstep_live_store_breaker_changes_total open":       1,
-		"doorstep_jwks_fetches_total error":                    1,
+		"doorstep_jwks_fetches_total idp error":                1,
 		"doorstep_database_breaker_state closed":               0,
 		"doorstep_database_breaker_state half-open":            1,
 		"doorstep_database_breaker_state open":                 0,
-		"doorstep_jwks_keys":                                   3,
+		"doorstep_jwks_keys idp":                               3,
 	}, read(t, reg))
 }
 

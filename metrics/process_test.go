@@ -63,7 +63,7 @@ func TestExpect(t *testing.T) {
 	m, o, j := metrics.New(reg), metrics.NewOutbox(reg), metrics.NewJourneys(reg)
 	m.ExpectServed(metrics.Served{
 		Routes: [][2]string{{"GET", "/healthz"}}, Codes: []string{"INTERNAL"}, Verdicts: []string{"stored"}, Flags: []string{"mock"},
-		Arrivals: []string{"arrived"}, Reasons: []string{"expired"}, Shed: []string{"max_conns"}, Waits: []string{"changed"},
+		Arrivals: []string{"arrived"}, Issuers: []string{"idp"}, Reasons: []string{"expired"}, Shed: []string{"max_conns"}, Waits: []string{"changed"},
 	})
 	m.ExpectStored([]string{"update"}, []string{"ok"})
 	o.ExpectRelays("bus")
@@ -82,8 +82,8 @@ func TestExpect(t *testing.T) {
 	m.Unauthenticated("expired")
 	m.ConnShed("max_conns")
 	m.Waited("changed", time.Second)
-	m.KeysRefreshed(true, 1)
-	m.KeysRefreshed(false, 1)
+	m.KeysRefreshed("idp", true, 1)
+	m.KeysRefreshed("idp", false, 1)
 	m.StoreCall("update", "ok", time.Millisecond)
 	o.EventPublished("bus", time.Second)
 	for _, why := range []string{"rejected", "down", "store"} {

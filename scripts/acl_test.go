@@ -38,6 +38,29 @@ func TestACL(t *testing.T) {
 	}
 }
 
+// ElastiCache's access string, in the page beside the file, gives the file's rights.
+func TestACL_of_ElastiCache(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../deploy/valkey/README.md")
+	require.NoError(t, err)
+	access := regexp.MustCompile(`(?m)^    (on ~.*)$`).FindSubmatch(page)
+	require.NotNil(t, access)
+	g := guard(t, valkeyserver.Valkey)
+	require.NoError(t, do(t, g.admin, append([]string{"ACL", "SETUSER", "managed", ">secret"}, strings.Fields(string(access[1]))...)...).Error())
+	rights := func(user string) (list []string) {
+		about, err := do(t, g.admin, "ACL", "GETUSER", user).AsMap()
+		require.NoError(t, err)
+		for _, name := range []string{"keys", "channels", "commands"} {
+			value := about[name]
+			text, err := value.ToString()
+			require.NoError(t, err, name)
+			list = append(list, text)
+		}
+		return list
+	}
+	require.Equal(t, rights("doorstep"), rights("managed"))
+}
+
 // guardedServer is a server with the ACL file, and an admin who may do everything.
 type guardedServer struct {
 	*valkeyserver.Server

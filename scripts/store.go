@@ -52,8 +52,10 @@ type Options struct {
 	// URL, URLFile and CA say which servers, as in valkeyconn.Options.
 	URL     string
 	URLFile string
-	CA      []byte
-	Live    sessions.LiveOptions
+	// Password makes the password of a new connection. Nil: that of the URL holds.
+	Password func(ctx context.Context, user string) (string, error)
+	CA       []byte
+	Live     sessions.LiveOptions
 	// Now is the scripts' clock, for tests and replays. Nil, as in production:
 	// the server's own TIME.
 	Now func() time.Time
@@ -90,8 +92,8 @@ func New(opts Options) (*Store, error) {
 		opts.Metrics = noMetrics{}
 	}
 	conn, err := valkeyconn.New(valkeyconn.Options{
-		URL: opts.URL, URLFile: opts.URLFile, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
-		Decode: func(text string) any { return parseMessage(text) },
+		URL: opts.URL, URLFile: opts.URLFile, Password: opts.Password, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
+		Decode: func(text string) any { return parseMessage(text) }, Probe: liveChannel(sessions.Ref{}),
 	})
 	if err != nil {
 		return nil, err
@@ -108,6 +110,10 @@ func (s *Store) Run(ctx context.Context) error { return s.conn.Run(ctx) }
 
 // Ready reports whether all of the store answers, as valkeyconn.Conn.Ready does.
 func (s *Store) Ready() bool { return s.conn.Ready() }
+
+// Denied reports whether the user lacks a right without which nothing works, as
+// valkeyconn.Conn.Denied does.
+func (s *Store) Denied() bool { return s.conn.Denied() }
 
 // call runs one exchange on the server that holds key, in a span, and counts it.
 func (s *Store) call(ctx context.Context, verb, key string, e valkeyconn.Exchange) (valkey.ValkeyResult, error) {

@@ -108,6 +108,22 @@ type Actor struct {
 	RequestID string // empty where there was no request
 	// Found is why a Reconciler made it: one of Corrections.
 	Found string
+
+	also Roles // further roles of the caller, until AuditOf has chosen
+}
+
+// of is the actor in the one role in which it acts on the session: its trainer, or an
+// admin, or its student.
+func (a Actor) of(s Session) Actor {
+	c := Caller{ID: a.ID, Role: a.Role, Also: a.also}
+	if a.also == 0 {
+		return a
+	}
+	a.Role, a.also = Student, 0
+	if driver, ok := s.driver(c); ok {
+		a.Role = driver.Role
+	}
+	return a
 }
 
 type actorKey struct{}
@@ -129,7 +145,7 @@ func WithRequestID(ctx context.Context, id string) context.Context {
 // actingFor names the caller that the service acts for; the zero Caller is none.
 func actingFor(ctx context.Context, c Caller) context.Context {
 	a := ActorOf(ctx)
-	a.Role, a.ID = c.Role, c.ID
+	a.Role, a.ID, a.also = c.Role, c.ID, c.Also
 	return context.WithValue(ctx, actorKey{}, a)
 }
 
@@ -142,6 +158,7 @@ func finding(ctx context.Context, found string) context.Context {
 // can forget its own. before is the zero Session for a booking. Each event is in one
 // entry. A pure function; the repository adds At.
 func AuditOf(before, after Session, events []Event, by Actor) []AuditEntry {
+	by = by.of(after)
 	var list []AuditEntry
 	add := func(kind AuditKind, detail AuditDetail) {
 		list = append(list, AuditEntry{

@@ -62,7 +62,7 @@ func (s *Service) Cancel(ctx context.Context, c Caller, id ID, reason string) (S
 	if !utf8.ValidString(reason) || strings.ContainsRune(reason, 0) || utf8.RuneCountInString(reason) > maxCloseReason {
 		return Session{}, InvalidField("reason", "reason must be a text of at most 200 characters")
 	}
-	return s.closeBy(ctx, c, id, Student, func(session *Session) ([]Event, error) {
+	return s.closeBy(ctx, c, id, Student, func(session *Session, c Caller) ([]Event, error) {
 		return session.Cancel(c, reason, s.opts.Now())
 	})
 }
@@ -70,23 +70,25 @@ func (s *Service) Cancel(ctx context.Context, c Caller, id ID, reason string) (S
 // MarkNoShow notes that nobody opened the door. Errors: SessionNotFound, Forbidden,
 // NotPendingVerification, NotSupported, DatabaseUnavailable.
 func (s *Service) MarkNoShow(ctx context.Context, c Caller, id ID) (Session, error) {
-	return s.closeBy(ctx, c, id, Trainer, func(session *Session) ([]Event, error) {
+	return s.closeBy(ctx, c, id, Trainer, func(session *Session, c Caller) ([]Event, error) {
 		return session.MarkNoShow(c, s.opts.Now())
 	})
 }
 
 // closeBy makes a transition that an admin may make, and the session's party with that
-// role.
-func (s *Service) closeBy(ctx context.Context, c Caller, id ID, role Role, do func(*Session) ([]Event, error)) (Session, error) {
+// role. Who is both acts as an admin, who may do more.
+func (s *Service) closeBy(ctx context.Context, c Caller, id ID, role Role, do func(*Session, Caller) ([]Event, error)) (Session, error) {
 	refused := Refuse(Forbidden, "only the session's "+string(role)+" or an admin may do this")
-	if c.Role != role && c.Role != Admin {
+	if admin, ok := c.As(Admin); ok {
+		c = admin
+	} else if c, ok = c.As(role); !ok {
 		return Session{}, refused
 	}
 	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.HasParty(c) {
 			return nil, refused
 		}
-		return do(session)
+		return do(session, c)
 	})
 	if err == nil {
 		s.syncLive(ctx, session, session.Journey())

@@ -102,7 +102,7 @@ type Devices interface {
 // CreateDevice makes a device of the caller's. The key is told here and never again.
 // Errors: Forbidden, InvalidRequest, TooManyDevices, DatabaseUnavailable.
 func (s *Service) CreateDevice(ctx context.Context, c Caller, name string, format Format) (Device, DeviceKey, error) {
-	if c.Role != Trainer {
+	if !c.Has(Trainer) {
 		return Device{}, DeviceKey{}, errNoDevices
 	}
 	if err := checkDeviceName(name); err != nil {
@@ -122,7 +122,7 @@ func (s *Service) CreateDevice(ctx context.Context, c Caller, name string, forma
 // DevicesOf lists the caller's devices, the latest first. Errors: Forbidden,
 // DatabaseUnavailable.
 func (s *Service) DevicesOf(ctx context.Context, c Caller) ([]Device, error) {
-	if c.Role != Trainer {
+	if !c.Has(Trainer) {
 		return nil, errNoDevices
 	}
 	return s.repo.DevicesOf(ctx, c.ID)
@@ -147,7 +147,7 @@ func (s *Service) Device(ctx context.Context, c Caller, id ID) (Device, error) {
 // within reportersFor. For a device that is not the caller's, or not known, it does
 // nothing and returns no error. Errors: Forbidden, DatabaseUnavailable.
 func (s *Service) DeleteDevice(ctx context.Context, c Caller, id ID) error {
-	if c.Role != Trainer {
+	if !c.Has(Trainer) {
 		return errNoDevices
 	}
 	err := s.repo.DeleteDevice(context.WithoutCancel(ctx), c.ID, id)

@@ -47,7 +47,7 @@ func (s *Session) CloseForErasure(e Erasure) (events []Event, err error) {
 
 // UserData reads all that is kept of a user. Errors: Forbidden, DatabaseUnavailable.
 func (s *Service) UserData(ctx context.Context, c Caller, id ID) (UserData, error) {
-	if c.Role != Admin {
+	if !c.Has(Admin) {
 		return UserData{}, errNotAdmin
 	}
 	data, err := s.repo.UserData(ctx, id)
@@ -62,7 +62,8 @@ func (s *Service) UserData(ctx context.Context, c Caller, id ID) (UserData, erro
 // one. It returns how many events are still under way; the call is to be repeated until
 // there is none. Errors: Forbidden, JourneyRunning, NotSupported, DatabaseUnavailable.
 func (s *Service) EraseUser(ctx context.Context, c Caller, id ID) (pending int, err error) {
-	if c.Role != Admin {
+	c, ok := c.As(Admin)
+	if !ok {
 		return 0, errNotAdmin
 	}
 	pending, err = s.repo.EraseUser(actingFor(context.WithoutCancel(ctx), c), Erasure{UserID: id, Alias: NewID(), By: c, At: ms(s.opts.Now())})

@@ -73,6 +73,8 @@ type Event struct {
 	// TrackURL is that link's URL. It is made when the event is published, and is stored
 	// nowhere.
 	TrackURL string
+	// Trace is the X-Ray trace of the call that raised it, as WithTrace has it. Empty: none.
+	Trace string
 }
 
 // RecordedFor reports whether Repository.Record may store the event of a session as it
@@ -102,6 +104,7 @@ type detail struct {
 	ByID          ID        `json:"byId,omitempty"`
 	LinkID        ID        `json:"linkId,omitempty"`
 	TrackURL      string    `json:"trackUrl,omitempty"`
+	Trace         string    `json:"traceId,omitempty"`
 }
 
 const wireTime = "2006-01-02T15:04:05.000Z"
@@ -111,7 +114,7 @@ func (e Event) Detail() []byte {
 	d := detail{
 		EventID: e.ID, SchemaVersion: EventSchema, TrainerID: e.TrainerID, StudentID: e.StudentID,
 		SessionID: e.SessionID, Reason: e.Reason, Verdict: e.Verdict, Count: e.Count,
-		Status: e.Status, By: e.By, ByID: e.ByID, TrackURL: e.TrackURL,
+		Status: e.Status, By: e.By, ByID: e.ByID, Trace: e.Trace, TrackURL: e.TrackURL,
 	}
 	if e.Link != nil {
 		d.LinkID = e.Link.ID
@@ -168,6 +171,9 @@ func ParseEvent(t EventType, text []byte) (Event, error) {
 	}
 	e.StudentID, _ = ParseID(string(d.StudentID))
 	e.ByID, _ = ParseID(string(d.ByID))
+	if xray.MatchString(d.Trace) {
+		e.Trace = d.Trace
+	}
 	if id, ok := ParseID(string(d.LinkID)); ok {
 		e.Link = &ShareLink{ID: id}
 	}

@@ -186,7 +186,7 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 
 // update is Update without the event about the location.
 func (s *Service) update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
-	if c.Role != Trainer {
+	if !c.Has(Trainer) {
 		return Receipt{}, errNotTrainer
 	}
 	ref := Ref{TrainerID: c.ID, SessionID: id}

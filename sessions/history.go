@@ -52,7 +52,7 @@ const journeysShown = 50
 // the beginning of that silence as an entry that is not stored. Errors: Forbidden,
 // SessionNotFound, DatabaseUnavailable.
 func (s *Service) History(ctx context.Context, c Caller, id ID, after HistoryPlace, limit int) (h History, err error) {
-	if c.Role != Admin {
+	if !c.Has(Admin) {
 		return h, errNotAdmin
 	}
 	session, err := s.repo.Session(ctx, id)

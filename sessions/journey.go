@@ -14,12 +14,13 @@ import (
 // JourneyAlreadyStarted and TrainerBusy (with the running journey), RateLimited,
 // DatabaseUnavailable.
 func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Session, error) {
-	if c.Role == Student {
+	if !c.mayDriveAny() {
 		return Session{}, errNotTrainer
 	}
 	var lastEnd time.Time // of the session's journey before this one
 	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
-		if !session.mayDrive(c) {
+		c, ok := session.driver(c)
+		if !ok {
 			return nil, errNotTrainer
 		}
 		lastEnd = session.JourneyEndedAt
@@ -89,12 +90,13 @@ const startRetryWithin = 30 * time.Second
 // is refused because the journey has ended already. Errors: SessionNotFound,
 // Forbidden, NoActiveJourney, DatabaseUnavailable.
 func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role == Student {
+	if !c.mayDriveAny() {
 		return Session{}, errNotTrainer
 	}
 	var ended Session
 	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
-		if !session.mayDrive(c) {
+		c, ok := session.driver(c)
+		if !ok {
 			return nil, errNotTrainer
 		}
 		ended = *session
@@ -130,14 +132,15 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 // SuspiciousLocation, RateLimited, OTPLocked, LiveStoreUnavailable,
 // DatabaseUnavailable.
 func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Session, error) {
-	if c.Role == Student {
+	if !c.mayDriveAny() {
 		return Session{}, errNotTrainer
 	}
 	session, err := s.repo.Session(ctx, id)
 	if err != nil {
 		return Session{}, err
 	}
-	if !session.mayDrive(c) {
+	c, ok := session.driver(c)
+	if !ok {
 		return Session{}, errNotTrainer
 	}
 	expired := session.codeGone(s.opts.Now())
@@ -344,7 +347,8 @@ func waitFor(code Code, message string, wait time.Duration) error {
 // SessionNotFound, Forbidden, NotPendingVerification, OTPWrong, OTPExpired,
 // OTPLocked, DatabaseUnavailable.
 func (s *Service) Verify(ctx context.Context, c Caller, id ID, otp string) (Session, error) {
-	if c.Role != Trainer {
+	c, ok := c.As(Trainer)
+	if !ok {
 		return Session{}, errNotTrainer
 	}
 	var refused error
@@ -381,21 +385,23 @@ func (s *Service) ResendOTP(ctx context.Context, c Caller, id ID) (Session, erro
 // UnlockOTP counts the session's tries and codes anew. Errors: SessionNotFound,
 // Forbidden, NotPendingVerification, DatabaseUnavailable.
 func (s *Service) UnlockOTP(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role != Admin {
+	admin, ok := c.As(Admin)
+	if !ok {
 		return Session{}, errNotAdmin
 	}
-	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) { return nil, session.UnlockOTP() })
+	session, err := s.change(ctx, admin, id, func(session *Session) ([]Event, error) { return nil, session.UnlockOTP() })
 	return s.shown(session, c), err
 }
 
 // Complete ends the lesson. A repeat gets the same answer. Errors: SessionNotFound, Forbidden, NotInProgress,
 // DatabaseUnavailable.
 func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error) {
-	if c.Role == Student {
+	if !c.mayDriveAny() {
 		return Session{}, errNotTrainer
 	}
 	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
-		if !session.mayDrive(c) {
+		c, ok := session.driver(c)
+		if !ok {
 			return nil, errNotTrainer
 		}
 		before := session.Status

@@ -35,7 +35,7 @@ func (q SessionQuery) Matches(s Session) bool {
 // List lists sessions for an admin, latest booking first. Errors: Forbidden,
 // DatabaseUnavailable.
 func (s *Service) List(ctx context.Context, c Caller, q SessionQuery) ([]Session, error) {
-	if c.Role != Admin {
+	if !c.Has(Admin) {
 		return nil, errNotAdmin
 	}
 	return s.list(ctx, c, q)
@@ -44,7 +44,7 @@ func (s *Service) List(ctx context.Context, c Caller, q SessionQuery) ([]Session
 // Own lists the caller's own sessions as a student or as a trainer, latest booking first.
 // Errors: Forbidden, DatabaseUnavailable.
 func (s *Service) Own(ctx context.Context, c Caller, as Role, q SessionQuery) ([]Session, error) {
-	if c.Role != as {
+	if !c.Has(as) {
 		return nil, Refuse(Forbidden, "only a "+string(as)+" has this list of sessions")
 	}
 	if as == Student {
@@ -73,7 +73,7 @@ type RunningJourney struct {
 // Journeys lists the running journeys, the longest running first, with what the live
 // store knows of each. trainer may be empty. Errors: Forbidden, DatabaseUnavailable.
 func (s *Service) Journeys(ctx context.Context, c Caller, trainer ID, after Cursor, limit int) ([]RunningJourney, error) {
-	if c.Role != Admin {
+	if !c.Has(Admin) {
 		return nil, errNotAdmin
 	}
 	list, err := s.repo.RunningPage(ctx, trainer, after, limit)

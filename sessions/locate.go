@@ -21,7 +21,7 @@ var ErrLookups = errors.New("look-ups of one caller")
 // flood the repository. Admins are not limited: they may see every session, and
 // they are the operator's own.
 func (s *Service) allowLookup(c Caller) error {
-	if c.Role == Admin {
+	if c.Has(Admin) {
 		return nil
 	}
 	wait := s.lookups.Take(string(c.ID), s.opts.Now())
@@ -37,7 +37,7 @@ func (s *Service) allowLookup(c Caller) error {
 // session does not count: a live store that loses data, or is away, must not
 // make an honest caller wait.
 func (s *Service) returnLookup(c Caller) {
-	if c.Role != Admin {
+	if !c.Has(Admin) {
 		s.lookups.GiveBack(string(c.ID))
 	}
 }

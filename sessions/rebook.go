@@ -54,13 +54,14 @@ func put[T any](into, from *T) {
 // another trainer ends it, and another student shuts the old one out. Errors:
 // InvalidRequest, SessionNotFound, Forbidden, NotChangeable, DatabaseUnavailable.
 func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Session, error) {
-	if c.Role != Admin {
+	admin, ok := c.As(Admin)
+	if !ok {
 		return Session{}, errNotAdmin
 	}
 	var before Session
-	session, err := s.changeBy(s.repo.Rebook)(ctx, c, id, func(session *Session) ([]Event, error) {
+	session, err := s.changeBy(s.repo.Rebook)(ctx, admin, id, func(session *Session) ([]Event, error) {
 		before = *session
-		return session.Rebook(b, c, s.opts.Now())
+		return session.Rebook(b, admin, s.opts.Now())
 	})
 	if err != nil {
 		return Session{}, err

@@ -46,13 +46,14 @@ func (s *Service) Review(ctx context.Context, c Caller, id ID, stars int, commen
 	if err := checkReview(stars, comment); err != nil {
 		return Reviewed{}, err
 	}
-	if c.Role != Student {
+	c, ok := c.As(Student)
+	if !ok {
 		return Reviewed{}, Refuse(Forbidden, "only the session's student may review it")
 	}
 	var review Review
 	// A write that has begun is completed, as in change.
 	rating, err := s.repo.Review(actingFor(context.WithoutCancel(ctx), c), id, func(session Session) (Review, error) {
-		if c.Role != Student || c.ID != session.StudentID {
+		if c.ID != session.StudentID {
 			return Review{}, Refuse(Forbidden, "only the session's student may review it")
 		}
 		if session.Status != Completed {

@@ -132,7 +132,8 @@ type Booking struct {
 // Create books a session. It reports false when the same booking, or the same request
 // by its key, was stored before. Errors: Forbidden, SessionConflict, DatabaseUnavailable.
 func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, bool, error) {
-	if c.Role != Admin {
+	c, ok := c.As(Admin)
+	if !ok {
 		return Session{}, false, Refuse(Forbidden, "only an admin may book a session")
 	}
 	if b.ID == "" {
@@ -166,15 +167,16 @@ func (s *Service) Session(ctx context.Context, c Caller, id ID) (Session, error)
 }
 
 // shown is a session as c may see it: without a code that cannot be used, and for the
-// trainer without any, and without the home once the session is over.
+// session's trainer without any, and without the home once the session is over. That
+// holds for a trainer who is an admin, too: the code proves that the student is there.
 func (s *Service) shown(session Session, c Caller) Session {
 	if session.OTP == "" {
 		session.OTPExpiresAt = time.Time{} // another service's row: see CodeState
 	}
-	if c.Role == Trainer && session.over() {
+	if session.isTrainer(c) && session.over() {
 		session.Home = geo.Point{}
 	}
-	if c.Role == Trainer || session.CodeState(s.opts.Now()) != CodeActive {
+	if session.isTrainer(c) || session.CodeState(s.opts.Now()) != CodeActive {
 		session.OTP = ""
 	}
 	return session
@@ -196,7 +198,7 @@ func (s *Service) changeBy(change changer) func(context.Context, Caller, ID, fun
 		session, err := change(actingFor(context.WithoutCancel(ctx), by), id, func(session *Session) ([]Event, error) {
 			events, err := f(session)
 			raised = len(events)
-			return events, err
+			return traced(ctx, events), err
 		})
 		if err == nil && raised > 0 {
 			s.opts.OnEvents()

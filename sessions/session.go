@@ -45,13 +45,6 @@ const (
 // is a party of nothing.
 const LinkReader Role = "link"
 
-// Caller is the user who sent a request. A token proves it; it is never taken
-// from a body or a query.
-type Caller struct {
-	ID   ID
-	Role Role
-}
-
 // Status is the state of a session. The diagram in doc.go shows the transitions.
 type Status string
 
@@ -166,11 +159,19 @@ func (s *Session) over() bool {
 	return s.Status == Completed || s.Status == Cancelled || s.Status == NoShow
 }
 
-// mayDrive reports whether c may start and end the session's journeys: its trainer, or
-// an admin for the trainer.
-func (s *Session) mayDrive(c Caller) bool { return c.Role == Admin || s.isTrainer(c) }
+// driver is c in the role in which it may start and end the session's journeys: its
+// trainer, or an admin for the trainer.
+func (s *Session) driver(c Caller) (Caller, bool) {
+	if s.isTrainer(c) {
+		return c.As(Trainer)
+	}
+	return c.As(Admin)
+}
 
-func (s *Session) isTrainer(c Caller) bool { return c.Role == Trainer && c.ID == s.TrainerID }
+// mayDriveAny reports whether there can be a session whose driver c is.
+func (c Caller) mayDriveAny() bool { return c.Has(Trainer) || c.Has(Admin) }
+
+func (s *Session) isTrainer(c Caller) bool { return c.Has(Trainer) && c.ID == s.TrainerID }
 
 // SameBooking reports whether two sessions have the same booking. Repository.Create
 // compares by it. What happened to the sessions since then does not count.
@@ -227,14 +228,5 @@ type Meta struct{ TrainerID, StudentID ID }
 // an admin. The role counts too: a trainer's token with the student's id gives no
 // access.
 func (m Meta) HasParty(c Caller) bool {
-	switch c.Role {
-	case Admin:
-		return true
-	case Trainer:
-		return c.ID == m.TrainerID
-	case Student:
-		return c.ID == m.StudentID
-	default:
-		return false
-	}
+	return c.Has(Admin) || c.ID == m.TrainerID && c.Has(Trainer) || c.ID == m.StudentID && c.Has(Student)
 }

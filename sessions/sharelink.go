@@ -176,8 +176,10 @@ func (s *Service) shareable(ctx context.Context, c Caller, id ID) (Session, erro
 	return session, err
 }
 
-// sharedBy reports whether c may share the session's journey.
-func (s Session) sharedBy(c Caller) bool { return c.Role != Trainer && s.HasParty(c) }
+// sharedBy reports whether c may share the session's journey: its student, or an admin.
+func (s Session) sharedBy(c Caller) bool {
+	return c.Has(Admin) || c.Has(Student) && c.ID == s.StudentID
+}
 
 var errNotSharer = Refuse(Forbidden, "only the session's student or an admin may share its journey")
 

@@ -19,7 +19,7 @@ const Secret = "the secret of a rig, 32 bytes or more"
 
 // Token is a day's token for a user.
 func Token(id sessions.ID, role sessions.Role) (string, error) {
-	return auth.Options{Secret: []byte(Secret)}.Mint(sessions.Caller{ID: id, Role: role}, 24*time.Hour)
+	return auth.Issuer{Secret: []byte(Secret)}.Mint(sessions.Caller{ID: id, Role: role}, time.Now(), 24*time.Hour)
 }
 
 // Caller is one user's app, which may call any of several gateways. HTTP is the

@@ -53,14 +53,26 @@ func (a *API) admit(ctx context.Context, c *app.RequestContext, h handler) error
 		return a.unauthenticated(c, err)
 	}
 	r := recordOf(c)
-	r.role = caller.Role
+	r.role = roleOf(caller)
 	if err := a.checkRate(caller); err != nil {
 		return err
 	}
 	if c.FullPath() != updatesPath && string(c.Method()) != http.MethodGet { // it may be a transition
-		ctx = sessions.WithRequestID(ctx, r.id)
+		ctx = sessions.WithTrace(sessions.WithRequestID(ctx, r.id), r.amazon)
 	}
 	return h(ctx, c, caller)
+}
+
+// roleOf is what the log says of a caller's role: all of them.
+func roleOf(c sessions.Caller) string {
+	if c.Also == 0 {
+		return string(c.Role)
+	}
+	var names []string
+	for _, r := range c.Roles() {
+		names = append(names, string(r))
+	}
+	return strings.Join(names, ",")
 }
 
 // statusClientGone is nginx's number for a client that closed the connection
@@ -151,7 +163,7 @@ func (a *API) checkRate(caller sessions.Caller) error { return a.charge(caller, 
 
 // charge takes n requests from the caller's rate, or refuses.
 func (a *API) charge(caller sessions.Caller, n int) error {
-	if a.callers == nil || caller.Role == sessions.Admin || n < 1 {
+	if a.callers == nil || caller.Has(sessions.Admin) || n < 1 {
 		return nil
 	}
 	wait := a.callers.TakeN(string(caller.ID), n, a.deps.Now())

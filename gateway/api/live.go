@@ -16,9 +16,9 @@ import (
 	"doorstep/sessions"
 )
 
-// maxWait is the longest long poll. It is below the idle time-out of a usual load
+// DefaultMaxWait is the longest long poll. It is below the idle time-out of a usual load
 // balancer (60 s).
-const maxWait = 30 * time.Second
+const DefaultMaxWait = 30 * time.Second
 
 // live answers a read of the live location: at once, or with wait as soon as
 // there is something new. The ETag is the version of what the student sees; the
@@ -29,7 +29,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 		return err
 	}
 	recordOf(c).session = id
-	wait, err := waitOf(c)
+	wait, err := waitOf(c, a.deps.MaxWait)
 	if err != nil {
 		return err
 	}
@@ -244,8 +244,8 @@ func validators(c *app.RequestContext, version int64) {
 	}
 }
 
-// waitOf is the wait parameter: whole seconds, at most maxWait.
-func waitOf(c *app.RequestContext) (time.Duration, error) {
+// waitOf is the wait parameter: whole seconds, at most longest.
+func waitOf(c *app.RequestContext, longest time.Duration) (time.Duration, error) {
 	text, ok := c.GetQuery("wait")
 	if !ok {
 		return 0, nil
@@ -253,11 +253,11 @@ func waitOf(c *app.RequestContext) (time.Duration, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange):
-		return maxWait, nil
+		return longest, nil
 	case err != nil:
 		return 0, invalid("wait", "wait must be a whole number of seconds")
 	}
-	return time.Duration(min(n, uint64(maxWait/time.Second))) * time.Second, nil
+	return min(longest, time.Duration(min(n, uint64(DefaultMaxWait/time.Second)))*time.Second), nil
 }
 
 // etags is an If-None-Match header. Nil means that there was none; it matches

@@ -29,20 +29,21 @@ import (
 const requestIDHeader = "X-Request-Id"
 
 // Call is what a trace's span gets at the start of a request. The caller can
-// choose only the last three fields: RequestID, which isSafeID has checked,
+// choose only the last four fields: RequestID and Amazon, which isSafeID has checked,
 // and the two headers of W3C Trace Context.
 type Call struct {
 	Method, Route string
 	RequestID     string
 	Traceparent   string
 	Tracestate    string
+	Amazon        string // the trace that a load balancer of AWS has named
 }
 
 // observe is the middleware of every request. It gives the request its id, and
 // reports the answer to the metrics, the log and the trace.
 func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 	r := recordOf(c)
-	r.began, r.route, r.method = time.Now(), c.FullPath(), methodLabel(c)
+	r.began, r.route, r.method, r.amazon = time.Now(), c.FullPath(), methodLabel(c), amazonTrace(c.Request.Header.Peek("X-Amzn-Trace-Id"))
 	a.begin(c, r)
 	if a.deps.Trace != nil && strings.HasPrefix(r.route, base) { // not the probes, and not paths that have no route
 		ctx, r.endTrace = a.deps.Trace(ctx, call(c, r))
@@ -133,7 +134,7 @@ func (r *record) ownLines() (lines []byte) {
 func call(c *app.RequestContext, r *record) Call {
 	return Call{
 		Method: r.method, Route: r.route, RequestID: r.id,
-		Traceparent: string(c.GetHeader("traceparent")), Tracestate: string(c.GetHeader("tracestate")),
+		Traceparent: string(c.GetHeader("traceparent")), Tracestate: string(c.GetHeader("tracestate")), Amazon: r.amazon,
 	}
 }
 
@@ -152,10 +153,13 @@ func (a *API) log(ctx context.Context, r *record, status, bytes int, took time.D
 	if !a.deps.Log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 11)
 	attrs = append(attrs, slog.String("request_id", r.id), slog.String("route", r.routeLabel()), slog.String("method", r.method),
-		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", string(r.role)),
+		slog.Int("status", status), slog.String("code", string(r.code)), slog.String("role", r.role),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000), slog.Int("bytes", bytes))
+	if r.amazon != "" {
+		attrs = append(attrs, slog.String("amzn_trace_id", r.amazon))
+	}
 	if r.session != "" {
 		attrs = append(attrs, slog.String("session_id", string(r.session)))
 	}
@@ -168,7 +172,8 @@ func (a *API) log(ctx context.Context, r *record, status, bytes int, took time.D
 // record is what observe reports of a request. The handlers fill it in.
 type record struct {
 	id      string // of the request
-	role    sessions.Role
+	amazon  string // the trace that a load balancer of AWS has named; empty: none
+	role    string
 	session sessions.ID   // that the request is about; empty where it names none
 	code    sessions.Code // of a refusal
 	err     error         // its cause; for the log only
@@ -221,6 +226,17 @@ func isSafeID(id string) bool {
 		}
 	}
 	return true
+}
+
+// amazonTrace is Root of an X-Amzn-Trace-Id, which is a list such as
+// Self=1-67…;Root=1-67…;Sampled=1. By it a line of the load balancer's log is found.
+func amazonTrace(header []byte) string {
+	for field := range bytes.SplitSeq(header, []byte(";")) {
+		if root, ok := bytes.CutPrefix(bytes.TrimSpace(field), []byte("Root=")); ok && isSafeID(string(root)) {
+			return string(root)
+		}
+	}
+	return ""
 }
 
 // What follows are the closed lists of the metrics' labels. metrics makes every

@@ -53,7 +53,7 @@ func TestLog_one_line_a_request(t *testing.T) {
 	v := h.begun(t)
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), header("X-Request-Id", "stored")).want(t, 201, "")
 	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), header("X-Request-Id", "too-soon")).want(t, 429, sessions.RateLimited)
-	h.get(t, "no token", v.live(""), header("X-Request-Id", "stranger")).want(t, 401, api.Unauthenticated)
+	h.get(t, "no token", v.live(""), header("X-Request-Id", "stranger"), header("X-Amzn-Trace-Id", "Self=1-6-a; Root=1-67891233-abcdef012345678912345678;Sampled=1")).want(t, 401, api.Unauthenticated)
 	h.get(t, "", "/no/such/path", header("X-Request-Id", "nowhere")).want(t, 404, api.RouteNotFound)
 
 	got := line(t, log, "stored")
@@ -69,7 +69,10 @@ func TestLog_one_line_a_request(t *testing.T) {
 
 	got = line(t, log, "too-soon")
 	assert.Equal(t, []any{"DEBUG", 429.0, "RATE_LIMITED", "trainer"}, []any{got["level"], got["status"], got["code"], got["role"]})
+	h.get(t, "no token", v.live(""), header("X-Request-Id", "forged"), header("X-Amzn-Trace-Id", `Root=1" msg="x;Root=`)).want(t, 401, api.Unauthenticated)
+	assert.NotContains(t, line(t, log, "forged"), "amzn_trace_id")
 	got = line(t, log, "stranger")
+	assert.Equal(t, "1-67891233-abcdef012345678912345678", got["amzn_trace_id"])
 	assert.Equal(t, []any{"DEBUG", 401.0, "UNAUTHENTICATED", ""}, []any{got["level"], got["status"], got["code"], got["role"]})
 	h.get(t, v.student, v.live(""), header("X-Request-Id", "read")).want(t, 200, "")
 	h.get(t, v.student, v.path(""), header("X-Request-Id", "session")).want(t, 200, "")

@@ -77,7 +77,7 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 	if err != nil {
 		return err
 	}
-	recordOf(c).role = sessions.Trainer
+	recordOf(c).role = string(sessions.Trainer)
 	over := a.floods(device.ID, 1)
 	if size := c.Request.Header.ContentLength(); over && !r.read && (size < 0 || size > maxFloodBody) {
 		return a.dropReport(c, format, device)

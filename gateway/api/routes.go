@@ -63,6 +63,9 @@ type Deps struct {
 	// counted. One more is answered 503 OVERLOADED. 0: DefaultMaxInFlight. Negative:
 	// every request is refused.
 	MaxInFlight int
+	// MaxWait is the longest that a long poll waits, DefaultMaxWait at most. 0:
+	// DefaultMaxWait.
+	MaxWait time.Duration
 	// CallerRate and CallerBurst limit the requests of one caller, admins excepted:
 	// CallerRate a second in the long run, CallerBurst at once. More are answered
 	// 429. 0: the defaults. A negative rate: no limit.
@@ -127,6 +130,7 @@ func New(deps Deps) *API {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
+	deps.MaxWait = cmp.Or(deps.MaxWait, DefaultMaxWait)
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
 	if deps.Client == nil {
 		deps.Client = func(context.Context, *app.RequestContext) netip.Prefix { return netip.Prefix{} }

@@ -25,7 +25,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 		return errInFlight
 	}
 	defer a.inFlight.end()
-	wait, err := waitOf(c)
+	wait, err := waitOf(c, a.deps.MaxWait)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	if err != nil {
 		return err
 	}
-	recordOf(c).role, recordOf(c).session = sessions.LinkReader, link.Ref().SessionID
+	recordOf(c).role, recordOf(c).session = string(sessions.LinkReader), link.Ref().SessionID
 	if err := a.checkRate(link.Caller()); err != nil {
 		return err
 	}

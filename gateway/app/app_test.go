@@ -18,6 +18,7 @@ import (
 
 	"doorstep/gateway/app"
 	"doorstep/internal/servers/postgrestest"
+	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
@@ -115,7 +116,7 @@ func TestApp_leaves_nothing(t *testing.T) { //nolint:paralleltest // see above
 		{"stores away", "", []func(*app.Options){func(o *app.Options) {
 			o.ValkeyURL, o.DatabaseURL = "unix:///nowhere/s", "postgres:///x?host=/nowhere&connect_timeout=1"
 		}}},
-		{"keys away", "", []func(*app.Options){func(o *app.Options) { o.JWKSURL = "http://127.0.0.1:1/" }}},
+		{"keys away", "", []func(*app.Options){func(o *app.Options) { o.JWKSURL, o.JWTUnchecked = "http://127.0.0.1:1/", true }}},
 		{"port taken", "listen", []func(*app.Options){func(o *app.Options) { o.Listen = taken.Addr().String() }}},
 		{"port taken, on servers", "listen", []func(*app.Options){servers, func(o *app.Options) { o.Listen = taken.Addr().String() }}},
 		{"port taken, and a delay to drain", "listen", []func(*app.Options){func(o *app.Options) { o.Listen, o.DrainDelay = taken.Addr().String(), time.Hour }}},
@@ -194,6 +195,27 @@ func TestApp_drains(t *testing.T) {
 	}
 	status, _ = get(t, a.Addr(), "/healthz")
 	assert.Zero(t, status)
+}
+
+// A deployment whose user of the live store lacks a right does not become ready.
+func TestApp_is_not_ready_without_the_rights(t *testing.T) {
+	t.Parallel()
+	server := valkeytest.PrivateWith(t, valkeyserver.Valkey, valkeyserver.Options{})
+	allow := func(rights ...string) {
+		_, err := server.Do(t.Context(), append([]string{"ACL", "SETUSER", "app", "on", ">secret", "~*", "&*"}, rights...)...)
+		require.NoError(t, err)
+	}
+	allow("+@all", "-ssubscribe")
+	a := started(t, settings(func(o *app.Options) { o.ValkeyURL = "unix://app:secret@" + server.Socket() }))
+	ready := func(status int, says string) {
+		require.Eventually(t, func() bool {
+			got, body := get(t, a.Addr(), "/readyz")
+			return got == status && strings.Contains(body, says)
+		}, patience, 5*time.Millisecond)
+	}
+	ready(503, `"liveStore":"denied"`)
+	allow("+ssubscribe")
+	ready(200, `"liveStore":"ok"`)
 }
 
 // A connection that is half way through its request gets its answer.
@@ -310,12 +332,19 @@ func TestApp_Token(t *testing.T) {
 		_ = res.Body.Close()
 		assert.Equal(t, want, res.StatusCode)
 	}
-	keyless, err := app.New(settings(func(o *app.Options) { o.JWTSecret, o.JWKSURL = "", "https://issuer.example/jwks" }))
+	keyless, err := app.New(settings(func(o *app.Options) { o.JWTSecret, o.JWKSURL, o.JWTUnchecked = "", "https://issuer.example/jwks", true }))
 	require.NoError(t, err)
 	_, err = keyless.Token(caller, time.Hour)
 	require.Error(t, err, "it has no secret to sign with")
 	_, err = one.Token(sessions.Caller{ID: "me", Role: sessions.Student}, time.Hour)
 	assert.Error(t, err)
+}
+
+const oneIssuer = `[{"issuer":"https://issuer.example","audience":"doorstep"}]`
+
+// fetched has keys of a JWKS instead of a secret.
+func fetched(o *app.Options) {
+	o.JWTSecret, o.JWKSURL, o.JWTIssuer, o.JWTAudience = "", "https://issuer.example/jwks", "https://issuer.example", []string{"doorstep"}
 }
 
 func TestOptions(t *testing.T) {
@@ -329,7 +358,11 @@ func TestOptions(t *testing.T) {
 		"loopback, v6":         {func(o *app.Options) { o.JWTSecret, o.Listen = "", "[::1]:0" }, ""},
 		"loopback, by name":    {func(o *app.Options) { o.JWTSecret, o.Listen = "", "localhost:0" }, ""},
 		"public with a secret": {func(o *app.Options) { o.Listen = ":8080" }, ""},
-		"public with a JWKS":   {func(o *app.Options) { o.JWTSecret, o.JWKSURL, o.Listen = "", "https://issuer.example/jwks", ":8080" }, ""},
+		"public with a JWKS":   {func(o *app.Options) { fetched(o); o.Listen = ":8080" }, ""},
+		"public, discovered":   {func(o *app.Options) { fetched(o); o.JWKSURL, o.JWTDiscovery, o.Listen = "", true, ":8080" }, ""},
+		"public with issuers":  {func(o *app.Options) { o.JWTSecret, o.IssuerList, o.Listen = "", []byte(oneIssuer), ":8080" }, ""},
+		"a secret and issuers": {func(o *app.Options) { o.JWTIssuer, o.IssuerList = "ours", []byte(oneIssuer) }, ""},
+		"a JWKS for tests":     {func(o *app.Options) { fetched(o); o.JWTIssuer, o.JWTAudience, o.JWTUnchecked = "", nil, true }, ""},
 
 		"public without":           {func(o *app.Options) { o.JWTSecret, o.Listen = "", ":8080" }, "loopback"},
 		"public by name without":   {func(o *app.Options) { o.JWTSecret, o.Listen = "", "house.example:80" }, "loopback"},
@@ -337,7 +370,18 @@ func TestOptions(t *testing.T) {
 		"Valkey without":           {func(o *app.Options) { o.JWTSecret, o.ValkeyURL = "", "unix:///s" }, "DOORSTEP_JWT_SECRET"},
 		"PostgreSQL without":       {func(o *app.Options) { o.JWTSecret, o.DatabaseURL = "", "postgres:///x" }, "DOORSTEP_JWT_SECRET"},
 		"listener, Valkey without": {func(o *app.Options) { o.JWTSecret, o.ValkeyURL, o.Listener = "", "unix:///s", &net.TCPListener{} }, "DOORSTEP_JWT_SECRET"},
-		"short secret":             {func(o *app.Options) { o.JWTSecret = "short" }, "Secret"},
+		"short secret":             {func(o *app.Options) { o.JWTSecret = "short" }, "jwt-secret ($DOORSTEP_JWT_SECRET): it has 5 bytes"},
+		"old secret alone":         {func(o *app.Options) { o.JWTSecret, o.JWTOldSecret = "", secret }, "jwt-old-secret"},
+		"JWKS without issuer":      {func(o *app.Options) { fetched(o); o.JWTIssuer = "" }, "jwt-issuer ($DOORSTEP_JWT_ISSUER): missing"},
+		"JWKS without audience":    {func(o *app.Options) { fetched(o); o.JWTAudience = nil }, "jwt-audience ($DOORSTEP_JWT_AUDIENCE): missing"},
+		"discovery and JWKS":       {func(o *app.Options) { fetched(o); o.JWTDiscovery = true }, "jwt-discovery"},
+		"role of no name":          {func(o *app.Options) { o.JWTRoleMap = []string{"tutors"} }, `jwt-role-map: "tutors" is not name=role`},
+		"role that is none":        {func(o *app.Options) { o.JWTRoleMap = []string{"tutors=tutor"} }, "jwt-role-map"},
+		"namespace no UUID":        {func(o *app.Options) { o.JWTSubjectNamespace = "ours" }, "jwt-subject-namespace"},
+		"issuers no list":          {func(o *app.Options) { o.IssuerList = []byte(`{}`) }, "issuers: not a JSON list"},
+		"issuers without audience": {func(o *app.Options) { o.IssuerList = []byte(`[{"issuer":"https://a.example"}]`) }, "issuers: issuers[0].audience: missing"},
+		"a secret of no issuer":    {func(o *app.Options) { o.IssuerList = []byte(oneIssuer) }, "DOORSTEP_JWT_ISSUER): missing"},
+		"negative leeway":          {func(o *app.Options) { o.JWTLeeway = -1 }, "jwt-leeway"},
 		"bad Valkey":               {func(o *app.Options) { o.ValkeyURL = "localhost" }, "live store url"},
 		"bad PostgreSQL":           {func(o *app.Options) { o.DatabaseURL = "postgres://x:y:z" }, "database"},
 		"negative time":            {func(o *app.Options) { o.RateInterval = -1 }, "rate-interval"},

@@ -118,6 +118,8 @@ func TestWorker_acts_on_what_the_bus_brings(t *testing.T) { //nolint:paralleltes
 		`doorstep_journey_duration_seconds_count{reason="arrived"} 1`,
 		`doorstep_pushes_total{kind="arrived",outcome="sent"} 1`)
 	require.Empty(t, a.Pushes(), "the gateway has no consumers then")
+	status, _ := get(t, w.MetricsAddr(), "/healthz")
+	assert.Equal(t, 200, status)
 	require.Eventually(t, func() bool {
 		return len(aws.Messages("notify"))+len(aws.Messages("cleanup"))+len(aws.Messages("analytics")) == 0
 	}, patience, 10*time.Millisecond, "all are done with")

@@ -6,11 +6,11 @@ package app
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"doorstep/gateway/api"
@@ -32,7 +32,7 @@ type App struct {
 	clock      *sessions.Clock
 	stores     stores
 	verifier   *auth.Verifier
-	tokens     auth.Options
+	tokens     auth.Issuer
 	consuming  consuming
 	relay      *outbox.Relay
 	locations  *aws.Locations // nil: no location events
@@ -59,8 +59,7 @@ func New(opts Options) (*App, error) {
 	}
 	m, journeys := metrics.New(p.registry), newJourneyMetrics(p)
 	clock := sessions.NewClock(opts.Now)
-	tokens := tokensOf(opts, p, m, clock)
-	verifier, err := auth.New(tokens)
+	verifier, tokens, err := newVerifier(opts, p, m, tokenClock(opts, clock))
 	if err != nil {
 		return nil, err
 	}
@@ -145,12 +144,12 @@ func New(opts Options) (*App, error) {
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
-		MaxInFlight:  opts.MaxInFlight, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
+		MaxInFlight:  opts.MaxInFlight, MaxWait: opts.MaxWait, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
 		PublicURL: publicURL, Sharing: opts.Pages, Steer: opts.Steer,
 		Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
-	expectServed(m, handlers)
+	expectServed(m, handlers, verifier)
 	server, err = httpserver.New(httpserver.Options{
 		Listener: opts.Listener, Addr: listenAddr(opts), Certificate: certificate, ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP, TrustedProxies: proxies,
@@ -199,32 +198,16 @@ func listenAddr(o Options) string {
 	return o.Listen
 }
 
-// tokensOf are the settings of the verifier. Fully embedded and without key
-// material, a random secret is made: validate has checked that the address is a
-// loopback one.
-func tokensOf(o Options, p *process, m *metrics.Metrics, clock *sessions.Clock) auth.Options {
-	now := clock.Now
-	if o.Now != nil { // a test's clock is not that of its tokens
-		now = nil
-	}
-	secret := []byte(o.JWTSecret)
-	if len(secret) == 0 && o.JWKSURL == "" {
-		secret = []byte(rand.Text() + rand.Text())
-	}
-	return auth.Options{
-		Secret: secret, JWKSURL: o.JWKSURL, Issuer: o.JWTIssuer, Audience: o.JWTAudience,
-		SubjectClaim: o.JWTSubject, RoleClaim: o.JWTRole, Logger: p.log, Observer: m, Clock: now,
-	}
-}
-
 // readiness is /readyz: whether the process should get traffic, and the state of
 // each part for an operator. A live store or a database that is away keeps no
-// traffic away: the contract says what is answered then.
+// traffic away: the contract says what is answered then. A live store that has not let
+// this process's user in since the start does: that is a mistake in the settings of a
+// deployment, which must not go on.
 func readiness(p *process, s stores, verifier *auth.Verifier) (bool, map[string]string) {
 	parts := map[string]string{"tokens": "ok", "liveStore": "embedded", "database": "embedded", "lifecycle": "serving"}
 	ready := true
-	if !verifier.Ready() {
-		parts["tokens"], ready = "no keys yet", false
+	if known, missing := verifier.Ready(); len(missing) > 0 {
+		parts["tokens"], ready = strings.TrimSpace("no keys yet "+strings.Join(missing, " ")), known
 	}
 	if p.stopping() {
 		parts["lifecycle"], ready = "draining", false
@@ -233,6 +216,9 @@ func readiness(p *process, s stores, verifier *auth.Verifier) (bool, map[string]
 		parts["liveStore"] = "unavailable"
 		if s.valkey.Ready() {
 			parts["liveStore"] = "ok"
+		}
+		if s.valkey.Denied() {
+			parts["liveStore"], ready = "denied", false
 		}
 	}
 	if s.database != nil {
@@ -322,7 +308,7 @@ func (a *App) start(ctx context.Context) error {
 		return errors.Join(err, <-served)
 	})
 	a.onStop("waits", func(context.Context) error { a.hub.Drain(); return nil })
-	a.onStop("delay", func(ctx context.Context) error { _ = pause.For(ctx, a.opts.DrainDelay); return nil })
+	a.onStop("delay", func(ctx context.Context) error { _ = pause.For(ctx, a.opts.drainDelay()); return nil })
 	a.log.InfoContext(ctx, "serving", slog.String("addr", a.server.Addr().String()))
 	return nil
 }
@@ -352,7 +338,7 @@ func (a *App) Addr() net.Addr { return a.server.Addr() }
 // Token mints a token that this gateway accepts. It fails when the gateway has no
 // HS256 secret.
 func (a *App) Token(caller sessions.Caller, ttl time.Duration) (string, error) {
-	return a.tokens.Mint(caller, ttl)
+	return a.tokens.Mint(caller, tokenClock(a.opts, a.clock)(), ttl)
 }
 
 // Pushes lists the last pushes as the devices would have shown them, oldest first.

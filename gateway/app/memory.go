@@ -26,7 +26,7 @@ const (
 	processBytes = 64 << 20 // a process that nobody calls
 	connBytes    = 18 << 10
 	tlsBytes     = 15 << 10 // of a connection's TLS: 33 KB instead of 18 for 4,000 idle ones
-	kernelBytes  = 2 << 10 // of a connection's socket. The control group counts it, and Go does not
+	kernelBytes  = 2 << 10  // of a connection's socket. The control group counts it, and Go does not
 )
 
 // memoryLimits are what a process may take, and what follows from that.

@@ -37,15 +37,19 @@ type Options struct {
 	DatabaseCA       []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
 	DatabasePooled   bool   `env:"DOORSTEP_DATABASE_POOLED" help:"database-url leads to PgBouncer or RDS Proxy: send no start-up parameters and prepare no statements. The role must then have the time-outs: see docs/start.md."`
 	DatabaseMaxConns int    `default:"0" env:"DOORSTEP_DATABASE_MAX_CONNS" help:"Largest number of connections to PostgreSQL. By default 0: pool_max_conns in database-url, or else 16."`
+	DatabaseIAM      bool   `env:"DOORSTEP_DATABASE_IAM" help:"Sign in to RDS or Aurora as the user in database-url with a token of the process's AWS credentials, a new one for each connection; needs TLS. Region and credentials are the AWS SDK's own settings."`
+	ValkeyIAM        string `env:"DOORSTEP_VALKEY_IAM" help:"Name of the ElastiCache replication group to which the user in valkey-url signs in with such a token; needs TLS. Empty: by the URL's password."`
 	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
 	DatabaseURLFile, ValkeyURLFile string
 
-	JWTSecret   string `secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and a JWKS URL a random secret."`
-	JWKSURL     string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`
-	JWTIssuer   string `env:"DOORSTEP_JWT_ISSUER" help:"Issuer (iss) that a token must have. Empty: any."`
-	JWTAudience string `env:"DOORSTEP_JWT_AUDIENCE" help:"Audience (aud) that a token must have. Empty: any."`
-	JWTSubject  string `default:"sub" env:"DOORSTEP_JWT_SUBJECT_CLAIM" help:"Name of the claim that holds the user's id."`
-	JWTRole     string `default:"role" env:"DOORSTEP_JWT_ROLE_CLAIM" help:"Name of the claim that holds the role: trainer, student or admin."`
+	JWTSecret    string `secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and another source of keys a random secret."`
+	JWTOldSecret string `secret:"" env:"DOORSTEP_JWT_OLD_SECRET" help:"The secret before that one: its tokens are still accepted, while a secret is changed."`
+	JWKSURL      string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`
+	JWTDiscovery bool   `env:"DOORSTEP_JWT_DISCOVERY" help:"Find the JWKS by OpenID Connect discovery at jwt-issuer, instead of jwks-url."`
+	JWTUnchecked bool   `env:"DOORSTEP_JWT_UNCHECKED" help:"For tests only: accept a JWKS without jwt-issuer and jwt-audience, so that every token with these keys is accepted, for whatever service it was made."`
+	TokenOptions
+	JWTLeeway  time.Duration `default:"30s" env:"DOORSTEP_JWT_LEEWAY" help:"Difference between an issuer's clock and this one that exp, nbf and iat may have."`
+	IssuerList []byte        `secret:"" env:"DOORSTEP_ISSUERS" help:"Several issuers: a JSON list, or a file with it, of objects with issuer, audience and the other names in docs/identity.md. The settings jwt-… and jwks-url are one more, if they give keys."`
 
 	RateInterval     time.Duration `default:"5s" env:"DOORSTEP_RATE_INTERVAL" help:"Shortest time between two updates of one journey, in the long run."`
 	RateTolerance    time.Duration `default:"1s" env:"DOORSTEP_RATE_TOLERANCE" help:"How much earlier than the rate interval an update may come (the tolerance of GCRA)."`
@@ -101,13 +105,14 @@ type Options struct {
 	CallerRate        float64       `default:"50" env:"DOORSTEP_CALLER_RATE" help:"Requests a second that one caller may send in the long run; further ones are answered 429. Admins have no limit. Negative: no limit."`
 	CallerBurst       int           `default:"100" env:"DOORSTEP_CALLER_BURST" help:"Requests that one caller may send at once."`
 	MaxWaits          int           `default:"0" env:"DOORSTEP_MAX_WAITS" help:"Largest number of open long polls; further ones are answered 503 OVERLOADED. By default 0: 100,000, or three quarters of the connections that the memory limit has room for."`
+	MaxWait           time.Duration `default:"30s" env:"DOORSTEP_MAX_WAIT" help:"Longest time that a long poll waits, whatever it asks for; 1s to 30s. Shorter than what a proxy on the way allows for an answer."`
 	MaxWaitsPerCaller int           `default:"4" env:"DOORSTEP_MAX_WAITS_PER_CALLER" help:"Largest number of open long polls of one caller for one session. One more takes the place of the oldest, which is answered 429. An admin may have 100, and so may the readers of a share link."`
 	CORSOrigins       []string      `env:"DOORSTEP_CORS_ORIGINS" help:"Origins of web pages that may call the API from a browser, such as https://app.example.com; a list. Empty: none but the API's own."`
 	ReadTimeout       time.Duration `default:"10s" env:"DOORSTEP_READ_TIMEOUT" help:"Time limit for reading a whole request."`
 	WriteTimeout      time.Duration `default:"10s" env:"DOORSTEP_WRITE_TIMEOUT" help:"Time limit for each write of a response."`
 	IdleTimeout       time.Duration `default:"75s" env:"DOORSTEP_IDLE_TIMEOUT" help:"Time after which a connection without a request is closed; it must be longer than the load balancer's idle time-out."`
 	DrainTimeout      time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"Time limit for ending all requests and background work after SIGTERM."`
-	DrainDelay        time.Duration `default:"0s" env:"DOORSTEP_DRAIN_DELAY" help:"Time between the first 503 of /readyz and the end of listening; it is part of the drain timeout. By default 0s: none."`
+	DrainDelay        time.Duration `default:"-1s" env:"DOORSTEP_DRAIN_DELAY" help:"Time between the first 503 of /readyz and the end of listening, in which the load balancer takes notice; it is part of the drain timeout. The default, any negative time: 5s, or none where listen is a loopback address."`
 
 	// Version is the build's, for metrics.
 	Version        string
@@ -148,6 +153,7 @@ func (o Options) validate() error {
 		{"valkey-timeout", o.ValkeyTimeout},
 		{"drain-timeout", o.DrainTimeout},
 		{"silence-report", o.SilenceReport},
+		{"jwt-leeway", o.JWTLeeway},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s: %s is negative", d.name, d.value)
@@ -176,6 +182,12 @@ func (o Options) validate() error {
 	}
 	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
 		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
+	}
+	if o.MaxWait != 0 && (o.MaxWait < time.Second || o.MaxWait > api.DefaultMaxWait) {
+		return fmt.Errorf("max-wait: %s is not in [1s, %s]", o.MaxWait, api.DefaultMaxWait)
+	}
+	if delay := o.drainDelay(); o.DrainTimeout > 0 && delay >= o.DrainTimeout {
+		return fmt.Errorf("drain-delay: %s leaves no time of the drain-timeout, %s", delay, o.DrainTimeout)
 	}
 	if math.IsNaN(o.CallerRate) || o.CallerBurst < 0 {
 		return fmt.Errorf("caller-rate, caller-burst: %v and %d are no rate", o.CallerRate, o.CallerBurst)
@@ -211,11 +223,11 @@ func (o Options) validate() error {
 			return fmt.Errorf("ceiling-%s: %v km/h is below max-speed-%s, %v", m.name, m.ceiling, m.name, m.limit)
 		}
 	}
-	if o.JWTSecret == "" && o.JWKSURL == "" && !o.Embedded() {
-		return errors.New("no key material for tokens: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL")
+	if o.keyless() && !o.Embedded() {
+		return errors.New("no key material for tokens: set DOORSTEP_JWT_SECRET, DOORSTEP_JWKS_URL or DOORSTEP_ISSUERS")
 	}
-	if o.JWTSecret == "" && o.JWKSURL == "" && o.Listener == nil && !loopback(o.Listen) {
-		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET or DOORSTEP_JWKS_URL", o.Listen)
+	if o.keyless() && o.Listener == nil && !loopback(o.Listen) {
+		return fmt.Errorf("listen: %s is not a loopback address, so a secret is needed: set DOORSTEP_JWT_SECRET, DOORSTEP_JWKS_URL or DOORSTEP_ISSUERS", o.Listen)
 	}
 	return nil
 }
@@ -356,6 +368,19 @@ func loopback(addr string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// drainDelay is how long the gateway listens on after the first 503 of /readyz. A load
+// balancer on the same machine is a test's, which sets it; nobody waits for a developer's.
+func (o Options) drainDelay() time.Duration {
+	switch {
+	case o.DrainDelay >= 0:
+		return o.DrainDelay
+	case loopback(o.Listen):
+		return 0
+	default:
+		return 5 * time.Second
+	}
 }
 
 // live is the part of the settings that the live store applies.

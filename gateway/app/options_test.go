@@ -32,6 +32,7 @@ func TestOptions_default_tags_are_the_packages_own(t *testing.T) {
 		"MaxWaitsPerCaller": hub.DefaultPerCaller,
 		"JWTSubject":        auth.DefaultSubjectClaim,
 		"JWTRole":           auth.DefaultRoleClaim,
+		"JWTAudienceClaim":  auth.DefaultAudienceClaim,
 	} {
 		f, ok := reflect.TypeFor[app.Options]().FieldByName(field)
 		require.True(t, ok, field)
@@ -102,5 +103,23 @@ func TestOptions_lists_of_origins_and_proxies(t *testing.T) {
 		} else {
 			assert.ErrorContains(t, err, row.says)
 		}
+	}
+}
+
+// A load balancer needs time to notice; nobody else waits for it.
+func TestOptions_drain_delay(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		listen      string
+		delay, want time.Duration
+	}{
+		{":8080", -time.Second, 5 * time.Second},
+		{"0.0.0.0:8080", -time.Second, 5 * time.Second},
+		{"127.0.0.1:8080", -time.Second, 0},
+		{"localhost:8080", -time.Second, 0},
+		{"127.0.0.1:8080", 2 * time.Second, 2 * time.Second},
+		{":8080", 0, 0},
+	} {
+		assert.Equal(t, row.want, app.DrainDelay(app.Options{Listen: row.listen, DrainDelay: row.delay}), row)
 	}
 }

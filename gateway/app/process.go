@@ -29,6 +29,7 @@ type process struct {
 	mu          sync.Mutex
 	steps       []step // to be run at the stop, the last one first
 	drained     atomic.Bool
+	ended       atomic.Bool // the work has ended by itself
 	metricsAddr net.Addr
 }
 
@@ -89,8 +90,15 @@ func (p *process) startTraces(ctx context.Context) error {
 	return p.traces.start(ctx)
 }
 
-// startMetrics serves /metrics, and pprof where it is asked for, on an address of
-// their own. It uses net/http, so that trouble of the public server does not reach it.
+// healthz says that the process lives, and has not stopped its work by itself.
+func (p *process) healthz(w http.ResponseWriter, _ *http.Request) {
+	if p.ended.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+// startMetrics serves /metrics, /healthz, and pprof where it is asked for, on an address
+// of their own. It uses net/http, so that trouble of the public server does not reach it.
 func (p *process) startMetrics(ctx context.Context, o Options) error {
 	if o.MetricsListen == "" {
 		return nil
@@ -102,6 +110,7 @@ func (p *process) startMetrics(ctx context.Context, o Options) error {
 	mux := http.NewServeMux()
 	// Exemplars are in the OpenMetrics format only. Without traces there are none.
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{Registry: p.registry, EnableOpenMetrics: p.traces != nil}))
+	mux.HandleFunc("GET /healthz", p.healthz)
 	if o.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

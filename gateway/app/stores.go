@@ -12,6 +12,7 @@ import (
 	"doorstep/sessions"
 	"doorstep/sessions/memory"
 	"doorstep/sessions/outbox"
+	"doorstep/sessions/outbox/aws"
 	"doorstep/sessions/postgres"
 )
 
@@ -30,13 +31,17 @@ type stores struct {
 // connects to nothing.
 func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 	var s stores
+	databasePassword, valkeyPassword, err := o.passwords()
+	if err != nil {
+		return s, err
+	}
 	if o.DatabaseURL == "" {
 		events := outbox.NewMemory(o.addressed()...)
 		repo := memory.NewRepositoryAt(o.now(), events.Record)
 		s.repo, s.outbox, s.old = repo, events, repo
 	} else {
 		database, err := postgres.New(postgres.Options{
-			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
+			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, Password: databasePassword, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
 			Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
 		})
 		if err != nil {
@@ -49,11 +54,29 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		return s, nil
 	}
 	valkey, err := scripts.New(scripts.Options{
-		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
+		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, Password: valkeyPassword, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
 		Log: p.log, Metrics: m, Trace: p.traces.calls("valkey"),
 	})
 	s.live, s.valkey = valkey, valkey
 	return s, err
+}
+
+// passwords make those of new connections where IAM does; nil where the URL has them.
+func (o Options) passwords() (database func(context.Context, string, string) (string, error), valkey func(context.Context, string) (string, error), err error) {
+	if !o.DatabaseIAM && o.ValkeyIAM == "" {
+		return nil, nil, nil
+	}
+	iam, err := aws.NewIAM()
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.DatabaseIAM {
+		database = iam.Database
+	}
+	if o.ValkeyIAM != "" {
+		valkey = func(ctx context.Context, user string) (string, error) { return iam.Cache(ctx, o.ValkeyIAM, user) }
+	}
+	return database, valkey, nil
 }
 
 // observe registers the metrics that are read from the stores themselves.

@@ -107,10 +107,13 @@ func (t *traces) requests() func(context.Context, api.Call) (context.Context, ap
 		if call.Traceparent != "" {
 			ctx = w3c.Extract(ctx, propagation.MapCarrier{"traceparent": call.Traceparent, "tracestate": call.Tracestate})
 		}
-		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes( //nolint:spancheck // ended by the function returned
+		ctx, span := t.tracer.Start(ctx, call.Method+" "+call.Route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 			attribute.String("http.request.method", call.Method), attribute.String("http.route", call.Route),
 			attribute.String("doorstep.request_id", call.RequestID)))
-		return ctx, func(status int, code, session string) (traceID string) { //nolint:spancheck // it ends the span
+		if call.Amazon != "" {
+			span.SetAttributes(attribute.String("doorstep.amzn_trace_id", call.Amazon))
+		}
+		return ctx, func(status int, code, session string) (traceID string) {
 			span.SetAttributes(attribute.Int("http.response.status_code", status))
 			if code != "" {
 				span.SetAttributes(attribute.String("error.type", code))
@@ -168,11 +171,14 @@ type traced struct {
 }
 
 func (h traced) Handle(ctx context.Context, e sessions.Event) error {
-	ctx, span := h.tracer.Start(ctx, "handle "+h.name, trace.WithSpanKind(trace.SpanKindConsumer), //nolint:spancheck // by ended
+	ctx, span := h.tracer.Start(ctx, "handle "+h.name, trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(attribute.String("doorstep.event_type", string(e.Type)), attribute.String("doorstep.event_id", string(e.ID))))
+	if e.Trace != "" {
+		span.SetAttributes(attribute.String("doorstep.amzn_trace_id", e.Trace))
+	}
 	err := h.Handler.Handle(ctx, e)
 	ended(span, err)
-	return err //nolint:spancheck // ended
+	return err
 }
 
 // logger adds the trace's id to the lines that are written within one.

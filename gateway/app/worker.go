@@ -29,6 +29,8 @@ type WorkerOptions struct {
 	DatabaseCA       []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
 	DatabasePooled   bool   `env:"DOORSTEP_DATABASE_POOLED" help:"database-url leads to PgBouncer or RDS Proxy: send no start-up parameters and prepare no statements. The role must then have the time-outs: see docs/start.md."`
 	DatabaseMaxConns int    `default:"0" env:"DOORSTEP_DATABASE_MAX_CONNS" help:"Largest number of connections to PostgreSQL. By default 0: pool_max_conns in database-url, or else 16."`
+	DatabaseIAM      bool   `env:"DOORSTEP_DATABASE_IAM" help:"Sign in to RDS or Aurora as the user in database-url with a token of the process's AWS credentials, a new one for each connection; needs TLS. Region and credentials are the AWS SDK's own settings."`
+	ValkeyIAM        string `env:"DOORSTEP_VALKEY_IAM" help:"Name of the ElastiCache replication group to which the user in valkey-url signs in with such a token; needs TLS. Empty: by the URL's password."`
 	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
 	DatabaseURLFile, ValkeyURLFile string
 	ValkeyURL                      string        `required:"" secret:"ValkeyURLFile" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
@@ -40,7 +42,7 @@ type WorkerOptions struct {
 	FCMCredentials                 []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or its content. Empty: pushes are logged, not sent."`
 	FCMEndpoint                    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 
-	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
+	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics and /healthz, host:port; it must not be public. Empty: neither."`
 	Pprof         bool          `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 	DrainTimeout  time.Duration `default:"25s" env:"DOORSTEP_DRAIN_TIMEOUT" help:"Time limit for ending the messages in hand after SIGTERM."`
 
@@ -72,6 +74,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	opts := Options{
 		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, DatabaseURLFile: o.DatabaseURLFile,
 		DatabaseCA: o.DatabaseCA, DatabasePooled: o.DatabasePooled, DatabaseMaxConns: o.DatabaseMaxConns,
+		DatabaseIAM: o.DatabaseIAM, ValkeyIAM: o.ValkeyIAM,
 		ValkeyURL: o.ValkeyURL, ValkeyURLFile: o.ValkeyURLFile, ValkeyCA: o.ValkeyCA,
 		ValkeyTimeout: o.ValkeyTimeout, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL, ArrivalRadius: o.ArrivalRadius,
 		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, Now: o.Now, Log: o.Log,
@@ -151,6 +154,7 @@ func (w *Worker) consume(ctx context.Context) error {
 		all.Go(func() { errs[i] = c.Run(ctx) })
 	}
 	all.Wait()
+	w.ended.Store(ctx.Err() == nil)
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			return err

@@ -13,13 +13,13 @@ import (
 func benched(b *testing.B) bundle {
 	b.Helper()
 	v := setup(b, func(o *Options) {
-		o.JWKSURL = "https://issuer.test/jwks.json"
+		o.Issuers[0].JWKSURL = "https://issuer.test/jwks.json"
 		began := time.Now()
 		o.Clock = func() time.Time { return testNow.Add(time.Since(began)) }
 	})
 	set, _, err := parseKeys(threeKeys(b))
 	require.NoError(b, err)
-	v.keys.current.Store(&set)
+	v.issuers[0].keys.current.Store(&set)
 	return v
 }
 

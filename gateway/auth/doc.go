@@ -3,8 +3,9 @@
 // the token out of the header and turns the reason into an answer.
 //
 // The way of one token: Verifier.Verify → cache (verified less than a minute
-// ago?) → header and algorithm → key (the secret, or the JWKS by kid) → signature
-// → and only then the claims: times, issuer, audience, subject, role → cache.
+// ago?) → issuer → header and algorithm → key (the issuer's secret, or its JWKS by
+// kid) → signature → and only then the claims: times, issuer, audience, subject,
+// roles → cache.
 //
 // These hold whatever a stranger sends:
 //
@@ -16,8 +17,10 @@
 //     often than once per unknownKeyInterval.
 //   - Memory does not depend on the tokens: the cache has at most cacheSize entries
 //     of fixed size, and nothing is kept of a token that was refused.
-//   - The claims are not interpreted before the signature is verified, and nothing
-//     of a token appears in an error or a log line.
+//   - A token is judged by the rules and with the keys of one issuer, which it names.
+//     With several, that name is all that is read of the claims before the signature
+//     is verified; afterwards it is compared again. With one, nothing is.
+//   - Nothing of a token appears in an error or a log line.
 //
 // Rules are from RFC 7515 (JWS), 7517 (JWK), 7518 (algorithms), 7519 (JWT) and
 // 8725 (best practice).

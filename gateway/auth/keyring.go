@@ -1,28 +1,20 @@
 package auth
 
 import (
+	"cmp"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/MicahParks/jwkset"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 const (
@@ -52,6 +44,8 @@ const (
 // key, and the time of the last fetch says whether to fetch again.
 type keyring struct {
 	opts    Options
+	issuer  Issuer
+	found   string // where discovery has found the keys; only run uses it
 	host    string // for the log: the address may hold a password
 	current atomic.Pointer[keySet]
 	asked   chan struct{} // capacity 1; written and drained under mu
@@ -63,10 +57,10 @@ type keyring struct {
 	healthy   bool          // the last fetch succeeded
 }
 
-// newKeyring expects options that are valid and have a JWKSURL.
-func newKeyring(opts Options) *keyring {
-	k := &keyring{opts: opts, asked: make(chan struct{}, 1)}
-	if u, err := url.Parse(opts.JWKSURL); err == nil {
+// newKeyring expects an issuer that is valid and publishes keys.
+func newKeyring(issuer Issuer, opts Options) *keyring {
+	k := &keyring{opts: opts, issuer: issuer, asked: make(chan struct{}, 1)}
+	if u, err := url.Parse(cmp.Or(issuer.JWKSURL, issuer.Name)); err == nil {
 		k.host = u.Host
 	}
 	k.current.Store(&keySet{})
@@ -248,48 +242,99 @@ func (k *keyring) report(ctx context.Context, before keySet, skipped int, err er
 		return // shutting down; the issuer did not fail
 	}
 	now := k.keys()
-	k.opts.Observer.KeysRefreshed(err == nil, len(now))
+	defer k.opts.Observer.KeysRefreshed(k.issuer.Name, err == nil, len(now)) // last, for who waits for it
 	if err != nil {
-		k.opts.Logger.WarnContext(ctx, "jwks fetch failed", "host", k.host, "keys", len(now), "error", err)
+		k.opts.Logger.WarnContext(ctx, "jwks fetch failed", "issuer", k.issuer.Name, "host", k.host, "keys", len(now), "error", err)
 		return
 	}
 	if len(now) == 0 {
-		k.opts.Logger.WarnContext(ctx, "jwks has no usable key", "host", k.host, "skipped", skipped)
+		k.opts.Logger.WarnContext(ctx, "jwks has no usable key", "issuer", k.issuer.Name, "host", k.host, "skipped", skipped)
 		return
 	}
 	if !now.equal(before) {
-		k.opts.Logger.InfoContext(ctx, "jwks keys changed", "host", k.host, "keys", len(now), "skipped", skipped)
+		k.opts.Logger.InfoContext(ctx, "jwks keys changed", "issuer", k.issuer.Name, "host", k.host, "keys", len(now), "skipped", skipped)
 	}
 }
 
-// fetch gets and parses the JWKS within fetchTimeout. It uses a new connection
-// each time: with one fetch in ten minutes an idle one would be closed anyway.
+// fetch gets and parses the JWKS.
 func (k *keyring) fetch(ctx context.Context) (set keySet, skipped int, err error) {
+	address, err := k.address(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	document, err := k.get(ctx, address)
+	if err != nil {
+		return nil, 0, err
+	}
+	return parseKeys(document)
+}
+
+// address is where the JWKS is. Discovery is asked each time, as an issuer may move its
+// keys; while it does not answer, the address that it gave last is good.
+func (k *keyring) address(ctx context.Context) (string, error) {
+	if !k.issuer.Discover {
+		return k.issuer.JWKSURL, nil
+	}
+	found, err := k.discover(ctx)
+	if err == nil {
+		k.found = found
+	} else if k.found == "" {
+		return "", fmt.Errorf("discovery: %w", err)
+	}
+	return k.found, nil
+}
+
+// discover asks the issuer where its keys are (OpenID Connect Discovery 1.0, section 4).
+func (k *keyring) discover(ctx context.Context) (string, error) {
+	document, err := k.get(ctx, strings.TrimSuffix(k.issuer.Name, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return "", err
+	}
+	var about struct {
+		Issuer  string `json:"issuer"`
+		JWKSURI string `json:"jwks_uri"` //nolint:tagliatelle // the specification's name
+	}
+	switch err := json.Unmarshal(document, &about); {
+	case err != nil:
+		return "", errors.New("not a JSON object")
+	case about.Issuer != k.issuer.Name: // as section 4.3 demands
+		return "", errors.New("the document names another issuer")
+	case checkURL(about.JWKSURI) != "":
+		return "", errors.New("jwks_uri: " + checkURL(about.JWKSURI))
+	case strings.HasPrefix(k.issuer.Name, "https:") && !strings.HasPrefix(about.JWKSURI, "https:"):
+		return "", errors.New("jwks_uri: it is without TLS")
+	}
+	return about.JWKSURI, nil
+}
+
+// get gets a document within fetchTimeout. It uses a new connection each time: with one
+// fetch in ten minutes an idle one would be closed anyway.
+func (k *keyring) get(ctx context.Context, address string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, k.opts.fetchTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.opts.JWKSURL, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, 0, errors.New("make the request") // the cause would repeat the address
+		return nil, errors.New("make the request") // the cause would repeat the address
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	req.Close = true
 	res, err := k.opts.httpClient.Do(req)
 	if err != nil {
-		return nil, 0, withoutURL(err)
+		return nil, withoutURL(err)
 	}
 	defer func() { _ = res.Body.Close() }() // read to the end or given up: its error means nothing
 	if res.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("status %d", res.StatusCode)
+		return nil, fmt.Errorf("status %d", res.StatusCode)
 	}
 	// The limit is on the unpacked bytes: the transport has undone any gzip.
 	document, err := io.ReadAll(io.LimitReader(res.Body, maxJWKSBytes+1))
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the body: %w", err)
+		return nil, fmt.Errorf("read the body: %w", err)
 	}
 	if len(document) > maxJWKSBytes {
-		return nil, 0, fmt.Errorf("body is over %d bytes", maxJWKSBytes)
+		return nil, fmt.Errorf("body is over %d bytes", maxJWKSBytes)
 	}
-	return parseKeys(document)
+	return document, nil
 }
 
 // withoutURL removes the address from an error of net/http. The address may hold
@@ -311,124 +356,4 @@ func warnIfForgeable(ctx context.Context, logger *slog.Logger, address string) {
 	if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsLoopback() {
 		logger.WarnContext(ctx, "jwks is fetched without tls", "host", u.Host)
 	}
-}
-
-const (
-	// maxKeys is far more than any issuer publishes: usually two or three, or a
-	// dozen with a rotation every day.
-	maxKeys = 64
-	// RSA moduli in bits: RFC 7518 section 3.3 asks for 2048 at least. The upper
-	// end keeps one check below a millisecond.
-	minRSABits = 2048
-	maxRSABits = 8192
-)
-
-// publicKey is a verification key of any of the three kinds. A byte slice does
-// not have this method, so by its type no key of a JWKS can be used as the secret
-// of an HMAC.
-type publicKey interface {
-	Equal(x crypto.PublicKey) bool
-}
-
-// keyRef is how a token names its key. The algorithm is part of the name: a
-// key is for one algorithm, fixed when it is loaded.
-type keyRef struct{ alg, kid string }
-
-// keySet is one JWKS as fetched. It never changes after parseKeys.
-type keySet map[keyRef]publicKey
-
-// find returns the key that a token names. A token without a kid is accepted only
-// if one key has its algorithm. Trying every key would let a stranger send one
-// token and have the gateway do maxKeys checks.
-func (s keySet) find(ref keyRef) (publicKey, bool) {
-	if ref.kid != "" {
-		key, ok := s[ref]
-		return key, ok
-	}
-	var only publicKey
-	for other, key := range s {
-		if other.alg != ref.alg {
-			continue
-		}
-		if only != nil {
-			return nil, false
-		}
-		only = key
-	}
-	return only, only != nil
-}
-
-func (s keySet) equal(other keySet) bool {
-	return maps.EqualFunc(s, other, func(a, b publicKey) bool { return a.Equal(b) })
-}
-
-// parseKeys reads a JWKS. Keys that cannot verify one of our algorithms
-// (encryption keys, other curves, short moduli, broken ones) are counted in
-// skipped and left out, so that an issuer can add a new kind without harm to the
-// others. Of two keys with one kid and algorithm the first counts. An empty set is
-// valid and means that no key is valid any more. A document that is not a JWKS is
-// an error.
-func parseKeys(document []byte) (set keySet, skipped int, err error) {
-	var jwks struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(document, &jwks); err != nil {
-		return nil, 0, errors.New("not a JSON Web Key Set")
-	}
-	if jwks.Keys == nil {
-		return nil, 0, errors.New(`not a JSON Web Key Set: no "keys"`)
-	}
-	if len(jwks.Keys) > maxKeys {
-		return nil, 0, fmt.Errorf("%d keys, more than %d", len(jwks.Keys), maxKeys)
-	}
-	set = make(keySet, len(jwks.Keys))
-	for _, raw := range jwks.Keys {
-		ref, key, ok := parseKey(raw)
-		if _, twice := set[ref]; !ok || twice {
-			skipped++
-			continue
-		}
-		set[ref] = key
-	}
-	return set, skipped, nil
-}
-
-// parseKey reads one JWK. jwkset decodes it and checks the point, the modulus and
-// any certificate in it. With Private unset it returns only public keys and
-// refuses symmetric ones; without GetX5U it fetches nothing.
-func parseKey(raw json.RawMessage) (keyRef, publicKey, bool) {
-	jwk, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
-	if err != nil || !forSignatures(jwk.Marshal()) {
-		return keyRef{}, nil, false
-	}
-	alg, key, ok := algorithmOf(jwk.Key())
-	if declared := jwk.Marshal().ALG.String(); !ok || (declared != "" && declared != alg) {
-		return keyRef{}, nil, false
-	}
-	return keyRef{alg: alg, kid: jwk.Marshal().KID}, key, true
-}
-
-// forSignatures reports whether a key may verify signatures, by its "use" and
-// "key_ops". A key that has neither may do anything (RFC 7517 sections 4.2 and
-// 4.3).
-func forSignatures(jwk jwkset.JWKMarshal) bool {
-	if jwk.USE != "" && jwk.USE != jwkset.UseSig {
-		return false
-	}
-	return len(jwk.KEYOPS) == 0 || slices.Contains(jwk.KEYOPS, jwkset.KeyOpsVerify)
-}
-
-// algorithmOf is the one algorithm that a key may verify. The curve is checked
-// here because golang-jwt's ES256 takes a key on any curve.
-func algorithmOf(key any) (alg string, _ publicKey, ok bool) {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		bits := key.N.BitLen()
-		return jwt.SigningMethodRS256.Alg(), key, minRSABits <= bits && bits <= maxRSABits
-	case *ecdsa.PublicKey:
-		return jwt.SigningMethodES256.Alg(), key, key.Curve == elliptic.P256()
-	case ed25519.PublicKey:
-		return jwt.SigningMethodEdDSA.Alg(), key, true
-	}
-	return "", nil, false
 }

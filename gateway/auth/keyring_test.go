@@ -113,12 +113,12 @@ func TestRun_AnEmptySetTakesAllKeysAway(t *testing.T) {
 		b := setupInBubble(t, threeKeys(t))
 		b.run(t)
 		synctest.Wait()
-		require.True(t, b.Ready())
+		require.True(t, b.ready())
 		b.issuer.publish(document(t))
 		time.Sleep(30 * time.Second)
 		b.refuses(t, rs256("new").sign(t), ErrUnknownKey)
 		b.refuses(t, rs256("rsa").sign(t), ErrUnknownKey)
-		require.False(t, b.Ready())
+		require.False(t, b.ready())
 		synctest.Wait()
 		require.Contains(t, b.log.String(), "jwks has no usable key")
 		b.accepts(t, tokenSpec{}.sign(t))
@@ -224,9 +224,9 @@ func TestVerify_AtStartWaitsForTheFirstFetch(t *testing.T) {
 		require.Zero(t, took(func() { b.refuses(t, token, ErrKeysUnavailable) }), "nobody would fetch yet")
 		b.run(t)
 		synctest.Wait()
-		require.False(t, b.Ready())
+		require.False(t, b.ready())
 		require.Equal(t, 100*time.Millisecond, took(func() { b.accepts(t, token) }))
-		require.True(t, b.Ready())
+		require.True(t, b.ready())
 		require.Equal(t, 1, b.issuer.count())
 	})
 }
@@ -255,7 +255,7 @@ func TestRun_JWKSDownAtStartIsRetriedUntilItIsUp(t *testing.T) {
 		began := time.Now()
 		b.run(t)
 		synctest.Wait()
-		require.False(t, b.Ready())
+		require.False(t, b.ready())
 		b.refuses(t, rs256("rsa").sign(t), ErrKeysUnavailable)
 		b.accepts(t, tokenSpec{}.sign(t))
 
@@ -269,7 +269,7 @@ func TestRun_JWKSDownAtStartIsRetriedUntilItIsUp(t *testing.T) {
 		b.issuer.answer(http.StatusOK)
 		time.Sleep(29 * time.Second)
 		synctest.Wait()
-		require.True(t, b.Ready())
+		require.True(t, b.ready())
 		b.accepts(t, rs256("rsa").sign(t))
 	})
 }
@@ -301,7 +301,7 @@ func TestRun_JWKSDownLaterKeepsTheLastGoodKeys(t *testing.T) {
 		token := rs256("rsa")
 		token.claims = map[string]any{"exp": testNow.Add(25 * time.Hour).Unix()}
 		b.accepts(t, token.sign(t))
-		require.True(t, b.Ready())
+		require.True(t, b.ready())
 		b.refuses(t, rs256("new").sign(t), ErrKeysUnavailable)
 		require.Less(t, b.issuer.count(), 24*60*60/30+10, "retried gently")
 	})
@@ -330,7 +330,7 @@ func TestRun_BadAnswerKeepsTheLastGoodKeys(t *testing.T) {
 			require.False(t, <-b.refreshes)
 			require.Equal(t, 2, b.issuer.count(), "a redirect is not followed")
 			b.accepts(t, rs256("rsa").sign(t))
-			require.True(t, b.Ready())
+			require.True(t, b.ready())
 			require.Contains(t, b.log.String(), "jwks fetch failed")
 		})
 	}
@@ -341,8 +341,8 @@ func fetchFrom(t *testing.T, serve http.HandlerFunc) error {
 	t.Helper()
 	server := httptest.NewServer(serve)
 	t.Cleanup(server.Close)
-	b := setup(t, func(o *Options) { o.JWKSURL, o.fetchTimeout = server.URL, 30*time.Second })
-	_, _, err := b.keys.fetch(t.Context())
+	b := setup(t, func(o *Options) { o.Issuers[0].JWKSURL, o.fetchTimeout = server.URL, 30*time.Second })
+	_, _, err := b.issuers[0].keys.fetch(t.Context())
 	return err
 }
 
@@ -374,8 +374,8 @@ func TestFetch_LimitsWhatABombUnpacksTo(t *testing.T) {
 
 func TestFetch_SaysNothingOfTheAddress(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *Options) { o.JWKSURL = "http://user:hush@127.0.0.1:1/jwks.json?api_key=hush" })
-	_, _, err := b.keys.fetch(t.Context())
+	b := setup(t, func(o *Options) { o.Issuers[0].JWKSURL = "http://user:hush@127.0.0.1:1/jwks.json?api_key=hush" })
+	_, _, err := b.issuers[0].keys.fetch(t.Context())
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "hush")
 }
@@ -409,7 +409,7 @@ func TestRun_EndLetsWaitersGo(t *testing.T) {
 // nobody left to serve it.
 func TestKeyring_StopLandsAFlightThatNeverTookOff(t *testing.T) {
 	t.Parallel()
-	k := setup(t, func(o *Options) { o.JWKSURL = "https://issuer.test/" }).keys
+	k := setup(t, func(o *Options) { o.Issuers[0].JWKSURL = "https://issuer.test/" }).issuers[0].keys
 	require.True(t, k.start())
 	finished := k.ask()
 	k.stop()
@@ -426,8 +426,8 @@ func TestKeyring_RefreshTakesOverWhatWasAsked(t *testing.T) {
 	t.Parallel()
 	iss := newIssuer(threeKeys(t))
 	k := setup(t, func(o *Options) {
-		o.JWKSURL, o.httpClient = "https://issuer.test/", &http.Client{Transport: iss}
-	}).keys
+		o.Issuers[0].JWKSURL, o.httpClient = "https://issuer.test/", &http.Client{Transport: iss}
+	}).issuers[0].keys
 	require.True(t, k.start())
 	finished := k.ask()
 	require.Equal(t, finished, k.ask(), "the second joins the first")

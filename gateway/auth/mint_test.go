@@ -14,7 +14,7 @@ func TestMint_IsVerified(t *testing.T) {
 	b := setup(t)
 	for _, role := range []sessions.Role{sessions.Trainer, sessions.Student, sessions.Admin} {
 		caller := sessions.Caller{ID: sessions.NewID(), Role: role}
-		token, err := b.opts.Mint(caller, time.Minute)
+		token, err := b.issuers[0].Mint(caller, b.clock.Now(), time.Minute)
 		require.NoError(t, err)
 		got, err := b.Verify(t.Context(), token)
 		require.NoError(t, err)
@@ -25,7 +25,7 @@ func TestMint_IsVerified(t *testing.T) {
 func TestMint_EndsWithItsTTL(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	token, err := b.opts.Mint(testCaller, time.Minute)
+	token, err := b.issuers[0].Mint(testCaller, b.clock.Now(), time.Minute)
 	require.NoError(t, err)
 	b.clock.Advance(time.Minute + leeway - time.Nanosecond)
 	b.accepts(t, token)
@@ -51,7 +51,7 @@ func TestMint_Refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			token, err := Options{Secret: c.secret}.Mint(c.caller, c.ttl)
+			token, err := Issuer{Secret: c.secret}.Mint(c.caller, testNow, c.ttl)
 			require.Error(t, err)
 			require.Empty(t, token)
 		})
@@ -61,14 +61,14 @@ func TestMint_Refuses(t *testing.T) {
 func TestMint_WritesTheClaimsItsVerifierAsksFor(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *Options) {
-		o.Issuer, o.Audience = "https://id.example", "doorstep"
-		o.SubjectClaim, o.RoleClaim = "uid", "https://example/role"
+		o.Issuers[0].Name, o.Issuers[0].Audience = "https://id.example", list{"doorstep"}
+		o.Issuers[0].SubjectClaim, o.Issuers[0].RoleClaim = "uid", "https://example/role"
 	})
-	token, err := b.opts.Mint(testCaller, time.Minute)
+	token, err := b.issuers[0].Mint(testCaller, b.clock.Now(), time.Minute)
 	require.NoError(t, err)
 	b.accepts(t, token)
 
-	plain, err := setup(t).opts.Mint(testCaller, time.Minute)
+	plain, err := setup(t).issuers[0].Mint(testCaller, testNow, time.Minute)
 	require.NoError(t, err)
 	b.refuses(t, plain, ErrIssuer)
 }

@@ -6,41 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 )
 
-// MinSecretBytes is the shortest HS256 secret: RFC 7518 section 3.2 requires at
-// least the length of the hash. With a single token a shorter one can be
-// guessed offline.
-const MinSecretBytes = 32
-
-// leeway is the difference between the issuer's clock and this one that exp, nbf
-// and iat tolerate.
-const leeway = 5 * time.Second
-
-// Defaults of Options. A test holds the settings of `gateway serve` to them.
-const (
-	DefaultSubjectClaim = "sub"
-	DefaultRoleClaim    = "role"
-)
-
-// Options say which tokens a Verifier accepts. At least one of Secret and JWKSURL
-// is required; the zero value of everything else means its default.
+// Options say which tokens a Verifier accepts.
 type Options struct {
-	// Secret verifies HS256 tokens: raw bytes, at least MinSecretBytes.
-	Secret []byte
-	// JWKSURL is where the public keys for RS256, ES256 and EdDSA are: http or
-	// https. Redirects are not followed, so it is the final address.
-	JWKSURL string
-	// Issuer and Audience, when set, must be in the token.
-	Issuer   string
-	Audience string
-	// SubjectClaim and RoleClaim name the top-level claims that hold the user's
-	// id and role. Empty: DefaultSubjectClaim and DefaultRoleClaim.
-	SubjectClaim string
-	RoleClaim    string
+	// Issuers are the issuers whose tokens are accepted, at least one. Where there are
+	// several each has a Name of its own, and a token is judged by the one it names.
+	Issuers []Issuer
+	// Leeway is the difference between an issuer's clock and this one that exp, nbf and
+	// iat tolerate. Zero: none.
+	Leeway time.Duration
 
 	// Clock is read once a Verify. Default time.Now.
 	Clock func() time.Time
@@ -85,60 +62,32 @@ type limits struct {
 
 // Observer counts what the answers of Verify do not show. It must not block.
 type Observer interface {
-	// KeysRefreshed is called after each fetch of the JWKS with its outcome and
-	// with the number of keys in use from then on.
-	KeysRefreshed(ok bool, keys int)
+	// KeysRefreshed is called after each fetch of an issuer's JWKS with its outcome and
+	// with the number of the issuer's keys in use from then on.
+	KeysRefreshed(issuer string, ok bool, keys int)
 }
 
 // validate names the first field that is wrong.
 func (o Options) validate() error {
-	if len(o.Secret) == 0 && o.JWKSURL == "" {
-		return errors.New("auth: Options needs Secret or JWKSURL: without either no token can be verified")
+	if len(o.Issuers) == 0 {
+		return errors.New("auth: no issuer: no token can be verified")
 	}
-	if len(o.Secret) > 0 {
-		if err := checkSecret(o.Secret); err != nil {
+	for n, i := range o.Issuers {
+		if err := i.Validate(); err != nil {
 			return err
 		}
-	}
-	if o.JWKSURL != "" {
-		if err := checkJWKSURL(o.JWKSURL); err != nil {
-			return err
+		if len(o.Issuers) > 1 && i.Name == "" {
+			return &FieldError{"issuer", "missing: where there are several issuers each needs its name"}
+		}
+		if slices.ContainsFunc(o.Issuers[:n], func(other Issuer) bool { return other.Name == i.Name }) {
+			return &FieldError{"issuer", fmt.Sprintf("%q is there twice", i.Name)}
 		}
 	}
 	return nil
 }
 
-// checkSecret checks the length. The error does not contain the secret.
-func checkSecret(secret []byte) error {
-	if len(secret) < MinSecretBytes {
-		return fmt.Errorf("auth: Options.Secret has %d bytes, want at least %d random ones (openssl rand -base64 32)",
-			len(secret), MinSecretBytes)
-	}
-	return nil
-}
-
-// checkJWKSURL checks the address. The error does not contain it, because it may
-// hold a password.
-func checkJWKSURL(address string) error {
-	u, err := url.Parse(address)
-	if err != nil {
-		return errors.New("auth: Options.JWKSURL is not a URL")
-	}
-	if u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf("auth: Options.JWKSURL has scheme %q, want https or http", u.Scheme)
-	}
-	if u.Hostname() == "" {
-		return errors.New("auth: Options.JWKSURL names no host")
-	}
-	return nil
-}
-
-// withDefaults fills in the defaults, and copies what the caller could still
-// write to.
+// withDefaults fills in the defaults.
 func (o Options) withDefaults() Options {
-	o.Secret = slices.Clone(o.Secret)
-	o.SubjectClaim = cmp.Or(o.SubjectClaim, DefaultSubjectClaim)
-	o.RoleClaim = cmp.Or(o.RoleClaim, DefaultRoleClaim)
 	o.cacheSize = cmp.Or(o.cacheSize, 200_000)
 	o.cacheTTL = cmp.Or(o.cacheTTL, time.Minute)
 	o.refreshInterval = cmp.Or(o.refreshInterval, 10*time.Minute)
@@ -174,4 +123,4 @@ func withoutRedirects(client *http.Client) *http.Client {
 
 type unobserved struct{}
 
-func (unobserved) KeysRefreshed(bool, int) {}
+func (unobserved) KeysRefreshed(string, bool, int) {}

@@ -25,8 +25,9 @@ var (
 	ErrNotYetValid     error = &refusal{"not_yet_valid", "token is not valid yet"}
 	ErrIssuer          error = &refusal{"issuer", "token is from another issuer"}
 	ErrAudience        error = &refusal{"audience", "token is for another audience"}
-	ErrSubject         error = &refusal{"subject", "token subject is not a canonical UUID"}
-	ErrRole            error = &refusal{"role", "token role is not trainer, student or admin"}
+	ErrTokenUse        error = &refusal{"token_use", "token is for another use"}
+	ErrSubject         error = &refusal{"subject", "token names no user"}
+	ErrRole            error = &refusal{"role", "token has none of the roles trainer, student and admin"}
 	ErrKeysUnavailable error = &refusal{"keys_unavailable", "signing keys cannot be fetched"}
 )
 
@@ -63,6 +64,6 @@ func Reasons() []string {
 func refusals() []error {
 	return []error{
 		ErrMissing, ErrMalformed, ErrAlgorithm, ErrUnknownKey, ErrSignature, ErrExpired,
-		ErrNotYetValid, ErrIssuer, ErrAudience, ErrSubject, ErrRole, ErrKeysUnavailable,
+		ErrNotYetValid, ErrIssuer, ErrAudience, ErrTokenUse, ErrSubject, ErrRole, ErrKeysUnavailable,
 	}
 }

@@ -18,7 +18,7 @@ func TestReasons_AreTheClosedList(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{
 		"ok", "other", "missing", "malformed", "algorithm", "unknown_key", "signature", "expired",
-		"not_yet_valid", "issuer", "audience", "subject", "role", "keys_unavailable",
+		"not_yet_valid", "issuer", "audience", "token_use", "subject", "role", "keys_unavailable",
 	}, Reasons())
 }
 

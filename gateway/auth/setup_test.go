@@ -28,9 +28,11 @@ import (
 // Where and when the tests play. The instant has no fraction of a second, so
 // that exp is exact.
 var (
-	testNow    = time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
-	testSecret = []byte("0123456789abcdef0123456789abcdef")
-	testCaller = sessions.Caller{ID: "7d0c1c3e-6f0a-4b0f-9d5e-2a9f6c1b8e21", Role: sessions.Trainer}
+	testNow       = time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
+	testSecret    = []byte("0123456789abcdef0123456789abcdef")
+	testNamespace = "5ad4e1f0-6d7b-4b57-9c59-0f1d0a8f7e11"
+	leeway        = 5 * time.Second
+	testCaller    = sessions.Caller{ID: "7d0c1c3e-6f0a-4b0f-9d5e-2a9f6c1b8e21", Role: sessions.Trainer}
 )
 
 // signers are made once a run: an RSA key takes a tenth of a second.
@@ -203,7 +205,7 @@ func (i *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 // refreshes tells a test that a fetch is over.
 type refreshes chan bool
 
-func (l refreshes) KeysRefreshed(ok bool, _ int) { l <- ok }
+func (l refreshes) KeysRefreshed(_ string, ok bool, _ int) { l <- ok }
 
 // bundle is a Verifier with all that a test wants to get at.
 type bundle struct {
@@ -219,7 +221,7 @@ func setup(t testing.TB, edit ...func(*Options)) bundle {
 	t.Helper()
 	b := bundle{clock: testclock.At(testNow), log: &lockedBuffer{}, refreshes: make(refreshes, 64)}
 	opts := Options{
-		Secret: testSecret, Clock: b.clock.Now, Observer: b.refreshes,
+		Issuers: []Issuer{{Secret: testSecret, Unchecked: true}}, Leeway: leeway, Clock: b.clock.Now, Observer: b.refreshes,
 		Logger: slog.New(slog.NewTextHandler(b.log, nil)),
 	}
 	for _, e := range edit {
@@ -239,7 +241,7 @@ func setupJWKS(t testing.TB, body []byte, edit ...func(*Options)) bundle {
 	server := httptest.NewServer(iss)
 	t.Cleanup(server.Close)
 	b := setup(t, append([]func(*Options){func(o *Options) {
-		o.JWKSURL = server.URL + "/jwks.json?api_key=hush"
+		o.Issuers[0].JWKSURL = server.URL + "/jwks.json?api_key=hush"
 		o.fetchTimeout, o.unknownKeyWait = 30*time.Second, 30*time.Second
 	}}, edit...)...)
 	b.issuer = iss
@@ -254,7 +256,7 @@ func setupInBubble(t testing.TB, body []byte, edit ...func(*Options)) bundle {
 	t.Helper()
 	iss, began := newIssuer(body), time.Now()
 	b := setup(t, append([]func(*Options){func(o *Options) {
-		o.JWKSURL = "https://issuer.test/jwks.json"
+		o.Issuers[0].JWKSURL = "https://issuer.test/jwks.json"
 		o.httpClient = &http.Client{Transport: iss}
 		o.Observer = nil
 		o.Clock = func() time.Time { return testNow.Add(time.Since(began)) }
@@ -296,3 +298,8 @@ func (b bundle) refuses(t testing.TB, token string, want error) {
 }
 
 type lockedBuffer = testlog.Buffer
+
+func (b bundle) ready() bool {
+	ready, _ := b.Ready()
+	return ready
+}

@@ -1,18 +1,18 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/sync/errgroup"
 
 	"doorstep/sessions"
 )
@@ -24,15 +24,21 @@ const maxTokenBytes = 8 << 10
 
 // Verifier verifies tokens and returns their callers. Safe for concurrent use.
 type Verifier struct {
-	opts   Options
-	parser *jwt.Parser
-	cache  *cache
-	keys   *keyring // nil without a JWKSURL
+	opts    Options
+	parser  *jwt.Parser
+	cache   *cache
+	issuers []trusted
 }
 
-// New makes a Verifier. It does no I/O and starts nothing: with a JWKSURL, a
-// token that needs one of its keys is ErrKeysUnavailable until Run has fetched
-// them. The error names the field of Options that is wrong.
+// trusted is an issuer with its keys.
+type trusted struct {
+	Issuer
+	keys *keyring // nil: it publishes none
+}
+
+// New makes a Verifier. It does no I/O and starts nothing: a token that needs a key of
+// a JWKS is ErrKeysUnavailable until Run has fetched it. The error names the field
+// that is wrong.
 func New(opts Options) (*Verifier, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -47,27 +53,68 @@ func New(opts Options) (*Verifier, error) {
 		parser: jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
 		cache:  newCache(opts.cacheSize),
 	}
-	if opts.JWKSURL != "" {
-		v.keys = newKeyring(opts)
+	for _, issuer := range opts.Issuers {
+		t := trusted{Issuer: issuer.withDefaults()}
+		if t.hasKeys() {
+			t.keys = newKeyring(t.Issuer, opts)
+		}
+		v.issuers = append(v.issuers, t)
 	}
 	return v, nil
 }
 
-// Run keeps the JWKS fresh until ctx ends, then returns nil. Without a JWKSURL it
-// only waits. A JWKS that cannot be fetched is logged and retried, not returned.
-// A second call while the first one runs is an error.
+// Run keeps the keys of all issuers fresh until ctx ends, then returns nil. Where none
+// has any it only waits. A JWKS that cannot be fetched is logged and retried, not
+// returned. A second call while the first one runs is an error.
 func (v *Verifier) Run(ctx context.Context) error {
-	if v.keys == nil {
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error {
 		<-ctx.Done()
 		return nil
+	})
+	for _, t := range v.issuers {
+		if t.Unchecked && t.hasKeys() {
+			v.opts.Logger.WarnContext(ctx, "issuer and audience of tokens are not checked")
+		}
+		if t.keys != nil {
+			warnIfForgeable(ctx, v.opts.Logger, cmp.Or(t.JWKSURL, t.Name))
+			all.Go(func() error { return t.keys.run(ctx) })
+		}
 	}
-	warnIfForgeable(ctx, v.opts.Logger, v.opts.JWKSURL)
-	return v.keys.run(ctx)
+	return all.Wait()
 }
 
-// Ready reports whether tokens can be verified: with a JWKSURL, whether there is
-// a key. It stays true when the JWKS goes down after a first success.
-func (v *Verifier) Ready() bool { return v.keys == nil || len(v.keys.keys()) > 0 }
+// Ready reports whether tokens can be verified: where issuers publish keys, whether
+// those of one are here. So an issuer that is away keeps out its own users only.
+// Missing names the issuers whose keys are not here. Both stay as they are when a JWKS
+// goes down after a first success.
+func (v *Verifier) Ready() (ready bool, missing []string) {
+	published := 0
+	for _, t := range v.issuers {
+		if t.keys == nil {
+			continue
+		}
+		if published++; len(t.keys.keys()) == 0 {
+			missing = append(missing, t.Name)
+		}
+	}
+	return published == 0 || len(missing) < published, missing
+}
+
+// Publishers names the issuers that publish keys, as Observer hears of them; one without
+// a name where there is none, so that their metrics are there, at zero.
+func (v *Verifier) Publishers() []string {
+	var names []string
+	for _, t := range v.issuers {
+		if t.keys != nil {
+			names = append(names, t.Name)
+		}
+	}
+	if names == nil {
+		return []string{""}
+	}
+	return names
+}
 
 // Verify returns the caller of a token. The token comes without "Bearer ". The
 // error is one of the Err values; use errors.Is or Reason.
@@ -102,9 +149,12 @@ func (v *Verifier) prove(ctx context.Context, token string, now time.Time) (gran
 		return grant{}, fmt.Errorf("%w: not a compact JWS", ErrMalformed)
 	}
 	var claims rawClaims
+	var issuer *trusted
 	var refused error // keyFor's own error, which the parser would wrap in another one
 	_, err := v.parser.ParseWithClaims(token, &claims, func(t *jwt.Token) (key any, err error) {
-		key, refused = v.keyFor(ctx, t)
+		if issuer, refused = v.issuerOf(claims.raw); refused == nil {
+			key, refused = issuer.keyFor(ctx, t)
+		}
 		return key, refused
 	})
 	switch {
@@ -113,7 +163,27 @@ func (v *Verifier) prove(ctx context.Context, token string, now time.Time) (gran
 	case err != nil:
 		return grant{}, classify(err)
 	}
-	return v.open(claims.raw, now)
+	return issuer.open(claims.raw, now, v.opts.Leeway)
+}
+
+// issuerOf is the issuer whose rules a token is judged by. Where there are several it is
+// the one that the token names, which is not proven yet: open compares the name again
+// when it is.
+func (v *Verifier) issuerOf(document []byte) (*trusted, error) {
+	if len(v.issuers) == 1 {
+		return &v.issuers[0], nil
+	}
+	var c map[string]json.RawMessage // not a struct, whose names would match in any case
+	var name string
+	if json.Unmarshal(document, &c) != nil || json.Unmarshal(c["iss"], &name) != nil {
+		return nil, ErrIssuer
+	}
+	for n := range v.issuers {
+		if v.issuers[n].Name == name {
+			return &v.issuers[n], nil
+		}
+	}
+	return nil, ErrIssuer
 }
 
 // compact reports whether a token has only the characters of a compact JWS (RFC
@@ -134,7 +204,7 @@ func compact(token string) bool {
 // at this point. The algorithm alone decides where the key comes from, and only
 // four algorithms have one. This switch is what keeps out "none", HS384, PS256
 // and a public key used as an HMAC secret.
-func (v *Verifier) keyFor(ctx context.Context, t *jwt.Token) (any, error) {
+func (i *trusted) keyFor(ctx context.Context, t *jwt.Token) (any, error) {
 	// "crit" lists extensions that must be understood (RFC 7515 section 4.1.11).
 	// We understand none, and golang-jwt ignores the header.
 	if _, critical := t.Header["crit"]; critical {
@@ -143,23 +213,26 @@ func (v *Verifier) keyFor(ctx context.Context, t *jwt.Token) (any, error) {
 	alg := t.Method.Alg()
 	switch alg {
 	case jwt.SigningMethodHS256.Alg():
-		if len(v.opts.Secret) > 0 {
-			return v.opts.Secret, nil
+		switch {
+		case len(i.OldSecret) > 0:
+			return jwt.VerificationKeySet{Keys: []jwt.VerificationKey{i.Secret, i.OldSecret}}, nil
+		case len(i.Secret) > 0:
+			return i.Secret, nil
 		}
 	case jwt.SigningMethodRS256.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodEdDSA.Alg():
-		if v.keys != nil {
-			return v.publicKey(ctx, alg, t.Header["kid"])
+		if i.keys != nil {
+			return i.publicKey(ctx, alg, t.Header["kid"])
 		}
 	}
 	return nil, ErrAlgorithm
 }
 
-func (v *Verifier) publicKey(ctx context.Context, alg string, kid any) (any, error) {
+func (i *trusted) publicKey(ctx context.Context, alg string, kid any) (any, error) {
 	name, ok := kid.(string)
 	if !ok && kid != nil {
 		return nil, fmt.Errorf("%w: kid is not text", ErrMalformed)
 	}
-	return v.keys.find(ctx, keyRef{alg: alg, kid: name})
+	return i.keys.find(ctx, keyRef{alg: alg, kid: name})
 }
 
 // classify turns the parser's error into one of the Err values. Its text is
@@ -270,141 +343,4 @@ func remember(proven grant, now time.Time, ttl time.Duration) entry {
 		until = proven.expires
 	}
 	return entry{from: now.UnixNano(), until: until.UnixNano(), caller: proven.caller}
-}
-
-// lastSecond is the end of the year 9999 in Unix seconds. A larger number is not a
-// date, or comes from an issuer that writes milliseconds, whose tokens would
-// otherwise be valid for fifty thousand years.
-const lastSecond = 253402300799
-
-// rawClaims keeps the claims as bytes while golang-jwt parses a token and checks
-// its signature, so that nothing in them is interpreted before they are proven.
-// The embedded interface stays nil: only the library's claims validation would
-// call its getters, and New switches that off.
-type rawClaims struct {
-	jwt.Claims
-	raw []byte
-}
-
-// UnmarshalJSON is called by the parser with the whole claims document.
-func (s *rawClaims) UnmarshalJSON(document []byte) error {
-	s.raw = slices.Clone(document)
-	return nil
-}
-
-// grant is the caller of a verified token, and the end of the token.
-type grant struct {
-	caller  sessions.Caller
-	expires time.Time // leeway included
-}
-
-// claims is the parsed claims document. It is a map and not a struct, because the
-// names are settings, and encoding/json matches a struct's fields in any case.
-type claims map[string]any
-
-// open checks the claims of a token whose signature is right. The most frequent
-// reason for a refusal (expired) is checked first. The library's own validation is
-// not used, because it does not tell which claim was missing, and the reason is a
-// metric's label.
-func (v *Verifier) open(document []byte, now time.Time) (grant, error) {
-	var c claims
-	if err := json.Unmarshal(document, &c); err != nil {
-		return grant{}, fmt.Errorf("%w: claims are not a JSON object", ErrMalformed)
-	}
-	expires, err := c.checkTimes(now)
-	if err != nil {
-		return grant{}, err
-	}
-	if v.opts.Issuer != "" && c["iss"] != v.opts.Issuer {
-		return grant{}, ErrIssuer
-	}
-	if v.opts.Audience != "" && !c.isFor(v.opts.Audience) {
-		return grant{}, ErrAudience
-	}
-	caller, err := c.caller(v.opts.SubjectClaim, v.opts.RoleClaim)
-	if err != nil {
-		return grant{}, err
-	}
-	return grant{caller: caller, expires: expires}, nil
-}
-
-// checkTimes requires exp, and checks nbf and iat if they are there (RFC 7519
-// section 4.1). A token whose iat is in the future is refused: either the
-// issuer's clock is wrong or the token is an attack.
-func (c claims) checkTimes(now time.Time) (expires time.Time, err error) {
-	exp, ok, err := c.instant("exp")
-	if err != nil {
-		return time.Time{}, err
-	}
-	if !ok {
-		return time.Time{}, fmt.Errorf("%w: no exp", ErrMalformed)
-	}
-	expires = exp.Add(leeway)
-	if !now.Before(expires) {
-		return time.Time{}, ErrExpired
-	}
-	for _, name := range []string{"nbf", "iat"} {
-		from, ok, err := c.instant(name)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if ok && now.Before(from.Add(-leeway)) {
-			return time.Time{}, ErrNotYetValid
-		}
-	}
-	return expires, nil
-}
-
-// instant reads a NumericDate: Unix seconds, with or without a fraction. Null
-// and text are errors and not "absent": otherwise a token with a badly written
-// time would have no limit.
-func (c claims) instant(name string) (at time.Time, ok bool, err error) {
-	value, ok := c[name]
-	if !ok {
-		return time.Time{}, false, nil
-	}
-	seconds, ok := value.(float64)
-	if !ok || seconds < 0 || seconds > lastSecond {
-		return time.Time{}, false, fmt.Errorf("%w: %s is not Unix seconds", ErrMalformed, name)
-	}
-	whole, fraction := math.Modf(seconds)
-	return time.Unix(int64(whole), int64(fraction*1e9)), true, nil
-}
-
-// isFor reports whether aud, a string or a list (RFC 7519 section 4.1.3), names
-// the audience.
-func (c claims) isFor(audience string) bool {
-	switch aud := c["aud"].(type) {
-	case string:
-		return aud == audience
-	case []any:
-		return slices.Contains(aud, any(audience))
-	}
-	return false
-}
-
-// caller reads the caller's id and role. What it returns shares no memory with the
-// token; otherwise a cache entry would keep the token alive.
-func (c claims) caller(subjectClaim, roleClaim string) (sessions.Caller, error) {
-	subject, _ := c[subjectClaim].(string)
-	id, ok := sessions.ParseID(subject)
-	if !ok {
-		return sessions.Caller{}, ErrSubject
-	}
-	name, _ := c[roleClaim].(string)
-	role, ok := parseRole(name)
-	if !ok {
-		return sessions.Caller{}, ErrRole
-	}
-	return sessions.Caller{ID: id, Role: role}, nil
-}
-
-// parseRole is case-sensitive: "Admin" is not admin.
-func parseRole(name string) (sessions.Role, bool) {
-	for _, role := range []sessions.Role{sessions.Trainer, sessions.Student, sessions.Admin} {
-		if string(role) == name {
-			return role, true
-		}
-	}
-	return "", false
 }

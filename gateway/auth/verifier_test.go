@@ -18,7 +18,7 @@ import (
 
 func TestVerify_Accepts(t *testing.T) {
 	t.Parallel()
-	b := setupJWKS(t, threeKeys(t), func(o *Options) { o.Issuer, o.Audience = "https://id.example", "doorstep" })
+	b := setupJWKS(t, threeKeys(t), func(o *Options) { o.Issuers[0].Name, o.Issuers[0].Audience = "https://id.example", list{"doorstep"} })
 	good := map[string]any{"iss": "https://id.example", "aud": "doorstep"}
 	with := func(s tokenSpec, name string, value any) tokenSpec {
 		s.claims = map[string]any{"iss": good["iss"], "aud": good["aud"]}
@@ -34,6 +34,7 @@ func TestVerify_Accepts(t *testing.T) {
 		"EdDSA by the JWKS":             with(eddsa("ed"), "", nil),
 		"no kid and one such key":       with(es256(""), "", nil),
 		"HS256 whatever its kid":        with(tokenSpec{method: jwt.SigningMethodHS256, key: testSecret, kid: "rsa"}, "", nil),
+		"roles in a list":               with(tokenSpec{}, "role", []any{"offline_access", 7, "trainer"}),
 		"audience in a list":            with(tokenSpec{}, "aud", []string{"other", "doorstep"}),
 		"exp with a fraction":           with(tokenSpec{}, "exp", float64(testNow.Unix())+0.5),
 		"expired within the leeway":     with(tokenSpec{}, "exp", testNow.Unix()-4),
@@ -56,7 +57,7 @@ func TestVerify_Accepts(t *testing.T) {
 
 func TestVerify_RefusesClaims(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *Options) { o.Issuer, o.Audience = "https://id.example", "doorstep" })
+	b := setup(t, func(o *Options) { o.Issuers[0].Name, o.Issuers[0].Audience = "https://id.example", list{"doorstep"} })
 	unix := testNow.Unix()
 	for name, c := range map[string]struct {
 		claim string
@@ -96,7 +97,8 @@ func TestVerify_RefusesClaims(t *testing.T) {
 		"role unknown":               {"role", "root", ErrRole},
 		"role in capitals":           {"role", "Admin", ErrRole},
 		"role with a blank":          {"role", "admin ", ErrRole},
-		"roles in a list":            {"role", []string{"admin"}, ErrRole},
+		"roles in an object":         {"role", map[string]any{"admin": true}, ErrRole},
+		"roles not one known":        {"role", []any{"root", 7, nil}, ErrRole},
 		"claim name in other case":   {"ROLE", "admin", nil},
 		"subject name in other case": {"Sub", "7d0c1c3e-6f0a-4b0f-9d5e-2a9f6c1b8e22", nil},
 	} {
@@ -195,7 +197,7 @@ func TestVerify_RefusesAlgorithms(t *testing.T) {
 	t.Parallel()
 	s := keysOnce()
 	both := setupJWKS(t, threeKeys(t))
-	jwksOnly := setupJWKS(t, threeKeys(t), func(o *Options) { o.Secret = nil })
+	jwksOnly := setupJWKS(t, threeKeys(t), func(o *Options) { o.Issuers[0].Secret = nil })
 	secretOnly := setup(t)
 	for name, c := range map[string]struct {
 		b    bundle
@@ -250,7 +252,7 @@ func TestVerify_RefusesAPublicKeyAsASecret(t *testing.T) {
 		"empty":         {},
 	}
 	both := setupJWKS(t, threeKeys(t))
-	jwksOnly := setupJWKS(t, threeKeys(t), func(o *Options) { o.Secret = nil })
+	jwksOnly := setupJWKS(t, threeKeys(t), func(o *Options) { o.Issuers[0].Secret = nil })
 	for name, guess := range guesses {
 		for _, kid := range []string{"", "rsa", "ec", "ed"} {
 			spec := tokenSpec{method: jwt.SigningMethodHS256, key: guess, kid: kid}
@@ -300,7 +302,7 @@ func TestVerify_RefusesAKidThatIsNotText(t *testing.T) {
 
 func TestVerify_ReadsTheClaimsItIsToldTo(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *Options) { o.SubjectClaim, o.RoleClaim = "uid", "https://example/role" })
+	b := setup(t, func(o *Options) { o.Issuers[0].SubjectClaim, o.Issuers[0].RoleClaim = "uid", "https://example/role" })
 	b.accepts(t, tokenSpec{claims: map[string]any{
 		"sub": "auth0|1", "role": "root", "uid": string(testCaller.ID), "https://example/role": "trainer",
 	}}.sign(t))
@@ -341,7 +343,7 @@ func TestVerify_SaysNothingOfTheToken(t *testing.T) {
 func TestRun_WithoutAJWKSOnlyWaits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	require.True(t, b.Ready())
+	require.True(t, b.ready())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, b.Run(ctx))

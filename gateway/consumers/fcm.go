@@ -285,7 +285,7 @@ func messageOf(to sessions.PushToken, p Push, now time.Time) *fcm.Message {
 			Headers: map[string]string{
 				"apns-collapse-id": key, "apns-priority": "10", "apns-expiration": strconv.FormatInt(p.ExpiresAt.Unix(), 10),
 			},
-			Payload: googleapi.RawMessage(`{"aps":{"sound":"default","thread-id":"` + string(p.SessionID) + `"}}`),
+			Payload: googleapi.RawMessage(`{"aps":{"sound":"default","interruption-level":"` + p.interruption() + `","thread-id":"` + string(p.SessionID) + `"}}`),
 		},
 		Webpush: &fcm.WebpushConfig{
 			Headers: map[string]string{

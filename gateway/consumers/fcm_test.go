@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,12 +51,32 @@ func TestFCM_sends_for_all_platforms(t *testing.T) {
 	apns := m["apns"].(map[string]any)["headers"].(map[string]any)
 	assert.Equal(t, key, apns["apns-collapse-id"])
 	assert.LessOrEqual(t, len(key), 64, "what APNs takes")
+	aps := m["apns"].(map[string]any)["payload"].(map[string]any)["aps"].(map[string]any)
+	assert.Equal(t, map[string]any{"sound": "default", "interruption-level": "time-sensitive", "thread-id": string(hello.SessionID)}, aps)
 	web := m["webpush"].(map[string]any)
 	assert.LessOrEqual(t, len(web["headers"].(map[string]any)["Topic"].(string)), 32, "what web push takes")
 	assert.Equal(t, key, web["notification"].(map[string]any)["tag"])
 	data, err := json.Marshal(m["data"])
 	require.NoError(t, err)
 	assert.NotContains(t, string(data), "0417", "the code is in the text and nowhere else")
+}
+
+// Only what is of no use minutes later is shown through a Focus.
+func TestFCM_interrupts_for_what_is_urgent(t *testing.T) {
+	t.Parallel()
+	g := openGoogle(t)
+	f := g.fcm(t)
+	var urgent []string
+	for _, kind := range consumers.PushKinds() {
+		p := hello
+		p.Kind = consumers.Kind(kind)
+		require.NoError(t, f.Push(t.Context(), phone, p))
+		sent := g.messages()
+		if aps, err := json.Marshal(sent[len(sent)-1]["apns"]); err == nil && strings.Contains(string(aps), "time-sensitive") {
+			urgent = append(urgent, kind)
+		}
+	}
+	assert.ElementsMatch(t, []string{"arriving", "arrived", "code"}, urgent)
 }
 
 // A process whose own clock is an hour ahead must not make a push that is late already.

@@ -47,6 +47,17 @@ type Push struct {
 // At most 64 bytes, which is APNs' limit.
 func (p Push) collapseKey() string { return string(p.SessionID) + "." + string(p.Kind) }
 
+// interruption is Apple's level: what is of no use minutes later is shown through a
+// Focus, too, in an app that has the entitlement for time-sensitive notifications.
+func (p Push) interruption() string {
+	switch p.Kind {
+	case Arriving, Arrived, Code:
+		return "time-sensitive"
+	default:
+		return "active"
+	}
+}
+
 // Pusher sends to a device. Errors: ErrNotRegistered, ErrNotOurs and ErrUnavailable,
 // wrapped; any other is a fault of this program or its settings.
 type Pusher interface {

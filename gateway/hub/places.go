@@ -67,7 +67,7 @@ type place struct {
 // who takes its own oldest place may do so even when the process is full.
 func (h *Hub) enter(w *Wait, caller sessions.Caller, ref sessions.Ref) (displaced *Wait, err error) {
 	limit := h.opts.PerCaller
-	if caller.Role == sessions.Admin || caller.Role == sessions.LinkReader {
+	if caller.Has(sessions.Admin) || caller.Has(sessions.LinkReader) {
 		limit = max(limit, PerMany)
 	}
 	h.mu.Lock()

@@ -41,7 +41,7 @@ func service() dashboard {
 			of("Waiting for a connection", "short", "Callers that wait, on average; and those that gave up, a second.",
 				perSecond("doorstep_database_acquire_wait_seconds_total", "", ""), perSecond("doorstep_database_acquires_total", `how="left"`, "how")),
 			of("Keys of tokens", "short", "Keys in use, and fetches of the JWKS a second; none with a shared secret.",
-				query{"max(doorstep_jwks_keys{" + chosen + "})", "keys"}, perSecond("doorstep_jwks_fetches_total", "", "result")),
+				query{"max by (issuer) (doorstep_jwks_keys{" + chosen + "})", "{{issuer}}"}, perSecond("doorstep_jwks_fetches_total", "", "result")),
 		},
 		{
 			of("CPU", "short", "Cores in use.", query{"rate(process_cpu_seconds_total{" + chosen + `,job=~"doorstep-.+"}[$__rate_interval])`, "{{instance}}"}),

@@ -57,6 +57,9 @@ var (
 	// about the store.
 	ErrBehind = errors.New("too busy to read the reply")
 
+	// errForbidden begins what is logged of a right that is missing.
+	errForbidden = errors.New("the user of the live store may not")
+
 	// errTimeUp ends a call that took longer than Options.Timeout and the laps
 	// after it.
 	errTimeUp = fmt.Errorf("live store time-out: %w", context.DeadlineExceeded)
@@ -104,6 +107,11 @@ func (c *Conn) Ready() bool { return c.servers.ready() }
 // While one is away, Subscribe returns without a confirmation, and the watchers
 // are woken when the connection is back.
 func (c *Conn) Listening() bool { return c.watch.connected() }
+
+// Denied reports whether the user lacks a right without which nothing works, and has
+// not had it since the start: to ask a cluster which server owns which slots, or to
+// subscribe. The log says which.
+func (c *Conn) Denied() bool { return c.servers.denied() || c.watch.denied() }
 
 // InFlight is how many calls are running, and how many may run at once.
 func (c *Conn) InFlight() (calls, limit int) { return len(c.inFlight), cap(c.inFlight) }

@@ -60,12 +60,19 @@ func TestConn_password_changed(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(as("first")+"\n"), 0o600))
 	c := connected(t, Options{URL: as("first"), URLFile: file})
 	require.NoError(t, set(t.Context(), c))
+	var password atomic.Value
+	password.Store("first")
+	made := connected(t, Options{URL: as("none"), Password: func(_ context.Context, user string) (string, error) {
+		return map[string]string{"app": password.Load().(string)}[user], nil
+	}})
 
 	run("ACL", "SETUSER", "app", "resetpass", ">second")
+	password.Store("second")
 	run("CLIENT", "KILL", "USER", "app")
 	eventually(t, func() bool { return get(t.Context(), c) != nil })
 	require.NoError(t, os.WriteFile(file, []byte(as("second")), 0o600))
 	requireHealed(t, c)
+	requireHealed(t, made)
 	require.NoError(t, set(t.Context(), c))
 }
 

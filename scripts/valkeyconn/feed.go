@@ -3,6 +3,7 @@ package valkeyconn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -26,6 +27,8 @@ type feed struct {
 	// unsubscribe, which could undo a subscribe that was sent before it.
 	turn sync.RWMutex
 	due  chan struct{} // a sync is requested
+
+	denied atomic.Bool // its server does not let the user subscribe
 }
 
 // link is one connection of a feed. Code that finds it useless discards it; the
@@ -113,6 +116,9 @@ func (w *watcher) runLink(ctx context.Context, f *feed) error {
 			}
 		},
 	})
+	if err := w.mayListen(ctx, f, l); err != nil {
+		return err
+	}
 	defer w.linkLost(l)
 	defer f.link.Store(nil)
 	f.requestSync()
@@ -140,6 +146,32 @@ func (w *watcher) runLink(ctx context.Context, f *feed) error {
 			return err
 		}
 	}
+}
+
+// mayListen subscribes to a channel that nobody publishes on. The user of a new
+// connection may lack the right to: without this every watcher would find that out for
+// itself, and wait for messages that never come. A redirection is a permission, too: the
+// server looks at the rights first.
+func (w *watcher) mayListen(ctx context.Context, f *feed, l *link) error {
+	if w.probe == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
+	defer cancel()
+	err := l.Do(ctx, l.B().Ssubscribe().Channel(w.probe).Build()).Error()
+	f.denied.Store(forbidden(err))
+	switch {
+	case forbidden(err):
+		return fmt.Errorf("%w: subscribe (+ssubscribe, and its channels): %w", errForbidden, err)
+	case err == nil:
+		err = l.Do(ctx, l.B().Sunsubscribe().Channel(w.probe).Build()).NonValkeyError()
+	case refused(err):
+		err = nil
+	}
+	if err == nil {
+		w.granted.Store(true)
+	}
+	return err
 }
 
 // ping checks whether the connection still leads to a server. That this process

@@ -73,8 +73,11 @@ func layoutOf(ctx context.Context, c valkey.Client, addr string) (layout, error)
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
 	rows, err := c.Do(ctx, c.B().ClusterSlots().Build()).ToArray()
-	if notClustered(err) {
+	if notClustered(err) || forbidden(err) && standalone(ctx, c) {
 		return layout{single: true, spans: []span{{addr: addr}}}, nil
+	}
+	if forbidden(err) {
+		return layout{}, fmt.Errorf("%w: ask which server owns which slots (+cluster|slots): %w", errForbidden, err)
 	}
 	if err != nil {
 		return layout{}, fmt.Errorf("cluster slots: %w", err)
@@ -88,16 +91,29 @@ func layoutOf(ctx context.Context, c valkey.Client, addr string) (layout, error)
 }
 
 // notClustered reports whether an error is the refusal of a server that is not a
-// cluster, or of one whose ACL forbids the question. If that one is a cluster
-// after all, it redirects our calls later.
+// cluster.
 func notClustered(err error) bool {
 	refusal, ok := valkey.IsValkeyErr(err)
 	if err == nil || !ok {
 		return false
 	}
 	text := strings.ToLower(refusal.Error())
-	return strings.Contains(text, "cluster support disabled") || strings.Contains(text, "unknown command") ||
-		strings.HasPrefix(text, "noperm")
+	return strings.Contains(text, "cluster support disabled") || strings.Contains(text, "unknown command")
+}
+
+// forbidden reports whether an error says that the user lacks a right.
+func forbidden(err error) bool {
+	refusal, ok := valkey.IsValkeyErr(err)
+	return err != nil && ok && beginsWith(refusal, "NOPERM")
+}
+
+// standalone asks a server that does not say which slots it owns whether it has any.
+// Every user may send HELLO.
+func standalone(ctx context.Context, c valkey.Client) bool {
+	about, err := c.Do(ctx, c.B().Hello().Build()).AsMap()
+	mode, ok := about["mode"]
+	text, _ := mode.ToString()
+	return err == nil && ok && text == "standalone"
 }
 
 // parseLayout reads the reply: rows of first slot, last slot, primary, replicas.

@@ -1,6 +1,7 @@
 package valkeyconn
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -24,6 +25,8 @@ type Options struct {
 	// URLFile holds the URL, where it can change. It is read again for each new
 	// connection, of which only user and password are taken. Empty: URL holds.
 	URLFile string
+	// Password makes the password of a new connection. Nil: that of the URL holds.
+	Password func(ctx context.Context, user string) (string, error)
 	// CA is the PEM of the authority that signed the servers' certificates.
 	// Empty: the system's roots. All servers must have a certificate for the
 	// URL's host name.
@@ -31,6 +34,9 @@ type Options struct {
 	// Timeout of one call. Zero is 250 ms. In a process that is too busy to read
 	// a reply a call may take up to 1.75 s more (docs/adr/0010).
 	Timeout time.Duration
+	// Probe is a channel of the callers' kind that nobody publishes on. A new connection
+	// for wake-ups subscribes to it, to learn whether it may. Empty: it does not ask.
+	Probe string
 	// Decode turns the text of a channel's message into Message.Value, once,
 	// when the message arrives. It must not block. Nil: the value is the text
 	// itself.
@@ -77,8 +83,8 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	if err := trust(opt.TLSConfig, o.CA); err != nil {
 		return opt, err
 	}
-	if o.URLFile != "" {
-		opt.AuthCredentialsFn = func(valkey.AuthCredentialsContext) (valkey.AuthCredentials, error) { return renew(opt, o.URLFile), nil }
+	if o.URLFile != "" || o.Password != nil {
+		opt.AuthCredentialsFn = func(valkey.AuthCredentialsContext) (valkey.AuthCredentials, error) { return o.renew(opt) }
 	}
 	opt.PipelineMultiplex = -1
 	opt.AlwaysPipelining = true
@@ -103,15 +109,24 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	return opt, nil
 }
 
-// renew reads user and password from the file. While it cannot be read, those of the start
-// hold.
-func renew(first valkey.ClientOption, file string) valkey.AuthCredentials {
-	if text, err := os.ReadFile(file); err == nil {
+// passwordIn is what making a password may take; valkey-go gives no context.
+const passwordIn = time.Second
+
+// renew reads user and password from the file, and makes the password. While the file
+// cannot be read, those of the start hold.
+func (o Options) renew(first valkey.ClientOption) (c valkey.AuthCredentials, err error) {
+	if text, err := os.ReadFile(o.URLFile); o.URLFile != "" && err == nil {
 		if now, err := valkey.ParseURL(strings.TrimSpace(string(text))); err == nil {
 			first = now
 		}
 	}
-	return valkey.AuthCredentials{Username: first.Username, Password: first.Password}
+	c = valkey.AuthCredentials{Username: first.Username, Password: first.Password}
+	if o.Password != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), passwordIn)
+		defer cancel()
+		c.Password, err = o.Password(ctx, c.Username)
+	}
+	return c, err
 }
 
 // trust makes ca the only authority of config, if there is a ca.

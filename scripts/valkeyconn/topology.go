@@ -2,6 +2,7 @@ package valkeyconn
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -35,6 +36,7 @@ type topology struct {
 	breakerOpen time.Duration // how long a breaker stays open
 
 	owners    atomic.Pointer[owners]
+	forbidden atomic.Bool // the last survey was, by the server's ACL
 	surveyDue chan struct{}
 
 	mu    sync.Mutex
@@ -259,11 +261,15 @@ func (tp *topology) survey(ctx context.Context) error {
 		return nil
 	}
 	found, err := tp.fetch(ctx)
+	tp.forbidden.Store(errors.Is(err, errForbidden))
 	if err == nil {
 		tp.adopt(found)
 	}
 	return err
 }
+
+// denied reports whether the user may not survey the cluster, and never could.
+func (tp *topology) denied() bool { return tp.forbidden.Load() && tp.owners.Load() == nil }
 
 func (tp *topology) usesSentinels() bool { return tp.option.Sentinel.MasterSet != "" }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,7 +13,8 @@ import (
 // subscribed to on the feed of the server that owns its slot. The feed has its
 // own connection, so a slow subscriber cannot stall a call. A channel is
 // subscribed to only while somebody watches it or did so within the last
-// seconds (linger): the next long poll of a student comes within seconds, so
+// seconds (linger): the next long poll of a student comes within seconds, and behind
+// a load balancer at this gateway once in as many polls as there are gateways, so
 // unsubscribing at once would only cost another subscribe.
 //
 // A message may carry what a reader would read, and then saves the read. But no
@@ -30,6 +32,9 @@ type watcher struct {
 	// how often such subscriptions are looked for. pingEvery is how often a
 	// connection is pinged, and how long its reply may take.
 	linger, sweepEvery, pingEvery time.Duration
+
+	probe   string      // Options.Probe
+	granted atomic.Bool // a server has let the user subscribe
 
 	mu   sync.Mutex
 	subs map[string]*subscription
@@ -70,8 +75,8 @@ func (s *subscription) wake() {
 
 func newWatcher(servers *topology, laps *laps, opts Options) *watcher {
 	return &watcher{
-		servers: servers, laps: laps, decode: opts.Decode, log: opts.Log,
-		linger: 15 * time.Second, sweepEvery: 5 * time.Second, pingEvery: time.Second,
+		servers: servers, laps: laps, decode: opts.Decode, log: opts.Log, probe: opts.Probe,
+		linger: 30 * time.Second, sweepEvery: 5 * time.Second, pingEvery: time.Second,
 		subs: map[string]*subscription{},
 	}
 }
@@ -80,6 +85,11 @@ func newWatcher(servers *topology, laps *laps, opts Options) *watcher {
 func (w *watcher) connected() bool {
 	nodes := w.servers.inUse()
 	return len(nodes) > 0 && !slices.ContainsFunc(nodes, func(n *node) bool { return n.feed.link.Load() == nil })
+}
+
+// denied reports whether a server does not let the user subscribe, and none ever has.
+func (w *watcher) denied() bool {
+	return !w.granted.Load() && slices.ContainsFunc(w.servers.inUse(), func(n *node) bool { return n.feed.denied.Load() })
 }
 
 // add registers wake and returns once the server has confirmed the

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -27,6 +28,9 @@ type Options struct {
 	// URLFile holds the URL, where it can change. It is read again for each new
 	// connection, of which only user and password are taken. Empty: URL holds.
 	URLFile string
+	// Password makes the password of a new connection to host:port. Nil: that of the URL
+	// holds.
+	Password func(ctx context.Context, address, user string) (string, error)
 	// CA is the PEM of the authority that signed the server's certificate. The URL must
 	// then say sslmode=verify-full or verify-ca. Empty: the system's roots.
 	CA []byte
@@ -138,9 +142,10 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	followWriter(config.ConnConfig, o.URL)
-	if o.URLFile != "" {
-		config.BeforeConnect = func(_ context.Context, next *pgx.ConnConfig) error { return renew(next, o.URLFile) }
+	if err := o.oneHost(config.ConnConfig); err != nil {
+		return nil, err
 	}
+	config.BeforeConnect = o.renew
 	if o.Pooled {
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 		return pgxpool.NewWithConfig(context.Background(), config)
@@ -192,18 +197,29 @@ func followWriter(config *pgx.ConnConfig, address string) {
 	}
 }
 
-// renew takes user and password from the file. While the file cannot be read, the last
-// ones hold.
-func renew(config *pgx.ConnConfig, file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil //nolint:nilerr // a file that is being replaced must not stop what still works
+// renew sets user and password of a new connection. While the file cannot be read, the
+// last ones hold.
+func (o Options) renew(ctx context.Context, next *pgx.ConnConfig) (err error) {
+	if text, unread := os.ReadFile(o.URLFile); o.URLFile != "" && unread == nil {
+		now, err := pgx.ParseConfig(strings.TrimSpace(string(text)))
+		if err != nil {
+			return badURL(err)
+		}
+		next.User, next.Password = now.User, now.Password
 	}
-	now, err := pgx.ParseConfig(strings.TrimSpace(string(text)))
-	if err != nil {
-		return badURL(err)
+	if o.Password != nil {
+		next.Password, err = o.Password(ctx, net.JoinHostPort(next.Host, strconv.Itoa(int(next.Port))), next.User)
 	}
-	config.User, config.Password = now.User, now.Password
+	return err
+}
+
+// oneHost checks that a password of one server is asked for at no other.
+func (o Options) oneHost(config *pgx.ConnConfig) error {
+	for _, other := range config.Fallbacks {
+		if o.Password != nil && (other.Host != config.Host || other.Port != config.Port) {
+			return errors.New("postgres: the URL names several servers, and the password is made for one: name the cluster's address")
+		}
+	}
 	return nil
 }
 

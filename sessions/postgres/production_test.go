@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +103,12 @@ func TestPassword_changed(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(as("first")+"\n"), 0o600))
 	repo := open(t, postgres.Options{URL: as("first"), URLFile: file})
 	s := create(t, repo)
+	var asked atomic.Value
+	made := open(t, postgres.Options{URL: as("none"), Password: func(_ context.Context, address, user string) (string, error) {
+		asked.Store(user + " at " + address)
+		text, err := os.ReadFile(file)
+		return strings.Split(strings.Split(string(text), ":")[2], "@")[0], err
+	}})
 
 	exec("ALTER ROLE app PASSWORD 'second'")
 	exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
@@ -110,6 +118,11 @@ func TestPassword_changed(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, os.WriteFile(file, []byte(as("second")), 0o600))
 	bundle{Repository: repo}.heals(t, s.ID)
+	bundle{Repository: made}.heals(t, s.ID)
+	require.Regexp(t, "^app at .*:[0-9]+$", asked.Load())
+
+	_, err := postgres.New(postgres.Options{URL: "postgres://app@one,two/x", Password: func(context.Context, string, string) (string, error) { return "", nil }})
+	require.ErrorContains(t, err, "several servers")
 }
 
 // A managed database has a certificate of its vendor's own authority.

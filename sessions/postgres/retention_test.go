@@ -151,7 +151,7 @@ func TestRetention_of_several_gateways(t *testing.T) {
 	}
 	require.Equal(t, 300, claimed)
 	all.Wait()
-	require.Equal(t, map[string]int{"outbox": 5000, "outbox_deliveries": 5000, "consumed_events": 2500, "journey_analytics": 2500, "push_tokens": 2500, "devices": 2500, "session_audit": 2500}, counts.rows)
+	require.Equal(t, map[string]int{"outbox": 5000, "outbox_deliveries": 5000, "consumed_events": 2500, "journey_analytics": 2500, "push_tokens": 2500, "devices": 2500, "session_audit": 2500, "share_links": 2500}, counts.rows)
 	for table, left := range map[string]int{"outbox": 320, "outbox_deliveries": 20, "consumed_events": 10, "journey_analytics": 10, "push_tokens": 10, "devices": 10} {
 		require.Equal(t, left, b.rows(t, table), table)
 	}

@@ -430,7 +430,7 @@ func (c *callers) refused() ([]func(context.Context), error) {
 	}
 	target := c.travels[0].Journey
 	forge := func(of *rig.Caller, role sessions.Role) (*rig.Caller, error) {
-		token, err := auth.Options{Secret: []byte(strings.Repeat("another key ", 4))}.Mint(sessions.Caller{ID: of.ID, Role: role}, time.Hour)
+		token, err := auth.Issuer{Secret: []byte(strings.Repeat("another key ", 4))}.Mint(sessions.Caller{ID: of.ID, Role: role}, time.Now(), time.Hour)
 		return &rig.Caller{ID: of.ID, Token: token, HTTP: c.client}, err
 	}
 	trainer, err1 := forge(target.Trainer, sessions.Trainer)

@@ -10,6 +10,7 @@ import (
 // Entry is an event as a bus received it.
 type Entry struct {
 	EventBusName, Source, DetailType, Detail string
+	TraceHeader                              string    `json:",omitempty"`
 	Time                                     float64   // seconds, as on the wire
 	Resources                                []string  `json:",omitempty"`
 	Arrived                                  time.Time `json:"-"`
@@ -107,7 +108,7 @@ func (s *Server) take(e Entry) putEntry {
 	id := rand.Text()
 	for _, rule := range s.buses[e.EventBusName] {
 		if rule.source == e.Source && slices.Contains(rule.detailTypes, e.DetailType) {
-			s.queues[rule.queue].send(envelope(id, e), nil)
+			s.queues[rule.queue].send(envelope(id, e), nil).Trace = e.TraceHeader
 		}
 	}
 	return putEntry{EventId: id}

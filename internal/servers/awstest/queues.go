@@ -29,6 +29,7 @@ type Message struct {
 	ID, Body   string
 	Attributes map[string]Attribute
 	Receives   int
+	Trace      string // the trace header of the event that it holds
 	// VisibleAt is when it can be received again.
 	VisibleAt time.Time
 	Sent      time.Time
@@ -201,7 +202,8 @@ func (q *queue) receive(limit int, visibility *int) []received {
 		case m.gone || m.VisibleAt.After(now()):
 			continue
 		case q.maxReceives > 0 && m.Receives >= q.maxReceives:
-			q.dead.send(m.Body, m.Attributes).Receives = m.Receives
+			dead := q.dead.send(m.Body, m.Attributes)
+			dead.Receives, dead.Trace = m.Receives, m.Trace
 			q.remove(m)
 			continue
 		}
@@ -209,9 +211,13 @@ func (q *queue) receive(limit int, visibility *int) []received {
 		delete(q.inHand, m.receipt)
 		m.VisibleAt, m.receipt = now().Add(hidden), rand.Text()
 		q.inHand[m.receipt] = m
-		list = append(list, received{m.ID, m.receipt, m.Body, sum(m.Body), map[string]string{
+		about := map[string]string{
 			"ApproximateReceiveCount": strconv.Itoa(m.Receives), "SentTimestamp": strconv.FormatInt(m.Sent.UnixMilli(), 10),
-		}, m.Attributes})
+		}
+		if m.Trace != "" {
+			about["AWSTraceHeader"] = m.Trace
+		}
+		list = append(list, received{m.ID, m.receipt, m.Body, sum(m.Body), about, m.Attributes})
 		if len(list) == limit {
 			break
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/sony/gobreaker/v2"
 
+	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 )
 
@@ -132,7 +133,7 @@ func (b *EventBridge) publish(ctx context.Context, rows []outbox.Row) []error {
 		}
 		entries, of = append(entries, types.PutEventsRequestEntry{
 			EventBusName: sdk.String(b.opts.Bus), Source: sdk.String(Source), DetailType: sdk.String(string(row.Event.Type)),
-			Detail: sdk.String(detail), Time: sdk.Time(row.Event.At),
+			Detail: sdk.String(detail), Time: sdk.Time(row.Event.At), TraceHeader: traceHeader(row.Event),
 		}), append(of, i)
 	}
 	if len(entries) > 0 {
@@ -141,6 +142,15 @@ func (b *EventBridge) publish(ctx context.Context, rows []outbox.Row) []error {
 		}
 	}
 	return errs
+}
+
+// traceHeader hands on the trace of the call that raised an event. EventBridge gives it to
+// its targets, and SQS has it as the attribute AWSTraceHeader.
+func traceHeader(e sessions.Event) *string {
+	if e.Trace == "" {
+		return nil
+	}
+	return sdk.String("Root=" + e.Trace)
 }
 
 // entryBytes is the size by EventBridge's own rule: 14 for the time, and the texts.

@@ -58,6 +58,17 @@ func TestEventBridge_Publish(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, e, back)
 	})
+	t.Run("with_the_trace_of_its_call", func(t *testing.T) {
+		t.Parallel()
+		b, s := eventBridge(t, aws.EventBridgeOptions{})
+		s.Queue("notify", time.Minute, 5)
+		s.Rule("application-events", "admin-service", "notify", "TrainerJourneyStarted")
+		e := outboxtest.Events(1)[0]
+		e.Trace = "1-67891233-abcdef012345678912345678"
+		require.Equal(t, []error{nil}, b.Publish(t.Context(), rows(e)))
+		assert.Equal(t, "Root="+e.Trace, s.Events()[0].TraceHeader)
+		assert.Equal(t, "Root="+e.Trace, s.Messages("notify")[0].Trace)
+	})
 	t.Run("ten_a_call", func(t *testing.T) {
 		t.Parallel()
 		b, s := eventBridge(t, aws.EventBridgeOptions{})

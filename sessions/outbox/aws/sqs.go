@@ -243,7 +243,7 @@ func (c *Consumer) receive(ctx context.Context, n int) ([]types.Message, error) 
 	answer, err := c.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: sdk.String(c.queue), MaxNumberOfMessages: int32(min(n, receiveBatch)), //nolint:gosec // at most 10
 		WaitTimeSeconds: seconds(longPoll), VisibilityTimeout: seconds(c.opts.Visibility),
-		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount, types.MessageSystemAttributeNameAWSTraceHeader},
 	})
 	if err != nil {
 		return nil, err
@@ -329,10 +329,14 @@ func (c *Consumer) later(ctx context.Context, m types.Message) (wait time.Durati
 
 // about is what logs say of a message.
 func (c *Consumer) about(m types.Message, cause error, more ...any) []any {
-	return append([]any{
+	about := []any{
 		slog.String("consumer", c.opts.Name), slog.String("message_id", sdk.ToString(m.MessageId)),
 		slog.Int("attempts", receiveCount(m)), slog.String("reason", outbox.Reason(cause)),
-	}, more...)
+	}
+	if trace, ok := strings.CutPrefix(m.Attributes[string(types.MessageSystemAttributeNameAWSTraceHeader)], "Root="); ok {
+		about = append(about, slog.String("amzn_trace_id", trace))
+	}
+	return append(about, more...)
 }
 
 func receiveCount(m types.Message) int {

@@ -3,6 +3,8 @@ package aws_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/internal/servers/awstest"
+	"doorstep/internal/testlog"
 	"doorstep/sessions"
 	"doorstep/sessions/outbox"
 	"doorstep/sessions/outbox/aws"
@@ -104,11 +107,15 @@ func TestConsumer(t *testing.T) {
 			}
 			return nil
 		}}
-		c := consume(t, h, aws.ConsumerOptions{})
-		c.publish(t, outboxtest.Events(3)...)
+		log := &testlog.Buffer{}
+		c := consume(t, h, aws.ConsumerOptions{Log: slog.New(slog.NewTextHandler(log, nil))})
+		events := outboxtest.Events(3)
+		events[0].Trace = "1-67891233-abcdef012345678912345678"
+		c.publish(t, events...)
 		c.drained(t)
 		calls, done := h.count()
 		require.Equal(t, []int{6, 3}, []int{calls, done})
+		require.Equal(t, 1, strings.Count(log.String(), "amzn_trace_id="+events[0].Trace), "the load balancer's log names the call")
 	})
 	t.Run("poison_goes_by_the_redrive", func(t *testing.T) {
 		t.Parallel()
