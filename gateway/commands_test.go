@@ -143,7 +143,7 @@ func serve(t testing.TB, settings ...string) *served {
 		s.url, s.client = "http://"+a, http.DefaultClient
 		if slices.ContainsFunc(settings, func(set string) bool { return strings.HasPrefix(set, "TLS_CERT=") }) {
 			s.url = "https://" + a
-			s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test
+			s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 		}
 	case err := <-s.exit:
 		require.FailNow(t, "it ended at once", "%v: %s", err, s.log())

@@ -181,7 +181,7 @@ func (o Options) listening(addr net.Addr) string {
 // certificate is what the API speaks HTTPS with; nil: it speaks HTTP.
 func (p *process) certificate(o Options) (*httpserver.Certificate, error) {
 	if o.TLSCert == "" {
-		return nil, nil
+		return nil, nil //nolint:nilnil // it is no error
 	}
 	c, err := httpserver.LoadCertificate(o.TLSCert, o.TLSKey, p.log)
 	if err != nil {

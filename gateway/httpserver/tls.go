@@ -17,7 +17,7 @@ func (c *conn) handshake() bool {
 	if !ok {
 		return true
 	}
-	err := secured.Handshake()
+	err := secured.HandshakeContext(c.l.server.base)
 	if err == nil {
 		return true
 	}
