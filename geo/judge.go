@@ -243,8 +243,10 @@ const (
 	// mismatchKMH, beside a factor of two, is what accelerating and braking within
 	// one leg may explain.
 	mismatchKMH = 20
-	// mismatchLegMS is the longest leg whose end says something about its middle.
-	mismatchLegMS = 30_000
+	// mismatchLegMS is the longest leg whose end says something about its middle: two
+	// fixes at the rate, and some delay. A phone that was told 15 or 25 s may have stood
+	// at a light, or have started to move, within one.
+	mismatchLegMS = 12_000
 
 	// frozenMS at one position, to the centimetre, is flagged. Receivers do repeat
 	// the position of a parked car, so it takes this long, unless the receiver

@@ -193,7 +193,7 @@ func TestKeys(t *testing.T) {
 	assert.Equal(t, "location:trainer:{"+trainer+"}:session:"+student, journeyKey(ref))
 	assert.Equal(t, "location:live:{"+trainer+"}:"+student, liveChannel(ref))
 	assert.Equal(t, "session:meta:"+student, metaKey(student))
-	for _, header := range []string{openLua, updateLua, moveLua, endLua} {
+	for _, header := range []string{openLua, updateLua, updateAllLua, moveLua, endLua} {
 		assert.Contains(t, header, "location:trainer:{<trainerId>}:session:<sessionId>")
 		assert.Contains(t, header, "location:live:{<trainerId>}:<sessionId>")
 	}

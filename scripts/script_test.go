@@ -283,7 +283,7 @@ func rows() []row {
 		},
 		{
 			script: "update", name: "stored", before: moving, args: map[int]string{2: "12.9786000", 5: "36.0", 6: "180.0", 7: ms(nowMS - 1000)},
-			reply: []any{8, nowMS, 5000, nowMS, 300_000, 4, 0, 0, 495, 5000, toHome},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 20, 0, 0, 495, 5000, toHome},
 			after: hash{
 				"fix": "12.9786000 77.5929284 10.0 0 " + ms(nowMS-1000) + " 36.0 180.0",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
@@ -292,13 +292,13 @@ func rows() []row {
 		},
 		{
 			script: "update", name: "stored/next_layout", before: moving.with(hash{"to": inLayout("2", startMS)}), args: map[int]string{2: "12.9786000"},
-			reply: []any{8, nowMS, 5000, nowMS, 300_000, 4, 0, 0, 495, 5000, inLayout("2", startMS)},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 20, 0, 0, 495, 5000, inLayout("2", startMS)},
 			after: hash{"fix": "12.9786000 77.5929284 10.0 0 - - -", "seq": ms(nowMS), "tat": ms(nowMS + 5000)},
 			ttl:   300_000, told: strings.Replace(message(nowMS, startMS, "0", "12.9786000 77.5929284 10.0 0 - - -", movingAnchor), toHome, inLayout("2", startMS), 1),
 		},
 		{
 			script: "update", name: "stored/first_and_near_the_hour", before: opened.with(hash{"to": startedAt(nowMS - hourMS + 2000)}),
-			reply: []any{8, nowMS, 5000, nowMS, 2000, 0, 0, 0, 0, -1, startedAt(nowMS - hourMS + 2000)},
+			reply: []any{8, nowMS, 5000, nowMS, 2000, 16, 0, 0, 0, -1, startedAt(nowMS - hourMS + 2000)},
 			after: hash{
 				"fix": "12.9790452 77.5929284 10.0 0 - - -",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),
@@ -308,7 +308,7 @@ func rows() []row {
 		{
 			script: "update", name: "stored/arriving", before: moving,
 			args:  map[int]string{2: "12.9776062", 9: geo.CellOf(geo.MustPoint(12.9776062, 77.5929284))},
-			reply: []any{8, nowMS, 5000, nowMS, 300_000, 5, 0, 0, any_, 5000, toHome},
+			reply: []any{8, nowMS, 5000, nowMS, 300_000, 21, 0, 0, any_, 5000, toHome},
 			after: hash{
 				"fix": "12.9776062 77.5929284 10.0 0 - - -", "fence": "",
 				"seq": ms(nowMS), "tat": ms(nowMS + 5000),

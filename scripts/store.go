@@ -23,6 +23,8 @@ var (
 	openLua string
 	//go:embed update.lua
 	updateLua string
+	//go:embed updateall.lua
+	updateAllLua string
 	//go:embed move.lua
 	moveLua string
 	//go:embed end.lua
@@ -42,7 +44,7 @@ type Store struct {
 	opts Options
 	conn *valkeyconn.Conn
 
-	open, update, move, end, meta *valkey.Lua
+	open, update, updateAll, move, end, meta *valkey.Lua
 }
 
 var _ sessions.Live = (*Store)(nil)
@@ -98,9 +100,10 @@ func New(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	update := withSettings(updateLua, updateSettings(opts.Live))
 	return &Store{
 		opts: opts, conn: conn,
-		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(withSettings(updateLua, updateSettings(opts.Live))),
+		open: valkey.NewLuaScript(openLua), update: valkey.NewLuaScript(update), updateAll: valkey.NewLuaScript(inUpdateAll(update)),
 		move: valkey.NewLuaScript(moveLua), end: valkey.NewLuaScript(endLua), meta: valkey.NewLuaScript(metaLua),
 	}, nil
 }
@@ -292,6 +295,12 @@ func withSettings(script string, settings map[string]string) string {
 		})
 	}
 	return strings.Join(lines, "\n")
+}
+
+// inUpdateAll returns updateall.lua around the text of update.lua.
+func inUpdateAll(update string) string {
+	_, body, _ := strings.Cut(update, "\n") // without #!lua
+	return strings.Replace(updateAllLua, "--[[update.lua]]", body, 1)
 }
 
 // constantName matches a constant in code. It also matches commands and flags in

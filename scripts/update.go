@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,61 @@ func (s *Store) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) 
 	return receipt, nil
 }
 
+// UpdateAll implements sessions.Live by updateall.lua.
+func (s *Store) UpdateAll(ctx context.Context, ref sessions.Ref, fixes []sessions.Fix) ([]sessions.Receipt, error) {
+	args := append(make([]string, 0, 2+fixWords*len(fixes)), liveChannel(ref), cmp.Or(s.clock(), unsaid))
+	for _, fix := range fixes {
+		args = appendFix(args, fix)
+	}
+	res, err := s.call(ctx, "update", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		return s.updateAll.Exec(ctx, c, []string{journeyKey(ref)}, args)
+	})
+	if err != nil {
+		return nil, err
+	}
+	receipts, err := receiptsOf(res, fixes)
+	if err != nil {
+		return nil, unreadable("update", err)
+	}
+	return receipts, nil
+}
+
+// receiptsOf reads updateall.lua's reply.
+func receiptsOf(res valkey.ValkeyResult, fixes []sessions.Fix) ([]sessions.Receipt, error) {
+	replies, err := res.ToArray()
+	if err != nil {
+		return nil, err
+	}
+	if len(replies) != len(fixes) {
+		return nil, fmt.Errorf("%d replies for %d fixes", len(replies), len(fixes))
+	}
+	receipts := make([]sessions.Receipt, len(fixes))
+	for i := range replies {
+		reply, err := replies[i].ToArray()
+		if err == nil {
+			receipts[i], err = receiptOf(reply, fixes[i].Point)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return receipts, nil
+}
+
 // fixArgs returns the ARGV of update.lua.
 func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
+	args := appendFix(append(make([]string, 0, 2+fixWords), liveChannel(ref)), fix)
+	if s.opts.Now != nil {
+		args = append(args, s.clock())
+	}
+	return args
+}
+
+// fixWords is how many arguments a fix is.
+const fixWords = 9
+
+// appendFix appends the arguments 2 to 10 of update.lua.
+func appendFix(args []string, fix sessions.Fix) []string {
 	w := words{text: make([]byte, 0, 112)}
 	w.end(fix.Point.AppendLat(w.text))
 	w.end(fix.Point.AppendLng(w.text))
@@ -45,18 +99,12 @@ func (s *Store) fixArgs(ref sessions.Ref, fix sessions.Fix) []string {
 	w.end(appendUnixMS(w.text, fix.RecordedAt))
 	w.end(appendUnixMS(w.text, fix.SentAt))
 	text := string(w.text)
-	args := make([]string, 0, 11)
-	args = append(args, liveChannel(ref))
 	begin := 0
 	for _, end := range w.ends[:len(w.ends)-1] {
 		args = append(args, text[begin:end])
 		begin = end
 	}
-	args = append(args, marksOf(fix), geo.CellOf(fix.Point), text[begin:])
-	if s.opts.Now != nil {
-		args = append(args, s.clock())
-	}
-	return args
+	return append(args, marksOf(fix), geo.CellOf(fix.Point), text[begin:])
 }
 
 // marksOf is the argument marks of update.lua.
@@ -135,7 +183,7 @@ func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, er
 	}
 	r.At, r.NextUpdate, r.Version, r.TTL = instant(n[fieldClock]), milli(n[fieldNext]), n[fieldVersion], milli(n[fieldTTL])
 	marks := n[fieldArriving]
-	r.Arriving, r.Trusted, r.Outside, r.Late = marks&1 != 0, marks&2 != 0, marks&4 != 0, marks&8 != 0
+	r.Arriving, r.Trusted, r.Outside, r.Late, r.Watched = marks&1 != 0, marks&2 != 0, marks&4 != 0, marks&8 != 0, marks&16 != 0
 	r.Flags = geo.Flags(n[fieldFlags])
 	r.Suspicions = sessions.Suspicions(n[fieldSuspicions])
 	if r.Verdict == sessions.VerdictStored {

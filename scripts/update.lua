@@ -37,7 +37,8 @@
 --  {11, …}                   NO_POSITION: 0,0
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
 --      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
---      fix is late), flags of this fix, suspicions first seen with it; and for 8
+--      fix is late, 16: somebody waits on the channel, at this server), flags of
+--      this fix, suspicions first seen with it; and for 8
 --      also moved (the way from the last fix, decimetres), ago_ms (since when the
 --      phone last sent a fix that counted; -1 where the hash knows of none), the
 --      field to, and, where there was or is a field clock, its first four words
@@ -148,7 +149,7 @@ local SUSPECT_SPEED, SUSPECT_CEILING, SUSPECT_JUMP = 512, 1024, 2048
 local EARTH_RADIUS_M, RAD_PER_DEG, MIN_DEPTH = 6371008.8, 0.017453292519943295, 1e-9
 local MIN_LEG_MS, KMH_PER_DMMS, MMS_PER_DMMS = 1000, 360, 100000
 local RAMP_MS, LONG_GAP_MS, VOTES_TO_REPLACE, REPLACED_TRACK_MS = 8000, 15000, 3, 120000
-local MISMATCH_LEGS, MISMATCH_KMH, MISMATCH_LEG_MS = 3, 20, 30000
+local MISMATCH_LEGS, MISMATCH_KMH, MISMATCH_LEG_MS = 3, 20, 12000
 local FROZEN_MS, FROZEN_MOVING_MS, MOVING_KMH, REPEAT_DM = 100000, 14000, 10, 50
 local ANCHOR_MS, PACE_MS = 60000, 120000
 local GUESS_FIRST, GUESS_REPLACED = 2, 1
@@ -629,7 +630,7 @@ if new_clock then
         message = message .. string.format(' %d', taken)
     end
 end
-redis.call('SPUBLISH', channel, message)
+if redis.call('SPUBLISH', channel, message) > 0 then arriving = arriving + 16 end
 if new_guess == 0 and fixes >= EVIDENCE_FIXES and requests >= EVIDENCE_REQUESTS and not mock then arriving = arriving + 2 end
 if taken < now - RATE_MS then arriving = arriving + 8 end
 -- A refused or vague fix has moved tat only.

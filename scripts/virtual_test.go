@@ -108,6 +108,19 @@ func (v *virtual) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix
 	return r, err
 }
 
+func (v *virtual) UpdateAll(ctx context.Context, ref sessions.Ref, fixes []sessions.Fix) (all []sessions.Receipt, err error) {
+	v.call(journeyKey(ref), func() (ttl time.Duration) {
+		all, err = v.Store.UpdateAll(ctx, ref, fixes)
+		for _, r := range all {
+			if r.Verdict == sessions.VerdictStored {
+				ttl = r.TTL
+			}
+		}
+		return ttl
+	})
+	return all, err
+}
+
 func (v *virtual) End(ctx context.Context, j sessions.Journey) (err error) {
 	v.call(journeyKey(j.Ref), func() time.Duration {
 		err = v.Store.End(ctx, j)

@@ -2,8 +2,6 @@ package sessions
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -15,15 +13,10 @@ const MaxBatch = 500
 // minutes that are not stale the rate has room for 75: one in 5 s, each 1 s early.
 const maxThinned = 75
 
-// batchTimeout bounds the calls of one batch to the live store. 61 calls take
-// some 50 ms as a rule. A store that needs 30 ms a call or more is as good as
-// away: the phone sends the batch again, and what is stored by then is stale.
-const batchTimeout = 2 * time.Second
-
 // UpdateBatch judges the fixes that a phone had to keep while it was offline.
 // fixes holds 1 to MaxBatch of them, in any order. They are sorted and thinned
-// (see Thin), and what is left is updated one by one, oldest first, so the newest
-// decides the pin. each is called once a fix, with at least the verdict.
+// (see Thin), and what is left is judged in one round trip, oldest first, so the
+// newest decides the pin. each is called once a fix, with at least the verdict.
 //
 // The receipt is that of the newest fix. Where that came too soon, the fields
 // that only a judged fix has are those of the last judged one, and zero where
@@ -54,29 +47,48 @@ func (s *Service) UpdateBatch(ctx context.Context, c Caller, id ID, fixes []Fix,
 	return newest, nil
 }
 
-// updateAll updates in order, within batchTimeout. Of a batch only the newest fix can be
-// where the trainer is.
+// updateAll is update for several fixes, in order. Of these only the newest can be where
+// the trainer is.
 func (s *Service) updateAll(ctx context.Context, c Caller, id ID, fixes []Fix) ([]Receipt, error) {
-	limited, cancel := context.WithTimeout(ctx, batchTimeout)
-	defer cancel()
-	receipts := make([]Receipt, 0, len(fixes))
-	var newest Fix
-	var stored Receipt // of newest
-	for _, fix := range fixes {
-		fix.Continued = stored.Verdict == VerdictStored
-		r, err := s.update(limited, c, id, fix)
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			err = liveDown(fmt.Errorf("%w: too slow for a batch: %w", ErrUnavailable, err))
+	if len(fixes) == 1 {
+		receipt, err := s.Update(ctx, c, id, fixes[0])
+		return []Receipt{receipt}, err
+	}
+	ref := Ref{TrainerID: c.ID, SessionID: id}
+	var receipts []Receipt
+	err := s.ask(ctx, c, ref, func() (worst Verdict, err error) {
+		receipts, err = s.live.UpdateAll(ctx, ref, fixes)
+		worst = VerdictStored
+		for _, r := range receipts {
+			worst = min(worst, r.Verdict)
 		}
-		if err != nil {
+		return worst, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	newest := 0
+	for i := range receipts {
+		s.judged(ref, fixes[i], &receipts[i])
+		if receipts[i].Verdict == VerdictStored {
+			newest = i
+		}
+	}
+	s.publishLocation(ref, fixes[newest], receipts[newest])
+	return receipts, nil
+}
+
+// OneByOne is Live.UpdateAll by calls of Live.Update.
+func OneByOne(fixes []Fix, update func(Fix) (Receipt, error)) ([]Receipt, error) {
+	receipts, stored := make([]Receipt, len(fixes)), false
+	for i, fix := range fixes {
+		fix.Continued = fix.Continued || stored
+		var err error
+		if receipts[i], err = update(fix); err != nil {
 			return nil, err
 		}
-		if r.Verdict == VerdictStored {
-			newest, stored = fix, r
-		}
-		receipts = append(receipts, r)
+		stored = stored || receipts[i].Verdict == VerdictStored
 	}
-	s.publishLocation(Ref{TrainerID: c.ID, SessionID: id}, newest, stored)
 	return receipts, nil
 }
 
@@ -99,7 +111,7 @@ type Thinned struct {
 }
 
 // Thin sorts a batch and leaves out what the live store would not take, so that
-// 500 fixes cost no more than 75 calls. It is a pure function and changes nothing
+// 500 fixes cost no more than 75. It is a pure function and changes nothing
 // in fixes.
 //
 // Order: by RecordedAt. Fixes without it count as taken now, so they come last

@@ -69,6 +69,7 @@ type Error struct {
 	DistanceM    float64       // NotWithinRadius
 	RadiusM      float64       // NotWithinRadius
 	AttemptsLeft int           // OTPWrong
+	Stop         bool          // NoActiveJourney: the phone shall report no more
 	Journey      *Session      // JourneyAlreadyStarted, TrainerBusy, JourneyRunning: the session with the running journey
 
 	cause error

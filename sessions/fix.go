@@ -33,7 +33,7 @@ type Fix struct {
 	// provider.
 	Mock bool
 	// Continued means that another fix of the same request has been stored
-	// before this one. Only Service.UpdateBatch sets it. An arrival needs a track
+	// before this one. Only Live.UpdateAll sets it. An arrival needs a track
 	// of more than one request, so those are counted by the fixes without it.
 	Continued bool
 	// AtArrival means that the fix came with a request to arrive. Its rate is its
@@ -186,29 +186,49 @@ func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 
 // update is Update without the event about the location.
 func (s *Service) update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
-	if !c.Has(Trainer) {
-		return Receipt{}, errNotTrainer
-	}
 	ref := Ref{TrainerID: c.ID, SessionID: id}
-	receipt, err := s.live.Update(ctx, ref, fix)
-	if err == nil && receipt.Verdict <= VerdictEnded {
-		if err := s.restoreFor(ctx, c, id); err != nil {
-			return Receipt{}, err
-		}
+	var receipt Receipt
+	err := s.ask(ctx, c, ref, func() (_ Verdict, err error) {
 		receipt, err = s.live.Update(ctx, ref, fix)
+		return receipt.Verdict, err
+	})
+	if err != nil {
+		return Receipt{}, err
+	}
+	s.judged(ref, fix, &receipt)
+	return receipt, nil
+}
+
+// ask calls the live store about the caller's journey, and once more where it has lost
+// that. The verdict that call returns is the least of its fixes'.
+func (s *Service) ask(ctx context.Context, c Caller, ref Ref, call func() (Verdict, error)) error {
+	if !c.Has(Trainer) {
+		return errNotTrainer
+	}
+	verdict, err := call()
+	if err == nil && verdict <= VerdictEnded {
+		if err := s.restoreFor(ctx, c, ref.SessionID); err != nil {
+			return err
+		}
+		verdict, err = call()
 	}
 	switch {
 	case err != nil:
 		s.countOutage(ref, err)
-		return Receipt{}, liveDown(err)
-	case receipt.Verdict == VerdictUnknown || receipt.Verdict == VerdictEnded:
-		return Receipt{}, errNoJourney
+		return liveDown(err)
+	case verdict <= VerdictEnded:
+		return errNoJourney
 	}
+	return nil
+}
+
+// judged notes what the live store has made of a fix, and decides when the next is due.
+func (s *Service) judged(ref Ref, fix Fix, receipt *Receipt) {
+	s.steer(fix, receipt)
 	s.served.use(ref, Meta{})
-	s.opts.Counter.count(ref, receipt, s.opts.Now())
-	s.suspect(id, receipt)
-	s.offerArriving(id, receipt)
-	return receipt, nil
+	s.opts.Counter.count(ref, *receipt, s.opts.Now())
+	s.suspect(ref.SessionID, *receipt)
+	s.offerArriving(ref.SessionID, *receipt)
 }
 
 // countOutage notes that a phone has sent a fix while the live store was away, so

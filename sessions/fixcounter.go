@@ -38,6 +38,7 @@ type FixCounter struct {
 type counterShard struct {
 	mu       sync.Mutex
 	journeys map[Ref]*counting
+	told     map[Ref]telling
 }
 
 // counting is what has been counted and noticed of one journey since the last flush.
@@ -53,6 +54,7 @@ type FixCounterOptions struct {
 	// RateInterval is that of LiveOptions: a journey is silent 15 s after a fix was due.
 	// 5 s.
 	RateInterval time.Duration
+	Steer        bool // that of ServiceOptions: a fix may be due later
 	Log          *slog.Logger
 	Metrics      FixCounterMetrics
 }
@@ -99,7 +101,7 @@ func NewFixCounter(repo Analytics, opts FixCounterOptions) *FixCounter {
 		etas: etaErrors{limit: countLimit, expected: map[Ref]time.Time{}},
 	}
 	for i := range t.shards {
-		t.shards[i].journeys = map[Ref]*counting{}
+		t.shards[i].journeys, t.shards[i].told = map[Ref]*counting{}, map[Ref]telling{}
 	}
 	return t
 }
@@ -177,11 +179,11 @@ func (t *FixCounter) count(ref Ref, r Receipt, now time.Time) {
 	if r.Flags != 0 {
 		c.Flagged = 1
 	}
+	noted := int(r.Verdict)
 	if r.Verdict == VerdictStored {
-		t.addNoted(ref, c, 0, &r, now)
-	} else {
-		t.addNoted(ref, c, int(r.Verdict), nil, now)
+		noted = 0
 	}
+	t.addNoted(ref, c, noted, &r, now)
 }
 
 // last is the last accepted fix that is not written yet.
@@ -287,8 +289,8 @@ func shardOf(id ID, n int) int {
 func (t *FixCounter) add(ref Ref, c Counts) { t.addNoted(ref, c, 0, nil, time.Time{}) }
 
 // addNoted adds counts, and notices one of those that are counted a minute, unless noted
-// is 0, and a stored fix, unless that is nil. A nil FixCounter notices nothing.
-func (t *FixCounter) addNoted(ref Ref, c Counts, noted int, stored *Receipt, now time.Time) {
+// is 0, and a fix, unless that is nil. A nil FixCounter notices nothing.
+func (t *FixCounter) addNoted(ref Ref, c Counts, noted int, fix *Receipt, now time.Time) {
 	if t == nil {
 		return
 	}
@@ -304,8 +306,11 @@ func (t *FixCounter) addNoted(ref Ref, c Counts, noted int, stored *Receipt, now
 	switch {
 	case noted > 0:
 		sum.moments.note(noted, now, &t.noted)
-	case stored != nil:
-		sum.moments.stored(*stored, t.opts.RateInterval+silenceAfter, &t.noted)
+	case fix != nil:
+		sum.moments.stored(*fix, s.dueAfter(ref, *fix, t.opts)+silenceAfter, &t.noted)
+	}
+	if fix != nil && t.opts.Steer {
+		s.tell(ref, *fix, t.opts.RateInterval)
 	}
 }
 
@@ -339,6 +344,7 @@ func (t *FixCounter) take(i int, now time.Time) []JourneyCounts {
 	}
 	t.counted.Add(int64(len(open) - len(s.journeys)))
 	s.journeys = open
+	s.forget(t.opts)
 	return list
 }
 

@@ -92,7 +92,7 @@ func withLast(list []JourneyRecord, session Session) []JourneyRecord {
 // ended while its phone was silent. What was seen lately may not be written yet.
 func (s *Service) openSilences(journeys []JourneyRecord, after HistoryPlace) (list []AuditEntry) {
 	for _, r := range journeys {
-		end, enough := r.EndedAt, s.opts.RateInterval+silenceAfter
+		end, enough := r.EndedAt, longest(s.opts.RateInterval, s.opts.Steer)+silenceAfter
 		if end.IsZero() {
 			end, enough = s.opts.Now(), enough+flushEvery
 		}
@@ -111,21 +111,8 @@ func (s *Service) openSilences(journeys []JourneyRecord, after HistoryPlace) (li
 // rebookedTo reports whether the history says that the session's parties are these: then
 // a call has changed them, and this gateway has only found out.
 func (s *Service) rebookedTo(ctx context.Context, session Session) bool {
-	var last Meta
-	for place := (HistoryPlace{}); ; {
-		list, err := s.repo.History(ctx, session.ID, place, MomentsKept)
-		if err != nil {
-			return false
-		}
-		for _, e := range list {
-			if place = e.Place(); e.TrainerID != "" || e.StudentID != "" {
-				last = Meta{e.TrainerID, e.StudentID}
-			}
-		}
-		if len(list) < MomentsKept {
-			return last == session.Meta()
-		}
-	}
+	last, err := s.repo.LastParties(ctx, session.ID)
+	return err == nil && last == session.Meta()
 }
 
 func (s *Service) outcomes(ctx context.Context, entries []AuditEntry) (map[ID][]EventOutcome, error) {

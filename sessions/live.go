@@ -30,6 +30,11 @@ type Live interface {
 	// wakes the watchers.
 	Update(ctx context.Context, ref Ref, fix Fix) (Receipt, error)
 
+	// UpdateAll judges the fixes of one request in the order given, in one round trip
+	// and without another call between them: as Update, one after the other, with
+	// Continued set once one has been stored. There are as many receipts as fixes.
+	UpdateAll(ctx context.Context, ref Ref, fixes []Fix) ([]Receipt, error)
+
 	// Latest reads a journey. Snapshot.Known is false when the store has nothing
 	// of it: it has not started, it has expired, or the store lost its data.
 	Latest(ctx context.Context, ref Ref) (Snapshot, error)
@@ -144,6 +149,7 @@ type Receipt struct {
 	Trusted    bool          // Stored: two requests and three fixes speak for the track; see Evidence
 	Outside    bool          // Stored: the track has been outside the fence
 	Late       bool          // Stored: it was taken over a RateInterval ago
+	Watched    bool          // Stored: somebody waits for the journey's changes, or did 15 s ago or less; see Watch
 	Clock      PhoneClock    // Stored: what is known of the phone's
 	// SeenAgo is, Stored, how long before this fix the last one came that was stored or
 	// counted against the rate, by the store's clock; negative where the store knows of

@@ -84,6 +84,10 @@ func (away) Update(context.Context, sessions.Ref, sessions.Fix) (sessions.Receip
 	return sessions.Receipt{}, sessions.ErrUnavailable
 }
 
+func (away) UpdateAll(context.Context, sessions.Ref, []sessions.Fix) ([]sessions.Receipt, error) {
+	return nil, sessions.ErrUnavailable
+}
+
 // lookups is a service whose reads of the repository are counted. Its clock stands
 // still until a test moves it.
 type lookups struct {

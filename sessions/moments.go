@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// silenceAfter is how much longer than the interval that a phone was told nothing
-	// may come of it until that is a silence.
+	// silenceAfter is how much longer than the interval that a phone was told (see
+	// dueAfter) nothing may come of it until that is a silence.
 	silenceAfter = 15 * time.Second
 	// momentsUnwritten bounds what one journey has in memory: a flush finds at most
 	// seven, so it counts only while the repository is away. momentsInAll bounds those

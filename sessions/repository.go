@@ -119,6 +119,9 @@ type Audit interface {
 	// History lists up to limit entries of a session in the order of At and Seq, behind
 	// the place given. Empty for a session that does not exist.
 	History(ctx context.Context, id ID, after HistoryPlace, limit int) ([]AuditEntry, error)
+	// LastParties reads who a session's parties became last, by its history; zero where that
+	// does not say.
+	LastParties(ctx context.Context, id ID) (Meta, error)
 	// JourneysOf reads the records of a session's latest limit journeys, oldest first.
 	JourneysOf(ctx context.Context, id ID, limit int) ([]JourneyRecord, error)
 	// Note stores moments of a session, by the rules of AddCounts, whether or not it has

@@ -48,6 +48,9 @@ type ServiceOptions struct {
 	RateInterval  time.Duration
 	RateTolerance time.Duration
 	StaleAfter    time.Duration
+	// Steer makes Receipt.NextUpdate longer than RateInterval where nobody waits for a
+	// fix; see Steering.
+	Steer bool
 	// FreshWithin is how old the live location may be for an arrival. 60 s.
 	FreshWithin time.Duration
 	// VagueM is the accuracy in metres from which a fix is too inaccurate. 200 m.

@@ -46,3 +46,63 @@ func (s Steering) NextFix(shortest time.Duration) time.Duration {
 	}
 	return max(shortest, pause)
 }
+
+// longest is the longest that NextFix returns while a journey runs.
+func longest(shortest time.Duration, steer bool) time.Duration {
+	if steer {
+		return max(shortest, standstill)
+	}
+	return shortest
+}
+
+// steer makes the time until the next fix longer where the fix allows it. Of a queue
+// there is more to come at once. The rate stays as it is: a phone may always send more
+// often than it is told.
+func (s *Service) steer(fix Fix, r *Receipt) {
+	if !s.opts.Steer || r.Verdict != VerdictStored || r.Late {
+		return
+	}
+	is := Steering{Watched: r.Watched, DistanceM: r.DistanceM, SpeedKMH: -1}
+	if fix.SpeedKMH != nil {
+		is.SpeedKMH = *fix.SpeedKMH
+	}
+	r.NextUpdate += is.NextFix(s.opts.RateInterval) - s.opts.RateInterval
+}
+
+// telling is what this process has last told a journey's phone.
+type telling struct {
+	at       time.Time // by the store's clock
+	interval time.Duration
+}
+
+// sameFix is how far apart the store's two words for the time of one fix are: the rate
+// may count it up to its tolerance later.
+const sameFix = 2 * time.Second
+
+// tell notes what the answer to a fix tells the phone.
+func (s *counterShard) tell(ref Ref, r Receipt, shortest time.Duration) {
+	if r.Verdict >= VerdictVague && r.Verdict != VerdictBeforeStart && r.Verdict != VerdictIgnoredTooSoon { // it counts against the rate
+		s.told[ref] = telling{r.At, max(shortest, r.NextUpdate)}
+	}
+}
+
+// dueAfter is how long after the fix before a stored one was due. Where another process
+// has answered that, it may have told the phone the longest interval.
+func (s *counterShard) dueAfter(ref Ref, r Receipt, o FixCounterOptions) time.Duration {
+	told, ok := s.told[ref]
+	if before := r.At.Add(-r.SeenAgo); ok && before.Sub(told.at).Abs() < sameFix {
+		return told.interval
+	}
+	return longest(o.RateInterval, o.Steer)
+}
+
+// forget drops what makes no difference any more: after so long it is a silence,
+// whatever the phone was told.
+func (s *counterShard) forget(o FixCounterOptions) {
+	now, enough := o.Now(), longest(o.RateInterval, o.Steer)+silenceAfter
+	for ref, told := range s.told {
+		if now.Sub(told.at).Abs() > enough {
+			delete(s.told, ref)
+		}
+	}
+}

@@ -143,6 +143,17 @@ func (p *player) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix)
 	return r, err
 }
 
+// UpdateAll implements sessions.Live.
+func (p *player) UpdateAll(ctx context.Context, ref sessions.Ref, fixes []sessions.Fix) ([]sessions.Receipt, error) {
+	list, err := p.Live.UpdateAll(ctx, ref, fixes)
+	for i, r := range list {
+		if r.Verdict > sessions.VerdictEnded {
+			p.note(p.index[fixes[i].RecordedAt.UnixMilli()], r.Verdict)
+		}
+	}
+	return list, err
+}
+
 func (p *player) known() bool {
 	return p.phone.saysSent || max(p.offMS, -p.offMS) <= slackMS ||
 		p.prompts >= learntFixes && p.judge.clockMS-p.promptMS >= learntMS

@@ -45,10 +45,29 @@ func (t *twins) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) 
 		return want, err
 	}
 	got, err := t.store.Update(ctx, t.names[ref], fix)
-	if err == nil && got != want {
-		err = fmt.Errorf("update.lua says %s %s where geo.Judge says %s %s, at %s", got.Verdict, got.Flags, want.Verdict, want.Flags, want.At)
+	if err == nil {
+		err = compared(got, want)
 	}
 	return got, err
+}
+
+func (t *twins) UpdateAll(ctx context.Context, ref sessions.Ref, fixes []sessions.Fix) ([]sessions.Receipt, error) {
+	want, err := t.Live.UpdateAll(ctx, ref, fixes)
+	if err != nil || want[0].Verdict <= sessions.VerdictEnded {
+		return want, err
+	}
+	got, err := t.store.UpdateAll(ctx, t.names[ref], fixes)
+	for i := range got {
+		err = errors.Join(err, compared(got[i], want[i]))
+	}
+	return got, err
+}
+
+func compared(got, want sessions.Receipt) error {
+	if got == want {
+		return nil
+	}
+	return fmt.Errorf("update.lua says %s %s where geo.Judge says %s %s, at %s", got.Verdict, got.Flags, want.Verdict, want.Flags, want.At)
 }
 
 func (t *twins) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {

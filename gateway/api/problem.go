@@ -88,6 +88,7 @@ type failure struct {
 	DistanceM    *float64      `json:"distanceMeters,omitempty"`
 	RadiusM      *float64      `json:"radiusMeters,omitempty"`
 	AttemptsLeft *int          `json:"attemptsLeft,omitempty"`
+	Stop         bool          `json:"stop,omitempty"`
 	Journey      *journeyBody  `json:"journey,omitempty"`
 }
 
@@ -129,7 +130,7 @@ func writeFailure(c *app.RequestContext, e *sessions.Error) {
 }
 
 func failureBody(c *app.RequestContext, e *sessions.Error) failure {
-	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id, Field: e.Field}
+	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id, Field: e.Field, Stop: e.Stop}
 	if e.RetryAfter > 0 {
 		n := int64(math.Ceil(float64(e.RetryAfter) / float64(time.Millisecond)))
 		body.RetryAfterMS = &n

@@ -8,12 +8,11 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"doorstep/gateway/api/ingest"
 	"doorstep/ratelimit"
@@ -132,7 +131,7 @@ func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sess
 	case wire.err != nil && errors.Is(wire.err, a.deps.Crowded):
 		return r, errLargeBodies
 	case wire.err != nil: // 503 and not 408: an app that takes 4xx for an answer would delete its point
-		return r, &sessions.Error{Code: Overloaded, Message: "the body did not arrive", RetryAfter: shedRetry}
+		return r, errNoBody
 	case errors.Is(err, ingest.ErrTooLarge):
 		r.outcome = tooLarge
 	case err != nil:
@@ -141,7 +140,10 @@ func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sess
 	return r, nil
 }
 
-var errLargeBodies = errors.New("too many large bodies are being read")
+var (
+	errLargeBodies = errors.New("too many large bodies are being read")
+	errNoBody      = &sessions.Error{Code: Overloaded, Message: "the body did not arrive", RetryAfter: shedRetry}
+)
 
 // decompressed is the body without its content coding.
 func decompressed(c *app.RequestContext, in io.Reader) (io.Reader, error) {
@@ -235,7 +237,7 @@ func (a *API) answerReport(
 	if flags := sessions.Suspicions(receipt.Flags).Names(); len(flags) > 0 {
 		verdict += "; flags=" + strings.Join(flags, ",")
 	}
-	kind, body := ingest.Answer(format, a.steer(device, receipt, r.outcome))
+	kind, body := ingest.Answer(format, a.steer(device, r, receipt))
 	if strings.HasPrefix(kind, "application/json") {
 		kind = jsonType
 	}
@@ -259,7 +261,8 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 	}
 	known, ok := a.deps.Sessions.KnownReporter(key.ID)
 	client, now := a.deps.Client(ctx, c), a.deps.Now()
-	if !ok || !known.Accepts(key.Secret) { // else no guess, and it must not wait for those of others
+	proven := ok && known.Accepts(key.Secret)
+	if !proven { // else no guess, and it must not wait for those of others
 		if wait := a.guesses.wait(client, key.ID, now); wait > 0 {
 			// 503: the caller may be a good phone beside a revoked one, and an app takes 4xx for final.
 			return sessions.Reporter{}, &sessions.Error{Code: Overloaded, Message: "too many wrong credentials; try again", RetryAfter: wait}
@@ -272,7 +275,8 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 			return sessions.Reporter{}, err
 		}
 	}
-	if !found.Accepts(key.Secret) || found.ID == "" {
+	proven = proven && known.ID == found.ID && known.SecretHash == found.SecretHash // a device's secret is hashed once
+	if !proven && !found.Accepts(key.Secret) || found.ID == "" {
 		a.guesses.take(client, key.ID, now)
 		a.deps.Metrics.Unauthenticated(deviceReason)
 		challenge := "Bearer"
@@ -283,6 +287,31 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 		return sessions.Reporter{}, sessions.Refuse(Unauthenticated, "the credentials of this device are not valid")
 	}
 	return found, nil
+}
+
+// maxRefresh bounds the form of a refresh: a secret and some words.
+const maxRefresh = 4 << 10
+
+// refreshDevice answers transistorsoft's refresh of a token, which the app asks for after
+// a 401. A device's secret does not expire, so it gets the one that it has, while that
+// is valid.
+func (a *API) refreshDevice(ctx context.Context, c *app.RequestContext) error {
+	if !a.inFlight.begin() {
+		return errInFlight
+	}
+	defer a.inFlight.end()
+	text, err := io.ReadAll(io.LimitReader(a.deps.Body(ctx, c), maxRefresh))
+	if err != nil {
+		return errNoBody
+	}
+	form, _ := url.ParseQuery(string(text)) // what can be read of it
+	word := form.Get("refresh_token")
+	if _, err = a.reporter(ctx, c, sessions.Transistorsoft, word); err != nil {
+		return err
+	}
+	recordOf(c).role = string(sessions.Trainer)
+	writeJSON(c, http.StatusOK, map[string]string{"access_token": word, "refresh_token": word, "token_type": "Bearer"})
+	return nil
 }
 
 // deviceReason is why a token was refused, in metrics, where it was a device's.
@@ -319,83 +348,4 @@ func (g guesses) take(client netip.Prefix, device sessions.ID, now time.Time) {
 	if device != "" {
 		g.devices.Take(string(device), now)
 	}
-}
-
-const (
-	// toldFor is how long a gateway relies on what it has told a phone. Another gateway
-	// may have told it something else since. It is less than the longest interval, so a
-	// phone that was told that one by another gateway is told anew.
-	toldFor  = 4 * time.Minute
-	toldRoom = 65_536
-)
-
-// lately is what this gateway remembers of devices that report.
-type lately struct {
-	mu      *sync.Mutex
-	devices *simplelru.LRU[sessions.ID, phoneLately]
-}
-
-type phoneLately struct {
-	interval time.Duration // what it was last told
-	at       time.Time     // when
-	newest   time.Time     // the latest point of what was not dropped, by the phone's clock
-}
-
-func newLately() lately {
-	l, _ := simplelru.NewLRU[sessions.ID, phoneLately](toldRoom, nil) // fails only for a size of 0 or less
-	return lately{new(sync.Mutex), l}
-}
-
-// changes notes an interval, and reports whether the device does not know it. Apps start
-// their receiver anew at each command, so they get one only where it changes something.
-func (l lately) changes(device sessions.ID, interval time.Duration, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last, ok := l.devices.Get(device)
-	if ok && last.interval == interval && now.Sub(last.at).Abs() < toldFor {
-		return false
-	}
-	last.interval, last.at = interval, now
-	l.devices.Add(device, last)
-	return true
-}
-
-// forward reports whether the newest of the fixes is of the last five minutes and a second
-// newer than what came before. An app empties its queue as fast as it can, the oldest
-// point first: however fast that is, its last point must not be dropped. Of one device
-// that are 600 points at once at most, and then one a second.
-func (l lately) forward(device sessions.ID, fixes []sessions.Fix, now time.Time) bool {
-	if len(fixes) == 0 {
-		return false
-	}
-	newest := fixes[len(fixes)-1].RecordedAt
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last, _ := l.devices.Get(device)
-	if newest.IsZero() || now.Sub(newest).Abs() > ingest.KeptFor || newest.Sub(last.newest) < time.Second {
-		return false
-	}
-	last.newest = newest
-	l.devices.Add(device, last)
-	return true
-}
-
-// steerStep is what intervals are rounded to, so that a second more or less is no
-// change.
-const steerStep = 5 * time.Second
-
-// steer is what the app is told: the interval of the rate while a journey runs, longer
-// where the receipt says so, and the longest while none does.
-func (a *API) steer(device sessions.Reporter, receipt sessions.Receipt, outcome string) ingest.Steer {
-	if !a.deps.Steer || outcome == flooded {
-		return ingest.Steer{}
-	}
-	interval := sessions.Steering{Ended: true}.NextFix(a.deps.RateInterval)
-	if device.SessionID != "" {
-		interval = max(a.deps.RateInterval, receipt.NextUpdate.Round(steerStep))
-	}
-	if !a.phones.changes(device.ID, interval, a.deps.Now()) {
-		return ingest.Steer{}
-	}
-	return ingest.Steer{Interval: interval}
 }

@@ -167,9 +167,36 @@ func TestReport_bodies(t *testing.T) {
 	require.Less(t, len(bomb), 100_000)
 	h.report(t, p, bomb, gzipped).wantVerdict(t, "too_large")
 	h.report(t, p, one()).wantVerdict(t, "stored")
+	large = `{"location":[` + strings.Repeat(`{"coords":{"latitude":12.9,"longitude":77.6,"accuracy":5},"timestamp":"2026-01-01T00:00:00Z"},`, 20_000) + `{}]}`
+	sdk := h.stockPhone(t, v.trainer, sessions.Transistorsoft)
+	for _, method := range []string{http.MethodPut, http.MethodPatch} { // an app can be set to these
+		h.Advance(6 * time.Second)
+		h.do(t, method, "", sdk.path(), []byte(sdk.place(farLat, homeLng, h.Now())), off, sdk.auth).wantVerdict(t, "stored")
+		h.do(t, method, "", sdk.path(), []byte(large), off, sdk.auth).wantVerdict(t, "before_start")
+	}
 	h.do(t, http.MethodPost, "", base+"/ingest/traccar", []byte("{}"), p.auth).want(t, 404, api.RouteNotFound)
 	h.do(t, http.MethodPost, "", "/", []byte("{}"), p.auth).want(t, 404, api.RouteNotFound)
 	assert.Zero(t, h.metric(t, "doorstep_http_requests_total", `route="`+p.path()+`"`, `status="4`))
+}
+
+// A queue costs the live store one call, whatever is in it.
+func TestReport_one_call(t *testing.T) {
+	t.Parallel()
+	h := open(t, servers)
+	v := h.begun(t)
+	h.Advance(10 * time.Minute)
+	p := h.stockPhone(t, v.trainer, sessions.Overland)
+	calls := func() float64 { return h.metric(t, "doorstep_live_store_calls_total", `verb="update"`) }
+	for _, n := range []int{1, 2, 60, 400} {
+		h.Advance(5 * time.Minute)
+		points := make([]string, n)
+		for i := range points {
+			points[i] = overlandPoint(farLat, homeLng, h.Now().Add(-time.Duration(5*i)*time.Second))
+		}
+		before := calls()
+		h.report(t, p, `{"locations":[`+strings.Join(points, ",")+`]}`).wantVerdict(t, "stored")
+		assert.InDelta(t, 1, calls()-before, 0, n)
+	}
 }
 
 // A queue of 24 hours: the pin is at the present after the first request that holds it,
@@ -264,6 +291,24 @@ func TestReport_credentials(t *testing.T) {
 	h.Advance(time.Minute)
 	send(secret(other.secret)).wantVerdict(t, "no_journey")
 	assert.Greater(t, h.metric(t, "doorstep_unauthenticated_total", `reason="device"`), 50.)
+}
+
+// An app that refreshes its token after a 401 gets the one that it has, or 401 again.
+func TestReport_refresh(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.book(t)
+	p := h.stockPhone(t, v.trainer, sessions.Transistorsoft)
+	refresh := func(form string) answer {
+		return h.do(t, http.MethodPost, "", p.path()+"/refresh", []byte(form), off, header("Content-Type", "application/x-www-form-urlencoded"))
+	}
+	got := refresh(url.Values{"refresh_token": {p.secret}}.Encode()).want(t, 200, "")
+	assert.Equal(t, map[string]any{"access_token": p.secret, "refresh_token": p.secret, "token_type": "Bearer"}, got.fields)
+	for _, form := range []string{"", "refresh_token=", "refresh_token=x", "%%%", strings.Repeat("x", 5000) + "&refresh_token=" + p.secret} {
+		refresh(form).want(t, 401, api.Unauthenticated)
+	}
+	h.do(t, http.MethodDelete, v.trainer, devicesPath+"/"+p.id, nil).want(t, 204, "")
+	refresh("refresh_token="+p.secret).want(t, 401, api.Unauthenticated)
 }
 
 // Revocation is felt at once where it was said, and within 30 s on every other gateway; a
@@ -378,38 +423,6 @@ func TestReport_flood_of_a_queue(t *testing.T) {
 	assert.InDelta(t, farLat+0.0004, live["latitude"], 1e-5, "the present")
 }
 
-// The app is told an interval where it changes, and nothing where it does not.
-func TestReport_steer(t *testing.T) {
-	t.Parallel()
-	for _, on := range []bool{true, false} {
-		h := open(t, embedded, func(o *app.Options) { o.Steer = on })
-		v := h.book(t)
-		p := h.stockPhone(t, v.trainer, sessions.OwnTracks)
-		told := func() string {
-			h.Advance(6 * time.Second)
-			return string(h.report(t, p, p.place(farLat, homeLng, h.Now())).want(t, 200, "").body)
-		}
-		want := func(seconds int) {
-			got := told()
-			if !on || seconds == 0 {
-				assert.Equal(t, "[]", got)
-				return
-			}
-			assert.Contains(t, got, fmt.Sprintf(`"moveModeLocatorInterval":%d`, seconds))
-		}
-		want(300)
-		want(0)
-		h.begin(t, v)
-		want(5)
-		want(0)
-		h.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
-		want(300)
-		want(0)
-		h.Advance(5 * time.Minute)
-		want(300)
-	}
-}
-
 // reportCalls are the calls of call 22 in the document.
 func reportCalls(t testing.TB) []call {
 	t.Helper()
@@ -421,13 +434,13 @@ func reportCalls(t testing.TB) []call {
 			}
 		}
 	}
-	require.Len(t, all, 5)
+	require.Len(t, all, 8)
 	return all
 }
 
 func (c call) stockPhone(t testing.TB, h *gateway, trainer string) stockPhone {
 	t.Helper()
-	return h.stockPhone(t, trainer, sessions.Format(c.path[strings.LastIndex(c.path, "/")+1:]))
+	return h.stockPhone(t, trainer, sessions.Format(strings.Split(c.path, "/")[4]))
 }
 
 // reportAs is one report by this call: a GET has all in the query.
@@ -436,8 +449,15 @@ func (h *gateway) reportAs(t testing.TB, c call, p stockPhone) answer {
 	if c.method == http.MethodGet {
 		return h.get(t, "", c.path+"?"+p.place(farLat, homeLng, h.Now()), off)
 	}
-	return h.report(t, p, p.place(farLat, homeLng, h.Now()))
+	body := p.place(farLat, homeLng, h.Now())
+	if c.refreshes() {
+		body = "grant_type=refresh_token&refresh_token=" + p.secret
+	}
+	return h.do(t, c.method, "", c.path, []byte(body), off, p.auth)
 }
+
+// refreshes reports whether the call asks for a token, and so not for the live store.
+func (c call) refreshes() bool { return strings.HasSuffix(c.path, "/refresh") }
 
 // everyReport brings about every answer of call 22.
 func everyReport(t *testing.T, seen *coverage) {
@@ -473,8 +493,10 @@ func everyReport(t *testing.T, seen *coverage) {
 	require.NoError(t, live.Stop())
 	for _, c := range reportCalls(t) {
 		away.reportAs(t, c, phones[c.op.OperationID][0]).want(t, 503, sessions.DatabaseUnavailable)
-		until(t, func() bool { return lost.reportAs(t, c, phones[c.op.OperationID][1]).status == 503 }, "the live store is away")
-		lost.reportAs(t, c, phones[c.op.OperationID][1]).want(t, 503, sessions.LiveStoreUnavailable)
+		if !c.refreshes() {
+			until(t, func() bool { return lost.reportAs(t, c, phones[c.op.OperationID][1]).status == 503 }, "the live store is away")
+			lost.reportAs(t, c, phones[c.op.OperationID][1]).want(t, 503, sessions.LiveStoreUnavailable)
+		}
 		p := stockPhone{format: phones[c.op.OperationID][0].format, secret: sessions.NewDeviceKey().String()}
 		until(t, func() bool { return h.reportAs(t, c, p).status == 503 }, "too many guesses")
 		h.reportAs(t, c, p).want(t, 503, api.Overloaded)

@@ -80,8 +80,9 @@ type Deps struct {
 	PublicURL func() string
 	// Sharing adds the calls of share links, whose URLs begin with PublicURL.
 	Sharing bool
-	// Steer lets the answers to stock apps set how often they report.
-	Steer bool
+	// Steer lets the answers say how often phones report. StopApps also ends the
+	// tracking of a stock app that has no journey to report to.
+	Steer, StopApps bool
 	// Body reads the body of a request to a path below StreamPath. Nil: it has been read.
 	// Crowded is its error where too many large bodies are being read.
 	Body    func(ctx context.Context, c *app.RequestContext) io.Reader
@@ -247,6 +248,9 @@ func (a *API) routes() []route {
 		{post, ingestPath + "osmand", a.stockReport(sessions.OsmAnd)},                           // 22
 		{get, ingestPath + "osmand", a.stockReport(sessions.OsmAnd)},                            // 22
 		{post, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},           // 22
+		{put, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},            // 22
+		{patch, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},          // 22
+		{post, ingestPath + "transistorsoft/refresh", a.failing(a.refreshDevice)},               // 22
 		{post, ingestPath + "overland", a.stockReport(sessions.Overland)},                       // 22
 		{get, "/healthz", a.healthz},      // 12
 		{get, "/readyz", a.readyz},        // 12

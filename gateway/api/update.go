@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -90,6 +91,11 @@ func (a *API) notUpdated(c *app.RequestContext, id sessions.ID, err error) error
 			unstoredBody{SessionID: id, NextUpdateMS: nextUpdateMS(a.deps.RateInterval)})
 	}
 	a.deps.Metrics.Updated("refused")
+	if e, ok := errors.AsType[*sessions.Error](err); ok && e.Code == sessions.NoActiveJourney && a.deps.Steer {
+		stop := *e
+		stop.Stop = true
+		return &stop
+	}
 	return err
 }
 

@@ -250,7 +250,7 @@ func TestApp_metrics_are_on_a_port_of_their_own(t *testing.T) {
 	assert.Equal(t, 200, status)
 	assert.Contains(t, body, "doorstep_waits_open 0")
 	assert.Contains(t, body, "go_goroutines")
-	for _, path := range []string{"/debug/pprof/", "/debug/pprof/profile?seconds=1", "/healthz", "/"} {
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/profile?seconds=1", "/readyz", "/"} {
 		status, _ = get(t, a.MetricsAddr(), path)
 		assert.Equal(t, 404, status, path)
 	}

@@ -106,11 +106,11 @@ func New(opts Options) (*App, error) {
 		onLocation = locations.Offer
 	}
 	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{
-		Now: clock.Now, RateInterval: opts.RateInterval, Log: p.log, Metrics: journeys,
+		Now: clock.Now, RateInterval: opts.RateInterval, Steer: opts.Steer, Log: p.log, Metrics: journeys,
 	})
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
-		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance,
+		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance, Steer: opts.Steer,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
 		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
 		EventLinks: eventLinks,
@@ -145,7 +145,7 @@ func New(opts Options) (*App, error) {
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, MaxWait: opts.MaxWait, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
-		PublicURL: publicURL, Sharing: opts.Pages, Steer: opts.Steer,
+		PublicURL: publicURL, Sharing: opts.Pages, Steer: opts.Steer, StopApps: opts.SteerStop,
 		Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})

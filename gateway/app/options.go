@@ -27,7 +27,8 @@ type Options struct {
 	TLSCert       string `env:"DOORSTEP_TLS_CERT" help:"PEM file of the certificate with which the public API speaks HTTPS, with those that lead to its authority behind it; read again when it has changed. Needs tls-key. Empty: HTTP, for behind a load balancer or a proxy."`
 	TLSKey        string `env:"DOORSTEP_TLS_KEY" help:"PEM file of the certificate's key."`
 	PublicURL     string `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
-	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers to stock apps set how often they report; see docs/phones.md."`
+	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers say how often phones report: nextUpdateMs, and the commands that stock apps know; see docs/phones.md."`
+	SteerStop     bool   `env:"DOORSTEP_STEER_STOP" help:"Let the answers end the tracking of stock apps that report without a running journey. Somebody then has to turn it on before the next."`
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 

@@ -115,7 +115,7 @@ func (g *guarded) run(t *testing.T) {
 func (g *guarded) routes(h *server.Hertz) {
 	h.GET("/ping", func(_ context.Context, c *app.RequestContext) { c.String(200, "pong") })
 	h.POST("/echo", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", c.Request.Body()) })
-	h.POST("/stream/echo", func(ctx context.Context, c *app.RequestContext) {
+	echo := func(ctx context.Context, c *app.RequestContext) {
 		if c.Query("read") == "no" {
 			c.String(200, "unread")
 			return
@@ -127,7 +127,10 @@ func (g *guarded) routes(h *server.Hertz) {
 			return
 		}
 		c.Data(200, "text/plain", body)
-	})
+	}
+	h.POST("/stream/echo", echo)
+	h.PUT("/stream/echo", echo)
+	h.PATCH("/stream/echo", echo)
 	h.GET("/smuggled", func(_ context.Context, c *app.RequestContext) { g.smuggle.Add(1); c.String(200, "smuggled") })
 	h.GET("/panic", func(_ context.Context, c *app.RequestContext) { c.String(200, "half an ans"); panic("boom") },
 		func(context.Context, *app.RequestContext) { g.smuggle.Add(1) })

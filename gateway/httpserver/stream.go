@@ -59,12 +59,12 @@ type streamed struct {
 // beginStream looks at the first bytes of a request. Where they ask for a streamed path
 // it reads the head, and returns true: c.head is then what Hertz reads.
 func (c *conn) beginStream(first []byte) bool {
-	line := "POST " + c.l.opts.StreamPath
-	if c.l.opts.StreamPath == "" || !startsAlike(first, line) {
+	path := c.l.opts.StreamPath
+	if path == "" || !streams(first, path) {
 		return false
 	}
 	text := bytes.Clone(first)
-	for !bytes.Contains(text, []byte("\r\n\r\n")) && startsAlike(text, line) && len(text) <= maxHeaderBytes {
+	for !bytes.Contains(text, []byte("\r\n\r\n")) && streams(text, path) && len(text) <= maxHeaderBytes {
 		more := make([]byte, 4<<10)
 		n, err := c.Conn.Read(more)
 		text = append(text, more[:n]...)
@@ -74,7 +74,7 @@ func (c *conn) beginStream(first []byte) bool {
 	}
 	c.head, c.got = text, len(text)
 	end := bytes.Index(text, []byte("\r\n\r\n"))
-	if end < 0 || !startsAlike(text, line) {
+	if end < 0 || !streams(text, path) {
 		return true
 	}
 	head, rest := text[:end+4], text[end+4:]
@@ -85,6 +85,17 @@ func (c *conn) beginStream(first []byte) bool {
 	c.head, c.got = head, len(head)
 	c.stream = newStreamed(c, rest, length)
 	return true
+}
+
+// streams reports whether a request that begins with text has a body and a streamed path,
+// as far as it goes.
+func streams(text []byte, path string) bool {
+	for _, method := range [...]string{"POST ", "PUT ", "PATCH "} {
+		if startsAlike(text, method) {
+			return startsAlike(text[min(len(text), len(method)):], path)
+		}
+	}
+	return false
 }
 
 // startsAlike reports whether text begins with line, as far as it goes.

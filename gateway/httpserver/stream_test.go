@@ -41,6 +41,8 @@ func TestStream_Body(t *testing.T) {
 		"large_chunk":   {streamPost + "Transfer-Encoding: chunked\r\n\r\n", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(large), large), large},
 		"http_1.0":      {"POST /stream/echo HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\n", "hello", "hello"},
 		"an_empty_line": {"\r\n" + streamPost + "Content-Length: 5\r\n\r\n", "hello\r\n", "hello"},
+		"put":           {"PUT /stream/echo HTTP/1.1\r\nHost: x\r\n" + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(large)), large, large},
+		"patch":         {"PATCH /stream/echo HTTP/1.1\r\nHost: x\r\n" + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(large)), large, large},
 		"another_path":  {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", "hello", "hello"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -80,7 +80,7 @@ var (
 		-1, -500, -1000, -2001, -5000, -6001, -60_000, -600_000,
 	})
 	verbs = rapid.SampledFrom([]string{
-		"update", "open", "update", "update", "update", "update", "update", "update", "open", "end", "lose", "meta", "move",
+		"update", "open", "update", "update", "update", "update", "update", "update", "open", "end", "lose", "meta", "move", "batch",
 	})
 	starts     = rapid.SampledFrom([]string{"last", "now", "last", "now", "older", "59min", "hour", "never"})
 	metres     = rapid.SampledFrom([]float64{300, 0, 100, 140, 149.5, 150.5, 160, 200, 250, 330, 400, 700, 1000, 1250, 2500})
@@ -243,6 +243,22 @@ func (p *player) fix(s step) (sessions.Fix, error) {
 	return fix, err
 }
 
+// batch is three fixes at every five seconds, on the way to the place of the last, which
+// may be the live fix sent again.
+func (p *player) batch(s step) ([]sessions.Fix, error) {
+	last, err := p.fix(s)
+	last.Continued = false // UpdateAll's to say
+	fixes := []sessions.Fix{last, last, last}
+	for i := range 2 {
+		ago := 2 - i
+		fixes[i].Point = north(s.Fix.Metres + float64(60*ago))
+		if !last.RecordedAt.IsZero() {
+			fixes[i].RecordedAt = last.RecordedAt.Add(time.Duration(-5*ago) * time.Second)
+		}
+	}
+	return fixes, err
+}
+
 // diverge plays a history on the reference store and on another store. It returns the
 // first step at which they disagree; empty when they always agree. Both clocks start
 // at the same instant.
@@ -296,6 +312,12 @@ func (p *player) call(s step) (func(context.Context, Fixture) (string, error), e
 		return func(ctx context.Context, f Fixture) (string, error) {
 			receipt, err := f.Live.Update(ctx, ref, fix)
 			return fmt.Sprintf("%v %+v", receipt.Verdict, receipt), err
+		}, err
+	case "batch":
+		fixes, err := p.batch(s)
+		return func(ctx context.Context, f Fixture) (string, error) {
+			receipts, err := f.Live.UpdateAll(ctx, ref, fixes)
+			return fmt.Sprintf("%+v", receipts), err
 		}, err
 	case "move":
 		j := p.journey(s)

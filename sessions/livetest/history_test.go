@@ -13,7 +13,7 @@ import (
 
 // enough random histories to find any of the wrong stores below. The rarest takes
 // about half of them.
-const enough = 1000
+const enough = 3000
 
 func TestHistories(t *testing.T) { Histories(t, Memory) }
 

@@ -54,6 +54,7 @@ func Run(t *testing.T, open Open) {
 		{"Rate", rateTests},
 		{"Order", orderTests},
 		{"Phone", phoneTests},
+		{"Batch", batchTests},
 		{"Plausible", plausibleTests},
 		{"Expiry", expiryTests},
 		{"Arriving", arrivingTests},

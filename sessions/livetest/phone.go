@@ -226,16 +226,6 @@ var phoneTests = map[string]func(*testing.T, journey){
 		require.Empty(t, j.arrival(t), "after 10 s")
 		require.False(t, j.latest(t).Evidence.Outside, "so no_approach is flagged")
 	},
-	"arrival/back_dated_in_one_request": func(t *testing.T, j journey) {
-		j = j.startedAgo(30 * time.Second).begun(t)
-		for i := range 5 {
-			receipt := j.update(t, sessions.Fix{
-				Point: north(10 + float64(i)), RecordedAt: j.Clock.Now().Add(time.Duration(i-4) * 5 * time.Second), Continued: i > 0,
-			})
-			require.Equal(t, sessions.VerdictStored, receipt.Verdict)
-		}
-		require.Equal(t, sessions.SuspiciousLocation, j.arrival(t))
-	},
 	"arrival/brings_its_own_fix": func(t *testing.T, j journey) {
 		j.begun(t)
 		for _, metres := range []float64{300, 250} {

@@ -87,6 +87,17 @@ var watchTests = map[string]func(*testing.T, journey){
 			w.require(t, 1)
 		}
 	},
+	"told_to_the_phone": func(t *testing.T, j journey) {
+		require.False(t, j.begun(t).stored(t, 100).Watched)
+		j.sameTrainer().watch(t)
+		j.Clock.Advance(5 * time.Second)
+		require.False(t, j.stored(t, 100).Watched, "that is another journey")
+		j.watch(t)
+		j.Clock.Advance(5 * time.Second)
+		require.True(t, j.stored(t, 100).Watched)
+		j.Clock.Advance(time.Second)
+		require.False(t, j.requireVerdict(t, sessions.VerdictTooSoon, sessions.Fix{Point: north(100)}).Watched)
+	},
 	"outlives_its_call's_context": func(t *testing.T, j journey) {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := j.watchUnder(ctx, t)

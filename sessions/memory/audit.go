@@ -75,6 +75,18 @@ func (r *Repository) History(_ context.Context, id sessions.ID, after sessions.H
 	return list[:min(len(list), limit)], nil
 }
 
+// LastParties implements sessions.Audit.
+func (r *Repository) LastParties(_ context.Context, id sessions.ID) (last sessions.Meta, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range inOrder(r.audits.list[id]) {
+		if e.TrainerID != "" {
+			last = sessions.Meta{TrainerID: e.TrainerID, StudentID: e.StudentID}
+		}
+	}
+	return last, nil
+}
+
 func inOrder(list []sessions.AuditEntry) []sessions.AuditEntry {
 	return slices.SortedFunc(slices.Values(list), func(a, b sessions.AuditEntry) int { return a.Place().Compare(b.Place()) })
 }

@@ -56,6 +56,7 @@ type track struct {
 	last       sessions.Fix // as it is shown, once judged.Last is valid
 	acceptedMS int64        // when last was
 	isArriving bool
+	leftMS     int64 // when the last watcher left
 }
 
 type metaEntry struct {
@@ -110,15 +111,25 @@ func (m *Live) Open(_ context.Context, j sessions.Journey) (bool, error) {
 func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.update(ref, fix), nil
+}
 
+// UpdateAll implements sessions.Live.
+func (m *Live) UpdateAll(_ context.Context, ref sessions.Ref, fixes []sessions.Fix) ([]sessions.Receipt, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return sessions.OneByOne(fixes, func(fix sessions.Fix) (sessions.Receipt, error) { return m.update(ref, fix), nil })
+}
+
+func (m *Live) update(ref sessions.Ref, fix sessions.Fix) sessions.Receipt {
 	// Step 1: the journey runs.
 	now := m.clock()
 	t := m.find(ref, now)
 	switch {
 	case t == nil:
-		return sessions.Receipt{Verdict: sessions.VerdictUnknown}, nil
+		return sessions.Receipt{Verdict: sessions.VerdictUnknown}
 	case t.ended, now >= t.startedMS+m.opts.JourneyTTL.Milliseconds():
-		return sessions.Receipt{Verdict: sessions.VerdictEnded}, nil
+		return sessions.Receipt{Verdict: sessions.VerdictEnded}
 	}
 
 	// Step 2: when the fix was taken. The live fix sent again teaches nothing. And
@@ -147,28 +158,28 @@ func (m *Live) Update(_ context.Context, ref sessions.Ref, fix sessions.Fix) (se
 	wait := due - m.opts.RateTolerance.Milliseconds() - f.TakenMS
 	switch {
 	case f.TakenMS < min(t.startedMS, now)-limits.FutureMS:
-		return m.ignored(sessions.VerdictBeforeStart, t, flags, now, leastNextMS), nil
+		return m.ignored(sessions.VerdictBeforeStart, t, flags, now, leastNextMS)
 	case m.stale(t, f, now):
-		return m.ignored(sessions.VerdictStale, t, flags, now, max(leastNextMS, due-now)), nil
+		return m.ignored(sessions.VerdictStale, t, flags, now, max(leastNextMS, due-now))
 	case t.clock.Unsure(before.clock, times, limits):
-		return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, leastNextMS), nil
+		return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, leastNextMS)
 	case fix.AtArrival:
 		interval := m.opts.RateInterval.Milliseconds()
 		if t.arrivalMS > now && t.arrivalMS <= now+interval {
-			return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, max(leastNextMS, due-now)), nil
+			return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, max(leastNextMS, due-now))
 		}
 		was := t.tatMS
 		t.arrivalMS, t.tatMS = now+interval, due
-		return m.judge(ref, t, fix, f, flags, was, now, max(leastNextMS, due-now)), nil
+		return m.judge(ref, t, fix, f, flags, was, now, max(leastNextMS, due-now))
 	case wait > 0 && f.TakenMS > now-presentMS:
 		*t = before
-		return sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}, nil
+		return sessions.Receipt{Verdict: sessions.VerdictTooSoon, At: at(now), RetryAfter: millis(wait)}
 	case wait > 0:
-		return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, m.next(due, f.TakenMS, now)), nil
+		return m.ignored(sessions.VerdictIgnoredTooSoon, t, flags, now, m.next(due, f.TakenMS, now))
 	}
 	was := t.tatMS
 	t.tatMS = max(due, f.TakenMS) + m.opts.RateInterval.Milliseconds()
-	return m.judge(ref, t, fix, f, flags, was, now, m.next(t.tatMS, f.TakenMS, now)), nil
+	return m.judge(ref, t, fix, f, flags, was, now, m.next(t.tatMS, f.TakenMS, now))
 }
 
 const (
@@ -275,6 +286,7 @@ func (m *Live) judge(ref sessions.Ref, t *track, fix sessions.Fix, f geo.Fix, fl
 		r.Clock = sessions.PhoneClock{OffsetMS: t.clock.OffsetMS, ToldMS: t.clock.ToldMS, SinceMS: t.clock.SinceMS}
 		r.SeenAgo = seenAgo
 		r.Outside, r.Late = e.Outside, f.TakenMS < now-m.opts.RateInterval.Milliseconds()
+		r.Watched = len(m.watchers[ref]) > 0 || t.leftMS > 0 && now-t.leftMS < lingerMS
 	}
 	return r
 }
@@ -518,8 +530,15 @@ func (m *Live) unwatch(ref sessions.Ref, w *watcher) {
 	delete(m.watchers[ref], w)
 	if len(m.watchers[ref]) == 0 {
 		delete(m.watchers, ref)
+		if t := m.journeys[ref]; t != nil {
+			t.leftMS = m.clock()
+		}
 	}
 }
+
+// lingerMS is how long a journey counts as watched after its last watcher: the next long
+// poll comes within it. Package valkeyconn keeps subscriptions as long.
+const lingerMS = 15_000
 
 // Meta implements sessions.Live.
 func (m *Live) Meta(_ context.Context, id sessions.ID) (sessions.Meta, bool, error) {

@@ -52,6 +52,25 @@ func TestLive_stop_leaves_nothing(t *testing.T) {
 	require.Zero(t, watched)
 }
 
+// Between two long polls a journey counts as watched.
+func TestLive_watched_lingers(t *testing.T) {
+	t.Parallel()
+	clock := testclock.New()
+	m := memory.NewLive(sessions.LiveOptions{}, clock.Now)
+	j := sessions.Journey{Ref: sessions.Ref{TrainerID: sessions.NewID()}, Home: geo.MustPoint(1, 2), Mode: sessions.Walk, StartedAt: clock.Now()}
+	_, err := m.Open(t.Context(), j)
+	require.NoError(t, err)
+	stop, err := m.Watch(t.Context(), j.Ref, func() {})
+	require.NoError(t, err)
+	stop()
+	for _, watched := range []bool{true, true, false} {
+		clock.Advance(7 * time.Second)
+		r, err := m.Update(t.Context(), j.Ref, sessions.Fix{Point: geo.MustPoint(1, 2.1)})
+		require.NoError(t, err)
+		require.Equal(t, watched, r.Watched)
+	}
+}
+
 func open(t *testing.T, m *memory.Live, started time.Time) {
 	t.Helper()
 	opened, err := m.Open(t.Context(), sessions.Journey{

@@ -36,7 +36,9 @@ const (
 
 	auditRow = `SELECT seq, id::text, session_id::text, journey_started_at, at, kind, by_role, by_id::text, request_id,
 		trainer_id::text, student_id::text, event_ids::text[], detail FROM session_audit`
-	selectHistory = auditRow + ` WHERE session_id = $1 AND (at, seq) > ($2, $3) ORDER BY at, seq LIMIT $4`
+	selectHistory     = auditRow + ` WHERE session_id = $1 AND (at, seq) > ($2, $3) ORDER BY at, seq LIMIT $4`
+	selectLastParties = `SELECT trainer_id::text, student_id::text FROM session_audit
+		WHERE session_id = $1 AND trainer_id IS NOT NULL ORDER BY at DESC, seq DESC LIMIT 1`
 	// The newest, each found by its index.
 	selectAuditOf = `WITH mine AS (SELECT seq FROM session_audit WHERE session_id = ANY($1) UNION SELECT seq FROM session_audit WHERE by_id = $2
 			UNION SELECT seq FROM session_audit WHERE trainer_id = $2 UNION SELECT seq FROM session_audit WHERE student_id = $2),
@@ -91,6 +93,21 @@ func (c *momentColumns) args() []any {
 // History implements sessions.Audit. One round trip.
 func (r *Repository) History(ctx context.Context, id sessions.ID, after sessions.HistoryPlace, limit int) ([]sessions.AuditEntry, error) {
 	return rows(ctx, r, "read history", scanAudit, selectHistory, string(id), millisecond(after.At), after.Seq, limit)
+}
+
+// LastParties implements sessions.Audit. One round trip.
+func (r *Repository) LastParties(ctx context.Context, id sessions.ID) (sessions.Meta, error) {
+	list, err := rows(ctx, r, "read a session's last parties", scanParties, selectLastParties, string(id))
+	if err != nil || len(list) == 0 {
+		return sessions.Meta{}, err
+	}
+	return list[0], nil
+}
+
+func scanParties(row pgx.Row) (sessions.Meta, error) {
+	var trainer, student *string
+	err := row.Scan(&trainer, &student)
+	return sessions.Meta{TrainerID: parseID(trainer), StudentID: parseID(student)}, err
 }
 
 // JourneysOf implements sessions.Audit. One round trip.

@@ -81,6 +81,7 @@ var auditTests = map[string]func(*testing.T, Fixture){
 		require.Equal(t, []string{"travelMode", "trainerId"}, list[1].Detail.Changed)
 		require.Equal(t, f.read(t, s.ID).TrainerID, list[1].TrainerID)
 		require.Zero(t, list[1].JourneyStartedAt)
+		requireLastParties(t, f, s.ID, f.read(t, s.ID).Meta())
 		require.Equal(t, []time.Time{now, now.Add(2 * time.Minute)}, []time.Time{list[3].JourneyStartedAt, list[4].JourneyStartedAt})
 		var raised, told []sessions.ID
 		for _, e := range f.Events(t, s.ID) {
@@ -90,6 +91,11 @@ var auditTests = map[string]func(*testing.T, Fixture){
 			told = append(told, e.EventIDs...)
 		}
 		require.ElementsMatch(t, raised, told, "each event is in one entry")
+	},
+	"last_parties": func(t *testing.T, f Fixture) {
+		requireLastParties(t, f, sessions.NewID(), sessions.Meta{})
+		s := f.create(t, booking())
+		requireLastParties(t, f, s.ID, s.Meta())
 	},
 	"who": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())
@@ -250,4 +256,11 @@ var auditTests = map[string]func(*testing.T, Fixture){
 		require.NotContains(t, fmt.Sprint(f.history(t, s.ID)), string(s.TrainerID))
 		require.Equal(t, e.Alias, f.history(t, s.ID)[0].TrainerID)
 	},
+}
+
+func requireLastParties(t *testing.T, f Fixture, id sessions.ID, want sessions.Meta) {
+	t.Helper()
+	got, err := f.Repo.LastParties(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
 }

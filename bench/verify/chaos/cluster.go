@@ -25,7 +25,7 @@ type failover struct {
 // startFailover starts the gateway and the traffic, and returns when every
 // journey's student has seen it move.
 func startFailover(ctx context.Context, s *stage, storeURL string, cluster *valkeyserver.Cluster) (*failover, error) {
-	g, err := s.gateway(ctx, "VALKEY_URL="+storeURL, "RATE_INTERVAL="+retryEvery.String(), "RATE_TOLERANCE=1s")
+	g, err := s.gateway(ctx, "VALKEY_URL="+storeURL, "RATE_INTERVAL="+retryEvery.String(), "RATE_TOLERANCE=1s", "STEER=false")
 	if err != nil {
 		return nil, err
 	}

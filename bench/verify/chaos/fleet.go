@@ -106,7 +106,7 @@ func newFleet(ctx context.Context, s *stage, plan fleetPlan) (*fleet, error) {
 	}
 	settings := slices.Concat(awstest.Env(), stores, []string{
 		"EVENT_BUS=" + bus, "EVENTBRIDGE_ENDPOINT=" + f.aws.URL(),
-		"RATE_INTERVAL=" + plan.interval.String(), "RATE_TOLERANCE=" + (plan.interval / 4).String(), "DRAIN_DELAY=" + fleetDelay.String(),
+		"RATE_INTERVAL=" + plan.interval.String(), "RATE_TOLERANCE=" + (plan.interval / 4).String(), "STEER=false", "DRAIN_DELAY=" + fleetDelay.String(),
 	})
 	backends := make([]haproxy.Backend, fleetSize)
 	for i := range fleetSize {

@@ -317,6 +317,10 @@ func (s *liveStore) Update(ctx context.Context, ref sessions.Ref, fix sessions.F
 	return receipt, nil
 }
 
+func (s *liveStore) UpdateAll(ctx context.Context, ref sessions.Ref, fixes []sessions.Fix) ([]sessions.Receipt, error) {
+	return sessions.OneByOne(fixes, func(f sessions.Fix) (sessions.Receipt, error) { return s.Update(ctx, ref, f) })
+}
+
 func (s *liveStore) Latest(ctx context.Context, ref sessions.Ref) (sessions.Snapshot, error) {
 	var snap sessions.Snapshot
 	if err := s.do(ctx, ref, func(under sessions.Live) { snap, _ = under.Latest(context.Background(), ref) }); err != nil {

@@ -111,6 +111,14 @@ func (c *Client) Restart() {
 // Queued is how many points wait.
 func (c *Client) Queued() int { return len(c.queue) }
 
+// Newest is when the last point was taken that the app has kept.
+func (c *Client) Newest() time.Time {
+	if c.last == nil {
+		return time.Time{}
+	}
+	return c.last.At
+}
+
 // Stopped reports whether a server has ended the tracking.
 func (c *Client) Stopped() bool { return c.stopped }
 

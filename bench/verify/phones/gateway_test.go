@@ -3,6 +3,7 @@ package phones_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"doorstep/bench/rig"
 	"doorstep/bench/verify/phones"
+	"doorstep/internal/pause"
 	"doorstep/internal/phoneapps"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/valkeyserver"
@@ -42,6 +44,7 @@ type lab struct {
 	database *postgrestest.Server
 	admin    *rig.Caller
 	http     *http.Client
+	away     sync.WaitGroup // stores that are away
 }
 
 func newLab(t *testing.T) *lab {
@@ -91,17 +94,27 @@ func (l *lab) begin(ctx context.Context, t *testing.T, app phoneapps.App) *pilot
 	return p
 }
 
-// pin reads when the live location was recorded. While a store is away nobody sees
-// it.
+// pin reads when the live location was recorded; zero where there is none. While a store
+// is away nobody need see it, so it waits for that.
 func (p *pilot) pin(ctx context.Context) (time.Time, error) {
-	live := p.Live(ctx, p.lab.gateway.URL(), "", 0)
-	var body struct {
-		Location *struct{ Timestamp time.Time }
+	ctx, cancel := context.WithTimeout(ctx, *outage+10*time.Second)
+	defer cancel()
+	for {
+		live := p.Live(ctx, p.lab.gateway.URL(), "", 0)
+		var body struct {
+			Location *struct{ Timestamp time.Time }
+			Degraded bool
+		}
+		if live.Status == http.StatusOK && json.Unmarshal(live.Data, &body) == nil && !body.Degraded {
+			if body.Location == nil {
+				return time.Time{}, nil
+			}
+			return body.Location.Timestamp, nil
+		}
+		if err := pause.For(ctx, 20*time.Millisecond); err != nil {
+			return time.Time{}, errors.Join(err, live.Err)
+		}
 	}
-	if live.Status != http.StatusOK || json.Unmarshal(live.Data, &body) != nil || body.Location == nil {
-		return time.Time{}, live.Err
-	}
-	return body.Location.Timestamp, nil
 }
 
 // once calls break before the request n.
@@ -115,10 +128,11 @@ func once(n int, breakIt func(context.Context) error) func(context.Context, int)
 	}
 }
 
-// away takes a store away for a while.
-func away(pause, resume func() error) func(context.Context) error {
+// takeAway takes a store away for a while.
+func (l *lab) takeAway(pause, resume func() error) func(context.Context) error {
 	return func(context.Context) error {
-		time.AfterFunc(*outage, func() { _ = resume() })
+		l.away.Add(1)
+		time.AfterFunc(*outage, func() { _ = resume(); l.away.Done() })
 		return pause()
 	}
 }
@@ -143,13 +157,13 @@ func TestGateway(t *testing.T) {
 		if app.Most() != 1 {
 			n = 0 // its one request
 		}
-		list := phones.Scenarios(home, now, *day)
+		list := phones.Scenarios(home, now, *day, time.Second)
 		burst := list[0].Points
 		return append(list,
 			phones.Scenario{Name: "the journey ends", Points: burst, Before: once(n, func(ctx context.Context) error { return p.Stop(ctx, l.gateway.URL()).Err })},
 			phones.Scenario{Name: "the secret is revoked", Points: burst, GiveUp: 10, Before: once(n, p.revoke)},
-			phones.Scenario{Name: "Valkey away", Points: burst, Compress: compress, Before: once(n, away(l.valkey.Pause, l.valkey.Resume))},
-			phones.Scenario{Name: "PostgreSQL away", Points: burst, Compress: compress, Before: once(n, away(l.database.Pause, l.database.Resume))},
+			phones.Scenario{Name: "Valkey away", Points: burst, Compress: compress, Before: once(n, l.takeAway(l.valkey.Pause, l.valkey.Resume))},
+			phones.Scenario{Name: "PostgreSQL away", Points: burst, Compress: compress, Before: once(n, l.takeAway(l.database.Pause, l.database.Resume))},
 		)
 	}
 	count := len(scenarios(phoneapps.Overland, nil, time.Now()))
@@ -165,6 +179,7 @@ func TestGateway(t *testing.T) {
 		scenario := scenarios(phoneapps.Apps[i/count], p, time.Now())[i%count]
 		r, err := phones.Play(ctx, phoneapps.Apps[i/count], p.target, scenario)
 		require.NoError(t, err)
+		l.away.Wait() // or the next play would find it away
 		results = append(results, r)
 		judge(t, r)
 	}

@@ -80,7 +80,7 @@ func TestPlay(t *testing.T) {
 	const day = 1500
 	var results []phones.Result
 	for _, app := range phoneapps.Apps {
-		for _, scenario := range phones.Scenarios(home, now, day) {
+		for _, scenario := range phones.Scenarios(home, now, day, time.Millisecond) {
 			r, err := phones.Play(t.Context(), app, (&stub{}).target(t), scenario)
 			require.NoError(t, err)
 			results = append(results, r)

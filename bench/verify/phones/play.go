@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"doorstep/internal/pause"
 	"doorstep/internal/phoneapps"
 )
 
@@ -35,6 +36,10 @@ type Scenario struct {
 	// the way, and those that a proxy answers with 503.
 	LoseAnswers, Refuse float64
 	RestartEvery        int // requests; 0 for never
+	// Live is how many more fixes the receiver has while the queue empties, and LiveEvery
+	// the time between two. They are a second apart by the phone's clock.
+	Live      int
+	LiveEvery time.Duration
 	// Before is called before each request, counted from 0; it may break something.
 	// Nil for nothing.
 	Before func(ctx context.Context, request int) error
@@ -54,8 +59,8 @@ type Result struct {
 	Requests int
 	Bytes    int64 // of bodies and queries sent
 	// Present and Empty are how long it took, the app's pauses in full, until a
-	// request with the newest point was taken, and until the queue was empty. Negative
-	// where that never came.
+	// request with the newest point that the app had was taken, and until the queue was
+	// empty. Negative where that never came.
 	Present, Empty time.Duration
 	Refused        map[string]int // by status, "no answer"
 	Left, Lost     int            // points in the queue at the end, and thrown away
@@ -101,12 +106,18 @@ type play struct {
 	elapsed  time.Duration // with the app's pauses in full
 	denied   int           // answers 4xx since the last 2xx
 	pin      time.Time
+	began    time.Time
+	live     int // of Scenario.Live
 }
 
 func (p *play) run(ctx context.Context) error {
-	for p.client.Queued() > 0 && p.denied < cmp.Or(p.scenario.GiveUp, 20) {
-		if err := ctx.Err(); err != nil {
+	p.began = time.Now()
+	for (p.client.Queued() > 0 || p.live < p.scenario.Live) && p.denied < cmp.Or(p.scenario.GiveUp, 20) {
+		if err := p.receive(ctx); err != nil {
 			return err
+		}
+		if p.client.Queued() == 0 {
+			continue
 		}
 		if p.result.Requests == maxRequests {
 			return fmt.Errorf("phones: %s, %s: the queue does not empty: %v", p.client.App, p.scenario.Name, p.result.Refused)
@@ -124,6 +135,24 @@ func (p *play) run(ctx context.Context) error {
 		p.result.Empty = p.elapsed
 	}
 	return p.look(ctx, time.Time{})
+}
+
+// receive gives the app the fixes that have come meanwhile. With an empty queue it waits
+// for the next.
+func (p *play) receive(ctx context.Context) error {
+	for s := p.scenario; p.live < s.Live; p.live++ {
+		if left := time.Until(p.began.Add(time.Duration(p.live+1) * s.LiveEvery)); left > 0 {
+			if p.client.Queued() > 0 {
+				return ctx.Err()
+			}
+			p.elapsed += left
+			if err := pause.For(ctx, left); err != nil {
+				return err
+			}
+		}
+		p.client.Record(onward(s.Points[len(s.Points)-1], p.live+1))
+	}
+	return ctx.Err()
 }
 
 // wake is how long an app that waits for an event waits: its next location.
@@ -156,9 +185,11 @@ func (p *play) step(ctx context.Context) error {
 	before := p.client.Queued()
 	p.client.Answered(status, body)
 	taken := p.client.Queued() < before && status/100 == http.StatusOK/100
-	if last := p.scenario.Points[len(p.scenario.Points)-1]; taken && p.result.Present < 0 && !newest.At.Before(last.At) {
-		p.result.Present = p.elapsed
-		return p.look(ctx, last.At)
+	if taken && !newest.At.Before(p.client.Newest()) && (p.result.Present < 0 || p.scenario.Live > 0) {
+		if p.result.Present < 0 {
+			p.result.Present = p.elapsed
+		}
+		return p.look(ctx, newest.At)
 	}
 	if p.result.Requests%500 == 0 {
 		return p.look(ctx, time.Time{})
@@ -212,12 +243,7 @@ func (p *play) pause(ctx context.Context, d time.Duration) error {
 	if p.scenario.Compress == 0 || d == 0 {
 		return nil
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Duration(float64(d) / p.scenario.Compress)):
-		return nil
-	}
+	return pause.For(ctx, time.Duration(float64(d)/p.scenario.Compress))
 }
 
 // pinAge is how old the pin may be beside the newest point: a fix in 5 s is stored,
