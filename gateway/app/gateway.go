@@ -178,6 +178,16 @@ func (o Options) listening(addr net.Addr) string {
 	return "http://" + addr.String()
 }
 
+func (o Options) validateTLS() error {
+	switch {
+	case o.TLSCert != "" && o.TLSKey == "":
+		return errors.New("tls-key: it is missing, and tls-cert is set: set DOORSTEP_TLS_KEY")
+	case o.TLSCert == "" && o.TLSKey != "":
+		return errors.New("tls-cert: it is missing, and tls-key is set: set DOORSTEP_TLS_CERT")
+	}
+	return nil
+}
+
 // certificate is what the API speaks HTTPS with; nil: it speaks HTTP.
 func (p *process) certificate(o Options) (*httpserver.Certificate, error) {
 	if o.TLSCert == "" {

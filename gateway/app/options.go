@@ -233,16 +233,6 @@ func (o Options) validate() error {
 	return nil
 }
 
-func (o Options) validateTLS() error {
-	switch {
-	case o.TLSCert != "" && o.TLSKey == "":
-		return errors.New("tls-key: it is missing, and tls-cert is set: set DOORSTEP_TLS_KEY")
-	case o.TLSCert == "" && o.TLSKey != "":
-		return errors.New("tls-cert: it is missing, and tls-key is set: set DOORSTEP_TLS_CERT")
-	}
-	return nil
-}
-
 func (o Options) validateSharing() error {
 	event := o.ShareLinks == shareByEvent
 	switch {
