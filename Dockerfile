@@ -1,5 +1,14 @@
 # syntax=docker/dockerfile:1
 
+# The web pages; what Node needs stays in this stage.
+FROM node:20-bookworm-slim AS pages
+WORKDIR /src/web
+ENV npm_config_cache=/cache
+COPY web/package.json web/package-lock.json web/.npmrc ./
+RUN --mount=type=cache,target=/cache npm ci --no-progress
+COPY web .
+RUN npm run build
+
 # H3 is a C library, so the build needs a C compiler (this image has one) and the runtime a C library: the same Debian's.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
@@ -8,6 +17,7 @@ ENV GOCACHE=/cache/build GOMODCACHE=/cache/modules GOWORK=off
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/cache go mod download
 COPY . .
+COPY --from=pages /src/web/dist web/dist
 ARG VERSION=dev
 RUN --mount=type=cache,target=/cache make build VERSION="$VERSION"
 

@@ -23,7 +23,7 @@ DAY    ?= 17280
 OUTAGE ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers build run demo chaos chaos-events phones histories image image-test release lab install clean
+.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events phones histories image image-test release lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luac
 openapi: ## Lint openapi.yaml and type-check the clients that two generators make from it (npm, Node 20.19 or later)
 	.ci/run openapi
 
-web-test: ## Build and test the TypeScript client, in Node and in Chromium (npm, Node 20.19 or later)
+web-test: ## Build and test the TypeScript client and the web pages, in Node and in Chromium (npm, Node 20.19 or later)
 	.ci/run web
 
 fuzz: ## Fuzz every target for FUZZTIME (10s)
@@ -56,6 +56,13 @@ bench-peers: install ## Measure Doorstep beside the review's own design and the 
 	cd bench/peers/express && npm ci --silent
 	$(GO) run ./bench/peers $(ARGS)
 
+web: ## Build the web pages into web/dist, which the next build puts into the program (npm, Node 20.19 or later)
+	cd web && npm ci --no-progress --loglevel=error && npm run --silent build -- --logLevel warn
+
+# The pages once more, where they have changed.
+web/dist/t.html: $(wildcard web/*.html web/*.json web/plain/* web/src/* web/client/src/*.ts)
+	@$(MAKE) --no-print-directory web
+
 # grpcnotrace: see docs/adr/0007.
 build: ## Build bin/gateway, as the image does (cgo: H3 is a C library)
 	CGO_ENABLED=1 $(GO) build -tags grpcnotrace -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/gateway ./gateway
@@ -63,7 +70,8 @@ build: ## Build bin/gateway, as the image does (cgo: H3 is a C library)
 run: ## Run the service, embedded: no database, no live store, loopback only
 	$(GO) run ./gateway serve $(ARGS)
 
-demo: ## Watch journeys from start to arrival in the terminal
+demo: ## Watch journeys from start to arrival, in the terminal and in a browser (ARGS=--wait waits for the browser)
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory web/dist/t.html || echo "the pages are not built: they need npm, Node 20.19 or later; the page without a map is there all the same"
 	$(GO) run ./gateway demo $(ARGS)
 
 chaos: install ## Break one thing after another under a real gateway and print what callers saw (ARGS='-short -run store-')
@@ -98,4 +106,5 @@ install: ## Install Valkey, Redis, PostgreSQL, HAProxy and Prometheus where they
 
 clean: ## Remove what the targets above have made
 	rm -rf bin dist bench/out
+	find web/dist -mindepth 1 ! -name .gitkeep -delete
 	find . -name '*.test' -o -name '*.prof' -o -name '*.out' | xargs -r rm -f

@@ -30,13 +30,15 @@ var mayImport = map[string][]string{
 	},
 	"gateway/demo": {"gateway/app", "gateway/auth", "gateway/consumers", "client", "internal/pause", "internal/phoneapps", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
-		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/auth", "gateway/consumers", "scripts", "metrics",
+		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/pages", "web", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "sessions/outbox/webhook", "geo", "internal/pause",
 	},
-	"gateway/api":        {"gateway/api/ingest", "gateway/httpserver", "gateway/hub", "gateway/auth", "ratelimit", "sessions", "geo"},
+	"gateway/api":        {"gateway/api/ingest", "gateway/httpserver", "gateway/hub", "gateway/pages", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/api/ingest": {"sessions", "geo"},
 	"gateway/httpserver": {},
 	"gateway/hub":        {"sessions"},
+	"gateway/pages":      {},
+	"web":                {}, // the pages' files
 	"gateway/auth":       {"sessions"},
 	"gateway/consumers":  {"sessions", "geo", "internal/retryafter"},
 

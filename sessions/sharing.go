@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"doorstep/geo"
 )
 
 const (
@@ -135,6 +137,9 @@ func (s Shared) Caller() Caller { return Caller{ID: s.link.ID, Role: LinkReader}
 
 // Ref is where the journey is in the live store.
 func (s Shared) Ref() Ref { return s.session.Journey().Ref }
+
+// Home is where the journey leads; not valid where it has none.
+func (s Shared) Home() geo.Point { return s.session.Home }
 
 // OpenLink opens a share link by its token. A token that opens nothing costs the same
 // work, so that it takes as long and fails like one that does while a store is away.

@@ -273,7 +273,7 @@ func methodLabel(c *app.RequestContext) string {
 // has none.
 func (a *API) Routes() [][2]string {
 	list := [][2]string{{http.MethodGet, noRoute}}
-	for _, r := range a.routes() {
+	for _, r := range a.served() {
 		list = append(list, [2]string{r.method, r.path})
 		if strings.HasSuffix(r.path, "/live") {
 			list = append(list, [2]string{r.method, r.path + waitRoute})
@@ -437,7 +437,7 @@ func compress(c *app.RequestContext) {
 	}
 	c.Response.Header.Add("Vary", "Accept-Encoding")
 	if len(c.Response.Header.ContentEncoding()) > 0 {
-		return // it is the OpenAPI document
+		return // the OpenAPI document, or a file of the pages
 	}
 	if coding := acceptedCoding(c); coding != "" {
 		c.Response.SetBody(encode(coding, body))

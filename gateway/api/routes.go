@@ -24,6 +24,7 @@ import (
 
 	"doorstep/gateway/auth"
 	"doorstep/gateway/hub"
+	"doorstep/gateway/pages"
 	"doorstep/ratelimit"
 	"doorstep/sessions"
 )
@@ -83,6 +84,8 @@ type Deps struct {
 	// Steer lets the answers say how often phones report. StopApps also ends the
 	// tracking of a stock app that has no journey to report to.
 	Steer, StopApps bool
+	// Pages are the web pages. Nil: there are none.
+	Pages *pages.Pages
 	// Body reads the body of a request to a path below StreamPath. Nil: it has been read.
 	// Crowded is its error where too many large bodies are being read.
 	Body    func(ctx context.Context, c *app.RequestContext) io.Reader
@@ -158,7 +161,7 @@ func (a *API) Register(h *server.Hertz) {
 	// rule of a proxy in front has seen. An id in a path is not decoded either.
 	h.GetOptions().UseRawPath, h.GetOptions().UnescapePathValues = true, false
 	h.Use(a.observe, a.limitBody)
-	for _, r := range a.routes() {
+	for _, r := range a.served() {
 		h.Handle(r.method, r.path, r.handler)
 		if r.method == http.MethodGet { // RFC 9110, section 9.3.2; Hertz leaves out the body
 			h.Handle(http.MethodHead, r.path, r.handler)
@@ -180,7 +183,7 @@ func (a *API) Register(h *server.Hertz) {
 // allowed lists the methods of a path.
 func (a *API) allowed(path string) string {
 	var methods []string
-	for _, r := range a.routes() {
+	for _, r := range a.served() {
 		if matches(strings.Split(r.path, "/"), strings.Split(path, "/")) && !slices.Contains(methods, r.method) {
 			methods = append(methods, r.method)
 			if r.method == http.MethodGet {
@@ -210,6 +213,9 @@ type route struct {
 	method, path string
 	handler      app.HandlerFunc
 }
+
+// served is every path: the calls, and the pages where they are on.
+func (a *API) served() []route { return append(a.routes(), a.pageRoutes()...) }
 
 // routes is every call. The numbers are those of docs/contract.md, section 1.
 func (a *API) routes() []route {

@@ -66,7 +66,8 @@ func contractShare(t *testing.T, h *gateway) {
 	assert.Equal(t, student.etag(), full.etag())
 	want := student.data()
 	maps.DeleteFunc(want, func(name string, _ any) bool { return name == "sessionId" || name == "trainerId" })
-	assert.Equal(t, want, full.data(), "as call 3, without ids")
+	want["home"] = map[string]any{"latitude": homeLat, "longitude": homeLng}
+	assert.Equal(t, want, full.data(), "as call 3, without ids and with the home")
 	same := h.watch(t, token, ifNoneMatch(full.etag())).want(t, 304, "")
 	for _, a := range []answer{full, same} {
 		assert.Equal(t, []string{"no-store", "no-referrer"}, []string{a.header.Get("Cache-Control"), a.header.Get("Referrer-Policy")})

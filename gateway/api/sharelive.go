@@ -11,6 +11,7 @@ import (
 
 	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
+	"doorstep/geo"
 	"doorstep/sessions"
 )
 
@@ -44,7 +45,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	case seen.match(link.View.Version):
 		return notModified(c, link.View.Version)
 	default:
-		return answerShared(c, link.View)
+		return answerShared(c, link.View, link.Home())
 	}
 }
 
@@ -105,13 +106,13 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 	over := &sessions.JourneyOverError{}
 	switch {
 	case errors.As(err, &over):
-		return answerShared(c, sessions.View{Snapshot: sessions.Snapshot{Known: true, Over: over.Phase}})
+		return answerShared(c, sessions.View{Snapshot: sessions.Snapshot{Known: true, Over: over.Phase}}, geo.Point{})
 	case err != nil:
 		return err
 	case !changed:
 		return notModified(c, p.last)
 	default:
-		return answerShared(c, view)
+		return answerShared(c, view, p.link.Home())
 	}
 }
 
@@ -153,8 +154,17 @@ func (p *sharedPoll) answer(r hub.Result) {
 	})
 }
 
-func answerShared(c *app.RequestContext, v sessions.View) error {
+// answerShared shows a view and, while the journey runs, where it leads: distances from
+// three places would give that away as well.
+func answerShared(c *app.RequestContext, v sessions.View, home geo.Point) error {
 	validators(c, v.Version)
-	endSuccess(c, appendView(beginSuccess(c, http.StatusOK, "Live location"), v))
+	b := appendView(beginSuccess(c, http.StatusOK, "Live location"), v)
+	if v.Active && home.Valid() {
+		b = appendFloat(append(appendName(b, "home"), '{'), "latitude", home.Lat())
+		b = append(appendFloat(b, "longitude", home.Lng()), '}')
+	} else {
+		b = appendNull(b, "home")
+	}
+	endSuccess(c, b)
 	return nil
 }

@@ -141,11 +141,15 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	web, err := opts.pages()
+	if err != nil {
+		return nil, err
+	}
 	handlers := api.New(api.Deps{
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, MaxWait: opts.MaxWait, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
-		PublicURL: publicURL, Sharing: opts.Pages, Steer: opts.Steer, StopApps: opts.SteerStop,
+		PublicURL: publicURL, Sharing: opts.Pages, Pages: web, Steer: opts.Steer, StopApps: opts.SteerStop,
 		Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})

@@ -97,7 +97,15 @@ type Options struct {
 	ShareLinks    string `default:"off" enum:"off,event" env:"DOORSTEP_SHARE_LINKS" help:"event: each journey's start makes a share link, and TrainerJourneyStarted has its URL as trackUrl in the webhook, and nowhere else; needs pages and webhook-url. off: links are made by call 23 only."`
 	ShareLinksKey string `secret:"" env:"DOORSTEP_SHARE_LINKS_KEY" help:"Secret, 32 bytes or more, that the links of share-links=event are made with; the same on all gateways. Without a database and a live store a random one."`
 
-	Pages bool `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/contract.md. Needs public-url, but without a database and a live store."`
+	Pages           bool     `env:"DOORSTEP_PAGES" help:"Serve the web pages /t, /drive and /ops, and the calls of share links; see docs/pages.md. Needs public-url, but without a database and a live store."`
+	MapStyleURL     string   `env:"DOORSTEP_MAP_STYLE_URL" help:"URL of the MapLibre style of the pages' map. Empty: a plain ground without streets."`
+	FrameAncestors  []string `env:"DOORSTEP_FRAME_ANCESTORS" help:"Origins of web pages that may show the pages in a frame, such as https://app.example.com; a list. Empty: none."`
+	PagesConnect    []string `env:"DOORSTEP_PAGES_CONNECT" help:"Origins, besides those of map-style-url and pages-oidc-issuer, that the pages may fetch from, such as of a map's tiles or of the issuer's token endpoint; a list."`
+	PagesOIDCIssuer string   `env:"DOORSTEP_PAGES_OIDC_ISSUER" help:"URL of the OpenID Connect issuer at which people sign in to the pages. Its tokens must be those that the API accepts. Empty: nobody can sign in, and only share links work."`
+	PagesOIDCClient string   `env:"DOORSTEP_PAGES_OIDC_CLIENT_ID" help:"The pages' client id at the issuer: a public client, with the code flow and PKCE."`
+	PagesOIDCScope  string   `default:"openid" env:"DOORSTEP_PAGES_OIDC_SCOPE" help:"Scopes that the pages ask for, with a space between them."`
+	// PagesPainted is a URL to which a page posts when it has painted a fix, for the demo.
+	PagesPainted string
 
 	MaxConns          int           `default:"0" env:"DOORSTEP_MAX_CONNS" help:"Largest number of open connections; further ones are closed at once. By default 0: 60,000, or as many as the memory limit of the process's control group has room for."`
 	MaxConnsPerIP     int           `default:"0" env:"DOORSTEP_MAX_CONNS_PER_IP" help:"Largest number of open connections from one remote address. By default 0: no limit, because all connections of a load balancer have its address; see trusted-proxies."`
@@ -202,6 +210,9 @@ func (o Options) validate() error {
 	if _, err := o.publicURL(); err != nil {
 		return err
 	}
+	if _, err := o.pages(); err != nil {
+		return err
+	}
 	if err := o.validateSharing(); err != nil {
 		return err
 	}
@@ -302,12 +313,15 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 }
 
 // origins are CORSOrigins as browsers send them.
-func (o Options) origins() ([]string, error) {
+func (o Options) origins() ([]string, error) { return originsOf("cors-origins", o.CORSOrigins) }
+
+// originsOf are the origins of a setting as browsers write them.
+func originsOf(setting string, texts []string) ([]string, error) {
 	var list []string
-	for _, text := range o.CORSOrigins {
+	for _, text := range texts {
 		origin, err := api.ParseOrigin(text)
 		if err != nil {
-			return nil, fmt.Errorf("cors-origins: %w", err)
+			return nil, fmt.Errorf("%s: %w", setting, err)
 		}
 		list = append(list, origin)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -24,6 +25,7 @@ type backend struct {
 	store   string // which live store, for people
 	base    string // http://host:port
 	metrics string // URL; empty: none
+	*visitors
 }
 
 // startBackend starts a private live store, where there is a server for it, and
@@ -39,15 +41,9 @@ func startBackend(ctx context.Context, o Options, clock *Clock, log *journal, co
 			b.server, b.store, url = server, "a private "+server.name+" on a unix socket", "unix://"+server.socket()
 		}
 	}
-	var err error
-	b.app, err = app.New(appOptions(o, url, clock, log))
-	if err == nil {
-		err = b.app.Start(ctx)
-	}
-	if err != nil {
+	if err := b.startApp(ctx, appOptions(o, url, clock, log)); err != nil {
 		return nil, errors.Join(err, b.stopStore())
 	}
-	b.base = "http://" + b.app.Addr().String()
 	if addr := b.app.MetricsAddr(); addr != nil {
 		b.metrics = "http://" + addr.String() + "/metrics"
 	}
@@ -55,6 +51,32 @@ func startBackend(ctx context.Context, o Options, clock *Clock, log *journal, co
 		return nil, errors.Join(err, b.stop(context.WithoutCancel(ctx)))
 	}
 	return b, nil
+}
+
+// startApp starts the gateway, and what its pages need. Its address is known before it
+// starts, because links are made of it.
+func (b *backend) startApp(ctx context.Context, opts app.Options) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	b.base = "http://" + listener.Addr().String()
+	visiting, theirs, err := newVisitors(ctx, b.base)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	b.visitors = visiting
+	b.visitors.token = func(c sessions.Caller) (string, error) { return b.app.Token(c, tokenTTL) }
+	opts.Listener, opts.PublicURL = listener, b.base
+	opts.PagesOIDCIssuer, opts.PagesOIDCClient, opts.PagesPainted = b.visitors.base, "demo", b.visitors.base+"/painted"
+	if b.app, err = app.New(opts); err == nil {
+		err = b.app.Start(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, theirs.Close())
+	}
+	go b.visitors.run(theirs)
+	return nil
 }
 
 const (
@@ -67,8 +89,8 @@ const (
 // student.
 func appOptions(o Options, url string, clock *Clock, log *journal) app.Options {
 	opts := app.Options{
-		Listen: "127.0.0.1:0", ValkeyURL: url, JWTSecret: rand.Text() + rand.Text(),
-		Now: clock.Now, OTPInResponse: false, Pages: true, PublicURL: "http://127.0.0.1", // of devices; nobody opens it
+		ValkeyURL: url, JWTSecret: rand.Text() + rand.Text(),
+		Now: clock.Now, OTPInResponse: false, Pages: true, MapStyleURL: o.Map,
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if url != "" {
@@ -130,7 +152,7 @@ func (b *backend) pushes(session string) (titles []string, ended bool) {
 
 // stop drains the gateway, then ends the store. Bounded by ctx.
 func (b *backend) stop(ctx context.Context) error {
-	return errors.Join(b.app.Stop(ctx), b.stopStore())
+	return errors.Join(b.visitors.stop(), b.app.Stop(ctx), b.stopStore())
 }
 
 func (b *backend) stopStore() error {

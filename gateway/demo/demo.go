@@ -18,6 +18,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"doorstep/sessions"
@@ -60,6 +61,7 @@ type demo struct {
 	clock   *Clock
 	backend *backend
 	http    *http.Client
+	links   atomic.Pointer[[]string] // addresses of pages, for people
 }
 
 func (d *demo) openJournal() error {
@@ -146,6 +148,9 @@ func (d *demo) about() []string {
 	if d.backend.metrics != "" {
 		lines = append(lines, "metrics: "+d.backend.metrics)
 	}
+	if links := d.links.Load(); links != nil && d.screen != nil {
+		lines = append(lines, *links...)
+	}
 	return lines
 }
 
@@ -158,11 +163,17 @@ func count(n int, of string) string {
 
 // playAll plays every plan in order, Options.Parallel at once.
 func (d *demo) playAll(ctx context.Context) error {
-	admin, err := d.backend.user(sessions.Admin, newID(randomness(d.opts.Seed, math.MaxUint64)))
+	staff := newID(randomness(d.opts.Seed, math.MaxUint64))
+	admin, err := d.backend.user(sessions.Admin, staff)
 	if err != nil {
 		return err
 	}
-	shared := &stage{clock: d.clock, board: d.board, report: d.report, journal: d.journal, admin: admin, pushes: d.backend.pushes}
+	shared := &stage{
+		clock: d.clock, board: d.board, report: d.report, journal: d.journal, admin: admin, pushes: d.backend.pushes, paints: &sends{}, opened: d.backend.opened,
+	}
+	if err := d.invite(ctx, shared, staff); err != nil {
+		return err
+	}
 	free := make(chan struct{}, d.opts.Parallel)
 	var playing sync.WaitGroup
 	defer playing.Wait()

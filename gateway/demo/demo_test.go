@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 			o.Out, o.Log, o.Metrics = &out, filepath.Join(t.TempDir(), "log"), true
 			require.NoError(t, Run(t.Context(), o))
 			text := out.String()
-			for _, want := range []string{"2 journeys, made up (seed 3), at 30x", "started by car", "metrics: http://127.0.0.1:", "2 verified", "unexplained nothing"} {
+			for _, want := range []string{"2 journeys, made up (seed 3), at 30x", "started by car", "metrics: http://127.0.0.1:", "map: http://127.0.0.1:", "/t#", "2 verified", "unexplained nothing"} {
 				assert.Contains(t, text, want)
 			}
 			assert.Equal(t, store == "auto", strings.Contains(text, "-server "), "says which store it has")
@@ -42,6 +42,7 @@ func TestRun(t *testing.T) {
 			require.NoError(t, err)
 			assert.Contains(t, string(log), "verified by the student's code")
 			assert.Contains(t, string(log), "2 verified", "and the summary")
+			assert.NotContains(t, string(log), "/t#", "a link is a secret")
 		})
 	}
 }

@@ -35,24 +35,33 @@ type stage struct {
 	journal *journal
 	admin   *client.Client
 	pushes  func(session string) (titles []string, ended bool)
+	paints  *sends          // of the first journey, until a page in a browser has painted them
+	opened  <-chan struct{} // closed when a page was opened in a browser; nil: never
+}
+
+// parties are a journey's ids, which follow from the seed.
+type parties struct{ session, trainer, student sessions.ID }
+
+func partiesOf(source *rand.ChaCha8) parties {
+	return parties{newID(source), newID(source), newID(source)}
 }
 
 // journey makes the i-th journey with its parties; their ids follow from the
 // seed.
 func (d *demo) journey(ctx context.Context, shared *stage, i int) (*journey, error) {
 	source := randomness(d.opts.Seed, uint64(i)) //nolint:gosec // an index is not negative
-	plan, session, trainer, pupil := d.list.Plans[i], newID(source), newID(source), newID(source)
+	plan, who := d.list.Plans[i], partiesOf(source)
 	j := &journey{stage: shared, plan: plan, index: i, booking: client.Booking{
-		SessionID: string(session), TrainerID: string(trainer), StudentID: string(pupil),
+		SessionID: string(who.session), TrainerID: string(who.trainer), StudentID: string(who.student),
 		StudentHome: client.Point{Latitude: plan.Home.Lat(), Longitude: plan.Home.Lng()}, TravelMode: client.TravelMode(plan.Mode),
 	}}
 	j.phone = &phone{journey: j, late: time.Duration(rand.New(source).Int64N(int64(cadence)))}
 	j.student = &student{journey: j}
 	var err, err2 error
-	j.phone.Client, err = d.backend.user(sessions.Trainer, trainer)
-	j.student.Client, err2 = d.backend.user(sessions.Student, pupil)
+	j.phone.Client, err = d.backend.user(sessions.Trainer, who.trainer)
+	j.student.Client, err2 = d.backend.user(sessions.Student, who.student)
 	if err = errors.Join(err, err2); err == nil && d.opts.As != "" {
-		j.phone.stock, err = d.backend.stockApp(ctx, trainer, d.opts.As)
+		j.phone.stock, err = d.backend.stockApp(ctx, who.trainer, d.opts.As)
 	}
 	return j, err
 }
@@ -168,7 +177,7 @@ func (j *journey) travel(ctx context.Context) (end State, note string, err error
 	if err := j.phone.drive(ctx); err != nil {
 		return "", "", err
 	}
-	if err := j.clock.Sleep(ctx, toTheDoor); err != nil {
+	if err := errors.Join(j.clock.Sleep(ctx, toTheDoor), j.linger(ctx, toNotice, fixLeft)); err != nil {
 		return "", "", err
 	}
 	_, err = insist(ctx, j, "arrived", j.phone.arrive)
@@ -204,14 +213,36 @@ func (j *journey) verify(ctx context.Context) (State, error) {
 		return "", fmt.Errorf("the student was shown no code: the session is %s", session.Status)
 	}
 	j.line(func(l *Line) { l.Note = "code " + session.OTP })
-	if err := j.clock.Sleep(ctx, readOut); err != nil {
+	if err := errors.Join(j.clock.Sleep(ctx, readOut), j.linger(ctx, toLook, codeLeft)); err != nil {
 		return "", err
 	}
 	_, err = insist(ctx, j, "verify", func(ctx context.Context, id string) (time.Time, error) { return j.phone.Verify(ctx, id, session.OTP) })
 	if err == nil {
 		j.sayf("verified by the student's code: the lesson begins")
+		err = j.linger(ctx, toLook, codeLeft)
 	}
 	return Verified, err
+}
+
+const (
+	// toLook is how long somebody at a page may look at what has come, in real time;
+	// toNotice is how long a page takes to wait for news again, which reads once a second.
+	toLook, toNotice = 6 * time.Second, 3500 * time.Millisecond
+	// codeLeft and fixLeft are how much that may take of the life of a code, and of a fix
+	// at the door, in virtual time.
+	codeLeft, fixLeft = 5 * time.Minute, 50 * time.Second
+)
+
+// linger lets people see where the journey stands, if a page is open in a browser.
+func (j *journey) linger(ctx context.Context, take, atMost time.Duration) error {
+	select {
+	case <-j.opened:
+		if j.index == 0 {
+			return pause.For(ctx, min(take, j.clock.Real(atMost)))
+		}
+	default:
+	}
+	return nil
 }
 
 // tellPushes says what the student's phone would have shown. The last push is

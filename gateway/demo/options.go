@@ -17,6 +17,8 @@ type Options struct {
 	Seed     uint64   `default:"1" help:"Seed of the generated journeys; the same seed gives the same journeys."`
 	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if one is installed) or memory."`
 	As       string   `default:"" enum:",owntracks,traccar,overland,transistorsoft" help:"Let the phones report as an app from the store does: owntracks, traccar, overland or transistorsoft. Empty: as an app of your own."`
+	Wait     bool     `help:"Print the address of the first journey's page, and begin when a browser has opened it."`
+	Map      string   `env:"DOORSTEP_MAP_STYLE_URL" help:"URL of the MapLibre style of the pages' map. Empty: a plain ground without streets."`
 	Metrics  bool     `help:"Serve /metrics on a free port, and print its address."`
 	Log      string   `help:"File to which each event is written as one line: starts, refused fixes with the reason, arrivals."`
 

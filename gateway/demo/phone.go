@@ -92,6 +92,9 @@ func known(r geo.Reading) *float64 {
 // Updater.
 func (p *phone) Update(ctx context.Context, session string, fix client.Fix) (client.Receipt, error) {
 	p.journey.sends.note(fix.RecordedAt, time.Now())
+	if p.journey.index == 0 && p.journey.paints != nil {
+		p.journey.paints.note(fix.RecordedAt, time.Now())
+	}
 	if p.stock != nil {
 		return p.stock.update(ctx, fix)
 	}

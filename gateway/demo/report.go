@@ -25,6 +25,7 @@ type totals struct {
 	stored    int
 	seen      int // fixes that a student's answer showed
 	fixToEye  latencies
+	toPixel   latencies // of what a browser has painted
 	ended     map[State]int
 	started   int
 	pushed    int
@@ -98,6 +99,10 @@ func (t totals) summary(about []string, took time.Duration) string {
 	section("fixes", t.answers()...)
 	section("fix to eye", fmt.Sprintf("p50 %s, p99 %s, longest %s (%s seen, %s answered as stored)", milliseconds(t.fixToEye.quantile(.5)),
 		milliseconds(t.fixToEye.quantile(.99)), milliseconds(t.fixToEye.max), thousands(t.seen), thousands(t.stored)))
+	if n := t.toPixel.count; n > 0 {
+		section("fix to pixel", fmt.Sprintf("p50 %s, p99 %s, longest %s (%s painted in a browser)", milliseconds(t.toPixel.quantile(.5)),
+			milliseconds(t.toPixel.quantile(.99)), milliseconds(t.toPixel.max), thousands(n)))
+	}
 	arrived := t.ended[Arrived] + t.ended[Verified]
 	section("events", fmt.Sprintf("%d TrainerJourneyStarted, %d TrainerJourneyEnded (%d arrived, %d cancelled)",
 		t.started, arrived+t.ended[Stopped], arrived, t.ended[Stopped]))

@@ -14,7 +14,7 @@ export type TokenSource = (refused?: string) => string | Promise<string>;
 
 /** Which gateway to call, and as whom. */
 export interface Gateway {
-  /** The address without a path: https://gateway.example. */
+  /** The gateway's public URL: https://gateway.example, or with the path before /api. */
   baseUrl: string;
   /** The user's token, or what gives it. A text is never renewed. */
   token: string | TokenSource;
@@ -81,8 +81,8 @@ export class Caller {
   readonly #pace: Pace;
 
   constructor({ baseUrl, token }: Gateway, pace: Pace) {
-    if (!/^https?:\/\/[^/?#@]+\/?$/.test(baseUrl)) {
-      throw new TypeError("baseUrl must be http://host or https://host, without user, path or query");
+    if (!/^https?:\/\/[^/?#@]+(\/[^?#@]*)?$/.test(baseUrl)) {
+      throw new TypeError("baseUrl must be http://host or https://host, without user or query");
     }
     this.#base = baseUrl.replace(/\/$/, "") + "/api/v1";
     this.#renews = typeof token === "function";

@@ -2,4 +2,4 @@ export { type Code, type Gateway, NoAnswer, Refusal, type TokenSource } from "./
 export { type DevicePosition, type Fix, fixOf } from "./fixes.js";
 export type { components, operations, paths } from "./generated/openapi.js";
 export { type Arrival, type Attempt, JourneyReporter, type Receipt, type ReporterOptions } from "./reporter.js";
-export { type JourneyView, type Location, type Status, watchJourney, type WatchOptions } from "./watch.js";
+export { type Home, type JourneyView, type Location, type Shared, type Status, watchJourney, type WatchOptions } from "./watch.js";

@@ -78,6 +78,11 @@ export class JourneyReporter {
     this.#limit = Math.min(Math.max(options.queue ?? 60, 1), 500);
   }
 
+  /** How many fixes wait, those under way included. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
   /** Queues a fix. One without recordedAt was taken now. */
   report(fix: Fix): void {
     if (this.#over.signal.aborted) return;

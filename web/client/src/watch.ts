@@ -2,7 +2,7 @@ import { Caller, type Gateway, NoAnswer, Refusal, temporary } from "./call.js";
 import type { components } from "./generated/openapi.js";
 import { backOff, listen, now, Pace, sleep, WakeUp } from "./pace.js";
 
-type Live = components["schemas"]["Live"];
+type Live = Omit<components["schemas"]["Live"], "sessionId" | "trainerId"> & { home?: Home | null };
 
 /** Where the trainer was: degrees, metres, km/h, and degrees clockwise from north. */
 export type Location = NonNullable<components["schemas"]["Location"]>;
@@ -25,12 +25,26 @@ export interface JourneyView {
   problem: Refusal | NoAnswer | null;
   /** The live store is away: the location is the last one that was known. */
   degraded: boolean;
+  /** Where the journey leads, while it runs. Known with a link alone; else it is the session's `studentHome`. */
+  home: Home | null;
 }
 
-/** The options of watchJourney. */
-export interface WatchOptions extends Gateway {
-  /** The session's id. */
-  session: string;
+/** The student's home: degrees. */
+export type Home = components["schemas"]["Place"];
+
+/** The options of watchJourney: a user's session, or the token of a share link. */
+export type WatchOptions = WatchSettings & ((Gateway & { /** The session's id. */ session: string; link?: undefined }) | Shared);
+
+/** A share link's gateway and token. */
+export interface Shared {
+  /** As in Gateway. */
+  baseUrl: string;
+  /** What stands after the # of the link. */
+  link: string;
+}
+
+/** What is the same for both. */
+export interface WatchSettings {
   /** Ends the sequence, without an error. */
   signal?: AbortSignal;
   /** How long one poll waits for news, 1 to 30 s. Default: 25, under the 30 s at which networks close a silent connection. */
@@ -60,7 +74,7 @@ interface Known {
  * at most one request a second, in the long run.
  *
  * The sequence ends after `ended`, and when the signal is aborted. Break out of the loop to end it earlier, for example at `arrived`.
- * It throws a Refusal that no repeat mends: 401 with a new token, too, 403, 404. A wrong option throws a TypeError at once.
+ * It throws a Refusal that no repeat mends: 401 with a new token, too, 403, 404 (of a link: code LINK_GONE). A wrong option throws a TypeError at once.
  */
 export function watchJourney(options: WatchOptions): AsyncGenerator<JourneyView, void, undefined> {
   return views(new Reader(options), options.signal);
@@ -116,7 +130,8 @@ function viewOf(known: Known, before: JourneyView | undefined, problem: JourneyV
   // A running journey without a place that had one has been silent for long.
   const lost = location ? age(known)! >= lostAfter : before !== undefined && (before.location !== null || before.status === "signal_lost");
   const status = isActive && lost ? "signal_lost" : phase;
-  return { status, location, distanceMeters, etaSeconds, degraded, problem, fixAgeMs: () => age(known) };
+  const { home = null } = known.live;
+  return { status, location, distanceMeters, etaSeconds, degraded, problem, home, fixAgeMs: () => age(known) };
 }
 
 const differ = (a: JourneyView, b: JourneyView | undefined): boolean =>
@@ -126,6 +141,7 @@ const differ = (a: JourneyView, b: JourneyView | undefined): boolean =>
 class Reader {
   readonly #caller: Caller;
   readonly #path: string;
+  readonly #query: string[];
   readonly #wait: number;
   /** The version that is known. Empty: the next read is answered at once and in full, so with an age that is right. */
   #etag = "";
@@ -142,8 +158,10 @@ class Reader {
     if (!Number.isInteger(this.#wait) || this.#wait < 1 || this.#wait > 30) {
       throw new TypeError("waitSeconds must be a whole number from 1 to 30");
     }
-    this.#caller = new Caller(o, new Pace(3)); // a fix and the phases that it changes come at once
-    this.#path = `/admin/location-tracking/journey/live?sessionId=${encodeURIComponent(o.session)}`;
+    const gateway = o.link === undefined ? o : { baseUrl: o.baseUrl, token: o.link };
+    this.#caller = new Caller(gateway, new Pace(3)); // a fix and the phases that it changes come at once
+    this.#path = o.link === undefined ? "/admin/location-tracking/journey/live" : "/share/live";
+    this.#query = o.link === undefined ? [`sessionId=${encodeURIComponent(o.session)}`] : [];
   }
 
   open(): void {
@@ -185,9 +203,10 @@ class Reader {
 
   async #poll(signal: AbortSignal): Promise<Live | undefined> {
     const wait = this.#etag ? this.#wait : 0;
+    const query = wait ? [...this.#query, `wait=${wait}`] : this.#query;
     const answer = await this.#caller.call({
       method: "GET",
-      path: this.#path + (wait ? `&wait=${wait}` : ""),
+      path: query.length > 0 ? `${this.#path}?${query.join("&")}` : this.#path,
       etag: this.#etag,
       timeoutMs: (wait + 10) * 1000,
       signal,

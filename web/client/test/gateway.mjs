@@ -9,14 +9,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 const binary = process.env.DOORSTEP_GATEWAY;
 export const home = { latitude: 48.2, longitude: 16.37 };
 
-/** Starts a gateway with both stores in memory, which takes a fix a second and believes fast cars. */
-export async function startGateway(origin) {
-  if (!binary) throw new Error("DOORSTEP_GATEWAY must name the gateway's program; .ci/web builds one");
+/** Starts a gateway with both stores in memory, which takes a fix a second and believes fast cars. settings are more of its variables. */
+export async function startGateway(origin, settings = {}, program = binary) {
+  if (!program) throw new Error("DOORSTEP_GATEWAY must name the gateway's program; .ci/web builds one");
   const secret = randomBytes(32).toString("base64");
-  const child = spawn(binary, ["serve"], {
+  const child = spawn(program, ["serve"], {
     env: {
       DOORSTEP_LISTEN: "127.0.0.1:0", DOORSTEP_METRICS_LISTEN: "", DOORSTEP_JWT_SECRET: secret, DOORSTEP_CORS_ORIGINS: origin,
       DOORSTEP_RATE_INTERVAL: "1s", DOORSTEP_MAX_SPEED_CAR: "700", DOORSTEP_CEILING_CAR: "900",
+      ...settings,
     },
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -47,7 +48,7 @@ export async function startGateway(origin) {
     const [trainer, student, admin] = [token("trainer", trainerId), token("student", studentId), token("admin", randomUUID())];
     await call(admin, "POST", "/admin/sessions", { sessionId: session, trainerId, studentId, studentHome: home });
     return {
-      session, trainer, student, expired: token("student", studentId, -60),
+      session, trainer, student, admin, trainerId, studentId, expired: token("student", studentId, -60),
       start: () => call(trainer, "POST", `/admin/sessions/${session}/start-journey`),
       stop: () => call(trainer, "POST", `/admin/sessions/${session}/stop-journey`),
       fix: (meters) => call(trainer, "POST", "/admin/location-tracking/journey/updates", { sessionId: session, ...fixAt(meters) }),
@@ -55,7 +56,7 @@ export async function startGateway(origin) {
       complete: () => call(trainer, "POST", `/admin/sessions/${session}/complete`),
     };
   };
-  return { address, url: `http://${address}`, book, stop: () => (child.kill("SIGTERM"), once(child, "exit")) };
+  return { address, secret, token, call, url: `http://${address}`, book, stop: () => (child.kill("SIGTERM"), once(child, "exit")) };
 }
 
 /** Where the trainer is, so many metres north of the home. */

@@ -41,6 +41,16 @@ virtually("watches from before the start to the end", script(
   assert.deepEqual([end.location, end.distanceMeters, end.etaSeconds, end.fixAgeMs()], [null, null, null, null]);
 });
 
+virtually("watches by a share link, to its end", script(
+  live(1, "on_the_way", 100, { home: { latitude: 48.2, longitude: 16.3 } }), live(2, "arrived"), refusal(404, "LINK_GONE"),
+), async (world) => {
+  const seen = watch({ session: undefined, link: "a-token" });
+  await world.pass(10_000);
+  assert.deepEqual(seen.views.map((v) => [v.status, v.home]), [["on_the_way", { latitude: 48.2, longitude: 16.3 }], ["arrived", null]]);
+  assert.equal(seen.error.code, "LINK_GONE");
+  assert.deepEqual(world.requests.map((r) => [r.path, r.wait, r.token]), [null, "25", "25"].map((wait) => ["/api/v1/share/live", wait, "a-token"]));
+});
+
 virtually("says that the signal is lost, while a poll waits", script(
   live(1, "on_the_way", 12_000), nothing, nothing, live(2, "on_the_way", 500), nothing, nothing, live(3, "on_the_way"), live(4, "on_the_way", 100),
 ), async (world) => {
@@ -165,7 +175,7 @@ virtually("ends when it is told to", script(live(1, "on_the_way")), async (world
 });
 
 virtually("refuses wrong options", script(), async () => {
-  for (const wrong of [{ baseUrl: "gateway.test" }, { baseUrl: "https://a:b@gateway.test" }, { baseUrl: "https://gateway.test/x" }, { waitSeconds: 31 }, { waitSeconds: 0.5 }]) {
+  for (const wrong of [{ baseUrl: "gateway.test" }, { baseUrl: "https://a:b@gateway.test" }, { baseUrl: "https://gateway.test/x?y" }, { waitSeconds: 31 }, { waitSeconds: 0.5 }]) {
     assert.throws(() => watchJourney({ baseUrl: "http://gateway.test", session: "s", token: "t", ...wrong }), new RegExp(`TypeError: ${Object.keys(wrong)[0]} must`));
   }
 });
