@@ -27,7 +27,7 @@ DAY    ?= 17280
 OUTAGE ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events rolls phones histories image release lab install clean
+.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events rolls phones histories image image-test release lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ histories: ## Play SEEDS days of journeys in virtual time and check every promis
 
 image: ## Build the container image doorstep:VERSION
 	docker build --build-arg VERSION=$(VERSION) --tag doorstep:$(VERSION) .
+
+image-test: ## Build the image's last stage on a base made here, boot gateway and worker in it (Debian, Ubuntu; as root; no Docker)
+	.ci/image
 
 release: ## Build the files of a release into dist/: binaries, bills of materials, checksums
 	.ci/release

@@ -146,5 +146,5 @@ func TestPrometheus(t *testing.T) {
 	}
 	out, err := exec.CommandContext(t.Context(), tool, "check", "config", filepath.Join(root, "etc/prometheus/prometheus.yml")).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	assert.Contains(t, string(out), "24 rules found")
+	assert.Contains(t, string(out), "25 rules found")
 }

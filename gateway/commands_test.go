@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -100,9 +102,10 @@ func environment(settings []string) []string {
 // served is a `gateway serve` that runs.
 type served struct {
 	*exec.Cmd
-	url  string
-	exit chan error
-	log  func() string
+	url    string
+	client *http.Client
+	exit   chan error
+	log    func() string
 }
 
 const testSecret = "the secret of these tests, 32 bytes or more"
@@ -137,7 +140,11 @@ func serve(t testing.TB, settings ...string) *served {
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	select {
 	case a := <-addr:
-		s.url = "http://" + a
+		s.url, s.client = "http://"+a, http.DefaultClient
+		if slices.ContainsFunc(settings, func(set string) bool { return strings.HasPrefix(set, "TLS_CERT=") }) {
+			s.url = "https://" + a
+			s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		}
 	case err := <-s.exit:
 		require.FailNow(t, "it ended at once", "%v: %s", err, s.log())
 	case <-time.After(patience):
@@ -165,7 +172,7 @@ func (s *served) call(t testing.TB, method, path, token, body string) *http.Resp
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := s.client.Do(req)
 	require.NoError(t, err)
 	_, err = io.Copy(io.Discard, res.Body)
 	require.NoError(t, err)
@@ -352,10 +359,17 @@ func TestMigrate(t *testing.T) {
 // A service that is told to end answers whoever waits, and ends with 0.
 func TestServe_ends_at_a_signal(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		t.Run(sig.String(), func(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sig      syscall.Signal
+		settings []string
+	}{
+		"SIGTERM":     {sig: syscall.SIGTERM},
+		"SIGINT":      {sig: syscall.SIGINT},
+		"SIGTERM/TLS": {syscall.SIGTERM, tlsSettings(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t)
+			s := serve(t, tc.settings...)
 			id, trainer, student := sessions.NewID(), sessions.NewID(), sessions.NewID()
 			body := fmt.Sprintf(`{"sessionId":%q,"trainerId":%q,"studentId":%q,"studentHome":{"latitude":1,"longitude":2}}`, id, trainer, student)
 			require.Equal(t, 201, s.call(t, "POST", "/api/v1/admin/sessions", mint(t, "admin", sessions.NewID()), body).StatusCode)
@@ -364,7 +378,7 @@ func TestServe_ends_at_a_signal(t *testing.T) {
 			answered := make(chan *http.Response, 1)
 			go func() { answered <- s.call(t, "GET", path+"&wait=30", token, "") }() //nolint:testifylint // a failure here only fails to send, and the receiver fails
 			time.Sleep(300 * time.Millisecond)                                       // there is no telling from outside that it waits; if it does not yet, it is answered all the same
-			require.NoError(t, s.Process.Signal(sig))
+			require.NoError(t, s.Process.Signal(tc.sig))
 			select {
 			case res := <-answered:
 				assert.Equal(t, 304, res.StatusCode)

@@ -54,6 +54,13 @@ func NewClock(reg prometheus.Registerer, offset func() time.Duration) {
 		func() float64 { return offset().Seconds() }))
 }
 
+// NewCertificate registers how long the certificate of the public API is still valid.
+// notAfter is called at every scrape.
+func NewCertificate(reg prometheus.Registerer, notAfter func() time.Time) {
+	reg.MustRegister(gaugeFunc("tls_certificate_valid_seconds", "Time until the certificate of the public API ends; negative: it has ended. Only with DOORSTEP_TLS_CERT.",
+		func() float64 { return time.Until(notAfter()).Seconds() }))
+}
+
 // PoolState is the state of a pool of database connections at one moment. The counts
 // are since the start of the process.
 type PoolState struct {

@@ -105,3 +105,10 @@ func TestExpect(t *testing.T) {
 	assert.Len(t, after, len(before), "no series is new")
 	assert.InDelta(t, 1, after["doorstep_http_requests_total GET /healthz 200"], 0)
 }
+
+func TestNewCertificate(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	metrics.NewCertificate(reg, func() time.Time { return time.Now().Add(time.Hour) })
+	assert.InDelta(t, 3600, read(t, reg)["doorstep_tls_certificate_valid_seconds"], 600)
+}

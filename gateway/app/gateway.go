@@ -88,7 +88,7 @@ func New(opts Options) (*App, error) {
 	var server *httpserver.Server
 	publicURL := func() string {
 		if public == "" && opts.Embedded() {
-			return listening(server.Addr())
+			return opts.listening(server.Addr())
 		}
 		return public
 	}
@@ -137,6 +137,10 @@ func New(opts Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	certificate, err := p.certificate(opts)
+	if err != nil {
+		return nil, err
+	}
 	web, err := opts.pages()
 	if err != nil {
 		return nil, err
@@ -151,7 +155,7 @@ func New(opts Options) (*App, error) {
 	})
 	expectServed(m, handlers, verifier)
 	server, err = httpserver.New(httpserver.Options{
-		Listener: opts.Listener, Addr: listenAddr(opts), ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
+		Listener: opts.Listener, Addr: listenAddr(opts), Certificate: certificate, ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP, TrustedProxies: proxies,
 		StreamPath: api.StreamPath,
 		Refuse:     handlers.Refuse, Events: m, Logger: p.log,
@@ -168,11 +172,37 @@ func New(opts Options) (*App, error) {
 }
 
 // listening is the URL of an address; empty for a unix socket.
-func listening(addr net.Addr) string {
+func (o Options) listening(addr net.Addr) string {
 	if _, ok := addr.(*net.TCPAddr); !ok {
 		return ""
 	}
+	if o.TLSCert != "" {
+		return "https://" + addr.String()
+	}
 	return "http://" + addr.String()
+}
+
+func (o Options) validateTLS() error {
+	switch {
+	case o.TLSCert != "" && o.TLSKey == "":
+		return errors.New("tls-key: it is missing, and tls-cert is set: set DOORSTEP_TLS_KEY")
+	case o.TLSCert == "" && o.TLSKey != "":
+		return errors.New("tls-cert: it is missing, and tls-key is set: set DOORSTEP_TLS_CERT")
+	}
+	return nil
+}
+
+// certificate is what the API speaks HTTPS with; nil: it speaks HTTP.
+func (p *process) certificate(o Options) (*httpserver.Certificate, error) {
+	if o.TLSCert == "" {
+		return nil, nil //nolint:nilnil // it is no error
+	}
+	c, err := httpserver.LoadCertificate(o.TLSCert, o.TLSKey, p.log)
+	if err != nil {
+		return nil, fmt.Errorf("tls-cert, tls-key: %w", err)
+	}
+	metrics.NewCertificate(p.registry, c.NotAfter)
+	return c, nil
 }
 
 func listenAddr(o Options) string {

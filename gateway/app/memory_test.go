@@ -51,6 +51,7 @@ func TestMemoryOf(t *testing.T) {
 		"no limit":              {0, Options{}, memoryLimits{0, 0, httpserver.DefaultMaxConns, hub.DefaultTotal}},
 		"no limit, but set":     {0, Options{MaxConns: 7, MaxWaits: 8}, memoryLimits{0, 0, 7, 8}},
 		"256 MiB":               {256 * mib, Options{}, memoryLimits{256 * mib, 213, 8519, 6387}},
+		"256 MiB over TLS":      {256 * mib, Options{TLSCert: "cert"}, memoryLimits{256 * mib, 220, 4868, 3651}},
 		"much":                  {16384 * mib, Options{}, memoryLimits{16384 * mib, 14628, httpserver.DefaultMaxConns, hub.DefaultTotal}},
 		"less than it takes":    {32 * mib, Options{}, memoryLimits{32 * mib, 28, 100, 75}},
 		"set, and more than it": {256 * mib, Options{MaxConns: 60_000, MaxWaits: 50_000}, memoryLimits{256 * mib, 128, 60_000, 50_000}},

@@ -24,6 +24,8 @@ import (
 // part that uses it.
 type Options struct {
 	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
+	TLSCert       string `env:"DOORSTEP_TLS_CERT" help:"PEM file of the certificate with which the public API speaks HTTPS, with those that lead to its authority behind it; read again when it has changed. Needs tls-key. Empty: HTTP, for behind a load balancer or a proxy."`
+	TLSKey        string `env:"DOORSTEP_TLS_KEY" help:"PEM file of the certificate's key."`
 	PublicURL     string `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
 	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers say how often phones report: nextUpdateMs, and the commands that stock apps know; see docs/phones.md."`
 	SteerStop     bool   `env:"DOORSTEP_STEER_STOP" help:"Let the answers end the tracking of stock apps that report without a running journey. Somebody then has to turn it on before the next."`
@@ -212,6 +214,9 @@ func (o Options) validate() error {
 		return err
 	}
 	if err := o.validateSharing(); err != nil {
+		return err
+	}
+	if err := o.validateTLS(); err != nil {
 		return err
 	}
 	for _, f := range []float64{

@@ -230,7 +230,7 @@ func (c *conn) SetReadDeadline(time.Time) error { return nil }
 // SyscallConn gives Hertz the descriptor, on which it notices that the peer
 // has disconnected.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	sc, ok := c.Conn.(syscall.Conn)
+	sc, ok := c.socket().(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
 	}
@@ -247,9 +247,15 @@ func (c *conn) Close() error {
 	}
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); c.refused && ok && half.CloseWrite() == nil {
 		c.mu.Lock()
-		c.setDeadline(c.Conn.SetReadDeadline, lingerTime)
+		c.limitReads(lingerTime)
 		c.mu.Unlock()
 		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+	}
+	c.mu.Lock()
+	isCut := c.isCut
+	c.mu.Unlock()
+	if isCut {
+		return c.socket().Close() // TLS would take leave first, for up to five seconds
 	}
 	return c.Conn.Close()
 }
@@ -261,14 +267,14 @@ func (c *conn) awaitRequest(limit time.Duration) {
 	if isClosed(c.l.draining) {
 		limit = min(limit, c.l.drainGrace)
 	}
-	c.setDeadline(c.Conn.SetReadDeadline, limit)
+	c.limitReads(limit)
 }
 
 func (c *conn) requestBegins() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = false
-	c.setDeadline(c.Conn.SetReadDeadline, c.l.opts.ReadTimeout)
+	c.limitReads(c.l.opts.ReadTimeout)
 }
 
 // hurry shortens the wait for a request to drainGrace.
@@ -276,7 +282,7 @@ func (c *conn) hurry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting {
-		c.setDeadline(c.Conn.SetReadDeadline, c.l.drainGrace)
+		c.limitReads(c.l.drainGrace)
 	}
 }
 
@@ -285,6 +291,16 @@ func (c *conn) cut() {
 	defer c.mu.Unlock()
 	c.isCut = true
 	_ = c.Conn.SetDeadline(time.Unix(1, 0))
+}
+
+// limitReads limits the reads from now on. TLS also writes while it reads: its handshake,
+// and the answers to new keys. Call it with mu held.
+func (c *conn) limitReads(limit time.Duration) {
+	if c.l.tls != nil {
+		c.setDeadline(c.Conn.SetDeadline, limit)
+	} else {
+		c.setDeadline(c.Conn.SetReadDeadline, limit)
+	}
 }
 
 // setDeadline calls set for limit from now, unless the connection is cut. Call

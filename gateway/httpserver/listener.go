@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -16,11 +17,14 @@ import (
 const (
 	shedMaxConns      = "max_conns"
 	shedMaxConnsPerIP = "max_conns_per_ip"
-	shedAcceptError   = "accept_error" // the kernel had no descriptor or buffer: EMFILE, ENFILE, ENOBUFS
+	shedAcceptError   = "accept_error"  // the kernel had no descriptor or buffer: EMFILE, ENFILE, ENOBUFS
+	shedTLSHandshake  = "tls_handshake" // it failed, or took too long
 )
 
 // ShedReasons is the closed list of reasons that Events.ConnShed is given.
-func ShedReasons() []string { return []string{shedMaxConns, shedMaxConnsPerIP, shedAcceptError} }
+func ShedReasons() []string {
+	return []string{shedMaxConns, shedMaxConnsPerIP, shedAcceptError, shedTLSHandshake}
+}
 
 const (
 	acceptPauseMin = 5 * time.Millisecond
@@ -34,6 +38,7 @@ const (
 // request is still running. Safe for concurrent use.
 type listener struct {
 	opts       Options
+	tls        *tls.Config // nil: in the clear
 	server     *Server
 	refuse     func(status int) []byte // a whole response, to replace one that Hertz wrote by itself
 	drainGrace time.Duration           // the constant of that name; shorter in tests
@@ -52,11 +57,15 @@ type listener struct {
 }
 
 func newListener(opts Options, s *Server) *listener {
-	return &listener{
+	l := &listener{
 		opts: opts, server: s, refuse: s.refusal, drainGrace: drainGrace, inner: opts.Listener,
 		draining: make(chan struct{}), empty: make(chan struct{}),
 		perIP: map[netip.Prefix]int{},
 	}
+	if opts.Certificate != nil {
+		l.tls = opts.Certificate.config()
+	}
+	return l
 }
 
 // bind listens on the address, unless it does already.
@@ -138,6 +147,9 @@ func (l *listener) admit(accepted net.Conn) (*conn, string) {
 		return nil, shedMaxConns
 	case l.opts.MaxConnsPerIP > 0 && c.peer.IsValid() && !c.proxied && l.perIP[c.peer] >= l.opts.MaxConnsPerIP:
 		return nil, shedMaxConnsPerIP
+	}
+	if l.tls != nil {
+		c.Conn = tls.Server(accepted, l.tls)
 	}
 	l.add(c)
 	if l.opts.MaxConnsPerIP > 0 && !c.proxied {

@@ -40,7 +40,9 @@ type Options struct {
 	Listener net.Listener // the server takes it over. Nil: Addr is bound
 	Addr     string       // host:port or unix:/path. Empty: DefaultAddr
 
-	ReadTimeout  time.Duration // for a whole request, first byte to last, and for silence on a new connection. 0: DefaultReadTimeout
+	Certificate *Certificate // nil: HTTP in the clear, without TLS
+
+	ReadTimeout  time.Duration // for a whole request, first byte to last, and for a new connection's TLS handshake and silence. 0: DefaultReadTimeout
 	WriteTimeout time.Duration // for handing one write of a response to the kernel. 0: DefaultWriteTimeout
 	IdleTimeout  time.Duration // for silence between two requests. 0: DefaultIdleTimeout
 

@@ -148,11 +148,11 @@ func (c *conn) resume(p *Parked) {
 	}()
 }
 
-// tryWrite writes what the kernel takes at once, and returns how much that was. What
-// is wrong with the socket is found by the next write.
+// tryWrite writes what the kernel takes at once, and returns how much that was: with TLS
+// nothing. What is wrong with the socket is found by the next write.
 func (c *conn) tryWrite(text []byte) (n int) {
 	raw, err := c.SyscallConn()
-	if err != nil {
+	if err != nil || c.l.tls != nil {
 		return 0
 	}
 	_ = raw.Control(func(fd uintptr) { n, _ = syscall.Write(int(fd), text) })

@@ -205,7 +205,7 @@ func TestParked_peer_leaves(t *testing.T) {
 			c := dialRaw(t, g.Server)
 			c.get("/park")
 			p := <-g.parked
-			require.NoError(t, leave(c.Conn.(*net.TCPConn)))
+			require.NoError(t, leave(c.socket.(*net.TCPConn)))
 			<-p.gone
 			assert.Equal(t, 1, g.Conns(), "it is there until it is answered")
 			p.Answer(text("too late"))
@@ -366,7 +366,7 @@ func TestParked_many(t *testing.T) { //nolint:paralleltest // goroutines and des
 	var limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
 	n := int(min(20_000, (limit.Cur-500)/2))
-	if testing.Short() {
+	if testing.Short() || overTLS {
 		n = min(n, 500)
 	}
 	defer leftNothing(t)()
@@ -379,9 +379,7 @@ func TestParked_many(t *testing.T) { //nolint:paralleltest // goroutines and des
 	for round := range 2 {
 		for i := range conns {
 			if round == 0 {
-				var err error
-				conns[i], err = net.Dial("unix", g.Addr().String())
-				require.NoError(t, err)
+				conns[i] = secured(dialSocket(t, g.Server, nil))
 			}
 			_, err := fmt.Fprintf(conns[i], "GET /park?%d HTTP/1.1\r\nHost: x\r\n\r\n", i)
 			require.NoError(t, err)
@@ -394,7 +392,7 @@ func TestParked_many(t *testing.T) { //nolint:paralleltest // goroutines and des
 			p.Answer(text(p.path))
 		}
 		for i, conn := range conns {
-			c := rawClient{t, conn, bufio.NewReader(conn)}
+			c := rawClient{t, conn, conn, bufio.NewReader(conn)}
 			c.wantText("/park?" + strconv.Itoa(i))
 		}
 	}

@@ -9,7 +9,8 @@
 //
 // Read server.go first: a request is read by the connection of listener.go,
 // parsed by Hertz, and passes Server.around on its way to the routes. The bodies of
-// some paths are not read by Hertz but by their handlers (stream.go).
+// some paths are not read by Hertz but by their handlers (stream.go). With a certificate
+// (certificate.go) the connection has TLS below it (tls.go), which nothing above sees.
 package httpserver
 
 import (
@@ -200,6 +201,11 @@ func (t transport) ListenAndServe(serve network.OnData) error {
 			return nil //nolint:nilerr // it is closed
 		}
 		go func() {
+			if !c.handshake() {
+				_ = c.Close()
+				t.s.listener.release(c)
+				return
+			}
 			c.watch()
 			t.s.serve(c)
 		}()

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"doorstep/gateway/httpserver"
+	"doorstep/internal/servers/certtest"
 	"doorstep/internal/testlog"
 )
 
@@ -43,6 +44,9 @@ type guarded struct {
 	smuggle atomic.Int32  // requests to /smuggled
 	parked  chan parked   // what /park has parked
 	ran     chan error    // what Run returned
+
+	certificate    *httpserver.Certificate // of listenTLS
+	certificateLog *lockedBuffer
 }
 
 // guardedServer starts a server; grace replaces how long a drain lets an idle
@@ -70,6 +74,11 @@ func newGuarded(t *testing.T, opts httpserver.Options, grace ...time.Duration) *
 	opts.Events, opts.StreamPath = &g.events, "/stream/"
 	opts.Logger = slog.New(slog.NewJSONHandler(&g.log, nil))
 	var err error
+	if overTLS && opts.Certificate == nil {
+		files, _ := certtest.New(t)
+		opts.Certificate, err = httpserver.LoadCertificate(files.Cert, files.Key, opts.Logger)
+		require.NoError(t, err)
+	}
 	g.Server, err = httpserver.New(opts, g.routes)
 	require.NoError(t, err)
 	for _, d := range grace {
@@ -211,7 +220,8 @@ type lockedBuffer = testlog.Buffer
 type rawClient struct {
 	t *testing.T
 	net.Conn
-	r *bufio.Reader
+	socket net.Conn // below TLS
+	r      *bufio.Reader
 }
 
 func dialRaw(t *testing.T, s *httpserver.Server) *rawClient {
@@ -221,12 +231,19 @@ func dialRaw(t *testing.T, s *httpserver.Server) *rawClient {
 
 func dialRawFrom(t *testing.T, s *httpserver.Server, local net.Addr) *rawClient {
 	t.Helper()
+	socket := dialSocket(t, s, local)
+	t.Cleanup(func() { _ = socket.Close() })
+	require.NoError(t, socket.SetDeadline(time.Now().Add(patience)))
+	conn := secured(socket)
+	return &rawClient{t, conn, socket, bufio.NewReader(conn)}
+}
+
+func dialSocket(t *testing.T, s *httpserver.Server, local net.Addr) net.Conn {
+	t.Helper()
 	d := net.Dialer{Timeout: patience, LocalAddr: local}
-	conn, err := d.DialContext(t.Context(), s.Addr().Network(), s.Addr().String())
+	socket, err := d.DialContext(t.Context(), s.Addr().Network(), s.Addr().String())
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-	return &rawClient{t, conn, bufio.NewReader(conn)}
+	return socket
 }
 
 func (c *rawClient) send(s string) {

@@ -266,7 +266,7 @@ func (c *conn) readBody(p []byte, until time.Time) (int, error) {
 		return 0, ErrSlow
 	}
 	c.mu.Lock()
-	c.setDeadline(c.Conn.SetReadDeadline, min(left, c.l.opts.ReadTimeout))
+	c.limitReads(min(left, c.l.opts.ReadTimeout))
 	c.mu.Unlock()
 	n, err := c.Conn.Read(p)
 	if isTimeout(err) {

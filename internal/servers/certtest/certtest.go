@@ -26,28 +26,34 @@ type Files struct{ Cert, Key, CA string }
 // user may read them but the key, which is the test's own. The folder goes with the test.
 func New(t testing.TB) (files Files, ca []byte) {
 	t.Helper()
-	authority := certificate{template: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "an authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}}
-	server := certificate{template: &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "a server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}}
-	authority.sign(t, &authority)
-	server.sign(t, &authority)
 	dir, err := os.MkdirTemp("", "certtest") //nolint:usetesting // another user's server must pass through
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755))
 	files = Files{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: filepath.Join(dir, "ca")}
+	return files, files.Renew(t, time.Hour)
+}
+
+// Renew replaces the three files by new ones that are valid for that long.
+func (f Files) Renew(t testing.TB, valid time.Duration) (ca []byte) {
+	t.Helper()
+	authority := certificate{template: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "an authority"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageCertSign,
+	}}
+	server := certificate{template: &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "a server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(valid),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}}
+	authority.sign(t, &authority)
+	server.sign(t, &authority)
 	ca = authority.pem()
 	write := func(path string, text []byte, mode os.FileMode) { require.NoError(t, os.WriteFile(path, text, mode)) }
-	write(files.Cert, server.pem(), 0o644)
-	write(files.CA, ca, 0o644)
-	write(files.Key, server.keyPEM(t), 0o600)
-	return files, ca
+	write(f.Cert, server.pem(), 0o644)
+	write(f.CA, ca, 0o644)
+	write(f.Key, server.keyPEM(t), 0o600)
+	return ca
 }
 
 type certificate struct {
