@@ -10,10 +10,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TIMEOUT  ?= 10m
 FUZZTIME ?= 10s
 
-# Of make chaos-events.
+# Of make chaos-events and make rolls.
 JOURNEYS        ?= 1000
 OUTAGE_JOURNEYS ?= 10000
 SEED            ?= 1
+
+# Of make rolls: rounds of an update and a roll-back, and gateways of a version.
+ROUNDS   ?= 10
+GATEWAYS ?= 2
 
 # Of make histories.
 SEEDS ?= 1000
@@ -23,7 +27,7 @@ DAY    ?= 17280
 OUTAGE ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events phones histories image image-test release lab install clean
+.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events rolls phones histories image image-test release lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +84,11 @@ chaos: install ## Break one thing after another under a real gateway and print w
 chaos-events: install ## Kill everything on an event's way and check that each arrives (JOURNEYS=1000 OUTAGE_JOURNEYS=10000 SEED=1)
 	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -count=1 -timeout 30m -v ./bench/verify/chaosevents -run 'TestCheck$$|TestKills|TestOutage' \
 		-args -journeys=$(JOURNEYS) -outage-journeys=$(OUTAGE_JOURNEYS) -outage=36s -seed=$(SEED)
+
+rolls: install ## Roll from the last release to this version and back, behind HAProxy, with all faults (ROUNDS=10 JOURNEYS=1000 GATEWAYS=2)
+	mkdir -p bench/out
+	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -count=1 -timeout 2h -v ./bench/verify/released -run 'TestRollingUpdate$$' \
+		-args -rounds=$(ROUNDS) -journeys=$(JOURNEYS) -gateways=$(GATEWAYS) -fixes=2 -quiet=40s -alb -faults -table=$(CURDIR)/bench/out/rolls.md
 
 phones: install ## Let models of stock phone apps empty their queues at a built gateway (DAY=17280 OUTAGE=60s)
 	mkdir -p bench/out

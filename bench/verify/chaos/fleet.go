@@ -122,7 +122,7 @@ func newFleet(ctx context.Context, s *stage, plan fleetPlan) (*fleet, error) {
 		f.members = append(f.members, m)
 		backends[i] = haproxy.Backend{Name: m.name, Addr: m.addr}
 	}
-	f.front, err = haproxy.Start(ctx, backends, func(failure haproxy.Failure) {
+	f.front, err = haproxy.Start(ctx, backends, haproxy.QuickChecks, func(failure haproxy.Failure) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.failures = append(f.failures, failure)

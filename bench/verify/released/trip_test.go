@@ -1,13 +1,13 @@
 package released
 
 import (
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"slices"
-	"syscall"
 	"time"
 
 	"doorstep/bench/rig"
@@ -18,19 +18,24 @@ import (
 )
 
 const (
-	patience = 20 * time.Second       // bounds every wait for what must happen
-	pace     = 200 * time.Millisecond // between two fixes of a journey
-	fixes    = 6                      // of a journey that is not to last through all phases
-	waitS    = 30                     // seconds of a long poll; longer than patience, so that no time-out hides a wake-up that was lost
-	speed    = 15.0                   // metres a second
+	patience = 20 * time.Second // bounds every wait for what must happen
+	fixes    = 10               // of a journey that is not to last through all phases
+	waitS    = 30               // seconds of a long poll; longer than patience, so that no time-out hides a wake-up that was lost
+	speed    = 15.0             // metres a second
+	degraded = "degraded"       // the code of a live read that says so
 )
 
-// trip is one journey and its reader. Each call goes to the next gateway in turn, where
-// it does not hand over.
+// pace is the time between two fixes of a journey: 200 fixes a second in all.
+func pace() time.Duration {
+	return max(200*time.Millisecond, time.Duration(*journeys)*5*time.Millisecond)
+}
+
+// trip is one journey and its reader. HAProxy sends each call to the next gateway in turn,
+// where the journey does not hand over.
 type trip struct {
 	*rolling
 	*rig.Journey
-	turn             int
+	pace             time.Duration
 	through, arrives bool       // lasts through all phases; ends at the door
 	handsOver        bool       // all calls but the arrival go to the oldest gateway, and that to the newest
 	began            time.Time  // when the start was answered
@@ -41,17 +46,27 @@ type trip struct {
 
 // lane plays one journey after the other. A quarter of the lanes have one journey through
 // all phases; the journeys of another quarter are stopped, the others arrive: as many
-// in each second, because their lanes begin one after the other.
+// in each second, because the lanes begin one after the other.
 func (r *rolling) lane(lane int) error {
-	if lane%4 > 1 {
-		_ = pause.For(r.ctx, rig.Ride*time.Duration(lane)/time.Duration(*journeys))
+	through, arrives := lane%4 == 0, lane%4 > 1
+	apart := pace()
+	if through {
+		apart = cmp.Or(*quiet, apart)
 	}
-	for n := lane; !r.closed(); n++ {
-		j, err := rig.NewJourney(geo.MustPoint(52+float64(lane)/100, 5), r.http)
+	lasts := apart // between two beginnings; of a journey through all phases: between two fixes
+	if !through {
+		lasts = fixes * apart
+	}
+	if arrives {
+		lasts = max(lasts, rig.Ride)
+	}
+	_ = pause.For(r.ctx, lasts*time.Duration(lane)/time.Duration(*journeys))
+	for !r.closed() {
+		j, err := rig.NewJourney(geo.MustPoint(52+float64(lane%400)/100, 5), r.http)
 		if err != nil {
 			return err
 		}
-		t := &trip{rolling: r, Journey: j, turn: n, through: lane%4 == 0, arrives: lane%4 > 1, handsOver: lane%4 == 2, news: make(chan int64, 1)}
+		t := &trip{rolling: r, Journey: j, pace: apart, through: through, arrives: arrives, handsOver: lane%4 == 2, news: make(chan int64, 1)}
 		if err := t.play(); err != nil {
 			return fmt.Errorf("journey %s of lane %d: %w", j.ID, lane, err)
 		}
@@ -60,44 +75,60 @@ func (r *rolling) lane(lane int) error {
 }
 
 // try makes a call until its answer is want or, as the answer to a repeat, repeated: the
-// first answer was lost then. What a phone would repeat is repeated: no answer, 202, 304, 502
-// and 503. Any other answer is an error, and a wait that was cut.
+// first answer was lost then. A poll may also end without news. What a phone would repeat
+// is repeated; judge decides whether it may have been necessary.
 func (t *trip) try(what, want, repeated string, call func(base string) rig.Answer) (rig.Answer, error) {
-	for n, began := 0, time.Now(); ; n++ {
-		serving := t.gateways()
-		t.mu.Lock()
-		t.turn++
-		base := serving[t.turn%len(serving)].URL()
-		t.mu.Unlock()
-		switch {
-		case t.handsOver && what == "arrived":
-			base = serving[len(serving)-1].URL()
-		case t.handsOver:
-			base = serving[0].URL()
+	var failing time.Time // since when; zero: not yet
+	var tries []string
+	for {
+		base := t.front.URL()
+		if serving := t.members(); t.handsOver && len(serving) > 0 {
+			m := serving[0]
+			if what == "arrived" {
+				m = serving[len(serving)-1]
+			}
+			base = t.front.Via(m.place)
 		}
 		a := call(base)
-		if label := a.Label(); a.Took < patience && (label == want || n > 0 && label == repeated) {
-			return a, nil
-		}
-		again := slices.Contains([]int{0, http.StatusAccepted, http.StatusNotModified, http.StatusBadGateway, http.StatusServiceUnavailable}, a.Status)
-		if what == "live" && a.Status == 0 && !errors.Is(a.Err, syscall.ECONNREFUSED) { // the listener of a gateway that ends is closed
-			again = false
-		}
 		if err := t.ctx.Err(); err != nil {
 			return a, err
 		}
-		if !again || time.Since(began) > patience {
-			return a, fmt.Errorf("%s: call %d was answered %q in %s, want %s: %w", what, n+1, a.Label(), a.Took, want, a.Err)
+		label, now := a.Label(), time.Now()
+		poll := what == "poll"
+		well := label == want || len(tries) > 0 && label == repeated || poll && label == "304" ||
+			what == "arrived" && label == "400 SUSPICIOUS_LOCATION" && t.storeDiedUnder()
+		t.answered(what, label)
+		if well {
+			t.healed(tries, now.Sub(failing))
+			if a.Took > patience && !poll {
+				return a, fmt.Errorf("%s: answered %s after %s", what, label, a.Took)
+			}
+			return a, nil
 		}
-		t.mu.Lock()
-		t.repeated[what+": "+a.Label()]++
-		t.mu.Unlock()
-		_ = pause.For(t.ctx, 20*time.Millisecond)
+		if failing.IsZero() {
+			failing = now
+		}
+		again := a.Code == degraded || slices.Contains([]int{0, http.StatusAccepted, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, a.Status) ||
+			len(tries) > 0 && a.Status == http.StatusTooManyRequests
+		if !again || now.Sub(failing) > patience {
+			return a, fmt.Errorf("%s: call %d was answered %q in %s, want %s: %w", what, len(tries)+1, label, a.Took, want, a.Err)
+		}
+		tries = append(tries, t.failed(what, label, t.cause(now)))
+		_ = pause.For(t.ctx, t.rest())
 	}
 }
 
+// storeDiedUnder reports whether the live store's primary was killed while the journey ran
+// or right before.
+func (t *trip) storeDiedUnder() bool {
+	return t.during(func(f fault) bool { return f.name == storeDied && (f.to.IsZero() || f.to.After(t.began)) }) != ""
+}
+
+// rest is an app's pause before it repeats a call.
+func (t *trip) rest() time.Duration { return pace()/10 + rand.N(pace()/5) }
+
 func (t *trip) play() error {
-	if _, err := t.try("book", "201", "200", func(base string) rig.Answer { return t.Book(t.ctx, base, t.admin) }); err != nil {
+	if _, err := t.try("book", "201", "200", func(base string) rig.Answer { return t.Book(t.ctx, base, t.caller) }); err != nil {
 		return err
 	}
 	if _, err := t.try("start", "201", "409 JOURNEY_ALREADY_STARTED", func(base string) rig.Answer { return t.Start(t.ctx, base) }); err != nil {
@@ -112,8 +143,10 @@ func (t *trip) play() error {
 		if err := t.fix(t.at()); err != nil {
 			return err
 		}
-		if err := pause.For(t.ctx, pace); err != nil {
-			return err
+		for wait := time.Now().Add(t.pace); time.Now().Before(wait) && (!t.through || !t.closed()); {
+			if err := pause.For(t.ctx, min(time.Until(wait), pace())); err != nil {
+				return err
+			}
 		}
 	}
 	return t.end()
@@ -121,7 +154,7 @@ func (t *trip) play() error {
 
 // at is where the trainer is.
 func (t *trip) at() geo.Point {
-	from := 10_000.0 // metres; all phases are over long before one is at the door from there
+	from := 50_000.0 // metres; almost an hour, which is as long as a journey may last
 	if t.arrives {
 		from = geo.DistanceM(t.Street(), t.Home)
 	}
@@ -132,8 +165,10 @@ func (t *trip) at() geo.Point {
 func (t *trip) rode() bool { return time.Since(t.began) > rig.Ride }
 
 // fix sends a fix. The reader must see it, and all gateways answer with it, before the next
-// is sent, so none is passed over.
+// is sent, so none is passed over. One that the live store's primary has taken and not
+// passed on when it is killed is lost; the next one follows.
 func (t *trip) fix(at geo.Point) error {
+	began := time.Now()
 	a, err := t.try("update", "201", "", func(base string) rig.Answer { return t.Update(t.ctx, base, at) })
 	if err != nil {
 		return err
@@ -142,22 +177,29 @@ func (t *trip) fix(at geo.Point) error {
 	if err := json.Unmarshal(a.Data, &receipt); err != nil {
 		return err
 	}
-	t.stored++
-	if err := t.await(receipt.Seq); err != nil {
-		return err
+	if err = t.await(receipt.Seq); err == nil {
+		err = t.inspect(fmt.Sprintf("version %d", receipt.Seq), func(a rig.Answer, v client.View) bool {
+			return a.Version() == receipt.Seq && v.Active && v.Location != nil &&
+				math.Abs(v.Location.Latitude-at.Lat())+math.Abs(v.Location.Longitude-at.Lng()) < 1e-6 // it is stored to 1e-7 degrees
+		})
 	}
-	t.seen.Add(1)
-	return t.inspect(fmt.Sprintf("version %d", receipt.Seq), func(a rig.Answer, v client.View) bool {
-		return a.Version() == receipt.Seq && v.Active && v.Location != nil &&
-			math.Abs(v.Location.Latitude-at.Lat())+math.Abs(v.Location.Longitude-at.Lng()) < 1e-6 // it is stored to 1e-7 degrees
-	})
+	switch {
+	case err == nil:
+		t.stored++
+		t.seen.Add(1)
+	case t.during(func(f fault) bool { return f.name == storeDied && f.from.After(began) }) != "":
+		t.lost.Add(1)
+		t.Logf("lost with the primary: %v", err)
+		err = nil
+	}
+	return err
 }
 
 func (t *trip) end() error {
 	reason := sessions.EndCancelled
 	if t.arrives && t.rode() {
 		reason = sessions.EndArrived
-		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base, t.at()) }) // v0.1.0 ignores the fix
+		a, err := t.arrive()
 		if err != nil {
 			return err
 		}
@@ -185,6 +227,29 @@ func (t *trip) end() error {
 	return t.inspect("the end", func(_ rig.Answer, v client.View) bool { return !v.Active && v.Location == nil })
 }
 
+// arrive arrives. A journey that was restored after a fault of the live store, because its
+// start had not reached it, cannot arrive for 60 s: it goes on until then.
+func (t *trip) arrive() (rig.Answer, error) {
+	var refused []string
+	for began := time.Now(); ; {
+		a, err := t.try("arrived", "200", "", func(base string) rig.Answer { return t.Arrive(t.ctx, base, t.at()) }) // v0.1.0 ignores the fix
+		if err != nil || a.Status == http.StatusOK {
+			t.healed(refused, time.Since(began))
+			return a, err
+		}
+		refused = append(refused, t.failed("arrived", a.Label(), storeDied))
+		for until := time.Now().Add(time.Duration(a.RetryAfterMS) * time.Millisecond); ; {
+			_ = pause.For(t.ctx, t.pace)
+			if err := t.fix(t.at()); err != nil {
+				return a, err
+			}
+			if time.Now().After(until) {
+				break
+			}
+		}
+	}
+}
+
 // await returns when the reader has seen a version; math.MaxInt64 is the end.
 func (t *trip) await(version int64) error {
 	timeout := time.After(patience)
@@ -210,12 +275,18 @@ func (t *trip) await(version int64) error {
 // follow is the student's app: long polls until the end, each answered in time and with a
 // newer version than the one before.
 func (t *trip) follow() error {
-	etag, last, wait := "", int64(0), 0
+	what, etag, last, wait := "read", "", int64(0), 0
 	for {
 		var v client.View
-		a, err := t.try("live", "200", "", func(base string) rig.Answer { return read(t.Live(t.ctx, base, etag, wait), &v) })
+		a, err := t.try(what, "200", "", func(base string) rig.Answer { return read(t.Live(t.ctx, base, etag, wait), &v) })
 		if err != nil {
 			return err
+		}
+		if a.Status == http.StatusNotModified { // the time was up, or the gateway drains or cannot ask the store
+			if a.Took < time.Second {
+				_ = pause.For(t.ctx, t.rest())
+			}
+			continue
 		}
 		version := a.Version()
 		if version <= last {
@@ -224,7 +295,7 @@ func (t *trip) follow() error {
 		if !v.Active {
 			return nil
 		}
-		etag, last, wait = a.ETag, version, waitS
+		what, etag, last, wait = "poll", a.ETag, version, waitS
 		select {
 		case t.news <- version:
 		case <-t.ctx.Done():
@@ -233,22 +304,22 @@ func (t *trip) follow() error {
 	}
 }
 
-// read reads a live read's answer. A degraded one becomes a 503, to be repeated.
+// read reads a live read's answer.
 func read(a rig.Answer, v *client.View) rig.Answer {
 	*v = client.View{}
 	if a.Status == http.StatusOK && (json.Unmarshal(a.Data, v) != nil || v.Degraded) {
-		a.Status, a.Code = http.StatusServiceUnavailable, "degraded"
+		a.Code = degraded
 	}
 	return a
 }
 
 // inspect reads the journey's hash through each gateway.
 func (t *trip) inspect(want string, is func(rig.Answer, client.View) bool) error {
-	for _, g := range t.gateways() {
+	for _, m := range t.members() {
 		var v client.View
 		a, err := t.try("read", "200", "", func(base string) rig.Answer {
-			if slices.Contains(t.gateways(), g) { // not stopped meanwhile
-				base = g.URL()
+			if slices.Contains(t.members(), m) { // not stopped meanwhile
+				base = t.front.Via(m.place)
 			}
 			return read(t.Live(t.ctx, base, "", 0), &v)
 		})

@@ -8,11 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,10 +29,8 @@ var ErrNotFound = errors.New("no haproxy on the PATH or in /usr/sbin: run .ci/in
 // own errors are JSON with the code BALANCER, to tell them from a gateway's.
 // Only what failed is logged, checks included.
 //
-// One lost check takes no gateway out of service. HAProxy gives a check's
-// connection no longer than inter, by its own clock, and on a busy machine it
-// looks at a short one's connection too late. A gateway whose /readyz says 503
-// is out of service within 1.3 s.
+// A call to one gateway's own port goes to that gateway while it is in service, and
+// like any other while it is not.
 const configuration = `global
   maxconn 8000
   nbthread 1
@@ -50,27 +49,44 @@ defaults
   http-error status 503 content-type application/json string '{"success":false,"code":"BALANCER"}'
   http-error status 504 content-type application/json string '{"success":false,"code":"BALANCER"}'
 frontend public
-  bind %s
-  http-request return status 200 if { path /all-ready } { nbsrv(gateways) eq %d }
-  http-request return status 404 if { path /all-ready }
+  bind %[1]s
+  stats enable
+  stats uri /haproxy
   default_backend gateways
 backend gateways
   balance roundrobin
   http-reuse always
   option httpchk GET /readyz
   option log-health-checks
-  default-server check inter 500ms fastinter 400ms downinter 100ms fall 3 rise 1
-%s`
+  default-server check %[2]s
+%[3]s`
+
+// Checks are how HAProxy finds out whether a gateway should get calls.
+type Checks string
+
+const (
+	// QuickChecks are for a short run. One lost check takes no gateway out of service.
+	// HAProxy gives a check's connection no longer than inter, by its own clock, and on a
+	// busy machine it looks at a short one's connection too late. A gateway whose /readyz
+	// says 503 is out of service within 1.3 s.
+	QuickChecks Checks = "inter 500ms fastinter 400ms downinter 100ms fall 3 rise 1"
+	// ALBChecks are those of an AWS load balancer's target group: every 5 s, unhealthy
+	// after 3, healthy after 2. A gateway whose /readyz says 503 is out of service within
+	// 15 s. Unused connections to gateways stay open for 60 s at most, as there.
+	ALBChecks Checks = "inter 5s fall 3 rise 2 pool-purge-delay 60s"
+)
 
 // Backend is one server behind HAProxy. Name is what Failure.Server says.
 type Backend struct{ Name, Addr string }
 
 // Server is a running HAProxy. Safe for concurrent use.
 type Server struct {
-	addr    string
-	dir     *process.Dir
-	process *process.Process
-	read    chan struct{} // closed when the log is read to its end
+	addr     string
+	via      []string // each backend's own address
+	backends []Backend
+	dir      *process.Dir
+	process  *process.Process
+	read     chan struct{} // closed when the log is read to its end
 }
 
 // Find returns the path of the program. Debian's is off a user's PATH.
@@ -86,34 +102,41 @@ func Find() (string, error) {
 // Start starts HAProxy on a free loopback port and returns once it listens.
 // failed is called with each failure, from one goroutine. ctx bounds the start.
 // Stop the server; it ends with this process at the latest.
-func Start(ctx context.Context, backends []Backend, failed func(Failure)) (*Server, error) {
+func Start(ctx context.Context, backends []Backend, checks Checks, failed func(Failure)) (*Server, error) {
 	program, err := Find()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{read: make(chan struct{})}
+	s := &Server{backends: backends, via: make([]string, len(backends)), read: make(chan struct{})}
 	if s.addr, err = process.FreeAddr(); err != nil {
 		return nil, err
+	}
+	for i := range s.via {
+		if s.via[i], err = process.FreeAddr(); err != nil {
+			return nil, err
+		}
 	}
 	if s.dir, err = process.NewDir(os.TempDir(), "doorstep-haproxy-"); err != nil {
 		return nil, err
 	}
-	if err := s.launch(program, backends, failed); err != nil {
+	if err := s.launch(program, checks, failed); err != nil {
 		return nil, errors.Join(err, s.dir.Remove())
 	}
-	if err := s.until(ctx, func(int) bool { return true }); err != nil {
+	if err := s.until(ctx, func(map[string]Stats) bool { return true }); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-func (s *Server) launch(program string, backends []Backend, failed func(Failure)) error {
-	var lines strings.Builder
-	for _, b := range backends {
-		fmt.Fprintf(&lines, "  server %s %s\n", b.Name, b.Addr)
+func (s *Server) launch(program string, checks Checks, failed func(Failure)) error {
+	var servers strings.Builder
+	for i, b := range s.backends {
+		_, port, _ := net.SplitHostPort(s.via[i])
+		fmt.Fprintf(&servers, "  server %[1]s %[2]s\n  use-server %[1]s if { dst_port %[3]s }\n", b.Name, b.Addr, port)
 	}
+	listen := strings.Join(append([]string{s.addr}, s.via...), ",")
 	path := filepath.Join(s.dir.Path(), "haproxy.cfg")
-	if err := os.WriteFile(path, fmt.Appendf(nil, configuration, s.addr, len(backends), lines.String()), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, configuration, listen, checks, servers.String()), 0o600); err != nil {
 		return err
 	}
 	cmd := exec.Command(program, "-db", "-f", path)
@@ -134,21 +157,26 @@ func (s *Server) launch(program string, backends []Backend, failed func(Failure)
 // URL is the address for callers, without a path.
 func (s *Server) URL() string { return "http://" + s.addr }
 
+// Via is the address of one backend's own port, by its index.
+func (s *Server) Via(backend int) string { return "http://" + s.via[backend] }
+
 // AllReady reports whether every backend is in service.
 func (s *Server) AllReady(ctx context.Context) bool {
-	status, err := s.ask(ctx)
-	return err == nil && status == http.StatusOK
+	stats, err := s.Stats(ctx)
+	return err == nil && s.allReady(stats)
+}
+
+func (s *Server) allReady(stats map[string]Stats) bool {
+	return !slices.ContainsFunc(s.backends, func(b Backend) bool { return !stats[b.Name].InService })
 }
 
 // AwaitAllReady returns once every backend is in service, or with ctx's error.
-func (s *Server) AwaitAllReady(ctx context.Context) error {
-	return s.until(ctx, func(status int) bool { return status == http.StatusOK })
-}
+func (s *Server) AwaitAllReady(ctx context.Context) error { return s.until(ctx, s.allReady) }
 
-// until asks every 10 ms until HAProxy answers with a status that is wanted.
-func (s *Server) until(ctx context.Context, wanted func(status int) bool) error {
+// until asks every 10 ms until HAProxy answers as is wanted.
+func (s *Server) until(ctx context.Context, wanted func(map[string]Stats) bool) error {
 	for {
-		if status, err := s.ask(ctx); err == nil && wanted(status) {
+		if stats, err := s.Stats(ctx); err == nil && wanted(stats) {
 			return nil
 		}
 		select {
@@ -159,18 +187,6 @@ func (s *Server) until(ctx context.Context, wanted func(status int) bool) error 
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-}
-
-func (s *Server) ask(ctx context.Context) (status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/all-ready", nil)
-	if err != nil {
-		return 0, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	return res.StatusCode, res.Body.Close()
 }
 
 // Stop kills HAProxy and returns when the last failure has been told.

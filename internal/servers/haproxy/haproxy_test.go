@@ -44,7 +44,7 @@ func TestServer(t *testing.T) {
 	server := httptest.NewServer(&g)
 	t.Cleanup(server.Close)
 	failures := make(chan Failure, 100)
-	h, err := Start(t.Context(), []Backend{{"gateway1", strings.TrimPrefix(server.URL, "http://")}}, func(f Failure) {
+	h, err := Start(t.Context(), []Backend{{"gateway1", strings.TrimPrefix(server.URL, "http://")}}, QuickChecks, func(f Failure) {
 		if !f.ByCaller() {
 			failures <- f
 		}
@@ -60,6 +60,16 @@ func TestServer(t *testing.T) {
 	}
 	assert.True(t, h.AllReady(t.Context()), "one lost check took a ready gateway out of service")
 	assert.Empty(t, failures)
+	for _, url := range []string{h.URL(), h.Via(0)} {
+		res, err := http.Get(url + "/x")
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+	}
+	stats, err := h.Stats(t.Context())
+	require.NoError(t, err)
+	for _, name := range []string{"gateway1", All} {
+		assert.Equal(t, Stats{InService: true, Responses: map[string]int{"1xx": 0, "2xx": 2, "3xx": 0, "4xx": 0, "5xx": 0}}, stats[name])
+	}
 
 	g.refuse.Store(true)
 	assert.Eventually(t, func() bool { return !h.AllReady(t.Context()) }, 2*time.Second, 10*time.Millisecond)

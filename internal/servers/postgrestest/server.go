@@ -109,27 +109,36 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) initialize() error {
+	if err := s.folders(); err != nil {
+		return err
+	}
+	return s.run("initdb", "--pgdata="+s.dataDir(), "--username=postgres", "--auth=trust",
+		"--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync")
+}
+
+func (s *Server) folders() error {
 	// The owner and root's clients must be able to pass through.
 	if err := os.Chmod(s.dir.Path(), 0o711); err != nil {
 		return err
 	}
-	if err := errors.Join(s.in.folder(s.dataDir(), 0o700), s.in.folder(s.socketDir(), 0o755)); err != nil {
-		return err
-	}
+	return errors.Join(s.in.folder(s.dataDir(), 0o700), s.in.folder(s.socketDir(), 0o755))
+}
+
+// run runs a program that fills the data folder.
+func (s *Server) run(program string, args ...string) error {
 	log, err := os.Create(s.logPath())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := s.in.command(s.dataDir(), "initdb", "--pgdata="+s.dataDir(), "--username=postgres", "--auth=trust",
-		"--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync")
+	cmd := s.in.command(s.dataDir(), program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	process, err := process.Start(cmd)
-	if err != nil {
-		return fmt.Errorf("initdb: %w", err)
+	running, err := process.Start(cmd)
+	if err == nil {
+		err = running.Err()
 	}
-	if err := process.Err(); err != nil {
-		return fmt.Errorf("initdb: %w; its log ends: %s", err, s.logTail())
+	if err != nil {
+		return fmt.Errorf("%s: %w; its log ends: %s", program, err, s.logTail())
 	}
 	return nil
 }
