@@ -27,6 +27,7 @@ import (
 	"doorstep/bench/rig"
 	"doorstep/gateway/app"
 	"doorstep/internal/servers/awstest"
+	"doorstep/internal/servers/certtest"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/prometheus"
 	"doorstep/internal/servers/valkeyserver"
@@ -44,10 +45,12 @@ func TestMain(m *testing.M) {
 // patience bounds every wait in these tests.
 const patience = 20 * time.Second
 
-// processes are two gateways and a worker: one gateway that handles its own
-// events, on a clock that can be moved, and one with the bus and the queues.
+// processes are three gateways and a worker: one gateway that handles its own
+// events, on a clock that can be moved, one with the bus and the queues, and one that
+// speaks HTTPS and is not called.
 type processes struct {
 	alone, onBus *app.App
+	secure       *app.App
 	worker       *app.Worker
 	clock        *clock
 	live         *valkeyserver.Server // of both gateways
@@ -75,6 +78,10 @@ func open(t *testing.T) *processes {
 	onBus := o
 	onBus.DatabaseURL, onBus.EventBus, onBus.EventBridgeEndpoint = database(t), "application-events", aws.URL()
 	p.onBus = started(t, onBus)
+	files, _ := certtest.New(t)
+	p.secure = started(t, app.Options{
+		Listen: o.Listen, MetricsListen: o.MetricsListen, JWTSecret: rig.Secret, Version: o.Version, TLSCert: files.Cert, TLSKey: files.Key,
+	})
 	var err error
 	p.worker, err = app.NewWorker(app.WorkerOptions{
 		QueueNotify: "notify", QueueCleanup: "cleanup", QueueAnalytics: "analytics", SQSEndpoint: aws.URL(),
@@ -119,7 +126,7 @@ func TestDashboards(t *testing.T) { //nolint:paralleltest // it sets the environ
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	server, err := prometheus.Start(ctx, map[string][]net.Addr{
-		"doorstep-gateway": {run.alone.MetricsAddr(), run.onBus.MetricsAddr()},
+		"doorstep-gateway": {run.alone.MetricsAddr(), run.onBus.MetricsAddr(), run.secure.MetricsAddr()},
 		"doorstep-worker":  {run.worker.MetricsAddr()},
 	}, "../../../metrics/alerts/doorstep.yml")
 	if errors.Is(err, exec.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {

@@ -2,6 +2,7 @@ package histories
 
 import (
 	"context"
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"sync"
@@ -101,7 +102,7 @@ func between(draw *rand.Rand, from, to time.Duration) time.Duration {
 
 func (w *world) play(ctx context.Context) Record {
 	w.book(ctx)
-	w.notify = consumers.NewNotify(w.repo, w.once, pusher{w.record}, consumers.NotifyOptions{})
+	w.notify = consumers.NewNotify(w.repo, w.once, pusher{w}, consumers.NotifyOptions{})
 	w.drawFaults()
 	w.drawEdits()
 	for _, g := range w.gateway {
@@ -167,11 +168,13 @@ func (w *world) device(ctx context.Context, user sessions.ID) {
 	}
 }
 
-// pusher reaches every device.
-type pusher struct{ record *recorder }
+// pusher reaches every device. Those of one event are pushed to at once, so each has a
+// stream of its own to draw from.
+type pusher struct{ *world }
 
 func (p pusher) Push(ctx context.Context, to sessions.PushToken, push consumers.Push) error {
-	if err := hop(ctx, requestOf(ctx)); err != nil {
+	own := p.stream(fmt.Sprint("push ", to.Token, push.Kind, push.SessionID))
+	if err := hop(ctx, &request{draw: own}); err != nil {
 		return err
 	}
 	p.record.push(Push{
