@@ -83,6 +83,15 @@ func measured(ctx context.Context, o options, out, progress io.Writer, settings 
 	return result, figures.FactsOf(result, costs), draw(o, result)
 }
 
+// journeysAlone plays the journeys before the students: what their setting up costs is
+// not the students' memory. It returns the plan that it played.
+func (s *stage) journeysAlone(ctx context.Context, o options, progress io.Writer) (drive.Plan, error) {
+	plan := s.plan(o)
+	plan.Way, plan.Watchers, plan.Warmup, plan.Duration = drive.Still, 0, time.Millisecond, time.Second
+	_, _, err := s.measure(ctx, o, plan, progress)
+	return plan, err
+}
+
 // idle measures by how much a gateway's memory grows with each student that
 // waits, connection included.
 func idle(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
@@ -91,10 +100,8 @@ func idle(ctx context.Context, o options, out, progress io.Writer) (figures.Fact
 		return nil, err
 	}
 	defer func() { _ = s.close() }()
-	// Journeys first, alone: what their setting up costs is not the students' memory.
-	plan := s.plan(o)
-	plan.Way, plan.Watchers, plan.Warmup, plan.Duration = drive.Still, 0, time.Millisecond, time.Second
-	if _, _, err := s.measure(ctx, o, plan, progress); err != nil {
+	plan, err := s.journeysAlone(ctx, o, progress)
+	if err != nil {
 		return nil, err
 	}
 	before, err := s.processes.Sample()

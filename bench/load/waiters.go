@@ -34,14 +34,11 @@ func waiters(ctx context.Context, o options, out, progress io.Writer) (figures.F
 		return nil, err
 	}
 	defer func() { _ = s.close() }()
-	// Journeys first, alone: what their setting up costs is not the students' memory.
-	plan := s.plan(o)
-	plan.Way, plan.Watchers, plan.Warmup, plan.Duration = drive.Still, 0, time.Millisecond, time.Second
-	if _, _, err := s.measure(ctx, o, plan, progress); err != nil {
+	if _, err := s.journeysAlone(ctx, o, progress); err != nil {
 		return nil, err
 	}
 	before := s.state(ctx)
-	plan = s.plan(o)
+	plan := s.plan(o)
 	plan.Way, plan.Conns = drive.Once, min(o.conns, o.journeys)
 	if o.opened {
 		plan.Store = s.store

@@ -139,10 +139,18 @@ func (p *poll) refused(r hub.Result) error {
 }
 
 // answer answers a parked poll.
-func (p *poll) answer(r hub.Result) {
+func (p *poll) answer(r hub.Result) { p.reply(p, r) }
+
+// ending makes the answer of a poll at its end.
+type ending interface {
+	encode(r hub.Result) httpserver.Answer
+}
+
+// reply answers a parked poll with what by makes of its end, and reports it.
+func (p *poll) reply(by ending, r hub.Result) {
 	p.parked.Answer(func() (a httpserver.Answer, own []byte) {
 		p.api.report(p.ctx, p.record, func() (status, bytes int) {
-			a = p.encode(r)
+			a = by.encode(r)
 			own = p.record.ownLines()
 			return a.Status, len(a.Body)
 		})

@@ -80,8 +80,8 @@ func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessi
 	w, over := a.deps.Hub.Begin(ctx, p.caller, link.Ref(), wait, p.news)
 	if w != nil {
 		if p.parked = httpserver.Park(ctx, c); p.parked != nil {
-			w.Start(ctx, func(r hub.Result) { go p.answer(r) }) // it may ask a store
-			context.AfterFunc(ctx, w.Leave)                     // the reader has left, or the link has ended
+			w.Start(ctx, func(r hub.Result) { go p.reply(p, r) }) // it may ask a store
+			context.AfterFunc(ctx, w.Leave)                       // the reader has left, or the link has ended
 			return nil
 		}
 		over = w.Await()
@@ -135,22 +135,15 @@ func (p *sharedPoll) shown(ctx context.Context, r hub.Result) (view sessions.Vie
 	return view, err == nil && p.news(view), err
 }
 
-// answer answers a parked poll.
-func (p *sharedPoll) answer(r hub.Result) {
-	p.parked.Answer(func() (a httpserver.Answer, own []byte) {
-		p.api.report(p.ctx, p.record, func() (status, bytes int) {
-			a = httpserver.NewAnswer(func(c *app.RequestContext) {
-				p.api.sharedHeaders(c)
-				c.Header("Referrer-Policy", "no-referrer")
-				c.Set(recordKey, p.record)
-				if err := p.write(c, r); err != nil {
-					p.api.fail(c, err)
-				}
-			})
-			own = p.record.ownLines()
-			return a.Status, len(a.Body)
-		})
-		return a, own
+// encode makes the answer of a parked poll.
+func (p *sharedPoll) encode(r hub.Result) httpserver.Answer {
+	return httpserver.NewAnswer(func(c *app.RequestContext) {
+		p.api.sharedHeaders(c)
+		c.Header("Referrer-Policy", "no-referrer")
+		c.Set(recordKey, p.record)
+		if err := p.write(c, r); err != nil {
+			p.api.fail(c, err)
+		}
 	})
 }
 

@@ -25,13 +25,7 @@ func (r *Repository) PutDevice(_ context.Context, d sessions.Device) error {
 func (r *Repository) Devices(_ context.Context, ids []sessions.ID) (map[sessions.ID]sessions.Device, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	found := map[sessions.ID]sessions.Device{}
-	for _, id := range ids {
-		if d, ok := r.devices[id]; ok {
-			found[id] = d
-		}
-	}
-	return found, nil
+	return some(r.devices, ids), nil
 }
 
 // DevicesOf implements sessions.Devices.
@@ -42,16 +36,9 @@ func (r *Repository) DevicesOf(_ context.Context, trainerID sessions.ID) ([]sess
 }
 
 func (r *Repository) devicesOf(trainerID sessions.ID) []sessions.Device {
-	var list []sessions.Device
-	for _, d := range r.devices {
-		if d.TrainerID == trainerID {
-			list = append(list, d)
-		}
-	}
-	slices.SortFunc(list, func(a, b sessions.Device) int {
+	return sorted(r.devices, func(d sessions.Device) bool { return d.TrainerID == trainerID }, func(a, b sessions.Device) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
-	return list
 }
 
 // DeleteDevice implements sessions.Devices.

@@ -377,16 +377,31 @@ func (r *Repository) PushTokensOf(_ context.Context, userID sessions.ID) ([]sess
 }
 
 func (r *Repository) pushTokensOf(userID sessions.ID) []sessions.PushToken {
-	var list []sessions.PushToken
-	for _, t := range r.pushTokens {
-		if t.UserID == userID {
-			list = append(list, t)
-		}
-	}
-	slices.SortFunc(list, func(a, b sessions.PushToken) int {
+	return sorted(r.pushTokens, func(t sessions.PushToken) bool { return t.UserID == userID }, func(a, b sessions.PushToken) int {
 		return cmp.Or(b.RegisteredAt.Compare(a.RegisteredAt), cmp.Compare(a.Token, b.Token))
 	})
+}
+
+// sorted are the values that belong, in order; nil for none.
+func sorted[K comparable, V any](all map[K]V, belongs func(V) bool, order func(a, b V) int) (list []V) {
+	for _, v := range all {
+		if belongs(v) {
+			list = append(list, v)
+		}
+	}
+	slices.SortFunc(list, order)
 	return list
+}
+
+// some are the values of those keys that are there.
+func some[K comparable, V any](all map[K]V, keys []K) map[K]V {
+	found := map[K]V{}
+	for _, key := range keys {
+		if v, ok := all[key]; ok {
+			found[key] = v
+		}
+	}
+	return found
 }
 
 // RecordJourney implements sessions.Analytics.

@@ -40,13 +40,7 @@ func (r *Repository) PutShareLink(
 func (r *Repository) ShareLinks(_ context.Context, hashes []sessions.LinkHash) (map[sessions.LinkHash]sessions.ShareLink, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	found := map[sessions.LinkHash]sessions.ShareLink{}
-	for _, hash := range hashes {
-		if l, ok := r.links[hash]; ok {
-			found[hash] = l
-		}
-	}
-	return found, nil
+	return some(r.links, hashes), nil
 }
 
 // ShareLinksOf implements sessions.ShareLinks.
@@ -57,16 +51,9 @@ func (r *Repository) ShareLinksOf(_ context.Context, sessionID sessions.ID) ([]s
 }
 
 func (r *Repository) linksOf(sessionID sessions.ID) []sessions.ShareLink {
-	var list []sessions.ShareLink
-	for _, l := range r.links {
-		if l.SessionID == sessionID {
-			list = append(list, l)
-		}
-	}
-	slices.SortFunc(list, func(a, b sessions.ShareLink) int {
+	return sorted(r.links, func(l sessions.ShareLink) bool { return l.SessionID == sessionID }, func(a, b sessions.ShareLink) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
-	return list
 }
 
 // DeleteShareLink implements sessions.ShareLinks.

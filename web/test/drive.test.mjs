@@ -1,20 +1,14 @@
 // A trainer's browser, from the list of lessons to the end of one, with a network that goes away.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { startIssuer } from "./issuer.mjs";
-import { accessible, held, launch, open, picture, placeAt, recording, says, sleep, startPages } from "./setup.mjs";
+import { accessible, held, open, picture, placeAt, recording, says, sleep, startWithIssuer } from "./setup.mjs";
 
 describe("/drive", () => {
-  let browser, gateway, issuer;
+  let browser, gateway, issuer, stop;
   before(async () => {
-    issuer = await startIssuer();
-    [browser, gateway] = await Promise.all([launch(), startPages({ DOORSTEP_PAGES_OIDC_ISSUER: issuer.url, DOORSTEP_PAGES_OIDC_CLIENT_ID: "pages" })]);
+    ({ browser, gateway, issuer, stop } = await startWithIssuer());
   });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-    issuer?.stop();
-  });
+  after(() => stop?.());
 
   test("a drive, to the end of the lesson", async () => {
     const s = await gateway.book();

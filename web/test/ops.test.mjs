@@ -2,21 +2,15 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
-import { startIssuer } from "./issuer.mjs";
-import { accessible, drive, launch, open, picture, placeAt, recording, says, sleep, startPages } from "./setup.mjs";
+import { accessible, drive, open, picture, placeAt, recording, says, sleep, startWithIssuer } from "./setup.mjs";
 
 describe("/ops", { concurrency: true }, () => {
-  let browser, gateway, issuer;
+  let browser, gateway, issuer, stop;
   before(async () => {
-    issuer = await startIssuer();
-    [browser, gateway] = await Promise.all([launch(), startPages({ DOORSTEP_PAGES_OIDC_ISSUER: issuer.url, DOORSTEP_PAGES_OIDC_CLIENT_ID: "pages" })]);
+    ({ browser, gateway, issuer, stop } = await startWithIssuer());
     issuer.person = { token: gateway.token("admin", randomUUID()) };
   });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-    issuer?.stop();
-  });
+  after(() => stop?.());
 
   /** The page, signed in. prepare is called before. */
   const enter = async (prepare = () => {}, options = { viewport: { width: 1180, height: 720 } }) => {

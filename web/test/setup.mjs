@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chromium } from "playwright-core";
 import { fixAt, home, startGateway } from "../client/test/gateway.mjs";
+import { startIssuer } from "./issuer.mjs";
 
 export { home, sleep };
 const axe = readFileSync(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
@@ -116,3 +117,16 @@ export const held = (page) => page.evaluate(async () => JSON.stringify([
   document.documentElement.outerHTML, { ...sessionStorage }, { ...localStorage }, location.href, history.state,
   (await indexedDB.databases()).map((d) => d.name), await caches.keys(),
 ]));
+
+/** A browser, and a gateway with pages at which people sign in at an issuer. stop() ends all three. */
+export async function startWithIssuer() {
+  const issuer = await startIssuer();
+  const settings = { DOORSTEP_PAGES_OIDC_ISSUER: issuer.url, DOORSTEP_PAGES_OIDC_CLIENT_ID: "pages" };
+  const [browser, gateway] = await Promise.all([launch(), startPages(settings)]);
+  const stop = async () => {
+    await browser.close();
+    await gateway.stop();
+    issuer.stop();
+  };
+  return { browser, gateway, issuer, stop };
+}

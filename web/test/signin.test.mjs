@@ -1,20 +1,14 @@
 // A student signs in, in a real browser, at an issuer of another origin, and reads the code to the trainer.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { startIssuer } from "./issuer.mjs";
-import { accessible, arrive, drive, launch, open, picture, recording, says, sleep, startPages } from "./setup.mjs";
+import { accessible, arrive, drive, open, picture, recording, says, sleep, startWithIssuer } from "./setup.mjs";
 
 describe("signing in", { concurrency: true }, () => {
-  let browser, gateway, issuer;
+  let browser, gateway, issuer, stop;
   before(async () => {
-    issuer = await startIssuer();
-    [browser, gateway] = await Promise.all([launch(), startPages({ DOORSTEP_PAGES_OIDC_ISSUER: issuer.url, DOORSTEP_PAGES_OIDC_CLIENT_ID: "pages" })]);
+    ({ browser, gateway, issuer, stop } = await startWithIssuer());
   });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-    issuer?.stop();
-  });
+  after(() => stop?.());
 
   test("the student sees the way, the code, and then the lesson", async () => {
     const s = await gateway.book();
