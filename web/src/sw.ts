@@ -15,9 +15,10 @@ async function keep(): Promise<void> {
   if (!answer.ok) throw new Error(`${page.pathname} is answered ${answer.status}`);
   const names = [...(await answer.clone().text()).matchAll(/(?:src|href)="(\.\/assets\/[^"]+)"/g)].map(([, name = ""]) => new URL(name, page).href);
   const cache = await caches.open(shell);
-  for (const old of await cache.keys()) if (!names.includes(old.url)) await cache.delete(old);
   await cache.addAll(names);
   await cache.put(page, answer);
+  // Last: a network that goes away before this leaves a page that opens.
+  for (const old of await cache.keys()) if (old.url !== page.href && !names.includes(old.url)) await cache.delete(old);
 }
 
 worker.addEventListener("fetch", (event) => {
