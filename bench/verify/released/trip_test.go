@@ -111,7 +111,7 @@ func (t *trip) try(what, want, repeated string, call func(base string) rig.Answe
 		again := a.Code == degraded || slices.Contains([]int{0, http.StatusAccepted, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, a.Status) ||
 			len(tries) > 0 && a.Status == http.StatusTooManyRequests
 		if !again || now.Sub(failing) > patience {
-			return a, fmt.Errorf("%s: call %d was answered %q in %s, want %s: %w", what, len(tries)+1, label, a.Took, want, a.Err)
+			return a, fmt.Errorf("%s: call %d was answered %q (retry after %d ms; %v) in %s, want %s", what, len(tries)+1, label, a.RetryAfterMS, a.Err, a.Took, want)
 		}
 		tries = append(tries, t.failed(what, label, t.cause(now)))
 		_ = pause.For(t.ctx, t.rest())
