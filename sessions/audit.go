@@ -12,9 +12,9 @@ import (
 // AuditKind is what an entry of a session's history tells.
 type AuditKind string
 
-// The kinds. Up to AuditReviewed they are transitions: the repository derives their
-// entries from every change that it commits (AuditOf). The rest are moments of a
-// journey, which the gateways have noticed.
+// The kinds. Up to AuditLinkEnded they are stored with what they tell, in its
+// transaction; those of a change of the session are derived from it (AuditOf). The rest
+// are moments of a journey, which the gateways have noticed.
 const (
 	AuditBooked        AuditKind = "booked"
 	AuditRebooked      AuditKind = "rebooked"
@@ -32,6 +32,8 @@ const (
 	AuditNoShow        AuditKind = "no_show"
 	AuditChanged       AuditKind = "changed" // a change that has no kind of its own
 	AuditReviewed      AuditKind = "reviewed"
+	AuditLinkMade      AuditKind = "share_link_made"
+	AuditLinkEnded     AuditKind = "share_link_ended" // by a call; links that end with their journey have no entry
 
 	AuditFirstFix      AuditKind = "first_fix"
 	AuditSilenceBegan  AuditKind = "silence_began" // at the last fix before it
@@ -45,7 +47,7 @@ func AuditKinds() []AuditKind {
 	return []AuditKind{
 		AuditBooked, AuditRebooked, AuditStarted, AuditEnded, AuditArriving, AuditSuspicious, AuditCodeIssued, AuditCodeResent,
 		AuditCodeWrong, AuditCodesUnlocked, AuditLesson, AuditCompleted, AuditCancelled, AuditNoShow, AuditChanged, AuditReviewed,
-		AuditFirstFix, AuditSilenceBegan, AuditSilenceEnded, AuditNotStored, AuditFoundDatabase,
+		AuditLinkMade, AuditLinkEnded, AuditFirstFix, AuditSilenceBegan, AuditSilenceEnded, AuditNotStored, AuditFoundDatabase,
 	}
 }
 
@@ -89,6 +91,7 @@ type AuditDetail struct {
 	Seconds      int64          `json:"seconds,omitempty"`      // AuditSilenceEnded: how long it was
 	Counts       map[string]int `json:"counts,omitempty"`       // AuditNotStored: by verdict
 	Rating       int            `json:"rating,omitempty"`       // AuditReviewed
+	Ended        int            `json:"ended,omitempty"`        // AuditLinkMade: how many other links ended for it
 }
 
 // JSON is the detail as it is stored.
@@ -277,6 +280,14 @@ func AuditReview(s Session, v Review, by Actor) AuditEntry {
 	}
 }
 
+// AuditLink is the entry of a share link that was made, for which others ended, or of one
+// that was ended.
+func AuditLink(s Session, kind AuditKind, ended int, by Actor) AuditEntry {
+	return AuditEntry{
+		SessionID: s.ID, JourneyStartedAt: ms(s.JourneyStartedAt), Kind: kind, By: by.of(s), Detail: AuditDetail{Ended: ended},
+	}
+}
+
 // AsBooked returns changed with the booking of old: what Repository.Change stores.
 func AsBooked(changed, old Session) Session {
 	changed.ID, changed.TrainerID, changed.StudentID = old.ID, old.TrainerID, old.StudentID
@@ -290,7 +301,7 @@ func AsBooked(changed, old Session) Session {
 // arrival, at most 19 suspicions, 5 codes, 5 pushes of them, 15 wrong tries, the lesson,
 // its end and a review: 49) that makes at most 200 entries. Transitions are never
 // refused: only an admin who changes a booking or unlocks codes again and again gets
-// more. A silence is at least 20 s and has two moments, and each gateway has one of
+// more, and who makes and ends share links again and again. A silence is at least 20 s and has two moments, and each gateway has one of
 // AuditNotStored a minute, so in an hour only a phone that stops and starts all the
 // time comes up to the limit. The later ones are then left out.
 const MomentsKept = 150

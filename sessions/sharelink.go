@@ -59,7 +59,7 @@ func (l ShareLink) ExpiresAt(ttl time.Duration) time.Time {
 // links of its events (Event.Link), in its own transaction.
 type ShareLinks interface {
 	// PutShareLink locks the session, calls f once with it, and stores the link that f
-	// returns. With rotate it deletes the session's other links; in any case those of
+	// returns, with its entry (AuditLink). With rotate it deletes the session's other links; in any case those of
 	// another journey or of other parties than the new one's. When f fails nothing is
 	// stored, and PutShareLink returns f's error as it is. Errors: SessionNotFound;
 	// TooManyShareLinks, where the session has MaxShareLinks.
@@ -68,8 +68,8 @@ type ShareLinks interface {
 	ShareLinks(ctx context.Context, hashes []LinkHash) (map[LinkHash]ShareLink, error)
 	// ShareLinksOf lists a session's links, the latest first.
 	ShareLinksOf(ctx context.Context, sessionID ID) ([]ShareLink, error)
-	// DeleteShareLink deletes a link if it is that session's.
-	DeleteShareLink(ctx context.Context, sessionID, id ID) error
+	// DeleteShareLink deletes a link if it is that session's, and stores the entry.
+	DeleteShareLink(ctx context.Context, s Session, id ID) error
 }
 
 // LinkChange is what becomes of a session's share links when the session changes.
@@ -101,7 +101,7 @@ func LinksAfter(before, after Session) LinkChange {
 // TooManyShareLinks, DatabaseUnavailable.
 func (s *Service) CreateShareLink(ctx context.Context, c Caller, id ID, rotate bool) (link ShareLink, token string, err error) {
 	token = rand.Text() // at least 128 bits, as letters and digits
-	err = s.repo.PutShareLink(context.WithoutCancel(ctx), id, rotate, func(session Session) (ShareLink, error) {
+	err = s.repo.PutShareLink(actingFor(context.WithoutCancel(ctx), c), id, rotate, func(session Session) (ShareLink, error) {
 		switch {
 		case !session.sharedBy(c):
 			return ShareLink{}, errNotSharer
@@ -160,10 +160,11 @@ func (s *Service) ShareLinksOf(ctx context.Context, c Caller, id ID) ([]ShareLin
 // linkCheckEvery. For a link that is not the session's it does nothing and returns no
 // error. Errors: Forbidden, SessionNotFound, DatabaseUnavailable.
 func (s *Service) DeleteShareLink(ctx context.Context, c Caller, id, link ID) error {
-	if _, err := s.shareable(ctx, c, id); err != nil {
+	session, err := s.shareable(ctx, c, id)
+	if err != nil {
 		return err
 	}
-	err := s.repo.DeleteShareLink(context.WithoutCancel(ctx), id, link)
+	err = s.repo.DeleteShareLink(actingFor(context.WithoutCancel(ctx), c), session, link)
 	s.links.changed(id)
 	return err
 }

@@ -10,7 +10,7 @@ import (
 
 // PutShareLink implements sessions.ShareLinks.
 func (r *Repository) PutShareLink(
-	_ context.Context, sessionID sessions.ID, rotate bool, f func(sessions.Session) (sessions.ShareLink, error),
+	ctx context.Context, sessionID sessions.ID, rotate bool, f func(sessions.Session) (sessions.ShareLink, error),
 ) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -23,7 +23,8 @@ func (r *Repository) PutShareLink(
 		return err
 	}
 	link.CreatedAt, link.JourneyStartedAt = ms(link.CreatedAt), ms(link.JourneyStartedAt)
-	kept := slices.DeleteFunc(r.linksOf(sessionID), func(l sessions.ShareLink) bool {
+	all := r.linksOf(sessionID)
+	kept := slices.DeleteFunc(slices.Clone(all), func(l sessions.ShareLink) bool {
 		return rotate || l.Parties != link.Parties || !l.JourneyStartedAt.Equal(link.JourneyStartedAt)
 	})
 	if len(kept) >= sessions.MaxShareLinks {
@@ -33,6 +34,7 @@ func (r *Repository) PutShareLink(
 	for _, l := range append(kept, link) {
 		r.links[l.TokenHash] = l
 	}
+	r.audit(sessions.AuditLink(s, sessions.AuditLinkMade, len(all)-len(kept), sessions.ActorOf(ctx)))
 	return nil
 }
 
@@ -57,12 +59,13 @@ func (r *Repository) linksOf(sessionID sessions.ID) []sessions.ShareLink {
 }
 
 // DeleteShareLink implements sessions.ShareLinks.
-func (r *Repository) DeleteShareLink(_ context.Context, sessionID, id sessions.ID) error {
+func (r *Repository) DeleteShareLink(ctx context.Context, s sessions.Session, id sessions.ID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for hash, l := range r.links {
-		if l.ID == id && l.SessionID == sessionID {
+		if l.ID == id && l.SessionID == s.ID {
 			delete(r.links, hash)
+			r.audit(sessions.AuditLink(s, sessions.AuditLinkEnded, 0, sessions.ActorOf(ctx)))
 		}
 	}
 	return nil

@@ -16,10 +16,11 @@ const (
 	insertLink = `INSERT INTO share_links (id, token_hash, session_id, trainer_id, student_id, journey_started_at, created_at)
 		SELECT @id, @token_hash, @session_id, @trainer_id, @student_id, @journey_started_at, @created_at
 		WHERE (SELECT count(*) FROM share_links WHERE session_id = @session_id) < @room`
-	linkColumns     = `id::text, token_hash, session_id::text, trainer_id::text, student_id::text, journey_started_at, created_at`
-	selectLinks     = `SELECT ` + linkColumns + ` FROM share_links WHERE token_hash = ANY($1)`
-	selectLinksOf   = `SELECT ` + linkColumns + ` FROM share_links WHERE session_id = ANY($1) ORDER BY created_at DESC, id`
-	deleteLink      = `DELETE FROM share_links WHERE id = $2 AND session_id = $1`
+	linkColumns   = `id::text, token_hash, session_id::text, trainer_id::text, student_id::text, journey_started_at, created_at`
+	selectLinks   = `SELECT ` + linkColumns + ` FROM share_links WHERE token_hash = ANY($1)`
+	selectLinksOf = `SELECT ` + linkColumns + ` FROM share_links WHERE session_id = ANY($1) ORDER BY created_at DESC, id`
+	deleteLink    = `WITH ended AS (DELETE FROM share_links WHERE id = @id AND session_id = @audit_session RETURNING 1)
+		INSERT INTO session_audit (` + auditColumns + `) SELECT ` + auditValues + ` FROM ended`
 	endLinks        = `DELETE FROM share_links WHERE session_id = $1`
 	endEarlierLinks = `DELETE FROM share_links WHERE session_id = $1 AND journey_started_at IS NOT NULL`
 	beginLinks      = `UPDATE share_links SET journey_started_at = $2 WHERE session_id = $1`
@@ -53,7 +54,8 @@ func (r *Repository) PutShareLink(
 	}
 	args := linkArgs(link, sessions.MaxShareLinks)
 	args["rotate"] = rotate
-	if _, err := tx.Exec(ctx, deleteOtherLinks, args); err != nil {
+	deleted, err := tx.Exec(ctx, deleteOtherLinks, args)
+	if err != nil {
 		return unavailable("delete share links", err)
 	}
 	stored, err := tx.Exec(ctx, insertLink, args)
@@ -62,6 +64,10 @@ func (r *Repository) PutShareLink(
 		return unavailable("store share link", err)
 	case stored.RowsAffected() == 0:
 		return sessions.Refuse(sessions.TooManyShareLinks, "the session has five share links; delete one, or rotate")
+	}
+	entry := sessions.AuditLink(session, sessions.AuditLinkMade, int(deleted.RowsAffected()), sessions.ActorOf(ctx))
+	if _, err := tx.Exec(ctx, insertAudit, auditArgs(entry)); err != nil {
+		return unavailable("store the share link's entry", err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return unavailable("commit share link", err)
@@ -132,10 +138,12 @@ func scanLink(row pgx.Row) (l sessions.ShareLink, err error) {
 }
 
 // DeleteShareLink implements sessions.ShareLinks. One round trip.
-func (r *Repository) DeleteShareLink(ctx context.Context, sessionID, id sessions.ID) error {
+func (r *Repository) DeleteShareLink(ctx context.Context, s sessions.Session, id sessions.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
 	defer cancel()
-	if _, err := r.pool.Exec(ctx, deleteLink, string(sessionID), string(id)); err != nil {
+	args := auditArgs(sessions.AuditLink(s, sessions.AuditLinkEnded, 0, sessions.ActorOf(ctx)))
+	args["id"] = string(id)
+	if _, err := r.pool.Exec(ctx, deleteLink, args); err != nil {
 		return unavailable("delete share link", err)
 	}
 	return nil

@@ -77,11 +77,16 @@ var shareLinkTests = map[string]func(*testing.T, Fixture){
 		}
 		list := f.links(t, s.ID)
 		require.Len(t, list, sessions.MaxShareLinks)
-		require.NoError(t, f.Repo.DeleteShareLink(t.Context(), s.ID, list[0].ID))
+		require.NoError(t, f.Repo.DeleteShareLink(t.Context(), s, list[0].ID))
 		f.putLink(t, s.ID, now)
 		rotated, err := f.tryLink(t, s.ID, true, now)
 		require.NoError(t, err)
 		require.Equal(t, []sessions.ShareLink{rotated}, f.links(t, s.ID))
+
+		made := []string{"booked", "share_link_made", "share_link_made", "share_link_made", "share_link_made", "share_link_made"}
+		history := f.history(t, s.ID)
+		require.Equal(t, append(made, "share_link_ended", "share_link_made", "share_link_made"), kinds(history))
+		require.Equal(t, sessions.MaxShareLinks, history[len(history)-1].Detail.Ended, "those that the rotation ended")
 	},
 	"refused": func(t *testing.T, f Fixture) {
 		_, err := f.tryLink(t, sessions.NewID(), false, now)
@@ -90,8 +95,9 @@ var shareLinkTests = map[string]func(*testing.T, Fixture){
 		kept := f.putLink(t, s.ID, now)
 		err = f.Repo.PutShareLink(t.Context(), s.ID, true, func(sessions.Session) (sessions.ShareLink, error) { return sessions.ShareLink{}, no })
 		require.ErrorIs(t, err, no)
-		require.NoError(t, f.Repo.DeleteShareLink(t.Context(), sessions.NewID(), kept.ID), "it is not that session's")
+		require.NoError(t, f.Repo.DeleteShareLink(t.Context(), f.create(t, booking()), kept.ID), "it is not that session's")
 		require.Len(t, f.links(t, s.ID), 1)
+		require.Equal(t, []string{"booked", "share_link_made"}, kinds(f.history(t, s.ID)), "what is refused, and what ends nothing, has no entry")
 	},
 	"of_one_journey": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())

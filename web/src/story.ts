@@ -29,6 +29,8 @@ function told({ kind, by, detail }: Entry): { text: string; tone?: "warn" | "sto
     case "no_show": return { text: `nobody there, says ${whom}`, tone: "warn" };
     case "changed": return { text: `changed in the database: ${words(detail.found)}`, tone: "warn" };
     case "reviewed": return { text: `reviewed, ${detail.rating ?? "?"} of 5` };
+    case "share_link_made": return { text: `share link made by ${whom}${detail.ended ? `, ${detail.ended} ended` : ""}` };
+    case "share_link_ended": return { text: `share link ended by ${whom}` };
     case "first_fix": return { text: "first fix" };
     case "silence_began": return { text: "silent from here on", tone: "warn" };
     case "silence_ended": return { text: `heard from again, after ${detail.seconds ?? 0} s` };
