@@ -248,7 +248,7 @@ func notModified(c *app.RequestContext, version int64) error {
 // none. The tag is weak, because two answers of one version can differ in etaSeconds.
 func validators(c *app.RequestContext, version int64) {
 	if version != 0 {
-		c.Header("ETag", `W/"`+strconv.FormatInt(version, 10)+`"`)
+		setNumber(c, "ETag", `W/"`, version, `"`)
 	}
 }
 

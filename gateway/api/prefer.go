@@ -11,7 +11,7 @@ import (
 // value; both in any case. Of two of one name the first counts, and parameters are not looked
 // at. A comma in a quoted value ends it: no preference that is known here has one.
 func prefers(c *app.RequestContext, name, value string) bool {
-	if len(c.Request.Header.Peek("Prefer")) == 0 { // as in most requests; the rest allocates
+	if len(c.Request.Header.Peek("Prefer")) == 0 { // as in most requests
 		return false
 	}
 	for _, line := range c.Request.Header.PeekAll("Prefer") {

@@ -161,6 +161,15 @@ func beginSuccess(c *app.RequestContext, status int, message string) []byte {
 	return append(b, `","data":{`...)
 }
 
+// setNumber sets a header to a number between two texts. It writes it into the buffer of the
+// body, which must not have begun: no allocation.
+func setNumber(c *app.RequestContext, name, before string, n int64, after string) {
+	buffer := c.Response.BodyBuffer()
+	buffer.B = append(strconv.AppendInt(append(buffer.B[:0], before...), n, 10), after...)
+	c.Response.Header.SetBytesV(name, buffer.B)
+	buffer.B = buffer.B[:0]
+}
+
 func endSuccess(c *app.RequestContext, b []byte) {
 	b = append(b, '}', '}')
 	c.Response.BodyBuffer().B = b

@@ -181,7 +181,7 @@ const nextUpdateHeader = "Next-Update-Ms"
 // body, whatever the phone prefers, so that it knows what became of its fix.
 func answerStored(c *app.RequestContext, r sessions.Receipt) error {
 	validators(c, r.Version)
-	c.Response.Header.Set(nextUpdateHeader, strconv.FormatInt(nextUpdateMS(r.NextUpdate), 10))
+	setNumber(c, nextUpdateHeader, "", nextUpdateMS(r.NextUpdate), "")
 	c.SetStatusCode(http.StatusNoContent)
 	return nil
 }
