@@ -203,6 +203,34 @@ func TestHTTP_large_answers_are_compressed_where_asked(t *testing.T) {
 	}
 }
 
+// The length of what is compressed says something about a secret in it, to whoever writes text
+// beside it (BREACH).
+func TestHTTP_answers_with_secrets_are_not_compressed(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.atTheDoor(t)
+	for range 3 {
+		h.bookFor(t, v.trainerID, v.studentID)
+	}
+	otp := h.arrive(t, v)
+	compressed := header("Accept-Encoding", "gzip")
+	for _, path := range []string{base + "/students/me/sessions", base + "/admin/users/" + string(v.studentID) + "/data"} {
+		token := v.student
+		if strings.HasPrefix(path, base+"/admin") {
+			token = v.admin
+		}
+		a := h.get(t, token, path, compressed).want(t, 200, "")
+		assert.Greater(t, len(a.body), 1024)
+		assert.Equal(t, []string{"", "Accept-Encoding"}, []string{a.header.Get("Content-Encoding"), a.header.Get("Vary")}, path)
+		assert.Contains(t, string(a.body), otp)
+	}
+	device := h.post(t, v.trainer, devicesPath, map[string]any{"format": "owntracks"}, compressed).want(t, 201, "")
+	assert.Greater(t, len(device.body), 1024)
+	assert.Empty(t, device.header.Get("Content-Encoding"))
+	others, _ := h.plain(t, http.MethodGet, base+"/trainers/me/sessions", "Authorization", "Bearer "+v.trainer, "Accept-Encoding", "gzip")
+	assert.Equal(t, "gzip", others.Header.Get("Content-Encoding"), "a trainer does not see the code")
+}
+
 func decoded(t *testing.T, coding string, body []byte) []byte {
 	t.Helper()
 	var r io.Reader = bytes.NewReader(body)

@@ -185,6 +185,7 @@ type record struct {
 	endTrace      func(status int, code, session string) (trace string)
 
 	waited bool // it is a long poll, which has its own route label
+	secret bool // the answer holds a code or a secret, perhaps beside texts of others: it is not compressed
 }
 
 const recordKey = "record"
@@ -431,17 +432,17 @@ var encoders = map[string]*sync.Pool{
 // not encoded.
 //
 // Compression that mixes a secret with what an attacker writes can give the secret
-// away by the length (BREACH). For that the attacker must make the victim's browser
-// send the request with its rights; the rights are in a bearer token, which no
-// browser adds by itself.
+// away by the length (BREACH). So an answer that holds a code or a secret stays as it is,
+// although the attacker must also make the victim's browser send the request with its
+// rights, which are in a bearer token that no browser adds by itself.
 func compress(c *app.RequestContext) {
 	body := c.Response.Body()
 	if len(body) <= compressAbove {
 		return
 	}
 	c.Response.Header.Add("Vary", "Accept-Encoding")
-	if len(c.Response.Header.ContentEncoding()) > 0 {
-		return // the OpenAPI document, or a file of the pages
+	if len(c.Response.Header.ContentEncoding()) > 0 || recordOf(c).secret {
+		return // the former: the OpenAPI document, or a file of the pages
 	}
 	if coding := acceptedCoding(c); coding != "" {
 		c.Response.SetBody(encode(coding, body))
