@@ -191,6 +191,33 @@ func TestClient_Update(t *testing.T) {
 	}
 }
 
+// An answer without a body is told in its headers. A captive portal's 204 has none of them.
+func TestClient_Update_minimal(t *testing.T) {
+	t.Parallel()
+	f := &fake{status: http.StatusNoContent, header: map[string]string{"Next-Update-Ms": "5000", "ETag": `W/"17"`}}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	to, err := client.New(client.Options{BaseURL: server.URL, Minimal: true})
+	require.NoError(t, err)
+	want := client.Receipt{Verdict: client.Stored, Seq: 17, NextUpdate: 5 * time.Second}
+	got, err := to.Update(t.Context(), "s", client.Fix{})
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	assert.Equal(t, "return=minimal", f.got.Get("Prefer"))
+	got, err = to.UpdateBatch(t.Context(), "s", make([]client.Fix, 3))
+	require.NoError(t, err)
+	want.Counts = map[client.Verdict]int{client.Stored: 3}
+	assert.Equal(t, want, got)
+
+	f.header = nil
+	_, err = to.Update(t.Context(), "s", client.Fix{})
+	require.ErrorContains(t, err, "not the API's")
+	f.status, f.answer = http.StatusCreated, `{"data":{"ignored":"low_accuracy"}}`
+	got, err = to.Update(t.Context(), "s", client.Fix{})
+	require.NoError(t, err)
+	assert.Equal(t, client.LowAccuracy, got.Verdict, "what is not stored has a body")
+}
+
 func TestClient_Live(t *testing.T) {
 	t.Parallel()
 	to, f := setup(t, http.StatusOK, `{"data":{"sessionId":"s","trainerId":"t","isActive":true,"lastUpdate":"2026-03-14T09:27:00.412Z","distanceMeters":94,"etaSeconds":20,

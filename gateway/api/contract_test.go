@@ -141,7 +141,7 @@ func contractUpdate(t *testing.T, h *gateway) {
 	h.Advance(10 * time.Second)                                                       // 333 m at 120 km/h
 	h.post(t, v.trainer, updatesPath, v.fix(homeLat, homeLng)).want(t, 400, sessions.ImplausibleSpeed)
 	h.Advance(5 * time.Second)
-	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+	h.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), header("Prefer", "return=minimal")).want(t, 204, "")
 	h.Advance(5 * time.Second)
 	h.post(t, v.trainer, updatesPath, v.fix(homeLat, homeLng)).want(t, 400, sessions.ImplausibleJump)
 

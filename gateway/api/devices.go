@@ -51,6 +51,7 @@ func (a *API) createDevice(ctx context.Context, c *app.RequestContext, caller se
 	if public == "" {
 		return errNoPublicURL
 	}
+	recordOf(c).secret = true
 	name := ""
 	if body.Name != nil {
 		name = *body.Name

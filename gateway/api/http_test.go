@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/andybalholm/brotli"
 	"github.com/stretchr/testify/assert"
@@ -87,9 +91,32 @@ func TestHTTP_nothing_is_cached(t *testing.T) {
 	for _, a := range []answer{
 		live, h.get(t, v.student, v.live(""), ifNoneMatch(live.etag())), h.get(t, v.student, v.path("")),
 		h.get(t, v.student, base+"/students/me/sessions"), h.get(t, v.otherStudent, v.path("")), h.get(t, "", v.path("")), h.get(t, "", "/nowhere"),
-		h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)), h.post(t, v.trainer, v.path("arrived"), nil), h.post(t, v.trainer, updatesPath, "{"),
+		h.post(t, v.trainer, v.path("arrived"), nil),
 	} {
 		assert.Equal(t, []string{"no-store"}, a.header.Values("Cache-Control"), "%d %s", a.status, a.body)
+	}
+}
+
+// Phones get each of these once in five seconds. The answers to updates are short of all that
+// is not promised.
+func TestHTTP_an_update_is_answered_in_few_headers(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.begun(t)
+	minimal := header("Prefer", "return=minimal")
+	for name, c := range map[string]struct {
+		body    any
+		prefer  edit
+		headers []string
+	}{
+		"201": {v.fix(farLat, homeLng), header("Prefer", ""), []string{"Content-Length", "Content-Type", "Date", "X-Request-Id"}},
+		"204": {v.fix(farLat, homeLng), minimal, []string{"Date", "Etag", "Next-Update-Ms", "X-Request-Id"}},
+		"400": {"{", minimal, []string{"Content-Length", "Content-Type", "Date", "X-Request-Id"}},
+	} {
+		h.Advance(5 * time.Second)
+		a := h.post(t, v.trainer, updatesPath, c.body, c.prefer)
+		assert.Equal(t, name, strconv.Itoa(a.status))
+		assert.Equal(t, c.headers, slices.Sorted(maps.Keys(a.header)))
 	}
 }
 
@@ -106,7 +133,7 @@ func TestHTTP_CORS(t *testing.T) {
 		assert.Empty(t, body)
 		assert.Equal(t, origin, res.Header.Get("Access-Control-Allow-Origin"))
 		assert.Equal(t, "GET, HEAD, OPTIONS", res.Header.Get("Access-Control-Allow-Methods"))
-		for _, name := range []string{"Authorization", "If-None-Match", "Content-Type", "Idempotency-Key", "X-Request-Id"} {
+		for _, name := range []string{"Authorization", "If-None-Match", "Content-Type", "Idempotency-Key", "Prefer", "X-Request-Id"} {
 			assert.Contains(t, res.Header.Get("Access-Control-Allow-Headers"), name)
 		}
 		assert.NotEmpty(t, res.Header.Get("Access-Control-Max-Age"))
@@ -115,7 +142,7 @@ func TestHTTP_CORS(t *testing.T) {
 			res, _ := h.plain(t, http.MethodGet, path, "Origin", origin, "Authorization", "Bearer "+v.student)
 			assert.Equal(t, status, res.StatusCode)
 			assert.Equal(t, origin, res.Header.Get("Access-Control-Allow-Origin"), path)
-			assert.Equal(t, "ETag, Retry-After, X-Request-Id", res.Header.Get("Access-Control-Expose-Headers"))
+			assert.Equal(t, "ETag, Next-Update-Ms, Retry-After, X-Request-Id", res.Header.Get("Access-Control-Expose-Headers"))
 			assert.Equal(t, []string{"Origin"}, res.Header.Values("Vary"))
 			assert.Empty(t, res.Header.Get("Access-Control-Allow-Credentials"))
 		}
@@ -174,6 +201,34 @@ func TestHTTP_large_answers_are_compressed_where_asked(t *testing.T) {
 		assert.Empty(t, res.Header.Get("Content-Encoding"))
 		assert.Empty(t, res.Header.Values("Vary"))
 	}
+}
+
+// The length of what is compressed says something about a secret in it, to whoever writes text
+// beside it (BREACH).
+func TestHTTP_answers_with_secrets_are_not_compressed(t *testing.T) {
+	t.Parallel()
+	h := open(t, embedded)
+	v := h.atTheDoor(t)
+	for range 3 {
+		h.bookFor(t, v.trainerID, v.studentID)
+	}
+	otp := h.arrive(t, v)
+	compressed := header("Accept-Encoding", "gzip")
+	for _, path := range []string{base + "/students/me/sessions", base + "/admin/users/" + string(v.studentID) + "/data"} {
+		token := v.student
+		if strings.HasPrefix(path, base+"/admin") {
+			token = v.admin
+		}
+		a := h.get(t, token, path, compressed).want(t, 200, "")
+		assert.Greater(t, len(a.body), 1024)
+		assert.Equal(t, []string{"", "Accept-Encoding"}, []string{a.header.Get("Content-Encoding"), a.header.Get("Vary")}, path)
+		assert.Contains(t, string(a.body), otp)
+	}
+	device := h.post(t, v.trainer, devicesPath, map[string]any{"format": "owntracks"}, compressed).want(t, 201, "")
+	assert.Greater(t, len(device.body), 1024)
+	assert.Empty(t, device.header.Get("Content-Encoding"))
+	others, _ := h.plain(t, http.MethodGet, base+"/trainers/me/sessions", "Authorization", "Bearer "+v.trainer, "Accept-Encoding", "gzip")
+	assert.Equal(t, "gzip", others.Header.Get("Content-Encoding"), "a trainer does not see the code")
 }
 
 func decoded(t *testing.T, coding string, body []byte) []byte {

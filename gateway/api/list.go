@@ -67,9 +67,18 @@ func (a *API) answerSessions(c *app.RequestContext, list []sessions.Session, lim
 	page, next := cut(list, limit, func(s sessions.Session) sessions.Cursor { return sessions.Cursor{At: s.ScheduledAt, ID: s.ID} })
 	bodies := make([]sessionBody, len(page))
 	for i, s := range page {
-		bodies[i] = sessionOf(s, a.deps.Now())
+		bodies[i] = a.listed(c, s)
 	}
 	return succeed(c, http.StatusOK, "Sessions", sessionsBody{bodies, next})
+}
+
+// listed is a session among others.
+func (a *API) listed(c *app.RequestContext, s sessions.Session) sessionBody {
+	body := sessionOf(s, a.deps.Now())
+	if body.OTP != "" {
+		recordOf(c).secret = true
+	}
+	return body
 }
 
 // cut is the first entries of a list that has one more than the page if there is another

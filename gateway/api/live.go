@@ -168,7 +168,7 @@ func (p *poll) encode(r hub.Result) httpserver.Answer {
 		}
 	}
 	a := httpserver.NewAnswer(func(c *app.RequestContext) {
-		p.api.sharedHeaders(c)
+		p.api.sharedHeaders(c, p.record.route)
 		if err != nil {
 			c.Set(recordKey, p.record)
 			p.api.fail(c, err)
@@ -248,7 +248,7 @@ func notModified(c *app.RequestContext, version int64) error {
 // none. The tag is weak, because two answers of one version can differ in etaSeconds.
 func validators(c *app.RequestContext, version int64) {
 	if version != 0 {
-		c.Header("ETag", `W/"`+strconv.FormatInt(version, 10)+`"`)
+		setNumber(c, "ETag", `W/"`, version, `"`)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/cloudwego/hertz/pkg/app"
-	"github.com/google/uuid"
 
 	"doorstep/gateway/hub"
 	"doorstep/sessions"
@@ -96,16 +94,19 @@ func (a *API) spanSession(ctx context.Context, r *record) string {
 
 // begin sets the headers that every answer has.
 func (a *API) begin(c *app.RequestContext, r *record) {
-	a.sharedHeaders(c)
+	a.sharedHeaders(c, r.route)
 	r.origin = a.origins[string(c.Request.Header.Peek("Origin"))]
 	r.ownHeaders(c.Response.Header.Set)
 }
 
-// sharedHeaders sets what all answers have. Most answers hold a location, a code or a
-// home, or say something about them, so no browser and no proxy may keep any of
-// them.
-func (a *API) sharedHeaders(c *app.RequestContext) {
-	c.Response.Header.Set("Cache-Control", "no-store")
+// sharedHeaders sets what all answers of a route have. Most answers hold a location, a code
+// or a home, or say something about them, so no browser and no proxy may keep any of
+// them. The answer to an update holds none, and no cache keeps an answer to POST that has no
+// age (RFC 9110, section 9.3.3): phones get it without the header.
+func (a *API) sharedHeaders(c *app.RequestContext, route string) {
+	if route != updatesPath {
+		c.Response.Header.Set("Cache-Control", "no-store")
+	}
 	if a.origins != nil {
 		// Even where there is no Origin, so that no cache gives one page's answer to
 		// another.
@@ -184,6 +185,7 @@ type record struct {
 	endTrace      func(status int, code, session string) (trace string)
 
 	waited bool // it is a long poll, which has its own route label
+	secret bool // the answer holds a code or a secret, perhaps beside texts of others: it is not compressed
 }
 
 const recordKey = "record"
@@ -202,14 +204,17 @@ func recordOf(c *app.RequestContext) *record {
 	return r
 }
 
-// newRequestID is a random UUID (RFC 9562, version 4). It is no secret, so it
-// does not ask the kernel for randomness.
+// newRequestID is 80 random bits in base 32: less than half of a UUID, and of 500 million, which
+// is a day of 6,000 a second, two are equal with a chance of one to ten million. It is no
+// secret, so it does not ask the kernel for randomness.
 func newRequestID() string {
-	var id uuid.UUID
-	binary.LittleEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // no secret
-	binary.LittleEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // no secret
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	return id.String()
+	var id [16]byte
+	for i := 0; i < len(id); i += 8 {
+		for bits, j := rand.Uint64(), i; j < i+8; bits, j = bits>>5, j+1 { //nolint:gosec // no secret
+			id[j] = "0123456789abcdefghijklmnopqrstuv"[bits%32]
+		}
+	}
+	return string(id[:])
 }
 
 // isSafeID reports whether an id may stand in a header and a log line as it is:
@@ -364,9 +369,9 @@ func shedReason(err error) string {
 const (
 	// exposedHeaders are those of an answer that the page may read, besides the few
 	// that it always may.
-	exposedHeaders = "ETag, Retry-After, X-Request-Id"
+	exposedHeaders = "ETag, Next-Update-Ms, Retry-After, X-Request-Id"
 	// acceptedHeaders are those of a request that the page may set.
-	acceptedHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-Id, traceparent, tracestate"
+	acceptedHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-Request-Id, traceparent, tracestate"
 	// preflightAge is how long a browser may remember a preflight, in seconds. Two
 	// hours is the most that Chromium accepts.
 	preflightAge = "7200"
@@ -427,17 +432,17 @@ var encoders = map[string]*sync.Pool{
 // not encoded.
 //
 // Compression that mixes a secret with what an attacker writes can give the secret
-// away by the length (BREACH). For that the attacker must make the victim's browser
-// send the request with its rights; the rights are in a bearer token, which no
-// browser adds by itself.
+// away by the length (BREACH). So an answer that holds a code or a secret stays as it is,
+// although the attacker must also make the victim's browser send the request with its
+// rights, which are in a bearer token that no browser adds by itself.
 func compress(c *app.RequestContext) {
 	body := c.Response.Body()
 	if len(body) <= compressAbove {
 		return
 	}
 	c.Response.Header.Add("Vary", "Accept-Encoding")
-	if len(c.Response.Header.ContentEncoding()) > 0 {
-		return // the OpenAPI document, or a file of the pages
+	if len(c.Response.Header.ContentEncoding()) > 0 || recordOf(c).secret {
+		return // the former: the OpenAPI document, or a file of the pages
 	}
 	if coding := acceptedCoding(c); coding != "" {
 		c.Response.SetBody(encode(coding, body))

@@ -19,7 +19,11 @@ import (
 )
 
 const (
-	jsonType   = "application/json; charset=utf-8"
+	jsonType = "application/json; charset=utf-8"
+	// plainJSONType is jsonType of a body in ASCII, where the parameter, which JSON does not have
+	// (RFC 8259, section 11), says nothing to old clients that look for one.
+	plainJSONType = "application/json"
+
 	timeLayout = "2006-01-02T15:04:05.000Z"
 )
 
@@ -89,6 +93,25 @@ func notJSON(c *app.RequestContext, message string) error {
 	return invalid("", message)
 }
 
+// prefers reports whether the request's Prefer headers (RFC 7240) name a preference with this
+// value; both in any case. Of two of one name the first counts, and parameters are not looked
+// at. A comma in a quoted value ends it: no preference that is known here has one.
+func prefers(c *app.RequestContext, name, value string) bool {
+	if len(c.Request.Header.Peek("Prefer")) == 0 { // as in most requests
+		return false
+	}
+	for _, line := range c.Request.Header.PeekAll("Prefer") {
+		for item := range bytes.SplitSeq(line, []byte(",")) {
+			item, _, _ = bytes.Cut(item, []byte(";"))
+			got, with, _ := bytes.Cut(item, []byte("="))
+			if strings.EqualFold(string(bytes.TrimSpace(got)), name) {
+				return strings.EqualFold(string(bytes.Trim(with, ` 	"`)), value)
+			}
+		}
+	}
+	return false
+}
+
 // invalid refuses a request. field is the field that is wrong; empty where it is the
 // whole body.
 func invalid(field, message string) error { return sessions.InvalidField(field, message) }
@@ -147,14 +170,23 @@ func timestamp(t time.Time) *string {
 // (BenchmarkStages_JSON).
 
 // beginSuccess starts the body of a success. Append the fields of data, then call
-// endSuccess. message is a constant that needs no escaping.
+// endSuccess. message is a constant that needs no escaping, and all is ASCII.
 func beginSuccess(c *app.RequestContext, status int, message string) []byte {
 	c.SetStatusCode(status)
-	c.Response.Header.SetContentType(jsonType)
+	c.Response.Header.SetContentType(plainJSONType)
 	b := c.Response.BodyBuffer().B[:0]
 	b = append(b, `{"success":true,"message":"`...)
 	b = append(b, message...)
 	return append(b, `","data":{`...)
+}
+
+// setNumber sets a header to a number between two texts. It writes it into the buffer of the
+// body, which must not have begun: no allocation.
+func setNumber(c *app.RequestContext, name, before string, n int64, after string) {
+	buffer := c.Response.BodyBuffer()
+	buffer.B = append(strconv.AppendInt(append(buffer.B[:0], before...), n, 10), after...)
+	c.Response.Header.SetBytesV(name, buffer.B)
+	buffer.B = buffer.B[:0]
 }
 
 func endSuccess(c *app.RequestContext, b []byte) {

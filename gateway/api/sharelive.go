@@ -138,7 +138,7 @@ func (p *sharedPoll) shown(ctx context.Context, r hub.Result) (view sessions.Vie
 // encode makes the answer of a parked poll.
 func (p *sharedPoll) encode(r hub.Result) httpserver.Answer {
 	return httpserver.NewAnswer(func(c *app.RequestContext) {
-		p.api.sharedHeaders(c)
+		p.api.sharedHeaders(c, p.record.route)
 		c.Header("Referrer-Policy", "no-referrer")
 		c.Set(recordKey, p.record)
 		if err := p.write(c, r); err != nil {

@@ -79,6 +79,9 @@ func (a *API) updateBatch(ctx context.Context, c *app.RequestContext, caller ses
 	if newest.Version == 0 { // all that the store was asked came too soon
 		return newest.Refusal()
 	}
+	if counts[countedAs(sessions.VerdictStored)] == members && prefers(c, "return", "minimal") {
+		return answerStored(c, newest)
+	}
 	answerBatch(c, report, newest, counts)
 	return nil
 }
@@ -161,9 +164,25 @@ func answerUpdate(c *app.RequestContext, id sessions.ID, r sessions.Receipt) err
 	case sessions.VerdictIgnoredTooSoon:
 		status, message = http.StatusOK, "Location is too close in time to the live one"
 	default: // stored
+		if prefers(c, "return", "minimal") {
+			return answerStored(c, r)
+		}
 	}
 	b := beginSuccess(c, status, message)
 	endSuccess(c, appendReceipt(b, id, r))
+	return nil
+}
+
+// nextUpdateHeader is nextUpdateMs of an answer without a body.
+const nextUpdateHeader = "Next-Update-Ms"
+
+// answerStored says without a body that all fixes of a request are stored: the tag of the
+// version that a live read shows, and when the next fix is due. What was judged otherwise has a
+// body, whatever the phone prefers, so that it knows what became of its fix.
+func answerStored(c *app.RequestContext, r sessions.Receipt) error {
+	validators(c, r.Version)
+	setNumber(c, nextUpdateHeader, "", nextUpdateMS(r.NextUpdate), "")
+	c.SetStatusCode(http.StatusNoContent)
 	return nil
 }
 

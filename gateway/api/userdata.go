@@ -72,7 +72,7 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 	}
 	body := userDataBody{UserID: id, Sessions: []sessionBody{}, Reviews: []keptReview{}, Devices: []keptDevice{}, Phones: []deviceBody{}, Links: []keptLink{}, Journeys: []keptJourneyRow{}, History: []keptEntry{}}
 	for _, s := range data.Sessions {
-		body.Sessions = append(body.Sessions, sessionOf(s, a.deps.Now()))
+		body.Sessions = append(body.Sessions, a.listed(c, s))
 	}
 	for _, v := range data.Reviews {
 		body.Reviews = append(body.Reviews, keptReview{v.SessionID, v.TrainerID, v.StudentID, v.Stars, v.Comment, timestamp(v.At)})

@@ -128,13 +128,13 @@ func (b *backend) await(ctx context.Context) error {
 // tokenTTL outlasts any demo: tokens expire on the real clock.
 const tokenTTL = 24 * time.Hour
 
-// user is a new user with its own client.
+// user is a new user with its own client. A phone that reports needs no receipts.
 func (b *backend) user(role sessions.Role, id sessions.ID) (*client.Client, error) {
 	token, err := b.app.Token(sessions.Caller{ID: id, Role: role}, tokenTTL)
 	if err != nil {
 		return nil, err
 	}
-	return client.New(client.Options{BaseURL: b.base, Token: client.StaticToken(token), HTTP: b.http})
+	return client.New(client.Options{BaseURL: b.base, Token: client.StaticToken(token), HTTP: b.http, Minimal: role == sessions.Trainer})
 }
 
 // pushes gives the titles of what was pushed to a session's student, oldest

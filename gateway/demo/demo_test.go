@@ -141,7 +141,7 @@ func TestRun_as_a_stock_app(t *testing.T) {
 			o.Out, o.As = &out, name
 			require.NoError(t, Run(t.Context(), o), "%s", &out)
 			assert.Contains(t, out.String(), "2 verified")
-			assert.Contains(t, out.String(), "201 stored")
+			assert.Contains(t, out.String(), "  stored\n")
 		})
 	}
 }

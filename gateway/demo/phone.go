@@ -112,7 +112,7 @@ func (p *phone) arrive(ctx context.Context, session string) (client.Arrival, err
 
 // The names of the answers to fixes in the summary.
 const (
-	labelStored   = "201 stored"
+	labelStored   = "stored"
 	labelVague    = "201 ignored: low_accuracy"
 	labelStale    = "200 stale"
 	labelUnstored = "202 accepted, not stored"

@@ -26,7 +26,7 @@ func TestTotals_summary(t *testing.T) {
               3 stopped, not let in at the door: 2 NOT_WITHIN_RADIUS, 1 NO_FRESH_LOCATION
               1 interrupted
   fixes       42 441 answered, 12 never sent (a newer one was due)
-                 41 234  201 stored
+                 41 234  stored
                   1 200  400 IMPLAUSIBLE_SPEED
                       7  201 ignored: low_accuracy
               3 requests without an answer

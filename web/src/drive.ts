@@ -163,7 +163,7 @@ function driving(session: Session): void {
     say(awake, on ? "Screen stays on" : "Keep the screen on yourself");
     say(said, what);
   };
-  wheel = new Wheel(session.sessionId, signIn, paint, (why) => {
+  wheel = new Wheel(session, signIn, paint, (why) => {
     park();
     if (why.status === 401) gate("Your drive", signIn, plainly(why));
     else void again(session).catch(complain);

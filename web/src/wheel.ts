@@ -1,5 +1,6 @@
 // A trainer's phone at work: it watches the position, sends it, and keeps the screen on. It knows no page.
 import { type Attempt, type Fix, fixOf, JourneyReporter, NoAnswer, Refusal } from "@doorstep/client";
+import type { Session } from "./api.js";
 import type { SignIn } from "./signin.js";
 
 /** What there is to show of a drive. */
@@ -7,7 +8,7 @@ export interface Progress {
   /** The newest position of the phone. */
   fix: Fix | undefined;
   waiting: number;
-  /** To the door, metres, by the service's last answer. */
+  /** To the door, metres; null where the phone or the home is not known. */
   distance: number | null;
   /** What the service, or the phone, said last; in plain words. */
   said: string;
@@ -18,13 +19,15 @@ export interface Progress {
 
 export class Wheel {
   readonly progress: Progress = { fix: undefined, waiting: 0, distance: null, said: "Looking for your position …", well: false, awake: false };
+  readonly #home: Session["studentHome"] | undefined;
   readonly #reporter: JourneyReporter;
   readonly #stop = new AbortController();
   #lock: WakeLockSentinel | undefined;
 
   /** changed is called after each change of progress, over when the journey has ended by itself. */
-  constructor(session: string, signIn: SignIn, readonly changed: () => void, over: (why: Refusal) => void) {
-    this.#reporter = new JourneyReporter({ baseUrl: new URL(".", location.href).href, session, token: signIn.token, onAttempt: (a) => this.#heard(a) });
+  constructor({ sessionId: session, studentHome }: Session, signIn: SignIn, readonly changed: () => void, over: (why: Refusal) => void) {
+    this.#home = studentHome ?? undefined;
+    this.#reporter = new JourneyReporter({ baseUrl: new URL(".", location.href).href, session, token: signIn.token, minimal: true, onAttempt: (a) => this.#heard(a) });
     this.#reporter.run(this.#stop.signal).catch((error: unknown) => {
       if (error instanceof Refusal) over(error);
     });
@@ -56,13 +59,13 @@ export class Wheel {
 
   #at(fix: Fix): void {
     this.progress.fix = fix;
+    this.progress.distance = this.#home ? metersBetween(fix, this.#home) : null;
     this.#reporter.report(fix);
     this.progress.waiting = this.#reporter.waiting;
     this.changed();
   }
 
   #heard({ receipt, error }: Attempt): void {
-    if (receipt && "distanceMeters" in receipt && typeof receipt.distanceMeters === "number") this.progress.distance = receipt.distanceMeters;
     this.progress.waiting = this.#reporter.waiting;
     this.#say(...(error ? refused(error) : taken(receipt)));
   }
@@ -81,6 +84,17 @@ export class Wheel {
     if (this.#stop.signal.aborted) void this.#lock?.release();
     this.changed();
   }
+}
+
+interface Place {
+  latitude: number;
+  longitude: number;
+}
+
+/** The distance of two places that are near each other: on a map that is true at the second one. */
+function metersBetween(a: Place, b: Place): number {
+  const degree = 111_195; // metres, of a circle around the earth
+  return degree * Math.hypot(a.latitude - b.latitude, (a.longitude - b.longitude) * Math.cos(b.latitude * Math.PI / 180));
 }
 
 /** What an answer to a fix means. */

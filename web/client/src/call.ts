@@ -61,6 +61,8 @@ export interface Request {
   /** Makes the body, when the request leaves. */
   body?: () => unknown;
   etag?: string;
+  /** Asks for an answer without a body. */
+  minimal?: boolean | undefined;
   /** How long one try may take, its wait for the pace not counted. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
@@ -69,7 +71,7 @@ export interface Request {
 export interface Answer {
   status: number;
   etag: string;
-  /** The answer's field data; its type is that of the call in openapi.yaml. */
+  /** The answer's field data; its type is that of the call in openapi.yaml. Without a body: what the headers say of fixes. */
   data: any;
 }
 
@@ -124,6 +126,7 @@ export class Caller {
     const headers: Record<string, string> = { Authorization: `Bearer ${used.token}` };
     if (r.etag) headers["If-None-Match"] = r.etag;
     if (r.body) headers["Content-Type"] = "application/json";
+    if (r.minimal) headers.Prefer = "return=minimal";
     const response = await fetch(this.#base + r.path, {
       method: r.method,
       headers,
@@ -148,6 +151,8 @@ const aborted = (signal: AbortSignal): Promise<never> =>
 function read(status: number, headers: Headers, text: string): Answer {
   const etag = headers.get("ETag") ?? "";
   if (status === 304) return { status, etag, data: undefined };
+  const nextUpdateMs = Number.parseInt(headers.get("Next-Update-Ms") ?? "", 10); // a captive portal answers 204, too, but without it
+  if (status === 204 && nextUpdateMs > 0) return { status, etag, data: { seq: Number(/\d+/.exec(etag)?.[0] ?? 0), nextUpdateMs } };
   let body: { success?: unknown; data?: unknown } & Partial<Schemas["Failure"]> = {};
   try {
     body = Object(JSON.parse(text));

@@ -6,8 +6,14 @@ import { backOff, listen, Pace, sleep, WakeUp } from "./pace.js";
 type Data<Call extends keyof operations, Status extends keyof operations[Call]["responses"]> =
   operations[Call]["responses"][Status] extends { content: { "application/json": { data: infer D } } } ? D : never;
 
+/** The answer without a body to fixes that are all stored. seq is the version of the live location; 0 where it was lost on the way. */
+export interface MinimalReceipt {
+  seq: number;
+  nextUpdateMs: number;
+}
+
 /** The answer to fixes that were not refused: of one fix, or of the newest of a batch with the counts of all. */
-export type Receipt = Data<"updateLocation", 200> | Data<"updateLocation", 201> | Data<"updateLocation", 202>;
+export type Receipt = Data<"updateLocation", 200> | Data<"updateLocation", 201> | Data<"updateLocation", 202> | MinimalReceipt;
 
 /** The answer to an arrival. otp is absent where the operator keeps it from the trainer. */
 export type Arrival = Data<"arrive", 200>;
@@ -27,6 +33,9 @@ export interface ReporterOptions extends Gateway {
   session: string;
   /** How many fixes wait at most; then the oldest gives way. Default: 60, what the gateway takes of 5 minutes. At most 500. */
   queue?: number;
+  /** Asks for answers without a body, a third as long: the receipt of stored fixes is a MinimalReceipt. From another origin only of a
+   * gateway that allows the header. */
+  minimal?: boolean;
   /** Called after each request with fixes. */
   onAttempt?: (attempt: Attempt) => void;
 }
@@ -192,6 +201,7 @@ export class JourneyReporter {
         method: "POST",
         path: "/admin/location-tracking/journey/updates",
         body: () => ({ sessionId, sentAt: instant(), ...(fixes.length === 1 ? fixes[0] : { fixes }) }),
+        minimal: this.#o.minimal,
         timeoutMs: 10_000,
         signal,
       });

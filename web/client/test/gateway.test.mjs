@@ -85,7 +85,7 @@ describe("with a real gateway", { concurrency: true }, () => {
       await s.start();
       await saw(seen, (v) => v.status === "on_the_way" && v.location === null);
       proxy.delay = 100;
-      const p = await c.phone({ baseUrl: proxy.url, session: s.session, token: s.trainer }, sent);
+      const p = await c.phone({ baseUrl: proxy.url, session: s.session, token: s.trainer, minimal: true }, sent);
       for (const [meters, spoil] of [
         [1200, () => {}], [1100, () => proxy.cut()], [1000, () => (proxy.loseAnswers = 1)], [900, () => proxy.cut()],
         [800, () => (proxy.late = 2, proxy.cut())], [700, () => {}], [600, () => {}],
@@ -107,6 +107,7 @@ describe("with a real gateway", { concurrency: true }, () => {
       assert.equal(seen.at(-2).status, "ended");
       const way = seen.filter((v) => v.location).map(north);
       assert.deepEqual(way, [...way].sort((a, b) => b - a), "never backwards, whatever came late");
+      assert.ok(sent.some((t) => t.receipt?.seq > 0 && t.receipt.nextUpdateMs >= 1000 && !("ttl" in t.receipt)), "stored, without a body, from another origin");
       assert.ok(seen.some((v) => v.problem) && sent.some((t) => t.error === "NoAnswer"), "the network was bad");
       assert.ok(proxy.connections < 60, `${proxy.connections} connections`);
       proxy.stop();

@@ -61,6 +61,17 @@ for (const [name, failure] of Object.entries({
   });
 }
 
+const tagged = (nextUpdateMs) => ({ status: 204, headers: { ETag: 'W/"17"', "Next-Update-Ms": String(nextUpdateMs) } });
+virtually("asks for answers without a body, and keeps their pace", script(tagged(8000), { status: 204 }, refusal(400, "IMPLAUSIBLE_SPEED", 6000), tagged(5000)), async (world) => {
+  const p = phone({ minimal: true });
+  await drive(world, p, [0, 1, 2, 3], 9000);
+  assert.deepEqual(new Set(world.requests.map((r) => r.prefer)), new Set(["return=minimal"]));
+  assert.deepEqual(p.attempts[0].receipt, { seq: 17, nextUpdateMs: 8000 });
+  assert.equal(p.attempts[1].error.name, "NoAnswer", "a captive portal's");
+  assert.deepEqual(numbers(world).slice(0, 3), [[0], [1], [1]], "so it is sent again");
+  assert.deepEqual(p.attempts[3].receipt, { seq: 17, nextUpdateMs: 5000 });
+});
+
 virtually("sends what waited as one batch", script(lost, lost, lost), async (world) => {
   Math.random = () => 0.5;
   const p = phone();

@@ -6,7 +6,7 @@ const real = { setTimeout, clearTimeout, setImmediate, fetch, now: performance.n
 /** One life of the client: its clock, its page, and the requests that it makes. Answers are given by the test. */
 class World {
   at = 0;
-  requests = []; // { at, method, path, query, etag, wait, token, body, aborted }
+  requests = []; // { at, method, path, query, etag, prefer, wait, token, body, aborted }
   page = Object.assign(new EventTarget(), { visibilityState: "visible" });
   #timers = new Map();
   #last = 0;
@@ -60,7 +60,7 @@ class World {
 
   async #fetch(url, { method, headers, body, signal }) {
     const request = {
-      at: this.at, method, path: url.pathname, wait: url.searchParams.get("wait"), etag: headers["If-None-Match"],
+      at: this.at, method, path: url.pathname, wait: url.searchParams.get("wait"), etag: headers["If-None-Match"], prefer: headers.Prefer,
       token: headers.Authorization.replace("Bearer ", ""), body: body ? JSON.parse(body) : undefined, aborted: false,
     };
     this.requests.push(request);
@@ -71,7 +71,7 @@ class World {
     });
     if (answer.lost) throw new TypeError("fetch failed");
     const text = typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body);
-    return new Response(answer.status === 304 ? null : text, answer);
+    return new Response([204, 304].includes(answer.status) ? null : text, answer);
   }
 }
 
@@ -116,6 +116,7 @@ export function anything(next, good) {
     })),
   ]);
   const retry = pick([undefined, "0", "1", "-5", "99999999999", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"]);
-  const headers = { ...(retry && { "Retry-After": retry }), ...(next() < 0.5 && { ETag: `W/"${Math.floor(next() * 9)}"` }) };
+  const due = pick([undefined, "0", "1", "-1", "5000", "soon", "1e300", "Infinity", "9".repeat(400)]);
+  const headers = { ...(retry && { "Retry-After": retry }), ...(due && { "Next-Update-Ms": due }), ...(next() < 0.5 && { ETag: `W/"${Math.floor(next() * 9)}"` }) };
   return next() < 0.1 ? lost : { status, headers, takes: next() < 0.5 ? 0 : next() * 3000, body: status === 204 ? "" : body };
 }
