@@ -34,27 +34,28 @@ type Gateway struct {
 }
 
 // Start starts a gateway with these settings ("NAME=value", without the prefix) and
-// returns once /readyz answers 200. Without LISTEN it gets a free port; its metrics
-// always do. It ends with this process at the latest.
+// returns once /readyz answers 200. Without LISTEN or METRICS_LISTEN it gets a free port
+// for that. It ends with this process at the latest.
 func (p *Program) Start(ctx context.Context, settings ...string) (*Gateway, error) {
-	g := &Gateway{drained: make(chan struct{})}
-	for _, s := range settings {
-		if addr, ok := strings.CutPrefix(s, "LISTEN="); ok {
-			g.Listen = addr
-		}
+	listen, err := address(settings, "LISTEN=")
+	if err != nil {
+		return nil, err
 	}
-	if g.Listen == "" {
-		addr, err := process.FreeAddr()
-		if err != nil {
-			return nil, err
-		}
-		g.Listen = addr
-		settings = append(settings, "LISTEN="+addr)
-	}
-	if err := g.launch(p, "serve", settings); err != nil {
+	g := &Gateway{Listen: listen, drained: make(chan struct{})}
+	if err := g.launch(p, "serve", append(settings, "LISTEN="+listen)); err != nil {
 		return nil, err
 	}
 	return g, g.await(ctx, g.Ready)
+}
+
+// address is the one that the settings have under this name, or a free one.
+func address(settings []string, name string) (string, error) {
+	for _, s := range settings {
+		if addr, ok := strings.CutPrefix(s, name); ok {
+			return addr, nil
+		}
+	}
+	return process.FreeAddr()
 }
 
 // StartWorker starts a `gateway worker` with these settings and returns once it
@@ -70,9 +71,9 @@ func (p *Program) StartWorker(ctx context.Context, settings ...string) (*Gateway
 	})
 }
 
-// launch starts the process, with its metrics on a free port.
+// launch starts the process.
 func (g *Gateway) launch(p *Program, command string, settings []string) error {
-	metrics, err := process.FreeAddr()
+	metrics, err := address(settings, "METRICS_LISTEN=")
 	if err != nil {
 		return err
 	}
