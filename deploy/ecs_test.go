@@ -143,6 +143,13 @@ func TestECS(t *testing.T) {
 	}
 	assert.Less(t, connections+20, number(t, at(r, "DatabaseParameters", "Properties", "Parameters", "max_connections")), "all tasks twice, and people")
 
+	for name, service := range map[string]string{"TooFewGateways": "Gateways.Name", "TooFewWorkers": "Workers.Name"} {
+		alarm := at(r, name, "Properties")
+		assert.Equal(t, []any{"RunningTaskCount", service, 2, "LessThanThreshold"},
+			[]any{at(alarm, "MetricName"), at(alarm, "Dimensions", 1, "Value"), at(alarm, "Threshold"), at(alarm, "ComparisonOperator")})
+	}
+	assert.Equal(t, 2, at(parameters, "GatewayTasks", "MinValue"))
+
 	gateway := task("GatewayTask")
 	env := environment(at(gateway, "Environment"))
 	assert.Equal(t, "false", env["DOORSTEP_OTP_IN_RESPONSE"])

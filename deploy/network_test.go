@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 )
 
 // A zone that is lost takes nothing of the others: each has its own way out. What the
@@ -81,23 +80,5 @@ func apart(t *testing.T, whole any, ranges []any) {
 		for _, other := range ranges[:i] {
 			assert.False(t, prefix(one).Overlaps(prefix(other)), "%s, %s", one, other)
 		}
-	}
-}
-
-// The collector names the jobs as dashboards and alerts do. Its observer writes a task's
-// job into a label of its own, prometheus_job, into the file that the collector's image has.
-func TestCollector(t *testing.T) {
-	t.Parallel()
-	text, _ := at(template(t, stack)["Resources"], "CollectorTask", "Properties", "ContainerDefinitions", 0, "Environment", 0, "Value").(string)
-	var config map[string]any
-	require.NoError(t, yaml.Unmarshal([]byte(text), &config))
-	scrape := at(config, "receivers", "prometheus", "config", "scrape_configs", 0)
-	observer := at(config, "extensions", "ecs_observer")
-	assert.Equal(t, "/etc/ecs_sd_targets.yaml", at(observer, "result_file"), "the image has no other folder to write to")
-	assert.Equal(t, at(observer, "result_file"), at(scrape, "file_sd_configs", 0, "files", 0))
-	assert.Equal(t, map[string]any{"source_labels": []any{"prometheus_job"}, "target_label": "job"}, at(scrape, "relabel_configs", 0))
-	for i, job := range []string{"doorstep-gateway", "doorstep-worker"} {
-		assert.Equal(t, job, at(observer, "task_definitions", i, "job_name"))
-		assert.Contains(t, at(observer, "task_definitions", i, "arn_pattern"), job+":")
 	}
 }
