@@ -16,7 +16,10 @@ import (
 	"doorstep/gateway/httpserver"
 )
 
-const stack = "ecs/doorstep.yaml"
+const (
+	stack   = "ecs/doorstep.yaml"
+	network = "ecs/network.yaml"
+)
 
 // at follows a path of names and indices into a decoded document; nil where it ends.
 func at(v any, path ...any) any {
@@ -36,11 +39,11 @@ func at(v any, path ...any) any {
 	return v
 }
 
-// stackResources are the resources and parameters of the stack; CloudFormation's functions
-// are taken for their arguments.
-func stackResources(t *testing.T) (resources, parameters map[string]any) {
+// template is a stack's template by section; CloudFormation's functions are taken for
+// their arguments.
+func template(t *testing.T, path string) map[string]map[string]any {
 	t.Helper()
-	text, err := os.ReadFile(stack)
+	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.NotRegexp(t, `(?m)[:-] [&*]\w+( |$)`, string(text), "CloudFormation knows no anchors")
 	var doc yaml.Node
@@ -49,7 +52,7 @@ func stackResources(t *testing.T) (resources, parameters map[string]any) {
 	var all map[string]map[string]any
 	doc.Content[0].Content = doc.Content[0].Content[4:] // the version and the description are texts
 	require.NoError(t, doc.Decode(&all))
-	return all["Resources"], all["Parameters"]
+	return all
 }
 
 func untagged(n *yaml.Node) {
@@ -118,7 +121,8 @@ func seconds(t *testing.T, v any) time.Duration {
 // What one part of the stack relies on another for.
 func TestECS(t *testing.T) {
 	t.Parallel()
-	r, parameters := stackResources(t)
+	all := template(t, stack)
+	r, parameters := all["Resources"], all["Parameters"]
 	task := func(name string) any { return at(r, name, "Properties", "ContainerDefinitions", 0) }
 	connections := 0
 	for name, health := range map[string][]any{"Gateway": {"CMD", "gateway", "health"}, "Worker": {"CMD", "gateway", "health", "--worker"}} {
@@ -138,6 +142,13 @@ func TestECS(t *testing.T) {
 		connections += number(t, most) * number(t, at(service, "MaximumPercent")) / 100 * number(t, env["DOORSTEP_DATABASE_MAX_CONNS"])
 	}
 	assert.Less(t, connections+20, number(t, at(r, "DatabaseParameters", "Properties", "Parameters", "max_connections")), "all tasks twice, and people")
+
+	for name, service := range map[string]string{"TooFewGateways": "Gateways.Name", "TooFewWorkers": "Workers.Name"} {
+		alarm := at(r, name, "Properties")
+		assert.Equal(t, []any{"RunningTaskCount", service, 2, "LessThanThreshold"},
+			[]any{at(alarm, "MetricName"), at(alarm, "Dimensions", 1, "Value"), at(alarm, "Threshold"), at(alarm, "ComparisonOperator")})
+	}
+	assert.Equal(t, 2, at(parameters, "GatewayTasks", "MinValue"))
 
 	gateway := task("GatewayTask")
 	env := environment(at(gateway, "Environment"))
@@ -172,7 +183,7 @@ func TestECS_cfn_lint(t *testing.T) {
 	if err != nil {
 		t.Skip("no cfn-lint on the PATH")
 	}
-	out, err := exec.CommandContext(t.Context(), lint, stack).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), lint, stack, network).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
@@ -181,8 +192,9 @@ func TestECS_page(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/deploy-ecs.md")
 	require.NoError(t, err)
-	_, parameters := stackResources(t)
-	for name := range parameters {
-		assert.Contains(t, string(page), "`"+name+"`")
+	for _, path := range []string{stack, network} {
+		for name := range template(t, path)["Parameters"] {
+			assert.Contains(t, string(page), "`"+name+"`")
+		}
 	}
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -31,7 +32,7 @@ type stores struct {
 // connects to nothing.
 func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 	var s stores
-	databasePassword, valkeyPassword, err := o.passwords()
+	by, err := o.signIn()
 	if err != nil {
 		return s, err
 	}
@@ -41,7 +42,7 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		s.repo, s.outbox, s.old = repo, events, repo
 	} else {
 		database, err := postgres.New(postgres.Options{
-			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, Password: databasePassword, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
+			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, Password: by.database, Secret: by.secret, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
 			Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
 		})
 		if err != nil {
@@ -54,29 +55,48 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		return s, nil
 	}
 	valkey, err := scripts.New(scripts.Options{
-		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, Password: valkeyPassword, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
+		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, Password: by.valkey, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
 		Log: p.log, Metrics: m, Trace: p.traces.calls("valkey"),
 	})
 	s.live, s.valkey = valkey, valkey
 	return s, err
 }
 
-// passwords make those of new connections where IAM does; nil where the URL has them.
-func (o Options) passwords() (database func(context.Context, string, string) (string, error), valkey func(context.Context, string) (string, error), err error) {
+// signIn is what new connections sign in with; nil where the URL says it.
+type signIn struct {
+	database func(ctx context.Context, address, user string) (password string, err error)
+	secret   func(context.Context) (user, password string, err error) // of the database
+	valkey   func(ctx context.Context, user string) (password string, err error)
+}
+
+func (o Options) signIn() (by signIn, err error) {
+	switch {
+	case o.DatabaseSecret == "":
+	case o.DatabaseURL == "":
+		return by, errors.New("database-secret: there is no database to sign in to: set DOORSTEP_DATABASE_URL")
+	case o.DatabaseIAM:
+		return by, errors.New("database-secret, database-iam: both are set, and only one can say how to sign in")
+	default:
+		secret, err := aws.NewSecret(o.DatabaseSecret)
+		if err != nil {
+			return by, fmt.Errorf("database-secret: %w", err)
+		}
+		by.secret = secret.SignIn
+	}
 	if !o.DatabaseIAM && o.ValkeyIAM == "" {
-		return nil, nil, nil
+		return by, nil
 	}
 	iam, err := aws.NewIAM()
 	if err != nil {
-		return nil, nil, err
+		return by, err
 	}
 	if o.DatabaseIAM {
-		database = iam.Database
+		by.database = iam.Database
 	}
 	if o.ValkeyIAM != "" {
-		valkey = func(ctx context.Context, user string) (string, error) { return iam.Cache(ctx, o.ValkeyIAM, user) }
+		by.valkey = func(ctx context.Context, user string) (string, error) { return iam.Cache(ctx, o.ValkeyIAM, user) }
 	}
-	return database, valkey, nil
+	return by, nil
 }
 
 // observe registers the metrics that are read from the stores themselves.

@@ -30,6 +30,7 @@ type WorkerOptions struct {
 	DatabasePooled   bool   `env:"DOORSTEP_DATABASE_POOLED" help:"database-url leads to PgBouncer or RDS Proxy: send no start-up parameters and prepare no statements. The role must then have the time-outs: see docs/start.md."`
 	DatabaseMaxConns int    `default:"0" env:"DOORSTEP_DATABASE_MAX_CONNS" help:"Largest number of connections to PostgreSQL. By default 0: pool_max_conns in database-url, or else 16."`
 	DatabaseIAM      bool   `env:"DOORSTEP_DATABASE_IAM" help:"Sign in to RDS or Aurora as the user in database-url with a token of the process's AWS credentials, a new one for each connection; needs TLS. Region and credentials are the AWS SDK's own settings."`
+	DatabaseSecret   string `env:"DOORSTEP_DATABASE_SECRET" help:"Name or ARN of the secret in AWS Secrets Manager whose JSON keys username and password hold for database-url, in place of its own; asked for at each new connection, so that a rotation needs no restart. Region and credentials are the AWS SDK's own settings. Empty: none."`
 	ValkeyIAM        string `env:"DOORSTEP_VALKEY_IAM" help:"Name of the ElastiCache replication group to which the user in valkey-url signs in with such a token; needs TLS. Empty: by the URL's password."`
 	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
 	DatabaseURLFile, ValkeyURLFile string
@@ -74,7 +75,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	opts := Options{
 		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, DatabaseURLFile: o.DatabaseURLFile,
 		DatabaseCA: o.DatabaseCA, DatabasePooled: o.DatabasePooled, DatabaseMaxConns: o.DatabaseMaxConns,
-		DatabaseIAM: o.DatabaseIAM, ValkeyIAM: o.ValkeyIAM,
+		DatabaseIAM: o.DatabaseIAM, DatabaseSecret: o.DatabaseSecret, ValkeyIAM: o.ValkeyIAM,
 		ValkeyURL: o.ValkeyURL, ValkeyURLFile: o.ValkeyURLFile, ValkeyCA: o.ValkeyCA,
 		ValkeyTimeout: o.ValkeyTimeout, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL, ArrivalRadius: o.ArrivalRadius,
 		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, Now: o.Now, Log: o.Log,

@@ -31,6 +31,9 @@ type Options struct {
 	// Password makes the password of a new connection to host:port. Nil: that of the URL
 	// holds.
 	Password func(ctx context.Context, address, user string) (string, error)
+	// Secret makes user and password of a new connection, in place of the URL's; an empty
+	// user is the URL's. Nil: none.
+	Secret func(ctx context.Context) (user, password string, err error)
 	// CA is the PEM of the authority that signed the server's certificate. The URL must
 	// then say sslmode=verify-full or verify-ca. Empty: the system's roots.
 	CA []byte
@@ -206,6 +209,13 @@ func (o Options) renew(ctx context.Context, next *pgx.ConnConfig) (err error) {
 			return badURL(err)
 		}
 		next.User, next.Password = now.User, now.Password
+	}
+	if o.Secret != nil {
+		user, password, err := o.Secret(ctx)
+		if err != nil {
+			return err
+		}
+		next.User, next.Password = cmp.Or(user, next.User), password
 	}
 	if o.Password != nil {
 		next.Password, err = o.Password(ctx, net.JoinHostPort(next.Host, strconv.Itoa(int(next.Port))), next.User)

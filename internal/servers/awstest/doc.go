@@ -1,5 +1,5 @@
-// Package awstest is an AWS endpoint for tests: EventBridge's PutEvents and the
-// part of SQS that Doorstep uses, over the real wire protocol on a loopback
+// Package awstest is an AWS endpoint for tests: EventBridge's PutEvents, Secrets Manager's
+// GetSecretValue and the part of SQS that Doorstep uses, over the real wire protocol on a loopback
 // address, for the SDK's own client to talk to.
 //
 // It checks what AWS checks and emulators do not: the SigV4 signature of every request (by

@@ -63,12 +63,14 @@ type Server struct {
 	buses  map[string][]rule
 	events []Entry
 	queues map[string]*queue
+
+	secrets map[string]string
 }
 
 // Start starts a server. Close ends it.
 func Start() *Server {
 	s := &Server{
-		over: make(chan struct{}), calls: map[string]int{}, buses: map[string][]rule{}, queues: map[string]*queue{},
+		over: make(chan struct{}), calls: map[string]int{}, buses: map[string][]rule{}, queues: map[string]*queue{}, secrets: map[string]string{},
 	}
 	s.http = httptest.NewServer(s)
 	return s
@@ -132,7 +134,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
-		err = verify(r, body, map[string]string{"AWSEvents": "events", "AmazonSQS": "sqs"}[service])
+		err = verify(r, body, map[string]string{"AWSEvents": "events", "AmazonSQS": "sqs", "secretsmanager": "secretsmanager"}[service])
 	}
 	var answer any
 	switch {
@@ -165,6 +167,8 @@ func (s *Server) act(r *http.Request, target string, body []byte) (any, error) {
 		return act(body, s.putEvents)
 	}
 	switch target {
+	case "secretsmanager.GetSecretValue":
+		return act(body, s.getSecretValue)
 	case "AmazonSQS.CreateQueue":
 		return act(body, s.createQueue)
 	case "AmazonSQS.GetQueueUrl":
