@@ -43,7 +43,7 @@
 --      from the last fix, decimetres), and ago_ms (since when the phone last sent
 --      a fix that counted; -1 where the hash knows of none); and then as text the
 --      field to, and, where there was or is a field clock, its first four words
---      (docs/adr/0021: a list costs 3 % more)
+--      (docs/adr/0021-one-text-for-a-stored-fix.md: a list costs 3 % more)
 --  error LAYOUT              the hash has a layout that is too new for this
 --                            script; nothing written
 -- MESSAGE to the channel when stored: 21 words, which are all that a reader
