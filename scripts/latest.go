@@ -163,12 +163,15 @@ func phaseOf(ended, started string) sessions.Phase {
 type parser struct{ err error }
 
 func (p *parser) keep(err error) {
+	if err == nil { // as nearly always; what follows costs an allocation
+		return
+	}
 	// A strconv error quotes its input, which may be part of a coordinate, and
 	// the errors of a parser are logged.
 	if quoting := (*strconv.NumError)(nil); errors.As(err, &quoting) {
 		err = quoting.Err
 	}
-	if err != nil && p.err == nil {
+	if p.err == nil {
 		p.err = err
 	}
 }

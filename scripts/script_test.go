@@ -1,7 +1,9 @@
 package scripts
 
 import (
+	"encoding/binary"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -417,7 +419,8 @@ func (b *bench) set(t *testing.T, key string, state hash) {
 	require.NoError(t, do(t, b.client, words...).Error())
 }
 
-// eval gives integers as int64 and strings as they are.
+// eval gives integers as int64 and strings as they are. The text that update.lua
+// replies to a stored fix is a list here, like its other replies.
 func (b *bench) eval(t *testing.T, key, channel string, r row) ([]any, error) {
 	t.Helper()
 	s := scriptsUnderTest()[r.script]
@@ -429,10 +432,28 @@ func (b *bench) eval(t *testing.T, key, channel string, r row) ([]any, error) {
 		words[3+i] = value
 	}
 	reply, err := do(t, b.client, words...).ToAny()
-	if list, ok := reply.([]any); ok {
-		return list, err
+	switch reply := reply.(type) {
+	case []any:
+		return reply, err
+	case string:
+		return unpacked(reply), err
+	default:
+		return []any{reply}, err
 	}
-	return []any{reply}, err
+}
+
+// unpacked is the reply to a stored fix as a list: the code, the numbers, the field to,
+// and the words of the clock where there are any.
+func unpacked(text string) []any {
+	list := []any{int64(sessions.VerdictStored)}
+	for range storedFields {
+		list, text = append(list, int64(math.Float64frombits(binary.LittleEndian.Uint64([]byte(text))))), text[8:]
+	}
+	to, clock := cutWords(text, 5)
+	if list = append(list, to); clock != "" {
+		list = append(list, clock)
+	}
+	return list
 }
 
 func (b *bench) requireHash(t *testing.T, key string, before hash, r row) {

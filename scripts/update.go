@@ -3,8 +3,10 @@ package scripts
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -17,14 +19,14 @@ import (
 
 // Update implements sessions.Live by update.lua, in one round trip.
 func (s *Store) Update(ctx context.Context, ref sessions.Ref, fix sessions.Fix) (sessions.Receipt, error) {
-	args := s.fixArgs(ref, fix)
-	res, err := s.call(ctx, "update", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
-		return s.update.Exec(ctx, c, []string{journeyKey(ref)}, args)
+	keys, args := []string{journeyKey(ref)}, s.fixArgs(ref, fix)
+	res, err := s.call(ctx, "update", keys[0], func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		return s.update.Exec(ctx, c, keys, args)
 	})
 	if err != nil {
 		return sessions.Receipt{}, err
 	}
-	reply, err := res.ToArray()
+	reply, err := res.ToMessage()
 	if err != nil {
 		return sessions.Receipt{}, unreadable("update", err)
 	}
@@ -41,8 +43,9 @@ func (s *Store) UpdateAll(ctx context.Context, ref sessions.Ref, fixes []session
 	for _, fix := range fixes {
 		args = appendFix(args, fix)
 	}
-	res, err := s.call(ctx, "update", journeyKey(ref), func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
-		return s.updateAll.Exec(ctx, c, []string{journeyKey(ref)}, args)
+	keys := []string{journeyKey(ref)}
+	res, err := s.call(ctx, "update", keys[0], func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		return s.updateAll.Exec(ctx, c, keys, args)
 	})
 	if err != nil {
 		return nil, err
@@ -65,11 +68,7 @@ func receiptsOf(res valkey.ValkeyResult, fixes []sessions.Fix) ([]sessions.Recei
 	}
 	receipts := make([]sessions.Receipt, len(fixes))
 	for i := range replies {
-		reply, err := replies[i].ToArray()
-		if err == nil {
-			receipts[i], err = receiptOf(reply, fixes[i].Point)
-		}
-		if err != nil {
+		if receipts[i], err = receiptOf(replies[i], fixes[i].Point); err != nil {
 			return nil, err
 		}
 	}
@@ -140,11 +139,10 @@ func (w *words) end(text []byte) {
 	w.n++
 }
 
-// The indexes of update.lua's reply.
+// The numbers of update.lua's reply, after the code where it has one.
 const (
-	fieldCode = iota
-	fieldClock
-	fieldNext // for TooSoon: retry_ms
+	fieldClock = iota
+	fieldNext  // for TooSoon: retry_ms
 	fieldVersion
 	fieldTTL
 	fieldArriving
@@ -153,65 +151,87 @@ const (
 	judgedFields
 	fieldMoved = iota - 1
 	fieldAgo
-	fieldTo
 	storedFields
 )
 
 // receiptOf reads update.lua's reply. to is the point of the fix. A reply of any
 // other shape is an error, and never a panic.
-func receiptOf(reply []valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, error) {
-	n, err := integers(reply[:min(len(reply), fieldTo)])
-	switch {
-	case err != nil:
-		return sessions.Receipt{}, err
-	case len(n) == 0, n[fieldCode] < 0, n[fieldCode] > int64(sessions.VerdictNoPosition):
-		return sessions.Receipt{}, fmt.Errorf("no known code in %d fields", len(reply))
-	}
-	r := sessions.Receipt{Verdict: sessions.Verdict(n[fieldCode])}
-	if len(n) > fieldClock && !writable(n[fieldClock]) {
-		return sessions.Receipt{}, fmt.Errorf("clock %d is out of range", n[fieldClock])
-	}
-	if want := replyLen(r.Verdict); len(reply) != want && (want != storedFields || len(reply) != want+1) {
-		return sessions.Receipt{}, fmt.Errorf("%d fields for code %d, want %d", len(reply), n[fieldCode], want)
-	}
-	switch {
-	case r.Verdict <= sessions.VerdictEnded:
-		return r, nil
-	case r.Verdict == sessions.VerdictTooSoon:
-		r.At, r.RetryAfter = instant(n[fieldClock]), milli(n[fieldNext])
-		return r, nil
-	}
-	r.At, r.NextUpdate, r.Version, r.TTL = instant(n[fieldClock]), milli(n[fieldNext]), n[fieldVersion], milli(n[fieldTTL])
-	marks := n[fieldArriving]
-	r.Arriving, r.Trusted, r.Outside, r.Late, r.Watched = marks&1 != 0, marks&2 != 0, marks&4 != 0, marks&8 != 0, marks&16 != 0
-	r.Flags = geo.Flags(n[fieldFlags])
-	r.Suspicions = sessions.Suspicions(n[fieldSuspicions])
-	if r.Verdict == sessions.VerdictStored {
-		text, err := reply[fieldTo].ToString()
-		if err != nil {
-			return sessions.Receipt{}, fmt.Errorf("to: %w", err)
-		}
-		home, err := homeOf(text)
+func receiptOf(reply valkey.ValkeyMessage, to geo.Point) (sessions.Receipt, error) {
+	if reply.IsString() {
+		text, err := reply.ToString()
 		if err != nil {
 			return sessions.Receipt{}, err
 		}
-		if len(reply) > storedFields {
-			if r.Clock, err = clockOf(reply[fieldTo+1]); err != nil {
-				return sessions.Receipt{}, err
-			}
-		}
-		r.SeenAgo = milli(n[fieldAgo])
-		r.MovedM, r.DistanceM = float64(n[fieldMoved])/10, sessions.RoundM(geo.DistanceM(to, home))
+		return storedOf(text, to)
 	}
+	n, err := integers(reply)
+	switch {
+	case err != nil:
+		return sessions.Receipt{}, err
+	case len(n) == 0, n[0] < 0, n[0] > int64(sessions.VerdictNoPosition):
+		return sessions.Receipt{}, fmt.Errorf("no known code in %d fields", len(n))
+	}
+	verdict, n := sessions.Verdict(n[0]), n[1:]
+	if len(n) != replyLen(verdict) {
+		return sessions.Receipt{}, fmt.Errorf("%d numbers for verdict %s, want %d", len(n), verdict, replyLen(verdict))
+	}
+	if verdict <= sessions.VerdictEnded {
+		return sessions.Receipt{Verdict: verdict}, nil
+	}
+	return judged(verdict, n)
+}
+
+// judged is the receipt that the numbers tell, but for those of a stored fix alone.
+func judged(verdict sessions.Verdict, n []int64) (sessions.Receipt, error) {
+	if !writable(n[fieldClock]) {
+		return sessions.Receipt{}, fmt.Errorf("clock %d is out of range", n[fieldClock])
+	}
+	r := sessions.Receipt{Verdict: verdict, At: instant(n[fieldClock])}
+	if verdict == sessions.VerdictTooSoon {
+		r.RetryAfter = milli(n[fieldNext])
+		return r, nil
+	}
+	r.NextUpdate, r.Version, r.TTL = milli(n[fieldNext]), n[fieldVersion], milli(n[fieldTTL])
+	marks := n[fieldArriving]
+	r.Arriving, r.Trusted, r.Outside, r.Late, r.Watched = marks&1 != 0, marks&2 != 0, marks&4 != 0, marks&8 != 0, marks&16 != 0
+	r.Flags, r.Suspicions = geo.Flags(n[fieldFlags]), sessions.Suspicions(n[fieldSuspicions])
+	return r, nil
+}
+
+// storedOf reads the reply to a stored fix: numbers as doubles, little-endian, and
+// then the field to, and where there is a clock its words.
+func storedOf(text string, at geo.Point) (sessions.Receipt, error) {
+	var n [storedFields]int64
+	if len(text) < 8*len(n) {
+		return sessions.Receipt{}, fmt.Errorf("%d bytes for a stored fix", len(text))
+	}
+	for i := range n {
+		number := math.Float64frombits(binary.LittleEndian.Uint64([]byte(text[8*i : 8*i+8])))
+		if n[i] = int64(number); float64(n[i]) != number {
+			return sessions.Receipt{}, fmt.Errorf("number %d of a stored fix is no integer", i)
+		}
+	}
+	r, err := judged(sessions.VerdictStored, n[:])
+	if err != nil {
+		return sessions.Receipt{}, err
+	}
+	to, clock := cutWords(text[8*len(n):], 5)
+	home, err := homeOf(to)
+	if err != nil {
+		return sessions.Receipt{}, err
+	}
+	if clock != "" {
+		if r.Clock, err = clockOf(clock); err != nil {
+			return sessions.Receipt{}, err
+		}
+	}
+	r.SeenAgo = milli(n[fieldAgo])
+	r.MovedM, r.DistanceM = float64(n[fieldMoved])/10, sessions.RoundM(geo.DistanceM(at, home))
 	return r, nil
 }
 
 // clockOf reads the words "offset_ms drift_ms since_ms began_ms ".
-func clockOf(reply valkey.ValkeyMessage) (sessions.PhoneClock, error) {
-	text, err := reply.ToString()
-	if err != nil {
-		return sessions.PhoneClock{}, fmt.Errorf("clock: %w", err)
-	}
+func clockOf(text string) (sessions.PhoneClock, error) {
 	p, w := parser{}, [4]string{}
 	p.words(strings.TrimSuffix(text, " "), w[:])
 	offset, drift, since := p.integer(w[0]), p.integer(w[1]), p.integer(w[2])
@@ -231,28 +251,31 @@ func homeOf(to string) (geo.Point, error) {
 	return p, nil
 }
 
-// replyLen is how many fields update.lua replies with a verdict.
+// replyLen is how many numbers follow a verdict in a list. A stored fix has no list.
 func replyLen(v sessions.Verdict) int {
 	switch {
 	case v <= sessions.VerdictEnded:
-		return fieldCode + 1
+		return 0
 	case v == sessions.VerdictTooSoon:
 		return fieldNext + 1
 	case v == sessions.VerdictStored:
-		return storedFields
+		return -1
 	default:
 		return judgedFields
 	}
 }
 
-func integers(reply []valkey.ValkeyMessage) ([]int64, error) {
-	n := make([]int64, len(reply))
-	for i := range reply {
-		v, err := reply[i].ToInt64()
-		if err != nil {
+// integers reads a list of integers; AsIntSlice would take a nil for 0.
+func integers(reply valkey.ValkeyMessage) ([]int64, error) {
+	list, err := reply.ToArray()
+	if err != nil {
+		return nil, err
+	}
+	n := make([]int64, len(list))
+	for i := range list {
+		if n[i], err = list[i].ToInt64(); err != nil {
 			return nil, err
 		}
-		n[i] = v
 	}
 	return n, nil
 }

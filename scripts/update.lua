@@ -20,7 +20,7 @@
 --   9  cell            H3 cell of the fix, as geo.CellOf writes it
 --  10  sent_ms         the phone's clock at sending, Unix ms; - when not said
 --  11  clock_ms        Unix ms, sent by tests; absent: the store's own TIME
--- RETURN {code, …}
+-- RETURN {code, …}, or a text
 --  {0}                       UNKNOWN: no such journey here
 --  {1}                       ENDED: the journey has ended, or has lasted JOURNEY_TTL
 --  {2, clock_ms, retry_ms}   TOO_SOON
@@ -30,7 +30,7 @@
 --  {5, …}                    JUMP: refused
 --  {6, …}                    SPEED: refused, over the mode's limit
 --  {7, …}                    CEILING: refused, over the mode's ceiling
---  {8, …}                    STORED
+--  8                         STORED: one text, see below
 --  {9, …}                    BEFORE_START: taken before the journey
 --  {10, …}                   IGNORED_TOO_SOON: over the rate, and past; or its
 --                            time is not known yet, see geo.Clock.Unsure
@@ -38,10 +38,12 @@
 --      … is clock_ms, next_ms, version, ttl_ms, arriving (0 or 1; for 8 the sum
 --      of that and 2: the track is trusted, 4: it was outside the fence, 8: the
 --      fix is late, 16: somebody waits on the channel, at this server), flags of
---      this fix, suspicions first seen with it; and for 8
---      also moved (the way from the last fix, decimetres), ago_ms (since when the
---      phone last sent a fix that counted; -1 where the hash knows of none), the
+--      this fix, suspicions first seen with it. A stored fix, as most are, is
+--      answered by these as doubles, little-endian, and two more: moved (the way
+--      from the last fix, decimetres), and ago_ms (since when the phone last sent
+--      a fix that counted; -1 where the hash knows of none); and then as text the
 --      field to, and, where there was or is a field clock, its first four words
+--      (docs/adr/0021-one-text-for-a-stored-fix.md: a list costs 3 % more)
 --  error LAYOUT              the hash has a layout that is too new for this
 --                            script; nothing written
 -- MESSAGE to the channel when stored: 21 words, which are all that a reader
@@ -635,4 +637,5 @@ if new_guess == 0 and fixes >= EVIDENCE_FIXES and requests >= EVIDENCE_REQUESTS 
 if taken < now - RATE_MS then arriving = arriving + 8 end
 -- A refused or vague fix has moved tat only.
 if seen_at then seen_at = now - min(now, max(seen_at, (h[4] or 0) - RATE_MS)) end
-return {STORED, now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, seen_at or -1, to, new_clock}
+return struct.pack('<dddddddddc0', now, next_ms, seq, ttl, arriving + 4 * outside, flags, fresh, moved, seen_at or -1,
+    new_clock and to .. ' ' .. new_clock or to)

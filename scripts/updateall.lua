@@ -11,11 +11,11 @@
 -- sent_ms, arguments 2 to 10 of update. This script adds 4 to marks once a fix of
 -- the request has been stored.
 -- RETURN {reply, …}
---   what update replies to each fix
+--   what update replies to each fix; a text where it was stored
 --  error LAYOUT              as update
 -- COMPLEXITY O(n) in the fixes; the gateway sends 75 at most
 
-local STORED, WORDS, MARKS, CLOCK = 8, 9, 8, 11
+local WORDS, MARKS, CLOCK = 9, 8, 11
 
 -- When scripts/store.go loads this script, the text of update.lua stands here. Until
 -- then nothing uses the arguments.
@@ -30,8 +30,11 @@ for first = 3, #ARGV, WORDS do
     if stored then words[MARKS] = words[MARKS] + 4 end
     words[CLOCK] = clock
     local reply = update(KEYS, words)
-    if reply.err then return reply end
-    stored = stored or reply[1] == STORED
+    if type(reply) == 'string' then
+        stored = true
+    elseif reply.err then
+        return reply
+    end
     replies[#replies + 1] = reply
 end
 return replies

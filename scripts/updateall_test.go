@@ -75,7 +75,7 @@ func TestUpdateAll_header(t *testing.T) {
 	require.Equal(t, []int{1, 2}, all.argv)
 	require.Len(t, one.argv, 2+fixWords)
 	require.Contains(t, body, "marks, cell, sent_text, clock = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]")
-	require.Contains(t, updateAllLua, fmt.Sprintf("local STORED, WORDS, MARKS, CLOCK = %d, %d, 8, 11\n", sessions.VerdictStored, fixWords))
+	require.Contains(t, updateAllLua, fmt.Sprintf("local WORDS, MARKS, CLOCK = %d, 8, 11\n", fixWords))
 	require.NotContains(t, inUpdateAll(updateLua), "--[[")
 }
 

@@ -62,6 +62,13 @@ var targets = []target{
 		},
 	},
 	{
+		"the same", "≤ 1.5 × its five commands in a script that does nothing else",
+		[]part{
+			atMost(1.5, "script", "Update_valkey_benchmark update/five", "%.2f ×"),
+			reported("script", "Update_valkey_benchmark update/five-q1", "quartiles %.2f"), reported("script", "Update_valkey_benchmark update/five-q3", "and %.2f"),
+		},
+	},
+	{
 		"10,000 journeys at 5 s with 10,000 waiting students", "gateway ≤ 30 % of a core, no error, fix to eye p99 ≤ 25 ms",
 		[]part{
 			atMost(30, "pace", figures.GatewayCore, "gateway %.0f %% of a core"),
