@@ -108,12 +108,13 @@ func New(opts Options) (*App, error) {
 	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{
 		Now: clock.Now, RateInterval: opts.RateInterval, Steer: opts.Steer, Log: p.log, Metrics: journeys,
 	})
+	var waits *hub.Hub
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance, Steer: opts.Steer,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
 		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
-		EventLinks: eventLinks,
+		EventLinks: eventLinks, Region: opts.Region, Regions: opts.regions(), OnElsewhere: func(ref sessions.Ref) { waits.Look(ref) },
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
@@ -126,7 +127,7 @@ func New(opts Options) (*App, error) {
 	retention := sessions.NewRetention(stores.old, sessions.RetentionOptions{
 		Keep: opts.keep(), Log: p.log, Metrics: metrics.NewRetention(p.registry, tables()...),
 	})
-	waits := hub.New(stores.live, service, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
+	waits = hub.New(stores.live, service, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
 	origins, err := opts.origins()

@@ -45,7 +45,7 @@ func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.S
 func (r *Repository) create(ctx context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	s = inMilliseconds(s)
 	if old, ok := r.sessions[s.ID]; ok {
-		if !sessions.SameBooking(old, s) {
+		if !sessions.BookedAgain(old, s) {
 			return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "a session with this id is booked otherwise")
 		}
 		return old, false, nil

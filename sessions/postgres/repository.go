@@ -96,7 +96,7 @@ func insert(ctx context.Context, conn querier, s sessions.Session) (sessions.Ses
 	if err != nil {
 		return sessions.Session{}, false, unavailable("read booked session", err)
 	}
-	if s.ScheduledAt = millisecond(s.ScheduledAt); !sessions.SameBooking(old, s) {
+	if s.ScheduledAt = millisecond(s.ScheduledAt); !sessions.BookedAgain(old, s) {
 		return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "a session with this id is booked otherwise")
 	}
 	return old, false, nil
