@@ -209,6 +209,10 @@ func (s *Service) ask(ctx context.Context, c Caller, ref Ref, call func() (Verdi
 		s.countOutage(ref, err)
 		return err
 	}
+	if !s.opts.Lease.Held() {
+		s.countOutage(ref, errNoLease)
+		return liveDown(errNoLease)
+	}
 	verdict, err := call()
 	if err == nil && verdict <= VerdictEnded {
 		if err := s.restoreFor(ctx, c, ref.SessionID); err != nil {

@@ -270,11 +270,11 @@ func (s *Service) arrivedMeanwhile(ctx context.Context, session Session) bool {
 // checkAtHome checks that the live location is fresh, at the student's home, and
 // of a track that can be believed. An error of the live store is a refusal.
 func (s *Service) checkAtHome(ctx context.Context, session Session) error {
-	snap, err := s.live.Latest(ctx, session.Journey().Ref)
+	snap, err := s.latest(ctx, session.Journey().Ref)
 	if err == nil && snap.Active && snap.Home != session.Home && session.Home.Valid() {
 		// Another service has moved it, and the reconciler has not seen that yet.
 		if err = s.homeMoved(ctx, session); err == nil {
-			snap, err = s.live.Latest(ctx, session.Journey().Ref)
+			snap, err = s.latest(ctx, session.Journey().Ref)
 		}
 	}
 	if err != nil {

@@ -103,7 +103,7 @@ func (s *Service) runningJourney(ctx context.Context, session Session, seen time
 	ref := session.Journey().Ref
 	snap, err := Snapshot{}, error(errElsewhere)
 	if session.In(s.opts.Region) {
-		snap, err = s.live.Latest(ctx, ref)
+		snap, err = s.latest(ctx, ref)
 	}
 	view := s.view(ref, snap)
 	if err != nil || !snap.Active {

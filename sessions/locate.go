@@ -171,7 +171,7 @@ func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
 	err := s.hereByID(ctx, ref.SessionID)
 	if err == nil {
 		snap, err = s.reads.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
-			snap, err := s.live.Latest(ctx, ref)
+			snap, err := s.latest(ctx, ref)
 			if err == nil && !snap.Known {
 				return s.restoreAndRead(ctx, ref)
 			}
@@ -188,9 +188,9 @@ func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
 }
 
 // view is a snapshot as a reader sees it: without anything where the repository has
-// not confirmed the journey for too long.
+// not confirmed the journey, or the region's lease, for too long.
 func (s *Service) view(ref Ref, snap Snapshot) View {
-	if !s.served.holds(ref) {
+	if !s.served.holds(ref) || !s.opts.Lease.Held() {
 		return View{Ref: ref, Degraded: true}
 	}
 	return View{Ref: ref, Snapshot: snap, detour: s.opts.Detour}
@@ -214,6 +214,9 @@ func (s *Service) restoreAndRead(ctx context.Context, ref Ref) (Snapshot, error)
 // degraded is what the repository alone can say of a journey.
 func (s *Service) degraded(ctx context.Context, ref Ref) (View, error) {
 	session, err := s.repo.Session(ctx, ref.SessionID)
+	if CodeOf(err) == DatabaseUnavailable && !s.opts.Lease.Held() {
+		return s.cutOff(ctx, ref, err)
+	}
 	if err != nil {
 		return View{}, err
 	}

@@ -78,6 +78,8 @@ type ServiceOptions struct {
 	// installation of one region, which has no name.
 	Region  string
 	Regions []string
+	// Lease is that of Region. Nil: without regions.
+	Lease *Lease
 	// OnElsewhere is told that a session which is waited for here belongs to another region:
 	// whoever waits is to look again. It must not block. Nil: nobody waits.
 	OnElsewhere func(Ref)

@@ -137,7 +137,8 @@ type Options struct {
 	// Listener is used instead of Listen, for tests.
 	Listener net.Listener
 
-	smallHeap bool // FitMemory was called, and GOGC is not set
+	smallHeap bool          // FitMemory was called, and GOGC is not set
+	leaseFor  time.Duration // sessions.LeaseOptions.For, for tests
 }
 
 // Embedded reports whether both stores are in the memory of this process.

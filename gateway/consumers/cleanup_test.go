@@ -145,6 +145,23 @@ func TestCleanUp_ends_what_was_left_behind(t *testing.T) {
 	})
 }
 
+// The journeys of another region are not in this live store, and never get into it.
+func TestCleanUp_of_another_region(t *testing.T) {
+	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
+		s := h.stopped(t, sessions.EndCancelled)
+		ended := h.last()
+		h.again(t, s)
+		in := func(region string) {
+			h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { s.Region = region; return nil, nil })
+			require.NoError(t, consumers.NewCleanUp(h, live, "us").Handle(t.Context(), ended))
+		}
+		in("eu")
+		require.False(t, latest(t, live, s).Known)
+		in("us")
+		require.True(t, latest(t, live, s).Active)
+	})
+}
+
 func TestCleanUp_of_a_session_that_is_gone(t *testing.T) {
 	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
 		s := h.stopped(t, sessions.EndArrived)

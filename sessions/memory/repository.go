@@ -465,4 +465,7 @@ func (r *Repository) LastSeen(_ context.Context, keys []sessions.JourneyKey) (ma
 	return lastSeen, nil
 }
 
+// RenewLease implements sessions.Leases: in this process there is nobody else to tell.
+func (r *Repository) RenewLease(context.Context, string) error { return nil }
+
 func ms(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
