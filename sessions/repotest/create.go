@@ -69,11 +69,6 @@ var createTests = map[string]func(*testing.T, Fixture){
 		_, _, err = f.Repo.Create(t.Context(), other)
 		requireCode(t, sessions.SessionConflict, err)
 	},
-	"leases": func(t *testing.T, f Fixture) {
-		for range 2 {
-			require.NoError(t, f.Repo.RenewLease(t.Context(), "eu-west-1"))
-		}
-	},
 	"again_without_the_region_that_the_start_has_set": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())
 		started, err := f.Repo.Change(t.Context(), s.ID, func(now *sessions.Session) ([]sessions.Event, error) {
