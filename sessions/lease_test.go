@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,22 +18,21 @@ import (
 
 // leases is a repository that can be away, or slow, or not answer.
 type leases struct {
-	away bool
-	slow time.Duration
-	deaf bool
-	sent int
+	away, deaf atomic.Bool
+	slow       time.Duration
+	sent       atomic.Int64
 }
 
 func (l *leases) RenewLease(ctx context.Context, _ string) error {
-	l.sent++
-	if l.deaf {
+	l.sent.Add(1)
+	if l.deaf.Load() {
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	if err := pause.For(ctx, l.slow); err != nil {
 		return err
 	}
-	if l.away {
+	if l.away.Load() {
 		return errors.New("away")
 	}
 	return nil
@@ -61,7 +61,7 @@ func TestLease_Run(t *testing.T) {
 		leased(t, repo, func(l *sessions.Lease) {
 			time.Sleep(10*time.Minute + time.Second)
 			require.True(t, l.Held())
-			require.Equal(t, 21, repo.sent)
+			require.EqualValues(t, 21, repo.sent.Load())
 			require.Equal(t, time.Second, l.Age())
 		})
 	})
@@ -69,14 +69,14 @@ func TestLease_Run(t *testing.T) {
 		t.Parallel()
 		repo := &leases{slow: time.Second}
 		leased(t, repo, func(l *sessions.Lease) {
-			repo.away = true // its answer came 1 s after it was sent
+			repo.away.Store(true) // its answer came 1 s after it was sent
 			time.Sleep(119*time.Second - time.Millisecond)
 			require.True(t, l.Held())
 			time.Sleep(time.Millisecond)
 			synctest.Wait()
 			require.False(t, l.Held())
-			require.Greater(t, repo.sent, 20, "it tries again and again")
-			repo.away = false
+			require.Greater(t, repo.sent.Load(), int64(20), "it tries again and again")
+			repo.away.Store(false)
 			time.Sleep(4 * time.Second)
 			require.True(t, l.Held())
 		})
@@ -85,7 +85,7 @@ func TestLease_Run(t *testing.T) {
 		t.Parallel()
 		repo := &leases{}
 		leased(t, repo, func(l *sessions.Lease) {
-			repo.deaf = true
+			repo.deaf.Store(true)
 			time.Sleep(2*time.Minute - time.Millisecond)
 			require.True(t, l.Held())
 			time.Sleep(time.Millisecond)
@@ -95,10 +95,11 @@ func TestLease_Run(t *testing.T) {
 	})
 	t.Run("not_held_before_the_first", func(t *testing.T) {
 		t.Parallel()
-		repo := &leases{away: true}
+		repo := &leases{}
+		repo.away.Store(true)
 		leased(t, repo, func(l *sessions.Lease) {
 			require.False(t, l.Held())
-			repo.away = false
+			repo.away.Store(false)
 			time.Sleep(2 * time.Second)
 			synctest.Wait()
 			require.True(t, l.Held())
