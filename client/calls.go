@@ -45,7 +45,8 @@ func (c *Client) Book(ctx context.Context, b Booking) (Session, error) {
 		ScheduledAt *string    `json:"scheduledAt,omitempty"`
 		StudentHome Point      `json:"studentHome"`
 		TravelMode  TravelMode `json:"travelMode,omitempty"`
-	}{b.SessionID, b.TrainerID, b.StudentID, instant(b.ScheduledAt), b.StudentHome, b.TravelMode})
+		Region      string     `json:"region,omitempty"`
+	}{b.SessionID, b.TrainerID, b.StudentID, instant(b.ScheduledAt), b.StudentHome, b.TravelMode, b.Region})
 }
 
 // Session reads a session, as one of its parties or an admin. Codes:

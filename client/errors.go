@@ -45,6 +45,7 @@ const (
 	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"
 	NotSupported           Code = "NOT_SUPPORTED"
+	WrongRegion            Code = "WRONG_REGION"
 	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
 	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
 	KeysUnavailable        Code = "KEYS_UNAVAILABLE"

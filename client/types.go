@@ -29,6 +29,7 @@ type Booking struct {
 	ScheduledAt time.Time
 	StudentHome Point
 	TravelMode  TravelMode // empty: Car
+	Region      string     // to which the journeys belong; empty: that of the first start
 }
 
 // Status is where a session stands.
@@ -52,6 +53,7 @@ type Session struct {
 	ScheduledAt      time.Time  `json:"scheduledAt"`
 	StudentHome      Point      `json:"studentHome"`
 	TravelMode       TravelMode `json:"travelMode"`
+	Region           string     `json:"region"` // empty: not decided yet, or there are no regions
 	JourneyStartedAt time.Time  `json:"journeyStartedAt"`
 	JourneyEndedAt   time.Time  `json:"journeyEndedAt"`
 	JourneyEndReason string     `json:"journeyEndReason"` // arrived, cancelled or timeout; empty while it runs

@@ -54,6 +54,12 @@ func NewClock(reg prometheus.Registerer, offset func() time.Duration) {
 		func() float64 { return offset().Seconds() }))
 }
 
+// NewLease registers how old the lease of the region is. age is called at every scrape.
+func NewLease(reg prometheus.Registerer, age func() time.Duration) {
+	reg.MustRegister(gaugeFunc("region_lease_age_seconds", "Time since this process last renewed the lease of its region; over 120 it serves no journey. Only with DOORSTEP_REGION.",
+		func() float64 { return age().Seconds() }))
+}
+
 // NewCertificate registers how long the certificate of the public API is still valid.
 // notAfter is called at every scrape.
 func NewCertificate(reg prometheus.Registerer, notAfter func() time.Time) {

@@ -45,7 +45,7 @@ func scriptsUnderTest() map[string]script {
 		}},
 		"move": {moveLua, []string{"", now, start, place(home), fence}},
 		"end":  {endLua, []string{"", now, start, "300000", "arrived"}},
-		"meta": {metaLua, []string{trainer, student, "300000"}},
+		"meta": {metaLua, []string{trainer, student, "300000", "eu"}},
 	}
 }
 
@@ -318,10 +318,10 @@ func rows() []row {
 			ttl: 300_000, told: message(nowMS, startMS, "1", "12.9776062 77.5929284 10.0 0 - - -", movingAnchor),
 		},
 
-		{script: "meta", name: "new", reply: []any{1}, after: hash{"trainer": trainer, "student": student}, ttl: 300_000},
+		{script: "meta", name: "new", reply: []any{1}, after: hash{"trainer": trainer, "student": student, "region": "eu"}, ttl: 300_000},
 		{
 			script: "meta", name: "again", before: hash{"trainer": student, "student": trainer}, reply: []any{1},
-			after: hash{"trainer": trainer, "student": student}, ttl: 300_000,
+			after: hash{"trainer": trainer, "student": student, "region": "eu"}, ttl: 300_000,
 		},
 	}
 }

@@ -211,6 +211,7 @@ func bookingChanges(before, after Session) (fields []string) {
 		{"travelMode", before.Mode != after.Mode},
 		{"trainerId", before.TrainerID != after.TrainerID},
 		{"studentId", before.StudentID != after.StudentID},
+		{"region", before.Region != after.Region && after.JourneyStartedAt.IsZero()}, // else the start has set it
 	} {
 		if f.changed {
 			fields = append(fields, f.name)

@@ -57,7 +57,7 @@ func byCaller(c Caller, events []Event) []Event {
 }
 
 // Cancel cancels a session. Errors: InvalidRequest, SessionNotFound, Forbidden,
-// NotCancellable, DatabaseUnavailable.
+// NotCancellable, WrongRegion, DatabaseUnavailable.
 func (s *Service) Cancel(ctx context.Context, c Caller, id ID, reason string) (Session, error) {
 	if !utf8.ValidString(reason) || strings.ContainsRune(reason, 0) || utf8.RuneCountInString(reason) > maxCloseReason {
 		return Session{}, InvalidField("reason", "reason must be a text of at most 200 characters")
@@ -68,7 +68,7 @@ func (s *Service) Cancel(ctx context.Context, c Caller, id ID, reason string) (S
 }
 
 // MarkNoShow notes that nobody opened the door. Errors: SessionNotFound, Forbidden,
-// NotPendingVerification, NotSupported, DatabaseUnavailable.
+// NotPendingVerification, NotSupported, WrongRegion, DatabaseUnavailable.
 func (s *Service) MarkNoShow(ctx context.Context, c Caller, id ID) (Session, error) {
 	return s.closeBy(ctx, c, id, Trainer, func(session *Session, c Caller) ([]Event, error) {
 		return session.MarkNoShow(c, s.opts.Now())
@@ -87,6 +87,9 @@ func (s *Service) closeBy(ctx context.Context, c Caller, id ID, role Role, do fu
 	session, err := s.change(ctx, c, id, func(session *Session) ([]Event, error) {
 		if !session.HasParty(c) {
 			return nil, refused
+		}
+		if err := s.here(ctx, *session); err != nil {
+			return nil, err
 		}
 		return do(session, c)
 	})

@@ -96,7 +96,13 @@ type Devices interface {
 	DevicesUsed(ctx context.Context, used map[ID]time.Time) error
 	// RunningSessions finds the session with the running journey of each trainer; one
 	// without has no entry.
-	RunningSessions(ctx context.Context, trainerIDs []ID) (map[ID]ID, error)
+	RunningSessions(ctx context.Context, trainerIDs []ID) (map[ID]RunningSession, error)
+}
+
+// RunningSession is a session whose journey runs, and its region.
+type RunningSession struct {
+	SessionID ID
+	Region    string
 }
 
 // CreateDevice makes a device of the caller's. The key is told here and never again.

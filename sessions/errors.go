@@ -42,6 +42,7 @@ const (
 	NotChangeable          Code = "NOT_CHANGEABLE"
 	NotCancellable         Code = "NOT_CANCELLABLE"
 	NotSupported           Code = "NOT_SUPPORTED"
+	WrongRegion            Code = "WRONG_REGION"
 	LiveStoreUnavailable   Code = "LIVE_STORE_UNAVAILABLE"
 	DatabaseUnavailable    Code = "DATABASE_UNAVAILABLE"
 	Internal               Code = "INTERNAL"
@@ -53,7 +54,7 @@ func Codes() []Code {
 		InvalidRequest, Forbidden, SessionNotFound, NoActiveJourney, NotScheduled, JourneyAlreadyStarted,
 		TrainerBusy, SessionConflict, RateLimited, ImplausibleSpeed, ImplausibleJump, NotWithinRadius,
 		NoFreshLocation, SuspiciousLocation, OTPWrong, OTPExpired, OTPLocked, NotPendingVerification,
-		NotInProgress, NotCompleted, AlreadyReviewed, JourneyRunning, DeviceNotFound, TooManyDevices, TooManyShareLinks, LinkGone, NotChangeable, NotCancellable, NotSupported, LiveStoreUnavailable, DatabaseUnavailable, Internal,
+		NotInProgress, NotCompleted, AlreadyReviewed, JourneyRunning, DeviceNotFound, TooManyDevices, TooManyShareLinks, LinkGone, NotChangeable, NotCancellable, NotSupported, WrongRegion, LiveStoreUnavailable, DatabaseUnavailable, Internal,
 	}
 }
 
@@ -70,6 +71,7 @@ type Error struct {
 	RadiusM      float64       // NotWithinRadius
 	AttemptsLeft int           // OTPWrong
 	Stop         bool          // NoActiveJourney: the phone shall report no more
+	Region       string        // WrongRegion: the one that the session belongs to
 	Journey      *Session      // JourneyAlreadyStarted, TrainerBusy, JourneyRunning: the session with the running journey
 
 	cause error

@@ -177,7 +177,7 @@ func (r Receipt) Refusal() error {
 // away when the journey was started again.
 //
 // Refusals of the fix are in the receipt. Errors: SessionNotFound, Forbidden,
-// NoActiveJourney, RateLimited, LiveStoreUnavailable, DatabaseUnavailable.
+// NoActiveJourney, RateLimited, WrongRegion, LiveStoreUnavailable, DatabaseUnavailable.
 func (s *Service) Update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt, error) {
 	receipt, err := s.update(ctx, c, id, fix)
 	s.publishLocation(Ref{TrainerID: c.ID, SessionID: id}, fix, receipt)
@@ -204,6 +204,14 @@ func (s *Service) update(ctx context.Context, c Caller, id ID, fix Fix) (Receipt
 func (s *Service) ask(ctx context.Context, c Caller, ref Ref, call func() (Verdict, error)) error {
 	if !c.Has(Trainer) {
 		return errNotTrainer
+	}
+	if err := s.hereByID(ctx, ref.SessionID); err != nil {
+		s.countOutage(ref, err)
+		return err
+	}
+	if !s.opts.Lease.Held() {
+		s.countOutage(ref, errNoLease)
+		return liveDown(errNoLease)
 	}
 	verdict, err := call()
 	if err == nil && verdict <= VerdictEnded {
@@ -254,6 +262,9 @@ func (s *Service) restoreFor(ctx context.Context, c Caller, id ID) error {
 		return err
 	case !session.isTrainer(c):
 		return errNotTrainer
+	case !session.In(s.opts.Region):
+		s.returnLookup(c)
+		return s.hereLive(ctx, session)
 	case !s.running(session):
 		return errNoJourney
 	}

@@ -112,7 +112,7 @@ func (s *Service) openSilences(journeys []JourneyRecord, after HistoryPlace) (li
 // a call has changed them, and this gateway has only found out.
 func (s *Service) rebookedTo(ctx context.Context, session Session) bool {
 	last, err := s.repo.LastParties(ctx, session.ID)
-	return err == nil && last == session.Meta()
+	return err == nil && last == session.Meta().Parties()
 }
 
 func (s *Service) outcomes(ctx context.Context, entries []AuditEntry) (map[ID][]EventOutcome, error) {

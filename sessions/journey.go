@@ -12,7 +12,7 @@ import (
 // Start begins the journey to a session. An admin may do so for the trainer, and is
 // named in the event. Errors: SessionNotFound, Forbidden, NotScheduled,
 // JourneyAlreadyStarted and TrainerBusy (with the running journey), RateLimited,
-// DatabaseUnavailable.
+// WrongRegion, DatabaseUnavailable.
 func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Session, error) {
 	if !c.mayDriveAny() {
 		return Session{}, errNotTrainer
@@ -23,8 +23,14 @@ func (s *Service) Start(ctx context.Context, c Caller, id ID, mode Mode) (Sessio
 		if !ok {
 			return nil, errNotTrainer
 		}
+		if err := s.here(ctx, *session); err != nil {
+			return nil, err
+		}
 		lastEnd = session.JourneyEndedAt
 		events, err := forTrainer(c)(session.Start(mode, s.opts.Now()))
+		if err == nil {
+			session.Region = cmp.Or(session.Region, s.opts.Region)
+		}
 		s.withLink(*session, events)
 		return events, err
 	})
@@ -88,7 +94,7 @@ const startRetryWithin = 30 * time.Second
 // (Session.StopRepeated). When it returns, no coordinate of the
 // journey is in a live store that could be reached. That holds too where the stop
 // is refused because the journey has ended already. Errors: SessionNotFound,
-// Forbidden, NoActiveJourney, DatabaseUnavailable.
+// Forbidden, NoActiveJourney, WrongRegion, DatabaseUnavailable.
 func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 	if !c.mayDriveAny() {
 		return Session{}, errNotTrainer
@@ -98,6 +104,9 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 		c, ok := session.driver(c)
 		if !ok {
 			return nil, errNotTrainer
+		}
+		if err := s.here(ctx, *session); err != nil {
+			return nil, err
 		}
 		ended = *session
 		if session.StopRepeated(c.ID, s.opts.Now()) {
@@ -129,7 +138,7 @@ func (s *Service) Stop(ctx context.Context, c Caller, id ID) (Session, error) {
 // call ignores every one. An admin may arrive for the trainer. Once the OTP has expired a repeated call makes a new one,
 // and fix alone decides. Errors: SessionNotFound, Forbidden, NoActiveJourney,
 // ImplausibleSpeed, ImplausibleJump, NoFreshLocation, NotWithinRadius,
-// SuspiciousLocation, RateLimited, OTPLocked, LiveStoreUnavailable,
+// SuspiciousLocation, RateLimited, OTPLocked, WrongRegion, LiveStoreUnavailable,
 // DatabaseUnavailable.
 func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Session, error) {
 	if !c.mayDriveAny() {
@@ -142,6 +151,9 @@ func (s *Service) Arrive(ctx context.Context, c Caller, id ID, fix *Fix) (Sessio
 	c, ok := session.driver(c)
 	if !ok {
 		return Session{}, errNotTrainer
+	}
+	if err := s.hereLive(ctx, session); err != nil {
+		return Session{}, err
 	}
 	expired := session.codeGone(s.opts.Now())
 	if err := s.checkDoor(ctx, session, fix, expired); err != nil {
@@ -258,11 +270,11 @@ func (s *Service) arrivedMeanwhile(ctx context.Context, session Session) bool {
 // checkAtHome checks that the live location is fresh, at the student's home, and
 // of a track that can be believed. An error of the live store is a refusal.
 func (s *Service) checkAtHome(ctx context.Context, session Session) error {
-	snap, err := s.live.Latest(ctx, session.Journey().Ref)
+	snap, err := s.latest(ctx, session.Journey().Ref)
 	if err == nil && snap.Active && snap.Home != session.Home && session.Home.Valid() {
 		// Another service has moved it, and the reconciler has not seen that yet.
 		if err = s.homeMoved(ctx, session); err == nil {
-			snap, err = s.live.Latest(ctx, session.Journey().Ref)
+			snap, err = s.latest(ctx, session.Journey().Ref)
 		}
 	}
 	if err != nil {
@@ -394,7 +406,7 @@ func (s *Service) UnlockOTP(ctx context.Context, c Caller, id ID) (Session, erro
 }
 
 // Complete ends the lesson. A repeat gets the same answer. Errors: SessionNotFound, Forbidden, NotInProgress,
-// DatabaseUnavailable.
+// WrongRegion, DatabaseUnavailable.
 func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error) {
 	if !c.mayDriveAny() {
 		return Session{}, errNotTrainer
@@ -403,6 +415,9 @@ func (s *Service) Complete(ctx context.Context, c Caller, id ID) (Session, error
 		c, ok := session.driver(c)
 		if !ok {
 			return nil, errNotTrainer
+		}
+		if err := s.here(ctx, *session); err != nil {
+			return nil, err
 		}
 		before := session.Status
 		if err := session.Complete(s.opts.Now()); err != nil || session.Status == before {

@@ -97,11 +97,14 @@ func (s *Service) Journeys(ctx context.Context, c Caller, trainer ID, after Curs
 	return journeys, ctx.Err()
 }
 
-// runningJourney reads what the live store knows. It restores nothing: the next update
-// does.
+// runningJourney reads what the live store knows, of another region's journey nothing. It
+// restores nothing: the next update does.
 func (s *Service) runningJourney(ctx context.Context, session Session, seen time.Time) RunningJourney {
 	ref := session.Journey().Ref
-	snap, err := s.live.Latest(ctx, ref)
+	snap, err := Snapshot{}, error(errElsewhere)
+	if session.In(s.opts.Region) {
+		snap, err = s.latest(ctx, ref)
+	}
 	view := s.view(ref, snap)
 	if err != nil || !snap.Active {
 		view = View{Ref: ref, Snapshot: Snapshot{Active: true}, Degraded: errors.Is(err, ErrUnavailable)}

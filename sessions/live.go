@@ -64,11 +64,11 @@ type Live interface {
 	// must not block. It means "look again": by CachedView, or by a read.
 	Watch(ctx context.Context, ref Ref, wake func()) (stop func(), err error)
 
-	// Meta reads the parties of a session as last set. It reports false when they
+	// Meta reads the parties and the region of a session as last set. It reports false when they
 	// are not known.
 	Meta(ctx context.Context, id ID) (Meta, bool, error)
 
-	// SetMeta keeps the parties of a session for LiveOptions.LocationTTL.
+	// SetMeta keeps the parties and the region of a session for LiveOptions.LocationTTL.
 	SetMeta(ctx context.Context, id ID, m Meta) error
 }
 

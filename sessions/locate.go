@@ -71,12 +71,13 @@ func (v View) ETASeconds() *int64 {
 // see it. It costs no round trip for a session that was asked for lately, otherwise
 // one to the live store. For a session that the live store does not know it asks
 // the repository, at a bounded rate for a caller whose look-ups find nothing.
-// Errors: SessionNotFound, Forbidden, RateLimited, DatabaseUnavailable.
+// Errors: SessionNotFound, Forbidden, RateLimited, WrongRegion, DatabaseUnavailable.
 func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
 	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
 		var err error
-		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known || !meta.HasParty(c) {
+		// Another region that the live store remembers may be an earlier one of the booking.
+		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known || !meta.HasParty(c) || !meta.in(s.opts.Region) {
 			remembered := known && err == nil
 			if meta, err = s.metaFor(ctx, c, id); err != nil {
 				if remembered && CodeOf(err) != SessionNotFound { // it may only be outdated where the repository says so
@@ -91,15 +92,23 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 		return Ref{}, errNotParty
 	}
 	ref := Ref{TrainerID: meta.TrainerID, SessionID: id}
-	s.served.use(ref, meta)
+	switch err := s.hereByID(ctx, id); {
+	case CodeOf(err) == WrongRegion:
+		return Ref{}, err
+	case err == nil:
+		s.served.use(ref, meta)
+	}
 	return ref, nil
 }
 
-// Party checks that a caller who has waited may still see the session. It costs one
-// look-up in a map. Error: Forbidden.
+// Party checks that a caller who has waited may still see the session, here. It costs a
+// look-up in a map or two. Errors: Forbidden, WrongRegion.
 func (s *Service) Party(c Caller, id ID) error {
 	if meta, known := s.parties.get(id, s.opts.Now()); known && !meta.HasParty(c) {
 		return errNotParty
+	}
+	if region, elsewhere := s.Elsewhere(id); elsewhere {
+		return wrongRegion(region)
 	}
 	return nil
 }
@@ -118,6 +127,9 @@ func (s *Service) metaFor(ctx context.Context, c Caller, id ID) (Meta, error) {
 	}
 	if err != nil {
 		return Meta{}, err
+	}
+	if !session.In(s.opts.Region) {
+		s.elsewhere.put(id, session.Region, s.opts.Now())
 	}
 	// This is only a cache for the next read. If the store is away, the next read
 	// writes it.
@@ -140,6 +152,9 @@ func (s *Service) View(ctx context.Context, ref Ref) (View, error) {
 // it. That is enough for a reader that watches for a change. It is false where only a
 // read can tell.
 func (s *Service) Cached(ref Ref) (View, bool) {
+	if _, elsewhere := s.Elsewhere(ref.SessionID); elsewhere {
+		return View{}, false
+	}
 	snap, ok := s.live.CachedView(ref)
 	if !ok {
 		return View{}, false
@@ -149,15 +164,20 @@ func (s *Service) Cached(ref Ref) (View, bool) {
 
 // Read is View for a reader that watches for a change. While the live store is away
 // there is no change to see. Read then returns Degraded and does not ask the repository:
-// an outage must not turn every waiting student into a query.
+// an outage must not turn every waiting student into a query. Errors: as View's, and
+// WrongRegion.
 func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
-	snap, err := s.reads.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
-		snap, err := s.live.Latest(ctx, ref)
-		if err == nil && !snap.Known {
-			return s.restoreAndRead(ctx, ref)
-		}
-		return snap, err
-	})
+	var snap Snapshot
+	err := s.hereByID(ctx, ref.SessionID)
+	if err == nil {
+		snap, err = s.reads.read(ctx, ref, func(ctx context.Context) (Snapshot, error) {
+			snap, err := s.latest(ctx, ref)
+			if err == nil && !snap.Known {
+				return s.restoreAndRead(ctx, ref)
+			}
+			return snap, err
+		})
+	}
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return View{Ref: ref, Degraded: true}, nil
@@ -168,9 +188,9 @@ func (s *Service) Read(ctx context.Context, ref Ref) (View, error) {
 }
 
 // view is a snapshot as a reader sees it: without anything where the repository has
-// not confirmed the journey for too long.
+// not confirmed the journey, or the region's lease, for too long.
 func (s *Service) view(ref Ref, snap Snapshot) View {
-	if !s.served.holds(ref) {
+	if !s.served.holds(ref) || !s.opts.Lease.Held() {
 		return View{Ref: ref, Degraded: true}
 	}
 	return View{Ref: ref, Snapshot: snap, detour: s.opts.Detour}
@@ -194,6 +214,9 @@ func (s *Service) restoreAndRead(ctx context.Context, ref Ref) (Snapshot, error)
 // degraded is what the repository alone can say of a journey.
 func (s *Service) degraded(ctx context.Context, ref Ref) (View, error) {
 	session, err := s.repo.Session(ctx, ref.SessionID)
+	if CodeOf(err) == DatabaseUnavailable && !s.opts.Lease.Held() {
+		return s.cutOff(ctx, ref, err)
+	}
 	if err != nil {
 		return View{}, err
 	}

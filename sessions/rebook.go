@@ -16,22 +16,26 @@ type Rebooking struct {
 	Mode        *Mode
 	TrainerID   *ID
 	StudentID   *ID
+	Region      *string
 }
 
-// Rebook changes the booking of a Scheduled session. Another trainer ends a running
-// journey. Errors: NotChangeable, InvalidRequest.
+// Rebook changes the booking of a Scheduled session, its region only before the first
+// start. Another trainer ends a running journey. Errors: NotChangeable, InvalidRequest.
 func (s *Session) Rebook(b Rebooking, by Caller, now time.Time) ([]Event, error) {
 	next := *s
 	put(&next.ScheduledAt, b.ScheduledAt)
 	put(&next.Mode, b.Mode)
 	put(&next.TrainerID, b.TrainerID)
 	put(&next.StudentID, b.StudentID)
+	put(&next.Region, b.Region)
 	if b.Home != nil && *b.Home != s.Home {
 		next.Home, next.HomeMovedAt = *b.Home, ms(now)
 	}
 	switch {
 	case s.Status != Scheduled:
 		return nil, Refuse(NotChangeable, "the session is "+string(s.Status)+", not scheduled")
+	case next.Region != s.Region && !s.JourneyStartedAt.IsZero():
+		return nil, Refuse(NotChangeable, "the session has had a journey, which belongs to region "+s.Region)
 	case next.TrainerID == next.StudentID:
 		return nil, InvalidField("studentId", "trainerId and studentId must differ")
 	}
@@ -52,15 +56,24 @@ func put[T any](into, from *T) {
 
 // Rebook changes a booking. While a journey runs, another home moves its fence,
 // another trainer ends it, and another student shuts the old one out. Errors:
-// InvalidRequest, SessionNotFound, Forbidden, NotChangeable, DatabaseUnavailable.
+// InvalidRequest, SessionNotFound, Forbidden, NotChangeable, WrongRegion,
+// DatabaseUnavailable.
 func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Session, error) {
 	admin, ok := c.As(Admin)
 	if !ok {
 		return Session{}, errNotAdmin
 	}
+	if b.Region != nil {
+		if err := s.checkPin(*b.Region); err != nil {
+			return Session{}, err
+		}
+	}
 	var before Session
 	session, err := s.changeBy(s.repo.Rebook)(ctx, admin, id, func(session *Session) ([]Event, error) {
 		before = *session
+		if err := s.here(ctx, before); err != nil {
+			return nil, err
+		}
 		return session.Rebook(b, admin, s.opts.Now())
 	})
 	if err != nil {
@@ -75,6 +88,13 @@ func (s *Service) Rebook(ctx context.Context, c Caller, id ID, b Rebooking) (Ses
 func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 	ctx = context.WithoutCancel(ctx)
 	s.links.changed(after.ID)
+	if !after.In(s.opts.Region) {
+		if err := s.moved(ctx, after); err != nil {
+			s.warnBooking(ctx, after, err)
+		}
+		return
+	}
+	s.elsewhere.forget(after.ID)
 	known := s.rebookParties(ctx, after) // first: who is woken is checked again
 	var err error
 	switch {
@@ -87,9 +107,13 @@ func (s *Service) rebookLive(ctx context.Context, before, after Session) {
 		err = s.moveLive(ctx, after)
 	}
 	if err = errors.Join(known, err); err != nil {
-		s.opts.Log.WarnContext(ctx, "live store does not agree with the booking yet",
-			slog.String("session_id", string(after.ID)), slog.Any("error", err))
+		s.warnBooking(ctx, after, err)
 	}
+}
+
+func (s *Service) warnBooking(ctx context.Context, session Session, err error) {
+	s.opts.Log.WarnContext(ctx, "live store does not agree with the booking yet",
+		slog.String("session_id", string(session.ID)), slog.Any("error", err))
 }
 
 // rebookParties tells readers who the parties are. It reads once more for the reason that

@@ -152,6 +152,9 @@ func (r *Reconciler) deleted(ctx context.Context, ref Ref) error {
 
 // settle makes one journey agree with its session.
 func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session Session) error {
+	if !session.In(r.service.opts.Region) {
+		return r.moved(ctx, ref, session)
+	}
 	if err := r.settleParties(ctx, ref, seen, session); err != nil {
 		return err
 	}
@@ -169,12 +172,27 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 	}
 }
 
+// moved lets nobody wait here for a session that another region's start has taken. No
+// journey of it is left in this live store, whoever has changed the region.
+func (r *Reconciler) moved(ctx context.Context, ref Ref, session Session) error {
+	s := r.service
+	if err := s.moved(ctx, session); err != nil {
+		return err
+	}
+	snap, err := s.live.Latest(ctx, ref)
+	if err != nil || !snap.Active {
+		return err
+	}
+	r.metrics.Corrected(correctedEnded)
+	return s.live.End(ctx, Journey{Ref: ref, StartedAt: snap.StartedAt, Phase: Ended})
+}
+
 // settleParties lets nobody read any more who is not a party, and lets in who is.
 func (r *Reconciler) settleParties(ctx context.Context, ref Ref, seen serving, session Session) error {
 	s, meta := r.service, session.Meta()
 	s.parties.put(session.ID, meta, s.opts.Now())
 	// Where only updates came here, the live store may have other parties for readers.
-	if (seen.meta == (Meta{}) || seen.meta == meta) && (!seen.known || seen.told == meta) {
+	if (seen.meta == (Meta{}) || seen.meta.Parties() == meta.Parties()) && (!seen.known || seen.told.Parties() == meta.Parties()) {
 		return nil
 	}
 	r.metrics.Corrected(correctedParties)
@@ -301,11 +319,7 @@ func (r *Reconciler) compareEnded(ctx context.Context) error {
 		return err
 	}
 	for _, session := range list {
-		compare := r.compare
-		if session.endedElsewhere(now) {
-			compare = r.stopped
-		}
-		switch err := compare(ctx, session); {
+		switch err := r.compareOne(ctx, session, now); {
 		case errors.Is(err, ErrUnavailable): // the live store is away: go on here
 			return nil
 		case err != nil: // one row holds up no other
@@ -317,6 +331,17 @@ func (r *Reconciler) compareEnded(ctx context.Context) error {
 		r.endedID, r.rested = "", now
 	}
 	return nil
+}
+
+// compareOne leaves the journeys of other regions to those.
+func (r *Reconciler) compareOne(ctx context.Context, session Session, now time.Time) error {
+	switch {
+	case !session.In(r.service.opts.Region):
+		return nil
+	case session.endedElsewhere(now):
+		return r.stopped(ctx, session)
+	}
+	return r.compare(ctx, session)
 }
 
 type noReconcilerMetrics struct{}

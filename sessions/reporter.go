@@ -36,7 +36,7 @@ const (
 // journey.
 type Reporter struct {
 	Device
-	SessionID ID // empty: no journey runs
+	RunningSession // zero: no journey runs
 }
 
 // reporters remembers the devices that have reported lately and the running journeys of
@@ -63,8 +63,8 @@ type deviceSeen struct {
 }
 
 type journeySeen struct {
-	session ID
-	at      time.Time
+	RunningSession
+	at time.Time
 }
 
 func newReporters(repo Devices, now func() time.Time) *reporters {
@@ -119,7 +119,7 @@ func (r *reporters) remembered(id ID, now time.Time) (found Reporter, fresh, unk
 	if !ok || age(j.at, now) >= answerFor {
 		return Reporter{Device: d.device}, false, false
 	}
-	return Reporter{d.device, j.session}, age(d.at, now) < reportersFor && age(j.at, now) < reportersFor, false
+	return Reporter{d.device, j.RunningSession}, age(d.at, now) < reportersFor && age(j.at, now) < reportersFor, false
 }
 
 // age is also large where the clock was set back by much.
@@ -136,7 +136,7 @@ func (r *reporters) look(ctx context.Context, ids []ID) (map[ID]struct{}, error)
 	for _, d := range devices {
 		trainers = append(trainers, d.TrainerID)
 	}
-	running := map[ID]ID{}
+	running := map[ID]RunningSession{}
 	if len(trainers) > 0 {
 		if running, err = r.repo.RunningSessions(ctx, trainers); err != nil {
 			return nil, err
@@ -146,7 +146,7 @@ func (r *reporters) look(ctx context.Context, ids []ID) (map[ID]struct{}, error)
 	return map[ID]struct{}{}, nil
 }
 
-func (r *reporters) keep(ids []ID, devices map[ID]Device, running map[ID]ID, now time.Time) {
+func (r *reporters) keep(ids []ID, devices map[ID]Device, running map[ID]RunningSession, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range ids {
@@ -198,7 +198,7 @@ func (r *reporters) forgetJourney(trainerID ID) {
 func (r *reporters) noJourney(trainerID ID, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.journeys.Add(trainerID, journeySeen{"", now})
+	r.journeys.Add(trainerID, journeySeen{at: now})
 }
 
 // KeepReporters writes the devices' last uses until ctx ends, and then once more.
@@ -233,7 +233,7 @@ func (r *reporters) flush(ctx context.Context, log *slog.Logger) {
 // (UpdateBatch). Two phones of one trainer report to one journey; each fix is judged by
 // the same rules, whichever phone it comes from.
 //
-// Errors: NoActiveJourney, LiveStoreUnavailable, DatabaseUnavailable.
+// Errors: NoActiveJourney, WrongRegion, LiveStoreUnavailable, DatabaseUnavailable.
 func (s *Service) UpdateFromDevice(ctx context.Context, r Reporter, fixes []Fix, each func(Receipt)) (Receipt, error) {
 	now := s.opts.Now()
 	s.reporters.use(r.ID, now)
@@ -242,6 +242,9 @@ func (s *Service) UpdateFromDevice(ctx context.Context, r Reporter, fixes []Fix,
 	}
 	if len(fixes) == 0 {
 		return Receipt{}, nil
+	}
+	if err := s.hereLive(ctx, Session{ID: r.SessionID, Region: r.Region}); err != nil {
+		return Receipt{}, err
 	}
 	c := Caller{ID: r.TrainerID, Role: Trainer}
 	receipt, err := s.UpdateBatch(ctx, c, r.SessionID, fixes, each)

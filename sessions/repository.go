@@ -48,6 +48,7 @@ type Repository interface {
 	Reviews
 	Users
 	Analytics
+	Leases
 }
 
 // Lists is the part of the Repository that reads many sessions at once.

@@ -31,6 +31,7 @@ type Service struct {
 	served    *served     // the journeys that were updated or read lately
 	reporters *reporters  // the devices that have reported lately
 	links     *links      // the share links that are read
+	elsewhere *elsewhere  // the sessions of other regions that were asked for lately
 	reads     sharedReads // of Read and View
 
 	news      chan news // on its way to Report
@@ -73,6 +74,15 @@ type ServiceOptions struct {
 	EventLinks []byte
 	// Counter counts what becomes of fixes; nil counts nothing.
 	Counter *FixCounter
+	// Region is this gateway's, and Regions are those that a booking may name. Empty: an
+	// installation of one region, which has no name.
+	Region  string
+	Regions []string
+	// Lease is that of Region. Nil: without regions.
+	Lease *Lease
+	// OnElsewhere is told that a session which is waited for here belongs to another region:
+	// whoever waits is to look again. It must not block. Nil: nobody waits.
+	OnElsewhere func(Ref)
 	// Outcomes tells what has become of events, for a session's history. Nil: not known.
 	Outcomes Outcomes
 }
@@ -112,6 +122,7 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 		served:    newServed(),
 		reporters: newReporters(repo, opts.Now),
 		links:     newLinks(repo),
+		elsewhere: newElsewhere(),
 		news:      make(chan news, newsQueue),
 		arrivings: newArrivings(),
 		locations: newLocationTimes(),
@@ -125,7 +136,8 @@ type Booking struct {
 	StudentID   ID
 	ScheduledAt time.Time // zero: not fixed yet
 	Home        geo.Point
-	Mode        Mode // empty: Car
+	Mode        Mode   // empty: Car
+	Region      string // empty: that of the first start
 	// Key names the request and BodyHash is a hash of its body, so that a repeat is
 	// recognised for a week, whatever has become of the session. Empty: no key.
 	Key      string
@@ -133,11 +145,15 @@ type Booking struct {
 }
 
 // Create books a session. It reports false when the same booking, or the same request
-// by its key, was stored before. Errors: Forbidden, SessionConflict, DatabaseUnavailable.
+// by its key, was stored before. Errors: Forbidden, InvalidRequest, SessionConflict,
+// DatabaseUnavailable.
 func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, bool, error) {
 	c, ok := c.As(Admin)
 	if !ok {
 		return Session{}, false, Refuse(Forbidden, "only an admin may book a session")
+	}
+	if err := s.checkPin(b.Region); err != nil {
+		return Session{}, false, err
 	}
 	if b.ID == "" {
 		b.ID = NewID()
@@ -147,7 +163,7 @@ func (s *Service) Create(ctx context.Context, c Caller, b Booking) (Session, boo
 	}
 	session := Session{
 		ID: b.ID, TrainerID: b.TrainerID, StudentID: b.StudentID, Status: Scheduled,
-		ScheduledAt: b.ScheduledAt, Home: b.Home, Mode: b.Mode, CreatedAt: ms(s.opts.Now()),
+		ScheduledAt: b.ScheduledAt, Home: b.Home, Mode: b.Mode, Region: b.Region, CreatedAt: ms(s.opts.Now()),
 	}
 	if b.Key == "" {
 		return s.repo.Create(actingFor(ctx, c), session)
@@ -228,6 +244,9 @@ func (s *Service) syncLive(ctx context.Context, session Session, journey Journey
 	if !session.JourneyActive() {
 		s.opts.Counter.ended(journey.Ref)
 	}
+	if !session.In(s.opts.Region) { // its own region's live store, which that brings to agree
+		return
+	}
 	err := errors.Join(s.writeLive(ctx, journey, session), s.live.SetMeta(ctx, session.ID, session.Meta()))
 	s.links.changed(session.ID) // after that, so that who waits is woken by the live store
 	if err != nil {
@@ -236,11 +255,15 @@ func (s *Service) syncLive(ctx context.Context, session Session, journey Journey
 	}
 }
 
-// restore is writeLive for a live store that has lost the journey. The journey may
+// restore is writeLive for a live store that has lost the journey. It refuses a session of
+// another region: no journey is in two live stores. The journey may
 // have ended after session was read, and the store may have lost its tombstone too.
 // So restore reads the session once more after it has opened the journey, and ends
 // the journey if it should not have been opened.
 func (s *Service) restore(ctx context.Context, session Session) error {
+	if err := s.hereLive(ctx, session); err != nil {
+		return err
+	}
 	journey := session.Journey()
 	journey.Restored = true
 	if s.running(session) {

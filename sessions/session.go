@@ -95,6 +95,9 @@ type Session struct {
 	Mode        Mode // as booked
 	CreatedAt   time.Time
 	HomeMovedAt time.Time // when the home last changed, or that was noticed; zero for never
+	// Region is the one whose live store has the session's journeys: that of the booking, or
+	// else of the first start. Empty: not decided yet, or an installation of one region.
+	Region string
 
 	JourneyMode      Mode // of the journey; the booked one unless the start named another
 	JourneyStartedAt time.Time
@@ -147,8 +150,10 @@ func (s Session) Phase() Phase {
 	}
 }
 
-// Meta is the session's parties.
-func (s Session) Meta() Meta { return Meta{TrainerID: s.TrainerID, StudentID: s.StudentID} }
+// Meta is the session's parties and its region.
+func (s Session) Meta() Meta {
+	return Meta{TrainerID: s.TrainerID, StudentID: s.StudentID, Region: s.Region}
+}
 
 // HasParty reports whether c may see the session: its trainer, its student, or
 // an admin. See Meta.HasParty.
@@ -173,11 +178,17 @@ func (c Caller) mayDriveAny() bool { return c.Has(Trainer) || c.Has(Admin) }
 
 func (s *Session) isTrainer(c Caller) bool { return c.Has(Trainer) && c.ID == s.TrainerID }
 
-// SameBooking reports whether two sessions have the same booking. Repository.Create
-// compares by it. What happened to the sessions since then does not count.
+// SameBooking reports whether two sessions have the same booking. What happened to the
+// sessions since then does not count, and neither does the region: see BookedAgain.
 func SameBooking(a, b Session) bool {
 	return a.ID == b.ID && a.TrainerID == b.TrainerID && a.StudentID == b.StudentID &&
 		a.ScheduledAt.Equal(b.ScheduledAt) && a.Home == b.Home && a.Mode == b.Mode
+}
+
+// BookedAgain reports whether a new booking repeats the stored session. Repository.Create
+// compares by it. A booking without a region repeats one whose start has set it.
+func BookedAgain(stored, again Session) bool {
+	return SameBooking(stored, again) && (again.Region == "" || again.Region == stored.Region)
 }
 
 // Ref is a journey's place in the live store. In a cluster all of it lies in the
@@ -221,8 +232,16 @@ func (p Phase) Rank() int {
 	return slices.Index([]Phase{NotStarted, OnTheWay, Arriving, Arrived, Ended}, p)
 }
 
-// Meta is a session's parties. A read has to check them first.
-type Meta struct{ TrainerID, StudentID ID }
+// Meta is a session's parties, which a read has to check first, and its region (Session.Region).
+type Meta struct {
+	TrainerID, StudentID ID
+	Region               string
+}
+
+// Parties is the Meta without the region, to compare the parties by.
+func (m Meta) Parties() Meta { return Meta{TrainerID: m.TrainerID, StudentID: m.StudentID} }
+
+func (m Meta) in(region string) bool { return Session{Region: m.Region}.In(region) }
 
 // HasParty reports whether c may see the session: its trainer, its student, or
 // an admin. The role counts too: a trainer's token with the student's id gives no

@@ -85,7 +85,7 @@ const (
 // LinksAfter says what becomes of the share links of a session that has changed.
 func LinksAfter(before, after Session) LinkChange {
 	switch {
-	case before.Meta() != after.Meta(),
+	case before.Meta().Parties() != after.Meta().Parties(),
 		before.Status == Scheduled && after.Status != Scheduled,
 		before.JourneyActive() && !after.JourneyActive(),
 		before.JourneyEndReason == "" && after.JourneyEndReason != "": // the end was another service's
@@ -121,7 +121,7 @@ func (s *Service) CreateShareLink(ctx context.Context, c Caller, id ID, rotate b
 }
 
 func (s *Service) newLink(session Session) ShareLink {
-	l := ShareLink{ID: NewID(), SessionID: session.ID, Parties: session.Meta(), CreatedAt: ms(s.opts.Now())}
+	l := ShareLink{ID: NewID(), SessionID: session.ID, Parties: session.Meta().Parties(), CreatedAt: ms(s.opts.Now())}
 	if session.JourneyActive() {
 		l.JourneyStartedAt = session.JourneyStartedAt
 	}

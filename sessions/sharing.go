@@ -38,7 +38,7 @@ type sharing struct {
 
 // opens reports whether a link shows its journey, or waits for it.
 func (s *Service) opens(l sharing) bool {
-	if l.link.Parties != l.session.Meta() || l.session.Status != Scheduled {
+	if l.link.Parties != l.session.Meta().Parties() || l.session.Status != Scheduled {
 		return false
 	}
 	if l.link.JourneyStartedAt.IsZero() {
@@ -52,7 +52,7 @@ func (s *Service) opens(l sharing) bool {
 func (s *Service) lastPhase(l sharing) (Phase, bool) {
 	j, scheduled := l.link.JourneyStartedAt, l.session.Status == Scheduled
 	switch {
-	case l.link.Parties != l.session.Meta(), scheduled && s.running(l.session):
+	case l.link.Parties != l.session.Meta().Parties(), scheduled && s.running(l.session):
 		return "", false
 	case j.IsZero() && scheduled, !j.IsZero() && !j.Equal(l.session.JourneyStartedAt):
 		return "", false
@@ -143,7 +143,7 @@ func (s Shared) Home() geo.Point { return s.session.Home }
 
 // OpenLink opens a share link by its token. A token that opens nothing costs the same
 // work, so that it takes as long and fails like one that does while a store is away.
-// Errors: LinkGone, DatabaseUnavailable, LiveStoreUnavailable.
+// Errors: LinkGone, WrongRegion, DatabaseUnavailable, LiveStoreUnavailable.
 func (s *Service) OpenLink(ctx context.Context, token string) (Shared, error) {
 	hash, at := HashLinkToken(token), s.links.now()
 	found, ok, err := s.links.lookUps.ask(ctx, hash)
@@ -157,6 +157,9 @@ func (s *Service) OpenLink(ctx context.Context, token string) (Shared, error) {
 			return Shared{}, liveDown(err)
 		}
 		return Shared{}, errLinkGone
+	}
+	if err := s.hereLive(ctx, found.session); err != nil {
+		return Shared{}, err
 	}
 	shared := Shared{sharing: found, at: at}
 	s.served.use(shared.Ref(), found.session.Meta())
@@ -219,7 +222,8 @@ type JourneyOverError struct{ Phase Phase }
 func (o *JourneyOverError) Error() string { return "the journey has ended: " + string(o.Phase) }
 
 // WatchLink calls gone, at most once and soon after, when the link does not open any more:
-// with a *JourneyOverError where its journey has ended, else with LinkGone. gone must not block.
+// with a *JourneyOverError where its journey has ended, with WrongRegion where it has started
+// in another region, else with LinkGone. gone must not block.
 // Close the watch in the end.
 func (s *Service) WatchLink(shared Shared, gone func(error)) *LinkWatch {
 	w := &LinkWatch{service: s, gone: gone, hash: shared.link.TokenHash, sessionID: shared.link.SessionID, sharing: shared.sharing, at: shared.at}
@@ -237,7 +241,8 @@ func (w *LinkWatch) Close() {
 }
 
 // Check is what the reader may be shown of a view after a wait. As a rule it costs no
-// query. Errors: *JourneyOverError, LinkGone, DatabaseUnavailable, LiveStoreUnavailable.
+// query. Errors: *JourneyOverError, LinkGone, WrongRegion, DatabaseUnavailable,
+// LiveStoreUnavailable.
 func (w *LinkWatch) Check(ctx context.Context, v View) (View, error) {
 	l := w.service.links
 	l.mu.Lock()
@@ -252,6 +257,9 @@ func (w *LinkWatch) Check(ctx context.Context, v View) (View, error) {
 			return View{}, w.service.end(ctx, now)
 		}
 		now = found
+	}
+	if err := w.service.hereLive(ctx, now.session); err != nil {
+		return View{}, err
 	}
 	return now.Sees(v)
 }
@@ -325,10 +333,14 @@ func (s *Service) checkLinks(ctx context.Context) error {
 		}
 		var ended []*LinkWatch
 		for _, w := range batch {
-			if now, ok := found[w.hash]; ok && s.opens(now) {
-				s.links.confirm(w, now, at)
-			} else {
+			now, ok := found[w.hash]
+			switch {
+			case !ok || !s.opens(now):
 				ended = append(ended, w)
+			case !now.session.In(s.opts.Region):
+				s.links.leave(w, s.here(ctx, now.session))
+			default:
+				s.links.confirm(w, now, at)
 			}
 		}
 		if err := s.endWatches(ctx, ended); err != nil {
@@ -365,15 +377,22 @@ func (s *Service) endWatches(ctx context.Context, ended []*LinkWatch) error {
 	}
 	for _, w := range ended {
 		s.links.mu.Lock()
-		_, open := s.links.watches[w]
-		delete(s.links.watches, w)
 		last := sharing{w.link, list[w.sessionID]}
 		s.links.mu.Unlock()
-		if open {
-			w.gone(s.endOf(last))
-		}
+		s.links.leave(w, s.endOf(last))
 	}
 	return nil
+}
+
+// leave ends a watch.
+func (l *links) leave(w *LinkWatch, why error) {
+	l.mu.Lock()
+	_, open := l.watches[w]
+	delete(l.watches, w)
+	l.mu.Unlock()
+	if open {
+		w.gone(why)
+	}
 }
 
 // madeUpID is an id of bytes that nobody chose.

@@ -61,6 +61,8 @@ const (
 	// stuckFor is how long a journey that could not be ended is left alone at
 	// first. It doubles, up to stuckAtMost.
 	stuckFor, stuckAtMost = 10 * time.Second, 5 * time.Minute
+	// othersAfter is how long after its hour a journey of another region is ended from here.
+	othersAfter = 2 * time.Minute
 	// silenceBatch bounds a look for silences. With more running journeys than
 	// that, only the oldest are looked at.
 	silenceBatch = 20_000
@@ -98,12 +100,12 @@ func (w *Sweeper) untilNext(ctx context.Context) time.Duration {
 	wait := sweepEvery/2 + rand.N(sweepEvery) //nolint:gosec // jitter
 	s := w.service
 	now := s.opts.Now()
-	soon, err := s.repo.Running(ctx, now.Add(wait-s.opts.JourneyTTL), JourneyKey{}, len(w.stuck)+1)
+	soon, err := s.repo.Running(ctx, now.Add(wait-s.opts.JourneyTTL), JourneyKey{}, len(w.stuck)+w.othersDue()+1)
 	if err != nil {
 		return wait
 	}
 	for _, next := range soon {
-		if _, stuck := w.stuck[next.ID]; !stuck {
+		if _, stuck := w.stuck[next.ID]; !stuck && next.In(s.opts.Region) {
 			wait = next.JourneyStartedAt.Add(s.opts.JourneyTTL).Sub(now)
 			break
 		}
@@ -138,7 +140,7 @@ func (w *Sweeper) timeOut(ctx context.Context) error {
 		}
 		for _, session := range batch {
 			overdue[session.ID] = true
-			if now.Before(w.stuck[session.ID].next) {
+			if now.Before(w.stuck[session.ID].next) || !w.mine(session, now) {
 				continue
 			}
 			if err := w.timeOutOne(ctx, session.ID); err != nil {
@@ -157,6 +159,22 @@ func (w *Sweeper) timeOut(ctx context.Context) error {
 	}
 	maps.DeleteFunc(w.stuck, func(id ID, _ stuckJourney) bool { return !overdue[id] })
 	return nil
+}
+
+// mine reports whether an overdue journey is to be ended from here. Its own region does so
+// first, and removes its location. Another does so when that one has not: it is cut off, and
+// the trainer has to be free.
+func (w *Sweeper) mine(session Session, now time.Time) bool {
+	s := w.service
+	return session.In(s.opts.Region) || now.Sub(session.JourneyStartedAt) >= s.opts.JourneyTTL+othersAfter
+}
+
+// othersDue is how many journeys of other regions may be before the next of this one.
+func (w *Sweeper) othersDue() int {
+	if w.service.opts.Region == "" {
+		return 0
+	}
+	return sweepBatch
 }
 
 // leave notes that a journey could not be ended.
@@ -215,7 +233,7 @@ func (w *Sweeper) reportSilence(ctx context.Context, now time.Time) error {
 			if seen := lastSeen[keys[i]]; seen.After(at) {
 				at = seen
 			}
-			if at.Before(since) && w.service.running(s) {
+			if at.Before(since) && w.service.running(s) && s.In(w.service.opts.Region) { // another region may have seen its phone
 				if err := w.silent(ctx, s, at, now); err != nil {
 					return err
 				}

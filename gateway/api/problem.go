@@ -52,7 +52,7 @@ func status(code sessions.Code) int {
 	case RequestTimeout:
 		return http.StatusRequestTimeout
 	case sessions.JourneyAlreadyStarted, sessions.TrainerBusy, sessions.SessionConflict, sessions.NotPendingVerification,
-		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.TooManyDevices, sessions.TooManyShareLinks, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported:
+		sessions.NotInProgress, sessions.NotCompleted, sessions.AlreadyReviewed, sessions.JourneyRunning, sessions.TooManyDevices, sessions.TooManyShareLinks, sessions.NotChangeable, sessions.NotCancellable, sessions.NotSupported, sessions.WrongRegion:
 		return http.StatusConflict
 	case sessions.OTPExpired:
 		return http.StatusGone
@@ -89,6 +89,7 @@ type failure struct {
 	RadiusM      *float64      `json:"radiusMeters,omitempty"`
 	AttemptsLeft *int          `json:"attemptsLeft,omitempty"`
 	Stop         bool          `json:"stop,omitempty"`
+	Region       string        `json:"region,omitempty"`
 	Journey      *journeyBody  `json:"journey,omitempty"`
 }
 
@@ -130,7 +131,7 @@ func writeFailure(c *app.RequestContext, e *sessions.Error) {
 }
 
 func failureBody(c *app.RequestContext, e *sessions.Error) failure {
-	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id, Field: e.Field, Stop: e.Stop}
+	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id, Field: e.Field, Stop: e.Stop, Region: e.Region}
 	if e.RetryAfter > 0 {
 		n := int64(math.Ceil(float64(e.RetryAfter) / float64(time.Millisecond)))
 		body.RetryAfterMS = &n

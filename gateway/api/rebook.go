@@ -58,6 +58,13 @@ func (b bookingBody) rebooking() (out sessions.Rebooking, err error) {
 		}
 		out.Mode = &mode
 	}
+	if b.Region != nil {
+		region, err := regionName(*b.Region)
+		if err != nil {
+			return out, err
+		}
+		out.Region = &region
+	}
 	return out, nil
 }
 

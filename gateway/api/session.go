@@ -22,6 +22,7 @@ type bookingBody struct {
 	ScheduledAt *scalar        `json:"scheduledAt"`
 	StudentHome *coordinates   `json:"studentHome"`
 	TravelMode  *sessions.Mode `json:"travelMode"`
+	Region      *string        `json:"region"`
 }
 
 type sessionBody struct {
@@ -32,6 +33,7 @@ type sessionBody struct {
 	ScheduledAt      *string            `json:"scheduledAt"`
 	StudentHome      *homeBody          `json:"studentHome"`
 	TravelMode       sessions.Mode      `json:"travelMode"`
+	Region           string             `json:"region,omitempty"`
 	JourneyStartedAt *string            `json:"journeyStartedAt"`
 	JourneyEndedAt   *string            `json:"journeyEndedAt"`
 	JourneyEndReason sessions.EndReason `json:"journeyEndReason,omitempty"`
@@ -63,7 +65,7 @@ func homeOf(p geo.Point) *homeBody {
 func sessionOf(s sessions.Session, now time.Time) sessionBody {
 	body := sessionBody{
 		SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, Status: s.Status,
-		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeOf(s.Home), TravelMode: s.Mode,
+		ScheduledAt: timestamp(s.ScheduledAt), StudentHome: homeOf(s.Home), TravelMode: s.Mode, Region: s.Region,
 		JourneyStartedAt: timestamp(s.JourneyStartedAt), JourneyEndedAt: timestamp(s.JourneyEndedAt),
 		JourneyEndReason: s.JourneyEndReason, ArrivedAt: timestamp(s.ArrivedAt),
 		StartedAt: timestamp(s.StartedAt), CompletedAt: timestamp(s.CompletedAt), CreatedAt: timestamp(s.CreatedAt),
@@ -145,8 +147,21 @@ func (b bookingBody) booking() (sessions.Booking, error) {
 			return out, err
 		}
 	}
+	if b.Region != nil {
+		if out.Region, err = regionName(*b.Region); err != nil {
+			return out, err
+		}
+	}
 	out.Mode, err = travelMode(b.TravelMode)
 	return out, err
+}
+
+// regionName checks the form of a region; the service knows which there are.
+func regionName(text string) (string, error) {
+	if !sessions.ValidRegion(text) {
+		return "", invalid("region", "region must be 1 to 32 lower-case letters, digits and hyphens")
+	}
+	return text, nil
 }
 
 // instant reads an instant of the back office, which has no phone's excuses.

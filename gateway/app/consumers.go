@@ -58,7 +58,7 @@ func newConsumers(o Options, p *process, s stores, clock *sessions.Clock, m *met
 		{notifyConsumer, consumers.NewNotify(s.repo, once, push, consumers.NotifyOptions{
 			Now: clock.Now, Log: p.log, Unregistered: c.show != nil, Metrics: m,
 		})},
-		{cleanUpConsumer, consumers.NewCleanUp(s.repo, s.live)},
+		{cleanUpConsumer, consumers.NewCleanUp(s.repo, s.live, o.Region)},
 		{analyticsConsumer, consumers.NewAnalytics(s.repo, m)},
 	}
 	for i, to := range c.list {

@@ -41,6 +41,7 @@ type App struct {
 	sweeper    *sessions.Sweeper
 	retention  *sessions.Retention
 	reconciler *sessions.Reconciler // nil: no database
+	lease      *sessions.Lease      // nil: no regions
 	hub        *hub.Hub
 	server     *httpserver.Server
 	failed     chan struct{} // closed when the server ends
@@ -108,12 +109,14 @@ func New(opts Options) (*App, error) {
 	counter := sessions.NewFixCounter(stores.repo, sessions.FixCounterOptions{
 		Now: clock.Now, RateInterval: opts.RateInterval, Steer: opts.Steer, Log: p.log, Metrics: journeys,
 	})
+	lease := newLease(opts, p, stores)
+	var waits *hub.Hub
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance, Steer: opts.Steer,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
 		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
-		EventLinks: eventLinks,
+		EventLinks: eventLinks, Region: opts.Region, Regions: opts.regions(), Lease: lease, OnElsewhere: func(ref sessions.Ref) { waits.Look(ref) },
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
@@ -126,7 +129,7 @@ func New(opts Options) (*App, error) {
 	retention := sessions.NewRetention(stores.old, sessions.RetentionOptions{
 		Keep: opts.keep(), Log: p.log, Metrics: metrics.NewRetention(p.registry, tables()...),
 	})
-	waits := hub.New(stores.live, service, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
+	waits = hub.New(stores.live, service, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
 	origins, err := opts.origins()
@@ -167,8 +170,30 @@ func New(opts Options) (*App, error) {
 	metrics.NewClock(p.registry, clock.Offset)
 	return &App{
 		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay, locations: locations,
-		counter: counter, service: service, sweeper: sweeper, retention: retention, reconciler: reconciler, hub: waits, server: server, failed: make(chan struct{}),
+		counter: counter, service: service, sweeper: sweeper, retention: retention, reconciler: reconciler, lease: lease, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
+}
+
+// newLease makes the lease of the region, and registers its age; nil without regions.
+func newLease(o Options, p *process, s stores) *sessions.Lease {
+	if o.Region == "" {
+		return nil
+	}
+	lease := sessions.NewLease(s.repo, sessions.LeaseOptions{Region: o.Region, For: o.leaseFor, Log: p.log})
+	metrics.NewLease(p.registry, lease.Age)
+	return lease
+}
+
+// keepLease takes the lease before the gateway listens, where the database answers, and
+// keeps it.
+func (a *App) keepLease(ctx context.Context) {
+	if a.lease == nil {
+		return
+	}
+	if err := a.lease.Renew(ctx); err != nil {
+		a.log.WarnContext(ctx, "no lease of the region yet", slog.Any("error", err))
+	}
+	a.background(ctx, "lease", a.lease.Run)
 }
 
 // listening is the URL of an address; empty for a unix socket.
@@ -286,6 +311,7 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.startClock(ctx, a.opts, a.stores, a.clock)
+	a.keepLease(ctx)
 	if a.opts.smallHeap {
 		a.background(ctx, "heap", keepHeapSmall)
 	}

@@ -32,6 +32,8 @@ type Options struct {
 	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
 	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
+	Region string `env:"DOORSTEP_REGION" help:"Name of the region of this process and its live store: 1 to 32 lower-case letters, digits and hyphens. Every region has a name, and all use one database; see docs/contract.md. Empty: there is one region, and it has no name."`
+
 	ValkeyURL        string `secret:"ValkeyURLFile" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store: redis:// or valkey://, with TLS rediss:// or valkeys://, or unix:///path. For a cluster: any of its servers; add more with ?addr=host:port&addr=…. For Sentinel: the address of a sentinel, with ?master_set=NAME. Empty: the live store is in the memory of this process."`
 	ValkeyCA         []byte `env:"DOORSTEP_VALKEY_CA" help:"PEM file, or its content, of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
 	DatabaseURL      string `secret:"DatabaseURLFile" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://… Empty: the sessions are in the memory of this process."`
@@ -136,7 +138,8 @@ type Options struct {
 	// Listener is used instead of Listen, for tests.
 	Listener net.Listener
 
-	smallHeap bool // FitMemory was called, and GOGC is not set
+	smallHeap bool          // FitMemory was called, and GOGC is not set
+	leaseFor  time.Duration // sessions.LeaseOptions.For, for tests
 }
 
 // Embedded reports whether both stores are in the memory of this process.
@@ -168,6 +171,9 @@ func (o Options) validate() error {
 		if d.value < 0 {
 			return fmt.Errorf("%s: %s is negative", d.name, d.value)
 		}
+	}
+	if o.Region != "" && !sessions.ValidRegion(o.Region) {
+		return fmt.Errorf("region: %q is not 1 to 32 lower-case letters, digits and hyphens", o.Region)
 	}
 	if err := o.validateLocationEvents(); err != nil {
 		return err
@@ -387,6 +393,14 @@ func (o Options) drainDelay() time.Duration {
 	default:
 		return 5 * time.Second
 	}
+}
+
+// regions are those that a booking may name.
+func (o Options) regions() []string {
+	if o.Region == "" {
+		return nil
+	}
+	return []string{o.Region}
 }
 
 // live is the part of the settings that the live store applies.

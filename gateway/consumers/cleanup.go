@@ -14,6 +14,7 @@ import (
 type CleanUp struct {
 	sessions Sessions
 	live     Ends
+	region   string
 }
 
 // Sessions is the part of the repository where a handler reads the session as it is now.
@@ -27,12 +28,12 @@ type Ends interface {
 	Open(ctx context.Context, j sessions.Journey) (bool, error)
 }
 
-// NewCleanUp makes the consumer.
-func NewCleanUp(s Sessions, live Ends) *CleanUp { return &CleanUp{s, live} }
+// NewCleanUp makes the consumer for the live store of a region; empty without regions.
+func NewCleanUp(s Sessions, live Ends, region string) *CleanUp { return &CleanUp{s, live, region} }
 
 // Handle ends the event's journey. When a newer journey of the session is running, it opens
 // that one instead: in a live store that has lost it, the tombstone of the old journey
-// would refuse its fixes.
+// would refuse its fixes. A journey of another region is left to that one's Reconciler.
 func (c *CleanUp) Handle(ctx context.Context, e sessions.Event) error {
 	if e.Type != sessions.JourneyEnded {
 		return nil
@@ -46,6 +47,8 @@ func (c *CleanUp) Handle(ctx context.Context, e sessions.Event) error {
 		return c.live.End(ctx, ended)
 	case err != nil:
 		return err
+	case !session.In(c.region):
+		return nil
 	case session.JourneyStartedAt.Before(e.JourneyStartedAt):
 		return c.live.End(ctx, ended)
 	case session.JourneyStartedAt.Equal(e.JourneyStartedAt):

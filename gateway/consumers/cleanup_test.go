@@ -71,7 +71,7 @@ func (h *fixture) again(t testing.TB, s sessions.Session) sessions.Session {
 
 func TestCleanUp_takes_the_coordinates_away(t *testing.T) {
 	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
-		c := consumers.NewCleanUp(h, live)
+		c := consumers.NewCleanUp(h, live, "")
 		s := h.started(t)
 		open(t, live, s)
 		require.Equal(t, sessions.VerdictStored, publish(t, live, s))
@@ -100,7 +100,7 @@ func TestCleanUp_takes_the_coordinates_away(t *testing.T) {
 
 func TestCleanUp_leaves_a_newer_journey_alone(t *testing.T) {
 	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
-		c := consumers.NewCleanUp(h, live)
+		c := consumers.NewCleanUp(h, live, "")
 		s := h.stopped(t, sessions.EndCancelled)
 		ended := h.last()
 		newer := h.again(t, s)
@@ -115,7 +115,7 @@ func TestCleanUp_leaves_a_newer_journey_alone(t *testing.T) {
 // end: the mark would turn the newer one's fixes away until it runs out.
 func TestCleanUp_heals_a_newer_journey_that_was_lost(t *testing.T) {
 	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
-		c := consumers.NewCleanUp(h, live)
+		c := consumers.NewCleanUp(h, live, "")
 		s := h.stopped(t, sessions.EndCancelled)
 		ended := h.last()
 		newer := h.again(t, s)
@@ -128,7 +128,7 @@ func TestCleanUp_heals_a_newer_journey_that_was_lost(t *testing.T) {
 // was down.
 func TestCleanUp_ends_what_was_left_behind(t *testing.T) {
 	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
-		c := consumers.NewCleanUp(h, live)
+		c := consumers.NewCleanUp(h, live, "")
 		s := h.started(t)
 		open(t, live, s)
 		require.Equal(t, sessions.VerdictStored, publish(t, live, s))
@@ -145,13 +145,30 @@ func TestCleanUp_ends_what_was_left_behind(t *testing.T) {
 	})
 }
 
+// The journeys of another region are not in this live store, and never get into it.
+func TestCleanUp_of_another_region(t *testing.T) {
+	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
+		s := h.stopped(t, sessions.EndCancelled)
+		ended := h.last()
+		h.again(t, s)
+		in := func(region string) {
+			h.change(t, s.ID, func(s *sessions.Session) ([]sessions.Event, error) { s.Region = region; return nil, nil })
+			require.NoError(t, consumers.NewCleanUp(h, live, "us").Handle(t.Context(), ended))
+		}
+		in("eu")
+		require.False(t, latest(t, live, s).Known)
+		in("us")
+		require.True(t, latest(t, live, s).Active)
+	})
+}
+
 func TestCleanUp_of_a_session_that_is_gone(t *testing.T) {
 	onEachStore(t, func(t *testing.T, h *fixture, live sessions.Live) {
 		s := h.stopped(t, sessions.EndArrived)
 		open(t, live, s)
 		require.Equal(t, sessions.VerdictStored, publish(t, live, s))
 		empty := &fixture{Repository: memory.NewRepository(nil)}
-		require.NoError(t, consumers.NewCleanUp(empty, live).Handle(t.Context(), h.last()))
+		require.NoError(t, consumers.NewCleanUp(empty, live, "").Handle(t.Context(), h.last()))
 		require.Nil(t, latest(t, live, s).Location)
 	})
 }
@@ -175,9 +192,9 @@ func TestCleanUp_asks_for_another_try(t *testing.T) {
 	h := &fixture{Repository: memory.NewRepository(nil)}
 	h.stopped(t, sessions.EndCancelled)
 	down := errors.Join(sessions.ErrUnavailable)
-	require.True(t, consumers.Down(consumers.NewCleanUp(h, brokenLive{down}).Handle(t.Context(), h.last())))
+	require.True(t, consumers.Down(consumers.NewCleanUp(h, brokenLive{down}, "").Handle(t.Context(), h.last())))
 	away := brokenRepository{h, sessions.Fault(sessions.DatabaseUnavailable, "away", errors.New("x"))}
-	require.True(t, consumers.Down(consumers.NewCleanUp(away, brokenLive{}).Handle(t.Context(), h.last())))
+	require.True(t, consumers.Down(consumers.NewCleanUp(away, brokenLive{}, "").Handle(t.Context(), h.last())))
 }
 
 func TestAnalytics_counts_once(t *testing.T) {

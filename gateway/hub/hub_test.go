@@ -705,3 +705,27 @@ func TestHub_Wait_the_end_of_an_outage_is_told(t *testing.T) {
 		h.Drain()
 	})
 }
+
+// Look is for what has become of a session in another region, of which no message tells.
+func TestHub_Look(t *testing.T) {
+	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+		h.Look(ref) // nobody waits
+		moved := errors.New("moved")
+		s.uncached.Store(true)
+		var away atomic.Bool
+		s.onRead = func(int64) (bool, error) {
+			if away.Load() {
+				return false, moved
+			}
+			return false, nil
+		}
+		ended := make(chan hub.Result, 1)
+		go func() { ended <- h.Wait(t.Context(), caller, ref, wait, func(sessions.View) bool { return false }) }()
+		synctest.Wait()
+		away.Store(true)
+		h.Look(ref)
+		r := <-ended
+		require.Equal(t, hub.Failed, r.Outcome)
+		require.ErrorIs(t, r.Err, moved)
+	})
+}

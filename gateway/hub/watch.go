@@ -102,6 +102,17 @@ func (of *watch) wakeUp() {
 	of.look()
 }
 
+// Look has a session looked at by its waits, as a wake-up does: what it is has changed
+// somewhere else than in its live store.
+func (h *Hub) Look(ref sessions.Ref) {
+	h.mu.Lock()
+	of := h.watches[ref]
+	h.mu.Unlock()
+	if of != nil {
+		of.wakeUp()
+	}
+}
+
 // look has the session looked at, at once or again. Call it with mu held.
 func (of *watch) look() {
 	h := of.hub

@@ -101,8 +101,8 @@ var metaTests = map[string]func(*testing.T, journey){
 		require.False(t, known)
 	},
 	"as_last_set": func(t *testing.T, j journey) {
-		for range 2 {
-			want := sessions.Meta{TrainerID: j.TrainerID, StudentID: sessions.NewID()}
+		for _, region := range []string{"", "eu-west-1", ""} {
+			want := sessions.Meta{TrainerID: j.TrainerID, StudentID: sessions.NewID(), Region: region}
 			require.NoError(t, j.Live.SetMeta(t.Context(), j.SessionID, want))
 			got, known := j.meta(t)
 			require.True(t, known)

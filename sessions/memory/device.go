@@ -65,13 +65,13 @@ func (r *Repository) DevicesUsed(_ context.Context, used map[sessions.ID]time.Ti
 }
 
 // RunningSessions implements sessions.Devices.
-func (r *Repository) RunningSessions(_ context.Context, trainerIDs []sessions.ID) (map[sessions.ID]sessions.ID, error) {
+func (r *Repository) RunningSessions(_ context.Context, trainerIDs []sessions.ID) (map[sessions.ID]sessions.RunningSession, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	running := map[sessions.ID]sessions.ID{}
+	running := map[sessions.ID]sessions.RunningSession{}
 	for _, s := range r.sessions {
 		if s.JourneyActive() && slices.Contains(trainerIDs, s.TrainerID) {
-			running[s.TrainerID] = s.ID
+			running[s.TrainerID] = sessions.RunningSession{SessionID: s.ID, Region: s.Region}
 		}
 	}
 	return running, nil

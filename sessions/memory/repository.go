@@ -45,7 +45,7 @@ func (r *Repository) Create(ctx context.Context, s sessions.Session) (sessions.S
 func (r *Repository) create(ctx context.Context, s sessions.Session) (sessions.Session, bool, error) {
 	s = inMilliseconds(s)
 	if old, ok := r.sessions[s.ID]; ok {
-		if !sessions.SameBooking(old, s) {
+		if !sessions.BookedAgain(old, s) {
 			return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "a session with this id is booked otherwise")
 		}
 		return old, false, nil
@@ -464,5 +464,8 @@ func (r *Repository) LastSeen(_ context.Context, keys []sessions.JourneyKey) (ma
 	}
 	return lastSeen, nil
 }
+
+// RenewLease implements sessions.Leases: in this process there is nobody else to tell.
+func (r *Repository) RenewLease(context.Context, string) error { return nil }
 
 func ms(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

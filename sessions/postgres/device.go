@@ -24,7 +24,7 @@ const (
 		FROM (SELECT locked.id, given.at FROM unnest($1::uuid[], $2::timestamptz[]) AS given (id, at)
 			JOIN devices locked ON locked.id = given.id WHERE locked.last_used_at < given.at FOR UPDATE OF locked SKIP LOCKED) u
 		WHERE d.id = u.id`
-	selectRunningSessions = `SELECT trainer_id::text, id::text FROM tutoring_sessions
+	selectRunningSessions = `SELECT trainer_id::text, id::text, coalesce(journey_region, '') FROM tutoring_sessions
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id = ANY($1)`
 )
 
@@ -110,17 +110,16 @@ func (r *Repository) DevicesUsed(ctx context.Context, used map[sessions.ID]time.
 
 // RunningSessions implements sessions.Devices. One round trip, from an index that holds
 // running journeys only.
-func (r *Repository) RunningSessions(ctx context.Context, trainerIDs []sessions.ID) (map[sessions.ID]sessions.ID, error) {
-	list, err := rows(ctx, r, "find running journeys", func(row pgx.Row) (pair [2]sessions.ID, err error) {
-		err = row.Scan(&pair[0], &pair[1])
-		return pair, err
+func (r *Repository) RunningSessions(ctx context.Context, trainerIDs []sessions.ID) (map[sessions.ID]sessions.RunningSession, error) {
+	running := make(map[sessions.ID]sessions.RunningSession, len(trainerIDs))
+	_, err := rows(ctx, r, "find running journeys", func(row pgx.Row) (trainer sessions.ID, err error) {
+		var one sessions.RunningSession
+		err = row.Scan(&trainer, &one.SessionID, &one.Region)
+		running[trainer] = one
+		return trainer, err
 	}, selectRunningSessions, idTexts(trainerIDs))
 	if err != nil {
 		return nil, err
-	}
-	running := make(map[sessions.ID]sessions.ID, len(list))
-	for _, pair := range list {
-		running[pair[0]] = pair[1]
 	}
 	return running, nil
 }

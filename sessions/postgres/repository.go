@@ -96,7 +96,7 @@ func insert(ctx context.Context, conn querier, s sessions.Session) (sessions.Ses
 	if err != nil {
 		return sessions.Session{}, false, unavailable("read booked session", err)
 	}
-	if s.ScheduledAt = millisecond(s.ScheduledAt); !sessions.SameBooking(old, s) {
+	if s.ScheduledAt = millisecond(s.ScheduledAt); !sessions.BookedAgain(old, s) {
 		return sessions.Session{}, false, sessions.Refuse(sessions.SessionConflict, "a session with this id is booked otherwise")
 	}
 	return old, false, nil
@@ -232,7 +232,9 @@ const (
 		ORDER BY journey_ended_at, id LIMIT $3`
 	selectRunningOf = `SELECT ` + columns + ` FROM tutoring_sessions
 		WHERE journey_started_at IS NOT NULL AND journey_ended_at IS NULL AND trainer_id = $1 LIMIT 1`
-	selectNow = `SELECT clock_timestamp()`
+	selectNow  = `SELECT clock_timestamp()`
+	renewLease = `INSERT INTO region_leases (region, renewed_at) VALUES ($1, clock_timestamp())
+		ON CONFLICT (region) DO UPDATE SET renewed_at = greatest(region_leases.renewed_at, excluded.renewed_at)`
 )
 
 // Record implements sessions.Repository. It locks the session before it draws the event's
@@ -344,6 +346,16 @@ func (r *Repository) Now(ctx context.Context) (time.Time, error) {
 		return time.Time{}, unavailable("read the clock", err)
 	}
 	return now, nil
+}
+
+// RenewLease implements sessions.Leases. One round trip.
+func (r *Repository) RenewLease(ctx context.Context, region string) error {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout)
+	defer cancel()
+	if _, err := r.pool.Exec(ctx, renewLease, region); err != nil {
+		return unavailable("renew the region's lease", err)
+	}
+	return nil
 }
 
 // acquire waits for a connection as long as the caller does. From then on only the call's

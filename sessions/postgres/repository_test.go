@@ -212,6 +212,37 @@ func TestOutbox_refuses_a_place_and_a_code(t *testing.T) {
 	}
 }
 
+// The lease of a region is one row, whose instant only rises.
+func TestRepository_RenewLease(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	renewed := func(region string) time.Time {
+		require.NoError(t, b.RenewLease(t.Context(), region))
+		return value[time.Time](t, b.sql, `SELECT renewed_at FROM region_leases WHERE region = $1`, region)
+	}
+	now := value[time.Time](t, b.sql, `SELECT now()::timestamptz(3)`)
+	first := renewed("eu-west-1")
+	require.False(t, first.Before(now.Add(-time.Millisecond)))
+	require.False(t, renewed("eu-west-1").Before(first))
+	b.exec(t, `UPDATE region_leases SET renewed_at = now() + interval '1 hour'`)
+	require.True(t, renewed("eu-west-1").After(first.Add(time.Minute)), "as after a failover to a server whose clock is behind")
+	renewed("us")
+	require.Equal(t, 2, value[int](t, b.sql, `SELECT count(*)::int FROM region_leases`))
+}
+
+// Another service may write the region of a session, but no name that none can have.
+func TestRepository_region_of_another_service(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	s := b.booked(t)
+	b.exec(t, `UPDATE tutoring_sessions SET journey_region = 'eu' WHERE id = $1`, string(s.ID))
+	read, err := b.Session(t.Context(), s.ID)
+	require.NoError(t, err)
+	require.Equal(t, "eu", read.Region)
+	_, err = b.sql.Exec(t.Context(), `UPDATE tutoring_sessions SET journey_region = 'EU' WHERE id = $1`, string(s.ID))
+	require.ErrorContains(t, err, "doorstep_journey_region")
+}
+
 func TestRepository_context(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -19,7 +19,7 @@ const columns = `id::text, trainer_id::text, student_id::text, status::text,
 	student_otp::text, otp_expires_at, otp_attempts, started_at, completed_at,
 	coalesce(codes_issued, 0), coalesce(codes_wrong, 0), coalesce(codes_resent, 0), code_resent_at, code_proof,
 	journey_ended_by, closed_at, closed_by, close_reason,
-	starts_since, coalesce(starts, 0), home_moved_at`
+	starts_since, coalesce(starts, 0), home_moved_at, journey_region`
 
 const (
 	selectSession = `SELECT ` + columns + ` FROM tutoring_sessions WHERE id = $1`
@@ -31,13 +31,13 @@ const (
 			journey_started_at, journey_ended_at, journey_end_reason, arrived_at, student_otp,
 			otp_expires_at, otp_attempts, started_at, completed_at,
 			codes_issued, codes_wrong, codes_resent, code_resent_at, code_proof, journey_ended_by,
-			closed_at, closed_by, close_reason, starts_since, starts)
+			closed_at, closed_by, close_reason, starts_since, starts, journey_region)
 		VALUES (@id, @trainer_id, @student_id, @scheduled_at,
 			@student_home_location, @travel_mode, @created_at, @status, @journey_mode,
 			@journey_started_at, @journey_ended_at, @journey_end_reason, @arrived_at, @student_otp,
 			@otp_expires_at, @otp_attempts, @started_at, @completed_at,
 			@codes_issued, @codes_wrong, @codes_resent, @code_resent_at, @code_proof, @journey_ended_by,
-			@closed_at, @closed_by, @close_reason, @starts_since, @starts)
+			@closed_at, @closed_by, @close_reason, @starts_since, @starts, @journey_region)
 		ON CONFLICT (id) DO NOTHING RETURNING *),
 		audit AS (INSERT INTO session_audit (` + auditColumns + `) SELECT ` + auditValues + ` FROM booked)
 		SELECT ` + columns + ` FROM booked`
@@ -50,7 +50,7 @@ const (
 			codes_issued = @codes_issued, codes_wrong = @codes_wrong, codes_resent = @codes_resent,
 			code_resent_at = @code_resent_at, code_proof = @code_proof, journey_ended_by = @journey_ended_by,
 			closed_at = @closed_at, closed_by = @closed_by, close_reason = @close_reason,
-			starts_since = @starts_since, starts = @starts
+			starts_since = @starts_since, starts = @starts, journey_region = @journey_region
 		WHERE id = @id RETURNING ` + columns
 
 	// A party that was read as nobody stays what it is.
@@ -76,7 +76,7 @@ func updateArgs(id sessions.ID, s sessions.Session) pgx.NamedArgs {
 		"code_resent_at": instant(s.Codes.ResentAt), "code_proof": word(s.Codes.Proof),
 		"journey_ended_by": word(s.JourneyEndedBy),
 		"closed_at":        instant(s.ClosedAt), "closed_by": word(s.ClosedBy), "close_reason": word(s.CloseReason),
-		"starts_since": instant(s.StartsSince), "starts": s.Starts,
+		"starts_since": instant(s.StartsSince), "starts": s.Starts, "journey_region": word(s.Region),
 	}
 }
 
@@ -105,11 +105,12 @@ func scan(row pgx.Row) (sessions.Session, error) {
 		expires, lesson, completed, resent            *time.Time
 		proof, endedBy, closedBy, closeReason         *string
 		closed, since, homeMoved                      *time.Time
+		region                                        *string
 	)
 	err := row.Scan(&id, &trainer, &student, &status, &scheduled, &home, &booked, &created,
 		&mode, &started, &ended, &reason, &arrived, &otp, &expires, &s.OTPAttempts, &lesson, &completed,
 		&s.Codes.Issued, &s.Codes.Wrong, &s.Codes.Resent, &resent, &proof, &endedBy,
-		&closed, &closedBy, &closeReason, &since, &s.Starts, &homeMoved)
+		&closed, &closedBy, &closeReason, &since, &s.Starts, &homeMoved, &region)
 	if err != nil {
 		return sessions.Session{}, err
 	}
@@ -122,7 +123,7 @@ func scan(row pgx.Row) (sessions.Session, error) {
 	s.Codes.ResentAt, s.Codes.Proof = utc(resent), text(proof)
 	s.JourneyEndedBy = parseID(endedBy)
 	s.ClosedAt, s.ClosedBy, s.CloseReason = utc(closed), parseID(closedBy), text(closeReason)
-	s.StartsSince, s.HomeMovedAt = utc(since), utc(homeMoved)
+	s.StartsSince, s.HomeMovedAt, s.Region = utc(since), utc(homeMoved), text(region)
 	return s, nil
 }
 

@@ -122,7 +122,7 @@ func everyField(t *testing.T, f Fixture) {
 	full.OTP, full.OTPExpiresAt, full.OTPAttempts = "0042", now.Add(3*time.Second), 4
 	full.Codes = sessions.CodeLog{Issued: 1, Wrong: 2, Resent: 3, ResentAt: now.Add(6 * time.Second), Proof: "0f"}
 	full.ClosedAt, full.ClosedBy, full.CloseReason = now.Add(7*time.Second), sessions.NewID(), "ill"
-	full.StartsSince, full.Starts = now.Add(-time.Second), 3
+	full.StartsSince, full.Starts, full.Region = now.Add(-time.Second), 3, "eu"
 	full.StartedAt, full.CompletedAt = now.Add(4*time.Second), now.Add(5*time.Second)
 	for _, want := range []sessions.Session{full, s} {
 		stored, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {

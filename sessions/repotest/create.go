@@ -55,6 +55,34 @@ var createTests = map[string]func(*testing.T, Fixture){
 		require.False(t, created)
 		require.Equal(t, started, stored)
 	},
+	"region": func(t *testing.T, f Fixture) {
+		pinned := booking()
+		pinned.Region = "eu-west-1"
+		require.Equal(t, pinned, f.create(t, pinned))
+		require.Equal(t, pinned, f.read(t, pinned.ID))
+		again, created, err := f.Repo.Create(t.Context(), pinned)
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, pinned, again)
+		other := pinned
+		other.Region = "us"
+		_, _, err = f.Repo.Create(t.Context(), other)
+		requireCode(t, sessions.SessionConflict, err)
+	},
+	"again_without_the_region_that_the_start_has_set": func(t *testing.T, f Fixture) {
+		s := f.create(t, booking())
+		started, err := f.Repo.Change(t.Context(), s.ID, func(now *sessions.Session) ([]sessions.Event, error) {
+			now.Region = "eu"
+			return now.Start("", s.ScheduledAt)
+		})
+		require.NoError(t, err)
+		require.Equal(t, "eu", started.Region)
+		require.Equal(t, started, f.read(t, s.ID))
+		stored, created, err := f.Repo.Create(t.Context(), s)
+		require.NoError(t, err)
+		require.False(t, created)
+		require.Equal(t, started, stored)
+	},
 	"otherwise_booked": otherwiseBooked,
 	"the_world's_corners": func(t *testing.T, f Fixture) {
 		for _, p := range []geo.Point{

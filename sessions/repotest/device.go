@@ -96,13 +96,16 @@ var deviceTests = map[string]func(*testing.T, Fixture){
 	"running_sessions": func(t *testing.T, f Fixture) {
 		running, over, idle := f.create(t, booking()), f.create(t, booking()), f.create(t, booking())
 		for _, s := range []sessions.Session{running, over} {
-			_, err := f.start(t, s.ID, now)
+			_, err := f.Repo.Change(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+				s.Region = "eu"
+				return s.Start("", now)
+			})
 			require.NoError(t, err)
 		}
 		_, err := f.stop(t, over.ID, now.Add(time.Minute))
 		require.NoError(t, err)
 		found, err := f.Repo.RunningSessions(t.Context(), []sessions.ID{running.TrainerID, over.TrainerID, idle.TrainerID, sessions.NewID()})
 		require.NoError(t, err)
-		require.Equal(t, map[sessions.ID]sessions.ID{running.TrainerID: running.ID}, found)
+		require.Equal(t, map[sessions.ID]sessions.RunningSession{running.TrainerID: {SessionID: running.ID, Region: "eu"}}, found)
 	},
 }

@@ -194,7 +194,7 @@ func (w *world) commit(e sessions.Event) {
 	}
 	draw := w.stream("bus", n, n>>8)
 	own := func() *rand.Rand { return rand.New(rand.NewPCG(draw.Uint64(), 0)) }
-	w.deliver(own(), consumers.NewCleanUp(w.repo, w.live), e)
+	w.deliver(own(), consumers.NewCleanUp(w.repo, w.live, ""), e)
 	w.deliver(own(), consumers.NewAnalytics(w.repo, unreadJourneys), e)
 	if w.deaf && e.Type == sessions.CodeIssued {
 		return
