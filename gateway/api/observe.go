@@ -23,6 +23,7 @@ import (
 	"github.com/google/uuid"
 
 	"doorstep/gateway/hub"
+	"doorstep/gateway/regions"
 	"doorstep/sessions"
 )
 
@@ -97,6 +98,7 @@ func (a *API) spanSession(ctx context.Context, r *record) string {
 // begin sets the headers that every answer has.
 func (a *API) begin(c *app.RequestContext, r *record) {
 	a.sharedHeaders(c)
+	r.forwarded = a.deps.Regions != nil && len(c.Request.Header.Peek(regions.GuardHeader)) > 0
 	r.origin = a.origins[string(c.Request.Header.Peek("Origin"))]
 	r.ownHeaders(c.Response.Header.Set)
 }
@@ -106,6 +108,9 @@ func (a *API) begin(c *app.RequestContext, r *record) {
 // them.
 func (a *API) sharedHeaders(c *app.RequestContext) {
 	c.Response.Header.Set("Cache-Control", "no-store")
+	if a.deps.Regions != nil {
+		c.Response.Header.Set(regions.Header, a.deps.Regions.Own())
+	}
 	if a.origins != nil {
 		// Even where there is no Origin, so that no cache gives one page's answer to
 		// another.
@@ -117,6 +122,9 @@ func (a *API) sharedHeaders(c *app.RequestContext) {
 // an allowed origin may read the answer.
 func (r *record) ownHeaders(set func(name, value string)) {
 	set(requestIDHeader, r.id)
+	if !r.started.IsZero() {
+		set(regions.StartedHeader, r.started.Format(time.RFC3339Nano))
+	}
 	if r.origin != "" {
 		set("Access-Control-Allow-Origin", r.origin)
 		set("Access-Control-Expose-Headers", exposedHeaders)
@@ -184,6 +192,10 @@ type record struct {
 	endTrace      func(status int, code, session string) (trace string)
 
 	waited bool // it is a long poll, which has its own route label
+
+	forwarded bool      // by another region's gateway
+	started   time.Time // of the journey that a parked poll of such a gateway is shown; zero: it is told in the answer itself, or not at all
+	kept      *keptBody // what the handler has read of a streamed body that may have to go to another region; nil: nothing
 }
 
 const recordKey = "record"
@@ -366,7 +378,7 @@ const (
 	// that it always may.
 	exposedHeaders = "ETag, Retry-After, X-Request-Id"
 	// acceptedHeaders are those of a request that the page may set.
-	acceptedHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-Id, traceparent, tracestate"
+	acceptedHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-Request-Id, traceparent, tracestate"
 	// preflightAge is how long a browser may remember a preflight, in seconds. Two
 	// hours is the most that Chromium accepts.
 	preflightAge = "7200"
