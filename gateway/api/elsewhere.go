@@ -32,18 +32,18 @@ func otherRegion(err error) (region string, is bool) {
 // forwarded to here is never forwarded again. While the region cannot be asked, the handler
 // h answers as with a live store that is away.
 func (a *API) elsewhere(ctx context.Context, c *app.RequestContext, wrong error, region string, h contextHandler) error {
-	if a.deps.Regions != nil && !a.forwards(c) {
-		return wrong
-	}
-	err := regions.ErrAway
-	if a.deps.Regions != nil {
+	stockApp, err := strings.HasPrefix(c.FullPath(), StreamPath), regions.ErrAway
+	switch {
+	case a.forwards(c):
 		err = a.forward(ctx, c, region)
+	case a.deps.Regions != nil && !stockApp: // which would take 409 for final
+		return wrong
 	}
 	if !errors.Is(err, regions.ErrAway) {
 		return err
 	}
 	recordOf(c).err = err
-	if strings.HasPrefix(c.FullPath(), StreamPath) { // its body has been read
+	if stockApp { // its body has been read
 		return &sessions.Error{Code: sessions.LiveStoreUnavailable, Message: "the region of this journey cannot be reached just now", RetryAfter: time.Second}
 	}
 	return h(sessions.WithRegionAway(ctx), c)
@@ -71,7 +71,8 @@ func (a *API) forward(ctx context.Context, c *app.RequestContext, region string)
 
 // forwards reports whether a call may be sent on to another region.
 func (a *API) forwards(c *app.RequestContext) bool {
-	return a.deps.Regions != nil && !recordOf(c).forwarded && !prefersRedirect(c)
+	stockApp := strings.HasPrefix(c.FullPath(), StreamPath)
+	return a.deps.Regions != nil && !recordOf(c).forwarded && (stockApp || !prefersRedirect(c))
 }
 
 // tellStart tells another region's gateway which journey a view is of.

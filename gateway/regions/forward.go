@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -108,7 +109,7 @@ func (r *Regions) send(ctx context.Context, to *other, call Call) (Answer, error
 	if err != nil {
 		return Answer{}, err
 	}
-	req.Header = call.Header.Clone()
+	maps.Copy(req.Header, call.Header)
 	req.Header.Set(GuardHeader, r.own)
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "") // else net/http adds its own
