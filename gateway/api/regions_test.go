@@ -267,6 +267,8 @@ func TestRegions_cut_off(t *testing.T) {
 	w.eu.get(t, v.student, v.live("&wait=1"), ifNoneMatch(tag)).want(t, 304, "")
 	w.eu.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.LiveStoreUnavailable)
 	w.eu.get(t, link, sharedPath).want(t, 503, sessions.LiveStoreUnavailable)
+	w.eu.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
+	w.eu.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	assert.Positive(t, w.eu.metric(t, "doorstep_forwarded_calls_total", `outcome="away"`))
 	assert.Positive(t, w.eu.metric(t, "doorstep_forwarded_calls_total", `outcome="breaker_open"`))
 	noPlaceIn(t, w.euURL)
