@@ -92,6 +92,14 @@ func (s *Service) Elsewhere(id ID) (region string, known bool) {
 	return s.elsewhere.get(id, s.opts.Now)
 }
 
+// ForgetElsewhere has it looked up again where a session belongs. It reports false where
+// nothing was remembered.
+func (s *Service) ForgetElsewhere(id ID) bool {
+	_, known := s.Elsewhere(id)
+	s.elsewhere.forget(id)
+	return known
+}
+
 var errElsewhere = unavailableError("the session belongs to another region, which is away")
 
 type unavailableError string

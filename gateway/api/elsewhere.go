@@ -29,8 +29,9 @@ func otherRegion(err error) (region string, is bool) {
 
 // elsewhere answers a call about a journey of another region: by the answer of that
 // region's gateway, or with its URL where the caller asked for that. A call that was
-// forwarded to here is never forwarded again. While the region cannot be asked, the handler
-// h answers as with a live store that is away.
+// forwarded to here is never forwarded again. Where that region says that
+// the journey is not its own, what is remembered here is forgotten, and the handler h runs
+// again. While the region cannot be asked, h answers as with a live store that is away.
 func (a *API) elsewhere(ctx context.Context, c *app.RequestContext, wrong error, region string, h contextHandler) error {
 	stockApp, err := strings.HasPrefix(c.FullPath(), StreamPath), regions.ErrAway
 	switch {
@@ -38,6 +39,12 @@ func (a *API) elsewhere(ctx context.Context, c *app.RequestContext, wrong error,
 		err = a.forward(ctx, c, region)
 	case a.deps.Regions != nil && !stockApp: // which would take 409 for final
 		return wrong
+	}
+	if errors.Is(err, errNotTheirs) && a.deps.Sessions.ForgetElsewhere(recordOf(c).session) {
+		own := h(ctx, c)
+		if _, still := otherRegion(own); !still {
+			return own
+		}
 	}
 	if !errors.Is(err, regions.ErrAway) {
 		return err
@@ -135,13 +142,15 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 	return call, nil
 }
 
+var errNotTheirs = errors.New("says that the journey is not its own")
+
 // pass writes another gateway's answer.
 func pass(c *app.RequestContext, region string, answer regions.Answer) error {
 	if answer.Status >= http.StatusBadRequest {
 		var refusal failure
 		_ = json.Unmarshal(answer.Body, &refusal) // a page of a proxy has no code
 		if refusal.Code == sessions.WrongRegion { // the booking has just been moved, and the two do not agree yet
-			return fmt.Errorf("%w: %s says that the journey is not its own", regions.ErrAway, region)
+			return fmt.Errorf("%w: %s %w", regions.ErrAway, region, errNotTheirs)
 		}
 		if slices.Contains(Codes(), refusal.Code) {
 			recordOf(c).code = refusal.Code

@@ -302,6 +302,20 @@ func TestRegions_waits_outlast_a_cut(t *testing.T) {
 	}
 }
 
+// A booking without a journey may be moved to another region. What a gateway remembers of it
+// is then forgotten, as soon as the other region does not know it.
+func TestRegions_a_booking_is_moved(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	w.eu.get(t, v.student, v.live("")).want(t, 200, "") // eu remembers us
+	w.us.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"region":"eu"}`)).want(t, 200, "")
+	w.eu.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+	assert.NotNil(t, w.us.get(t, v.student, v.live("")).want(t, 200, "").data()["location"])
+	noPlaceIn(t, w.usURL)
+}
+
 func TestRegions_loop_guard(t *testing.T) {
 	t.Parallel()
 	w := openWorld(t)
@@ -345,11 +359,17 @@ func everyCallElsewhere(t *testing.T, seen *coverage) {
 	link, _ := w.us.share(t, v)
 	w.eu.seen = seen
 	for _, call := range []struct{ method, token, path, body string }{
-		{"POST", v.trainer, v.path("start-journey"), ""}, {"POST", v.trainer, v.path("stop-journey"), ""},
-		{"POST", v.trainer, v.path("arrived"), ""}, {"POST", v.trainer, v.path("complete"), ""},
-		{"POST", v.admin, v.path("cancel"), ""}, {"POST", v.admin, v.path("no-show"), ""}, {"PATCH", v.admin, v.path(""), `{"travelMode":"walk"}`},
-		{"GET", v.student, v.live(""), ""}, {"GET", v.student, v.live("&wait=5"), ""},
-		{"GET", link, sharedPath, ""}, {"GET", link, sharedPath + "?wait=5", ""},
+		{"POST", v.trainer, v.path("start-journey"), ""},
+		{"POST", v.trainer, v.path("stop-journey"), ""},
+		{"POST", v.trainer, v.path("arrived"), ""},
+		{"POST", v.trainer, v.path("complete"), ""},
+		{"POST", v.admin, v.path("cancel"), ""},
+		{"POST", v.admin, v.path("no-show"), ""},
+		{"PATCH", v.admin, v.path(""), `{"travelMode":"walk"}`},
+		{"GET", v.student, v.live(""), ""},
+		{"GET", v.student, v.live("&wait=5"), ""},
+		{"GET", link, sharedPath, ""},
+		{"GET", link, sharedPath + "?wait=5", ""},
 		{"POST", v.trainer, updatesPath, `{"sessionId":"` + string(v.id) + `","latitude":12.9,"longitude":77.6}`},
 	} {
 		got := w.eu.do(t, call.method, call.token, call.path, []byte(call.body), preferRedirect)
