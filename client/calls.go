@@ -29,16 +29,16 @@ func instant(t time.Time) *string {
 
 func sessionPath(id, verb string) string { return "/admin/sessions/" + url.PathEscape(id) + verb }
 
-func post[T any](ctx context.Context, c *Client, call, path string, body any) (T, error) {
+func post[T any](ctx context.Context, c *Client, call, session, path string, body any) (T, error) {
 	var into T
-	_, err := c.call(ctx, Request{Method: http.MethodPost, Path: path, Body: body}, &into)
+	_, err := c.call(ctx, Request{Method: http.MethodPost, Path: path, Body: body, Session: session}, &into)
 	return into, describe(call, err)
 }
 
 // Book creates a session, as an admin. Codes: InvalidRequest, SessionConflict
 // for the same id with another booking.
 func (c *Client) Book(ctx context.Context, b Booking) (Session, error) {
-	return post[Session](ctx, c, "book", "/admin/sessions", struct {
+	return post[Session](ctx, c, "book", "", "/admin/sessions", struct {
 		SessionID   string     `json:"sessionId,omitempty"`
 		TrainerID   string     `json:"trainerId"`
 		StudentID   string     `json:"studentId"`
@@ -75,7 +75,7 @@ func (c *Client) StartJourney(ctx context.Context, sessionID string, mode Travel
 	if mode != "" {
 		body = map[string]TravelMode{"travelMode": mode}
 	}
-	return post[Journey](ctx, c, "start journey", sessionPath(sessionID, "/start-journey"), body)
+	return post[Journey](ctx, c, "start journey", sessionID, sessionPath(sessionID, "/start-journey"), body)
 }
 
 // position is a fix in a body.
@@ -133,7 +133,7 @@ func (c *Client) update(ctx context.Context, body fixBody) (Receipt, error) {
 		Stale      bool            `json:"stale"`
 		Counts     map[Verdict]int `json:"counts"`
 	}
-	request := Request{Method: http.MethodPost, Path: updatePath, Body: body}
+	request := Request{Method: http.MethodPost, Path: updatePath, Body: body, Session: body.SessionID}
 	if c.minimal {
 		request.Header = http.Header{"Prefer": {"return=minimal"}}
 	}
@@ -191,7 +191,7 @@ type ReadOptions struct {
 // Live reads the live location, as the session's student, its trainer or an
 // admin. Codes: SessionNotFound, Forbidden, TooManyWaits. Follower repeats it.
 func (c *Client) Live(ctx context.Context, sessionID string, o ReadOptions) (View, error) {
-	return c.live(ctx, livePath+"?sessionId="+url.QueryEscape(sessionID), "&", o)
+	return c.live(ctx, sessionID, livePath+"?sessionId="+url.QueryEscape(sessionID), "&", o)
 }
 
 // ShareLink is a share link as the LiveReader of a Follower, which then needs no SessionID:
@@ -202,12 +202,13 @@ type ShareLink struct{ Client *Client }
 // Codes: LinkGone, which no repeat mends, TooManyWaits, RateLimited, DatabaseUnavailable,
 // LiveStoreUnavailable.
 func (l ShareLink) Live(ctx context.Context, _ string, o ReadOptions) (View, error) {
-	return l.Client.live(ctx, sharedPath, "?", o)
+	return l.Client.live(ctx, sharedPath, sharedPath, "?", o)
 }
 
-// live reads at path; before is what stands before a further parameter.
-func (c *Client) live(ctx context.Context, path, before string, o ReadOptions) (View, error) {
-	r := Request{Method: http.MethodGet, Path: path, Wait: o.Wait}
+// live reads at path; before is what stands before a further parameter. session is the one
+// that is read, or the path of a link's, whose token shows but one.
+func (c *Client) live(ctx context.Context, session, path, before string, o ReadOptions) (View, error) {
+	r := Request{Method: http.MethodGet, Path: path, Wait: o.Wait, Session: session}
 	if s := int(o.Wait / time.Second); s > 0 {
 		r.Path += before + "wait=" + strconv.Itoa(s)
 	}
@@ -243,7 +244,7 @@ func (c *Client) Arrive(ctx context.Context, sessionID string, at *Fix) (Arrival
 	if at != nil {
 		body = fixBody{position: positionOf(*at), SentAt: instant(at.SentAt)}
 	}
-	return post[Arrival](ctx, c, "arrived", sessionPath(sessionID, "/arrived"), body)
+	return post[Arrival](ctx, c, "arrived", sessionID, sessionPath(sessionID, "/arrived"), body)
 }
 
 // StopJourney ends the journey without an arrival, as the trainer or an admin,
@@ -251,7 +252,7 @@ func (c *Client) Arrive(ctx context.Context, sessionID string, at *Fix) (Arrival
 func (c *Client) StopJourney(ctx context.Context, sessionID string) (time.Time, error) {
 	data, err := post[struct {
 		StoppedAt time.Time `json:"stoppedAt"`
-	}](ctx, c, "stop journey", sessionPath(sessionID, "/stop-journey"), nil)
+	}](ctx, c, "stop journey", sessionID, sessionPath(sessionID, "/stop-journey"), nil)
 	return data.StoppedAt, err
 }
 
@@ -262,7 +263,7 @@ func (c *Client) StopJourney(ctx context.Context, sessionID string) (time.Time, 
 func (c *Client) Verify(ctx context.Context, sessionID, otp string) (time.Time, error) {
 	data, err := post[struct {
 		StartedAt time.Time `json:"startedAt"`
-	}](ctx, c, "verify", sessionPath(sessionID, "/verify-otp"), map[string]string{"otp": otp})
+	}](ctx, c, "verify", "", sessionPath(sessionID, "/verify-otp"), map[string]string{"otp": otp})
 	return data.StartedAt, err
 }
 
@@ -271,14 +272,14 @@ func (c *Client) Verify(ctx context.Context, sessionID, otp string) (time.Time, 
 func (c *Client) Complete(ctx context.Context, sessionID string) (time.Time, error) {
 	data, err := post[struct {
 		CompletedAt time.Time `json:"completedAt"`
-	}](ctx, c, "complete", sessionPath(sessionID, "/complete"), nil)
+	}](ctx, c, "complete", sessionID, sessionPath(sessionID, "/complete"), nil)
 	return data.CompletedAt, err
 }
 
 // Review rates a completed session, as its student: 1 to 5, and a comment that
 // may be empty. Codes: NotCompleted, AlreadyReviewed.
 func (c *Client) Review(ctx context.Context, sessionID string, rating int, comment string) (Review, error) {
-	return post[Review](ctx, c, "review", "/students/sessions/"+url.PathEscape(sessionID)+"/review", struct {
+	return post[Review](ctx, c, "review", "", "/students/sessions/"+url.PathEscape(sessionID)+"/review", struct {
 		Rating  int    `json:"rating"`
 		Comment string `json:"comment,omitempty"`
 	}{rating, comment})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,14 +52,15 @@ type Options struct {
 }
 
 // Client calls one gateway, or a load balancer in front of several, as one
-// user. A method makes one request and never repeats it. Safe for concurrent
-// use.
+// user. A method makes one request and never repeats it, except that a session of
+// another region is called there, as the gateway says. Safe for concurrent use.
 type Client struct {
 	base    string
 	token   TokenSource
 	http    *http.Client
 	timeout time.Duration
 	minimal bool
+	homes   *homes
 }
 
 // New makes a Client. It does no I/O. The error names the option that is wrong.
@@ -72,7 +74,7 @@ func New(o Options) (*Client, error) {
 	case base.User != nil, base.RawQuery != "", base.Fragment != "", strings.Trim(base.Path, "/") != "":
 		return nil, errors.New("client: BaseURL must have no user, path, query or fragment")
 	}
-	c := &Client{base: base.Scheme + "://" + base.Host, token: o.Token, http: o.HTTP, timeout: o.Timeout, minimal: o.Minimal}
+	c := &Client{base: base.Scheme + "://" + base.Host, token: o.Token, http: o.HTTP, timeout: o.Timeout, minimal: o.Minimal, homes: &homes{}}
 	if c.http == nil {
 		c.http = http.DefaultClient
 	}
@@ -89,6 +91,10 @@ type Request struct {
 	Header http.Header   // besides Authorization and Content-Type; may be nil
 	Body   any           // sent as JSON; nil: no body
 	Wait   time.Duration // how long the gateway may hold the call; added to Options.Timeout
+
+	// Session is the session that the call is about: where it belongs to another region, the
+	// call is made there. Empty: the gateway is not asked for that, and forwards such a call.
+	Session string
 }
 
 // Answer is what a gateway answered, whatever its status.
@@ -108,11 +114,29 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 }
 
 func (c *Client) do(ctx context.Context, r Request) (Answer, error) {
+	base, direct := c.homes.of(r.Session, c.base)
+	a, err := c.once(ctx, base, direct, r)
+	if direct && err == nil && a.Err != nil && a.Err.Code == WrongRegion && c.homes.move(r.Session, c.base, a.Err.URL) {
+		base, direct = c.homes.of(r.Session, c.base)
+		a, err = c.once(ctx, base, direct, r)
+	}
+	if base != c.base && ctx.Err() == nil && (err != nil || a.Err != nil && a.Err.Code == "" && a.Status >= http.StatusInternalServerError) {
+		c.homes.away(r.Session)
+	}
+	return a, err
+}
+
+// once makes a request to a gateway. direct asks it for the URL of the right region instead
+// of forwarding the call.
+func (c *Client) once(ctx context.Context, base string, direct bool, r Request) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout+r.Wait)
 	defer cancel()
-	req, err := c.request(ctx, r)
+	req, err := c.request(ctx, base, r)
 	if err != nil {
 		return Answer{}, err
+	}
+	if direct {
+		req.Header.Add("Prefer", "redirect")
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -126,7 +150,7 @@ func (c *Client) do(ctx context.Context, r Request) (Answer, error) {
 	return answerOf(res, text), nil
 }
 
-func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, base string, r Request) (*http.Request, error) {
 	var body io.Reader
 	if r.Body != nil {
 		text, err := json.Marshal(r.Body)
@@ -135,12 +159,12 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) 
 		}
 		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, c.base+r.Path, body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, base+r.Path, body)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	for name, values := range r.Header {
-		req.Header[http.CanonicalHeaderKey(name)] = values
+		req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")

@@ -75,6 +75,7 @@ type Error struct {
 	DistanceM    float64  // NotWithinRadius: from the last location to the home, metres
 	RadiusM      float64  // NotWithinRadius: what it may be at most, metres
 	AttemptsLeft int      // OTPWrong: tries that are left
+	URL          string   // WrongRegion: where that region is called
 	Journey      *Journey // JourneyAlreadyStarted, TrainerBusy: the one that runs; else nil
 }
 
@@ -140,6 +141,7 @@ func errorOf(res *http.Response, text []byte) *Error {
 		DistanceM    float64  `json:"distanceMeters"`
 		RadiusM      float64  `json:"radiusMeters"`
 		AttemptsLeft int      `json:"attemptsLeft"`
+		URL          string   `json:"url"`
 		Journey      *Journey `json:"journey"`
 	}
 	e := &Error{Status: res.StatusCode, RequestID: res.Header.Get(headerRequestID), RetryAfter: retryAfter(res.Header)}
@@ -147,7 +149,7 @@ func errorOf(res *http.Response, text []byte) *Error {
 		e.Message = notTheAPI
 		return e
 	}
-	e.Code, e.Message, e.Field, e.Journey = body.Code, body.Message, body.Field, body.Journey
+	e.Code, e.Message, e.Field, e.URL, e.Journey = body.Code, body.Message, body.Field, body.URL, body.Journey
 	e.DistanceM, e.RadiusM, e.AttemptsLeft = body.DistanceM, body.RadiusM, body.AttemptsLeft
 	if body.RequestID != "" {
 		e.RequestID = body.RequestID

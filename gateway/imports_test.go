@@ -30,14 +30,15 @@ var mayImport = map[string][]string{
 	},
 	"gateway/demo": {"gateway/app", "gateway/auth", "gateway/consumers", "client", "internal/pause", "internal/phoneapps", "sessions", "geo", "geo/trace"},
 	"gateway/app": {
-		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/pages", "web", "gateway/auth", "gateway/consumers", "scripts", "metrics",
+		"gateway/api", "gateway/httpserver", "gateway/hub", "gateway/pages", "gateway/regions", "web", "gateway/auth", "gateway/consumers", "scripts", "metrics",
 		"sessions", "sessions/memory", "sessions/postgres", "sessions/outbox", "sessions/outbox/aws", "sessions/outbox/webhook", "geo", "internal/pause",
 	},
-	"gateway/api":        {"gateway/api/ingest", "gateway/httpserver", "gateway/hub", "gateway/pages", "gateway/auth", "ratelimit", "sessions", "geo"},
+	"gateway/api":        {"gateway/api/ingest", "gateway/httpserver", "gateway/hub", "gateway/pages", "gateway/regions", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/api/ingest": {"sessions", "geo"},
 	"gateway/httpserver": {},
 	"gateway/hub":        {"sessions"},
 	"gateway/pages":      {},
+	"gateway/regions":    {"gateway/hub", "sessions", "geo"},
 	"web":                {}, // the pages' files
 	"gateway/auth":       {"sessions"},
 	"gateway/consumers":  {"sessions", "geo", "internal/retryafter"},
@@ -101,7 +102,7 @@ var homes = map[string][]string{
 	"github.com/aws":                        {"sessions/outbox/aws", "internal/servers/awstest"},
 	"github.com/uber/h3-go":                 {"geo"},
 	"github.com/prometheus":                 {"metrics", "gateway/app"},
-	"github.com/sony/gobreaker":             {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/outbox/webhook", "sessions/postgres", "gateway/consumers"},
+	"github.com/sony/gobreaker":             {"scripts/valkeyconn", "sessions/outbox/aws", "sessions/outbox/webhook", "sessions/postgres", "gateway/consumers", "gateway/regions"},
 	"github.com/golang-jwt":                 {"gateway/auth", "bench/..."},
 	"github.com/MicahParks":                 {"gateway/auth"},
 	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "gateway/api", "sessions"}, // golang-lru

@@ -22,6 +22,8 @@ type Served struct {
 	Formats, Outcomes []string // of points that stock apps report
 
 	Issuers []string // of tokens, that publish keys
+
+	Regions, Forwards []string // the other regions, and the outcomes of calls to them
 }
 
 // ExpectServed makes those series. Of a route's statuses it makes the success and the
@@ -44,6 +46,7 @@ func (m *Metrics) ExpectServed(s Served) {
 	each(s.Refused, func(v string) { m.shed.WithLabelValues(v) })
 	each(s.Malformed, func(v string) { m.refused.WithLabelValues(v) })
 	each(s.Formats, func(f string) { each(s.Outcomes, func(v string) { m.reported.WithLabelValues(f, v) }) })
+	each(s.Regions, func(r string) { each(s.Forwards, func(v string) { m.forwarded.WithLabelValues(r, v) }) })
 	for _, issuer := range s.Issuers {
 		each([]string{"ok", "error"}, func(v string) { m.keysRefreshed.WithLabelValues(issuer, v) })
 		m.keys.WithLabelValues(issuer)

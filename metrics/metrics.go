@@ -29,6 +29,7 @@ type Metrics struct {
 	shed          *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	reported      *prometheus.CounterVec
+	forwarded     *prometheus.CounterVec
 	panics        prometheus.Counter
 	waiting       prometheus.Gauge
 	waits         *prometheus.HistogramVec
@@ -68,6 +69,8 @@ func New(reg prometheus.Registerer) *Metrics {
 			"Requests refused to keep the service for the rest, by reason (in_flight, waits, caller_rate, caller_waits, caller_lookups, large_bodies).", "reason"),
 		reported: counter("device_points_total",
 			"Points that stock apps reported, by format and outcome; flooded, unreadable, too_large and nothing count reports.", "format", "outcome"),
+		forwarded: counter("forwarded_calls_total",
+			"Calls sent on to another region, by region and outcome (answered, away, breaker_open, busy, left).", "region", "outcome"),
 		refused: counter("requests_malformed_total", "Requests refused before any handler, by status.", "status"),
 		panics:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught."}),
 		waiting: gauge("waits_open", "Long polls that are waiting."),
@@ -81,7 +84,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		keysRefreshed: counter("jwks_fetches_total", "Fetches of the JWKS, by issuer and result (ok or error).", "issuer", "result"),
 		keys:          gaugeVec("jwks_keys", "Signing keys in use, by issuer.", "issuer"),
 	}
-	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.codeTries, m.unauthentic, m.connsShed, m.shed, m.refused, m.reported, m.panics,
+	reg.MustRegister(m.answers, m.took, m.refusals, m.updates, m.flags, m.arrivals, m.codeTries, m.unauthentic, m.connsShed, m.shed, m.forwarded, m.refused, m.reported, m.panics,
 		m.waiting, m.waits, m.storeCalls, m.storeTook, m.storeBreaker, m.storeChanges, m.dbBreaker, m.keysRefreshed, m.keys)
 	setState(m.storeBreaker, "closed")
 	setState(m.dbBreaker, "closed")
@@ -133,6 +136,11 @@ func (m *Metrics) Unauthenticated(reason string) { m.unauthentic.WithLabelValues
 // Reported counts points that a stock app reported.
 func (m *Metrics) Reported(format, outcome string, points int) {
 	m.reported.WithLabelValues(format, outcome).Add(float64(points))
+}
+
+// Forwarded counts one call that belongs to another region.
+func (m *Metrics) Forwarded(region, outcome string) {
+	m.forwarded.WithLabelValues(region, outcome).Inc()
 }
 
 // ConnShed counts one connection that was closed on arrival.

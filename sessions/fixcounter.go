@@ -363,7 +363,7 @@ func (t *FixCounter) giveBack(list []JourneyCounts) {
 // Seen notes that a long poll of c was answered with a new location. It counts for
 // students only: not for the trainer, nor for an admin who is a student elsewhere.
 func (s *Service) Seen(c Caller, v View) {
-	if c.Has(Student) && !c.Has(Admin) && c.ID != v.TrainerID && v.Active && v.Location != nil {
+	if !v.Told && c.Has(Student) && !c.Has(Admin) && c.ID != v.TrainerID && v.Active && v.Location != nil {
 		s.opts.Counter.shown(v, s.opts.Now())
 	}
 }

@@ -49,6 +49,10 @@ type View struct {
 	Ref
 	Snapshot
 	Degraded bool
+	// Told means that another region has told the view, which has worked out ETA there:
+	// seconds, nil where it cannot be estimated.
+	Told bool
+	ETA  *int64
 
 	detour float64 // ServiceOptions.Detour; 0: geo.DefaultDetour
 }
@@ -56,6 +60,9 @@ type View struct {
 // ETASeconds is how long the rest of the way takes; nil where it cannot be
 // estimated.
 func (v View) ETASeconds() *int64 {
+	if v.Told {
+		return v.ETA
+	}
 	if v.Location == nil || !v.Active {
 		return nil
 	}
@@ -71,7 +78,8 @@ func (v View) ETASeconds() *int64 {
 // see it. It costs no round trip for a session that was asked for lately, otherwise
 // one to the live store. For a session that the live store does not know it asks
 // the repository, at a bounded rate for a caller whose look-ups find nothing.
-// Errors: SessionNotFound, Forbidden, RateLimited, WrongRegion, DatabaseUnavailable.
+// Errors: SessionNotFound, Forbidden, RateLimited, WrongRegion with a Ref for a caller who
+// may see it, DatabaseUnavailable.
 func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
 	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
@@ -94,7 +102,7 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	ref := Ref{TrainerID: meta.TrainerID, SessionID: id}
 	switch err := s.hereByID(ctx, id); {
 	case CodeOf(err) == WrongRegion:
-		return Ref{}, err
+		return ref, err
 	case err == nil:
 		s.served.use(ref, meta)
 	}

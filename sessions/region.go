@@ -64,6 +64,12 @@ func (s *Service) hereLive(ctx context.Context, session Session) error {
 	return liveDown(errElsewhere)
 }
 
+// Here checks that the running journey of a device's trainer, if there is one, belongs to
+// this region. It asks no store. Errors: WrongRegion, LiveStoreUnavailable.
+func (s *Service) Here(ctx context.Context, r Reporter) error {
+	return s.hereLive(ctx, Session{ID: r.SessionID, Region: r.Region})
+}
+
 // hereByID is hereLive for a session that has not been read: it refuses where the session
 // was found in another region lately, at the cost of one look-up in a map.
 func (s *Service) hereByID(ctx context.Context, id ID) error {
@@ -84,6 +90,14 @@ func (s *Service) Elsewhere(id ID) (region string, known bool) {
 		return "", false
 	}
 	return s.elsewhere.get(id, s.opts.Now)
+}
+
+// ForgetElsewhere has it looked up again where a session belongs. It reports false where
+// nothing was remembered.
+func (s *Service) ForgetElsewhere(id ID) bool {
+	_, known := s.Elsewhere(id)
+	s.elsewhere.forget(id)
+	return known
 }
 
 var errElsewhere = unavailableError("the session belongs to another region, which is away")

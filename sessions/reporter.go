@@ -243,7 +243,7 @@ func (s *Service) UpdateFromDevice(ctx context.Context, r Reporter, fixes []Fix,
 	if len(fixes) == 0 {
 		return Receipt{}, nil
 	}
-	if err := s.hereLive(ctx, Session{ID: r.SessionID, Region: r.Region}); err != nil {
+	if err := s.Here(ctx, r); err != nil {
 		return Receipt{}, err
 	}
 	c := Caller{ID: r.TrainerID, Role: Trainer}

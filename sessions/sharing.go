@@ -128,6 +128,8 @@ func (s *Service) KnownLink(token string) bool {
 type Shared struct {
 	sharing
 	at time.Time // of the look-up
+
+	elsewhere bool // the session belongs to another region
 	// View is the journey when the link was opened.
 	View View
 }
@@ -143,7 +145,7 @@ func (s Shared) Home() geo.Point { return s.session.Home }
 
 // OpenLink opens a share link by its token. A token that opens nothing costs the same
 // work, so that it takes as long and fails like one that does while a store is away.
-// Errors: LinkGone, WrongRegion, DatabaseUnavailable, LiveStoreUnavailable.
+// Errors: LinkGone, WrongRegion with what WatchLink needs, DatabaseUnavailable, LiveStoreUnavailable.
 func (s *Service) OpenLink(ctx context.Context, token string) (Shared, error) {
 	hash, at := HashLinkToken(token), s.links.now()
 	found, ok, err := s.links.lookUps.ask(ctx, hash)
@@ -158,10 +160,11 @@ func (s *Service) OpenLink(ctx context.Context, token string) (Shared, error) {
 		}
 		return Shared{}, errLinkGone
 	}
+	shared := Shared{sharing: found, at: at, elsewhere: !found.session.In(s.opts.Region)}
 	if err := s.hereLive(ctx, found.session); err != nil {
-		return Shared{}, err
+		s.links.remember(hash)
+		return shared, err
 	}
-	shared := Shared{sharing: found, at: at}
 	s.served.use(shared.Ref(), found.session.Meta())
 	view, err := s.Read(ctx, shared.Ref())
 	if err != nil {
@@ -213,6 +216,8 @@ type LinkWatch struct {
 	// Guarded by links.mu.
 	sharing
 	at time.Time // of the look-up that said so; zero: it must be asked again
+
+	elsewhere bool // the session belonged to another region from the beginning
 }
 
 // JourneyOverError is why a LinkWatch ends when its journey has.
@@ -226,7 +231,7 @@ func (o *JourneyOverError) Error() string { return "the journey has ended: " + s
 // in another region, else with LinkGone. gone must not block.
 // Close the watch in the end.
 func (s *Service) WatchLink(shared Shared, gone func(error)) *LinkWatch {
-	w := &LinkWatch{service: s, gone: gone, hash: shared.link.TokenHash, sessionID: shared.link.SessionID, sharing: shared.sharing, at: shared.at}
+	w := &LinkWatch{service: s, gone: gone, hash: shared.link.TokenHash, sessionID: shared.link.SessionID, sharing: shared.sharing, at: shared.at, elsewhere: shared.elsewhere}
 	s.links.mu.Lock()
 	defer s.links.mu.Unlock()
 	s.links.watches[w] = struct{}{}
@@ -258,7 +263,7 @@ func (w *LinkWatch) Check(ctx context.Context, v View) (View, error) {
 		}
 		now = found
 	}
-	if err := w.service.hereLive(ctx, now.session); err != nil {
+	if err := w.service.hereLive(ctx, now.session); err != nil && !w.elsewhere {
 		return View{}, err
 	}
 	return now.Sees(v)
@@ -337,7 +342,7 @@ func (s *Service) checkLinks(ctx context.Context) error {
 			switch {
 			case !ok || !s.opens(now):
 				ended = append(ended, w)
-			case !now.session.In(s.opts.Region):
+			case !now.session.In(s.opts.Region) && !w.elsewhere:
 				s.links.leave(w, s.here(ctx, now.session))
 			default:
 				s.links.confirm(w, now, at)

@@ -30,7 +30,9 @@ func (a *API) arrived(ctx context.Context, c *app.RequestContext, caller session
 		return err
 	}
 	session, err := a.deps.Sessions.Arrive(ctx, caller, id, fix)
-	a.deps.Metrics.Arrived(arrivalOutcome(err))
+	if _, is := otherRegion(err); !is {
+		a.deps.Metrics.Arrived(arrivalOutcome(err))
+	}
 	if err != nil {
 		return err
 	}

@@ -27,9 +27,12 @@ func (a *API) authenticated(h handler) app.HandlerFunc {
 }
 
 // failing answers with h's error, if there is one. A caller that has left gets none.
-func (a *API) failing(h func(context.Context, *app.RequestContext) error) app.HandlerFunc {
+func (a *API) failing(h contextHandler) app.HandlerFunc {
 	return func(ctx context.Context, c *app.RequestContext) {
 		err := h(ctx, c)
+		if region, is := otherRegion(err); is {
+			err = a.elsewhere(ctx, c, err, region, h)
+		}
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:

@@ -52,7 +52,7 @@ func TestContract(t *testing.T) { //nolint:paralleltest // its parts are paralle
 			"every call/malformed": everyCallMalformed, "every call/too slow": everyCallTooSlow,
 			"every call/without keys": everyCallWithoutKeys, "every call/broken": everyCallBroken,
 			"every call/overloaded": everyCallOverloaded, "every call/too many": everyCallTooMany,
-			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "every report": everyReport, "without a public address": withoutPublicURL, "share": shareOutcomes,
+			"without a database": withoutDatabase, "without a live store": withoutLiveStore, "without writes": withoutWrites, "too many waits": tooManyWaits, "every report": everyReport, "without a public address": withoutPublicURL, "share": shareOutcomes, "every call/elsewhere": everyCallElsewhere,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -13,6 +13,7 @@ import (
 
 	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
+	"doorstep/gateway/regions"
 	"doorstep/sessions"
 )
 
@@ -34,6 +35,10 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 		return err
 	}
 	ref, err := a.deps.Sessions.Ref(ctx, caller, id)
+	if region, elsewhere := otherRegion(err); elsewhere && wait > 0 && a.forwards(c) {
+		path := livePath + "?sessionId=" + string(id)
+		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: path, Token: authorization(c)}), nil
+	}
 	if err != nil {
 		return err
 	}
@@ -52,6 +57,7 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 	case !view.Degraded && seen.match(view.Version):
 		return notModified(c, view.Version)
 	default:
+		recordOf(c).tellStart(c, view)
 		return answerLive(c, view)
 	}
 }
@@ -65,7 +71,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 ) error {
 	a.inFlight.rest() // the hub bounds the waits
 	defer a.inFlight.resume()
-	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen}
+	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen, elsewhere: regions.IsElsewhere(ctx)}
 	p.record.waited = true
 	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
 	if w != nil {
@@ -99,6 +105,8 @@ type poll struct {
 	seen   *etags
 	last   int64 // the last version that could be read; 0: none
 	parked *httpserver.Parked
+
+	elsewhere bool // the journey belongs to another region
 }
 
 // news reports whether the caller has not seen a view.
@@ -115,6 +123,9 @@ func (p *poll) write(c *app.RequestContext, r hub.Result) error {
 	if err := p.refused(r); err != nil {
 		return err
 	}
+	if r.Change != nil {
+		p.record.tellStart(c, r.Change.View)
+	}
 	return p.respond(c, r)
 }
 
@@ -129,13 +140,24 @@ func (p *poll) respond(c *app.RequestContext, r hub.Result) error {
 // about to be shown is noted.
 func (p *poll) refused(r hub.Result) error {
 	if r.Change == nil {
-		return r.Err
+		return p.unlessMoved(r.Err)
 	}
 	if err := p.api.deps.Sessions.Party(p.caller, p.record.session); err != nil {
-		return err
+		if _, moved := otherRegion(err); !moved || !p.elsewhere {
+			return err
+		}
 	}
 	p.api.deps.Sessions.Seen(p.caller, r.Change.View)
 	return nil
+}
+
+// unlessMoved is an error of a wait, but where the session's first journey has begun in another
+// region: who waits gets 304, and is sent there when it asks again.
+func (p *poll) unlessMoved(err error) error {
+	if _, moved := otherRegion(err); moved {
+		return nil
+	}
+	return err
 }
 
 // answer answers a parked poll.
@@ -163,6 +185,9 @@ func (p *poll) reply(by ending, r hub.Result) {
 func (p *poll) encode(r hub.Result) httpserver.Answer {
 	err := p.refused(r)
 	if err == nil && r.Change != nil {
+		if p.record.forwarded && r.Change.Active {
+			p.record.started = r.Change.StartedAt.UTC()
+		}
 		if a, ok := r.Change.Encoded.(httpserver.Answer); ok {
 			return a
 		}

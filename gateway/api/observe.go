@@ -21,6 +21,7 @@ import (
 	"github.com/cloudwego/hertz/pkg/app"
 
 	"doorstep/gateway/hub"
+	"doorstep/gateway/regions"
 	"doorstep/sessions"
 )
 
@@ -95,6 +96,7 @@ func (a *API) spanSession(ctx context.Context, r *record) string {
 // begin sets the headers that every answer has.
 func (a *API) begin(c *app.RequestContext, r *record) {
 	a.sharedHeaders(c, r.route)
+	r.forwarded = a.deps.Regions != nil && len(c.Request.Header.Peek(regions.GuardHeader)) > 0
 	r.origin = a.origins[string(c.Request.Header.Peek("Origin"))]
 	r.ownHeaders(c.Response.Header.Set)
 }
@@ -107,6 +109,9 @@ func (a *API) sharedHeaders(c *app.RequestContext, route string) {
 	if route != updatesPath {
 		c.Response.Header.Set("Cache-Control", "no-store")
 	}
+	if a.deps.Regions != nil {
+		c.Response.Header.Set(regions.Header, a.deps.Regions.Own())
+	}
 	if a.origins != nil {
 		// Even where there is no Origin, so that no cache gives one page's answer to
 		// another.
@@ -118,6 +123,9 @@ func (a *API) sharedHeaders(c *app.RequestContext, route string) {
 // an allowed origin may read the answer.
 func (r *record) ownHeaders(set func(name, value string)) {
 	set(requestIDHeader, r.id)
+	if !r.started.IsZero() {
+		set(regions.StartedHeader, r.started.Format(time.RFC3339Nano))
+	}
 	if r.origin != "" {
 		set("Access-Control-Allow-Origin", r.origin)
 		set("Access-Control-Expose-Headers", exposedHeaders)
@@ -186,6 +194,10 @@ type record struct {
 
 	waited bool // it is a long poll, which has its own route label
 	secret bool // the answer holds a code or a secret, perhaps beside texts of others: it is not compressed
+
+	forwarded bool      // by another region's gateway
+	started   time.Time // of the journey that a parked poll of such a gateway is shown; zero: it is told in the answer itself, or not at all
+	kept      *keptBody // what the handler has read of a streamed body that may have to go to another region; nil: nothing
 }
 
 const recordKey = "record"

@@ -91,6 +91,7 @@ type failure struct {
 	Stop         bool          `json:"stop,omitempty"`
 	Region       string        `json:"region,omitempty"`
 	Journey      *journeyBody  `json:"journey,omitempty"`
+	URL          string        `json:"url,omitempty"`
 }
 
 // shedRetry is the Retry-After of a request that was refused because of load,
@@ -120,17 +121,17 @@ func (a *API) fail(c *app.RequestContext, err error) {
 	}
 	r := recordOf(c)
 	r.code, r.err = e.Code, err
-	writeFailure(c, e)
+	a.writeFailure(c, e)
 }
 
-func writeFailure(c *app.RequestContext, e *sessions.Error) {
+func (a *API) writeFailure(c *app.RequestContext, e *sessions.Error) {
 	if e.RetryAfter > 0 {
 		c.Header("Retry-After", strconv.Itoa(sessions.RetryIn(e.RetryAfter)))
 	}
-	writeJSON(c, status(e.Code), failureBody(c, e))
+	writeJSON(c, status(e.Code), a.failureBody(c, e))
 }
 
-func failureBody(c *app.RequestContext, e *sessions.Error) failure {
+func (a *API) failureBody(c *app.RequestContext, e *sessions.Error) failure {
 	body := failure{Code: e.Code, Message: e.Message, RequestID: recordOf(c).id, Field: e.Field, Stop: e.Stop, Region: e.Region}
 	if e.RetryAfter > 0 {
 		n := int64(math.Ceil(float64(e.RetryAfter) / float64(time.Millisecond)))
@@ -145,6 +146,10 @@ func failureBody(c *app.RequestContext, e *sessions.Error) failure {
 		if e.Journey != nil {
 			j := journeyOf(*e.Journey)
 			body.Journey = &j
+		}
+	case sessions.WrongRegion:
+		if a.deps.Regions != nil {
+			body.URL = a.deps.Regions.URL(e.Region)
 		}
 	}
 	return body
@@ -175,5 +180,5 @@ func (a *API) Refuse(c *app.RequestContext, httpStatus int) {
 	r := recordOf(c)
 	r.code = e.Code
 	a.begin(c, r)
-	writeFailure(c, e)
+	a.writeFailure(c, e)
 }

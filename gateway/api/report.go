@@ -66,6 +66,9 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 	word, said := deviceWord(c)
 	if !said && format == sessions.OsmAnd {
 		if word = ingest.DeviceID(string(c.URI().QueryString())); word == "" { // it is in the body
+			if a.deps.Regions != nil {
+				recordOf(c).kept = &keptBody{}
+			}
 			if r, err = a.readReport(ctx, c, format); err != nil {
 				return err
 			}
@@ -80,6 +83,9 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 	over := a.floods(device.ID, 1)
 	if size := c.Request.Header.ContentLength(); over && !r.read && (size < 0 || size > maxFloodBody) {
 		return a.dropReport(c, format, device)
+	}
+	if err := a.deps.Sessions.Here(ctx, device); err != nil { // before the body is read, which may have to go there
+		return err
 	}
 	if !r.read {
 		if r, err = a.readReport(ctx, c, format); err != nil {
@@ -120,6 +126,9 @@ func deviceWord(c *app.RequestContext) (word string, said bool) {
 func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sessions.Format) (received, error) {
 	wire := &wireReader{in: a.deps.Body(ctx, c)}
 	r := received{read: true}
+	if kept := recordOf(c).kept; kept != nil {
+		wire.in = io.TeeReader(wire.in, kept)
+	}
 	body, err := decompressed(c, wire)
 	if err == nil {
 		r.Report, err = ingest.Decode(format, ingest.Request{Query: string(c.URI().QueryString()), Body: body})

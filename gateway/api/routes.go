@@ -25,6 +25,7 @@ import (
 	"doorstep/gateway/auth"
 	"doorstep/gateway/hub"
 	"doorstep/gateway/pages"
+	"doorstep/gateway/regions"
 	"doorstep/ratelimit"
 	"doorstep/sessions"
 )
@@ -86,6 +87,8 @@ type Deps struct {
 	Steer, StopApps bool
 	// Pages are the web pages. Nil: there are none.
 	Pages *pages.Pages
+	// Regions are where calls about journeys of other regions go. Nil: there is one region.
+	Regions *regions.Regions
 	// Body reads the body of a request to a path below StreamPath. Nil: it has been read.
 	// Crowded is its error where too many large bodies are being read.
 	Body    func(ctx context.Context, c *app.RequestContext) io.Reader
@@ -201,8 +204,10 @@ func matches(pattern, path []string) bool {
 const (
 	base        = "/api/v1"
 	updatesPath = base + "/admin/location-tracking/journey/updates"
+	livePath    = base + "/admin/location-tracking/journey/live"
 	devicesPath = base + "/me/devices"
 	ingestPath  = base + "/ingest/" // and the format
+	sharedPath  = base + "/share/live"
 	linksPath   = base + "/students/sessions/:sessionId/share-links"
 
 	// StreamPath is what the paths begin with whose handlers read the body by Deps.Body.
@@ -223,7 +228,7 @@ func (a *API) routes() []route {
 	list := []route{
 		{post, base + "/admin/sessions/:sessionId/start-journey", a.authenticated(a.start)},     // 1
 		{post, updatesPath, a.authenticated(a.update)},                                          // 2
-		{get, base + "/admin/location-tracking/journey/live", a.authenticated(a.live)},          // 3
+		{get, livePath, a.authenticated(a.live)},                                                // 3
 		{post, base + "/admin/sessions/:sessionId/arrived", a.authenticated(a.arrived)},         // 4
 		{post, base + "/admin/sessions/:sessionId/stop-journey", a.authenticated(a.stop)},       // 5
 		{post, base + "/admin/sessions", a.authenticated(a.createSession)},                      // 6
@@ -258,16 +263,16 @@ func (a *API) routes() []route {
 		{patch, ingestPath + "transistorsoft", a.stockReport(sessions.Transistorsoft)},          // 22
 		{post, ingestPath + "transistorsoft/refresh", a.failing(a.refreshDevice)},               // 22
 		{post, ingestPath + "overland", a.stockReport(sessions.Overland)},                       // 22
-		{get, "/healthz", a.healthz},      // 12
-		{get, "/readyz", a.readyz},        // 12
-		{get, "/openapi.yaml", a.openAPI}, // 12
+		{get, "/healthz", a.healthz},                                                            // 12
+		{get, "/readyz", a.readyz},                                                              // 12
+		{get, "/openapi.yaml", a.openAPI},                                                       // 12
 	}
 	if a.deps.Sharing {
 		list = append(list, []route{
 			{post, linksPath, a.authenticated(a.createShareLink)},             // 23
 			{get, linksPath, a.authenticated(a.listShareLinks)},               // 23
 			{del, linksPath + "/:linkId", a.authenticated(a.deleteShareLink)}, // 23
-			{get, base + "/share/live", a.failing(a.shared)},                  // 24
+			{get, sharedPath, a.failing(a.shared)},                            // 24
 		}...)
 	}
 	return list

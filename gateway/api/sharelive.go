@@ -11,6 +11,7 @@ import (
 
 	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
+	"doorstep/gateway/regions"
 	"doorstep/geo"
 	"doorstep/sessions"
 )
@@ -31,6 +32,10 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 		return err
 	}
 	link, err := a.openLink(ctx, c)
+	region, elsewhere := otherRegion(err)
+	if elsewhere && wait > 0 && a.forwards(c) {
+		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: sharedPath, Token: authorization(c), Link: true}), nil
+	}
 	if err != nil {
 		return err
 	}
@@ -45,6 +50,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	case seen.match(link.View.Version):
 		return notModified(c, link.View.Version)
 	default:
+		recordOf(c).tellStart(c, link.View)
 		return answerShared(c, link.View, link.Home())
 	}
 }
@@ -73,7 +79,7 @@ func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessi
 	defer a.inFlight.resume()
 	ctx, end := context.WithCancelCause(ctx)
 	p := &sharedPoll{
-		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen},
+		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, elsewhere: regions.IsElsewhere(ctx)},
 		link: link, watch: a.deps.Sessions.WatchLink(link, end), end: end,
 	}
 	p.record.waited = true
@@ -107,11 +113,12 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 	switch {
 	case errors.As(err, &over):
 		return answerShared(c, sessions.View{Snapshot: sessions.Snapshot{Known: true, Over: over.Phase}}, geo.Point{})
-	case err != nil:
+	case p.unlessMoved(err) != nil:
 		return err
-	case !changed:
+	case !changed, err != nil:
 		return notModified(c, p.last)
 	default:
+		p.record.tellStart(c, view)
 		return answerShared(c, view, p.link.Home())
 	}
 }
@@ -128,7 +135,7 @@ func (p *sharedPoll) shown(ctx context.Context, r hub.Result) (view sessions.Vie
 		view, err = p.watch.Check(ctx, r.Change.View)
 		return view, true, err
 	}
-	view, err = p.api.deps.Sessions.Read(ctx, p.link.Ref())
+	view, err = p.api.deps.Hub.Read(ctx, p.link.Ref())
 	if err == nil {
 		view, err = p.watch.Check(ctx, view)
 	}

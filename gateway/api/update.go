@@ -93,6 +93,9 @@ func (a *API) notUpdated(c *app.RequestContext, id sessions.ID, err error) error
 		return succeed(c, http.StatusAccepted, "Location accepted, not stored",
 			unstoredBody{SessionID: id, NextUpdateMS: nextUpdateMS(a.deps.RateInterval)})
 	}
+	if _, is := otherRegion(err); is { // where it is counted
+		return err
+	}
 	a.deps.Metrics.Updated("refused")
 	if e, ok := errors.AsType[*sessions.Error](err); ok && e.Code == sessions.NoActiveJourney && a.deps.Steer {
 		stop := *e

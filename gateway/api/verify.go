@@ -33,7 +33,9 @@ func (a *API) verifyOTP(ctx context.Context, c *app.RequestContext, caller sessi
 		return invalid("otp", "otp must be a string of four digits")
 	}
 	session, err := a.deps.Sessions.Verify(ctx, caller, id, *body.OTP)
-	a.deps.Metrics.CodeTried(codeOutcome(err))
+	if _, is := otherRegion(err); !is {
+		a.deps.Metrics.CodeTried(codeOutcome(err))
+	}
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"doorstep/gateway/consumers"
 	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
+	"doorstep/gateway/regions"
 	"doorstep/internal/pause"
 	"doorstep/metrics"
 	"doorstep/sessions"
@@ -42,6 +43,8 @@ type App struct {
 	retention  *sessions.Retention
 	reconciler *sessions.Reconciler // nil: no database
 	lease      *sessions.Lease      // nil: no regions
+	others     *regions.Regions     // nil: there is one region
+	foreign    *regions.Waits       // nil as well
 	hub        *hub.Hub
 	server     *httpserver.Server
 	failed     chan struct{} // closed when the server ends
@@ -116,7 +119,7 @@ func New(opts Options) (*App, error) {
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance, Steer: opts.Steer,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
 		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
-		EventLinks: eventLinks, Region: opts.Region, Regions: opts.regions(), Lease: lease, OnElsewhere: func(ref sessions.Ref) { waits.Look(ref) },
+		EventLinks: eventLinks, Region: opts.Region, Regions: opts.regionNames(), Lease: lease, OnElsewhere: func(ref sessions.Ref) { waits.Look(ref) },
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{
 		Silence: cmp.Or(opts.SilenceReport, -1), // 0 is off, as the setting says
@@ -129,7 +132,16 @@ func New(opts Options) (*App, error) {
 	retention := sessions.NewRetention(stores.old, sessions.RetentionOptions{
 		Keep: opts.keep(), Log: p.log, Metrics: metrics.NewRetention(p.registry, tables()...),
 	})
-	waits = hub.New(stores.live, service, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
+	others, err := opts.otherRegions(p, m)
+	if err != nil {
+		return nil, err
+	}
+	source, reads, foreign := hub.Source(stores.live), hub.Reader(service), (*regions.Waits)(nil)
+	if others != nil {
+		foreign = regions.NewWaits(others, source, reads)
+		source, reads = foreign, foreign
+	}
+	waits = hub.New(source, reads, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})
 	ready := func() (bool, map[string]string) { return readiness(p, stores, verifier) }
 	metrics.NewProcess(p.registry, opts.Version, func() bool { ok, _ := ready(); return ok })
 	origins, err := opts.origins()
@@ -152,11 +164,11 @@ func New(opts Options) (*App, error) {
 		Sessions: service, Hub: waits, Tokens: verifier, Ready: ready, HideOTP: !opts.OTPInResponse,
 		RateInterval: opts.live().WithDefaults().RateInterval,
 		MaxInFlight:  opts.MaxInFlight, MaxWait: opts.MaxWait, CallerRate: opts.CallerRate, CallerBurst: opts.CallerBurst, Origins: origins,
-		PublicURL: publicURL, Sharing: opts.Pages, Pages: web, Steer: opts.Steer, StopApps: opts.SteerStop,
+		Regions: others, PublicURL: publicURL, Sharing: opts.Pages, Pages: web, Steer: opts.Steer, StopApps: opts.SteerStop,
 		Body: httpserver.Body, Crowded: httpserver.ErrCrowded, Client: httpserver.Client,
 		Now: clock.Now, Log: p.log, Metrics: m, Trace: p.traces.requests(),
 	})
-	expectServed(m, handlers, verifier)
+	expectServed(m, handlers, verifier, others)
 	server, err = httpserver.New(httpserver.Options{
 		Listener: opts.Listener, Addr: listenAddr(opts), Certificate: certificate, ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout,
 		IdleTimeout: opts.IdleTimeout, MaxConns: opts.MaxConns, MaxConnsPerIP: opts.MaxConnsPerIP, TrustedProxies: proxies,
@@ -170,7 +182,7 @@ func New(opts Options) (*App, error) {
 	metrics.NewClock(p.registry, clock.Offset)
 	return &App{
 		process: p, opts: opts, clock: clock, stores: stores, verifier: verifier, tokens: tokens, consuming: consuming, relay: relay, locations: locations,
-		counter: counter, service: service, sweeper: sweeper, retention: retention, reconciler: reconciler, lease: lease, hub: waits, server: server, failed: make(chan struct{}),
+		counter: counter, service: service, sweeper: sweeper, retention: retention, reconciler: reconciler, lease: lease, others: others, foreign: foreign, hub: waits, server: server, failed: make(chan struct{}),
 	}, nil
 }
 
@@ -331,6 +343,13 @@ func (a *App) start(ctx context.Context) error {
 		a.background(ctx, "reconciler", a.reconciler.Run)
 	}
 	a.background(ctx, "retention", a.retention.Run)
+	if a.others != nil {
+		a.onStop("regions", func(context.Context) error {
+			a.foreign.Close()
+			a.others.Close()
+			return nil
+		})
+	}
 	if err := a.startMetrics(ctx, a.opts); err != nil {
 		return err
 	}

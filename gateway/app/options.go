@@ -23,14 +23,16 @@ import (
 // `gateway serve --help` lists them. A zero field means the default of the
 // part that uses it.
 type Options struct {
-	Listen        string `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
-	TLSCert       string `env:"DOORSTEP_TLS_CERT" help:"PEM file of the certificate with which the public API speaks HTTPS, with those that lead to its authority behind it; read again when it has changed. Needs tls-key. Empty: HTTP, for behind a load balancer or a proxy."`
-	TLSKey        string `env:"DOORSTEP_TLS_KEY" help:"PEM file of the certificate's key."`
-	PublicURL     string `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
-	Steer         bool   `default:"true" env:"DOORSTEP_STEER" help:"Let the answers say how often phones report: nextUpdateMs, and the commands that stock apps know; see docs/phones.md."`
-	SteerStop     bool   `env:"DOORSTEP_STEER_STOP" help:"Let the answers end the tracking of stock apps that report without a running journey. Somebody then has to turn it on before the next."`
-	MetricsListen string `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
-	Pprof         bool   `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
+	Listen          string   `default:"127.0.0.1:8080" env:"DOORSTEP_LISTEN" help:"Address of the public API, host:port."`
+	TLSCert         string   `env:"DOORSTEP_TLS_CERT" help:"PEM file of the certificate with which the public API speaks HTTPS, with those that lead to its authority behind it; read again when it has changed. Needs tls-key. Empty: HTTP, for behind a load balancer or a proxy."`
+	TLSKey          string   `env:"DOORSTEP_TLS_KEY" help:"PEM file of the certificate's key."`
+	PublicURL       string   `env:"DOORSTEP_PUBLIC_URL" help:"URL at which phones reach this API, such as https://api.example.com; it stands in what is typed into stock apps. It is never taken from a request. Empty: without a database and a live store the address of the listener, else no devices can be made."`
+	Regions         []string `env:"DOORSTEP_REGIONS" help:"The regions and where callers reach each, a list of name=URL such as eu=https://eu.example.com,us=https://us.example.com, the same on all gateways; needs region, which must be among them. A call about a journey of another region is forwarded there: see docs/edge.md. Empty: there is one region."`
+	RegionsInternal []string `env:"DOORSTEP_REGIONS_INTERNAL" help:"Where the gateways of other regions are reached, where that is not by the URL in regions: a list of name=URL such as us=http://10.1.0.8:8080."`
+	Steer           bool     `default:"true" env:"DOORSTEP_STEER" help:"Let the answers say how often phones report: nextUpdateMs, and the commands that stock apps know; see docs/phones.md."`
+	SteerStop       bool     `env:"DOORSTEP_STEER_STOP" help:"Let the answers end the tracking of stock apps that report without a running journey. Somebody then has to turn it on before the next."`
+	MetricsListen   string   `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics, host:port; it must not be public. Empty: no metrics."`
+	Pprof           bool     `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
 
 	Region string `env:"DOORSTEP_REGION" help:"Name of the region of this process and its live store: 1 to 32 lower-case letters, digits and hyphens. Every region has a name, and all use one database; see docs/contract.md. Empty: there is one region, and it has no name."`
 
@@ -217,6 +219,9 @@ func (o Options) validate() error {
 	if _, err := o.publicURL(); err != nil {
 		return err
 	}
+	if _, err := o.regionList(); err != nil {
+		return err
+	}
 	if _, err := o.pages(); err != nil {
 		return err
 	}
@@ -319,8 +324,16 @@ func (o Options) keep() map[sessions.Kept]time.Duration {
 	}
 }
 
-// origins are CORSOrigins as browsers send them.
-func (o Options) origins() ([]string, error) { return originsOf("cors-origins", o.CORSOrigins) }
+// origins are CORSOrigins as browsers send them, and those of the regions: a page of one
+// calls the others.
+func (o Options) origins() ([]string, error) {
+	list, err := originsOf("cors-origins", o.CORSOrigins)
+	if err != nil {
+		return nil, err
+	}
+	of, err := o.regionOrigins()
+	return append(list, of...), err
+}
 
 // originsOf are the origins of a setting as browsers write them.
 func originsOf(setting string, texts []string) ([]string, error) {
@@ -395,12 +408,17 @@ func (o Options) drainDelay() time.Duration {
 	}
 }
 
-// regions are those that a booking may name.
-func (o Options) regions() []string {
-	if o.Region == "" {
-		return nil
+// regionNames are the regions that a booking may name.
+func (o Options) regionNames() []string {
+	list, err := o.regionList()
+	if err != nil || len(list) == 0 { // validate has checked it
+		return slices.DeleteFunc([]string{o.Region}, func(name string) bool { return name == "" })
 	}
-	return []string{o.Region}
+	var names []string
+	for _, region := range list {
+		names = append(names, region.Name)
+	}
+	return names
 }
 
 // live is the part of the settings that the live store applies.

@@ -29,6 +29,10 @@ func (o Options) pages() (*pages.Pages, error) {
 	if err != nil {
 		return nil, err
 	}
+	of, err := o.regionOrigins()
+	if err != nil {
+		return nil, err
+	}
 	ancestors, err := originsOf("frame-ancestors", o.FrameAncestors)
 	if err != nil {
 		return nil, err
@@ -36,6 +40,6 @@ func (o Options) pages() (*pages.Pages, error) {
 	return pages.New(web.Files, pages.Options{
 		RadiusM: cmp.Or(o.ArrivalRadius, 150), MapStyle: o.MapStyleURL,
 		Issuer: o.PagesOIDCIssuer, ClientID: o.PagesOIDCClient, Scope: cmp.Or(o.PagesOIDCScope, "openid"),
-		Painted: o.PagesPainted, Connect: connect, FrameAncestors: ancestors,
+		Painted: o.PagesPainted, Connect: append(connect, of...), FrameAncestors: ancestors,
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"doorstep/gateway/consumers"
 	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
+	"doorstep/gateway/regions"
 	"doorstep/geo"
 	"doorstep/metrics"
 	"doorstep/sessions"
@@ -13,13 +14,14 @@ import (
 
 // Here the closed lists of the labels meet the metrics, which know none of them.
 
-func expectServed(m *metrics.Metrics, handlers *api.API, verifier *auth.Verifier) {
+func expectServed(m *metrics.Metrics, handlers *api.API, verifier *auth.Verifier, others *regions.Regions) {
 	m.ExpectServed(metrics.Served{
 		Routes: handlers.Routes(), Codes: texts(api.Codes()), Verdicts: api.UpdateVerdicts(),
 		Flags: flagNames(), Arrivals: api.ArrivalOutcomes(), Tries: api.CodeOutcomes(), Reasons: append(auth.Reasons(), api.UnauthenticatedReasons()...),
 		Shed: httpserver.ShedReasons(), Waits: texts(hub.Outcomes()),
 		Malformed: httpserver.RefusedStatuses(), Refused: api.ShedReasons(),
 		Formats: texts(sessions.Formats()), Outcomes: api.ReportOutcomes(), Issuers: verifier.Publishers(),
+		Regions: others.Others(), Forwards: regions.Outcomes(),
 	})
 }
 

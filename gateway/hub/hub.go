@@ -302,6 +302,11 @@ func (w *Wait) close(outcome Outcome) {
 	h.opts.Metrics.Waited(string(outcome), time.Since(h.due.epoch)-w.began)
 }
 
+// Read is the Read of the hub's Reader.
+func (h *Hub) Read(ctx context.Context, ref sessions.Ref) (sessions.View, error) {
+	return h.reader.Read(ctx, ref)
+}
+
 // Drain ends every wait, now and from now on. Idempotent.
 func (h *Hub) Drain() {
 	h.mu.Lock()

@@ -1,5 +1,5 @@
 import type { components } from "./generated/openapi.js";
-import { longestPause, type Pace, sleep } from "./pace.js";
+import { longestPause, now, type Pace, sleep } from "./pace.js";
 
 type Schemas = components["schemas"];
 
@@ -75,9 +75,14 @@ export interface Answer {
   data: any;
 }
 
-/** Makes requests to one gateway, at its pace. */
+/** How long a region that did not answer is left alone, in ms: the first gateway then forwards the calls, or says what it can. */
+const awayFor = 30_000;
+
+/** Makes requests to one gateway, at its pace. Where the session belongs to another region, they go there. */
 export class Caller {
   readonly #base: string;
+  #home = ""; // where the session's region is called; empty: it is not another one, as far as is known
+  #awayUntil = 0;
   readonly #token: TokenSource;
   readonly #renews: boolean;
   readonly #pace: Pace;
@@ -96,14 +101,37 @@ export class Caller {
   async call(request: Request): Promise<Answer> {
     const used: { token?: string } = {};
     try {
-      return await this.#once(request, used);
+      return await this.#atHome(request, used);
     } catch (error) {
       if (!(error instanceof Refusal && error.status === 401 && this.#renews)) throw error;
-      return this.#once(request, used);
+      return this.#atHome(request, used);
     }
   }
 
-  async #once(r: Request, used: { token?: string }): Promise<Answer> {
+  async #atHome(request: Request, used: { token?: string }): Promise<Answer> {
+    const { signal } = request;
+    const home = this.#home && now() >= this.#awayUntil ? this.#home : "";
+    const direct = !this.#home || home !== "";
+    try {
+      return await this.#once(request, used, home || this.#base, direct);
+    } catch (error) {
+      if (direct && error instanceof Refusal && error.code === "WRONG_REGION" && this.#moves(error.body.url)) {
+        return this.#once(request, used, this.#home, true);
+      }
+      if (home && error instanceof NoAnswer && !signal?.aborted) this.#awayUntil = now() + awayFor;
+      throw error;
+    }
+  }
+
+  /** Notes where the session is called. The token goes there: only over https, or over http where the gateway is reached so, too. */
+  #moves(url: unknown): boolean {
+    if (typeof url !== "string" || !/^https?:\/\/[^/?#@]+(\/[^?#@]*)?$/.test(url)) return false;
+    if (!url.startsWith("https:") && !this.#base.startsWith("http:")) return false;
+    this.#home = url.replace(/\/$/, "") + "/api/v1";
+    return true;
+  }
+
+  async #once(r: Request, used: { token?: string }, base: string, direct: boolean): Promise<Answer> {
     await sleep(this.#pace.take(), r.signal);
     const stop = new AbortController();
     const abort = () => stop.abort();
@@ -111,7 +139,7 @@ export class Caller {
     r.signal?.addEventListener("abort", abort);
     if (r.signal?.aborted) abort();
     try {
-      return await Promise.race([this.#fetch(r, used, stop.signal), aborted(stop.signal)]);
+      return await Promise.race([this.#fetch(r, used, stop.signal, base, direct), aborted(stop.signal)]);
     } catch (error) {
       throw error instanceof Refusal || error instanceof NoAnswer ? error : new NoAnswer("no answer", 0, 0, error);
     } finally {
@@ -120,14 +148,15 @@ export class Caller {
     }
   }
 
-  async #fetch(r: Request, used: { token?: string }, signal: AbortSignal): Promise<Answer> {
+  async #fetch(r: Request, used: { token?: string }, signal: AbortSignal, base: string, direct: boolean): Promise<Answer> {
     used.token = await this.#token(used.token);
     if (signal.aborted) throw new NoAnswer("no token in time");
     const headers: Record<string, string> = { Authorization: `Bearer ${used.token}` };
     if (r.etag) headers["If-None-Match"] = r.etag;
+    if (direct) headers["Prefer"] = "redirect"; // tell where the session's region is called, instead of forwarding
     if (r.body) headers["Content-Type"] = "application/json";
-    if (r.minimal) headers.Prefer = "return=minimal";
-    const response = await fetch(this.#base + r.path, {
+    if (r.minimal) headers["Prefer"] = direct ? "redirect, return=minimal" : "return=minimal";
+    const response = await fetch(base + r.path, {
       method: r.method,
       headers,
       body: JSON.stringify(r.body?.()) ?? null,

@@ -6,7 +6,7 @@ const real = { setTimeout, clearTimeout, setImmediate, fetch, now: performance.n
 /** One life of the client: its clock, its page, and the requests that it makes. Answers are given by the test. */
 class World {
   at = 0;
-  requests = []; // { at, method, path, query, etag, prefer, wait, token, body, aborted }
+  requests = []; // { at, method, host, path, etag, prefer, wait, token, body, aborted }
   page = Object.assign(new EventTarget(), { visibilityState: "visible" });
   #timers = new Map();
   #last = 0;
@@ -60,7 +60,7 @@ class World {
 
   async #fetch(url, { method, headers, body, signal }) {
     const request = {
-      at: this.at, method, path: url.pathname, wait: url.searchParams.get("wait"), etag: headers["If-None-Match"], prefer: headers.Prefer,
+      at: this.at, method, host: url.host, path: url.pathname, wait: url.searchParams.get("wait"), etag: headers["If-None-Match"], prefer: headers.Prefer,
       token: headers.Authorization.replace("Bearer ", ""), body: body ? JSON.parse(body) : undefined, aborted: false,
     };
     this.requests.push(request);

@@ -51,6 +51,27 @@ virtually("watches by a share link, to its end", script(
   assert.deepEqual(world.requests.map((r) => [r.path, r.wait, r.token]), [null, "25", "25"].map((wait) => ["/api/v1/share/live", wait, "a-token"]));
 });
 
+const elsewhere = (url) => ({ status: 409, body: { success: false, code: "WRONG_REGION", message: "no", requestId: "r", region: "us", url } });
+
+virtually("calls the region of the session, and the first gateway while that is away", script(
+  elsewhere("http://us.test/base/"), live(1, "on_the_way", 100), lost, live(1, "on_the_way", null, { degraded: true }), live(1, "on_the_way", 100), live(2, "on_the_way", 100),
+), async (world) => {
+  const seen = watch();
+  await world.pass(100_000);
+  assert.deepEqual(world.requests.slice(0, 4).map((r) => [r.host, r.path.replace(/api.*/, "api"), r.prefer]), [
+    ["gateway.test", "/api", "redirect"], ["us.test", "/base/api", "redirect"], ["us.test", "/base/api", "redirect"], ["gateway.test", "/api", undefined],
+  ]);
+  assert.ok(world.requests.slice(4).some((r) => r.host === "us.test"), "half a minute later it is tried again");
+  assert.equal(seen.error, undefined);
+});
+
+virtually("sends its token to no other kind of URL", script(elsewhere("ftp://us.test"), elsewhere("http://us.test")), async (world) => {
+  const [odd, downgrade] = [watch(), watch({ baseUrl: "https://gateway.test" })];
+  await world.pass(10_000);
+  assert.deepEqual([odd, downgrade].map((seen) => seen.error?.code), ["WRONG_REGION", "WRONG_REGION"]);
+  assert.deepEqual(world.requests.map((r) => r.host), ["gateway.test", "gateway.test"]);
+});
+
 virtually("says that the signal is lost, while a poll waits", script(
   live(1, "on_the_way", 12_000), nothing, nothing, live(2, "on_the_way", 500), nothing, nothing, live(3, "on_the_way"), live(4, "on_the_way", 100),
 ), async (world) => {
