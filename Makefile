@@ -19,6 +19,9 @@ SEED            ?= 1
 ROUNDS   ?= 10
 GATEWAYS ?= 2
 
+# Of make edge: how long a region is cut off. Over 120 s it stops serving its journeys.
+CUT ?= 150s
+
 # Of make histories.
 SEEDS ?= 1000
 
@@ -27,7 +30,7 @@ DAY    ?= 17280
 OUTAGE ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events rolls phones histories image image-test release lab install clean
+.PHONY: help test lint openapi web-test fuzz bench bench-load bench-peers web build run demo chaos chaos-events rolls edge phones histories image image-test release lab install clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +92,11 @@ rolls: install ## Roll from the last release to this version and back, behind HA
 	mkdir -p bench/out
 	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -count=1 -timeout 2h -v ./bench/verify/released -run 'TestRollingUpdate$$' \
 		-args -rounds=$(ROUNDS) -journeys=$(JOURNEYS) -gateways=$(GATEWAYS) -fixes=2 -quiet=40s -alb -faults -table=$(CURDIR)/bench/out/rolls.md
+
+edge: install ## Play 300 journeys in three regions with long ways between them, and cut one off (CUT=150s)
+	mkdir -p bench/out
+	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -count=1 -timeout 30m -v ./bench/verify/edge -run 'TestRegions$$' \
+		-args -journeys=300 -pace=5s -whole=60s -cut=$(CUT) -table=$(CURDIR)/bench/out/edge.md -picture=$(CURDIR)/bench/out/edge.svg
 
 phones: install ## Let models of stock phone apps empty their queues at a built gateway (DAY=17280 OUTAGE=60s)
 	mkdir -p bench/out
