@@ -65,6 +65,9 @@ func (t *travel) ride(ctx context.Context) (sent map[int64]time.Time, err error)
 	}
 }
 
+// longestWait is how long a student's app asks to wait.
+const longestWait = 20 * time.Second
+
 // watch is a student's app that polls a gateway until it is shown the end. What it sees
 // must never be older than what it saw. It returns when it saw each version.
 func (t *travel) watch(ctx context.Context, at int) (seen map[int64]time.Time, err error) {
@@ -89,7 +92,7 @@ func (t *travel) watch(ctx context.Context, at int) (seen map[int64]time.Time, e
 			if version <= last && wait > 0 {
 				return seen, fmt.Errorf("a student in %s had version %d of a journey in %s and was shown %s", names[at], last, names[t.home], a.ETag)
 			}
-			etag, last, wait = a.ETag, version, 20
+			etag, last, wait = a.ETag, version, int(longestWait/time.Second)
 			seen[version] = now
 			if !v.Active {
 				return seen, nil
