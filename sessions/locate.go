@@ -84,15 +84,8 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
 	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
 		var err error
-		// Another region that the live store remembers may be an earlier one of the booking.
-		if meta, known, err = s.live.Meta(ctx, id); err != nil || !known || !meta.HasParty(c) || !meta.in(s.opts.Region) {
-			remembered := known && err == nil
-			if meta, err = s.metaFor(ctx, c, id); err != nil {
-				if remembered && CodeOf(err) != SessionNotFound { // it may only be outdated where the repository says so
-					err = errNotParty
-				}
-				return Ref{}, err
-			}
+		if meta, err = s.metaOf(ctx, c, id); err != nil {
+			return Ref{}, err
 		}
 		s.parties.put(id, meta, s.opts.Now())
 	}
@@ -107,6 +100,29 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 		s.served.use(ref, meta)
 	}
 	return ref, nil
+}
+
+// metaOf reads who may see a session: from the live store, or where that does not know the
+// caller as one of them, from the repository. While the repository is away, what the live
+// store remembers counts.
+func (s *Service) metaOf(ctx context.Context, c Caller, id ID) (Meta, error) {
+	remembered, known, err := s.live.Meta(ctx, id)
+	known = known && err == nil
+	// Another region that the live store remembers may be an earlier one of the booking.
+	if known && remembered.HasParty(c) && remembered.in(s.opts.Region) {
+		return remembered, nil
+	}
+	meta, err := s.metaFor(ctx, c, id)
+	switch {
+	case err == nil || !known || CodeOf(err) == SessionNotFound:
+		return meta, err
+	case !remembered.HasParty(c): // it may only be outdated where the repository says so
+		return Meta{}, errNotParty
+	case CodeOf(err) == DatabaseUnavailable:
+		s.elsewhere.put(id, remembered.Region, s.opts.Now())
+		return remembered, nil
+	}
+	return Meta{}, err
 }
 
 // Party checks that a caller who has waited may still see the session, here. It costs a

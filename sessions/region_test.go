@@ -269,6 +269,31 @@ func TestService_region_away(t *testing.T) {
 	l.requireNothingIn(t, l.eu, s)
 }
 
+// Who may see a journey of another region is known while the repository is away, too, for as
+// long as the live store remembers it.
+func TestService_Ref_of_another_region_without_the_repository(t *testing.T) {
+	t.Parallel()
+	l := newLand(t)
+	s, _, student := l.started(t)
+	repo := &brokenRepo{Repository: l.repo}
+	us := sessions.NewService(repo, l.us.live, sessions.ServiceOptions{Now: l.clock, Region: "us", Regions: []string{"eu", "us"}})
+	_, err := us.Ref(t.Context(), student, s.ID)
+	requireWrongRegion(t, "eu", err)
+
+	repo.away = true
+	for range 3 {
+		*l.now = l.now.Add(70 * time.Second) // longer than this process remembers
+		ref, err := us.Ref(t.Context(), student, s.ID)
+		requireWrongRegion(t, "eu", err)
+		require.Equal(t, s.Journey().Ref, ref)
+		_, err = us.Ref(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}, s.ID)
+		require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+	}
+	*l.now = l.now.Add(5 * time.Minute) // longer than the live store does
+	_, err = us.Ref(t.Context(), student, s.ID)
+	require.Equal(t, sessions.DatabaseUnavailable, sessions.CodeOf(err))
+}
+
 func TestSweeper_of_two_regions(t *testing.T) {
 	t.Parallel()
 	l := newLand(t)
