@@ -258,6 +258,7 @@ func TestRegions_cut_off(t *testing.T) {
 	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
 	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
 	link, _ := w.eu.share(t, v)
+	other := w.bookIn(t, "us")
 	w.cutOff(t)
 	for range 7 {
 		assert.Equal(t, false, w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 202, "").data()["stored"])
@@ -267,8 +268,8 @@ func TestRegions_cut_off(t *testing.T) {
 	w.eu.get(t, v.student, v.live("&wait=1"), ifNoneMatch(tag)).want(t, 304, "")
 	w.eu.post(t, v.trainer, v.path("arrived"), nil).want(t, 503, sessions.LiveStoreUnavailable)
 	w.eu.get(t, link, sharedPath).want(t, 503, sessions.LiveStoreUnavailable)
-	w.eu.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
-	w.eu.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	w.eu.post(t, other.trainer, other.path("start-journey"), nil).want(t, 201, "")
+	w.eu.post(t, other.trainer, other.path("stop-journey"), nil).want(t, 200, "")
 	assert.Positive(t, w.eu.metric(t, "doorstep_forwarded_calls_total", `outcome="away"`))
 	assert.Positive(t, w.eu.metric(t, "doorstep_forwarded_calls_total", `outcome="breaker_open"`))
 	noPlaceIn(t, w.euURL)
@@ -313,7 +314,9 @@ func TestRegions_a_booking_is_moved(t *testing.T) {
 	w.eu.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
 	assert.NotNil(t, w.us.get(t, v.student, v.live("")).want(t, 200, "").data()["location"])
-	noPlaceIn(t, w.usURL)
+	for _, key := range strings.Fields(valkey(t, w.usURL, "KEYS", "*")) { // a tombstone: us was asked before
+		assert.NotContains(t, valkey(t, w.usURL, "HGETALL", key), "12.9", key)
+	}
 }
 
 func TestRegions_loop_guard(t *testing.T) {
