@@ -140,6 +140,10 @@ type Options struct {
 	// Listener is used instead of Listen, for tests.
 	Listener net.Listener
 
+	// Beside is a gateway of this process whose database in memory this one uses, too; nil:
+	// its own. For regions in one process.
+	Beside *App
+
 	smallHeap bool          // FitMemory was called, and GOGC is not set
 	leaseFor  time.Duration // sessions.LeaseOptions.For, for tests
 }

@@ -36,11 +36,14 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 	if err != nil {
 		return s, err
 	}
-	if o.DatabaseURL == "" {
+	switch {
+	case o.Beside != nil:
+		s.repo, s.outbox, s.old = o.Beside.stores.repo, o.Beside.stores.outbox, o.Beside.stores.old
+	case o.DatabaseURL == "":
 		events := outbox.NewMemory(o.addressed()...)
 		repo := memory.NewRepositoryAt(o.now(), events.Record)
 		s.repo, s.outbox, s.old = repo, events, repo
-	} else {
+	default:
 		database, err := postgres.New(postgres.Options{
 			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, Password: by.database, Secret: by.secret, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
 			Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),

@@ -144,9 +144,19 @@ func (d *demo) about() []string {
 			what += fmt.Sprintf(" (without %s under a minute)", count(d.list.Dropped, "part"))
 		}
 	}
-	lines := []string{fmt.Sprintf("%s, at %gx", what, d.opts.Speed), "live store: " + d.backend.store, "gateway: " + d.backend.base}
-	if d.backend.metrics != "" {
-		lines = append(lines, "metrics: "+d.backend.metrics)
+	lines := []string{fmt.Sprintf("%s, at %gx", what, d.opts.Speed), "live store: " + d.backend.gateways[0].store}
+	for _, g := range d.backend.gateways {
+		of := ""
+		if g.region != "" {
+			of = " of " + g.region
+		}
+		lines = append(lines, "gateway"+of+": "+g.base)
+		if g.metrics != "" {
+			lines = append(lines, "metrics"+of+": "+g.metrics)
+		}
+	}
+	if len(d.backend.gateways) > 1 {
+		lines = append(lines, "each student begins in another region than the trainer")
 	}
 	if links := d.links.Load(); links != nil && d.screen != nil {
 		lines = append(lines, *links...)
@@ -164,7 +174,7 @@ func count(n int, of string) string {
 // playAll plays every plan in order, Options.Parallel at once.
 func (d *demo) playAll(ctx context.Context) error {
 	staff := newID(randomness(d.opts.Seed, math.MaxUint64))
-	admin, err := d.backend.user(sessions.Admin, staff)
+	admin, err := d.backend.user(sessions.Admin, staff, 0)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,20 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestRun_regions(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	o := short("memory")
+	o.Out, o.Regions, o.Journeys = &out, 3, 3
+	require.NoError(t, Run(t.Context(), o))
+	text := out.String()
+	for _, want := range []string{
+		"gateway of eu: http://127.0.0.1:", "gateway of us: ", "gateway of ap: ", "each student begins in another region", "3 verified", "unexplained nothing",
+	} {
+		assert.Contains(t, text, want)
+	}
+}
+
 func TestRun_a_recording_with_a_leap(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -42,7 +42,7 @@ func (d *demo) invite(ctx context.Context, shared *stage, staff sessions.ID) err
 	}
 	links := []string{"map: " + link}
 	if d.built(ctx) {
-		links = append(links, "student: "+d.backend.base+"/t?session="+first.booking.SessionID, "staff: "+d.backend.base+"/ops")
+		links = append(links, "student: "+d.backend.gateways[0].base+"/t?session="+first.booking.SessionID, "staff: "+d.backend.gateways[0].base+"/ops")
 	}
 	d.links.Store(&links)
 	if d.screen == nil {
@@ -76,7 +76,7 @@ func share(ctx context.Context, as *client.Client, session string) (string, erro
 
 // built reports whether the pages are there that need a build.
 func (d *demo) built(ctx context.Context) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.backend.base+"/ops", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.backend.gateways[0].base+"/ops", nil)
 	if err != nil {
 		return false
 	}

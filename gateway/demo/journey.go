@@ -58,10 +58,10 @@ func (d *demo) journey(ctx context.Context, shared *stage, i int) (*journey, err
 	j.phone = &phone{journey: j, late: time.Duration(rand.New(source).Int64N(int64(cadence)))}
 	j.student = &student{journey: j}
 	var err, err2 error
-	j.phone.Client, err = d.backend.user(sessions.Trainer, who.trainer)
-	j.student.Client, err2 = d.backend.user(sessions.Student, who.student)
+	j.phone.Client, err = d.backend.user(sessions.Trainer, who.trainer, i)
+	j.student.Client, err2 = d.backend.user(sessions.Student, who.student, i+1)
 	if err = errors.Join(err, err2); err == nil && d.opts.As != "" {
-		j.phone.stock, err = d.backend.stockApp(ctx, who.trainer, d.opts.As)
+		j.phone.stock, err = d.backend.stockApp(ctx, who.trainer, d.opts.As, i)
 	}
 	return j, err
 }

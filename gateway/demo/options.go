@@ -16,6 +16,7 @@ type Options struct {
 	Parallel int      `default:"100" help:"Largest number of journeys at one time; the others wait."`
 	Seed     uint64   `default:"1" help:"Seed of the generated journeys; the same seed gives the same journeys."`
 	Store    string   `default:"auto" enum:"auto,memory" help:"Live store: auto (a private valkey-server or redis-server, if one is installed) or memory."`
+	Regions  int      `default:"1" help:"Number of regions, 1 to 5: each has a gateway and a live store of its own, and all have one database. With more than one, each student begins in another region than the trainer."`
 	As       string   `default:"" enum:",owntracks,traccar,overland,transistorsoft" help:"Let the phones report as an app from the store does: owntracks, traccar, overland or transistorsoft. Empty: as an app of your own."`
 	Wait     bool     `help:"Print the address of the first journey's page, and begin when a browser has opened it."`
 	Map      string   `env:"DOORSTEP_MAP_STYLE_URL" help:"URL of the MapLibre style of the pages' map. Empty: a plain ground without streets."`
@@ -35,6 +36,8 @@ func (o Options) validate() error {
 		return fmt.Errorf("speed: %v is not in [0.1, 5000]", o.Speed)
 	case o.Parallel < 1:
 		return fmt.Errorf("parallel: %d is under 1", o.Parallel)
+	case o.Regions < 0 || o.Regions > len(regionNames):
+		return fmt.Errorf("regions: %d is not in [1, %d]", o.Regions, len(regionNames))
 	case len(o.Trace) == 0 && (o.Journeys < 1 || o.Journeys > 10_000):
 		return fmt.Errorf("journeys: %d is not in [1, 10000]", o.Journeys)
 	}

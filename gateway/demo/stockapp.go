@@ -31,12 +31,13 @@ type stockApp struct {
 }
 
 // stockApp makes a device of the trainer's, as POST /me/devices does for anybody.
-func (b *backend) stockApp(ctx context.Context, trainer sessions.ID, name string) (*stockApp, error) {
-	token, err := b.app.Token(sessions.Caller{ID: trainer, Role: sessions.Trainer}, time.Hour)
+func (b *backend) stockApp(ctx context.Context, trainer sessions.ID, name string, n int) (*stockApp, error) {
+	at := b.gateways[n%len(b.gateways)]
+	token, err := at.app.Token(sessions.Caller{ID: trainer, Role: sessions.Trainer}, time.Hour)
 	if err != nil {
 		return nil, err
 	}
-	s := &stockApp{app: stockApps[name], base: b.base + "/api/v1", http: b.http}
+	s := &stockApp{app: stockApps[name], base: at.base + "/api/v1", http: b.http}
 	header := http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}}
 	status, _, body, err := s.post(ctx, "/me/devices", header, fmt.Appendf(nil, `{"name":"demo","format":%q}`, s.app.Format()))
 	var made struct {
