@@ -27,6 +27,8 @@ const (
 	databaseDied = "PostgreSQL failed over"
 	passwordNew  = "PostgreSQL password changed"
 	storeDied    = "Valkey primary killed"
+
+	sideBySide = "both versions took fixes" // no fault: it lasts while both serve
 )
 
 // stores are PostgreSQL and Valkey of all gateways. With faults PostgreSQL has a standby,
