@@ -31,7 +31,7 @@ func sessionPath(id, verb string) string { return "/admin/sessions/" + url.PathE
 
 func post[T any](ctx context.Context, c *Client, call, session, path string, body any) (T, error) {
 	var into T
-	_, err := c.call(ctx, Request{Method: http.MethodPost, Path: path, Body: body, Session: session}, &into)
+	err := c.call(ctx, Request{Method: http.MethodPost, Path: path, Body: body, Session: session}, &into)
 	return into, describe(call, err)
 }
 
@@ -53,7 +53,7 @@ func (c *Client) Book(ctx context.Context, b Booking) (Session, error) {
 // SessionNotFound, Forbidden.
 func (c *Client) Session(ctx context.Context, sessionID string) (Session, error) {
 	var s Session
-	_, err := c.call(ctx, Request{Method: http.MethodGet, Path: sessionPath(sessionID, "")}, &s)
+	err := c.call(ctx, Request{Method: http.MethodGet, Path: sessionPath(sessionID, "")}, &s)
 	return s, describe("session", err)
 }
 
@@ -62,7 +62,7 @@ func (c *Client) MySessions(ctx context.Context) ([]Session, error) {
 	var list struct {
 		Sessions []Session `json:"sessions"`
 	}
-	_, err := c.call(ctx, Request{Method: http.MethodGet, Path: "/students/me/sessions"}, &list)
+	err := c.call(ctx, Request{Method: http.MethodGet, Path: "/students/me/sessions"}, &list)
 	return list.Sessions, describe("my sessions", err)
 }
 
@@ -288,7 +288,7 @@ func (c *Client) Review(ctx context.Context, sessionID string, rating int, comme
 // PutPushToken registers this device of the user. language is a BCP 47 tag for
 // the texts of the pushes; empty: the gateway's default.
 func (c *Client) PutPushToken(ctx context.Context, token string, platform Platform, language string) error {
-	_, err := c.call(ctx, Request{Method: http.MethodPut, Path: "/me/push-tokens", Body: struct {
+	err := c.call(ctx, Request{Method: http.MethodPut, Path: "/me/push-tokens", Body: struct {
 		Token    string   `json:"token"`
 		Platform Platform `json:"platform"`
 		Language string   `json:"language,omitempty"`
@@ -299,7 +299,7 @@ func (c *Client) PutPushToken(ctx context.Context, token string, platform Platfo
 // DeletePushToken removes a device of the user. A token that is not the user's
 // gives no error either.
 func (c *Client) DeletePushToken(ctx context.Context, token string) error {
-	_, err := c.call(ctx, Request{Method: http.MethodDelete, Path: "/me/push-tokens", Body: map[string]string{"token": token}}, nil)
+	err := c.call(ctx, Request{Method: http.MethodDelete, Path: "/me/push-tokens", Body: map[string]string{"token": token}}, nil)
 	return describe("delete push token", err)
 }
 

@@ -203,12 +203,12 @@ func answerOf(res *http.Response, text []byte) Answer {
 
 // call makes a call whose success is 2xx, and reads the data into the variable unless
 // it is nil.
-func (c *Client) call(ctx context.Context, r Request, into any) (Answer, error) {
+func (c *Client) call(ctx context.Context, r Request, into any) error {
 	a, err := c.Do(ctx, r)
 	if err != nil {
-		return a, err
+		return err
 	}
-	return a, a.into(into)
+	return a.into(into)
 }
 
 // into reads the data of a success; nil reads none.

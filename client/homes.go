@@ -52,7 +52,7 @@ func (h *homes) of(session, base string) (to string, direct bool) {
 func (h *homes) move(session, base, to string) bool {
 	u, err := url.Parse(to)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		u.Scheme != "https" && !(u.Scheme == "http" && strings.HasPrefix(base, "http://")) {
+		u.Scheme != "https" && (u.Scheme != "http" || !strings.HasPrefix(base, "http://")) {
 		return false
 	}
 	h.mu.Lock()

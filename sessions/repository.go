@@ -12,7 +12,7 @@ import (
 //
 // Safe for concurrent use. A fault is an *Error with DatabaseUnavailable. Each
 // method names its refusals.
-type Repository interface {
+type Repository interface { //nolint:interfacebloat // six methods, and five parts that have names of their own
 	// Create stores a new session. For an id that exists it reports false and
 	// returns the stored session when the booking is the same; otherwise
 	// SessionConflict.

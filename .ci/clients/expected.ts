@@ -6,7 +6,7 @@ export interface Expected {
   start: { travelMode?: Mode | null };
   startBody: Expected["start"] | undefined;
   journey: Journey;
-  alreadyStarted: Failure<"JOURNEY_ALREADY_STARTED" | "TRAINER_BUSY">;
+  alreadyStarted: Failure<"JOURNEY_ALREADY_STARTED" | "TRAINER_BUSY" | "WRONG_REGION">;
 
   fix: ({ sessionId: string } & Sent & Position) | ({ sessionId: string; fixes: Position[] } & Sent);
   judged: Receipt & {
@@ -58,6 +58,7 @@ export interface Expected {
     scheduledAt?: string | null;
     studentHome: Place;
     travelMode?: Mode | null;
+    region?: string | null;
   };
   rebooking: {
     scheduledAt?: string | null;
@@ -65,6 +66,7 @@ export interface Expected {
     travelMode?: Mode | null;
     trainerId?: string | null;
     studentId?: string | null;
+    region?: string | null;
   };
   booked: Session;
   bookedBefore: Session;
@@ -82,7 +84,7 @@ export interface Expected {
   cancellation: { reason?: string | null };
   cancelled: { sessionId: string; status: "cancelled"; closedAt: string; reason?: string };
   noShow: { sessionId: string; status: "no_show"; closedAt: string };
-  notNoShow: Failure<"NOT_PENDING_VERIFICATION" | "NOT_SUPPORTED">;
+  notNoShow: Failure<"NOT_PENDING_VERIFICATION" | "NOT_SUPPORTED" | "WRONG_REGION">;
   reviewedBefore: Expected["reviewed"];
   review: { rating: number; comment?: string | null };
   reviewed: {
@@ -157,6 +159,7 @@ interface Session {
   scheduledAt: string | null;
   studentHome: Place | null;
   travelMode: Mode;
+  region?: string;
   journeyStartedAt: string | null;
   journeyEndedAt: string | null;
   journeyEndReason?: "arrived" | "cancelled" | "timeout";
@@ -193,6 +196,8 @@ interface Failure<Code extends string> {
   distanceMeters?: number;
   radiusMeters?: number;
   attemptsLeft?: number;
+  region?: string;
+  url?: string;
   journey?: Journey;
 }
 

@@ -79,7 +79,7 @@ export async function book(adminToken: string, trainerToken: string, booking: ap
 /** Sends one fix and returns after how many milliseconds to send the next. */
 export async function report(trainerToken: string, fix: api.Fix): Promise<number> {
   const { data: answer, error } = await updateLocation({ client: client(base, trainerToken), body: fix });
-  return error === undefined ? reported(answer.data) : afterRefusal(error);
+  return error === undefined ? reported(answer?.data) : afterRefusal(error);
 }
 
 /** Shows the live location until the journey ends, by long polls. */

@@ -88,7 +88,7 @@ export async function book(adminToken: string, trainerToken: string, booking: Sc
 /** Sends one fix and returns after how many milliseconds to send the next. */
 export async function report(trainerToken: string, fix: Schemas["Fix"]): Promise<number> {
   const { data: answer, error } = await client(base, trainerToken).POST("/api/v1/admin/location-tracking/journey/updates", { body: fix });
-  return error === undefined ? reported(answer.data) : afterRefusal(error);
+  return error === undefined ? reported(answer?.data) : afterRefusal(error);
 }
 
 /** Shows the live location until the journey ends, by long polls. */

@@ -22,7 +22,10 @@ export function afterRefusal(error: Refused): number {
 }
 
 /** Prints what became of a fix and returns after how many milliseconds to send the next. */
-export function reported(receipt: Expected["judged"] | Expected["stored"] | Expected["unstored"]): number {
+export function reported(receipt: Expected["judged"] | Expected["stored"] | Expected["unstored"] | undefined): number {
+  if (receipt === undefined) {
+    throw new Error("no body: only a caller that asks for none is answered so");
+  }
   if ("stored" in receipt) {
     console.log("accepted, not stored");
   } else if ("stale" in receipt) {

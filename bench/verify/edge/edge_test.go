@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -124,25 +125,25 @@ func build(t *testing.T) *world {
 	w.admin, err = rig.NewCaller(sessions.Admin, w.http)
 	require.NoError(t, err)
 	require.NoError(t, program.Run(t.Context(), []string{"DATABASE_URL=" + w.database}, "migrate"))
-	public := ""
+	var public []string
 	for _, name := range names {
 		r := &region{name: name, store: valkeytest.Private(t, valkeyserver.Valkey)}
 		r.listen, err = process.FreeAddr()
 		require.NoError(t, err)
 		w.regions = append(w.regions, r)
-		public += "," + name + "=" + r.base()
+		public = append(public, name+"="+r.base())
 	}
 	for here, r := range w.regions {
-		database, internal := w.database, ""
+		database, internal := w.database, []string(nil)
 		for there, other := range w.regions {
 			if here != there {
-				internal += "," + other.name + "=http://" + w.link(here, there, other.listen)
+				internal = append(internal, other.name+"=http://"+w.link(here, there, other.listen))
 			}
 		}
 		if here != 0 {
 			database = w.farDatabase(here)
 		}
-		r.gateway, err = program.Start(t.Context(), "LISTEN="+r.listen, "REGION="+r.name, "REGIONS="+public[1:], "REGIONS_INTERNAL="+internal[1:],
+		r.gateway, err = program.Start(t.Context(), "LISTEN="+r.listen, "REGION="+r.name, "REGIONS="+strings.Join(public, ","), "REGIONS_INTERNAL="+strings.Join(internal, ","),
 			"DATABASE_URL="+database, "VALKEY_URL="+r.store.URL(), "RATE_INTERVAL="+(*pace/2).String())
 		require.NoError(t, err)
 		t.Cleanup(func() {

@@ -3,6 +3,7 @@ package released
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -128,7 +129,8 @@ func (t *trip) try(what, want, repeated string, call func(base string) rig.Answe
 		again := a.Code == degraded || slices.Contains([]int{0, http.StatusAccepted, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, a.Status) ||
 			len(tries) > 0 && a.Status == http.StatusTooManyRequests
 		if !again || now.Sub(failing) > patience {
-			return a, fmt.Errorf("%s: call %d was answered %q (retry after %d ms; %v) in %s, want %s", what, len(tries)+1, label, a.RetryAfterMS, a.Err, a.Took, want)
+			unwanted := fmt.Errorf("%s: call %d was answered %q (retry after %d ms) in %s, want %s", what, len(tries)+1, label, a.RetryAfterMS, a.Took, want)
+			return a, errors.Join(unwanted, a.Err)
 		}
 		tries = append(tries, t.failed(what, label, t.cause(now)))
 		_ = pause.For(t.ctx, t.rest())

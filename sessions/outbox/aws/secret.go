@@ -27,7 +27,10 @@ type Secret struct {
 	err   error // of the last question
 }
 
-type signIn struct{ Username, Password string }
+type signIn struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
 
 const (
 	// secretAge is how long an answer stands, so that a pool that connects anew asks once.

@@ -2,6 +2,7 @@ package aws_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,7 +102,7 @@ func TestSecret_stalled(t *testing.T) {
 		all.Go(func() error {
 			_, _, err := db.SignIn(ctx)
 			if err == nil {
-				return fmt.Errorf("signed in")
+				return errors.New("signed in")
 			}
 			return nil
 		})
