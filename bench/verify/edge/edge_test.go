@@ -20,6 +20,7 @@ import (
 
 	"doorstep/bench/rig"
 	"doorstep/geo"
+	"doorstep/internal/pause"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/process"
 	"doorstep/internal/servers/valkeyserver"
@@ -35,6 +36,9 @@ var (
 	table    = flag.String("table", "", "write the table to this file")
 	picture  = flag.String("picture", "", "draw the latencies into this file, an SVG")
 )
+
+// apart is between two starts.
+const apart = 50 * time.Millisecond
 
 // patience bounds every wait for what must happen.
 const patience = 30 * time.Second
@@ -217,6 +221,7 @@ func (w *world) play(ctx context.Context, i int, begun func()) error {
 		return err
 	}
 	t := &travel{world: w, Journey: j, home: home}
+	_ = pause.For(ctx, time.Duration(i)*apart) // all at once the starts would wait for connections to the far database
 	booked := j.Book(ctx, base, w.admin)
 	started := j.Start(ctx, base)
 	begun()

@@ -129,6 +129,7 @@ func TestRollingUpdate(t *testing.T) {
 	close(r.closing)
 	require.NoError(t, playing.Wait())
 	took := time.Since(began)
+	r.start(current) // for events that the released version does not know, and what waits behind them
 	// A claim that a stopped gateway has left holds for 30 s, and a row's retries come on top.
 	for closed := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		waiting := r.waiting()
