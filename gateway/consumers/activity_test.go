@@ -49,8 +49,13 @@ func TestNotify_updates_a_live_activity(t *testing.T) {
 	onBoth(t, func(t *testing.T, h *fixture) {
 		admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
 		later := noon.Add(time.Minute)
-		cancelled := func(f func(*sessions.Session) ([]sessions.Event, error)) func() sessions.Session {
+		after := func(f func(*sessions.Session) ([]sessions.Event, error)) func() sessions.Session {
 			return func() sessions.Session { return h.change(t, h.arrived(t).ID, f) }
+		}
+		event := func(of sessions.EventType, s *sessions.Session) []sessions.Event {
+			return []sessions.Event{{
+				ID: sessions.NewID(), Type: of, SessionID: s.ID, TrainerID: s.TrainerID, StudentID: s.StudentID, At: later, JourneyStartedAt: s.JourneyStartedAt,
+			}}
 		}
 		for name, row := range map[string]struct {
 			raise func() sessions.Session
@@ -61,12 +66,24 @@ func TestNotify_updates_a_live_activity(t *testing.T) {
 			"arrived":  {func() sessions.Session { return h.arrived(t) }, consumers.Activity{Phase: sessions.Arrived, Since: later, End: true}},
 			"stopped":  {func() sessions.Session { return h.stopped(t, sessions.EndCancelled) }, consumers.Activity{Phase: sessions.Ended, Since: later, End: true}},
 			"timeout":  {func() sessions.Session { return h.stopped(t, sessions.EndTimeout) }, consumers.Activity{Phase: sessions.Ended, Since: later, End: true}},
+			"begun": {
+				after(func(s *sessions.Session) ([]sessions.Event, error) {
+					return event(sessions.SessionStarted, s), s.Verify(s.OTP, later)
+				}),
+				consumers.Activity{Phase: sessions.Arrived, Since: later, End: true},
+			},
+			"done": {
+				after(func(s *sessions.Session) ([]sessions.Event, error) {
+					return event(sessions.SessionCompleted, s), errors.Join(s.Verify(s.OTP, later), s.Complete(later))
+				}),
+				consumers.Activity{Phase: sessions.Ended, Since: later, End: true},
+			},
 			"called_off": {
-				cancelled(func(s *sessions.Session) ([]sessions.Event, error) { return s.Cancel(admin, "", later) }),
+				after(func(s *sessions.Session) ([]sessions.Event, error) { return s.Cancel(admin, "", later) }),
 				consumers.Activity{Phase: sessions.Ended, Since: later.Add(time.Millisecond), End: true},
 			},
 			"no_show": {
-				cancelled(func(s *sessions.Session) ([]sessions.Event, error) { return s.MarkNoShow(admin, later) }),
+				after(func(s *sessions.Session) ([]sessions.Event, error) { return s.MarkNoShow(admin, later) }),
 				consumers.Activity{Phase: sessions.Ended, Since: later.Add(time.Millisecond), End: true},
 			},
 		} {

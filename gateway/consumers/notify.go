@@ -63,7 +63,7 @@ func (p Push) interruption() string {
 	}
 }
 
-// Pusher sends to a device. Errors: ErrNotRegistered, ErrNotOurs and ErrUnavailable,
+// Pusher sends to a device, a push of the kind LiveActivity to its LiveActivity. Errors: ErrNotRegistered, ErrNotOurs and ErrUnavailable,
 // wrapped; any other is a fault of this program or its settings.
 type Pusher interface {
 	Push(ctx context.Context, to sessions.PushToken, p Push) error
