@@ -2,8 +2,8 @@ package consumers
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -86,29 +86,20 @@ func (n *Notify) toActivity(ctx context.Context, to sessions.PushToken, p Push) 
 // Activities with ActivityKit push notifications" has it. FCM adds the push type and the
 // topic.
 func activityMessage(to sessions.PushToken, p Push) *fcm.Message {
-	type state struct {
-		Phase sessions.Phase `json:"phase"`
-		Since int64          `json:"since"`
-	}
 	// Instants are in seconds since 1970. The timestamp is the event's, not that of the
 	// push: a device passes over what is older than what it shows, so a repeat that comes
 	// late changes nothing.
-	aps := struct {
-		Timestamp int64  `json:"timestamp"`
-		Event     string `json:"event"`
-		State     state  `json:"content-state"`
-		Dismissal int64  `json:"dismissal-date,omitempty"`
-	}{Timestamp: p.Activity.Since.Unix(), Event: "update", State: state{p.Activity.Phase, p.Activity.Since.Unix()}}
+	since, event, dismissal := p.Activity.Since.Unix(), "update", ""
 	if p.Activity.End {
-		aps.Event, aps.Dismissal = "end", p.Activity.Since.Add(endShown).Unix()
+		event, dismissal = "end", fmt.Sprintf(`,"dismissal-date":%d`, p.Activity.Since.Add(endShown).Unix())
 	}
-	payload, _ := json.Marshal(map[string]any{"aps": aps}) // of numbers and text: cannot fail
+	aps := fmt.Sprintf(`{"timestamp":%d,"event":%q,"content-state":{"phase":%q,"since":%d}%s}`, since, event, p.Activity.Phase, since, dismissal)
 	return &fcm.Message{
 		Token: to.Token,
 		Apns: &fcm.ApnsConfig{
 			LiveActivityToken: to.LiveActivity.Token,
 			Headers:           map[string]string{"apns-priority": "10", "apns-expiration": strconv.FormatInt(p.ExpiresAt.Unix(), 10)},
-			Payload:           googleapi.RawMessage(payload),
+			Payload:           googleapi.RawMessage(`{"aps":` + aps + `}`),
 		},
 	}
 }
