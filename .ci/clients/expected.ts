@@ -95,7 +95,7 @@ export interface Expected {
     trainerRating: { average: number; count: number };
   };
 
-  device: { token: string; platform: "android" | "ios" | "web"; language?: string | null };
+  device: { token: string; platform: "android" | "ios" | "web"; language?: string | null; liveActivity?: { sessionId: string; token: string } | null };
   forgottenDevice: { token: string };
 
   unauthenticated: Failure<"UNAUTHENTICATED">;

@@ -110,6 +110,26 @@ func contractPushTokens(t *testing.T, h *gateway) {
 	} {
 		put(v.student, bad).want(t, 400, sessions.InvalidRequest)
 	}
+	activity := func(platform string, activity any) answer {
+		return put(v.student, map[string]any{"token": "a", "platform": platform, "liveActivity": activity})
+	}
+	activity("ios", map[string]any{"sessionId": v.id, "token": strings.Repeat("0aF1", 256)}).want(t, 204, "")
+	activity("android", nil).want(t, 204, "")
+	for _, bad := range []struct {
+		field, platform string
+		activity        any
+	}{
+		{"liveActivity", "android", map[string]any{"sessionId": v.id, "token": "0f"}},
+		{"liveActivity", "web", map[string]any{"sessionId": v.id, "token": "0f"}},
+		{"liveActivity", "ios", "0f"},
+		{"liveActivity.sessionId", "ios", map[string]any{}},
+		{"liveActivity.sessionId", "ios", map[string]any{"sessionId": "1", "token": "0f"}},
+		{"liveActivity.token", "ios", map[string]any{"sessionId": v.id}},
+		{"liveActivity.token", "ios", map[string]any{"sessionId": v.id, "token": "0g"}},
+		{"liveActivity.token", "ios", map[string]any{"sessionId": v.id, "token": strings.Repeat("a", 1025)}},
+	} {
+		assert.Equal(t, bad.field, activity(bad.platform, bad.activity).want(t, 400, sessions.InvalidRequest).fields["field"], bad)
+	}
 	h.do(t, http.MethodPut, v.student, pushTokensPath, []byte("token=a"), header("Content-Type", "text/plain")).
 		want(t, 415, api.UnsupportedMediaType)
 

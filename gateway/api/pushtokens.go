@@ -9,12 +9,36 @@ import (
 	"doorstep/sessions"
 )
 
+// liveActivityBody is a device's Live Activity, in calls 11 and 20.
+type liveActivityBody struct {
+	SessionID string `json:"sessionId"`
+	Token     string `json:"token"`
+}
+
+// activity is the zero one without a body. The service checks the token.
+func (b *liveActivityBody) activity() (activity sessions.LiveActivity, err error) {
+	if b == nil {
+		return activity, nil
+	}
+	activity.Token = b.Token
+	activity.SessionID, err = parseID("liveActivity.sessionId", b.SessionID)
+	return activity, err
+}
+
+func liveActivityOf(a sessions.LiveActivity) *liveActivityBody {
+	if a == (sessions.LiveActivity{}) {
+		return nil
+	}
+	return &liveActivityBody{string(a.SessionID), a.Token}
+}
+
 // putPushToken registers a device of the caller for pushes. It answers 204.
 func (a *API) putPushToken(ctx context.Context, c *app.RequestContext, caller sessions.Caller) error {
 	var body struct {
 		Token    *string            `json:"token"`
 		Platform *sessions.Platform `json:"platform"`
 		Language *string            `json:"language"`
+		Activity *liveActivityBody  `json:"liveActivity"`
 	}
 	if err := decode(c, &body); err != nil {
 		return err
@@ -26,7 +50,11 @@ func (a *API) putPushToken(ctx context.Context, c *app.RequestContext, caller se
 	if body.Language != nil {
 		language = *body.Language
 	}
-	if err := a.deps.Sessions.PutPushToken(ctx, caller, *body.Token, *body.Platform, language); err != nil {
+	activity, err := body.Activity.activity()
+	if err != nil {
+		return err
+	}
+	if err := a.deps.Sessions.PutPushToken(ctx, caller, *body.Token, *body.Platform, language, activity); err != nil {
 		return err
 	}
 	c.SetStatusCode(http.StatusNoContent)

@@ -47,6 +47,7 @@ type keptDevice struct {
 	Platform     sessions.Platform `json:"platform"`
 	Language     string            `json:"language"`
 	RegisteredAt *string           `json:"registeredAt"`
+	LiveActivity *liveActivityBody `json:"liveActivity,omitempty"`
 }
 
 type keptJourneyRow struct {
@@ -81,7 +82,7 @@ func (a *API) userData(ctx context.Context, c *app.RequestContext, caller sessio
 		body.Rating = &ratingBody{data.Rating.Average(), data.Rating.Count}
 	}
 	for _, d := range data.PushTokens {
-		body.Devices = append(body.Devices, keptDevice{d.Token, d.Platform, d.Language, timestamp(d.RegisteredAt)})
+		body.Devices = append(body.Devices, keptDevice{d.Token, d.Platform, d.Language, timestamp(d.RegisteredAt), liveActivityOf(d.LiveActivity)})
 	}
 	for _, d := range data.Devices {
 		body.Phones = append(body.Phones, deviceOf(d))

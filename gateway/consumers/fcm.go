@@ -271,6 +271,9 @@ func blamesToken(said *googleapi.Error) bool {
 // messageOf is the push in the fields of all three platforms. Each shows it in place of an
 // earlier one with the same key, and drops it after ExpiresAt.
 func messageOf(to sessions.PushToken, p Push, now time.Time) *fcm.Message {
+	if p.Kind == LiveActivity {
+		return activityMessage(to, p)
+	}
 	key, ttl := p.collapseKey(), max(0, int64(p.ExpiresAt.Sub(now)/time.Second))
 	topic := sha256.Sum256([]byte(key)) // a web push topic is at most 32 characters
 	return &fcm.Message{

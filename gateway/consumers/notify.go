@@ -29,6 +29,8 @@ const (
 	Done      Kind = "done"
 	CalledOff Kind = "called_off"
 	NoShow    Kind = "no_show"
+
+	LiveActivity Kind = "live_activity" // an activity's update or end, beside the push of the event's own kind
 )
 
 // Push is one notification in the device's language. Its body may hold the code, so it
@@ -41,6 +43,9 @@ type Push struct {
 	Body      string
 	// ExpiresAt is when the push is of no use any more.
 	ExpiresAt time.Time
+	// Activity is, of LiveActivity, what the device's activity becomes. Title and Body are
+	// empty then.
+	Activity Activity
 }
 
 // collapseKey is the same for a repeat, which then replaces the first push on the device.
@@ -58,7 +63,7 @@ func (p Push) interruption() string {
 	}
 }
 
-// Pusher sends to a device. Errors: ErrNotRegistered, ErrNotOurs and ErrUnavailable,
+// Pusher sends to a device, a push of the kind LiveActivity to its LiveActivity. Errors: ErrNotRegistered, ErrNotOurs and ErrUnavailable,
 // wrapped; any other is a fault of this program or its settings.
 type Pusher interface {
 	Push(ctx context.Context, to sessions.PushToken, p Push) error
@@ -93,6 +98,7 @@ type Devices interface {
 	PushTokensOf(ctx context.Context, userID sessions.ID) ([]sessions.PushToken, error)
 	PushTokenUsed(ctx context.Context, userID sessions.ID, token string, at time.Time) error
 	DeletePushToken(ctx context.Context, userID sessions.ID, token string) error
+	DropLiveActivity(ctx context.Context, userID sessions.ID, token, activity string) error
 }
 
 // Once is outbox.Once: it calls do unless that has succeeded for this consumer and id.
@@ -130,6 +136,7 @@ func PushKinds() []string {
 	return []string{
 		string(Started), string(Arriving), string(Arrived), string(Code), string(Cancelled), string(TimedOut),
 		string(Begun), string(Done), string(CalledOff), string(NoShow),
+		string(LiveActivity),
 	}
 }
 
@@ -257,7 +264,7 @@ func (n *Notify) hasCode(s sessions.Session) bool {
 const pushFor = 15 * time.Minute
 
 func (n *Notify) toAll(ctx context.Context, devices []sessions.PushToken, e sessions.Event, kind Kind, s sessions.Session) error {
-	errs := make([]error, len(devices))
+	errs := make([]error, 2*len(devices)) // a device's push, and its activity's
 	var all sync.WaitGroup
 	for i, device := range devices {
 		p := Push{Kind: kind, EventID: e.ID, SessionID: e.SessionID, ExpiresAt: n.opts.Now().Add(pushFor)}
@@ -271,6 +278,13 @@ func (n *Notify) toAll(ctx context.Context, devices []sessions.PushToken, e sess
 				return n.toOne(ctx, device, p)
 			})
 		})
+		if p, ok := n.activityPush(device, e, kind, s); ok {
+			all.Go(func() {
+				errs[len(devices)+i] = n.once.Once(ctx, NotifyConsumer, deviceEvent(e.ID, activityName(device)), func(ctx context.Context) error {
+					return n.toActivity(ctx, device, p)
+				})
+			})
+		}
 	}
 	all.Wait()
 	return worst(errs)

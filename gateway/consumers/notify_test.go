@@ -126,12 +126,17 @@ type pusher struct {
 	to    []string
 	fault func(to sessions.PushToken) error
 	slow  time.Duration
+
+	faultOf map[consumers.Kind]error
 }
 
 func (p *pusher) Push(_ context.Context, to sessions.PushToken, push consumers.Push) error {
 	time.Sleep(p.slow)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.faultOf[push.Kind]; err != nil {
+		return err
+	}
 	if p.fault != nil {
 		if err := p.fault(to); err != nil {
 			return err

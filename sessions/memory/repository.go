@@ -369,6 +369,17 @@ func (r *Repository) DeletePushToken(_ context.Context, userID sessions.ID, toke
 	return nil
 }
 
+// DropLiveActivity implements sessions.PushTokens.
+func (r *Repository) DropLiveActivity(_ context.Context, userID sessions.ID, token, activity string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.pushTokens[token]; t.UserID == userID && t.LiveActivity.Token == activity {
+		t.LiveActivity = sessions.LiveActivity{}
+		r.pushTokens[token] = t
+	}
+	return nil
+}
+
 // PushTokensOf implements sessions.PushTokens.
 func (r *Repository) PushTokensOf(_ context.Context, userID sessions.ID) ([]sessions.PushToken, error) {
 	r.mu.Lock()

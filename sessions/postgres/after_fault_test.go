@@ -27,16 +27,17 @@ func TestRepository_after_the_journey_without_a_database(t *testing.T) {
 			_, _, err := repo.CreateOnce(ctx, sessions.BookingKey{CallerID: s.ID, Key: "k", At: noon}, s)
 			return err
 		},
-		"List":            func() error { _, err := repo.List(ctx, sessions.SessionQuery{Limit: 1}); return err },
-		"RunningPage":     func() error { _, err := repo.RunningPage(ctx, "", sessions.Cursor{}, 1); return err },
-		"UserData":        func() error { _, err := repo.UserData(ctx, s.TrainerID); return err },
-		"EraseUser":       func() error { _, err := repo.EraseUser(ctx, sessions.Erasure{UserID: s.ID, Alias: s.ID}); return err },
-		"RunningOf":       func() error { _, _, err := repo.RunningOf(ctx, s.TrainerID); return err },
-		"ReviewOf":        func() error { _, _, err := repo.ReviewOf(ctx, s.ID); return err },
-		"Rating":          func() error { _, err := repo.Rating(ctx, s.TrainerID); return err },
-		"PutPushToken":    func() error { return repo.PutPushToken(ctx, sessions.PushToken{Token: "a", UserID: s.ID}) },
-		"DeletePushToken": func() error { return repo.DeletePushToken(ctx, s.ID, "a") },
-		"PushTokensOf":    func() error { _, err := repo.PushTokensOf(ctx, s.ID); return err },
+		"List":             func() error { _, err := repo.List(ctx, sessions.SessionQuery{Limit: 1}); return err },
+		"RunningPage":      func() error { _, err := repo.RunningPage(ctx, "", sessions.Cursor{}, 1); return err },
+		"UserData":         func() error { _, err := repo.UserData(ctx, s.TrainerID); return err },
+		"EraseUser":        func() error { _, err := repo.EraseUser(ctx, sessions.Erasure{UserID: s.ID, Alias: s.ID}); return err },
+		"RunningOf":        func() error { _, _, err := repo.RunningOf(ctx, s.TrainerID); return err },
+		"ReviewOf":         func() error { _, _, err := repo.ReviewOf(ctx, s.ID); return err },
+		"Rating":           func() error { _, err := repo.Rating(ctx, s.TrainerID); return err },
+		"PutPushToken":     func() error { return repo.PutPushToken(ctx, sessions.PushToken{Token: "a", UserID: s.ID}) },
+		"DeletePushToken":  func() error { return repo.DeletePushToken(ctx, s.ID, "a") },
+		"DropLiveActivity": func() error { return repo.DropLiveActivity(ctx, s.ID, "a", "b") },
+		"PushTokensOf":     func() error { _, err := repo.PushTokensOf(ctx, s.ID); return err },
 		"RecordJourney": func() error {
 			_, _, err := repo.RecordJourney(ctx, sessions.Event{Type: sessions.JourneyEnded, SessionID: s.ID})
 			return err

@@ -156,6 +156,27 @@ var pushTokenTests = map[string]func(*testing.T, Fixture){
 			require.Empty(t, f.devices(t, user))
 		}
 	},
+	"live_activity": func(t *testing.T, f Fixture) {
+		user, other := sessions.NewID(), sessions.NewID()
+		d := device(user, fresh(), now)
+		d.LiveActivity = sessions.LiveActivity{SessionID: sessions.NewID(), Token: strings.Repeat("0f", 512)}
+		f.put(t, d)
+		require.Equal(t, []sessions.PushToken{d}, f.devices(t, user))
+		drop := func(user sessions.ID, token, activity string) {
+			require.NoError(t, f.Repo.DropLiveActivity(t.Context(), user, token, activity))
+		}
+		drop(other, d.Token, d.LiveActivity.Token)
+		drop(user, fresh(), d.LiveActivity.Token)
+		drop(user, d.Token, "0f")
+		require.Equal(t, []sessions.PushToken{d}, f.devices(t, user), "only that one, by its user")
+		drop(user, d.Token, d.LiveActivity.Token)
+		without := d
+		without.LiveActivity = sessions.LiveActivity{}
+		require.Equal(t, []sessions.PushToken{without}, f.devices(t, user), "the device stays")
+		f.put(t, d)
+		f.put(t, without)
+		require.Equal(t, []sessions.PushToken{without}, f.devices(t, user), "a registration without it removes it")
+	},
 	"used": func(t *testing.T, f Fixture) {
 		user, other := sessions.NewID(), sessions.NewID()
 		d := device(user, fresh(), now)
