@@ -37,10 +37,13 @@ func TestFailover_old_connections_are_left(t *testing.T) {
 	fill(t, b, create(t, b.Repository).ID, conns)
 	demote(t, before)
 	wire.lead(after.DSN())
-	refused := 0
-	for ; refused <= conns; refused++ {
-		if _, _, err := b.Create(t.Context(), booking()); err == nil {
-			break
+	refused, moved := 0, connect(t, after.DSN())
+	for refused <= conns {
+		created, _, err := b.Create(t.Context(), booking())
+		if err != nil {
+			refused++
+		} else if value[bool](t, moved, "SELECT EXISTS (SELECT FROM tutoring_sessions WHERE id = '"+string(created.ID)+"')") {
+			break // else the old server's process has not read its settings yet
 		}
 	}
 	require.LessOrEqual(t, refused, conns)
