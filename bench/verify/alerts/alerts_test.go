@@ -41,7 +41,7 @@ const (
 	// scrapes.
 	held = "1s"
 	// atOnce is how many faults are tested at a time: most of their time they wait.
-	atOnce = "8"
+	atOnce = "4"
 )
 
 // program is the gateway's binary, built by the first test that needs it.
