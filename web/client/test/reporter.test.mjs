@@ -65,7 +65,7 @@ const tagged = (nextUpdateMs) => ({ status: 204, headers: { ETag: 'W/"17"', "Nex
 virtually("asks for answers without a body, and keeps their pace", script(tagged(8000), { status: 204 }, refusal(400, "IMPLAUSIBLE_SPEED", 6000), tagged(5000)), async (world) => {
   const p = phone({ minimal: true });
   await drive(world, p, [0, 1, 2, 3], 9000);
-  assert.deepEqual(new Set(world.requests.map((r) => r.prefer)), new Set(["return=minimal"]));
+  assert.deepEqual(new Set(world.requests.map((r) => r.prefer)), new Set(["redirect, return=minimal"]));
   assert.deepEqual(p.attempts[0].receipt, { seq: 17, nextUpdateMs: 8000 });
   assert.equal(p.attempts[1].error.name, "NoAnswer", "a captive portal's");
   assert.deepEqual(numbers(world).slice(0, 3), [[0], [1], [1]], "so it is sent again");
