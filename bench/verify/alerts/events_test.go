@@ -31,7 +31,7 @@ func ofEvents() []fault {
 		{name: "event of a newer version", alerts: []string{"DoorstepNewerEvents"}, open: newerEvent},
 		{name: "event without a detail", alerts: []string{"DoorstepDeadLetters"}, open: poisonEvent},
 		{name: "message that is no event", alerts: []string{"DoorstepDeadLetters"}, window: 15 * time.Minute, open: poisonMessage},
-		{name: "table of analytics missing", alerts: []string{"DoorstepConsumerFailing"}, perhaps: []string{"DoorstepDatabaseUnavailable"}, open: tableMissing},
+		{name: "table of analytics missing", alerts: []string{"DoorstepConsumerFailing"}, open: tableMissing},
 		{name: "FCM refuses", alerts: []string{"DoorstepPushesFailing"}, open: fcmRefuses},
 	}
 }

@@ -22,12 +22,9 @@ func ofStores() []fault {
 	return []fault{
 		{
 			name: "live store killed", alerts: []string{"DoorstepUpdatesNotStored", "DoorstepLiveStoreBreakerOpen"},
-			perhaps: []string{"DoorstepLiveStoreSlow"}, window: 2 * time.Minute, open: liveStoreKilled,
+			window: 2 * time.Minute, open: liveStoreKilled,
 		},
-		{
-			name: "live store slow", alerts: []string{"DoorstepLiveStoreSlow"}, perhaps: []string{"DoorstepUpdatesNotStored"},
-			open: liveStoreSlow,
-		},
+		{name: "live store slow", alerts: []string{"DoorstepLiveStoreSlow"}, open: liveStoreSlow},
 		{
 			name: "database killed", alerts: []string{"DoorstepDatabaseUnavailable", "DoorstepErrorsBurn"},
 			window: 5 * time.Minute, open: databaseKilled,
