@@ -148,6 +148,12 @@ func (g *Gateway) Log() string {
 	return g.log.String()
 }
 
+// LogTail is the last lines of the log.
+func (g *Gateway) LogTail() string {
+	lines := strings.Split(g.Log(), "\n")
+	return strings.Join(lines[max(0, len(lines)-10):], "\n")
+}
+
 // PID is the process id, for /proc.
 func (g *Gateway) PID() int { return g.process.OS().Pid }
 

@@ -152,7 +152,7 @@ func build(t *testing.T) *world {
 		require.NoError(t, err)
 		t.Cleanup(func() {
 			if t.Failed() {
-				t.Logf("log of %s: %s", r.name, lastLines(r.gateway.Log()))
+				t.Logf("log of %s: %s", r.name, r.gateway.LogTail())
 			}
 			_ = r.gateway.Kill()
 		})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"doorstep/bench/rig"
@@ -114,9 +113,4 @@ func (t *travel) watch(ctx context.Context, at int) (seen map[int64]time.Time, e
 		default:
 		}
 	}
-}
-
-func lastLines(log string) string {
-	lines := strings.Split(log, "\n")
-	return strings.Join(lines[max(0, len(lines)-10):], "\n")
 }

@@ -3,7 +3,6 @@ package released
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -92,7 +91,7 @@ func (r *rolling) drain(m *member, meanwhile func()) {
 	r.mu.Lock()
 	r.serving = slices.DeleteFunc(r.serving, func(other *member) bool { return other == m })
 	r.mu.Unlock()
-	require.NoError(r, <-ended, "the exit after SIGTERM: %s", lastLines(m.Log()))
+	require.NoError(r, <-ended, "the exit after SIGTERM: %s", m.LogTail())
 }
 
 // roll replaces the gateways by those of another version, one after the other. The first
@@ -105,9 +104,4 @@ func (r *rolling) roll(name string, to *rig.Program, meanwhile func()) {
 		r.drain(old, meanwhile)
 		meanwhile = nil
 	}
-}
-
-func lastLines(log string) string {
-	lines := strings.Split(log, "\n")
-	return strings.Join(lines[max(0, len(lines)-10):], "\n")
 }
