@@ -38,10 +38,10 @@ var mayImport = map[string][]string{
 	"gateway/httpserver": {},
 	"gateway/hub":        {"sessions"},
 	"gateway/pages":      {},
-	"gateway/regions":    {"gateway/hub", "sessions", "geo"},
+	"gateway/regions":    {"gateway/hub", "sessions", "geo", "internal/pause", "internal/retryafter"},
 	"web":                {}, // the pages' files
 	"gateway/auth":       {"sessions"},
-	"gateway/consumers":  {"sessions", "geo", "internal/retryafter"},
+	"gateway/consumers":  {"sessions", "geo", "internal/pause", "internal/retryafter"},
 
 	"scripts":                       {"scripts/valkeyconn", "sessions", "geo"},
 	"scripts/valkeyconn":            {"scripts/valkeyconn/flowbuffer", "internal/pause"},

@@ -302,9 +302,10 @@ func AsBooked(changed, old Session) Session {
 // arrival, at most 19 suspicions, 5 codes, 5 pushes of them, 15 wrong tries, the lesson,
 // its end and a review: 49) that makes at most 200 entries. Transitions are never
 // refused: only an admin who changes a booking or unlocks codes again and again gets
-// more, and who makes and ends share links again and again. A silence is at least 20 s and has two moments, and each gateway has one of
-// AuditNotStored a minute, so in an hour only a phone that stops and starts all the
-// time comes up to the limit. The later ones are then left out.
+// more, and who makes and ends share links again and again. A silence is at least 20 s
+// and has two moments, and each gateway has one of AuditNotStored a minute, so in an hour
+// only a phone that stops and starts all the time comes up to the limit. The later ones
+// are then left out.
 const MomentsKept = 150
 
 // Moment is an entry of what a gateway has noticed of a running journey.

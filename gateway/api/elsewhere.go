@@ -33,7 +33,7 @@ func otherRegion(err error) (region string, is bool) {
 // the journey is not its own, what is remembered here is forgotten, and the handler h runs
 // again. While the region cannot be asked, h answers as with a live store that is away.
 func (a *API) elsewhere(ctx context.Context, c *app.RequestContext, wrong error, region string, h contextHandler) error {
-	stockApp, err := strings.HasPrefix(c.FullPath(), StreamPath), regions.ErrAway
+	stockApp, err := fromStockApp(c), regions.ErrAway
 	switch {
 	case a.forwards(c):
 		err = a.forward(ctx, c, region)
@@ -78,9 +78,12 @@ func (a *API) forward(ctx context.Context, c *app.RequestContext, region string)
 
 // forwards reports whether a call may be sent on to another region.
 func (a *API) forwards(c *app.RequestContext) bool {
-	stockApp := strings.HasPrefix(c.FullPath(), StreamPath)
-	return a.deps.Regions != nil && !recordOf(c).forwarded && (stockApp || !prefersRedirect(c))
+	return a.deps.Regions != nil && !recordOf(c).forwarded && (fromStockApp(c) || !prefersRedirect(c))
 }
+
+// fromStockApp reports whether a request is a report of a stock phone app, whose body is read
+// as a stream.
+func fromStockApp(c *app.RequestContext) bool { return strings.HasPrefix(c.FullPath(), StreamPath) }
 
 // tellStart tells another region's gateway which journey a view is of.
 func (r *record) tellStart(c *app.RequestContext, v sessions.View) {
@@ -124,7 +127,7 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 	if call.Method == http.MethodHead {
 		call.Method = http.MethodGet // Hertz leaves out the body, and says how long it was
 	}
-	if strings.HasPrefix(c.FullPath(), StreamPath) {
+	if fromStockApp(c) {
 		var err error
 		call.Body, err = a.rawReport(ctx, c)
 		return call, err

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/option"
 
+	"doorstep/internal/pause"
 	"doorstep/internal/retryafter"
 	"doorstep/sessions"
 )
@@ -135,15 +136,15 @@ func projectOf(credentials []byte) (string, error) {
 // Push implements Pusher.
 func (f *FCM) Push(ctx context.Context, to sessions.PushToken, p Push) error {
 	message := &fcm.SendMessageRequest{Message: messageOf(to, p, f.opts.Now())}
-	pause := f.opts.Pause
+	rest := f.opts.Pause
 	for attempt := 1; ; attempt++ {
 		wait, err := f.attempt(ctx, message)
-		wait = max(wait, pause/2+rand.N(pause)) //nolint:gosec // jitter
+		wait = max(wait, rest/2+rand.N(rest)) //nolint:gosec // jitter
 		if !errors.Is(err, ErrUnavailable) || attempt == f.opts.Attempts || wait > inCall || f.open() {
 			return err
 		}
-		pause *= 2
-		if !sleep(ctx, wait) {
+		rest *= 2
+		if pause.For(ctx, wait) != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 		}
 	}
@@ -296,16 +297,5 @@ func messageOf(to sessions.PushToken, p Push, now time.Time) *fcm.Message {
 			},
 			Notification: googleapi.RawMessage(`{"tag":"` + key + `"}`),
 		},
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

@@ -11,13 +11,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"doorstep/sessions"
 )
 
 // Region is where the gateways of a region are.
@@ -29,8 +30,6 @@ type Region struct {
 	// there is no other way.
 	Internal string
 }
-
-var sound = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
 // Parse reads the settings regions and regions-internal, whose items are name=URL, and
 // checks that own is among them. No regions are no error, and nil. The error names the
@@ -71,7 +70,7 @@ func Parse(own string, public, internal []string) ([]Region, error) {
 
 func parseItem(setting, item string) (name, at string, err error) {
 	name, text, found := strings.Cut(strings.TrimSpace(item), "=")
-	if !found || !sound.MatchString(name) {
+	if !found || !sessions.ValidRegion(name) {
 		// The item is not repeated: a URL may hold a password.
 		return "", "", fmt.Errorf("%s: an item is not name=URL, such as eu=https://eu.example.com, with a name of 1 to 32 small letters, digits and -", setting)
 	}

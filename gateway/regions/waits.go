@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"doorstep/gateway/hub"
+	"doorstep/internal/pause"
+	"doorstep/internal/retryafter"
 	"doorstep/sessions"
 )
 
@@ -220,7 +222,7 @@ func (w *Waits) start(ctx context.Context, p *poll) {
 func (w *Waits) loop(ctx context.Context, p *poll, first chan struct{}) {
 	settle := sync.OnceFunc(func() { close(first) })
 	defer settle()
-	for pause := firstPause; ; {
+	for rest := firstPause; ; {
 		call, ok := w.next(ctx, p)
 		if !ok {
 			return
@@ -234,12 +236,12 @@ func (w *Waits) loop(ctx context.Context, p *poll, first chan struct{}) {
 		}
 		switch {
 		case again:
-			pause = firstPause
+			rest = firstPause
 			continue
-		case !rest(ctx, max(pause, retryAfter(answer))):
+		case pause.For(ctx, max(rest, min(retryafter.Of(answer.Header), lastPause))) != nil:
 			return
 		}
-		pause = min(2*pause, lastPause)
+		rest = min(2*rest, lastPause)
 	}
 }
 
@@ -323,24 +325,4 @@ func (p *poll) wakes() (list []func()) {
 		list = append(list, one.wake)
 	}
 	return list
-}
-
-// rest pauses, and reports false when ctx has ended.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func retryAfter(a Answer) time.Duration {
-	seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
-	if err != nil {
-		return 0
-	}
-	return min(time.Duration(seconds)*time.Second, lastPause)
 }
