@@ -638,11 +638,12 @@ func contractUserData(t *testing.T, h *gateway) {
 	erase := func(token string, id sessions.ID) answer { return h.do(t, http.MethodDelete, token, path(id), nil) }
 	h.post(t, v.trainer, v.path("complete"), nil).want(t, 200, "")
 	h.post(t, v.student, v.reviewPath(), `{"rating":4,"comment":"good"}`).want(t, 201, "")
-	h.do(t, http.MethodPut, v.student, pushTokensPath, []byte(`{"token":"of-the-student","platform":"ios","liveActivity":{"sessionId":"`+string(v.id)+`","token":"0aF1"}}`)).want(t, 204, "")
 	future := h.bookFor(t, v.trainerID, v.studentID)
+	// An activity of the session that is over would go with its last push.
+	h.do(t, http.MethodPut, v.student, pushTokensPath, []byte(`{"token":"of-the-student","platform":"ios","liveActivity":{"sessionId":"`+string(future.id)+`","token":"0aF1"}}`)).want(t, 204, "")
 	kept := h.get(t, v.admin, path(v.studentID)).want(t, 200, "").data()
 	assert.Equal(t, []int{2, 1, 1}, []int{len(kept["sessions"].([]any)), len(kept["reviews"].([]any)), len(kept["devices"].([]any))})
-	assert.Equal(t, map[string]any{"sessionId": string(v.id), "token": "0aF1"}, kept["devices"].([]any)[0].(map[string]any)["liveActivity"])
+	assert.Equal(t, map[string]any{"sessionId": string(future.id), "token": "0aF1"}, kept["devices"].([]any)[0].(map[string]any)["liveActivity"])
 	assert.Contains(t, fmt.Sprint(kept["history"]), string(v.studentID))
 	assert.Equal(t, map[string]any{"average": 4.0, "count": 1.0}, h.get(t, v.admin, path(v.trainerID)).want(t, 200, "").data()["rating"])
 	for _, token := range []string{v.trainer, v.student} {
