@@ -120,7 +120,7 @@ func TestTwins_steps(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, upTo(15, 1), stepsIn(updateLua), "in order")
 	var twin []int
-	for _, path := range []string{"../sessions/memory/live.go", "../geo/judge.go"} {
+	for _, path := range []string{"../sessions/memory/update.go", "../geo/judge.go"} {
 		source, err := os.ReadFile(path)
 		require.NoError(t, err)
 		twin = append(twin, stepsIn(string(source))...)

@@ -78,7 +78,12 @@ func (a *API) forward(ctx context.Context, c *app.RequestContext, region string)
 
 // forwards reports whether a call may be sent on to another region.
 func (a *API) forwards(c *app.RequestContext) bool {
-	return a.deps.Regions != nil && !recordOf(c).forwarded && (fromStockApp(c) || !prefersRedirect(c))
+	return a.deps.Regions != nil && !a.forwarded(c) && (fromStockApp(c) || !prefersRedirect(c))
+}
+
+// forwarded reports whether a call was sent on by another region's gateway.
+func (a *API) forwarded(c *app.RequestContext) bool {
+	return a.deps.Regions != nil && len(c.Request.Header.Peek(regions.GuardHeader)) > 0
 }
 
 // fromStockApp reports whether a request is a report of a stock phone app, whose body is read
@@ -86,8 +91,8 @@ func (a *API) forwards(c *app.RequestContext) bool {
 func fromStockApp(c *app.RequestContext) bool { return strings.HasPrefix(c.FullPath(), StreamPath) }
 
 // tellStart tells another region's gateway which journey a view is of.
-func (r *record) tellStart(c *app.RequestContext, v sessions.View) {
-	if r.forwarded && v.Active {
+func (a *API) tellStart(c *app.RequestContext, v sessions.View) {
+	if v.Active && a.forwarded(c) {
 		c.Response.Header.Set(regions.StartedHeader, v.StartedAt.UTC().Format(time.RFC3339Nano))
 	}
 }

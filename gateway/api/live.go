@@ -57,7 +57,7 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 	case !view.Degraded && seen.match(view.Version):
 		return notModified(c, view.Version)
 	default:
-		recordOf(c).tellStart(c, view)
+		a.tellStart(c, view)
 		return answerLive(c, view)
 	}
 }
@@ -71,7 +71,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 ) error {
 	a.inFlight.rest() // the hub bounds the waits
 	defer a.inFlight.resume()
-	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen, elsewhere: regions.IsElsewhere(ctx)}
+	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen, elsewhere: regions.IsElsewhere(ctx), forwarded: a.forwarded(c)}
 	p.record.waited = true
 	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
 	if w != nil {
@@ -107,6 +107,7 @@ type poll struct {
 	parked *httpserver.Parked
 
 	elsewhere bool // the journey belongs to another region
+	forwarded bool // by another region's gateway
 }
 
 // news reports whether the caller has not seen a view.
@@ -124,7 +125,7 @@ func (p *poll) write(c *app.RequestContext, r hub.Result) error {
 		return err
 	}
 	if r.Change != nil {
-		p.record.tellStart(c, r.Change.View)
+		p.api.tellStart(c, r.Change.View)
 	}
 	return p.respond(c, r)
 }
@@ -185,7 +186,7 @@ func (p *poll) reply(by ending, r hub.Result) {
 func (p *poll) encode(r hub.Result) httpserver.Answer {
 	err := p.refused(r)
 	if err == nil && r.Change != nil {
-		if p.record.forwarded && r.Change.Active {
+		if p.forwarded && r.Change.Active {
 			p.record.started = r.Change.StartedAt.UTC()
 		}
 		if a, ok := r.Change.Encoded.(httpserver.Answer); ok {

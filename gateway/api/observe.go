@@ -2,22 +2,15 @@ package api
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/andybalholm/brotli"
 	"github.com/cloudwego/hertz/pkg/app"
 
 	"doorstep/gateway/hub"
@@ -96,7 +89,6 @@ func (a *API) spanSession(ctx context.Context, r *record) string {
 // begin sets the headers that every answer has.
 func (a *API) begin(c *app.RequestContext, r *record) {
 	a.sharedHeaders(c, r.route)
-	r.forwarded = a.deps.Regions != nil && len(c.Request.Header.Peek(regions.GuardHeader)) > 0
 	r.origin = a.origins[string(c.Request.Header.Peek("Origin"))]
 	r.ownHeaders(c.Response.Header.Set)
 }
@@ -195,9 +187,8 @@ type record struct {
 	waited bool // it is a long poll, which has its own route label
 	secret bool // the answer holds a code or a secret, perhaps beside texts of others: it is not compressed
 
-	forwarded bool      // by another region's gateway
-	started   time.Time // of the journey that a parked poll of such a gateway is shown; zero: it is told in the answer itself, or not at all
-	kept      *keptBody // what the handler has read of a streamed body that may have to go to another region; nil: nothing
+	started time.Time // of the journey that a parked poll of another region's gateway is shown; zero: it is told in the answer itself, or not at all
+	kept    *keptBody // what the handler has read of a streamed body that may have to go to another region; nil: nothing
 }
 
 const recordKey = "record"
@@ -375,148 +366,4 @@ func shedReason(err error) string {
 		return shedCallerLookups
 	}
 	return ""
-}
-
-// What a browser is told about a page of another origin (the CORS protocol of the
-// Fetch standard). Credentials in the sense of that standard, which are cookies,
-// are never allowed: the token is a header that the page itself sets.
-const (
-	// exposedHeaders are those of an answer that the page may read, besides the few
-	// that it always may.
-	exposedHeaders = "ETag, Next-Update-Ms, Retry-After, X-Request-Id"
-	// acceptedHeaders are those of a request that the page may set.
-	acceptedHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-Request-Id, traceparent, tracestate"
-	// preflightAge is how long a browser may remember a preflight, in seconds. Two
-	// hours is the most that Chromium accepts.
-	preflightAge = "7200"
-)
-
-// ParseOrigin returns an origin as browsers send it: the scheme and the host in
-// lower case, and the port unless it is the scheme's own. The error says what is
-// wrong.
-func ParseOrigin(text string) (string, error) {
-	u, err := url.Parse(strings.ToLower(strings.TrimSpace(text)))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("%q is not an origin: %w", text, err)
-	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Contains(u.Host, "*"):
-		return "", fmt.Errorf("%q is not an origin such as https://app.example.com", text)
-	case u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || u.Opaque != "":
-		return "", fmt.Errorf("%q is more than an origin: scheme, host and port are enough", text)
-	}
-	if u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" {
-		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
-	}
-	return u.Scheme + "://" + u.Host, nil
-}
-
-// preflight answers a browser's question whether a page may make a call: yes, if
-// the page's origin is allowed. Which call and which headers it asks for makes no
-// difference: the answer lists what there is.
-func (a *API) preflight(c *app.RequestContext, methods string) {
-	if len(c.Response.Header.Peek("Access-Control-Allow-Origin")) == 0 {
-		return
-	}
-	c.Response.Header.Set("Access-Control-Allow-Methods", methods)
-	c.Response.Header.Set("Access-Control-Allow-Headers", acceptedHeaders)
-	c.Response.Header.Set("Access-Control-Max-Age", preflightAge)
-}
-
-// compressAbove is the size of a body, in bytes, above which it is compressed
-// where the client asks for that. A smaller one fits into one packet as it is. An
-// update's answer and a live read are under half of it, so they never pay for the
-// work.
-const compressAbove = 1 << 10
-
-// encoder is gzip.Writer or brotli.Writer.
-type encoder interface {
-	io.WriteCloser
-	Reset(w io.Writer)
-}
-
-// encoders by the name of the coding. Each has tables of some hundred kilobytes,
-// so they are used again.
-var encoders = map[string]*sync.Pool{
-	"gzip": {New: func() any { return gzip.NewWriter(nil) }},
-	"br":   {New: func() any { return brotli.NewWriterLevel(nil, 4) }}, // as fast as gzip, and 10 % smaller
-}
-
-// compress encodes the body of an answer as the request's Accept-Encoding asks
-// (RFC 9110, section 12.5.3). An answer so large says that it varies even if it is
-// not encoded.
-//
-// Compression that mixes a secret with what an attacker writes can give the secret
-// away by the length (BREACH). So an answer that holds a code or a secret stays as it is,
-// although the attacker must also make the victim's browser send the request with its
-// rights, which are in a bearer token that no browser adds by itself.
-func compress(c *app.RequestContext) {
-	body := c.Response.Body()
-	if len(body) <= compressAbove {
-		return
-	}
-	c.Response.Header.Add("Vary", "Accept-Encoding")
-	if len(c.Response.Header.ContentEncoding()) > 0 || recordOf(c).secret {
-		return // the former: the OpenAPI document, or a file of the pages
-	}
-	if coding := acceptedCoding(c); coding != "" {
-		c.Response.SetBody(encode(coding, body))
-		c.Response.Header.SetContentEncoding(coding)
-	}
-}
-
-func acceptedCoding(c *app.RequestContext) string {
-	return preferred(string(bytes.Join(c.Request.Header.PeekAll("Accept-Encoding"), []byte(","))))
-}
-
-func encode(coding string, body []byte) []byte {
-	var out bytes.Buffer
-	e := encoders[coding].Get().(encoder) //nolint:forcetypeassert // what encoders is made of
-	e.Reset(&out)
-	_, _ = e.Write(body) // a bytes.Buffer cannot fail
-	_ = e.Close()
-	encoders[coding].Put(e)
-	return out.Bytes()
-}
-
-// preferred is the coding that Accept-Encoding gives the highest weight, br where
-// both are equal. It is empty where neither is asked for by name, and where the
-// body as it is has more weight. "*" stands for any coding, but is what clients
-// send that decode none.
-func preferred(accept string) string {
-	var best string
-	var most, identity float64
-	for item := range strings.SplitSeq(accept, ",") {
-		name, parameters, _ := strings.Cut(item, ";")
-		weight := weightOf(parameters)
-		switch name = strings.ToLower(strings.TrimSpace(name)); name {
-		case "x-gzip": // an old name: RFC 9110, section 8.4.1.3
-			name = "gzip"
-		case "identity":
-			identity = weight
-		}
-		if encoders[name] != nil && (weight > most || weight == most && weight > 0 && name == "br") {
-			best, most = name, weight
-		}
-	}
-	if identity > most {
-		return ""
-	}
-	return best
-}
-
-// weightOf is the q among the parameters of an item; 1 if there is none, and 0 if
-// it cannot be read.
-func weightOf(parameters string) float64 {
-	for parameter := range strings.SplitSeq(parameters, ";") {
-		name, value, found := strings.Cut(parameter, "=")
-		if !found || !strings.EqualFold(strings.TrimSpace(name), "q") {
-			continue
-		}
-		q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-		if err != nil || q < 0 || q > 1 {
-			return 0
-		}
-		return q
-	}
-	return 1
 }

@@ -50,7 +50,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	case seen.match(link.View.Version):
 		return notModified(c, link.View.Version)
 	default:
-		recordOf(c).tellStart(c, link.View)
+		a.tellStart(c, link.View)
 		return answerShared(c, link.View, link.Home())
 	}
 }
@@ -79,7 +79,7 @@ func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessi
 	defer a.inFlight.resume()
 	ctx, end := context.WithCancelCause(ctx)
 	p := &sharedPoll{
-		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, elsewhere: regions.IsElsewhere(ctx)},
+		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, elsewhere: regions.IsElsewhere(ctx), forwarded: a.forwarded(c)},
 		link: link, watch: a.deps.Sessions.WatchLink(link, end), end: end,
 	}
 	p.record.waited = true
@@ -118,7 +118,7 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 	case !changed, err != nil:
 		return notModified(c, p.last)
 	default:
-		p.record.tellStart(c, view)
+		p.api.tellStart(c, view)
 		return answerShared(c, view, p.link.Home())
 	}
 }

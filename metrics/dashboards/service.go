@@ -34,6 +34,8 @@ func service() dashboard {
 			of("Turned away", "reqps", "Connections closed on arrival; requests refused before any handler, by status, and for load. The caller_… are one caller's doing.",
 				perSecond("doorstep_connections_shed_total", "", "reason"), perSecond("doorstep_requests_malformed_total", "", "status"),
 				perSecond("doorstep_requests_shed_total", "", "reason")),
+			of("Calls sent on to other regions", "reqps", "Of journeys that belong there; nothing without DOORSTEP_REGIONS. All but answered and left: the region is away, or slow.",
+				query{"sum by (region, outcome) (rate(doorstep_forwarded_calls_total{" + chosen + "}[$__rate_interval]))", "{{region}} {{outcome}}"}),
 		},
 		{
 			of("Database connections", "short", "in_use at the maximum means that callers wait.",

@@ -77,6 +77,7 @@ func open(t *testing.T) *processes {
 	p.alone = started(t, alone)
 	onBus := o
 	onBus.DatabaseURL, onBus.EventBus, onBus.EventBridgeEndpoint = database(t), "application-events", aws.URL()
+	onBus.Region, onBus.Regions = "eu", []string{"eu=http://eu.example", "us=http://us.example"}
 	p.onBus = started(t, onBus)
 	files, _ := certtest.New(t)
 	p.secure = started(t, app.Options{
