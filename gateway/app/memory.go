@@ -142,15 +142,16 @@ func least(a, b int64) int64 {
 }
 
 // keepHeapSmall gives the collector less room while much lives, which are waits as a
-// rule. Go lets a heap grow to twice what lives. Where little lives, that is cheap, and
-// fewer collections save much: docs/adr/0017. See gcPercent.
+// rule, and all the room it has by default while it would cost too much CPU otherwise. Go
+// lets a heap grow to twice what lives. docs/adr/0017 has the measurements.
 func keepHeapSmall(ctx context.Context) error {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	read := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for now := 100; ; {
-		metrics.Read(live)
-		if percent := gcPercent(live[0].Value.Uint64()); percent != now {
+	r := gcRoom{percent: 100}
+	for now := r.percent; ; {
+		metrics.Read(read)
+		if percent := r.next(read[0].Value.Uint64(), read[1].Value.Float64()); percent != now {
 			debug.SetGCPercent(percent)
 			now = percent
 		}
@@ -162,8 +163,36 @@ func keepHeapSmall(ctx context.Context) error {
 	}
 }
 
-// roomBytes is the room that a heap gets at least, if that is not more than what lives.
-const roomBytes = 16 << 20
+const (
+	// roomBytes is the room that a heap gets at least, if that is not more than what lives.
+	roomBytes = 16 << 20
+	// gcDear and gcCheap are what the collector may cost, in cores, before its room is
+	// doubled, and below which it gets no more room than gcPercent says. Doubling the room halves
+	// the cost, so the one is over twice the other.
+	gcDear, gcCheap = 0.05, 0.02
+)
+
+// gcRoom decides GOGC, once a second.
+type gcRoom struct {
+	percent int
+	spent   float64 // by the collector until the last look, in seconds of CPU
+	cost    float64 // in cores, of the last seconds: collections are some apart
+}
+
+// next is GOGC from the bytes that live and the collector's CPU time until now.
+func (r *gcRoom) next(live uint64, spent float64) int {
+	r.cost += (spent - r.spent - r.cost) / 4
+	r.spent = spent
+	least := gcPercent(live)
+	switch {
+	case r.cost < gcCheap:
+		r.percent = least
+	case r.cost > gcDear:
+		r.percent = min(100, 2*r.percent)
+	}
+	r.percent = max(r.percent, least)
+	return r.percent
+}
 
 // gcPercent is GOGC for a heap of which so many bytes live: 100 up to roomBytes, and then
 // so much that the room stays the same, down to 25. It is a multiple of 5, because each

@@ -75,3 +75,26 @@ func TestGCPercent(t *testing.T) {
 		assert.Equal(t, want, gcPercent(live), live)
 	}
 }
+
+// A heap of waits is kept small. Where the collector costs much it gets room, and gives it
+// back when it costs nothing any more.
+func TestGCRoom(t *testing.T) {
+	t.Parallel()
+	const live = 100 << 20
+	r := gcRoom{percent: 100}
+	spent := 0.0
+	after := func(seconds int, cost float64) int {
+		for range seconds {
+			spent += cost
+			r.next(live, spent)
+		}
+		return r.percent
+	}
+	assert.Equal(t, 25, after(1, 0), "nothing costs")
+	assert.Equal(t, 25, after(60, 0.03), "it may cost that")
+	assert.Equal(t, 100, after(10, 0.25))
+	assert.Equal(t, 100, after(60, 0.06), "what it costs with all room")
+	assert.Equal(t, 100, after(60, 0.03), "it would be twice that with half of it")
+	assert.Equal(t, 25, after(10, 0.001), "the waits are left")
+	assert.Equal(t, 25, after(1, 0.1), "one collection")
+}
