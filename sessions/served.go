@@ -113,6 +113,11 @@ func (s *served) answered(ref Ref, at time.Time, session Session) {
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if one := shard.journeys[ref]; one != nil {
+		if !one.known {
+			// The second question comes at a time of its shard's own. Else all that a gateway
+			// serves from its start on would be asked about in one second of fifteen.
+			at = at.Add(-askEvery / time.Duration(len(s.shards)) * time.Duration(shardOf(ref.SessionID, len(s.shards))))
+		}
 		one.asked, one.known, one.home, one.told = at, true, session.Home, session.Meta()
 		if one.meta != (Meta{}) { // the Reconciler has just corrected it
 			one.meta = one.told

@@ -53,8 +53,8 @@ var runs = []run{
 	},
 	{
 		name: "pace", program: "load", bound: 8 * time.Minute,
-		how:   "10,000 journeys, an update each 5 s with up to 300 ms of jitter, a waiting student each, arrivals and stops going on; open loop, 60 s, sessions in PostgreSQL",
-		args:  []string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-duration", "60s"},
+		how:   "10,000 journeys, an update each 5 s with up to 300 ms of jitter, a waiting student each, arrivals and stops going on; open loop, 60 s after 36 s, when each journey's first fix is in its history; sessions in PostgreSQL",
+		args:  []string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-warmup", "36s", "-duration", "60s"},
 		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
 	},
 	{
@@ -65,8 +65,8 @@ var runs = []run{
 	},
 	{
 		name: "held", program: "load", bound: 15 * time.Minute,
-		how:   "as pace, 35 s each, with 50,000 and 60,000 journeys, no students, and no ends",
-		args:  []string{"-mode", "held", "-journeys", "50000", "-conns", "512", "-duration", "35s"},
+		how:   "as pace, 35 s each after 36 s, with 50,000 and 60,000 journeys, no students, and no ends",
+		args:  []string{"-mode", "held", "-journeys", "50000", "-conns", "512", "-warmup", "36s", "-duration", "35s"},
 		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
 	},
 	{
@@ -108,9 +108,9 @@ var runs = []run{
 	},
 	{
 		name: "waiters", program: "load", bound: 10 * time.Minute,
-		how: "150,000 wait on ten gateways for 1,500 journeys, a connection each; half a minute in which nothing changes; then each journey changes once, " +
+		how: "100,000 wait on seven gateways for 1,000 journeys, a connection each; half a minute in which nothing changes; then each journey changes once, " +
 			"all at one instant; kernel memory is that of both ends of the connections",
-		args:  append([]string{"-mode", "waiters", "-journeys", "1500", "-students", "150000", "-warmup", "30s", "-duration", "20s"}, many...),
+		args:  append([]string{"-mode", "waiters", "-journeys", "1000", "-students", "100000", "-warmup", "30s", "-duration", "20s"}, many...),
 		short: []string{"-journeys", "10", "-students", "20", "-gateways", "2"},
 	},
 	{

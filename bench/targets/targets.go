@@ -96,7 +96,7 @@ var targets = []target{
 		},
 	},
 	{
-		"150,000 waiting students on this machine", "≤ 4 KB of RSS each, none lost",
+		"100,000 waiting students on this machine", "≤ 4 KB of RSS each, none lost",
 		[]part{
 			atMost(4, "waiters", "rss_kb", "%.1f KB each"),
 			none("waiters", "students_who_missed", "%.0f did not see the change"),

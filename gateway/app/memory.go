@@ -165,11 +165,10 @@ func keepHeapSmall(ctx context.Context) error {
 
 const (
 	// roomBytes is the room that a heap gets at least, if that is not more than what lives.
-	roomBytes = 16 << 20
-	// gcDear and gcCheap are what the collector may cost, in cores, before its room is
-	// doubled, and below which it gets no more room than gcPercent says. Doubling the room halves
-	// the cost, so the one is over twice the other.
-	gcDear, gcCheap = 0.05, 0.02
+	roomBytes = 12 << 20
+	// gcDear is what the collector may cost, in cores, before its room is doubled. The room
+	// goes back to what gcPercent says where it would cost less than four fifths of that there.
+	gcDear = 0.15
 )
 
 // gcRoom decides GOGC, once a second.
@@ -181,11 +180,11 @@ type gcRoom struct {
 
 // next is GOGC from the bytes that live and the collector's CPU time until now.
 func (r *gcRoom) next(live uint64, spent float64) int {
-	r.cost += (spent - r.spent - r.cost) / 4
+	r.cost += (spent - r.spent - r.cost) / 8
 	r.spent = spent
 	least := gcPercent(live)
 	switch {
-	case r.cost < gcCheap:
+	case r.cost*float64(r.percent) < 0.8*gcDear*float64(least): // half the room is twice the cost
 		r.percent = least
 	case r.cost > gcDear:
 		r.percent = min(100, 2*r.percent)
