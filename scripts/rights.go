@@ -9,9 +9,18 @@ import "doorstep/sessions"
 func rights() [][]string {
 	journey, meta := journeyKey(sessions.Ref{}), metaKey("")
 	return [][]string{
-		{"EVALSHA", "0000000000000000000000000000000000000000", "0"}, {"EVAL", "return 1", "0"},
-		{"HMGET", journey, "to"}, {"HGET", journey, "to"}, {"HSET", journey, "to", "1", "seq"}, {"HDEL", journey, "to"},
-		{"DEL", journey}, {"PEXPIRE", journey, "1"}, {"TIME"}, {"SPUBLISH", liveChannel(sessions.Ref{}), "1"},
-		{"HMGET", meta, "trainer"}, {"HSET", meta, "trainer", "1", "student"}, {"PEXPIRE", meta, "1"},
+		{"EVALSHA", "0000000000000000000000000000000000000000", "0"},
+		{"EVAL", "return 1", "0"},
+		{"HMGET", journey, "to"},
+		{"HGET", journey, "to"},
+		{"HSET", journey, "to", "1", "seq"},
+		{"HDEL", journey, "to"},
+		{"DEL", journey},
+		{"PEXPIRE", journey, "1"},
+		{"TIME"},
+		{"SPUBLISH", liveChannel(sessions.Ref{}), "1"},
+		{"HMGET", meta, "trainer"},
+		{"HSET", meta, "trainer", "1", "student"},
+		{"PEXPIRE", meta, "1"},
 	}
 }

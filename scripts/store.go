@@ -59,7 +59,7 @@ type Options struct {
 	// Secret makes its user and password. Nil: none.
 	Secret func(ctx context.Context) (user, password string, err error)
 	CA     []byte
-	Live     sessions.LiveOptions
+	Live   sessions.LiveOptions
 	// Now is the scripts' clock, for tests and replays. Nil, as in production:
 	// the server's own TIME.
 	Now func() time.Time

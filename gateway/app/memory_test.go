@@ -30,8 +30,8 @@ func TestGroupLimit(t *testing.T) {
 		"version 1, the parent's, which is not mounted": {"4:memory:/ecs/task/container\n", map[string]string{
 			"memory/memory.limit_in_bytes": "9223372036854771712\n", "memory/memory.stat": "cache 4096\nhierarchical_memory_limit 268435456\nhierarchical_memsw_limit 9223372036854771712\n",
 		}, 256 * mib},
-		"both":                                             {"4:memory:/\n0::/\n", map[string]string{"memory/memory.limit_in_bytes": "536870912", "memory.max": "268435456"}, 256 * mib},
-		"no number":                                        {"0::/\n", map[string]string{"memory.max": "much\n"}, 0},
+		"both":      {"4:memory:/\n0::/\n", map[string]string{"memory/memory.limit_in_bytes": "536870912", "memory.max": "268435456"}, 256 * mib},
+		"no number": {"0::/\n", map[string]string{"memory.max": "much\n"}, 0},
 	} {
 		system := fstest.MapFS{}
 		if row.groups != "" {
