@@ -150,7 +150,10 @@ func TestECS(t *testing.T) {
 	}
 	assert.Equal(t, 2, at(parameters, "GatewayTasks", "MinValue"))
 
+	assert.Equal(t, false, at(r, "Database", "Properties", "PubliclyAccessible"))
+
 	gateway := task("GatewayTask")
+	assert.Equal(t, number(t, at(r, "GatewayTask", "Properties", "Memory")), at(gateway, "Memory"), "the limit that the process fits itself to")
 	env := environment(at(gateway, "Environment"))
 	assert.Equal(t, "false", env["DOORSTEP_OTP_IN_RESPONSE"])
 	assert.GreaterOrEqual(t, number(t, at(gateway, "Ulimits", 0, "SoftLimit")), httpserver.DefaultMaxConns)
@@ -192,7 +195,7 @@ func TestECS_page(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/deploy-ecs.md")
 	require.NoError(t, err)
-	for _, path := range []string{stack, network} {
+	for _, path := range []string{stack, network, "aws/doorstep.yaml"} {
 		for name := range template(t, path)["Parameters"] {
 			assert.Contains(t, string(page), "`"+name+"`")
 		}

@@ -60,6 +60,9 @@ func TestKubernetes(t *testing.T) {
 			at(c, "securityContext", "readOnlyRootFilesystem"), at(c, "securityContext", "allowPrivilegeEscalation"), at(c, "securityContext", "capabilities", "drop", 0),
 		}, name)
 		assert.NotNil(t, at(c, "resources", "limits", "memory"), name)
+		for _, item := range at(pod, "volumes", 0, "secret", "items").([]any) {
+			assert.Equal(t, name == "Job/doorstep-migrate", at(item, "key") == "owner-database-url", "only the migration is the owner: %s", name)
+		}
 		if kill := at(pod, "terminationGracePeriodSeconds"); kill != nil {
 			drains(t, settings, seconds(t, kill))
 			assert.Equal(t, at(all[name], "spec", "selector", "matchLabels"), at(all[name], "spec", "template", "metadata", "labels"), name)

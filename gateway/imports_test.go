@@ -108,6 +108,7 @@ var homes = map[string][]string{
 	"github.com/hashicorp":                  {"ratelimit", "gateway/auth", "gateway/api", "sessions"}, // golang-lru
 	"github.com/spf13/pflag":                {"gateway"},
 	"google.golang.org/api":                 {"gateway/consumers"}, // FCM
+	"cloud.google.com/go/auth":              {"gateway/consumers"}, // its sign-in
 	"go.opentelemetry.io":                   {"gateway/app"},
 	"gonum.org":                             {"bench/..."},
 	"github.com/HdrHistogram":               {"bench/..."},

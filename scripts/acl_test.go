@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/internal/testlog"
+	"doorstep/sessions"
 	"doorstep/sessions/livetest"
 )
 
@@ -41,12 +43,8 @@ func TestACL(t *testing.T) {
 // ElastiCache's access string, in the page beside the file, gives the file's rights.
 func TestACL_of_ElastiCache(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../deploy/valkey/README.md")
-	require.NoError(t, err)
-	access := regexp.MustCompile(`(?m)^    (on ~.*)$`).FindSubmatch(page)
-	require.NotNil(t, access)
 	g := guard(t, valkeyserver.Valkey)
-	require.NoError(t, do(t, g.admin, append([]string{"ACL", "SETUSER", "managed", ">secret"}, strings.Fields(string(access[1]))...)...).Error())
+	require.NoError(t, do(t, g.admin, append([]string{"ACL", "SETUSER", "managed", ">secret"}, accessString(t)...)...).Error())
 	rights := func(user string) (list []string) {
 		about, err := do(t, g.admin, "ACL", "GETUSER", user).AsMap()
 		require.NoError(t, err)
@@ -59,6 +57,54 @@ func TestACL_of_ElastiCache(t *testing.T) {
 		return list
 	}
 	require.Equal(t, rights("doorstep"), rights("managed"))
+}
+
+// accessString are the words of the page's access string.
+func accessString(t *testing.T) []string {
+	t.Helper()
+	page, err := os.ReadFile("../deploy/valkey/README.md")
+	require.NoError(t, err)
+	access := regexp.MustCompile(`(?m)^    (on ~.*)$`).FindSubmatch(page)
+	require.NotNil(t, access)
+	return strings.Fields(string(access[1]))
+}
+
+// A store whose user lacks one of the rights, or has another password, is not used, and
+// the log says why. With it the store is ready.
+func TestACL_one_right_missing(t *testing.T) {
+	t.Parallel()
+	for _, kind := range valkeyserver.Kinds() {
+		server := valkeytest.Private(t, kind)
+		admin := rawClient(t, server.URL())
+		for missing, says := range map[string]string{
+			"+evalsha": "call EVALSHA", "+eval": "call EVAL", "+hmget": "call HMGET", "+hget": "call HGET", "+hset": "call HSET", "+hdel": "call HDEL",
+			"+del": "call DEL", "+pexpire": "call PEXPIRE", "+time": "call TIME", "+spublish": "call SPUBLISH", "+ssubscribe": "subscribe (+ssubscribe",
+			"~location:trainer:*": "call HMGET, HGET, HSET, HDEL, DEL, PEXPIRE, on these keys", "~session:meta:*": "call HMGET, HSET, PEXPIRE, on these keys",
+			"&location:live:*": "call SPUBLISH, on these keys or channels", "a password": "sign in: WRONGPASS",
+		} {
+			t.Run(string(kind)+"/"+missing, func(t *testing.T) {
+				t.Parallel()
+				user := "user" + string(sessions.NewID())
+				allow := func(password string, rights []string) {
+					require.NoError(t, do(t, admin, append([]string{"ACL", "SETUSER", user, "reset", ">" + password}, rights...)...).Error())
+				}
+				password := "secret"
+				if missing == "a password" {
+					password = "another"
+				}
+				allow(password, slices.DeleteFunc(accessString(t), func(word string) bool { return word == missing }))
+				log := &testlog.Buffer{}
+				s := running(t, Options{
+					URL: strings.Replace(server.URL(), "://", "://"+user+":secret@", 1), Log: slog.New(slog.NewTextHandler(log, nil)),
+				})
+				eventually(t, s.Denied)
+				eventually(t, func() bool { return strings.Contains(log.String(), "the user of the live store may not: "+says) })
+				allow("secret", accessString(t))
+				eventually(t, func() bool { return s.Ready() && s.conn.Listening() && !s.Denied() })
+				requireTakesFix(t, s, journeyNow())
+			})
+		}
+	}
 }
 
 // guardedServer is a server with the ACL file, and an admin who may do everything.

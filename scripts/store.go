@@ -56,8 +56,10 @@ type Options struct {
 	URLFile string
 	// Password makes the password of a new connection. Nil: that of the URL holds.
 	Password func(ctx context.Context, user string) (string, error)
-	CA       []byte
-	Live     sessions.LiveOptions
+	// Secret makes its user and password. Nil: none.
+	Secret func(ctx context.Context) (user, password string, err error)
+	CA     []byte
+	Live   sessions.LiveOptions
 	// Now is the scripts' clock, for tests and replays. Nil, as in production:
 	// the server's own TIME.
 	Now func() time.Time
@@ -94,8 +96,8 @@ func New(opts Options) (*Store, error) {
 		opts.Metrics = noMetrics{}
 	}
 	conn, err := valkeyconn.New(valkeyconn.Options{
-		URL: opts.URL, URLFile: opts.URLFile, Password: opts.Password, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
-		Decode: func(text string) any { return parseMessage(text) }, Probe: liveChannel(sessions.Ref{}),
+		URL: opts.URL, URLFile: opts.URLFile, Password: opts.Password, Secret: opts.Secret, CA: opts.CA, Timeout: opts.Timeout, Log: opts.Log, OnBreaker: opts.Metrics.StoreBreaker,
+		Decode: func(text string) any { return parseMessage(text) }, Probe: liveChannel(sessions.Ref{}), Rights: rights(),
 	})
 	if err != nil {
 		return nil, err

@@ -206,8 +206,8 @@ interface RetryAfter {
 }
 
 interface Readiness {
-  tokens: "ok" | "no keys yet";
-  liveStore: "embedded" | "ok" | "unavailable";
+  tokens: string;
+  liveStore: "embedded" | "ok" | "unavailable" | "denied";
   database: "embedded" | "postgres";
   lifecycle: "serving" | "draining";
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"doorstep/gateway/consumers"
@@ -43,7 +44,7 @@ func newConsumers(o Options, p *process, s stores, clock *sessions.Clock, m *met
 		push = c.show
 	} else {
 		fcm, err := consumers.NewFCM(context.Background(), consumers.FCMOptions{ // it makes no call
-			Credentials: o.FCMCredentials, Endpoint: o.FCMEndpoint, OnBreaker: m.PushBreaker, Now: clock.Now,
+			Credentials: o.FCMCredentials, AWS: ownInAWS(), Endpoint: o.FCMEndpoint, OnBreaker: m.PushBreaker, Now: clock.Now,
 		})
 		if err != nil {
 			return c, err
@@ -65,6 +66,20 @@ func newConsumers(o Options, p *process, s stores, clock *sessions.Clock, m *met
 		c.list[i].handler = p.traces.handled(to.name, classing{to.handler})
 	}
 	return c, nil
+}
+
+// ownInAWS finds the process's own credentials in AWS. Their settings are read at the first
+// call: most have none.
+func ownInAWS() func(context.Context) (consumers.AWSCredentials, error) {
+	open := sync.OnceValues(aws.NewIAM)
+	return func(ctx context.Context) (consumers.AWSCredentials, error) {
+		iam, err := open()
+		if err != nil {
+			return consumers.AWSCredentials{}, err
+		}
+		own, err := iam.Own(ctx)
+		return consumers.AWSCredentials(own), err
+	}
 }
 
 // newBus makes the publisher to the bus; nil where none is set.

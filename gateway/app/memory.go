@@ -94,16 +94,18 @@ func groupLimit(system fs.FS) int64 {
 		// number:controllers:path; of version 2 the controllers are empty.
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 		controllers, at, _ := strings.Cut(rest, ":")
-		root, file := "sys/fs/cgroup", "memory.max"
+		root, files := "sys/fs/cgroup", []string{"memory.max", "memory.high"} // over the latter it is slowed down to a crawl
 		switch {
 		case controllers == "":
 		case strings.Contains(","+controllers+",", ",memory,"):
-			root, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+			root, files = "sys/fs/cgroup/memory", []string{"memory.limit_in_bytes", memoryStat}
 		default:
 			continue
 		}
 		for at = path.Join("/", at); ; at = path.Dir(at) {
-			limit = least(limit, limitIn(system, path.Join(root, at, file)))
+			for _, file := range files {
+				limit = least(limit, limitIn(system, path.Join(root, at, file)))
+			}
 			if at == "/" {
 				break
 			}
@@ -112,14 +114,23 @@ func groupLimit(system fs.FS) int64 {
 	return limit
 }
 
+// memoryStat has, of version 1, the least limit of a group and its ancestors. Inside of a
+// container those are not mounted: on Fargate the limit is the task's.
+const memoryStat = "memory.stat"
+
 // limitIn reads a limit; 0: there is none. Version 1 says a number close to 1<<63 then,
 // version 2 "max".
 func limitIn(system fs.FS, name string) int64 {
-	text, err := fs.ReadFile(system, name)
+	held, err := fs.ReadFile(system, name)
 	if err != nil {
 		return 0
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	text := string(held)
+	if path.Base(name) == memoryStat {
+		_, text, _ = strings.Cut(text, "hierarchical_memory_limit ")
+		text, _, _ = strings.Cut(text, "\n")
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil || n >= 1<<60 {
 		return 0
 	}

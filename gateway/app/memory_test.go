@@ -26,8 +26,12 @@ func TestGroupLimit(t *testing.T) {
 		"version 1":                                        {"5:cpu,cpuacct:/a\n4:memory:/a\n", map[string]string{"memory/a/memory.limit_in_bytes": "268435456\n"}, 256 * mib},
 		"version 1, with others in one hierarchy":          {"4:hugetlb,memory:/a\n", map[string]string{"memory/a/memory.limit_in_bytes": "268435456\n"}, 256 * mib},
 		"version 1, none":                                  {"4:memory:/\n", map[string]string{"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 0},
-		"both":                                             {"4:memory:/\n0::/\n", map[string]string{"memory/memory.limit_in_bytes": "536870912", "memory.max": "268435456"}, 256 * mib},
-		"no number":                                        {"0::/\n", map[string]string{"memory.max": "much\n"}, 0},
+		"version 2, where it is slowed down":               {"0::/\n", map[string]string{"memory.max": "max\n", "memory.high": "268435456\n"}, 256 * mib},
+		"version 1, the parent's, which is not mounted": {"4:memory:/ecs/task/container\n", map[string]string{
+			"memory/memory.limit_in_bytes": "9223372036854771712\n", "memory/memory.stat": "cache 4096\nhierarchical_memory_limit 268435456\nhierarchical_memsw_limit 9223372036854771712\n",
+		}, 256 * mib},
+		"both":      {"4:memory:/\n0::/\n", map[string]string{"memory/memory.limit_in_bytes": "536870912", "memory.max": "268435456"}, 256 * mib},
+		"no number": {"0::/\n", map[string]string{"memory.max": "much\n"}, 0},
 	} {
 		system := fstest.MapFS{}
 		if row.groups != "" {

@@ -45,6 +45,7 @@ type Options struct {
 	DatabaseIAM      bool   `env:"DOORSTEP_DATABASE_IAM" help:"Sign in to RDS or Aurora as the user in database-url with a token of the process's AWS credentials, a new one for each connection; needs TLS. Region and credentials are the AWS SDK's own settings."`
 	DatabaseSecret   string `env:"DOORSTEP_DATABASE_SECRET" help:"Name or ARN of the secret in AWS Secrets Manager whose JSON keys username and password hold for database-url, in place of its own; asked for at each new connection, so that a rotation needs no restart. Region and credentials are the AWS SDK's own settings. Empty: none."`
 	ValkeyIAM        string `env:"DOORSTEP_VALKEY_IAM" help:"Name of the ElastiCache replication group to which the user in valkey-url signs in with such a token; needs TLS. Empty: by the URL's password."`
+	ValkeySecret     string `env:"DOORSTEP_VALKEY_SECRET" help:"As database-secret, for valkey-url. Empty: none."`
 	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
 	DatabaseURLFile, ValkeyURLFile string
 
@@ -84,7 +85,7 @@ type Options struct {
 	WebhookSecrets      []string `secret:"" env:"DOORSTEP_WEBHOOK_SECRET" help:"Secret that webhooks are signed with: whsec_ and 24 to 64 random bytes in base64. Two, as a list, while it is changed."`
 	WebhookAllowPrivate bool     `env:"DOORSTEP_WEBHOOK_ALLOW_PRIVATE" help:"Allow webhook-url to be http and to lead to an address inside of the network."`
 
-	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or its content. Empty: pushes are logged, not sent."`
+	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or of a workload identity federation, or its content. Empty: pushes are logged, not sent."`
 	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 	SilenceReport  time.Duration `default:"15m" env:"DOORSTEP_SILENCE_REPORT" help:"Time without any fix after which a journey is reported as silent. 0: never."`
 

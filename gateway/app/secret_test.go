@@ -11,10 +11,12 @@ import (
 
 	"doorstep/gateway/app"
 	"doorstep/internal/servers/awstest"
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
 )
 
-// Gateway and worker sign in as the secret says, and not as the URL does.
-func TestApp_database_secret(t *testing.T) {
+// Gateway and worker sign in as the secrets say, and not as the URL does.
+func TestApp_secrets(t *testing.T) {
 	awstest.SetEnv(t.Setenv)
 	s := awstest.Start()
 	t.Cleanup(s.Close)
@@ -22,6 +24,11 @@ func TestApp_database_secret(t *testing.T) {
 	o := settings(onServers(t))
 	o.DatabaseURL = strings.Replace(o.DatabaseURL, "postgres@", "nobody@", 1)
 	o.DatabaseSecret = s.Secret("doorstep/database", `{"username":"postgres","password":"unused"}`)
+	valkey := valkeytest.Private(t, valkeyserver.Valkey)
+	_, err := valkey.Do(t.Context(), "ACL", "SETUSER", "app", "on", ">of-the-secret", "~*", "&*", "+@all")
+	require.NoError(t, err)
+	o.ValkeyURL = "unix://nobody:wrong@" + valkey.Socket()
+	o.ValkeySecret = s.Secret("doorstep/live-store", `{"username":"app","password":"of-the-secret"}`)
 	_ = journey(t, started(t, o))
 
 	for _, queue := range []string{"notify", "cleanup", "analytics"} {
@@ -29,7 +36,7 @@ func TestApp_database_secret(t *testing.T) {
 	}
 	worker, err := app.NewWorker(app.WorkerOptions{
 		QueueNotify: "notify", QueueCleanup: "cleanup", QueueAnalytics: "analytics", SQSEndpoint: s.URL(),
-		DatabaseURL: o.DatabaseURL, DatabaseSecret: o.DatabaseSecret, ValkeyURL: o.ValkeyURL,
+		DatabaseURL: o.DatabaseURL, DatabaseSecret: o.DatabaseSecret, ValkeyURL: o.ValkeyURL, ValkeySecret: o.ValkeySecret,
 	})
 	require.NoError(t, err)
 	asked := s.Calls("GetSecretValue")
@@ -43,12 +50,15 @@ func TestApp_database_secret(t *testing.T) {
 	require.ErrorContains(t, err, "nobody", "else the test has shown nothing")
 }
 
-func TestOptions_database_secret(t *testing.T) {
+func TestOptions_secrets(t *testing.T) {
 	t.Parallel()
 	const planted = `{"username":"app","password":"pl4nted"}`
 	for says, o := range map[string]app.Options{
 		"database-secret: there is no database":        {DatabaseSecret: "doorstep"},
 		"database-secret, database-iam: both are set":  {DatabaseSecret: "doorstep", DatabaseURL: "postgres://h/d", DatabaseIAM: true, JWTSecret: secret},
+		"valkey-secret: there is no live store":        {ValkeySecret: "doorstep"},
+		"valkey-secret, valkey-iam: both are set":      {ValkeySecret: "doorstep", ValkeyURL: "redis://h", ValkeyIAM: "live", JWTSecret: secret},
+		"valkey-secret: aws: not the name or ARN of":   {ValkeySecret: planted, ValkeyURL: "redis://h", JWTSecret: secret},
 		"database-secret: aws: not the name or ARN of": {DatabaseSecret: planted, DatabaseURL: "postgres://h/d", JWTSecret: secret},
 	} {
 		_, err := app.New(o)

@@ -58,7 +58,7 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		return s, nil
 	}
 	valkey, err := scripts.New(scripts.Options{
-		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, Password: by.valkey, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
+		URL: o.ValkeyURL, URLFile: o.ValkeyURLFile, Password: by.valkey, Secret: by.valkeySecret, CA: o.ValkeyCA, Live: o.live(), Now: o.Now, Timeout: o.ValkeyTimeout,
 		Log: p.log, Metrics: m, Trace: p.traces.calls("valkey"),
 	})
 	s.live, s.valkey = valkey, valkey
@@ -67,9 +67,10 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 
 // signIn is what new connections sign in with; nil where the URL says it.
 type signIn struct {
-	database func(ctx context.Context, address, user string) (password string, err error)
-	secret   func(context.Context) (user, password string, err error) // of the database
-	valkey   func(ctx context.Context, user string) (password string, err error)
+	database     func(ctx context.Context, address, user string) (password string, err error)
+	secret       func(context.Context) (user, password string, err error) // of the database
+	valkey       func(ctx context.Context, user string) (password string, err error)
+	valkeySecret func(context.Context) (user, password string, err error)
 }
 
 func (o Options) signIn() (by signIn, err error) {
@@ -85,6 +86,19 @@ func (o Options) signIn() (by signIn, err error) {
 			return by, fmt.Errorf("database-secret: %w", err)
 		}
 		by.secret = secret.SignIn
+	}
+	switch {
+	case o.ValkeySecret == "":
+	case o.ValkeyURL == "":
+		return by, errors.New("valkey-secret: there is no live store to sign in to: set DOORSTEP_VALKEY_URL")
+	case o.ValkeyIAM != "":
+		return by, errors.New("valkey-secret, valkey-iam: both are set, and only one can say how to sign in")
+	default:
+		secret, err := aws.NewSecret(o.ValkeySecret)
+		if err != nil {
+			return by, fmt.Errorf("valkey-secret: %w", err)
+		}
+		by.valkeySecret = secret.SignIn
 	}
 	if !o.DatabaseIAM && o.ValkeyIAM == "" {
 		return by, nil

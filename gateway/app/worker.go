@@ -32,6 +32,7 @@ type WorkerOptions struct {
 	DatabaseIAM      bool   `env:"DOORSTEP_DATABASE_IAM" help:"Sign in to RDS or Aurora as the user in database-url with a token of the process's AWS credentials, a new one for each connection; needs TLS. Region and credentials are the AWS SDK's own settings."`
 	DatabaseSecret   string `env:"DOORSTEP_DATABASE_SECRET" help:"Name or ARN of the secret in AWS Secrets Manager whose JSON keys username and password hold for database-url, in place of its own; asked for at each new connection, so that a rotation needs no restart. Region and credentials are the AWS SDK's own settings. Empty: none."`
 	ValkeyIAM        string `env:"DOORSTEP_VALKEY_IAM" help:"Name of the ElastiCache replication group to which the user in valkey-url signs in with such a token; needs TLS. Empty: by the URL's password."`
+	ValkeySecret     string `env:"DOORSTEP_VALKEY_SECRET" help:"As database-secret, for valkey-url. Empty: none."`
 	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
 	DatabaseURLFile, ValkeyURLFile string
 	ValkeyURL                      string        `required:"" secret:"ValkeyURLFile" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
@@ -40,7 +41,7 @@ type WorkerOptions struct {
 	LocationTTL                    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"Same value as for serve."`
 	JourneyTTL                     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"Same value as for serve."`
 	ArrivalRadius                  float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Same value as for serve, metres."`
-	FCMCredentials                 []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or its content. Empty: pushes are logged, not sent."`
+	FCMCredentials                 []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or of a workload identity federation, or its content. Empty: pushes are logged, not sent."`
 	FCMEndpoint                    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 
 	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics and /healthz, host:port; it must not be public. Empty: neither."`
@@ -75,7 +76,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	opts := Options{
 		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, DatabaseURLFile: o.DatabaseURLFile,
 		DatabaseCA: o.DatabaseCA, DatabasePooled: o.DatabasePooled, DatabaseMaxConns: o.DatabaseMaxConns,
-		DatabaseIAM: o.DatabaseIAM, DatabaseSecret: o.DatabaseSecret, ValkeyIAM: o.ValkeyIAM,
+		DatabaseIAM: o.DatabaseIAM, DatabaseSecret: o.DatabaseSecret, ValkeyIAM: o.ValkeyIAM, ValkeySecret: o.ValkeySecret,
 		ValkeyURL: o.ValkeyURL, ValkeyURLFile: o.ValkeyURLFile, ValkeyCA: o.ValkeyCA,
 		ValkeyTimeout: o.ValkeyTimeout, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL, ArrivalRadius: o.ArrivalRadius,
 		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, Now: o.Now, Log: o.Log,

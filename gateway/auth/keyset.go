@@ -98,9 +98,16 @@ func parseKeys(document []byte) (set keySet, skipped int, err error) {
 
 // parseKey reads one JWK. jwkset decodes it and checks the point, the modulus and
 // any certificate in it. With Private unset it returns only public keys and
-// refuses symmetric ones; without GetX5U it fetches nothing.
+// refuses symmetric ones. Thumbprints and addresses of certificates are passed over:
+// the key is here, and older tenants of Auth0 publish thumbprints in a form of their own,
+// for which jwkset would leave the key out.
 func parseKey(raw json.RawMessage) (keyRef, publicKey, bool) {
-	jwk, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	var written jwkset.JWKMarshal
+	if json.Unmarshal(raw, &written) != nil {
+		return keyRef{}, nil, false
+	}
+	written.X5T, written.X5TS256, written.X5U = "", "", ""
+	jwk, err := jwkset.NewJWKFromMarshal(written, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil || !forSignatures(jwk.Marshal()) {
 		return keyRef{}, nil, false
 	}

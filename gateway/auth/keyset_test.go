@@ -5,7 +5,11 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // what a JWK has
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -47,6 +51,7 @@ func TestParseKeys_TakesWhatVerifiesOurAlgorithms(t *testing.T) {
 		"RSA of 8193 bits":           {jwk(t, "k", modulus(8193)), ""},
 		"RSA without exponent":       {jwk(t, "k", &s.rsa.PublicKey, func(m *jwkset.JWKMarshal) { m.E = "" }), ""},
 		"RSA with exponent 1":        {jwk(t, "k", &s.rsa.PublicKey, func(m *jwkset.JWKMarshal) { m.E = "AQ" }), ""},
+		"RSA with a certificate":     {jwk(t, "k", &s.rsa.PublicKey, certificate(t, s.rsa)), "RS256"},
 		"RSA with a bad certificate": {jwk(t, "k", &s.rsa.PublicKey, func(m *jwkset.JWKMarshal) { m.X5C = []string{"!"} }), ""},
 		"P-256":                      {jwk(t, "k", &s.p256.PublicKey), "ES256"},
 		"P-256 off the curve":        {jwk(t, "k", &s.p256.PublicKey, func(m *jwkset.JWKMarshal) { m.Y = m.X }), ""},
@@ -73,6 +78,21 @@ func TestParseKeys_TakesWhatVerifiesOurAlgorithms(t *testing.T) {
 			require.Zero(t, skipped)
 			require.Contains(t, set, keyRef{c.alg, "k"})
 		})
+	}
+}
+
+// certificate adds one of the key, with a thumbprint as older tenants of Auth0 publish it:
+// of the SHA-1 in hexadecimal, and not of its bytes.
+func certificate(t *testing.T, key *rsa.PrivateKey) func(*jwkset.JWKMarshal) {
+	t.Helper()
+	of := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	require.NoError(t, err)
+	sum := sha1.Sum(der) //nolint:gosec // what a JWK has
+	return func(m *jwkset.JWKMarshal) {
+		m.X5C = []string{base64.StdEncoding.EncodeToString(der)}
+		m.X5T = base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%X", sum))
+		m.X5U = "http://issuer.example/cert.pem"
 	}
 }
 

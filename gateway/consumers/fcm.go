@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,8 +39,12 @@ type FCM struct {
 
 // FCMOptions are the settings of FCM. Zero means default.
 type FCMOptions struct {
-	// Credentials is the JSON of a service account that may send. Required.
+	// Credentials is the JSON of a service account that may send, or of a workload identity
+	// federation that acts as one. Required.
 	Credentials []byte
+	// AWS finds the process's own credentials in AWS, for a federation with AWS. Nil: Google's
+	// client looks for them.
+	AWS func(context.Context) (AWSCredentials, error)
 	// Endpoint is used instead of Google's, for tests.
 	Endpoint string
 	// Timeout bounds one attempt. 10 s.
@@ -79,12 +81,12 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 	if opts.OnBreaker == nil {
 		opts.OnBreaker = func(string) {}
 	}
-	project, err := projectOf(opts.Credentials)
+	project, signIn, err := opts.signIn()
 	if err != nil {
 		return nil, err
 	}
 	clientOptions := []option.ClientOption{
-		option.WithAuthCredentialsJSON(option.ServiceAccount, opts.Credentials),
+		signIn,
 		option.WithTelemetryDisabled(),
 		// With GOOGLE_SDK_GO_LOGGING_LEVEL set it would log whole requests, codes
 		// included.
@@ -107,30 +109,6 @@ func NewFCM(ctx context.Context, opts FCMOptions) (*FCM, error) {
 		OnStateChange: func(_ string, _, to gobreaker.State) { opts.OnBreaker(to.String()) },
 	})
 	return f, nil
-}
-
-// projectOf is the project of a service account's file. It also checks the file's key,
-// which the client would only do at the first push. No error holds any of the file's text,
-// which is secret.
-func projectOf(credentials []byte) (string, error) {
-	var account struct {
-		ProjectID  string `json:"project_id"`
-		PrivateKey string `json:"private_key"`
-	}
-	if err := json.Unmarshal(credentials, &account); err != nil {
-		return "", errors.New("fcm: the credentials are not a JSON object")
-	}
-	if account.ProjectID == "" {
-		return "", errors.New("fcm: the credentials name no project_id")
-	}
-	block, _ := pem.Decode([]byte(account.PrivateKey))
-	if block == nil {
-		return "", errors.New("fcm: the credentials' private_key is not PEM")
-	}
-	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
-		return "", errors.New("fcm: the credentials' private_key is not a PKCS #8 key")
-	}
-	return account.ProjectID, nil
 }
 
 // Push implements Pusher.

@@ -2,9 +2,13 @@ package consumers_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +106,40 @@ func TestFCM_fetches_one_token_for_all(t *testing.T) {
 	tokens, _ := g.counts()
 	require.Equal(t, 1, tokens)
 	require.Len(t, g.messages(), 20)
+}
+
+// A workload identity federation has no key: the process proves who it is, and gets a token
+// of the service account.
+func TestFCM_federation(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("of the pod"), 0o600))
+	own := func(context.Context) (consumers.AWSCredentials, error) {
+		return consumers.AWSCredentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "hidden", SessionToken: "session", Region: "eu-west-1"}, nil
+	}
+	for name, row := range map[string]struct {
+		source map[string]any
+		proof  []string
+	}{
+		"of_a_pod":      {map[string]any{"file": file}, []string{"of the pod"}},
+		"of_a_task_ECS": {map[string]any{"environment_id": "aws1"}, []string{"https://sts.eu-west-1.amazonaws.com?Action=GetCallerIdentity", "Credential=AKIDEXAMPLE/", `"session"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := openGoogle(t)
+			f := g.fcm(t, func(o *consumers.FCMOptions) { o.Credentials, o.AWS = g.federation(t, row.source), own })
+			require.NoError(t, f.Push(t.Context(), phone, hello))
+			require.Len(t, g.messages(), 1)
+			proof, err := url.QueryUnescape(g.proof)
+			require.NoError(t, err)
+			for _, part := range row.proof {
+				require.Contains(t, strings.ReplaceAll(proof, `\u0026`, "&"), part)
+			}
+			require.NotContains(t, proof, "hidden")
+		})
+	}
+	_, err := consumers.NewFCM(t.Context(), consumers.FCMOptions{Credentials: []byte(`{"type":"external_account","audience":"` + pool + `","credential_source":{"file":"x"}}`)})
+	require.ErrorContains(t, err, "no service account to act as")
 }
 
 func TestFCM_refusals(t *testing.T) {

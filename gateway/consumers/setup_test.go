@@ -36,6 +36,7 @@ type google struct {
 	mu       sync.Mutex
 	tokens   int // exchanged
 	valid    string
+	proof    string // of who asked for a token, by federation
 	tries    int
 	received []map[string]any
 }
@@ -50,6 +51,8 @@ func openGoogle(t testing.TB) *google {
 	g := &google{key: key}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) { g.exchange(t, w, r) })
+	mux.HandleFunc("POST /sts", func(w http.ResponseWriter, r *http.Request) { g.exchangeProof(t, w, r) })
+	mux.HandleFunc("POST "+actsAs, func(w http.ResponseWriter, r *http.Request) { g.impersonate(t, w, r) })
 	mux.HandleFunc("POST /v1/projects/doorstep-test/messages:send", func(w http.ResponseWriter, r *http.Request) { g.send(t, w, r) })
 	g.Server = httptest.NewServer(mux)
 	t.Cleanup(g.Close)
@@ -68,6 +71,45 @@ func (g *google) credentials(t testing.TB) []byte {
 	})
 	require.NoError(t, err)
 	return text
+}
+
+// pool is a workload identity pool's provider, and actsAs where the account's token is had.
+const (
+	pool   = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q"
+	actsAs = "/v1/projects/-/serviceAccounts/push@doorstep-test.iam.gserviceaccount.com:generateAccessToken"
+)
+
+// federation is the file that gcloud makes for a workload identity federation.
+func (g *google) federation(t testing.TB, source map[string]any) []byte {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{
+		"type": "external_account", "universe_domain": "googleapis.com", "audience": pool, "token_url": g.URL + "/sts",
+		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "service_account_impersonation_url": g.URL + actsAs, "credential_source": source,
+	})
+	require.NoError(t, err)
+	return text
+}
+
+func (g *google) exchangeProof(t testing.TB, w http.ResponseWriter, r *http.Request) {
+	assert.NoError(t, r.ParseForm())
+	assert.Equal(t, pool, r.Form.Get("audience"))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.proof = r.Form.Get("subject_token")
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "federated", "token_type": "Bearer", "expires_in": 3600})
+}
+
+func (g *google) impersonate(t testing.TB, w http.ResponseWriter, r *http.Request) {
+	assert.Equal(t, "Bearer federated", r.Header.Get("Authorization"))
+	var asked struct{ Scope []string }
+	assert.NoError(t, json.NewDecoder(r.Body).Decode(&asked))
+	assert.Contains(t, asked.Scope, "https://www.googleapis.com/auth/firebase.messaging")
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.valid = "of the account"
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"accessToken": g.valid, "expireTime": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)})
 }
 
 func (g *google) exchange(t testing.TB, w http.ResponseWriter, r *http.Request) {

@@ -108,9 +108,10 @@ func (c *Conn) Ready() bool { return c.servers.ready() }
 // are woken when the connection is back.
 func (c *Conn) Listening() bool { return c.watch.connected() }
 
-// Denied reports whether the user lacks a right without which nothing works, and has
-// not had it since the start: to ask a cluster which server owns which slots, or to
-// subscribe. The log says which.
+// Denied reports whether the servers do not know the user with that password, or the user
+// lacks a right without which nothing works, and has been so since the start. The rights
+// are to ask a cluster which server owns which slots, to subscribe, and Options.Rights. The
+// log says which.
 func (c *Conn) Denied() bool { return c.servers.denied() || c.watch.denied() }
 
 // InFlight is how many calls are running, and how many may run at once.

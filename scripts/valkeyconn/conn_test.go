@@ -76,6 +76,22 @@ func TestConn_password_changed(t *testing.T) {
 	require.NoError(t, set(t.Context(), c))
 }
 
+// ElastiCache ends a connection that has signed in by IAM after 12 hours, unless it is sent
+// a new password.
+func TestOptions_made_password_is_sent_again(t *testing.T) {
+	t.Parallel()
+	at := func(o Options) time.Time {
+		option, err := clientOption(o.withDefaults())
+		require.NoError(t, err)
+		c, err := option.AuthCredentialsFn(valkey.AuthCredentialsContext{})
+		require.NoError(t, err)
+		return c.RefreshAfter
+	}
+	made := func(context.Context, string) (string, error) { return "made", nil }
+	require.WithinDuration(t, time.Now().Add(6*time.Hour), at(Options{URL: "rediss://app@h", Password: made}), time.Hour)
+	require.Zero(t, at(Options{URL: "rediss://app:p@h", URLFile: "none"}))
+}
+
 func TestConn_killed_and_restarted(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.Private(t, valkeyserver.Valkey)

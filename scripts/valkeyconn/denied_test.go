@@ -63,6 +63,18 @@ func TestConn_Denied(t *testing.T) {
 	}
 }
 
+// A server of a cluster whose command has another name is not taken for a single one.
+func TestConn_cluster_with_a_renamed_command(t *testing.T) {
+	t.Parallel()
+	for _, kind := range valkeyserver.Kinds() {
+		server := valkeytest.PrivateWith(t, kind, valkeyserver.Options{Cluster: true, Args: []string{"--rename-command", "CLUSTER", "renamed"}})
+		log := &testlog.Buffer{}
+		c := running(t, Options{URL: server.URL(), Log: slog.New(slog.NewTextHandler(log, nil))})
+		eventually(t, func() bool { return c.Denied() && strings.Contains(log.String(), "+cluster|slots") })
+		require.False(t, c.Ready())
+	}
+}
+
 // A single server need not tell which slots it owns.
 func TestConn_single_without_the_right_to_ask(t *testing.T) {
 	t.Parallel()

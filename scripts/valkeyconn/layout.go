@@ -73,10 +73,10 @@ func layoutOf(ctx context.Context, c valkey.Client, addr string) (layout, error)
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
 	rows, err := c.Do(ctx, c.B().ClusterSlots().Build()).ToArray()
-	if notClustered(err) || forbidden(err) && standalone(ctx, c) {
+	if notClustered(err) || forbidden(err) && mode(ctx, c) == "standalone" || unknown(err) && mode(ctx, c) != "cluster" {
 		return layout{single: true, spans: []span{{addr: addr}}}, nil
 	}
-	if forbidden(err) {
+	if forbidden(err) || unknown(err) {
 		return layout{}, fmt.Errorf("%w: ask which server owns which slots (+cluster|slots): %w", errForbidden, err)
 	}
 	if err != nil {
@@ -97,23 +97,39 @@ func notClustered(err error) bool {
 	if err == nil || !ok {
 		return false
 	}
-	text := strings.ToLower(refusal.Error())
-	return strings.Contains(text, "cluster support disabled") || strings.Contains(text, "unknown command")
+	return strings.Contains(strings.ToLower(refusal.Error()), "cluster support disabled")
 }
 
-// forbidden reports whether an error says that the user lacks a right.
+// unknown reports whether an error says that there is no such command, or that it was
+// given another name.
+func unknown(err error) bool {
+	refusal, ok := valkey.IsValkeyErr(err)
+	return err != nil && ok && strings.Contains(strings.ToLower(refusal.Error()), "unknown command")
+}
+
+// forbidden reports whether an error says that the user lacks a right, or is not known
+// with that password.
 func forbidden(err error) bool {
 	refusal, ok := valkey.IsValkeyErr(err)
-	return err != nil && ok && beginsWith(refusal, "NOPERM")
+	return err != nil && ok && beginsWith(refusal, "NOPERM", "WRONGPASS", "NOAUTH")
 }
 
-// standalone asks a server that does not say which slots it owns whether it has any.
-// Every user may send HELLO.
-func standalone(ctx context.Context, c valkey.Client) bool {
-	about, err := c.Do(ctx, c.B().Hello().Build()).AsMap()
-	mode, ok := about["mode"]
-	text, _ := mode.ToString()
-	return err == nil && ok && text == "standalone"
+// signIn is the error of a new connection, marked where it is about the user.
+func signIn(err error) error {
+	if forbidden(err) {
+		return fmt.Errorf("%w: sign in: %w", errForbidden, err)
+	}
+	return err
+}
+
+// mode asks a server that does not say which slots it owns whether it has any: it is
+// standalone, cluster or sentinel, and empty where the server does not tell. Every user may
+// send HELLO.
+func mode(ctx context.Context, c valkey.Client) string {
+	about, _ := c.Do(ctx, c.B().Hello().Build()).AsMap()
+	word := about["mode"]
+	text, _ := word.ToString()
+	return text
 }
 
 // parseLayout reads the reply: rows of first slot, last slot, primary, replicas.

@@ -29,7 +29,11 @@ type node struct {
 	alive   atomic.Bool                     // it answered the last probe
 	sealed  atomic.Bool                     // it answers, but takes no writes
 	state   atomic.Pointer[gobreaker.State] // the breaker's, readable under its lock
+	denied  atomic.Bool                     // the server did not let the user connect, or lacks it a right
 	retired valkey.Client                   // replaced; closed one probe later, when its last calls are over. Only the probe uses it
+
+	rights  [][]string   // Options.Rights
+	granted *atomic.Bool // a server has let the user have them all
 
 	onFailure func() // called after every call that got no answer
 }
@@ -40,7 +44,7 @@ func (tp *topology) newNode(addr string) *node {
 	if !tp.usesSentinels() {
 		option.InitAddress, option.ForceSingleClient = []string{addr}, true
 	}
-	n := &node{addr: addr, option: option, log: tp.log, onFailure: tp.reportFailure}
+	n := &node{addr: addr, option: option, log: tp.log, rights: tp.rights, granted: &tp.granted, onFailure: tp.reportFailure}
 	closed := gobreaker.StateClosed
 	n.state.Store(&closed)
 	n.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](breakerSettings(tp.breakerOpen, func(to gobreaker.State) {
@@ -204,6 +208,9 @@ func (n *node) run(ctx context.Context) {
 // runs it. allow-oom, as in end.lua: a full server still ends journeys.
 const writeProbe = "#!lua flags=allow-oom\nreturn 1"
 
+// probeTimeout bounds one question of the probe.
+const probeTimeout = 2 * time.Second
+
 // probe asks the server every half second and connects anew where needed. While
 // the breaker is open no caller dials, so no caller's short deadline can spoil a
 // dial, and the probe's long deadline lets one succeed. Without the probe a store
@@ -224,10 +231,10 @@ func (n *node) probe(ctx context.Context) {
 func (n *node) ping(ctx context.Context) {
 	n.closeRetired()
 	if n.client.Load() == nil || n.demoted.Swap(false) {
-		n.connect()
+		n.connect(ctx)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	c := *n.client.Load()
 	err := c.Do(ctx, c.B().Eval().Script(writeProbe).Numkeys(0).Build()).Error()
@@ -242,8 +249,15 @@ func (n *node) ping(ctx context.Context) {
 	}
 }
 
-func (n *node) connect() {
+func (n *node) connect(ctx context.Context) {
 	c, err := valkey.NewClient(n.option)
+	if err == nil {
+		if err = n.mayCall(ctx, c); err != nil {
+			c.Close()
+		}
+	}
+	err = signIn(err)
+	n.denied.Store(errors.Is(err, errForbidden))
 	if err != nil {
 		n.log.Warn("live store not reached", slog.Any("error", err))
 		return
@@ -251,9 +265,38 @@ func (n *node) connect() {
 	if old := n.client.Swap(&c); old != nil {
 		n.retired = *old
 	}
+	n.granted.Store(true)
 	n.alive.Store(true)
 	n.sealed.Store(false)
 	n.log.Info("live store connected")
+}
+
+// mayCall asks a new connection's server for the rights. A call without one of them would
+// fail in the middle of a script, after the writes before it.
+func (n *node) mayCall(ctx context.Context, c valkey.Client) error {
+	if len(n.rights) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	commands := make([]valkey.Completed, len(n.rights))
+	for i, words := range n.rights {
+		commands[i] = c.B().Arbitrary(words...).Build()
+	}
+	var missing []string
+	var refusal error
+	for i, res := range c.DoMulti(ctx, commands...) {
+		if err := res.NonValkeyError(); err != nil {
+			return err
+		}
+		if err := res.Error(); forbidden(err) {
+			missing, refusal = append(missing, n.rights[i][0]), err
+		}
+	}
+	if refusal == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: call %s, on these keys or channels: %w", errForbidden, strings.Join(slices.Compact(missing), ", "), refusal)
 }
 
 func (n *node) closeRetired() {

@@ -1,6 +1,7 @@
 package valkeyconn
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,6 +28,9 @@ type Options struct {
 	URLFile string
 	// Password makes the password of a new connection. Nil: that of the URL holds.
 	Password func(ctx context.Context, user string) (string, error)
+	// Secret makes user and password of a new connection, in place of the URL's; an empty
+	// user is the URL's. Nil: none.
+	Secret func(ctx context.Context) (user, password string, err error)
 	// CA is the PEM of the authority that signed the servers' certificates.
 	// Empty: the system's roots. All servers must have a certificate for the
 	// URL's host name.
@@ -37,6 +41,10 @@ type Options struct {
 	// Probe is a channel of the callers' kind that nobody publishes on. A new connection
 	// for wake-ups subscribes to it, to learn whether it may. Empty: it does not ask.
 	Probe string
+	// Rights are commands that the user of a new connection must be allowed. They are sent
+	// before it is used, and what else the server answers does not matter. None: it does
+	// not ask.
+	Rights [][]string
 	// Decode turns the text of a channel's message into Message.Value, once,
 	// when the message arrives. It must not block. Nil: the value is the text
 	// itself.
@@ -83,7 +91,7 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	if err := trust(opt.TLSConfig, o.CA); err != nil {
 		return opt, err
 	}
-	if o.URLFile != "" || o.Password != nil {
+	if o.URLFile != "" || o.Password != nil || o.Secret != nil {
 		opt.AuthCredentialsFn = func(valkey.AuthCredentialsContext) (valkey.AuthCredentials, error) { return o.renew(opt) }
 	}
 	opt.PipelineMultiplex = -1
@@ -109,6 +117,10 @@ func clientOption(o Options) (valkey.ClientOption, error) {
 	return opt, nil
 }
 
+// reauthAfter is when a password that was made is made anew and sent on the connection.
+// ElastiCache ends one that has signed in by IAM after 12 hours without that.
+const reauthAfter = 6 * time.Hour
+
 // passwordIn is what making a password may take; valkey-go gives no context.
 const passwordIn = time.Second
 
@@ -121,10 +133,18 @@ func (o Options) renew(first valkey.ClientOption) (c valkey.AuthCredentials, err
 		}
 	}
 	c = valkey.AuthCredentials{Username: first.Username, Password: first.Password}
+	ctx, cancel := context.WithTimeout(context.Background(), passwordIn)
+	defer cancel()
+	if o.Secret != nil {
+		user, password, err := o.Secret(ctx)
+		if err != nil {
+			return c, err
+		}
+		c.Username, c.Password = cmp.Or(user, c.Username), password
+	}
 	if o.Password != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), passwordIn)
-		defer cancel()
 		c.Password, err = o.Password(ctx, c.Username)
+		c.RefreshAfter = time.Now().Add(reauthAfter)
 	}
 	return c, err
 }

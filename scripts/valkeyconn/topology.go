@@ -34,9 +34,11 @@ type topology struct {
 	log         *slog.Logger
 	onBreaker   func(state string)
 	breakerOpen time.Duration // how long a breaker stays open
+	rights      [][]string    // Options.Rights
 
 	owners    atomic.Pointer[owners]
 	forbidden atomic.Bool // the last survey was, by the server's ACL
+	granted   atomic.Bool // a server has let the user connect, with all rights
 	surveyDue chan struct{}
 
 	mu    sync.Mutex
@@ -72,7 +74,7 @@ const (
 func newTopology(opts Options, option valkey.ClientOption) *topology {
 	return &topology{
 		option: option, log: opts.Log, onBreaker: opts.OnBreaker, breakerOpen: 500 * time.Millisecond,
-		surveyDue: make(chan struct{}, 1), known: map[string]*member{},
+		rights: opts.Rights, surveyDue: make(chan struct{}, 1), known: map[string]*member{},
 	}
 }
 
@@ -268,8 +270,14 @@ func (tp *topology) survey(ctx context.Context) error {
 	return err
 }
 
-// denied reports whether the user may not survey the cluster, and never could.
-func (tp *topology) denied() bool { return tp.forbidden.Load() && tp.owners.Load() == nil }
+// denied reports whether the user may not survey the cluster, or may not connect to a
+// server with all rights, and never could.
+func (tp *topology) denied() bool {
+	if tp.owners.Load() == nil {
+		return tp.forbidden.Load()
+	}
+	return !tp.granted.Load() && slices.ContainsFunc(tp.inUse(), func(n *node) bool { return n.denied.Load() })
+}
 
 func (tp *topology) usesSentinels() bool { return tp.option.Sentinel.MasterSet != "" }
 
@@ -323,7 +331,7 @@ func (tp *topology) fetchFromSeeds(ctx context.Context) (found layout, err error
 		option.InitAddress = []string{addr}
 		c, dialled := valkey.NewClient(option)
 		if dialled != nil {
-			err = dialled
+			err = signIn(dialled)
 			continue
 		}
 		found, err = layoutOf(ctx, c, addr)

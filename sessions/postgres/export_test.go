@@ -3,7 +3,12 @@ package postgres
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// PoolConfig is what the pool was made with.
+func (r *Repository) PoolConfig() *pgxpool.Config { return r.pool.inner.Config() }
 
 // ClaimStatement is a claim's statement, to look at its plan.
 var ClaimStatement = claimStatement

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"doorstep/internal/pause"
 )
@@ -85,10 +86,11 @@ func (m migrator) migrate(ctx context.Context) error {
 // transactions have settings. A cancelled call is also cancelled in the server, which
 // would go on building an index for nobody.
 func (m migrator) connect(ctx context.Context) (conn *pgx.Conn, direct bool, err error) {
-	config, err := pgx.ParseConfig(m.url)
+	pool, err := pgxpool.ParseConfig(m.url) // which knows pool_max_conns; to pgx it is a start-up parameter
 	if err != nil {
 		return nil, false, badURL(err)
 	}
+	config := pool.ConnConfig
 	if err := trust(config, m.ca); err != nil {
 		return nil, false, err
 	}

@@ -22,8 +22,10 @@ import (
 type Options struct {
 	// URL is a libpq connection string, in either form. With several hosts, or the address
 	// of an Aurora cluster, target_session_attrs is read-write unless it says otherwise. The
-	// parameters statement_timeout, lock_timeout and idle_in_transaction_session_timeout in
-	// it win over the fields below, and pool_max_conns stands for MaxConns.
+	// parameters statement_timeout, lock_timeout, idle_in_transaction_session_timeout,
+	// connect_timeout, pool_max_conn_lifetime, pool_max_conn_idle_time and
+	// default_query_exec_mode in it win over the fields below, and pool_max_conns stands for
+	// MaxConns.
 	URL string
 	// URLFile holds the URL, where it can change. It is read again for each new
 	// connection, of which only user and password are taken. Empty: URL holds.
@@ -129,15 +131,21 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, badURL(err)
 	}
-	if !strings.Contains(o.URL, "pool_max_conns") || o.MaxConns != 0 {
+	if !o.says("pool_max_conns") || o.MaxConns != 0 {
 		config.MaxConns = cmp.Or(o.MaxConns, 16)
 	}
-	config.MaxConnLifetime, config.MaxConnLifetimeJitter = o.MaxConnLifetime, o.MaxConnLifetime/10
-	config.MaxConnIdleTime = o.MaxConnIdleTime
+	if !o.says("pool_max_conn_lifetime") {
+		config.MaxConnLifetime, config.MaxConnLifetimeJitter = o.MaxConnLifetime, o.MaxConnLifetime/10
+	}
+	if !o.says("pool_max_conn_idle_time") {
+		config.MaxConnIdleTime = o.MaxConnIdleTime
+	}
 	// A ping finds a connection to a host that is gone. Without its own bound the
 	// first ping takes the whole call's time, and leaves none for a new connection.
 	config.PingTimeout = o.CallTimeout / 6
-	config.ConnConfig.ConnectTimeout = o.ConnectTimeout
+	if !o.says("connect_timeout") {
+		config.ConnConfig.ConnectTimeout = o.ConnectTimeout
+	}
 	if o.Trace != nil {
 		config.ConnConfig.Tracer = tracer{o.Trace}
 	}
@@ -150,7 +158,9 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	}
 	config.BeforeConnect = o.renew
 	if o.Pooled {
-		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+		if !o.says("default_query_exec_mode") {
+			config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+		}
 		return pgxpool.NewWithConfig(context.Background(), config)
 	}
 	parameters := config.ConnConfig.RuntimeParams
@@ -160,6 +170,9 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	setDefault(parameters, "idle_in_transaction_session_timeout", milliseconds(o.IdleInTransactionTimeout))
 	return pgxpool.NewWithConfig(context.Background(), config)
 }
+
+// says reports whether the URL has that parameter.
+func (o Options) says(parameter string) bool { return strings.Contains(o.URL, parameter) }
 
 // trust makes ca the only authority, if there is a ca.
 func trust(config *pgx.ConnConfig, ca []byte) error {

@@ -38,6 +38,18 @@ func (i *IAM) Cache(ctx context.Context, name, user string) (string, error) {
 	return i.presign(ctx, "elasticache", "http://", strings.ToLower(name), url.Values{"User": {user}})
 }
 
+// Credentials are the process's own, as others than AWS ask for them.
+type Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken, Region string }
+
+// Own are the process's own credentials. It makes a call where they have to be renewed.
+func (i *IAM) Own(ctx context.Context) (Credentials, error) {
+	own, err := i.settings.Credentials.Retrieve(ctx)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("aws: credentials: %w", err)
+	}
+	return Credentials{own.AccessKeyID, own.SecretAccessKey, own.SessionToken, i.settings.Region}, nil
+}
+
 // emptyHash is the SHA-256 of no body.
 const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

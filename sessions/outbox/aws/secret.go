@@ -82,13 +82,13 @@ func (s *Secret) ask(ctx context.Context) (found signIn, err error) {
 	defer cancel()
 	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: sdk.String(s.id)})
 	if answer, ok := errors.AsType[smithy.APIError](err); ok {
-		return found, fmt.Errorf("aws: database secret: Secrets Manager answered %s", answer.ErrorCode())
+		return found, fmt.Errorf("aws: secret: Secrets Manager answered %s", answer.ErrorCode())
 	}
 	if err != nil {
-		return found, fmt.Errorf("aws: database secret: %w", err)
+		return found, fmt.Errorf("aws: secret: %w", err)
 	}
 	if json.Unmarshal([]byte(sdk.ToString(out.SecretString)), &found) != nil || found.Password == "" {
-		return signIn{}, errors.New("aws: database secret: not a JSON object with username and password")
+		return signIn{}, errors.New("aws: secret: not a JSON object with username and password")
 	}
 	return found, nil
 }

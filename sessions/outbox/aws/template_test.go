@@ -98,6 +98,9 @@ func (f template) lint() (wrong []string) {
 		if document, ok := r.Properties["PolicyDocument"].(map[string]any); ok {
 			for _, s := range document["Statement"].([]any) {
 				statement := s.(map[string]any)
+				if statement["Effect"] == "Deny" {
+					continue
+				}
 				for _, field := range []string{"Action", "Resource", "Principal"} {
 					if strings.Contains(fmt.Sprint(statement[field]), "*") {
 						say("%s: %s has a *", name, field)
@@ -151,7 +154,9 @@ func TestTemplate(t *testing.T) {
 		assert.Equal(t, "!GetAtt "+name+"Queue.Arn", target["Arn"])
 		redrive := queue.Properties["RedrivePolicy"].(map[string]any)
 		assert.Equal(t, "!GetAtt "+name+"DeadLetters.Arn", redrive["deadLetterTargetArn"])
-		assert.Contains(t, fmt.Sprint(f.Resources[name+"QueuePolicy"].Properties), "aws:SourceArn:!GetAtt "+rule+".Arn")
+		policy := fmt.Sprint(f.Resources[name+"QueuePolicy"].Properties)
+		assert.Contains(t, policy, "aws:SourceArn:!GetAtt "+rule+".Arn")
+		assert.Contains(t, policy, "aws:SecureTransport:false", "nobody without TLS")
 		for _, alarm := range []string{"DeadLettersAlarm", "AgeAlarm", "FailedAlarm"} {
 			assert.Equal(t, "AWS::CloudWatch::Alarm", f.Resources[name+alarm].Type, name+alarm)
 		}
