@@ -90,9 +90,10 @@ func (a *API) forwarded(c *app.RequestContext) bool {
 // as a stream.
 func fromStockApp(c *app.RequestContext) bool { return strings.HasPrefix(c.FullPath(), StreamPath) }
 
-// tellStart tells another region's gateway which journey a view is of.
-func (a *API) tellStart(c *app.RequestContext, v sessions.View) {
-	if v.Active && a.forwarded(c) {
+// tellStart tells which journey a view is of, where another region's gateway has forwarded the
+// call. That one cannot be asked: c may be the context of a parked answer, without a request.
+func tellStart(c *app.RequestContext, forwarded bool, v sessions.View) {
+	if v.Active && forwarded {
 		c.Response.Header.Set(regions.StartedHeader, v.StartedAt.UTC().Format(time.RFC3339Nano))
 	}
 }

@@ -57,7 +57,7 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 	case !view.Degraded && seen.match(view.Version):
 		return notModified(c, view.Version)
 	default:
-		a.tellStart(c, view)
+		tellStart(c, a.forwarded(c), view)
 		return answerLive(c, view)
 	}
 }
@@ -125,7 +125,7 @@ func (p *poll) write(c *app.RequestContext, r hub.Result) error {
 		return err
 	}
 	if r.Change != nil {
-		p.api.tellStart(c, r.Change.View)
+		tellStart(c, p.forwarded, r.Change.View)
 	}
 	return p.respond(c, r)
 }

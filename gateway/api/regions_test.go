@@ -230,6 +230,31 @@ func TestRegions_waits_have_one_poll(t *testing.T) {
 	noPlaceIn(t, w.euURL)
 }
 
+// Who waits by links alone sees the journey, too: their poll has a link's token.
+func TestRegions_links_alone_wait(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	w.us.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+	link, _ := w.us.share(t, v)
+	tag := w.eu.get(t, link, sharedPath).want(t, 200, "").etag()
+	for range 2 {
+		out := make(chan answer, 1)
+		go func() {
+			a, err := w.eu.try(t.Context(), t, http.MethodGet, link, sharedPath+"?wait=30", nil, ifNoneMatch(tag)) //nolint:testifylint // as above
+			assert.NoError(t, err)
+			out <- a
+		}()
+		until(t, func() bool { return w.us.metric(t, "doorstep_waits_open") == 1 }, "its poll waits in us")
+		w.us.step(t, v)
+		a := (<-out).want(t, 200, "")
+		assert.NotNil(t, a.data()["location"])
+		assert.NotNil(t, a.data()["home"])
+		tag = a.etag()
+	}
+}
+
 // Who waits for a session whose first journey then begins in another region comes to it by
 // asking again.
 func TestRegions_a_first_journey_begins_elsewhere(t *testing.T) {

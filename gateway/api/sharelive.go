@@ -50,7 +50,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	case seen.match(link.View.Version):
 		return notModified(c, link.View.Version)
 	default:
-		a.tellStart(c, link.View)
+		tellStart(c, a.forwarded(c), link.View)
 		return answerShared(c, link.View, link.Home())
 	}
 }
@@ -118,7 +118,7 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 	case !changed, err != nil:
 		return notModified(c, p.last)
 	default:
-		p.api.tellStart(c, view)
+		tellStart(c, p.forwarded, view)
 		return answerShared(c, view, p.link.Home())
 	}
 }
