@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/cloudwego/hertz/pkg/app"
 
@@ -104,10 +105,11 @@ func authorization(c *app.RequestContext) string { return string(c.GetHeader("Au
 // answer by way of this one.
 func prefersRedirect(c *app.RequestContext) bool { return prefers(c, "redirect", "") }
 
-// passedOn are the headers of a request that the other gateway gets: what the API reads,
-// and the trace. The request id is added.
+// passedOn are the headers of a request that the other gateway gets: what the calls that can be
+// forwarded read, and the trace. The request id is added. Idempotency-Key is for bookings, which
+// are not forwarded; with it net/http would send a call again that may have arrived.
 var passedOn = []string{
-	"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-None-Match", "Prefer",
+	"Authorization", "Content-Type", "Content-Encoding", "If-None-Match", "Prefer",
 	"Traceparent", "Tracestate", "X-Amzn-Trace-Id",
 }
 
@@ -126,9 +128,13 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 			header.Add(name, string(value))
 		}
 	}
-	call := regions.Call{Method: string(c.Method()), Path: string(c.Request.URI().PathOriginal()), Header: header, Body: c.Request.Body()}
+	// net/http may read the body after it has returned, and Hertz uses its buffer again: so a copy.
+	call := regions.Call{Method: string(c.Method()), Path: string(c.Request.URI().PathOriginal()), Header: header, Body: bytes.Clone(c.Request.Body())}
 	if query := c.URI().QueryString(); len(query) > 0 {
 		call.Path += "?" + string(query)
+	}
+	if strings.ContainsFunc(call.Path, unicode.IsControl) { // net/http would not send it, which is not the other region's fault
+		return regions.Call{}, invalid("", "the URL has a control character")
 	}
 	if call.Method == http.MethodHead {
 		call.Method = http.MethodGet // Hertz leaves out the body, and says how long it was

@@ -2,10 +2,13 @@ package api_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -364,6 +367,40 @@ func TestRegions_a_wrong_address(t *testing.T) {
 	v := w.bookIn(t, "us")
 	assert.Equal(t, true, w.eu.get(t, v.student, v.live("")).want(t, 200, "").data()["degraded"])
 	assert.Positive(t, w.eu.metric(t, "doorstep_forwarded_calls_total", `outcome="away"`))
+}
+
+// A URL that cannot be sent on says nothing about the other region.
+func TestRegions_a_URL_with_a_control_character(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	for range 7 {
+		status, code := w.eu.requestLine(t, v.student, http.MethodGet, v.live("&x=\x01"))
+		assert.Equal(t, []any{400, string(sessions.InvalidRequest)}, []any{status, code})
+	}
+	assert.Nil(t, w.eu.get(t, v.student, v.live("")).want(t, 200, "").data()["degraded"])
+	assert.Zero(t, w.eu.metric(t, "doorstep_forwarded_calls_total", `outcome="away"`))
+}
+
+// A call that may have arrived is not sent again, whatever its headers say: net/http would do so.
+func TestRegions_a_call_is_sent_once(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	us := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) > 1 {
+			panic(http.ErrAbortHandler) // the kept connection ends without an answer
+		}
+		rw.Header().Set("Doorstep-Region", "us")
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(rw, `{"success":false,"code":"NO_ACTIVE_JOURNEY","message":"no","requestId":"r"}`)
+	}))
+	t.Cleanup(us.Close)
+	w := openWorld(t, func(o *app.Options) { o.RegionsInternal[1] = "us=" + us.URL })
+	v := w.bookIn(t, "us")
+	w.eu.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
+	w.eu.post(t, v.trainer, v.path("start-journey"), nil, header("Idempotency-Key", "once")).want(t, 201, "")
+	assert.EqualValues(t, 2, asked.Load())
 }
 
 func TestRegions_one_region_says_nothing(t *testing.T) {
