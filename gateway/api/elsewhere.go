@@ -30,18 +30,20 @@ func otherRegion(err error) (region string, is bool) {
 
 // elsewhere answers a call about a journey of another region: by the answer of that
 // region's gateway, or with its URL where the caller asked for that. A call that was
-// forwarded to here is never forwarded again. Where that region says that
-// the journey is not its own, what is remembered here is forgotten, and the handler h runs
-// again. While the region cannot be asked, h answers as with a live store that is away.
+// forwarded to here is never forwarded again. Where two regions each say that the journey is
+// the other's, what is remembered here is checked, and the handler h runs again if it is here.
+// While the region cannot be asked, h answers as with a live store that is away.
 func (a *API) elsewhere(ctx context.Context, c *app.RequestContext, wrong error, region string, h contextHandler) error {
 	stockApp, err := fromStockApp(c), regions.ErrAway
 	switch {
-	case a.forwards(c):
+	case a.forwards(c, region):
 		err = a.forward(ctx, c, region)
+	case a.forwarded(c) && a.deps.Sessions.BackHere(ctx, recordOf(c).session):
+		return h(ctx, c)
 	case a.deps.Regions != nil && !stockApp: // which would take 409 for final
 		return wrong
 	}
-	if errors.Is(err, errNotTheirs) && a.deps.Sessions.ForgetElsewhere(recordOf(c).session) {
+	if errors.Is(err, errNotTheirs) && a.deps.Sessions.BackHere(ctx, recordOf(c).session) {
 		own := h(ctx, c)
 		if _, still := otherRegion(own); !still {
 			return own
@@ -77,9 +79,10 @@ func (a *API) forward(ctx context.Context, c *app.RequestContext, region string)
 	return pass(c, region, answer)
 }
 
-// forwards reports whether a call may be sent on to another region.
-func (a *API) forwards(c *app.RequestContext) bool {
-	return a.deps.Regions != nil && !a.forwarded(c) && (fromStockApp(c) || !prefersRedirect(c))
+// forwards reports whether a call may be sent on to another region. Who prefers a redirect gets one,
+// but to a region that has no URL, as one that the operator has taken away.
+func (a *API) forwards(c *app.RequestContext, region string) bool {
+	return a.deps.Regions != nil && !a.forwarded(c) && (fromStockApp(c) || !prefersRedirect(c) || a.deps.Regions.URL(region) == "")
 }
 
 // forwarded reports whether a call was sent on by another region's gateway.

@@ -35,7 +35,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 		return err
 	}
 	ref, err := a.deps.Sessions.Ref(ctx, caller, id)
-	if region, elsewhere := otherRegion(err); elsewhere && wait > 0 && a.forwards(c) {
+	if region, elsewhere := otherRegion(err); elsewhere && wait > 0 && a.forwards(c, region) {
 		path := livePath + "?sessionId=" + string(id)
 		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: path, Token: authorization(c)}), nil
 	}

@@ -335,6 +335,30 @@ func TestRegions_waits_outlast_a_cut(t *testing.T) {
 	}
 }
 
+// Who waits in one region for a booking of another one that is then moved here sees it here.
+func TestRegions_a_booking_is_moved_while_it_is_waited_for(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
+	out := make(chan answer, 1)
+	go func() {
+		a, err := w.eu.try(t.Context(), t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag)) //nolint:testifylint // as above
+		assert.NoError(t, err)
+		out <- a
+	}()
+	until(t, func() bool { return w.us.metric(t, "doorstep_waits_open") == 1 }, "its poll waits in us")
+	w.us.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"region":"eu"}`)).want(t, 200, "")
+	select {
+	case a := <-out:
+		assert.Equal(t, "not_started", a.want(t, 200, "").data()["phase"])
+	case <-time.After(patience):
+		t.Fatal("the wait has not seen that the booking was moved")
+	}
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	assert.Equal(t, "on_the_way", w.eu.get(t, v.student, v.live("&wait=1")).want(t, 200, "").data()["phase"])
+}
+
 // A booking without a journey may be moved to another region. What a gateway remembers of it
 // is then forgotten, as soon as the other region does not know it.
 func TestRegions_a_booking_is_moved(t *testing.T) {
@@ -343,6 +367,7 @@ func TestRegions_a_booking_is_moved(t *testing.T) {
 	v := w.bookIn(t, "us")
 	w.eu.get(t, v.student, v.live("")).want(t, 200, "") // eu remembers us
 	w.us.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"region":"eu"}`)).want(t, 200, "")
+	assert.Nil(t, w.us.get(t, v.student, v.live("")).want(t, 200, "").data()["degraded"], "eu, which remembers us, looks again")
 	w.eu.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
 	assert.NotNil(t, w.us.get(t, v.student, v.live("")).want(t, 200, "").data()["location"])
@@ -401,6 +426,18 @@ func TestRegions_a_call_is_sent_once(t *testing.T) {
 	w.eu.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
 	w.eu.post(t, v.trainer, v.path("start-journey"), nil, header("Idempotency-Key", "once")).want(t, 201, "")
 	assert.EqualValues(t, 2, asked.Load())
+}
+
+// A session may belong to a region that the operator has taken away. Then nobody is sent there.
+func TestRegions_a_region_that_is_gone(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	database(t, w.eu, `UPDATE tutoring_sessions SET journey_region = 'mars' WHERE id = $1`, string(v.id))
+	w.eu.post(t, v.trainer, v.path("start-journey"), nil, preferRedirect).want(t, 201, "")
+	assert.Equal(t, false, w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), preferRedirect).want(t, 202, "").data()["stored"])
+	assert.Equal(t, true, w.eu.get(t, v.student, v.live(""), preferRedirect).want(t, 200, "").data()["degraded"])
+	w.eu.post(t, v.trainer, v.path("stop-journey"), nil, preferRedirect).want(t, 200, "")
 }
 
 func TestRegions_one_region_says_nothing(t *testing.T) {

@@ -33,7 +33,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	}
 	link, err := a.openLink(ctx, c)
 	region, elsewhere := otherRegion(err)
-	if elsewhere && wait > 0 && a.forwards(c) {
+	if elsewhere && wait > 0 && a.forwards(c, region) {
 		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: sharedPath, Token: authorization(c), Link: true}), nil
 	}
 	if err != nil {

@@ -170,6 +170,8 @@ type source struct{}
 func (source) Watch(context.Context, sessions.Ref, func()) (func(), error) { return func() {}, nil }
 func (source) Cached(sessions.Ref) (sessions.View, bool)                   { return sessions.View{}, false }
 
+func (source) BackHere(context.Context, sessions.ID) bool { return true }
+
 func (source) Read(_ context.Context, ref sessions.Ref) (sessions.View, error) {
 	return sessions.View{Ref: ref, Snapshot: sessions.Snapshot{Known: true, Version: 7}}, nil
 }
@@ -224,4 +226,25 @@ func TestWaits_use_another_readers_token(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	assert.Equal(t, []string{"old", "good"}, asked[:2])
+}
+
+// Where the other region says that the journey is not its own, who waits looks in this one.
+func TestWaits_of_a_booking_that_was_moved(t *testing.T) {
+	t.Parallel()
+	r, _ := to(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) }, 0)
+	waits := regions.NewWaits(r, source{}, source{})
+	t.Cleanup(waits.Close)
+	ref, woken := sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()}, make(chan struct{}, 1)
+	ctx := regions.WithReader(t.Context(), regions.Reader{Region: "us", Path: "/live?sessionId=1", Token: "good"})
+	stop, err := waits.Watch(ctx, ref, func() { woken <- struct{}{} })
+	require.NoError(t, err)
+	select {
+	case <-woken:
+	case <-time.After(patience):
+		t.Fatal("not woken")
+	}
+	view, err := waits.Read(t.Context(), ref)
+	require.NoError(t, err)
+	assert.EqualValues(t, 7, view.Version, "as this region has it")
+	stop()
 }
