@@ -42,7 +42,8 @@ func WithRegionAway(ctx context.Context) context.Context {
 	return context.WithValue(ctx, awayKey{}, true)
 }
 
-func regionAway(ctx context.Context) bool { return ctx.Value(awayKey{}) != nil }
+// RegionAway reports whether WithRegionAway was called.
+func RegionAway(ctx context.Context) bool { return ctx.Value(awayKey{}) != nil }
 
 // here refuses a call for a session of another region, unless that is away: WrongRegion. It notes
 // where the session, which has just been read, belongs.
@@ -54,7 +55,7 @@ func (s *Service) here(ctx context.Context, session Session) error {
 		return nil
 	}
 	s.elsewhere.put(session.ID, session.Region, s.opts.Now())
-	if regionAway(ctx) {
+	if RegionAway(ctx) {
 		return nil
 	}
 	return wrongRegion(session.Region)
@@ -81,7 +82,7 @@ func (s *Service) hereByID(ctx context.Context, id ID) error {
 	switch {
 	case !elsewhere:
 		return nil
-	case regionAway(ctx):
+	case RegionAway(ctx):
 		return liveDown(errElsewhere)
 	}
 	return wrongRegion(region)

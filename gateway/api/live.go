@@ -84,10 +84,11 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	return p.write(c, over)
 }
 
-// park lets a poll wait without its handler. Its context is the request's only with
-// traces, whose span is in it: that one keeps all that the request has derived from it.
+// park lets a poll wait without its handler. Its context is the request's only with traces, whose
+// span is in it, and where that says that a region is away: that one keeps all that the request
+// has derived from it.
 func (p *poll) park(w *hub.Wait) {
-	if p.api.deps.Trace == nil {
+	if p.api.deps.Trace == nil && !sessions.RegionAway(p.ctx) {
 		p.ctx = p.parked.Context()
 	} else {
 		p.ctx = context.WithoutCancel(p.ctx)

@@ -440,6 +440,19 @@ func TestRegions_a_region_that_is_gone(t *testing.T) {
 	w.eu.post(t, v.trainer, v.path("stop-journey"), nil, preferRedirect).want(t, 200, "")
 }
 
+// Where the regions have names and no URLs, another one is answered for as one that is away: a wait
+// ends by its time.
+func TestRegions_without_URLs(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t, func(o *app.Options) { o.Regions, o.RegionsInternal = nil, nil })
+	v := w.eu.book(t)
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	assert.Equal(t, true, w.eu.get(t, v.student, v.live(""), preferRedirect).want(t, 200, "").data()["degraded"])
+	w.eu.get(t, v.student, v.live("&wait=1"), ifNoneMatch(`W/"1773480420412"`)).want(t, 304, "")
+	assert.EqualValues(t, 1, w.eu.metric(t, "doorstep_wait_duration_seconds_count", `outcome="timed_out"`))
+	assert.Equal(t, false, w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 202, "").data()["stored"])
+}
+
 func TestRegions_one_region_says_nothing(t *testing.T) {
 	t.Parallel()
 	h := open(t, embedded)
