@@ -71,7 +71,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 ) error {
 	a.inFlight.rest() // the hub bounds the waits
 	defer a.inFlight.resume()
-	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen, elsewhere: regions.IsElsewhere(ctx), forwarded: a.forwarded(c)}
+	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen, forwarded: a.forwarded(c)}
 	p.record.waited = true
 	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
 	if w != nil {
@@ -107,7 +107,6 @@ type poll struct {
 	last   int64 // the last version that could be read; 0: none
 	parked *httpserver.Parked
 
-	elsewhere bool // the journey belongs to another region
 	forwarded bool // by another region's gateway
 }
 
@@ -144,10 +143,10 @@ func (p *poll) refused(r hub.Result) error {
 	if r.Change == nil {
 		return p.unlessMoved(r.Err)
 	}
-	if err := p.api.deps.Sessions.Party(p.caller, p.record.session); err != nil {
-		if _, moved := otherRegion(err); !moved || !p.elsewhere {
-			return err
-		}
+	// A journey of another region, too, is shown to its party. When this wait began it may have been
+	// in none, and others who have come since have brought the view.
+	if err := p.unlessMoved(p.api.deps.Sessions.Party(p.caller, p.record.session)); err != nil {
+		return err
 	}
 	p.api.deps.Sessions.Seen(p.caller, r.Change.View)
 	return nil

@@ -276,6 +276,30 @@ func TestRegions_a_first_journey_begins_elsewhere(t *testing.T) {
 	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 429, sessions.RateLimited)
 }
 
+// Who waited before that, and is woken by those who have come since, is not refused for it.
+func TestRegions_a_wait_from_before_the_first_journey(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.eu.book(t)
+	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
+	out := make(chan answer, 1)
+	go func() {
+		a, err := w.eu.try(t.Context(), t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag)) //nolint:testifylint // as above
+		assert.NoError(t, err)
+		out <- a
+	}()
+	until(t, func() bool { return w.eu.metric(t, "doorstep_waits_open") == 1 }, "it waits")
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "") // by which eu knows
+	w.eu.get(t, v.admin, v.live("&wait=30"), ifNoneMatch(tag)).want(t, 200, "")
+	select {
+	case a := <-out:
+		assert.Contains(t, []int{200, 304}, a.status, "%s", a.body)
+	case <-time.After(2 * patience):
+		t.Fatal("it was not told")
+	}
+}
+
 // While a region is cut off the others answer as with a live store that is away; after
 // that all is as before, and the breaker lets calls through again.
 func TestRegions_cut_off(t *testing.T) {

@@ -79,7 +79,7 @@ func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessi
 	defer a.inFlight.resume()
 	ctx, end := context.WithCancelCause(ctx)
 	p := &sharedPoll{
-		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, elsewhere: regions.IsElsewhere(ctx), forwarded: a.forwarded(c)},
+		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, forwarded: a.forwarded(c)},
 		link: link, watch: a.deps.Sessions.WatchLink(link, end), end: end,
 	}
 	p.record.waited = true

@@ -52,12 +52,6 @@ func WithReader(ctx context.Context, r Reader) context.Context {
 	return context.WithValue(ctx, readerKey{}, r)
 }
 
-// IsElsewhere reports whether WithReader was called.
-func IsElsewhere(ctx context.Context) bool {
-	_, is := ctx.Value(readerKey{}).(Reader)
-	return is
-}
-
 // NewWaits makes Waits of the hub's source and reader of this region's journeys. It starts
 // nothing. Close it in the end.
 func NewWaits(r *Regions, source hub.Source, reader Sessions) *Waits {
