@@ -84,6 +84,7 @@ func (r *Regions) Forward(ctx context.Context, region string, call Call) (Answer
 		r.m.Forwarded(region, left)
 		return Answer{}, ctx.Err()
 	}
+	to.failure.Store(&err)
 	done(err)
 	r.m.Forwarded(region, away)
 	return Answer{}, fmt.Errorf("%w: %s: %w", ErrAway, region, err)

@@ -1,10 +1,13 @@
 package regions_test
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,6 +145,24 @@ func TestForward_has_room_for_so_many(t *testing.T) {
 	assert.Equal(t, 1, m.of("busy"))
 	close(leave)
 	require.NoError(t, <-done)
+}
+
+// Most calls about a region that is away are answered all the same, so the log says once why it is.
+func TestForward_logs_why_a_region_is_away(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r := regions.New(regions.Options{
+		Own: "eu", List: []regions.Region{{Name: "eu", Internal: "http://127.0.0.1:1"}, {Name: "us", Internal: "http://127.0.0.1:1"}},
+		Metrics: &counts{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	t.Cleanup(r.Close)
+	for range 6 {
+		_, err := r.Forward(t.Context(), "us", regions.Call{Method: "GET", Path: "/?secret"})
+		require.ErrorIs(t, err, regions.ErrAway)
+	}
+	assert.Equal(t, 1, strings.Count(log.String(), "\n"))
+	assert.Contains(t, log.String(), "refused")
+	assert.NotContains(t, log.String(), "secret")
 }
 
 // A caller that leaves says nothing about the region.
