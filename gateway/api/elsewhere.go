@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/cloudwego/hertz/pkg/app"
 
@@ -135,9 +134,6 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 	call := regions.Call{Method: string(c.Method()), Path: string(c.Request.URI().PathOriginal()), Header: header, Body: bytes.Clone(c.Request.Body())}
 	if query := c.URI().QueryString(); len(query) > 0 {
 		call.Path += "?" + string(query)
-	}
-	if strings.ContainsFunc(call.Path, unicode.IsControl) { // net/http would not send it, which is not the other region's fault
-		return regions.Call{}, invalid("", "the URL has a control character")
 	}
 	if call.Method == http.MethodHead {
 		call.Method = http.MethodGet // Hertz leaves out the body, and says how long it was
