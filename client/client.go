@@ -116,9 +116,14 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 func (c *Client) do(ctx context.Context, r Request) (Answer, error) {
 	base, direct := c.homes.of(r.Session, c.base)
 	a, err := c.once(ctx, base, direct, r)
-	if direct && err == nil && a.Err != nil && a.Err.Code == WrongRegion && c.homes.move(r.Session, c.base, a.Err.URL) {
-		base, direct = c.homes.of(r.Session, c.base)
-		a, err = c.once(ctx, base, direct, r)
+	if direct && err == nil && a.Err != nil && a.Err.Code == WrongRegion {
+		base = c.base
+		if c.homes.move(r.Session, c.base, a.Err.URL) {
+			base, _ = c.homes.of(r.Session, c.base)
+		}
+		// Not asked for the URL again: where it cannot be called, or two regions each say that the
+		// session is the other's, as just after its booking was moved, the call is to be forwarded.
+		a, err = c.once(ctx, base, false, r)
 	}
 	if base != c.base && ctx.Err() == nil && (err != nil || a.Err != nil && a.Err.Code == "" && a.Status >= http.StatusInternalServerError) {
 		c.homes.away(r.Session)

@@ -93,11 +93,9 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 		return Ref{}, errNotParty
 	}
 	ref := Ref{TrainerID: meta.TrainerID, SessionID: id}
-	switch err := s.hereByID(ctx, id); {
-	case CodeOf(err) == WrongRegion:
+	s.served.use(ref, meta) // one of another region, too: it may be waited for here
+	if err := s.hereByID(ctx, id); CodeOf(err) == WrongRegion {
 		return ref, err
-	case err == nil:
-		s.served.use(ref, meta)
 	}
 	return ref, nil
 }

@@ -152,7 +152,11 @@ func (r *Reconciler) deleted(ctx context.Context, ref Ref) error {
 
 // settle makes one journey agree with its session.
 func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session Session) error {
-	if !session.In(r.service.opts.Region) {
+	switch elsewhere := r.service.here(ctx, session) != nil; {
+	case elsewhere && seen.known && seen.told == session.Meta(): // as at the last answer
+		r.service.parties.put(session.ID, session.Meta(), r.service.opts.Now())
+		return nil
+	case elsewhere:
 		return r.moved(ctx, ref, session)
 	}
 	if err := r.settleParties(ctx, ref, seen, session); err != nil {

@@ -42,15 +42,20 @@ func WithRegionAway(ctx context.Context) context.Context {
 	return context.WithValue(ctx, awayKey{}, true)
 }
 
-func regionAway(ctx context.Context) bool { return ctx.Value(awayKey{}) != nil }
+// RegionAway reports whether WithRegionAway was called.
+func RegionAway(ctx context.Context) bool { return ctx.Value(awayKey{}) != nil }
 
-// here refuses a call for a session of another region, unless that is away: WrongRegion.
+// here refuses a call for a session of another region, unless that is away: WrongRegion. It notes
+// where the session, which has just been read, belongs.
 func (s *Service) here(ctx context.Context, session Session) error {
 	if session.In(s.opts.Region) {
+		if _, known := s.Elsewhere(session.ID); known {
+			s.elsewhere.forget(session.ID)
+		}
 		return nil
 	}
 	s.elsewhere.put(session.ID, session.Region, s.opts.Now())
-	if regionAway(ctx) {
+	if RegionAway(ctx) {
 		return nil
 	}
 	return wrongRegion(session.Region)
@@ -77,7 +82,7 @@ func (s *Service) hereByID(ctx context.Context, id ID) error {
 	switch {
 	case !elsewhere:
 		return nil
-	case regionAway(ctx):
+	case RegionAway(ctx):
 		return liveDown(errElsewhere)
 	}
 	return wrongRegion(region)
@@ -92,12 +97,14 @@ func (s *Service) Elsewhere(id ID) (region string, known bool) {
 	return s.elsewhere.get(id, s.opts.Now)
 }
 
-// ForgetElsewhere has it looked up again where a session belongs. It reports false where
-// nothing was remembered.
-func (s *Service) ForgetElsewhere(id ID) bool {
-	_, known := s.Elsewhere(id)
-	s.elsewhere.forget(id)
-	return known
+// BackHere reports whether a session belongs to this region that is remembered to belong to
+// another one: its booking has been moved. It asks the repository, where anything is remembered.
+func (s *Service) BackHere(ctx context.Context, id ID) bool {
+	if _, known := s.Elsewhere(id); !known {
+		return false
+	}
+	session, err := s.repo.Session(ctx, id)
+	return err == nil && s.here(ctx, session) == nil
 }
 
 var errElsewhere = unavailableError("the session belongs to another region, which is away")

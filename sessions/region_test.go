@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -161,8 +162,9 @@ func TestService_restores_in_the_journeys_region(t *testing.T) {
 func TestService_pinned(t *testing.T) {
 	t.Parallel()
 	l := newLand(t)
-	s, trainer, _ := l.booked(t, "us")
+	s, trainer, student := l.booked(t, "us")
 	require.Equal(t, "us", s.Region)
+	require.False(t, l.eu.BackHere(t.Context(), s.ID), "nothing is remembered")
 	_, err := l.eu.Start(t.Context(), trainer, s.ID, "")
 	requireWrongRegion(t, "us", err)
 	pin := func(region string) error {
@@ -173,21 +175,32 @@ func TestService_pinned(t *testing.T) {
 	require.ErrorAs(t, pin("mars"), &refused)
 	require.Equal(t, "region", refused.Field)
 	require.Equal(t, "region must be one of eu, us", refused.Message)
+	require.False(t, l.eu.BackHere(t.Context(), s.ID))
 	require.NoError(t, pin("eu"))
 	_, err = l.us.Start(t.Context(), trainer, s.ID, "")
 	requireWrongRegion(t, "eu", err)
-	*l.now = l.now.Add(time.Minute) // until then eu may remember what it was told before
-	_, err = l.eu.Start(t.Context(), trainer, s.ID, "")
-	require.NoError(t, err)
-	_, err = l.eu.Stop(t.Context(), trainer, s.ID)
+	_, err = l.eu.Ref(t.Context(), student, s.ID)
+	requireWrongRegion(t, "us", err) // it remembers what it was told before
+	require.True(t, l.eu.BackHere(t.Context(), s.ID))
+	_, err = l.eu.Ref(t.Context(), student, s.ID)
 	require.NoError(t, err)
 	region := "us"
+	_, err = l.eu.Rebook(t.Context(), l.admin, s.ID, sessions.Rebooking{Region: &region})
+	require.NoError(t, err)
+	_, err = l.eu.Start(t.Context(), trainer, s.ID, "")
+	requireWrongRegion(t, "us", err)
+	require.NoError(t, pin("eu"))
+	_, err = l.eu.Start(t.Context(), trainer, s.ID, "")
+	require.NoError(t, err)
+	require.Equal(t, sessions.VerdictStored, l.fix(t, l.eu, trainer, s.ID).Verdict, "who reads the session finds out, too")
+	_, err = l.eu.Stop(t.Context(), trainer, s.ID)
+	require.NoError(t, err)
 	_, err = l.eu.Rebook(t.Context(), l.admin, s.ID, sessions.Rebooking{Region: &region})
 	require.Equal(t, sessions.NotChangeable, sessions.CodeOf(err), "what was made there stays there")
 	history, err := l.us.History(t.Context(), l.admin, s.ID, sessions.HistoryPlace{}, 10)
 	require.NoError(t, err)
 	require.Equal(t, []string{"region"}, history.Entries[1].Detail.Changed)
-	require.Equal(t, sessions.AuditStarted, history.Entries[2].Kind)
+	require.Equal(t, sessions.AuditStarted, history.Entries[4].Kind)
 }
 
 // Without regions nothing is elsewhere, and no booking can name one.
@@ -234,6 +247,29 @@ func TestReconciler_started_elsewhere(t *testing.T) {
 	require.NoError(t, l.eu.found.Pass(t.Context()))
 	require.Empty(t, *l.eu.told)
 	require.Equal(t, sessions.VerdictStored, l.fix(t, l.eu, trainer, s.ID).Verdict)
+}
+
+// Who waits for a journey of another region and is not its party any more is found out like one
+// who waits in the right region. Nothing else is done for such a session again and again.
+func TestReconciler_parties_of_another_region(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t)
+		s, _, student := l.started(t)
+		for range 3 {
+			_, err := l.us.Ref(t.Context(), student, s.ID)
+			requireWrongRegion(t, "eu", err)
+			require.NoError(t, l.us.found.Pass(t.Context()))
+			time.Sleep(15 * time.Second)
+		}
+		require.Len(t, *l.us.told, 1)
+		requireWrongRegion(t, "eu", l.us.Party(student, s.ID))
+		other := sessions.NewID()
+		_, err := l.eu.Rebook(t.Context(), l.admin, s.ID, sessions.Rebooking{StudentID: &other})
+		require.NoError(t, err)
+		require.NoError(t, l.us.found.Pass(t.Context()))
+		require.Equal(t, sessions.Forbidden, sessions.CodeOf(l.us.Party(student, s.ID)))
+	})
 }
 
 // A region that cannot be reached is answered for like a live store that is away, and finds

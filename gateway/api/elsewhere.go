@@ -29,18 +29,20 @@ func otherRegion(err error) (region string, is bool) {
 
 // elsewhere answers a call about a journey of another region: by the answer of that
 // region's gateway, or with its URL where the caller asked for that. A call that was
-// forwarded to here is never forwarded again. Where that region says that
-// the journey is not its own, what is remembered here is forgotten, and the handler h runs
-// again. While the region cannot be asked, h answers as with a live store that is away.
+// forwarded to here is never forwarded again. Where two regions each say that the journey is
+// the other's, what is remembered here is checked, and the handler h runs again if it is here.
+// While the region cannot be asked, h answers as with a live store that is away.
 func (a *API) elsewhere(ctx context.Context, c *app.RequestContext, wrong error, region string, h contextHandler) error {
 	stockApp, err := fromStockApp(c), regions.ErrAway
 	switch {
-	case a.forwards(c):
+	case a.forwards(c, region):
 		err = a.forward(ctx, c, region)
+	case a.forwarded(c) && a.deps.Sessions.BackHere(ctx, recordOf(c).session):
+		return h(ctx, c)
 	case a.deps.Regions != nil && !stockApp: // which would take 409 for final
 		return wrong
 	}
-	if errors.Is(err, errNotTheirs) && a.deps.Sessions.ForgetElsewhere(recordOf(c).session) {
+	if errors.Is(err, errNotTheirs) && a.deps.Sessions.BackHere(ctx, recordOf(c).session) {
 		own := h(ctx, c)
 		if _, still := otherRegion(own); !still {
 			return own
@@ -76,9 +78,10 @@ func (a *API) forward(ctx context.Context, c *app.RequestContext, region string)
 	return pass(c, region, answer)
 }
 
-// forwards reports whether a call may be sent on to another region.
-func (a *API) forwards(c *app.RequestContext) bool {
-	return a.deps.Regions != nil && !a.forwarded(c) && (fromStockApp(c) || !prefersRedirect(c))
+// forwards reports whether a call may be sent on to another region. Who prefers a redirect gets one,
+// but to a region that has no URL, as one that the operator has taken away.
+func (a *API) forwards(c *app.RequestContext, region string) bool {
+	return a.deps.Regions != nil && !a.forwarded(c) && (fromStockApp(c) || !prefersRedirect(c) || a.deps.Regions.URL(region) == "")
 }
 
 // forwarded reports whether a call was sent on by another region's gateway.
@@ -90,9 +93,10 @@ func (a *API) forwarded(c *app.RequestContext) bool {
 // as a stream.
 func fromStockApp(c *app.RequestContext) bool { return strings.HasPrefix(c.FullPath(), StreamPath) }
 
-// tellStart tells another region's gateway which journey a view is of.
-func (a *API) tellStart(c *app.RequestContext, v sessions.View) {
-	if v.Active && a.forwarded(c) {
+// tellStart tells which journey a view is of, where another region's gateway has forwarded the
+// call. That one cannot be asked: c may be the context of a parked answer, without a request.
+func tellStart(c *app.RequestContext, forwarded bool, v sessions.View) {
+	if v.Active && forwarded {
 		c.Response.Header.Set(regions.StartedHeader, v.StartedAt.UTC().Format(time.RFC3339Nano))
 	}
 }
@@ -103,10 +107,11 @@ func authorization(c *app.RequestContext) string { return string(c.GetHeader("Au
 // answer by way of this one.
 func prefersRedirect(c *app.RequestContext) bool { return prefers(c, "redirect", "") }
 
-// passedOn are the headers of a request that the other gateway gets: what the API reads,
-// and the trace. The request id is added.
+// passedOn are the headers of a request that the other gateway gets: what the calls that can be
+// forwarded read, and the trace. The request id is added. Idempotency-Key is for bookings, which
+// are not forwarded; with it net/http would send a call again that may have arrived.
 var passedOn = []string{
-	"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-None-Match", "Prefer",
+	"Authorization", "Content-Type", "Content-Encoding", "If-None-Match", "Prefer",
 	"Traceparent", "Tracestate", "X-Amzn-Trace-Id",
 }
 
@@ -125,7 +130,8 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 			header.Add(name, string(value))
 		}
 	}
-	call := regions.Call{Method: string(c.Method()), Path: string(c.Request.URI().PathOriginal()), Header: header, Body: c.Request.Body()}
+	// net/http may read the body after it has returned, and Hertz uses its buffer again: so a copy.
+	call := regions.Call{Method: string(c.Method()), Path: string(c.Request.URI().PathOriginal()), Header: header, Body: bytes.Clone(c.Request.Body())}
 	if query := c.URI().QueryString(); len(query) > 0 {
 		call.Path += "?" + string(query)
 	}

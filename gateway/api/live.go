@@ -35,7 +35,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 		return err
 	}
 	ref, err := a.deps.Sessions.Ref(ctx, caller, id)
-	if region, elsewhere := otherRegion(err); elsewhere && wait > 0 && a.forwards(c) {
+	if region, elsewhere := otherRegion(err); elsewhere && wait > 0 && a.forwards(c, region) {
 		path := livePath + "?sessionId=" + string(id)
 		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: path, Token: authorization(c)}), nil
 	}
@@ -57,7 +57,7 @@ func (a *API) readLive(ctx context.Context, c *app.RequestContext, ref sessions.
 	case !view.Degraded && seen.match(view.Version):
 		return notModified(c, view.Version)
 	default:
-		a.tellStart(c, view)
+		tellStart(c, a.forwarded(c), view)
 		return answerLive(c, view)
 	}
 }
@@ -71,7 +71,7 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 ) error {
 	a.inFlight.rest() // the hub bounds the waits
 	defer a.inFlight.resume()
-	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen, elsewhere: regions.IsElsewhere(ctx), forwarded: a.forwarded(c)}
+	p := &poll{api: a, ctx: ctx, record: recordOf(c), caller: caller, seen: seen, forwarded: a.forwarded(c)}
 	p.record.waited = true
 	w, over := a.deps.Hub.Begin(ctx, caller, ref, wait, p.news)
 	if w != nil {
@@ -84,10 +84,11 @@ func (a *API) awaitLive(ctx context.Context, c *app.RequestContext, caller sessi
 	return p.write(c, over)
 }
 
-// park lets a poll wait without its handler. Its context is the request's only with
-// traces, whose span is in it: that one keeps all that the request has derived from it.
+// park lets a poll wait without its handler. Its context is the request's only with traces, whose
+// span is in it, and where that says that a region is away: that one keeps all that the request
+// has derived from it.
 func (p *poll) park(w *hub.Wait) {
-	if p.api.deps.Trace == nil {
+	if p.api.deps.Trace == nil && !sessions.RegionAway(p.ctx) {
 		p.ctx = p.parked.Context()
 	} else {
 		p.ctx = context.WithoutCancel(p.ctx)
@@ -106,7 +107,6 @@ type poll struct {
 	last   int64 // the last version that could be read; 0: none
 	parked *httpserver.Parked
 
-	elsewhere bool // the journey belongs to another region
 	forwarded bool // by another region's gateway
 }
 
@@ -125,7 +125,7 @@ func (p *poll) write(c *app.RequestContext, r hub.Result) error {
 		return err
 	}
 	if r.Change != nil {
-		p.api.tellStart(c, r.Change.View)
+		tellStart(c, p.forwarded, r.Change.View)
 	}
 	return p.respond(c, r)
 }
@@ -143,10 +143,10 @@ func (p *poll) refused(r hub.Result) error {
 	if r.Change == nil {
 		return p.unlessMoved(r.Err)
 	}
-	if err := p.api.deps.Sessions.Party(p.caller, p.record.session); err != nil {
-		if _, moved := otherRegion(err); !moved || !p.elsewhere {
-			return err
-		}
+	// A journey of another region, too, is shown to its party. When this wait began it may have been
+	// in none, and others who have come since have brought the view.
+	if err := p.unlessMoved(p.api.deps.Sessions.Party(p.caller, p.record.session)); err != nil {
+		return err
 	}
 	p.api.deps.Sessions.Seen(p.caller, r.Change.View)
 	return nil

@@ -2,10 +2,13 @@ package api_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,6 +233,31 @@ func TestRegions_waits_have_one_poll(t *testing.T) {
 	noPlaceIn(t, w.euURL)
 }
 
+// Who waits by links alone sees the journey, too: their poll has a link's token.
+func TestRegions_links_alone_wait(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	w.us.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
+	link, _ := w.us.share(t, v)
+	tag := w.eu.get(t, link, sharedPath).want(t, 200, "").etag()
+	for range 2 {
+		out := make(chan answer, 1)
+		go func() {
+			a, err := w.eu.try(t.Context(), t, http.MethodGet, link, sharedPath+"?wait=30", nil, ifNoneMatch(tag)) //nolint:testifylint // as above
+			assert.NoError(t, err)
+			out <- a
+		}()
+		until(t, func() bool { return w.us.metric(t, "doorstep_waits_open") == 1 }, "its poll waits in us")
+		w.us.step(t, v)
+		a := (<-out).want(t, 200, "")
+		assert.NotNil(t, a.data()["location"])
+		assert.NotNil(t, a.data()["home"])
+		tag = a.etag()
+	}
+}
+
 // Who waits for a session whose first journey then begins in another region comes to it by
 // asking again.
 func TestRegions_a_first_journey_begins_elsewhere(t *testing.T) {
@@ -246,6 +274,30 @@ func TestRegions_a_first_journey_begins_elsewhere(t *testing.T) {
 	}, "the reconciler finds out, and the next poll is forwarded")
 	assert.NotNil(t, a.data()["location"])
 	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 429, sessions.RateLimited)
+}
+
+// Who waited before that, and is woken by those who have come since, is not refused for it.
+func TestRegions_a_wait_from_before_the_first_journey(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.eu.book(t)
+	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
+	out := make(chan answer, 1)
+	go func() {
+		a, err := w.eu.try(t.Context(), t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag)) //nolint:testifylint // as above
+		assert.NoError(t, err)
+		out <- a
+	}()
+	until(t, func() bool { return w.eu.metric(t, "doorstep_waits_open") == 1 }, "it waits")
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "") // by which eu knows
+	w.eu.get(t, v.admin, v.live("&wait=30"), ifNoneMatch(tag)).want(t, 200, "")
+	select {
+	case a := <-out:
+		assert.Contains(t, []int{200, 304}, a.status, "%s", a.body)
+	case <-time.After(2 * patience):
+		t.Fatal("it was not told")
+	}
 }
 
 // While a region is cut off the others answer as with a live store that is away; after
@@ -307,6 +359,31 @@ func TestRegions_waits_outlast_a_cut(t *testing.T) {
 	}
 }
 
+// Who waits in one region for a booking of another one that is then moved here sees it here.
+func TestRegions_a_booking_is_moved_while_it_is_waited_for(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
+	out := make(chan answer, 1)
+	go func() {
+		a, err := w.eu.try(t.Context(), t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag)) //nolint:testifylint // as above
+		assert.NoError(t, err)
+		out <- a
+	}()
+	until(t, func() bool { return w.us.metric(t, "doorstep_waits_open") == 1 }, "its poll waits in us")
+	w.us.Advance(time.Second) // else the versions of both live stores are of one millisecond
+	w.us.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"region":"eu"}`)).want(t, 200, "")
+	select {
+	case a := <-out:
+		assert.Equal(t, "not_started", a.want(t, 200, "").data()["phase"])
+	case <-time.After(patience):
+		t.Fatal("the wait has not seen that the booking was moved")
+	}
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	assert.Equal(t, "on_the_way", w.eu.get(t, v.student, v.live("")).want(t, 200, "").data()["phase"])
+}
+
 // A booking without a journey may be moved to another region. What a gateway remembers of it
 // is then forgotten, as soon as the other region does not know it.
 func TestRegions_a_booking_is_moved(t *testing.T) {
@@ -315,6 +392,7 @@ func TestRegions_a_booking_is_moved(t *testing.T) {
 	v := w.bookIn(t, "us")
 	w.eu.get(t, v.student, v.live("")).want(t, 200, "") // eu remembers us
 	w.us.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"region":"eu"}`)).want(t, 200, "")
+	assert.Nil(t, w.us.get(t, v.student, v.live("")).want(t, 200, "").data()["degraded"], "eu, which remembers us, looks again")
 	w.eu.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
 	assert.NotNil(t, w.us.get(t, v.student, v.live("")).want(t, 200, "").data()["location"])
@@ -339,6 +417,52 @@ func TestRegions_a_wrong_address(t *testing.T) {
 	v := w.bookIn(t, "us")
 	assert.Equal(t, true, w.eu.get(t, v.student, v.live("")).want(t, 200, "").data()["degraded"])
 	assert.Positive(t, w.eu.metric(t, "doorstep_forwarded_calls_total", `outcome="away"`))
+}
+
+// A call that may have arrived is not sent again, whatever its headers say: net/http would do so.
+func TestRegions_a_call_is_sent_once(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	us := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) > 1 {
+			panic(http.ErrAbortHandler) // the kept connection ends without an answer
+		}
+		rw.Header().Set("Doorstep-Region", "us")
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(rw, `{"success":false,"code":"NO_ACTIVE_JOURNEY","message":"no","requestId":"r"}`)
+	}))
+	t.Cleanup(us.Close)
+	w := openWorld(t, func(o *app.Options) { o.RegionsInternal[1] = "us=" + us.URL })
+	v := w.bookIn(t, "us")
+	w.eu.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 404, sessions.NoActiveJourney)
+	w.eu.post(t, v.trainer, v.path("start-journey"), nil, header("Idempotency-Key", "once")).want(t, 201, "")
+	assert.EqualValues(t, 2, asked.Load())
+}
+
+// A session may belong to a region that the operator has taken away. Then nobody is sent there.
+func TestRegions_a_region_that_is_gone(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t)
+	v := w.bookIn(t, "us")
+	database(t, w.eu, `UPDATE tutoring_sessions SET journey_region = 'mars' WHERE id = $1`, string(v.id))
+	w.eu.post(t, v.trainer, v.path("start-journey"), nil, preferRedirect).want(t, 201, "")
+	assert.Equal(t, false, w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng), preferRedirect).want(t, 202, "").data()["stored"])
+	assert.Equal(t, true, w.eu.get(t, v.student, v.live(""), preferRedirect).want(t, 200, "").data()["degraded"])
+	w.eu.post(t, v.trainer, v.path("stop-journey"), nil, preferRedirect).want(t, 200, "")
+}
+
+// Where the regions have names and no URLs, another one is answered for as one that is away: a wait
+// ends by its time.
+func TestRegions_without_URLs(t *testing.T) {
+	t.Parallel()
+	w := openWorld(t, func(o *app.Options) { o.Regions, o.RegionsInternal = nil, nil })
+	v := w.eu.book(t)
+	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
+	assert.Equal(t, true, w.eu.get(t, v.student, v.live(""), preferRedirect).want(t, 200, "").data()["degraded"])
+	w.eu.get(t, v.student, v.live("&wait=1"), ifNoneMatch(`W/"1773480420412"`)).want(t, 304, "")
+	assert.EqualValues(t, 1, w.eu.metric(t, "doorstep_wait_duration_seconds_count", `outcome="timed_out"`))
+	assert.Equal(t, false, w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 202, "").data()["stored"])
 }
 
 func TestRegions_one_region_says_nothing(t *testing.T) {

@@ -33,7 +33,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	}
 	link, err := a.openLink(ctx, c)
 	region, elsewhere := otherRegion(err)
-	if elsewhere && wait > 0 && a.forwards(c) {
+	if elsewhere && wait > 0 && a.forwards(c, region) {
 		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: sharedPath, Token: authorization(c), Link: true}), nil
 	}
 	if err != nil {
@@ -50,7 +50,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	case seen.match(link.View.Version):
 		return notModified(c, link.View.Version)
 	default:
-		a.tellStart(c, link.View)
+		tellStart(c, a.forwarded(c), link.View)
 		return answerShared(c, link.View, link.Home())
 	}
 }
@@ -79,7 +79,7 @@ func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessi
 	defer a.inFlight.resume()
 	ctx, end := context.WithCancelCause(ctx)
 	p := &sharedPoll{
-		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, elsewhere: regions.IsElsewhere(ctx), forwarded: a.forwarded(c)},
+		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, forwarded: a.forwarded(c)},
 		link: link, watch: a.deps.Sessions.WatchLink(link, end), end: end,
 	}
 	p.record.waited = true
@@ -118,7 +118,7 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 	case !changed, err != nil:
 		return notModified(c, p.last)
 	default:
-		p.api.tellStart(c, view)
+		tellStart(c, p.forwarded, view)
 		return answerShared(c, view, p.link.Home())
 	}
 }

@@ -138,7 +138,7 @@ func New(opts Options) (*App, error) {
 	}
 	source, reads, foreign := hub.Source(stores.live), hub.Reader(service), (*regions.Waits)(nil)
 	if others != nil {
-		foreign = regions.NewWaits(others, source, reads)
+		foreign = regions.NewWaits(others, source, service)
 		source, reads = foreign, foreign
 	}
 	waits = hub.New(source, reads, hub.Options{PerCaller: opts.MaxWaitsPerCaller, Total: opts.MaxWaits, Metrics: m})

@@ -39,9 +39,9 @@ const (
 // Call is a call to be forwarded.
 type Call struct {
 	Method string
-	Path   string      // with the query, as it was received
-	Header http.Header // all that is passed on; GuardHeader is added
-	Body   []byte
+	Path   string        // with the query, as it was received
+	Header http.Header   // all that is passed on, and no Idempotency-Key: net/http repeats a call with it; GuardHeader is added
+	Body   []byte        // it may be read after Forward has returned
 	Wait   time.Duration // how long the gateway there may hold the call; 0: it is no wait
 }
 
@@ -53,7 +53,7 @@ type Answer struct {
 }
 
 // Forward sends a call to another region. Errors: ErrAway and ErrBusy, wrapped, and
-// those of ctx. It never repeats a call that may have arrived.
+// those of ctx. It never repeats a call that may have arrived, unless that is a GET.
 func (r *Regions) Forward(ctx context.Context, region string, call Call) (Answer, error) {
 	to := r.others[region]
 	if to == nil {
@@ -84,6 +84,7 @@ func (r *Regions) Forward(ctx context.Context, region string, call Call) (Answer
 		r.m.Forwarded(region, left)
 		return Answer{}, ctx.Err()
 	}
+	to.failure.Store(&err)
 	done(err)
 	r.m.Forwarded(region, away)
 	return Answer{}, fmt.Errorf("%w: %s: %w", ErrAway, region, err)
@@ -107,7 +108,7 @@ func (r *Regions) send(ctx context.Context, to *other, call Call) (Answer, error
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, call.Method, to.Internal+call.Path, bytes.NewReader(call.Body))
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, withoutURL(err)
 	}
 	maps.Copy(req.Header, call.Header)
 	req.Header.Set(GuardHeader, r.own)
@@ -132,7 +133,8 @@ func (r *Regions) send(ctx context.Context, to *other, call Call) (Answer, error
 	return Answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }
 
-// withoutURL is what http.Client says without the URL, whose query may name a session.
+// withoutURL is what net/http says without the URL, whose query may name a session, and be a
+// phone's report.
 func withoutURL(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner

@@ -140,6 +140,7 @@ type other struct {
 	Region
 	client       *http.Client
 	breaker      *gobreaker.TwoStepCircuitBreaker[any]
+	failure      atomic.Pointer[error] // the last one, for the log
 	calls, waits room
 }
 
@@ -173,7 +174,8 @@ func New(opts Options) *Regions {
 		if region.Name == opts.Own {
 			continue
 		}
-		to := &other{Region: region, client: client(), breaker: r.breaker(region.Name)}
+		to := &other{Region: region, client: client()}
+		to.breaker = r.breaker(to)
 		to.calls.limit, to.waits.limit = int64(calls), int64(cmp.Or(opts.MaxWaits, calls))
 		r.others[region.Name] = to
 	}
@@ -182,13 +184,17 @@ func New(opts Options) *Regions {
 
 // breaker opens after five failed calls in a row. A second later, which is what callers
 // are told to wait, three successful probes in a row close it.
-func (r *Regions) breaker(region string) *gobreaker.TwoStepCircuitBreaker[any] {
+func (r *Regions) breaker(of *other) *gobreaker.TwoStepCircuitBreaker[any] {
 	return gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
-		Name: "region " + region, MaxRequests: 3, Timeout: time.Second, Interval: 10 * time.Second, BucketPeriod: time.Second,
+		Name: "region " + of.Name, MaxRequests: 3, Timeout: time.Second, Interval: 10 * time.Second, BucketPeriod: time.Second,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 5 },
 		IsExcluded:  func(err error) bool { return err == errLeft }, //nolint:errorlint // it is never wrapped
 		OnStateChange: func(_ string, _, to gobreaker.State) {
-			r.log.Warn("breaker of another region", slog.String("region", region), slog.String("state", to.String()))
+			attrs := []any{slog.String("region", of.Name), slog.String("state", to.String())}
+			if to == gobreaker.StateOpen { // what the calls themselves say is logged at debug: most are answered 200 or 202
+				attrs = append(attrs, slog.Any("error", *of.failure.Load()))
+			}
+			r.log.Warn("breaker of another region", attrs...)
 		},
 	})
 }

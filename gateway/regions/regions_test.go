@@ -1,10 +1,13 @@
 package regions_test
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -144,6 +147,24 @@ func TestForward_has_room_for_so_many(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+// Most calls about a region that is away are answered all the same, so the log says once why it is.
+func TestForward_logs_why_a_region_is_away(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r := regions.New(regions.Options{
+		Own: "eu", List: []regions.Region{{Name: "eu", Internal: "http://127.0.0.1:1"}, {Name: "us", Internal: "http://127.0.0.1:1"}},
+		Metrics: &counts{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	t.Cleanup(r.Close)
+	for range 6 {
+		_, err := r.Forward(t.Context(), "us", regions.Call{Method: "GET", Path: "/?secret"})
+		require.ErrorIs(t, err, regions.ErrAway)
+	}
+	assert.Equal(t, 1, strings.Count(log.String(), "\n"))
+	assert.Contains(t, log.String(), "refused")
+	assert.NotContains(t, log.String(), "secret")
+}
+
 // A caller that leaves says nothing about the region.
 func TestForward_left(t *testing.T) {
 	t.Parallel()
@@ -169,6 +190,8 @@ type source struct{}
 
 func (source) Watch(context.Context, sessions.Ref, func()) (func(), error) { return func() {}, nil }
 func (source) Cached(sessions.Ref) (sessions.View, bool)                   { return sessions.View{}, false }
+
+func (source) BackHere(context.Context, sessions.ID) bool { return true }
 
 func (source) Read(_ context.Context, ref sessions.Ref) (sessions.View, error) {
 	return sessions.View{Ref: ref, Snapshot: sessions.Snapshot{Known: true, Version: 7}}, nil
@@ -224,4 +247,25 @@ func TestWaits_use_another_readers_token(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	assert.Equal(t, []string{"old", "good"}, asked[:2])
+}
+
+// Where the other region says that the journey is not its own, who waits looks in this one.
+func TestWaits_of_a_booking_that_was_moved(t *testing.T) {
+	t.Parallel()
+	r, _ := to(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) }, 0)
+	waits := regions.NewWaits(r, source{}, source{})
+	t.Cleanup(waits.Close)
+	ref, woken := sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()}, make(chan struct{}, 1)
+	ctx := regions.WithReader(t.Context(), regions.Reader{Region: "us", Path: "/live?sessionId=1", Token: "good"})
+	stop, err := waits.Watch(ctx, ref, func() { woken <- struct{}{} })
+	require.NoError(t, err)
+	select {
+	case <-woken:
+	case <-time.After(patience):
+		t.Fatal("not woken")
+	}
+	view, err := waits.Read(t.Context(), ref)
+	require.NoError(t, err)
+	assert.EqualValues(t, 7, view.Version, "as this region has it")
+	stop()
 }

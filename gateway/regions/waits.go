@@ -22,12 +22,19 @@ import (
 type Waits struct {
 	regions *Regions
 	source  hub.Source
-	reader  hub.Reader
+	reader  Sessions
 
 	mu     sync.Mutex // not held while anything else is called
 	polls  map[sessions.Ref]*poll
 	closed bool
 	loops  sync.WaitGroup
+}
+
+// Sessions is the part of sessions.Service that Waits calls.
+type Sessions interface {
+	hub.Reader
+	// BackHere notes where a session belongs by now that is not the other region's.
+	BackHere(ctx context.Context, id sessions.ID) bool
 }
 
 // Reader is who waits for a journey of another region.
@@ -45,15 +52,9 @@ func WithReader(ctx context.Context, r Reader) context.Context {
 	return context.WithValue(ctx, readerKey{}, r)
 }
 
-// IsElsewhere reports whether WithReader was called.
-func IsElsewhere(ctx context.Context) bool {
-	_, is := ctx.Value(readerKey{}).(Reader)
-	return is
-}
-
 // NewWaits makes Waits of the hub's source and reader of this region's journeys. It starts
 // nothing. Close it in the end.
-func NewWaits(r *Regions, source hub.Source, reader hub.Reader) *Waits {
+func NewWaits(r *Regions, source hub.Source, reader Sessions) *Waits {
 	return &Waits{regions: r, source: source, reader: reader, polls: map[sessions.Ref]*poll{}}
 }
 
@@ -138,7 +139,15 @@ func (w *Waits) forget(p *poll) {
 	if len(p.open) > 0 || w.polls[p.ref] != p {
 		return
 	}
-	delete(w.polls, p.ref)
+	w.drop(p)
+}
+
+// drop ends a poll. Call it with mu held.
+func (w *Waits) drop(p *poll) {
+	if w.polls[p.ref] == p {
+		delete(w.polls, p.ref)
+	}
+	p.fresh = false
 	if p.running != nil {
 		p.running()
 	}
@@ -229,6 +238,9 @@ func (w *Waits) loop(ctx context.Context, p *poll, first chan struct{}) {
 		}
 		began := time.Now()
 		answer, err := w.regions.Forward(ctx, p.region, call)
+		if moved(answer) {
+			w.reader.BackHere(ctx, p.ref.SessionID)
+		}
 		again, wakes := w.took(ctx, p, answer, err, time.Since(began))
 		settle()
 		for _, wake := range wakes {
@@ -300,6 +312,9 @@ func (w *Waits) took(ctx context.Context, p *poll, answer Answer, err error, aft
 		return true, nil
 	}
 	switch {
+	case moved(answer): // who waits looks in this region, or comes back and is sent to the right one
+		w.drop(p)
+		return true, p.wakes()
 	case err == nil && answer.Status == http.StatusNotModified && p.fresh:
 		return after >= tooSoon, nil
 	case err == nil && answer.Status == http.StatusOK:
@@ -319,6 +334,10 @@ func (w *Waits) took(ctx context.Context, p *poll, answer Answer, err error, aft
 	p.fresh = false
 	return false, nil
 }
+
+// moved reports whether an answer says that the journey is not of that region: its booking has
+// been moved.
+func moved(a Answer) bool { return a.Status == http.StatusConflict }
 
 func (p *poll) wakes() (list []func()) {
 	for _, one := range p.open {

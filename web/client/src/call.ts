@@ -115,8 +115,10 @@ export class Caller {
     try {
       return await this.#once(request, used, home || this.#base, direct);
     } catch (error) {
-      if (direct && error instanceof Refusal && error.code === "WRONG_REGION" && this.#moves(error.body.url)) {
-        return this.#once(request, used, this.#home, true);
+      if (direct && error instanceof Refusal && error.code === "WRONG_REGION") {
+        // Not asked for the URL again: where it cannot be called, or two regions each say that the session is the other's, as just
+        // after its booking was moved, the call is to be forwarded.
+        return this.#once(request, used, this.#moves(error.body.url) ? this.#home : this.#base, false);
       }
       if (home && error instanceof NoAnswer && !signal?.aborted) this.#awayUntil = now() + awayFor;
       throw error;

@@ -59,17 +59,27 @@ virtually("calls the region of the session, and the first gateway while that is 
   const seen = watch();
   await world.pass(100_000);
   assert.deepEqual(world.requests.slice(0, 4).map((r) => [r.host, r.path.replace(/api.*/, "api"), r.prefer]), [
-    ["gateway.test", "/api", "redirect"], ["us.test", "/base/api", "redirect"], ["us.test", "/base/api", "redirect"], ["gateway.test", "/api", undefined],
+    ["gateway.test", "/api", "redirect"], ["us.test", "/base/api", undefined], ["us.test", "/base/api", "redirect"], ["gateway.test", "/api", undefined],
   ]);
   assert.ok(world.requests.slice(4).some((r) => r.host === "us.test"), "half a minute later it is tried again");
   assert.equal(seen.error, undefined);
 });
 
-virtually("sends its token to no other kind of URL", script(elsewhere("ftp://us.test"), elsewhere("http://us.test")), async (world) => {
+virtually("is answered while two regions each say that the session is the other's", (request) =>
+  request.prefer ? elsewhere(request.host === "us.test" ? "http://gateway.test" : "http://us.test") : live(1, "ended"), async (world) => {
+  const seen = watch();
+  await world.pass(10_000);
+  assert.equal(seen.error, null);
+  assert.deepEqual(world.requests.map((r) => [r.host, r.prefer]), [["gateway.test", "redirect"], ["us.test", undefined]]);
+});
+
+virtually("sends its token to no other kind of URL", script(
+  elsewhere("ftp://us.test"), elsewhere("http://us.test"), live(1, "ended"), live(1, "ended"),
+), async (world) => {
   const [odd, downgrade] = [watch(), watch({ baseUrl: "https://gateway.test" })];
   await world.pass(10_000);
-  assert.deepEqual([odd, downgrade].map((seen) => seen.error?.code), ["WRONG_REGION", "WRONG_REGION"]);
-  assert.deepEqual(world.requests.map((r) => r.host), ["gateway.test", "gateway.test"]);
+  assert.deepEqual([odd, downgrade].map((seen) => seen.error), [null, null], "the first gateway forwards the call");
+  assert.deepEqual(world.requests.map((r) => [r.host, r.prefer]), ["redirect", "redirect", undefined, undefined].map((prefer) => ["gateway.test", prefer]));
 });
 
 virtually("says that the signal is lost, while a poll waits", script(
