@@ -109,13 +109,19 @@ func TestReader_only_what_may_be_late(t *testing.T) {
 	s, _, err := service.Create(ctx, admin, sessions.Booking{TrainerID: sessions.NewID(), StudentID: sessions.NewID(), Home: geo.MustPoint(12.9, 77.5)})
 	require.NoError(t, err)
 	for name, call := range map[string]func() error{
-		"Start": func() error { _, err := service.Start(ctx, trainerOf(s), s.ID, ""); return err },
-		"Session": func() error { _, err := service.Session(ctx, studentOf(s), s.ID); return err },
-		"Ref": func() error { _, err := service.Ref(ctx, studentOf(s), s.ID); return err },
+		"Start":    func() error { _, err := service.Start(ctx, trainerOf(s), s.ID, ""); return err },
+		"Session":  func() error { _, err := service.Session(ctx, studentOf(s), s.ID); return err },
+		"Ref":      func() error { _, err := service.Ref(ctx, studentOf(s), s.ID); return err },
 		"Journeys": func() error { _, err := service.Journeys(ctx, admin, "", sessions.Cursor{}, 5); return err },
 		"UserData": func() error { _, err := service.UserData(ctx, admin, s.StudentID); return err },
-		"of the trainer": func() error { _, err := service.Own(ctx, trainerOf(s), sessions.Trainer, sessions.SessionQuery{Limit: 5}); return err },
-		"of the student": func() error { _, err := service.Own(ctx, studentOf(s), sessions.Student, sessions.SessionQuery{Limit: 5}); return err },
+		"of the trainer": func() error {
+			_, err := service.Own(ctx, trainerOf(s), sessions.Trainer, sessions.SessionQuery{Limit: 5})
+			return err
+		},
+		"of the student": func() error {
+			_, err := service.Own(ctx, studentOf(s), sessions.Student, sessions.SessionQuery{Limit: 5})
+			return err
+		},
 	} {
 		require.NoError(t, call(), name)
 	}

@@ -42,10 +42,10 @@ func TestIAM(t *testing.T) {
 
 	// Primary and reader may be in two regions, of which the settings have one.
 	for address, region := range map[string]string{
-		"near.c0ffee.us-east-1.rds.amazonaws.com:5432":                "us-east-1",
-		"doorstep.cluster-c0ffee.ap-south-1.rds.amazonaws.com:5432":   "ap-south-1",
-		"db.c0ffee.rds.cn-north-1.amazonaws.com.cn:5432":              "eu-west-1",
-		"a-name-of-the-operators-own.example.com:5432":                "eu-west-1",
+		"near.c0ffee.us-east-1.rds.amazonaws.com:5432":              "us-east-1",
+		"doorstep.cluster-c0ffee.ap-south-1.rds.amazonaws.com:5432": "ap-south-1",
+		"db.c0ffee.rds.cn-north-1.amazonaws.com.cn:5432":            "eu-west-1",
+		"a-name-of-the-operators-own.example.com:5432":              "eu-west-1",
 	} {
 		token, err := i.Database(t.Context(), address, "doorstep")
 		require.NoError(t, err)
