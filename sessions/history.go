@@ -57,7 +57,7 @@ func (s *Service) History(ctx context.Context, c Caller, id ID, after HistoryPla
 	}
 	from := s.late
 	session, err := from.Session(ctx, id)
-	if s.opts.LateReads != nil && CodeOf(err) == SessionNotFound { // it may have been booked just now
+	if s.opts.LateReads != nil && CodeOf(err) == SessionNotFound { // booked just now, perhaps
 		from = s.repo
 		session, err = from.Session(ctx, id)
 	}

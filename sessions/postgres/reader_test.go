@@ -28,9 +28,9 @@ type nearby struct {
 	signedIn         *atomic.Value // user and address of the last password that was asked for
 }
 
-func withStandby(t *testing.T) nearby {
+func withStandby(t *testing.T, settings ...string) nearby {
 	t.Helper()
-	b, primary := private(t, postgres.Options{})
+	b, primary := private(t, postgres.Options{}, settings...)
 	b.sql = connect(t, b.url)
 	for _, sql := range []string{"CREATE ROLE app LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO app"} {
 		b.exec(t, sql)
@@ -152,7 +152,7 @@ func TestReader_only_what_may_be_late(t *testing.T) {
 // second. What it does not know yet is answered by the primary.
 func TestReader_behind(t *testing.T) {
 	t.Parallel()
-	n, ctx := withStandby(t), t.Context()
+	n, ctx := withStandby(t, "bgwriter_delay=10s"), t.Context() // it writes into the log of an idle primary
 	service := sessions.NewService(n.Repository, memory.NewLive(sessions.LiveOptions{}, time.Now), sessions.ServiceOptions{LateReads: n.reader, Outcomes: n.reader})
 	standby := connect(t, n.standby.DSN())
 	exec := func(sql string) {
@@ -177,7 +177,11 @@ func TestReader_behind(t *testing.T) {
 	n.becomes(t, postgres.ReadAnswered)
 	exec("ALTER SYSTEM SET primary_conninfo = ''")
 	exec("SELECT pg_reload_conf()")
-	n.becomes(t, postgres.ReadBehind) // though it has all that was written
+	require.Eventually(t, func() bool {
+		_, err := n.reader.Rating(ctx, known)
+		return assert.NoError(t, err) && last(n.outcomes) == postgres.ReadBehind &&
+			value[string](t, standby, "SELECT pg_last_wal_replay_lsn()::text") == value[string](t, n.sql, "SELECT pg_current_wal_flush_lsn()::text")
+	}, 20*time.Second, 10*time.Millisecond, "it follows nobody, though it has all that was written")
 }
 
 func TestReader_away(t *testing.T) {
