@@ -51,9 +51,9 @@ type Repository interface { //nolint:interfacebloat // six methods, and five par
 	Leases
 }
 
-// LateReads are those reads of the Repository whose answers may be a second old where Service
-// asks for them here: nothing is decided by them, nobody is let in by them, and what their caller has
-// just written is told by the write itself. See docs/adr/0025.
+// LateReads are those reads of the Repository whose answers may be a second old where
+// Service asks for them here: nothing is decided by them, nobody is let in by them, and what
+// their caller has just written is told by the write itself. See docs/adr/0025.
 type LateReads interface {
 	Session(ctx context.Context, id ID) (Session, error) // for a history
 	List(ctx context.Context, q SessionQuery) ([]Session, error)

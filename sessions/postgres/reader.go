@@ -17,8 +17,8 @@ import (
 )
 
 // Reader is sessions.LateReads, and the outbox's Outcomes, on a hot standby of the
-// Repository's database. A read that the standby does not answer, or not as it was a second
-// ago or later, is answered by the Repository. Safe for concurrent use.
+// Repository's database. Where the standby does not answer, or is more than a second behind,
+// the Repository does. Safe for concurrent use.
 //
 // How late the standby is, its own functions cannot tell: what it has received and
 // replayed may be all that there is, or all that came before the network between the two
@@ -48,8 +48,8 @@ type logEnd struct {
 }
 
 const (
-	// maxLate is how old what is read may be. The primary is asked askEvery: where a round
-	// trip takes 150 ms there are always two answers to questions of the last second, and the older
+	// maxLate is how old what is read may be. The primary is asked askEvery: where a round trip
+	// takes 150 ms there are always two answers to questions of the last second, and the older
 	// one leaves the standby half a second.
 	maxLate  = time.Second
 	askEvery = maxLate / 4
@@ -69,8 +69,8 @@ const (
 // ReadOutcomes are the outcomes of a read.
 func ReadOutcomes() []string { return []string{ReadAnswered, ReadBehind, ReadFailed, ReadBroken} }
 
-// NewReader makes a Reader for a Repository. It connects at its first read. The time-outs of
-// a call, a connection and a statement are shorter by default (1 s, 500 ms, 700 ms), because the
+// NewReader makes a Reader for a Repository. It connects at its first read. By default the
+// time-outs of a call, a connection and a statement are 1 s, 500 ms and 700 ms, because the
 // primary is asked after them; OnBreaker and Deliveries do not count. onRead is given the
 // outcome of each read.
 func NewReader(primary *Repository, opts Options, onRead func(outcome string)) (*Reader, error) {
