@@ -120,6 +120,15 @@ func (p *pool) Collect(to chan<- prometheus.Metric) {
 	count(poolWaited, s.WaitedFor.Seconds())
 }
 
+// NewReader registers the reads for which the database's reader was asked, with a series at
+// 0 for each of the outcomes. It returns what counts one.
+func NewReader(reg prometheus.Registerer, outcomes ...string) func(outcome string) {
+	reads := counter("database_reader_reads_total", "Reads for which the database's reader was asked, by outcome (answered; behind, failed and breaker_open went to the primary). Only with DOORSTEP_DATABASE_READER_URL.", "outcome")
+	reg.MustRegister(reads)
+	each(outcomes, func(v string) { reads.WithLabelValues(v) })
+	return func(outcome string) { reads.WithLabelValues(outcome).Inc() }
+}
+
 func gaugeFunc(name, help string, read func() float64) prometheus.GaugeFunc {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, read)
 }

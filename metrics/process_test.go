@@ -46,6 +46,14 @@ func TestNewPool(t *testing.T) {
 	}, read(t, reg))
 }
 
+func TestNewReader(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	count := metrics.NewReader(reg, "answered", "behind")
+	count("behind")
+	require.Equal(t, map[string]float64{"doorstep_database_reader_reads_total answered": 0, "doorstep_database_reader_reads_total behind": 1}, read(t, reg))
+}
+
 func TestNewScripts(t *testing.T) {
 	t.Parallel()
 	reg, known := prometheus.NewRegistry(), false

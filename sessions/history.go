@@ -55,15 +55,20 @@ func (s *Service) History(ctx context.Context, c Caller, id ID, after HistoryPla
 	if !c.Has(Admin) {
 		return h, errNotAdmin
 	}
-	session, err := s.repo.Session(ctx, id)
+	from := s.late
+	session, err := from.Session(ctx, id)
+	if s.opts.LateReads != nil && CodeOf(err) == SessionNotFound { // booked just now, perhaps
+		from = s.repo
+		session, err = from.Session(ctx, id)
+	}
 	if err != nil {
 		return h, err
 	}
-	if h.Journeys, err = s.repo.JourneysOf(ctx, id, journeysShown); err != nil {
+	if h.Journeys, err = from.JourneysOf(ctx, id, journeysShown); err != nil {
 		return h, err
 	}
 	h.Journeys = withLast(h.Journeys, session)
-	if h.Entries, err = s.repo.History(ctx, id, after, limit); err != nil {
+	if h.Entries, err = from.History(ctx, id, after, limit); err != nil {
 		return h, err
 	}
 	h.Entries = append(h.Entries, s.openSilences(h.Journeys, after)...)

@@ -38,7 +38,7 @@ func (s *Service) List(ctx context.Context, c Caller, q SessionQuery) ([]Session
 	if !c.Has(Admin) {
 		return nil, errNotAdmin
 	}
-	return s.list(ctx, c, q)
+	return s.list(ctx, s.late, c, q)
 }
 
 // Own lists the caller's own sessions as a student or as a trainer, latest booking first.
@@ -52,11 +52,11 @@ func (s *Service) Own(ctx context.Context, c Caller, as Role, q SessionQuery) ([
 	} else {
 		q.TrainerID = c.ID
 	}
-	return s.list(ctx, c, q)
+	return s.list(ctx, s.repo, c, q)
 }
 
-func (s *Service) list(ctx context.Context, c Caller, q SessionQuery) ([]Session, error) {
-	list, err := s.repo.List(ctx, q)
+func (s *Service) list(ctx context.Context, from LateReads, c Caller, q SessionQuery) ([]Session, error) {
+	list, err := from.List(ctx, q)
 	for i := range list {
 		list[i] = s.shown(list[i], c)
 	}
@@ -127,5 +127,5 @@ func (v View) seenAt() time.Time {
 
 // Rating is the sum and the number of a trainer's ratings. Error: DatabaseUnavailable.
 func (s *Service) Rating(ctx context.Context, trainerID ID) (Rating, error) {
-	return s.repo.Rating(ctx, trainerID)
+	return s.late.Rating(ctx, trainerID)
 }

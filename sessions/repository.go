@@ -51,6 +51,17 @@ type Repository interface { //nolint:interfacebloat // six methods, and five par
 	Leases
 }
 
+// LateReads are those reads of the Repository whose answers may be a second old where
+// Service asks for them here: nothing is decided by them, nobody is let in by them, and what
+// their caller has just written is told by the write itself. See docs/adr/0025.
+type LateReads interface {
+	Session(ctx context.Context, id ID) (Session, error) // for a history
+	List(ctx context.Context, q SessionQuery) ([]Session, error)
+	JourneysOf(ctx context.Context, id ID, limit int) ([]JourneyRecord, error)
+	History(ctx context.Context, id ID, after HistoryPlace, limit int) ([]AuditEntry, error)
+	Rating(ctx context.Context, trainerID ID) (Rating, error)
+}
+
 // Lists is the part of the Repository that reads many sessions at once.
 type Lists interface {
 	// Sessions reads the sessions with these ids; one that does not exist has no

@@ -21,6 +21,7 @@ import (
 // clean-up consumer, or by its own expiry.
 type Service struct {
 	repo Repository
+	late LateReads // ServiceOptions.LateReads, or else repo
 	live Live
 	opts ServiceOptions
 
@@ -85,6 +86,9 @@ type ServiceOptions struct {
 	OnElsewhere func(Ref)
 	// Outcomes tells what has become of events, for a session's history. Nil: not known.
 	Outcomes Outcomes
+	// LateReads answers what may be a second old: an admin's list of sessions, histories and
+	// ratings. Nil: the Repository.
+	LateReads LateReads
 }
 
 // lookupEvery and lookupBurst bound, for each caller, how often a session that the
@@ -115,7 +119,7 @@ func NewService(repo Repository, live Live, opts ServiceOptions) *Service {
 	opts.RateTolerance = cmp.Or(opts.RateTolerance, time.Second)
 	opts.StaleAfter = cmp.Or(opts.StaleAfter, 5*time.Minute)
 	return &Service{
-		repo: repo, live: live, opts: opts,
+		repo: repo, late: cmp.Or[LateReads](opts.LateReads, repo), live: live, opts: opts,
 		lookups:   ratelimit.New(lookupEvery, lookupBurst),
 		outages:   ratelimit.New(lookupEvery, lookupBurst),
 		parties:   newParties(),

@@ -113,12 +113,13 @@ func New(opts Options) (*App, error) {
 		Now: clock.Now, RateInterval: opts.RateInterval, Steer: opts.Steer, Log: p.log, Metrics: journeys,
 	})
 	lease := newLease(opts, p, stores)
+	late, outcomes := stores.lateReads()
 	var waits *hub.Hub
 	service := sessions.NewService(stores.repo, stores.live, sessions.ServiceOptions{
 		Now: clock.Now, Log: p.log, JourneyTTL: opts.JourneyTTL, RadiusM: opts.ArrivalRadius,
 		RateInterval: opts.RateInterval, RateTolerance: opts.RateTolerance, Steer: opts.Steer,
 		FreshWithin: opts.ArrivalFreshness, ApproachFor: opts.ApproachFor, VagueM: opts.VagueAccuracy, Detour: opts.Detour,
-		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: stores.outbox,
+		OnEvents: relay.Nudge, OnLocation: onLocation, LocationEvery: opts.LocationEvents, Counter: counter, Outcomes: outcomes, LateReads: late,
 		EventLinks: eventLinks, Region: opts.Region, Regions: opts.regionNames(), Lease: lease, OnElsewhere: func(ref sessions.Ref) { waits.Look(ref) },
 	})
 	sweeper := sessions.NewSweeper(service, sessions.SweeperOptions{

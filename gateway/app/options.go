@@ -49,6 +49,10 @@ type Options struct {
 	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
 	DatabaseURLFile, ValkeyURLFile string
 
+	DatabaseReaderURL string `secret:"DatabaseReaderURLFile" env:"DOORSTEP_DATABASE_READER_URL" help:"URL of a hot standby of PostgreSQL near this region, for reads that may be a second old: see docs/edge.md. While it is away or behind they go to database-url. The other settings database-… hold for it as well. Empty: all reads go to database-url."`
+	// DatabaseReaderURLFile is where that URL was read, if it was.
+	DatabaseReaderURLFile string
+
 	JWTSecret    string `secret:"" env:"DOORSTEP_JWT_SECRET" help:"Secret of HS256 tokens, 32 bytes or more. Empty: no HS256 tokens; without a database, a live store and another source of keys a random secret."`
 	JWTOldSecret string `secret:"" env:"DOORSTEP_JWT_OLD_SECRET" help:"The secret before that one: its tokens are still accepted, while a secret is changed."`
 	JWKSURL      string `env:"DOORSTEP_JWKS_URL" help:"URL of the JWKS with the public keys of RS256, ES256 and EdDSA tokens."`

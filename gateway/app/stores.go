@@ -25,6 +25,7 @@ type stores struct {
 	old    sessions.OldRows
 
 	database *postgres.Repository // repo, where it is PostgreSQL; else nil
+	reader   *postgres.Reader     // of database, for reads that may be late; nil: none
 	valkey   *scripts.Store       // live, where it is Valkey or Redis; else nil
 }
 
@@ -37,6 +38,8 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		return s, err
 	}
 	switch {
+	case o.DatabaseURL == "" && o.DatabaseReaderURL != "":
+		return s, errors.New("database-reader-url: there is no database that it could follow: set DOORSTEP_DATABASE_URL")
 	case o.Beside != nil:
 		s.repo, s.outbox, s.old = o.Beside.stores.repo, o.Beside.stores.outbox, o.Beside.stores.old
 	case o.DatabaseURL == "":
@@ -44,14 +47,21 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		repo := memory.NewRepositoryAt(o.now(), events.Record)
 		s.repo, s.outbox, s.old = repo, events, repo
 	default:
-		database, err := postgres.New(postgres.Options{
+		options := postgres.Options{
 			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, Password: by.database, Secret: by.secret, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
 			Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
-		})
+		}
+		database, err := postgres.New(options)
 		if err != nil {
 			return s, fmt.Errorf("database: %w", err)
 		}
 		s.repo, s.outbox, s.old, s.database = database, database.Outbox(), database, database
+		if o.DatabaseReaderURL != "" {
+			options.URL, options.URLFile = o.DatabaseReaderURL, o.DatabaseReaderURLFile
+			if s.reader, err = postgres.NewReader(database, options, metrics.NewReader(p.registry, postgres.ReadOutcomes()...)); err != nil {
+				return s, fmt.Errorf("database-reader-url: %w", err)
+			}
+		}
 	}
 	if o.ValkeyURL == "" {
 		s.live = memory.NewLive(o.live(), o.now())
@@ -116,6 +126,14 @@ func (o Options) signIn() (by signIn, err error) {
 	return by, nil
 }
 
+// lateReads are what answers reads that may be a second old. Nil: the repository.
+func (s stores) lateReads() (sessions.LateReads, sessions.Outcomes) {
+	if s.reader == nil {
+		return nil, s.outbox
+	}
+	return s.reader, s.reader
+}
+
 // observe registers the metrics that are read from the stores themselves.
 func (s stores) observe(p *process, m *metrics.Metrics) {
 	if s.valkey != nil {
@@ -145,6 +163,13 @@ func (s stores) start(ctx context.Context, p *process) error {
 		if err != nil {
 			return err
 		}
+	}
+	if s.reader != nil {
+		p.onStop("database reader", func(context.Context) error { s.reader.Close(); return nil })
+		if err := s.reader.Ping(ctx); err != nil {
+			p.log.WarnContext(ctx, "database reader not reached", slog.Any("error", err))
+		}
+		p.background(ctx, "database reader", s.reader.Run)
 	}
 	if s.valkey != nil {
 		p.background(ctx, "live store", s.valkey.Run)

@@ -28,6 +28,11 @@
 // until three in a row have been answered; the first is tried after a second. A refusal by
 // the server is an answer. A call whose caller has left does not count.
 //
+// # Reader
+//
+// Reader sends a few reads that may be a second old to a hot standby near the gateway, and to
+// the primary where the standby is behind or away. reader.go says how that is known.
+//
 // # Time
 //
 // Each call has one time-out for all it does, Options.CallTimeout, with the wait for a

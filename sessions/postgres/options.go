@@ -75,6 +75,8 @@ type Options struct {
 	// Trace begins a span for a statement, a batch or a wait for a connection; the
 	// function it returns ends the span. Nil: no traces.
 	Trace func(ctx context.Context, what string) (context.Context, func(err error))
+
+	anyServer bool // the server need not write: of a Reader
 }
 
 func (o Options) withDefaults() Options {
@@ -152,7 +154,11 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	if err := trust(config.ConnConfig, o.CA); err != nil {
 		return nil, err
 	}
-	followWriter(config.ConnConfig, o.URL)
+	if o.anyServer {
+		takeAny(config.ConnConfig, o.URL)
+	} else {
+		followWriter(config.ConnConfig, o.URL)
+	}
 	if err := o.oneHost(config.ConnConfig); err != nil {
 		return nil, err
 	}

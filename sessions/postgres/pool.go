@@ -19,13 +19,16 @@ import (
 type guardedPool struct {
 	inner   *pgxpool.Pool
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
+	// mustReplay is up to where a standby must have replayed the log to answer a read: see
+	// Reader. Nil: it is the primary's pool.
+	mustReplay func() (lsn string, err error)
 }
 
 // guard puts a breaker before a pool. It opens when half of at least twenty calls within
 // a rolling ten seconds have failed. A second later, which is what callers are told to
 // wait, three successful probes in a row close it.
 func guard(pool *pgxpool.Pool, onBreaker func(state string)) *guardedPool {
-	return &guardedPool{pool, gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+	return &guardedPool{inner: pool, breaker: gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Name: "database", MaxRequests: 3, Timeout: retryAfter, Interval: 10 * time.Second, BucketPeriod: time.Second,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.Requests >= 20 && c.TotalFailures*2 >= c.Requests },
 		IsSuccessful: answered,
@@ -92,7 +95,7 @@ func (p *guardedPool) QueryRow(ctx context.Context, sql string, args ...any) pgx
 		if err != nil {
 			return err
 		}
-		err = p.inner.QueryRow(ctx, sql, args...).Scan(into...)
+		err = p.queryRow(ctx, sql, args, into)
 		done(err)
 		return err
 	})
@@ -108,7 +111,7 @@ func (p *guardedPool) Query(ctx context.Context, sql string, args ...any) (pgx.R
 	if err != nil {
 		return nil, err
 	}
-	rows, err := p.inner.Query(ctx, sql, args...)
+	rows, err := p.query(ctx, sql, args)
 	if err != nil {
 		done(err)
 		return nil, err

@@ -30,12 +30,22 @@ func NewIAM() (*IAM, error) {
 // Database is a password for RDS or Aurora at host:port. It makes a call where the
 // credentials have to be renewed.
 func (i *IAM) Database(ctx context.Context, address, user string) (string, error) {
-	return i.presign(ctx, "rds-db", "https://", address, url.Values{"DBUser": {user}})
+	return i.presign(ctx, "rds-db", regionOf(address, i.settings.Region), "https://", address, url.Values{"DBUser": {user}})
+}
+
+// regionOf is the region that the address of a server of RDS names, as in
+// db.c0ffee.eu-west-1.rds.amazonaws.com: primary and reader may be in two.
+func regionOf(address, byDefault string) string {
+	before, _, named := strings.Cut(address, ".rds.amazonaws.com")
+	if !named {
+		return byDefault
+	}
+	return before[strings.LastIndexByte(before, '.')+1:]
 }
 
 // Cache is a password for the ElastiCache replication group of that name.
 func (i *IAM) Cache(ctx context.Context, name, user string) (string, error) {
-	return i.presign(ctx, "elasticache", "http://", strings.ToLower(name), url.Values{"User": {user}})
+	return i.presign(ctx, "elasticache", i.settings.Region, "http://", strings.ToLower(name), url.Values{"User": {user}})
 }
 
 // Credentials are the process's own, as others than AWS ask for them.
@@ -55,7 +65,7 @@ const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 
 // presign is the URL, without its scheme, of a request to connect, signed as Signature
 // Version 4 has it.
-func (i *IAM) presign(ctx context.Context, service, scheme, host string, query url.Values) (string, error) {
+func (i *IAM) presign(ctx context.Context, service, region, scheme, host string, query url.Values) (string, error) {
 	query.Set("Action", "connect")
 	query.Set("X-Amz-Expires", "900")
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+host+"/?"+query.Encode(), nil)
@@ -66,7 +76,7 @@ func (i *IAM) presign(ctx context.Context, service, scheme, host string, query u
 	if err != nil {
 		return "", fmt.Errorf("aws: credentials: %w", err)
 	}
-	signed, _, err := v4.NewSigner().PresignHTTP(ctx, credentials, request, emptyHash, service, i.settings.Region, i.now())
+	signed, _, err := v4.NewSigner().PresignHTTP(ctx, credentials, request, emptyHash, service, region, i.now())
 	if err != nil {
 		return "", fmt.Errorf("aws: sign for %s: %w", service, err)
 	}

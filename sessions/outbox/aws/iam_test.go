@@ -39,6 +39,20 @@ func TestIAM(t *testing.T) {
 	}
 	_, err = i.Database(t.Context(), "no host", "x")
 	require.Error(t, err)
+
+	// Primary and reader may be in two regions, of which the settings have one.
+	for address, region := range map[string]string{
+		"near.c0ffee.us-east-1.rds.amazonaws.com:5432":              "us-east-1",
+		"doorstep.cluster-c0ffee.ap-south-1.rds.amazonaws.com:5432": "ap-south-1",
+		"db.c0ffee.rds.cn-north-1.amazonaws.com.cn:5432":            "eu-west-1",
+		"a-name-of-the-operators-own.example.com:5432":              "eu-west-1",
+	} {
+		token, err := i.Database(t.Context(), address, "doorstep")
+		require.NoError(t, err)
+		u, err := url.Parse("x://" + token)
+		require.NoError(t, err)
+		require.Equal(t, "AKIDEXAMPLE/20260314/"+region+"/rds-db/aws4_request", u.Query().Get("X-Amz-Credential"), address)
+	}
 }
 
 // signature is the one of a GET of / with that query.
