@@ -26,7 +26,7 @@ type FixCounter struct {
 	// The journeys are split into shards, and a flush writes one shard. All at once
 	// would keep the database, and everything on its machine, busy for seconds each
 	// half minute.
-	shards  [64]counterShard
+	shards  [shards]counterShard
 	counted atomic.Int64 // journeys in all shards
 	noted   atomic.Int64 // moments in all shards
 	limit   int          // how many there may be
@@ -273,17 +273,20 @@ func (t *FixCounter) takeOne(ref Ref) *counting {
 }
 
 func (t *FixCounter) shard(ref Ref) *counterShard {
-	return &t.shards[shardOf(ref.SessionID, len(t.shards))]
+	return &t.shards[shardOf(ref.SessionID)]
 }
 
-// shardOf spreads ids over n shards, n a divisor of 256. It uses the last two hex
+// shards is how many parts a table of journeys has, each with a lock of its own. It divides 256.
+const shards = 64
+
+// shardOf spreads ids over the shards. It uses the last two hex
 // digits, which are random in every generated UUID, whatever its version.
-func shardOf(id ID, n int) int {
+func shardOf(id ID) int {
 	sum := 0
 	for _, c := range []byte(id[max(0, len(id)-2):]) {
 		sum = sum<<4 + int(c&15+c>>6*9)
 	}
-	return sum % n
+	return sum % shards
 }
 
 func (t *FixCounter) add(ref Ref, c Counts) { t.addNoted(ref, c, 0, nil, time.Time{}) }

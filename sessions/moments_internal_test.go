@@ -69,7 +69,7 @@ func TestFixCounter_moments_bounded(t *testing.T) {
 	for minute := range 100 {
 		counter.count(ref, Receipt{Verdict: VerdictStale}, now.Add(time.Duration(minute)*time.Minute))
 	}
-	list := counter.take(shardOf(ref.SessionID, len(counter.shards)), time.Time{})
+	list := counter.take(shardOf(ref.SessionID), time.Time{})
 	require.Len(t, list[0].Moments, momentsUnwritten)
 	counter.giveBack(list)
 	require.EqualValues(t, momentsUnwritten, counter.noted.Load())

@@ -24,7 +24,7 @@ const (
 type served struct {
 	now    func() time.Time
 	asking bool // a Reconciler asks about them; set before any use
-	shards [64]servedShard
+	shards [shards]servedShard
 }
 
 type servedShard struct {
@@ -50,7 +50,7 @@ func newServed() *served {
 	return s
 }
 
-func (s *served) shard(ref Ref) *servedShard { return &s.shards[shardOf(ref.SessionID, len(s.shards))] }
+func (s *served) shard(ref Ref) *servedShard { return &s.shards[shardOf(ref.SessionID)] }
 
 // use notes that a journey is served. meta is zero for an update.
 func (s *served) use(ref Ref, meta Meta) {
@@ -116,7 +116,7 @@ func (s *served) answered(ref Ref, at time.Time, session Session) {
 		if !one.known {
 			// The second question comes at a time of its shard's own. Else all that a gateway
 			// serves from its start on would be asked about in one second of fifteen.
-			at = at.Add(-askEvery / time.Duration(len(s.shards)) * time.Duration(shardOf(ref.SessionID, len(s.shards))))
+			at = at.Add(-askEvery / shards * time.Duration(shardOf(ref.SessionID)))
 		}
 		one.asked, one.known, one.home, one.told = at, true, session.Home, session.Meta()
 		if one.meta != (Meta{}) { // the Reconciler has just corrected it

@@ -5,7 +5,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // what a JWK has
+	"crypto/sha1"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -88,7 +88,7 @@ func certificate(t *testing.T, key *rsa.PrivateKey) func(*jwkset.JWKMarshal) {
 	of := &x509.Certificate{SerialNumber: big.NewInt(1)}
 	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
 	require.NoError(t, err)
-	sum := sha1.Sum(der) //nolint:gosec // what a JWK has
+	sum := sha1.Sum(der)
 	return func(m *jwkset.JWKMarshal) {
 		m.X5C = []string{base64.StdEncoding.EncodeToString(der)}
 		m.X5T = base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%X", sum))

@@ -19,9 +19,10 @@ let failures = 0;
 /** @param {unknown} problem */
 function show(problem) {
   if (!known) return;
-  const fixAgeMs = () => (known.location ? known.fixAgeMs + performance.now() - at : null);
-  const status = known.isActive && (fixAgeMs() ?? 0) >= lostAfter ? "signal_lost" : known.phase;
-  page.show({ ...known, degraded: known.degraded ?? false, problem, fixAgeMs, status }, known.home ?? null);
+  const view = known, since = at; // the page asks for the age later, when the link may be gone
+  const fixAgeMs = () => (view.location ? view.fixAgeMs + performance.now() - since : null);
+  const status = view.isActive && (fixAgeMs() ?? 0) >= lostAfter ? "signal_lost" : view.phase;
+  page.show({ ...view, degraded: view.degraded ?? false, problem, fixAgeMs, status }, view.home ?? null);
 }
 
 /** One read. False: the link is gone. */
