@@ -34,7 +34,7 @@ func TestHistories(t *testing.T) {
 		holds(t, *seed)
 		return
 	}
-	var next, days, calls, stored, arrived, failed atomic.Uint64
+	var next, days, divided, calls, crossed, stored, arrived, failed atomic.Uint64
 	began := time.Now()
 	t.Run("days", func(t *testing.T) {
 		for range runtime.GOMAXPROCS(0) {
@@ -47,7 +47,13 @@ func TestHistories(t *testing.T) {
 					r := holds(t, n)
 					days.Add(1)
 					calls.Add(uint64(len(r.Calls)))
+					if n%3 == 0 {
+						divided.Add(1)
+					}
 					for _, c := range r.Calls {
+						if c.Forwarded {
+							crossed.Add(1)
+						}
 						if c.Stored {
 							stored.Add(1)
 						}
@@ -62,7 +68,8 @@ func TestHistories(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d days of %d in %s: %d calls, %d fixes stored, %d arrivals", days.Load(), *seeds, time.Since(began).Round(time.Second), calls.Load(), stored.Load(), arrived.Load())
+	t.Logf("%d days of %d, %d of them with regions, in %s: %d calls, %d of them forwarded, %d fixes stored, %d arrivals",
+		days.Load(), *seeds, divided.Load(), time.Since(began).Round(time.Second), calls.Load(), crossed.Load(), stored.Load(), arrived.Load())
 }
 
 func holds(t *testing.T, n uint64) Record {
@@ -99,8 +106,8 @@ func (r Record) text() string {
 	for _, p := range r.Pushes {
 		lines = append(lines, line{p.At.UnixNano(), p.String()})
 	}
-	for _, w := range r.Outages {
-		lines = append(lines, line{w.From.UnixNano(), clock(w.From) + " … " + clock(w.To) + "  a store is away"})
+	for _, o := range r.Outages {
+		lines = append(lines, line{o.From.UnixNano(), o.String()})
 	}
 	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.text, b.text)) })
 	var b strings.Builder
