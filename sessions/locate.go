@@ -95,6 +95,7 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	ref := Ref{TrainerID: meta.TrainerID, SessionID: id}
 	switch err := s.hereByID(ctx, id); {
 	case CodeOf(err) == WrongRegion:
+		s.served.use(ref, meta) // who waits here is shown a place by way of the other region: see Party
 		return ref, err
 	case err == nil:
 		s.served.use(ref, meta)

@@ -153,7 +153,7 @@ func (r *Reconciler) deleted(ctx context.Context, ref Ref) error {
 // settle makes one journey agree with its session.
 func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session Session) error {
 	if !session.In(r.service.opts.Region) {
-		return r.moved(ctx, ref, session)
+		return r.moved(ctx, ref, seen, session)
 	}
 	if err := r.settleParties(ctx, ref, seen, session); err != nil {
 		return err
@@ -173,9 +173,15 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 }
 
 // moved lets nobody wait here for a session that another region's start has taken. No
-// journey of it is left in this live store, whoever has changed the region.
-func (r *Reconciler) moved(ctx context.Context, ref Ref, session Session) error {
+// journey of it is left in this live store, whoever has changed the region. Of one that
+// this process knows to be elsewhere it renews the parties.
+func (r *Reconciler) moved(ctx context.Context, ref Ref, seen serving, session Session) error {
 	s := r.service
+	if seen.known && seen.told == session.Meta() {
+		s.elsewhere.put(session.ID, session.Region, s.opts.Now())
+		s.parties.put(session.ID, session.Meta(), s.opts.Now())
+		return nil
+	}
 	if err := s.moved(ctx, session); err != nil {
 		return err
 	}

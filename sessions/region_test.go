@@ -236,6 +236,24 @@ func TestReconciler_started_elsewhere(t *testing.T) {
 	require.Equal(t, sessions.VerdictStored, l.fix(t, l.eu, trainer, s.ID).Verdict)
 }
 
+// A party who was replaced while waiting for a journey of another region is shown no place
+// of it, however long ago the wait began.
+func TestReconciler_parties_of_a_session_elsewhere(t *testing.T) {
+	t.Parallel()
+	l := newLand(t)
+	s, _, student := l.started(t)
+	_, err := l.us.Ref(t.Context(), student, s.ID)
+	requireWrongRegion(t, "eu", err)
+	_, err = l.repo.Rebook(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) {
+		s.StudentID = sessions.NewID()
+		return nil, nil
+	})
+	require.NoError(t, err)
+	*l.now = l.now.Add(20 * time.Second)
+	require.NoError(t, l.us.found.Pass(t.Context()))
+	require.Equal(t, sessions.Forbidden, sessions.CodeOf(l.us.Party(student, s.ID)))
+}
+
 // A region that cannot be reached is answered for like a live store that is away, and finds
 // out later.
 func TestService_region_away(t *testing.T) {
