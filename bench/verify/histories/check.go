@@ -355,7 +355,7 @@ func (c *checker) nothingAfterTheEnd() {
 func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 	limit := c.available(j.ended, settleWithin, c.home(id))
 	seen := c.bound(id, j.over, "", c.home(id))
-	if limit.Before(until) && c.holds(id, limit) && !c.cameBack(id, limit) {
+	if limit.Before(until) && c.holds(id, limit) && !c.cameBack(id, limit) && !c.expired(id, j) {
 		c.wrongf("the live store still holds the journey of %.8s that ended at %s", id, clock(j.ended))
 	}
 	for _, ch := range c.changes[id] {

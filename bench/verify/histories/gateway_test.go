@@ -152,6 +152,9 @@ func (g *gateway) serve(ctx context.Context, r *request, call Call, fill func(*p
 	r.call = call
 	hertz.ServeHTTP(ctx, c)
 	call.To, call.Status, call.Faulted = time.Now(), c.Response.StatusCode(), r.faulted.Load()
+	if call.Forwarded && ctx.Err() != nil { // the other gateway has hung up
+		call.Status = callerGone
+	}
 	var got answer
 	if text := c.Response.Body(); len(text) > 0 {
 		if err := json.Unmarshal(text, &got); err != nil {

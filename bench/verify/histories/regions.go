@@ -157,14 +157,25 @@ func (c *checker) lastWord(call Call) bool {
 	return call.Region != "" && (call.Faulted || c.away(call.From, call.To, c.met(call)))
 }
 
-// disturbed reports whether something that a wait needs was away since an instant.
+// expired reports whether a journey has ended so late that its hash was gone by its hour.
+// Another region ends it two minutes after that, and then its own has nothing to end.
+func (c *checker) expired(id sessions.ID, j journey) bool {
+	return c.taken[id].region != "" && j.ended.After(j.began.Add(time.Hour+2*time.Minute-time.Second))
+}
+
+// disturbed reports whether something that a wait needs was away since an instant, or failed
+// the oldest wait of its session at the gateway, which reads for all.
 func (c *checker) disturbed(call Call, since time.Time) bool {
 	if !c.crosses(call) {
-		return c.away(since, call.To, in(call.Region))
+		return c.away(since, call.To, in(call.Region)) || slices.ContainsFunc(c.uses[call.Session], func(other Call) bool {
+			return other.Gateway == call.Gateway && other.Wait > 0 && other.Faulted && other.From.Before(call.To) && !other.To.Before(since)
+		})
 	}
 	since = since.Add(-againWithin)
 	return c.away(since, call.To, anything) || slices.ContainsFunc(c.polls[call.Session], func(poll Call) bool {
-		return poll.From.Before(call.To) && poll.To.After(since) && (poll.Faulted || poll.Degraded || poll.Status != 200 && poll.Status != 304)
+		failed := poll.To.After(since) && (poll.Faulted || poll.Degraded || poll.Status >= 400 && poll.Status != callerGone)
+		refused := poll.To.After(call.From) && poll.Status == 403 && poll.Caller == call.Caller // then it ends by its time
+		return poll.From.Before(call.To) && (failed || refused)
 	})
 }
 

@@ -101,7 +101,10 @@ func (l link) roundTrip(req *http.Request) (*http.Response, error) {
 	if err := l.trip(req.Context(), r); err != nil {
 		return nil, err
 	}
-	call, _, got := l.to.serve(req.Context(), r, forwarded(from.call, req), func(to *protocol.Request) {
+	there, leave := context.WithCancel(context.Background()) // nothing but the end of a call's context crosses
+	defer leave()
+	defer context.AfterFunc(req.Context(), leave)()
+	call, _, got := l.to.serve(there, r, forwarded(from.call, req), func(to *protocol.Request) {
 		to.SetMethod(req.Method)
 		to.SetRequestURI(req.URL.String())
 		for name, values := range req.Header {
@@ -161,7 +164,7 @@ func forwarded(of Call, req *http.Request) Call {
 // The same for the rules of regions, in the first session of a day.
 func TestCheck_finds_what_is_planted_between_regions(t *testing.T) {
 	t.Parallel()
-	good := play(t, 21)
+	good := play(t, 33)
 	require.Empty(t, Check(good))
 	first, home := good.Commits[0].Event.SessionID, good.Commits[0].Region
 	abroad := map[string]string{"eu": "us", "us": "eu"}[home]
