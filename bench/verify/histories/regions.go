@@ -66,15 +66,19 @@ func (c *checker) onlyInItsRegion() {
 }
 
 // leasesEnd: a region that is cut off from the repository for longer than its lease judges
-// no fix, and shows neither a place nor a version. Calls for the other region's sessions
-// are that one's.
+// no fix, and shows neither a place nor a version; nor does the other region for it, once
+// two polls have ended.
 func (c *checker) leasesEnd() {
 	for _, o := range c.Outages {
 		if o.Of != TheRepository || o.Region == "" || o.To.Sub(o.From) < leaseWithin {
 			continue
 		}
 		for _, call := range c.Calls {
-			if call.Region != o.Region || c.crosses(call) || call.From.Before(o.From.Add(leaseWithin)) || call.To.After(o.To) {
+			until := o.From.Add(leaseWithin)
+			if c.crosses(call) {
+				until = until.Add(2 * hungFor)
+			}
+			if c.asks(call) != o.Region || call.From.Before(until) || call.To.After(o.To) {
 				continue
 			}
 			judged := call.Verb == Update && call.Status != 202 && call.Status != callerGone
@@ -167,7 +171,8 @@ func (c *checker) expired(id sessions.ID, j journey) bool {
 // the oldest wait of its session at the gateway, which reads for all.
 func (c *checker) disturbed(call Call, since time.Time) bool {
 	if !c.crosses(call) {
-		return c.away(since, call.To, in(call.Region)) || slices.ContainsFunc(c.uses[call.Session], func(other Call) bool {
+		leaseless := func(o Outage) bool { return o.Of == TheRepository && o.Region != "" && o.Region == call.Region }
+		return c.away(since, call.To, in(call.Region)) || c.away(since.Add(-againWithin), call.To, leaseless) || slices.ContainsFunc(c.uses[call.Session], func(other Call) bool {
 			return other.Gateway == call.Gateway && other.Wait > 0 && other.Faulted && other.From.Before(call.To) && !other.To.Before(since)
 		})
 	}
