@@ -332,7 +332,7 @@ func TestHistories_find(t *testing.T) {
 				l.copy = func() sessions.Live { return endForgotten{fresh()} }
 			}
 		}, "shown after the end"},
-		"pushed_each_time": {func(w *world) { w.once = everyTime{} }, "pushed twice"},
+		"pushed_each_time":  {func(w *world) { w.once = everyTime{} }, "pushed twice"},
 		"codes_not_pushed":  {func(w *world) { w.deaf = true }, "a code was never pushed"},
 		"regions_forgotten": {func(w *world) { w.repo.anywhere = true }, "in the live store of another region"},
 		"leases_for_ever":   {func(w *world) { w.leases = 24 * time.Hour }, "served without a lease"},

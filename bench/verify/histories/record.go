@@ -189,8 +189,8 @@ type Record struct {
 	Changes  []Change // in order
 	Commits  []Commit // in order
 	Outages  []Outage
-	Edits    []Edit   // in order
-	Pushes   []Push   // in order
+	Edits    []Edit // in order
+	Pushes   []Push // in order
 }
 
 func clock(t time.Time) string {

@@ -81,7 +81,7 @@ func (c *checker) leasesEnd() {
 			if c.asks(call) != o.Region || call.From.Before(until) || call.To.After(o.To) {
 				continue
 			}
-			judged := call.Verb == Update && call.Status != 202 && call.Status != callerGone
+			judged := call.Verb == Update && call.Status < 300 && call.Status != 202
 			if judged || call.Verb == Live && (call.Version != 0 || call.Location.Valid()) {
 				c.wrongf("served without a lease: %s\n      %s", call, o)
 			}
