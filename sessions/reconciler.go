@@ -165,7 +165,7 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 		return r.cancelled(ctx, session)
 	case session.endedElsewhere(r.service.opts.Now()):
 		return r.stopped(ctx, session)
-	case r.service.running(session) && seen.known && seen.home == session.Home:
+	case r.service.running(session) && seen.known && seen.home == session.Home && seen.began.Equal(session.JourneyStartedAt):
 		return nil // as at the last answer
 	default:
 		return r.compare(ctx, session)

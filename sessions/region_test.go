@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -234,6 +235,31 @@ func TestReconciler_started_elsewhere(t *testing.T) {
 	require.NoError(t, l.eu.found.Pass(t.Context()))
 	require.Empty(t, *l.eu.told)
 	require.Equal(t, sessions.VerdictStored, l.fix(t, l.eu, trainer, s.ID).Verdict)
+}
+
+// A journey that was stopped and started again by another region, which could not reach this
+// one, goes on here as the new one.
+func TestReconciler_started_again_elsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t)
+		s, trainer, student := l.started(t)
+		ref, err := l.eu.Ref(t.Context(), student, s.ID)
+		require.NoError(t, err)
+		require.NoError(t, l.eu.found.Pass(t.Context()))
+		away := sessions.WithRegionAway(t.Context())
+		_, err = l.us.Stop(away, trainer, s.ID)
+		require.NoError(t, err)
+		*l.now = l.now.Add(time.Second)
+		again, err := l.us.Start(away, trainer, s.ID, "")
+		require.NoError(t, err)
+		time.Sleep(15 * time.Second)
+		require.NoError(t, l.eu.found.Pass(t.Context()))
+		snap, err := l.eu.live.Latest(t.Context(), ref)
+		require.NoError(t, err)
+		require.Equal(t, again.JourneyStartedAt, snap.StartedAt)
+		require.Nil(t, snap.Location, "that was of the journey before")
+	})
 }
 
 // A party who was replaced while waiting for a journey of another region is shown no place
