@@ -52,6 +52,9 @@ func Check(r Record) []string {
 			c.changes[change.Ref.SessionID] = append(c.changes[change.Ref.SessionID], change)
 		}
 	}
+	c.onlyInItsRegion()
+	c.leasesEnd()
+	c.storedUnlessAway()
 	c.oneEndAStart()
 	c.oneJourneyATrainer()
 	c.arrivingOnce()
@@ -63,9 +66,6 @@ func Check(r Record) []string {
 	c.onePushACode()
 	c.ratesWereKept()
 	c.waitsEndInTime()
-	c.onlyInItsRegion()
-	c.leasesEnd()
-	c.storedUnlessAway()
 	return c.found
 }
 

@@ -80,14 +80,17 @@ type link struct {
 	to    *gateway
 }
 
-var errLost = errors.New("the other region does not answer")
+var (
+	errLost = errors.New("lost on the way between the regions")
+	errDead = errors.New("the other region's gateway has died")
+)
 
 // RoundTrip implements http.RoundTripper. What it loses is an outage for those who wait
 // for it.
 func (l link) RoundTrip(req *http.Request) (*http.Response, error) {
 	began := time.Now()
 	res, err := l.roundTrip(req)
-	if err != nil && !errors.Is(req.Context().Err(), context.Canceled) {
+	if errors.Is(err, errLost) || err != nil && !errors.Is(req.Context().Err(), context.Canceled) {
 		l.world.record.outage(Outage{Window{began, time.Now()}, TheWay, ""})
 	}
 	return res, err
@@ -118,7 +121,7 @@ func (l link) roundTrip(req *http.Request) (*http.Response, error) {
 		from.faulted.Store(true)
 	}
 	if got == nil || call.Status == callerGone {
-		return nil, errLost
+		return nil, errDead
 	}
 	if err := l.trip(req.Context(), r); err != nil {
 		return nil, err
@@ -146,7 +149,7 @@ func (l link) trip(ctx context.Context, r *request) error {
 		return errLost
 	}
 	<-ctx.Done()
-	return ctx.Err()
+	return errLost
 }
 
 // forwarded is a call as the other region's gateway sends it on. A wait for many callers
