@@ -355,7 +355,7 @@ func (c *checker) nothingAfterTheEnd() {
 func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 	limit := c.available(j.ended, settleWithin, c.home(id))
 	seen := c.bound(id, j.over, "", c.home(id))
-	if limit.Before(until) && c.holds(id, limit) && !c.cameBack(id, limit) && !c.expired(id, j) {
+	if limit.Before(until) && c.holds(id, limit) && !c.cameBack(id, limit) && !c.expired(id, j, limit) {
 		c.wrongf("the live store still holds the journey of %.8s that ended at %s", id, clock(j.ended))
 	}
 	for _, ch := range c.changes[id] {
@@ -392,7 +392,7 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 // told is when the live store was told of a journey's end.
 func (c *checker) told(id sessions.ID, j journey) (time.Time, bool) {
 	for _, ch := range c.changes[id] {
-		if ch.Kind == Ended && !ch.Journey.Before(j.id) && !ch.At.Before(j.ended) {
+		if ch.Kind == Ended && ch.Ref.TrainerID == j.trainer && !ch.Journey.Before(j.id) && !ch.At.Before(j.ended) {
 			return ch.At, true
 		}
 	}
@@ -445,6 +445,9 @@ func (c *checker) waitsEndInTime() {
 		}
 		settled, slack := call.From.Add(wakeWithin), wakeWithin // by then it has registered and read
 		if c.crosses(call) {
+			if !party(call, c.partiesAt(call.Session, call.To)) { // its token is refused there, and it ends by its time
+				continue
+			}
 			settled, slack = later(settled, c.foundBy(call)), wakeWithin+tripsWithin
 		}
 		for _, ch := range c.changes[call.Session] {
@@ -461,7 +464,7 @@ func (c *checker) waitsEndInTime() {
 			case isNew && call.To.Sub(since) > slack && !c.disturbed(call, since):
 				c.wrongf("waited %s after a change: %s\n      %s", call.To.Sub(since), call, ch)
 			case call.Version < ch.Version && ch.At.Before(call.From.Add(call.Wait-(slack-wakeWithin))) && call.Status == 304 &&
-				!(c.crosses(call) && (call.From.Before(c.foundBy(call)) || c.disturbed(call, call.From))):
+				!(c.crosses(call) && (c.sentElsewhere(call) || c.disturbed(call, call.From))):
 				c.wrongf("304, though there was a change: %s\n      %s", call, ch)
 			}
 		}

@@ -12,6 +12,8 @@ const (
 	// foundWithin is how long a gateway may take to find that a session of no region was
 	// started in another one: 17 s, by docs/adr/0022.
 	foundWithin = 17*time.Second + wakeWithin
+	// metaFor is how long a live store remembers who the parties of a session are.
+	metaFor = 300 * time.Second
 	// tripsWithin is what the way to another region adds to a wake-up: the slowest trip of
 	// the answer, and of the next question and its answer.
 	tripsWithin = 2 * time.Second
@@ -145,14 +147,32 @@ func (c *checker) foundBy(call Call) time.Time {
 	return c.available(of.at, foundWithin, in(call.Region))
 }
 
+// sentElsewhere reports whether a wait may have ended early because its gateway has found
+// that the session has been started in another region.
+func (c *checker) sentElsewhere(call Call) bool {
+	found := c.foundBy(call)
+	return call.From.Before(found) || call.To.Before(call.From.Add(call.Wait)) && call.From.Before(found.Add(metaFor))
+}
+
+// partiesAt are the parties of a session at an instant.
+func (c *checker) partiesAt(id sessions.ID, at time.Time) sessions.Meta {
+	meta := c.Sessions[id]
+	for _, e := range c.edits[id] {
+		if !e.At.After(at) {
+			meta = e.Meta
+		}
+	}
+	return meta
+}
+
 // strays reports whether a read may have been answered by the live store of a region that
 // has not got the session, with a version by that store's clock. Before the first start
-// each region says by itself that there is no journey, and another one for some seconds
-// after it.
+// each region says by itself that there is no journey, and another one until it asks the
+// repository: within seconds where it is waited for, else when its session:meta has gone.
 func (c *checker) strays(call Call) bool {
 	of, known := c.taken[call.Session]
 	return call.Verb == Live && call.Region != of.region && !call.Active && !call.Location.Valid() &&
-		(!known || call.From.Before(c.foundBy(call)))
+		(!known || !of.at.IsZero() && call.From.Before(c.foundBy(call).Add(metaFor)))
 }
 
 // lastWord reports whether a degraded answer may be the live store's last word: the region
@@ -161,10 +181,22 @@ func (c *checker) lastWord(call Call) bool {
 	return call.Region != "" && (call.Faulted || c.away(call.From, call.To, c.met(call)))
 }
 
-// expired reports whether a journey has ended by its hour, when its hash goes, too. The
-// clean-up of its event may be another region's, and its own then finds nothing to end.
-func (c *checker) expired(id sessions.ID, j journey) bool {
-	return c.taken[id].region != "" && j.reason == sessions.EndTimeout
+// expired reports whether a journey's hash was gone by itself at an instant: by its hour, or
+// 300 s after its last fix, and a minute for a clock that was set back. The clean-up of its
+// end may be another region's, and its own then finds nothing to end.
+func (c *checker) expired(id sessions.ID, j journey, at time.Time) bool {
+	fixed := slices.ContainsFunc(c.changes[id], func(ch Change) bool {
+		return ch.Verdict == sessions.VerdictStored && ch.At.After(at.Add(-6*time.Minute)) && ch.At.Before(at)
+	})
+	return c.taken[id].region != "" && (j.reason == sessions.EndTimeout || !fixed)
+}
+
+// unopened reports whether a journey is not yet in its live store, which has the one before:
+// another region has started it by the repository alone, and its own has not seen that yet.
+func (c *checker) unopened(id sessions.ID, start, at time.Time) bool {
+	return c.taken[id].region != "" && !slices.ContainsFunc(c.changes[id], func(ch Change) bool {
+		return ch.Kind == Opened && ch.Journey.Equal(start) && ch.At.Before(at)
+	})
 }
 
 // probing reports whether a region's breaker may still be trying the other region: it lets
@@ -196,8 +228,7 @@ func (c *checker) disturbed(call Call, since time.Time) bool {
 	since = since.Add(-againWithin)
 	return c.away(since, call.To, anything) || slices.ContainsFunc(c.polls[call.Session], func(poll Call) bool {
 		failed := poll.To.After(since) && (poll.Faulted || poll.Degraded || poll.Status >= 400 && poll.Status != callerGone)
-		refused := poll.To.After(call.From) && poll.Status == 403 && poll.Caller == call.Caller // then it ends by its time
-		return poll.From.Before(call.To) && (failed || refused)
+		return poll.From.Before(call.To) && failed
 	})
 }
 
