@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -98,7 +99,8 @@ func (l link) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (l link) roundTrip(req *http.Request) (*http.Response, error) {
 	from := requestOf(req.Context())
-	r := newRequest(from.draw.Uint64())
+	// Not from what the sender draws from: a poll goes on while others of its waits draw, too.
+	r := newRequest(l.world.stream(fmt.Sprint("link ", req.Method, req.URL, req.Header["Authorization"], req.Header["If-None-Match"], time.Now().UnixNano())).Uint64())
 	body, _ := io.ReadAll(req.Body) // of bytes in memory
 	_ = req.Body.Close()
 	if err := l.trip(req.Context(), r); err != nil {
