@@ -171,6 +171,23 @@ func TestService_arriving_while_the_database_is_away(t *testing.T) {
 	})
 }
 
+// What waited while the database was away is no news of the journey that has begun meanwhile.
+func TestService_arriving_not_for_the_next_journey(t *testing.T) {
+	approaching(t, func(t *testing.T, a *approach) {
+		a.start(t)
+		a.at(t, farLat, 3)
+		a.repo.away.Store(true)
+		a.at(t, homeLat, 12) // its suspicion is tried again, and the rest waits behind it
+		a.stop(t)
+		time.Sleep(time.Second)
+		a.start(t)
+		a.repo.away.Store(false)
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []sessions.EventType{sessions.JourneyStarted, sessions.JourneyEnded, sessions.JourneyStarted}, a.types())
+	})
+}
+
 // What is reported after the end is not recorded.
 func TestService_arriving_not_after_the_end(t *testing.T) {
 	approaching(t, func(t *testing.T, a *approach) {

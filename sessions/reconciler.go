@@ -152,12 +152,8 @@ func (r *Reconciler) deleted(ctx context.Context, ref Ref) error {
 
 // settle makes one journey agree with its session.
 func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session Session) error {
-	switch elsewhere := r.service.here(ctx, session) != nil; {
-	case elsewhere && seen.known && seen.told == session.Meta(): // as at the last answer
-		r.service.parties.put(session.ID, session.Meta(), r.service.opts.Now())
-		return nil
-	case elsewhere:
-		return r.moved(ctx, ref, session)
+	if r.service.here(ctx, session) != nil { // which also corrects what is remembered
+		return r.moved(ctx, ref, seen, session)
 	}
 	if err := r.settleParties(ctx, ref, seen, session); err != nil {
 		return err
@@ -169,7 +165,7 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 		return r.cancelled(ctx, session)
 	case session.endedElsewhere(r.service.opts.Now()):
 		return r.stopped(ctx, session)
-	case r.service.running(session) && seen.known && seen.home == session.Home:
+	case r.service.running(session) && seen.known && seen.home == session.Home && seen.began.Equal(session.JourneyStartedAt):
 		return nil // as at the last answer
 	default:
 		return r.compare(ctx, session)
@@ -177,9 +173,14 @@ func (r *Reconciler) settle(ctx context.Context, ref Ref, seen serving, session 
 }
 
 // moved lets nobody wait here for a session that another region's start has taken. No
-// journey of it is left in this live store, whoever has changed the region.
-func (r *Reconciler) moved(ctx context.Context, ref Ref, session Session) error {
+// journey of it is left in this live store, whoever has changed the region. Of one that
+// this process knows to be elsewhere it renews the parties.
+func (r *Reconciler) moved(ctx context.Context, ref Ref, seen serving, session Session) error {
 	s := r.service
+	if seen.known && seen.told == session.Meta() {
+		s.parties.put(session.ID, session.Meta(), s.opts.Now())
+		return nil
+	}
 	if err := s.moved(ctx, session); err != nil {
 		return err
 	}

@@ -272,6 +272,31 @@ func TestReconciler_parties_of_another_region(t *testing.T) {
 	})
 }
 
+// A journey that was stopped and started again by another region, which could not reach this
+// one, goes on here as the new one.
+func TestReconciler_started_again_elsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t)
+		s, trainer, student := l.started(t)
+		ref, err := l.eu.Ref(t.Context(), student, s.ID)
+		require.NoError(t, err)
+		require.NoError(t, l.eu.found.Pass(t.Context()))
+		away := sessions.WithRegionAway(t.Context())
+		_, err = l.us.Stop(away, trainer, s.ID)
+		require.NoError(t, err)
+		*l.now = l.now.Add(time.Second)
+		again, err := l.us.Start(away, trainer, s.ID, "")
+		require.NoError(t, err)
+		time.Sleep(15 * time.Second)
+		require.NoError(t, l.eu.found.Pass(t.Context()))
+		snap, err := l.eu.live.Latest(t.Context(), ref)
+		require.NoError(t, err)
+		require.Equal(t, again.JourneyStartedAt, snap.StartedAt)
+		require.Nil(t, snap.Location, "that was of the journey before")
+	})
+}
+
 // A region that cannot be reached is answered for like a live store that is away, and finds
 // out later.
 func TestService_region_away(t *testing.T) {

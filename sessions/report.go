@@ -28,11 +28,13 @@ type news struct {
 	suspicions Suspicions
 	arriving   bool
 	at         time.Time // the live store's clock
+	toldAt     time.Time // this process's clock
 }
 
 // tell hands news to Report. It does not block, because an update waits for it; it
 // reports false where there is no room.
 func (s *Service) tell(n news) bool {
+	n.toldAt = s.opts.Now()
 	select {
 	case s.news <- n:
 		return true
@@ -208,9 +210,14 @@ func (s *Service) offerArriving(id ID, r Receipt) {
 }
 
 // reportArriving records the event while the journey runs. Where that fails the next
-// arriving update offers it again, so there is nothing to try again here.
+// arriving update offers it again, so there is nothing to try again here. What waited while
+// the repository was away may be news of the journey before.
 func (s *Service) reportArriving(ctx context.Context, n news) {
 	session, err := s.repo.Session(ctx, n.sessionID)
+	if err == nil && n.toldAt.Before(session.JourneyStartedAt) {
+		s.arrivings.forget(n.sessionID)
+		return
+	}
 	if err == nil && s.running(session) && !s.arrivings.recorded(session) {
 		e := session.event(JourneyArriving, n.at)
 		e.ID = ArrivingID(JourneyKey{session.ID, session.JourneyStartedAt})

@@ -38,6 +38,7 @@ type serving struct {
 	asked time.Time // of the repository's last answer; before the first, when it was first used
 	known bool      // the repository has answered
 	home  geo.Point // in that answer
+	began time.Time // the journey's start in that answer
 	told  Meta      // the parties in that answer
 	meta  Meta      // the parties that readers were checked against; zero for none
 }
@@ -118,7 +119,7 @@ func (s *served) answered(ref Ref, at time.Time, session Session) {
 			// serves from its start on would be asked about in one second of fifteen.
 			at = at.Add(-askEvery / shards * time.Duration(shardOf(ref.SessionID)))
 		}
-		one.asked, one.known, one.home, one.told = at, true, session.Home, session.Meta()
+		one.asked, one.known, one.home, one.began, one.told = at, true, session.Home, session.JourneyStartedAt, session.Meta()
 		if one.meta != (Meta{}) { // the Reconciler has just corrected it
 			one.meta = one.told
 		}

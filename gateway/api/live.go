@@ -34,15 +34,15 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 	if err != nil {
 		return err
 	}
+	seen := validator(bytes.Join(c.Request.Header.PeekAll("If-None-Match"), []byte(",")))
 	ref, err := a.deps.Sessions.Ref(ctx, caller, id)
 	if region, elsewhere := otherRegion(err); elsewhere && wait > 0 && a.forwards(c, region) {
 		path := livePath + "?sessionId=" + string(id)
-		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: path, Token: authorization(c)}), nil
+		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: path, Token: authorization(c), Seen: seen.newest()}), nil
 	}
 	if err != nil {
 		return err
 	}
-	seen := validator(bytes.Join(c.Request.Header.PeekAll("If-None-Match"), []byte(",")))
 	if wait == 0 {
 		return a.readLive(ctx, c, ref, seen)
 	}
@@ -303,6 +303,14 @@ type etags struct {
 
 func (e *etags) match(version int64) bool {
 	return e != nil && (e.any || slices.Contains(e.versions, version))
+}
+
+// newest is the highest version of all; 0 for none.
+func (e *etags) newest() (version int64) {
+	if e != nil && len(e.versions) > 0 {
+		version = slices.Max(e.versions)
+	}
+	return version
 }
 
 // lostAtMost is how much older than what a caller has seen a live store may be

@@ -123,7 +123,8 @@ type Options struct {
 	// as many waits.
 	MaxCalls, MaxWaits int
 	Metrics            Metrics
-	Log                *slog.Logger // nil: discards
+	Log                *slog.Logger      // nil: discards
+	Transport          http.RoundTripper // nil: connections of its own; another is for tests
 }
 
 // Regions knows the regions, and forwards calls to the others. Safe for concurrent use.
@@ -174,7 +175,7 @@ func New(opts Options) *Regions {
 		if region.Name == opts.Own {
 			continue
 		}
-		to := &other{Region: region, client: client()}
+		to := &other{Region: region, client: client(opts.Transport)}
 		to.breaker = r.breaker(to)
 		to.calls.limit, to.waits.limit = int64(calls), int64(cmp.Or(opts.MaxWaits, calls))
 		r.others[region.Name] = to
@@ -210,14 +211,17 @@ const (
 	maxHeaders = 16 << 10
 )
 
-func client() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
+func client(by http.RoundTripper) *http.Client {
+	if by == nil {
+		by = &http.Transport{
 			Proxy:       http.ProxyFromEnvironment,
 			DialContext: (&net.Dialer{Timeout: dialWithin}).DialContext, TLSHandshakeTimeout: dialWithin,
 			MaxIdleConnsPerHost: keptIdle, IdleConnTimeout: idleFor, MaxResponseHeaderBytes: maxHeaders,
 			DisableCompression: true, // this gateway compresses for its caller
-		},
+		}
+	}
+	return &http.Client{
+		Transport: by,
 		// No gateway redirects, and the caller's token must not go elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

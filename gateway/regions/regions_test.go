@@ -3,12 +3,14 @@ package regions_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,6 +185,60 @@ func TestForward_left(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 	}
 	assert.Equal(t, []int{7, 0}, []int{m.of("left"), m.of("breaker_open")})
+}
+
+// What a reader has seen in the other region may be on its way to here. It is not told what
+// was before.
+func TestWaits_of_a_reader_who_has_seen_more(t *testing.T) {
+	t.Parallel()
+	var reads atomic.Int64
+	r, _ := to(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("wait") {
+			<-r.Context().Done()
+			return
+		}
+		w.Header().Set("ETag", fmt.Sprintf(`W/"%d"`, 1773480420410+reads.Add(1)))
+		_, _ = io.WriteString(w, `{"data":{"location":null,"isActive":true,"phase":"on_the_way"}}`)
+	}, 0)
+	waits := regions.NewWaits(r, source{}, source{})
+	t.Cleanup(waits.Close)
+	ref := sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()}
+	for _, row := range []struct{ seen, told int64 }{
+		{0, 1773480420411},
+		{1773480420411, 1773480420411},
+		{1773480420412, 1773480420412},
+		{1773480420412 + time.Hour.Milliseconds() + 1, 1773480420412}, // no version of ours
+	} {
+		ctx := regions.WithReader(t.Context(), regions.Reader{Region: "us", Path: "/live?sessionId=1", Token: "t", Seen: row.seen})
+		_, err := waits.Watch(ctx, ref, func() {})
+		require.NoError(t, err)
+		view, err := waits.Read(t.Context(), ref)
+		require.NoError(t, err)
+		assert.Equal(t, row.told, view.Version)
+	}
+}
+
+// An answer without a version says that the journey cannot be read there just now. What was
+// told before is not shown any more.
+func TestWaits_of_a_journey_that_cannot_be_read_there(t *testing.T) {
+	t.Parallel()
+	r, _ := to(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("wait") {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("ETag", `W/"1773480420412"`)
+		_, _ = io.WriteString(w, `{"data":{"location":null,"isActive":true,"phase":"on_the_way"}}`)
+	}, 0)
+	waits := regions.NewWaits(r, source{}, source{})
+	t.Cleanup(waits.Close)
+	ref := sessions.Ref{TrainerID: sessions.NewID(), SessionID: sessions.NewID()}
+	ctx := regions.WithReader(t.Context(), regions.Reader{Region: "us", Path: "/live?sessionId=1", Token: "t"})
+	_, err := waits.Watch(ctx, ref, func() {})
+	require.NoError(t, err)
+	_, err = waits.Read(t.Context(), ref)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { _, fresh := waits.Cached(ref); return !fresh }, patience, time.Millisecond)
 }
 
 // source is a hub's, of this region.

@@ -43,6 +43,7 @@ type Reader struct {
 	Path   string // of the read there: call 3 with its session, or call 24
 	Token  string // the value of Authorization
 	Link   bool   // call 24, whose answers may hide an earlier journey
+	Seen   int64  // the newest version that the reader says it has seen; 0: none
 }
 
 type readerKey struct{}
@@ -89,6 +90,9 @@ const (
 	lingerFor = 5 * time.Second
 	// The pauses after a failed poll, doubled from the first to the last.
 	firstPause, lastPause = 500 * time.Millisecond, 8 * time.Second
+	// aheadAtMost is by how many milliseconds what a reader has seen may be newer than the
+	// poll's last answer. A number that is more is no version of ours.
+	aheadAtMost = int64(time.Hour / time.Millisecond)
 )
 
 // Watch implements hub.Source.
@@ -113,7 +117,8 @@ func (w *Waits) Watch(ctx context.Context, ref sessions.Ref, wake func()) (stop 
 	switch {
 	case p.running == nil:
 		w.start(ctx, p)
-	case p.by != nil && p.by.Link && !reader.Link: // what a link shows may not be all that this reader may see
+	case p.by != nil && p.by.Link && !reader.Link, // what a link shows may not be all that this reader may see
+		p.fresh && reader.Seen > p.view.Version && reader.Seen-p.view.Version <= aheadAtMost: // in the other region, and it is on its way to here
 		p.running()
 		w.start(ctx, p)
 	}
@@ -315,7 +320,7 @@ func (w *Waits) took(ctx context.Context, p *poll, answer Answer, err error, aft
 	case moved(answer): // who waits looks in this region, or comes back and is sent to the right one
 		w.drop(p)
 		return true, p.wakes()
-	case err == nil && answer.Status == http.StatusNotModified && p.fresh:
+	case err == nil && answer.Status == http.StatusNotModified && p.fresh && versionOf(answer.Header) != 0: // else it cannot be read there, either
 		return after >= tooSoon, nil
 	case err == nil && answer.Status == http.StatusOK:
 		view, sound := viewOf(p.ref, answer)

@@ -29,24 +29,32 @@ const (
 func Check(r Record) []string {
 	c := &checker{
 		Record: r, changes: map[sessions.ID][]Change{}, journeys: map[sessions.ID][]journey{},
-		edits: map[sessions.ID][]Edit{}, uses: map[sessions.ID][]Call{},
+		edits: map[sessions.ID][]Edit{}, uses: map[sessions.ID][]Call{}, polls: map[sessions.ID][]Call{}, taken: map[sessions.ID]taken{},
 	}
+	c.Outages = slices.SortedStableFunc(slices.Values(r.Outages), func(a, b Outage) int { return a.From.Compare(b.From) })
+	c.oneRegionASession()
 	for _, e := range r.Edits {
 		c.edits[e.Session] = append(c.edits[e.Session], e)
 	}
 	for _, call := range r.Calls {
-		if call.Verb == Live || call.Verb == Update {
+		if (call.Verb == Live || call.Verb == Update) && !c.crosses(call) {
 			c.uses[call.Session] = append(c.uses[call.Session], call)
+		}
+		if call.Verb == Live && call.Forwarded {
+			c.polls[call.Session] = append(c.polls[call.Session], call)
 		}
 	}
 	for _, list := range c.uses {
 		slices.SortStableFunc(list, func(a, b Call) int { return a.From.Compare(b.From) })
 	}
 	for _, change := range r.Changes {
-		if change.Ref.SessionID != "" {
+		if of, known := c.taken[change.Ref.SessionID]; change.Ref.SessionID != "" && (!known || change.Region == of.region) {
 			c.changes[change.Ref.SessionID] = append(c.changes[change.Ref.SessionID], change)
 		}
 	}
+	c.onlyInItsRegion()
+	c.leasesEnd()
+	c.storedUnlessAway()
 	c.oneEndAStart()
 	c.oneJourneyATrainer()
 	c.arrivingOnce()
@@ -66,10 +74,12 @@ const findings = 20
 
 type checker struct {
 	Record
-	changes  map[sessions.ID][]Change
+	changes  map[sessions.ID][]Change // in the live store of its region
 	journeys map[sessions.ID][]journey
 	edits    map[sessions.ID][]Edit
-	uses     map[sessions.ID][]Call // that a gateway serves the session by, by their begin
+	uses     map[sessions.ID][]Call // that a gateway of its region serves the session by, by their begin
+	polls    map[sessions.ID][]Call // reads and waits of the other region's gateway
+	taken    map[sessions.ID]taken
 	found    []string
 }
 
@@ -129,7 +139,7 @@ func (c *checker) oneEndAStart() {
 			switch over := j.began.Add(time.Hour); {
 			case j.ended.IsZero():
 				c.wrongf("the journey of %.8s that began at %s never ended", id, clock(j.began))
-			case j.ended.After(c.available(over, timeOutWithin)):
+			case j.ended.After(c.available(over, timeOutWithin, anything)):
 				c.wrongf("the journey of %.8s that began at %s ended at %s, long past its hour", id, clock(j.began), clock(j.ended))
 			}
 		}
@@ -235,6 +245,27 @@ func (c *checker) stoppedBy(commit Commit, call Call) bool {
 // versionsOnlyRise: a call that begins after a version was answered, by either
 // gateway to any caller, is answered with that version or a later one.
 func (c *checker) versionsOnlyRise() {
+	answers, asked, abroad := []Call{}, []Call{}, []Call{}
+	for _, call := range c.Calls {
+		_, before := c.trainers(call.Session, call.From)
+		_, after := c.trainers(call.Session, call.To)
+		switch {
+		case !before || !after || call.Version == 0 || c.cameBack(call.Session, call.To) || c.strays(call):
+			continue
+		case c.crosses(call) && call.Wait > 0:
+			abroad = append(abroad, call)
+		default:
+			asked = append(asked, call)
+		}
+		answers = append(answers, call)
+	}
+	slices.SortFunc(answers, func(a, b Call) int { return a.To.Compare(b.To) })
+	c.onlyRise(answers, asked, 0)
+	c.riseAbroad(answers, abroad)
+}
+
+// onlyRise compares calls with the answers that were given more than lag before they began.
+func (c *checker) onlyRise(answers, asked []Call, lag time.Duration) {
 	type reader struct {
 		session sessions.ID
 		trainer int
@@ -243,21 +274,11 @@ func (c *checker) versionsOnlyRise() {
 		n, _ := c.trainers(call.Session, call.From)
 		return reader{call.Session, n}
 	}
-	highest := map[reader]int64{}
-	answers, asked := []Call{}, []Call{}
-	for _, call := range c.Calls {
-		_, before := c.trainers(call.Session, call.From)
-		_, after := c.trainers(call.Session, call.To)
-		if before && after && call.Version != 0 && !c.cameBack(call.Session, call.To) {
-			answers, asked = append(answers, call), append(asked, call)
-		}
-	}
-	slices.SortFunc(answers, func(a, b Call) int { return a.To.Compare(b.To) })
 	slices.SortFunc(asked, func(a, b Call) int { return a.From.Compare(b.From) })
-	witness := map[reader]Call{}
+	highest, witness := map[reader]int64{}, map[reader]Call{}
 	next := 0
 	for _, call := range asked {
-		for ; next < len(answers) && answers[next].To.Before(call.From); next++ {
+		for ; next < len(answers) && answers[next].To.Before(call.From.Add(-lag)); next++ {
 			if a := answers[next]; a.Version > highest[of(a)] {
 				highest[of(a)], witness[of(a)] = a.Version, a
 			}
@@ -278,12 +299,13 @@ func (c *checker) whatIsShown() {
 			sentFor[call.Fix] = call
 		}
 	}
-	for id, list := range c.changes {
-		states[id] = map[int64]Change{}
-		for _, ch := range list {
-			if ch.Kind != Back && ch.Kind != Judged || ch.Verdict == sessions.VerdictStored {
-				states[id][ch.Version] = ch
-			}
+	for _, ch := range c.Changes { // in both live stores, while no region has the session
+		id := ch.Ref.SessionID
+		if states[id] == nil {
+			states[id] = map[int64]Change{}
+		}
+		if ch.Kind != Back && ch.Kind != Judged || ch.Verdict == sessions.VerdictStored {
+			states[id][ch.Version] = ch
 		}
 	}
 	for _, call := range c.Calls {
@@ -294,7 +316,7 @@ func (c *checker) whatIsShown() {
 		origin := sentFor[call.Location]
 		switch {
 		case call.Location.Valid() && (origin.Session != call.Session || !c.isParty(Call{
-			Caller: origin.Caller, Verb: Update, Session: call.Session, From: origin.From, To: call.To,
+			Caller: origin.Caller, Verb: Update, Session: call.Session, Region: origin.Region, From: origin.From, To: call.To,
 		})):
 			c.wrongf("a place that was not sent for this session: %s\n      but by %s", call, origin)
 		case call.Degraded && (call.Location.Valid() || call.Version != 0):
@@ -331,13 +353,13 @@ func (c *checker) nothingAfterTheEnd() {
 }
 
 func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
-	limit := c.available(j.ended, settleWithin)
-	seen := c.bound(id, j.over, "")
-	if limit.Before(until) && c.holds(id, limit) && !c.cameBack(id, limit) {
+	limit := c.available(j.ended, settleWithin, c.home(id))
+	seen := c.bound(id, j.over, "", c.home(id))
+	if limit.Before(until) && c.holds(id, limit) && !c.cameBack(id, limit) && !c.expired(id, j, limit) {
 		c.wrongf("the live store still holds the journey of %.8s that ended at %s", id, clock(j.ended))
 	}
 	for _, ch := range c.changes[id] {
-		gone := c.bound(id, ch.At, "")
+		gone := c.bound(id, ch.At, "", c.home(id))
 		old := gone.Sub(ch.At) + time.Duration(ch.StoreMS-ch.Version)*time.Millisecond // its version is when it last changed
 		if ch.Kind == Back && ch.At.After(j.over) && gone.Before(until) && old < keptFor && c.holds(id, gone) {
 			c.wrongf("the live store still holds what came back: %s", ch)
@@ -354,8 +376,11 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 	}
 	for _, call := range c.Calls {
 		bound := quiet
-		if call.Degraded { // then the repository answers, which knew at once
+		switch {
+		case call.Degraded && !c.lastWord(call): // then the repository answers, which knew at once
 			bound = j.ended
+		case call.Degraded || c.crosses(call): // what came last over a way that is cut is shown until that is noticed
+			bound = seen
 		}
 		if call.Session == id && call.Verb == Live && call.Status == 200 && call.readAt().After(bound) && call.To.Before(until) &&
 			(call.Active || call.Location.Valid()) && !c.cameBack(id, call.readAt()) && !c.cameBack(id, call.To) {
@@ -367,7 +392,7 @@ func (c *checker) nothingBetween(id sessions.ID, j journey, until time.Time) {
 // told is when the live store was told of a journey's end.
 func (c *checker) told(id sessions.ID, j journey) (time.Time, bool) {
 	for _, ch := range c.changes[id] {
-		if ch.Kind == Ended && !ch.Journey.Before(j.id) && !ch.At.Before(j.ended) {
+		if ch.Kind == Ended && ch.Ref.TrainerID == j.trainer && !ch.Journey.Before(j.id) && !ch.At.Before(j.ended) {
 			return ch.At, true
 		}
 	}
@@ -383,6 +408,7 @@ func (c *checker) holds(id sessions.ID, at time.Time) bool {
 		switch {
 		case ch.At.After(at):
 			return held
+		case ch.Region != c.taken[id].region: // another live store
 		case ch.Kind == Lost, ch.Ref.SessionID == id && ch.Kind == Ended:
 			held = false
 		case ch.Ref.SessionID == id && (ch.Kind == Opened || ch.Kind == Back):
@@ -392,44 +418,19 @@ func (c *checker) holds(id sessions.ID, at time.Time) bool {
 	return held
 }
 
-// available is from plus d, not counting the outages.
-func (c *checker) available(from time.Time, d time.Duration) time.Time {
-	until := from.Add(d)
-	for _, w := range slices.SortedFunc(slices.Values(c.Outages), func(a, b Window) int { return a.From.Compare(b.From) }) {
-		if w.From.Before(until) && w.To.After(from) {
-			until = until.Add(w.To.Sub(w.From))
+// available is from plus d, not counting the outages that are selected.
+func (c *checker) available(from time.Time, d time.Duration, of which) time.Time {
+	until, counted := from.Add(d), from
+	for _, o := range c.Outages {
+		if of(o) && o.From.Before(until) && o.To.After(counted) {
+			begin := o.From
+			if counted.After(from) {
+				begin = later(begin, counted) // two at once count once
+			}
+			until, counted = until.Add(o.To.Sub(begin)), o.To
 		}
 	}
 	return until
-}
-
-// ratesWereKept: the fixes that were stored, by when they were taken on the store's
-// clock, pass the checker's own rate limit. Refused ones count, too, but nothing says
-// when they were taken.
-func (c *checker) ratesWereKept() {
-	rates := map[sessions.Ref]*rate{}
-	for _, ch := range c.Changes {
-		switch ch.Kind {
-		case Lost:
-			clear(rates)
-		case Opened, Ended:
-			delete(rates, ch.Ref)
-		case Stepped:
-			for _, r := range rates {
-				r.setBack(ch.StoreMS)
-			}
-		case Judged:
-			if ch.TakenMS == 0 {
-				continue
-			}
-			if rates[ch.Ref] == nil {
-				rates[ch.Ref] = &rate{}
-			}
-			if early := rates[ch.Ref].take(ch.TakenMS); early > 0 {
-				c.wrongf("over the rate by %d ms: %s", early, ch)
-			}
-		}
-	}
 }
 
 // waitsEndInTime: a long poll that no fault touched ends soon after a change, and
@@ -442,7 +443,13 @@ func (c *checker) waitsEndInTime() {
 		if n, _ := c.trainers(call.Session, call.To); n > 0 { // the changes do not say whose
 			continue
 		}
-		settled := call.From.Add(wakeWithin) // by then it has registered and read
+		settled, slack := call.From.Add(wakeWithin), wakeWithin // by then it has registered and read
+		if c.crosses(call) {
+			if !party(call, c.partiesAt(call.Session, call.To)) { // its token is refused there, and it ends by its time
+				continue
+			}
+			settled, slack = later(settled, c.foundBy(call)), wakeWithin+tripsWithin
+		}
 		for _, ch := range c.changes[call.Session] {
 			if ch.Kind == Judged && ch.Verdict != sessions.VerdictStored || !ch.At.After(call.From.Add(-time.Hour)) {
 				continue
@@ -453,9 +460,11 @@ func (c *checker) waitsEndInTime() {
 			since := later(ch.At, settled)
 			isNew := ch.Version > call.Seen && (call.Seen != 0 || ch.At.After(settled))
 			switch {
-			case isNew && call.To.Sub(since) > wakeWithin && !c.away(since, call.To):
+			case ch.Region != c.asks(call):
+			case isNew && call.To.Sub(since) > slack && !c.disturbed(call, since):
 				c.wrongf("waited %s after a change: %s\n      %s", call.To.Sub(since), call, ch)
-			case call.Version < ch.Version && ch.At.Before(call.From.Add(call.Wait)) && call.Status == 304:
+			case call.Version < ch.Version && ch.At.Before(call.From.Add(call.Wait-(slack-wakeWithin))) && call.Status == 304 &&
+				!(c.crosses(call) && (c.sentElsewhere(call) || c.disturbed(call, call.From))):
 				c.wrongf("304, though there was a change: %s\n      %s", call, ch)
 			}
 		}
@@ -470,6 +479,6 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func (c *checker) away(from, to time.Time) bool {
-	return slices.ContainsFunc(c.Outages, func(w Window) bool { return w.From.Before(to) && w.To.After(from) })
+func (c *checker) away(from, to time.Time, of which) bool {
+	return slices.ContainsFunc(c.Outages, func(o Outage) bool { return of(o) && o.From.Before(to) && o.To.After(from) })
 }

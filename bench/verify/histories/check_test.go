@@ -21,10 +21,7 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 	t.Parallel()
 	good := play(t, 22)
 	require.Empty(t, Check(good))
-	for name, row := range map[string]struct {
-		spoil func(*Record)
-		want  string
-	}{
+	finds(t, good, map[string]planted{
 		"version_back": {func(r *Record) { lastShown(r).Version = firstShown(r).Version - 1 }, "the version went back"},
 		"version_back_for_another_reader": {func(r *Record) {
 			c := *lastShown(r)
@@ -177,19 +174,30 @@ func TestCheck_finds_what_is_planted(t *testing.T) {
 			again := *lastStop(r)
 			again.From, again.To = again.To.Add(2*time.Second), again.To.Add(3*time.Second)
 			r.Calls = append(r.Calls, again)
-			r.Commits = append(r.Commits, Commit{again.From.Add(-time.Second), sessions.Event{
+			r.Commits = append(r.Commits, Commit{At: again.From.Add(-time.Second), Event: sessions.Event{
 				ID: "g", Type: sessions.JourneyStarted, SessionID: again.Session, TrainerID: again.Caller.ID, At: again.From, JourneyStartedAt: again.From,
 			}})
 			slices.SortStableFunc(r.Commits, func(a, b Commit) int { return a.At.Compare(b.At) })
 		}, "no event of it: " + clock(lastStop(&good).To.Add(2*time.Second))},
 		"a_phone_shown_a_fault": {func(r *Record) { lastStored(r).Status = 503 }, "a server error"},
 		"an_internal_error":     {func(r *Record) { lastShown(r).Code = sessions.Internal }, "a server error"},
-	} {
+	})
+}
+
+// planted is a violation, and what the checker says of it.
+type planted struct {
+	spoil func(*Record)
+	want  string
+}
+
+func finds(t *testing.T, good Record, rows map[string]planted) {
+	t.Helper()
+	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := good
 			r.Calls, r.Changes, r.Commits = slices.Clone(r.Calls), slices.Clone(r.Changes), slices.Clone(r.Commits)
-			r.Pushes = slices.Clone(r.Pushes)
+			r.Pushes, r.Outages = slices.Clone(r.Pushes), slices.Clone(r.Outages)
 			row.spoil(&r)
 			assert.Contains(t, strings.Join(Check(r), "\n"), row.want)
 		})
@@ -250,7 +258,7 @@ func edited(r *Record, at time.Time, ends bool, after sessions.Meta) {
 
 // cancelled adds a cancellation.
 func cancelled(r *Record, id sessions.ID, at time.Time) {
-	r.Commits = append(r.Commits, Commit{at, sessions.Event{ID: "h", Type: sessions.SessionCancelled, SessionID: id, At: at}})
+	r.Commits = append(r.Commits, Commit{At: at, Event: sessions.Event{ID: "h", Type: sessions.SessionCancelled, SessionID: id, At: at}})
 }
 
 // comesBack has the first session's journey come back after its end, and shown after that.
@@ -302,8 +310,10 @@ func TestHistories_find(t *testing.T) {
 		want   string
 	}{
 		"a_faster_rate": {func(w *world) {
-			w.live.fresh = func() sessions.Live {
-				return memory.NewLive(sessions.LiveOptions{RateTolerance: 2 * time.Second}, w.live.now)
+			for _, l := range w.live {
+				l.fresh = func() sessions.Live {
+					return memory.NewLive(sessions.LiveOptions{RateTolerance: 2 * time.Second}, l.now)
+				}
 			}
 		}, "over the rate"},
 		"ends_forgotten":         {mutant(func(m sessions.Live) sessions.Live { return endForgotten{m} }), "still holds the journey"},
@@ -317,11 +327,16 @@ func TestHistories_find(t *testing.T) {
 		"parties_by_memory":      {func(w *world) { w.repo.asBooked = w.record }, "a stranger was let in"},
 		"ends_by_sql_unseen":     {func(w *world) { w.repo.endless = true }, "shown after the end"},
 		"comes_back_for_good": {func(w *world) {
-			fresh := w.live.fresh
-			w.live.copy = func() sessions.Live { return endForgotten{fresh()} }
+			for _, l := range w.live {
+				fresh := l.fresh
+				l.copy = func() sessions.Live { return endForgotten{fresh()} }
+			}
 		}, "shown after the end"},
-		"pushed_each_time": {func(w *world) { w.once = everyTime{} }, "pushed twice"},
-		"codes_not_pushed": {func(w *world) { w.deaf = true }, "a code was never pushed"},
+		"pushed_each_time":  {func(w *world) { w.once = everyTime{} }, "pushed twice"},
+		"codes_not_pushed":  {func(w *world) { w.deaf = true }, "a code was never pushed"},
+		"regions_forgotten": {func(w *world) { w.repo.anywhere = true }, "in the live store of another region"},
+		"leases_for_ever":   {func(w *world) { w.leases = 24 * time.Hour }, "served without a lease"},
+		"never_forwarded":   {func(w *world) { w.closed = true }, "not judged, though nothing was away"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -339,9 +354,11 @@ func TestHistories_find(t *testing.T) {
 // mutant breaks the live store below the faults.
 func mutant(of func(sessions.Live) sessions.Live) edit {
 	return func(w *world) {
-		fresh := w.live.fresh
-		w.live.fresh = func() sessions.Live { return of(fresh()) }
-		w.live.under = w.live.fresh()
+		for _, l := range w.live {
+			fresh := l.fresh
+			l.fresh = func() sessions.Live { return of(fresh()) }
+			l.under = l.fresh()
+		}
 	}
 }
 

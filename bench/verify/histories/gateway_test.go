@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/cloudwego/hertz/pkg/app/server"
+	"github.com/cloudwego/hertz/pkg/protocol"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"doorstep/bench/rig"
 	"doorstep/gateway/api"
 	"doorstep/gateway/hub"
+	"doorstep/gateway/regions"
 	"doorstep/geo"
 	"doorstep/internal/pause"
 	"doorstep/metrics"
@@ -26,16 +28,20 @@ import (
 // gateway is the product's handlers, service, hub and sweeper, on a clock of its own.
 // It can be killed, and starts again without what it had in memory.
 type gateway struct {
-	world *world
-	n     int
-	skew  time.Duration
-	draw  *rand.Rand
+	world  *world
+	n      int
+	region string // empty: there are none
+	live   *liveStore
+	repo   *repository
+	skew   time.Duration
+	draw   *rand.Rand
 
 	mu     sync.Mutex
 	asked  time.Time     // last
 	hertz  *server.Hertz // nil while it is down
 	life   context.Context
 	kill   context.CancelFunc
+	polls  *regions.Waits // nil without regions
 	served sync.WaitGroup
 }
 
@@ -55,9 +61,20 @@ func (g *gateway) untilPass() time.Duration {
 // up starts it.
 func (g *gateway) up(ctx context.Context) {
 	life, kill := context.WithCancel(ctx)
-	service := sessions.NewService(g.world.repo, g.world.live, sessions.ServiceOptions{Now: g.now})
+	var waits *hub.Hub
+	lease := g.lease()
+	service := sessions.NewService(g.repo, g.live, sessions.ServiceOptions{
+		Now: g.now, Region: g.region, Lease: lease, OnElsewhere: func(ref sessions.Ref) { waits.Look(ref) },
+	})
+	source, reads, polls := hub.Source(g.live), hub.Reader(service), (*regions.Waits)(nil)
+	others := g.others()
+	if others != nil {
+		polls = regions.NewWaits(others, source, service)
+		source, reads = polls, polls
+	}
+	waits = hub.New(source, reads, hub.Options{})
 	handlers := api.New(api.Deps{
-		Sessions: service, Hub: hub.New(g.world.live, service, hub.Options{}), Tokens: tokens{}, RateInterval: 5 * time.Second,
+		Sessions: service, Hub: waits, Tokens: tokens{}, RateInterval: 5 * time.Second, Regions: others,
 		Ready: func() (bool, map[string]string) { return true, nil }, Log: slog.New(slog.DiscardHandler), Metrics: unread,
 	})
 	hertz := server.New()
@@ -78,44 +95,66 @@ func (g *gateway) up(ctx context.Context) {
 			_ = sweeper.Sweep((&request{draw: sweeps}).in(life)) // tried again
 		}
 	})
+	if lease != nil {
+		renewals := newRequest(g.draw.Uint64()).in(life)
+		_ = lease.Renew(renewals) // tried again
+		g.served.Go(func() { _ = lease.Run(renewals) })
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.hertz, g.life, g.kill = hertz, life, kill
+	g.hertz, g.life, g.kill, g.polls = hertz, life, kill, polls
 }
 
 // down kills it and cuts off what is under way.
 func (g *gateway) down() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.hertz = nil
-	g.kill()
+	kill, polls := g.kill, g.polls
+	g.mu.Unlock()
+	kill()
+	if polls != nil {
+		polls.Close()
+	}
 }
 
 // ask makes one request and completes the Call with the answer. It returns false
 // when the gateway is down.
 func (g *gateway) ask(ctx context.Context, r *request, call Call, body string) (Call, answer, bool) {
+	call, got, response := g.serve(ctx, r, call, func(req *protocol.Request) {
+		method, path := route(call)
+		req.SetMethod(method)
+		req.SetRequestURI("http://gateway/api/v1" + path)
+		req.Header.Set("Authorization", "Bearer "+string(call.Caller.Role)+":"+string(call.Caller.ID))
+		if call.Seen != 0 {
+			req.Header.Set("If-None-Match", fmt.Sprintf("%q", strconv.FormatInt(call.Seen, 10)))
+		}
+		req.SetBodyString(body)
+	})
+	return call, got, response != nil
+}
+
+// serve has it answer a request that fill writes. It returns no response when the gateway
+// is down.
+func (g *gateway) serve(ctx context.Context, r *request, call Call, fill func(*protocol.Request)) (Call, answer, *protocol.Response) {
 	g.mu.Lock()
 	g.asked = time.Now()
 	hertz, life := g.hertz, g.life
 	g.mu.Unlock()
 	if hertz == nil {
-		return call, answer{}, false
+		return call, answer{}, nil
 	}
 	ctx, cancel := context.WithCancel(r.in(ctx))
 	defer cancel()
 	defer context.AfterFunc(life, cancel)()
 	c := hertz.NewContext()
-	method, path := route(call)
-	c.Request.SetMethod(method)
-	c.Request.SetRequestURI("http://gateway/api/v1" + path)
-	c.Request.Header.Set("Authorization", "Bearer "+string(call.Caller.Role)+":"+string(call.Caller.ID))
-	if call.Seen != 0 {
-		c.Request.Header.Set("If-None-Match", fmt.Sprintf("%q", strconv.FormatInt(call.Seen, 10)))
-	}
-	c.Request.SetBodyString(body)
-	call.Gateway, call.From = g.n, time.Now()
+	fill(&c.Request)
+	call.Gateway, call.Region, call.From = g.n, g.region, time.Now()
+	r.call = call
 	hertz.ServeHTTP(ctx, c)
 	call.To, call.Status, call.Faulted = time.Now(), c.Response.StatusCode(), r.faulted.Load()
+	if call.Forwarded && ctx.Err() != nil { // the other gateway has hung up
+		call.Status = callerGone
+	}
 	var got answer
 	if text := c.Response.Body(); len(text) > 0 {
 		if err := json.Unmarshal(text, &got); err != nil {
@@ -124,7 +163,7 @@ func (g *gateway) ask(ctx context.Context, r *request, call Call, body string) (
 	}
 	call.read(got, c.Response.Header.Get("ETag"))
 	g.world.record.call(call)
-	return call, got, true
+	return call, got, &c.Response
 }
 
 func route(c Call) (method, path string) {

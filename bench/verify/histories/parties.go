@@ -29,14 +29,14 @@ func (call Call) readAt() time.Time {
 
 // bound is until when a change of a session may go unnoticed: seenWithin after it, or
 // after the first use of the session behind it, by anybody or by the caller given. A
-// gateway asks about what it serves.
-func (c *checker) bound(id sessions.ID, change time.Time, by sessions.ID) time.Time {
+// gateway asks about what it serves. The outages selected do not count.
+func (c *checker) bound(id sessions.ID, change time.Time, by sessions.ID, of which) time.Time {
 	for _, use := range c.uses[id] {
 		if use.From.After(change.Add(-servedFor)) && (by == "" || use.Caller.ID == by) {
-			return c.available(later(change, use.From), seenWithin)
+			return c.available(later(change, use.From), seenWithin, of)
 		}
 	}
-	return c.available(change, seenWithin)
+	return c.available(change, seenWithin, of)
 }
 
 // isParty reports whether the caller may make the call: by the row as it is while the
@@ -48,7 +48,7 @@ func (c *checker) isParty(call Call) bool {
 		until := e.At
 		limit, from := until, call.From
 		if call.Verb == Live || call.Verb == Update {
-			limit, from = c.bound(call.Session, until, call.Caller.ID), call.readAt()
+			limit, from = c.bound(call.Session, until, call.Caller.ID, c.met(call)), call.readAt()
 		}
 		if !since.After(call.To) && (until.IsZero() || !from.After(limit)) && party(call, meta) {
 			return true
@@ -73,7 +73,7 @@ func party(call Call, meta sessions.Meta) bool {
 // partiesOfNow: a party is not shut out while the database answers.
 func (c *checker) partiesOfNow() {
 	for _, call := range c.Calls {
-		if call.Code != sessions.Forbidden || call.Faulted || c.away(call.From, call.To) {
+		if call.Code != sessions.Forbidden || call.Faulted || c.away(call.From, call.To, c.met(call)) {
 			continue
 		}
 		meta, since := c.Sessions[call.Session], time.Time{}
@@ -94,7 +94,7 @@ func (c *checker) partiesOfNow() {
 // was not yet the time to end it again.
 func (c *checker) cameBack(id sessions.ID, at time.Time) bool {
 	return slices.ContainsFunc(c.changes[id], func(ch Change) bool {
-		return ch.Kind == Back && !ch.At.After(at) && !at.After(c.bound(id, ch.At, ""))
+		return ch.Kind == Back && !ch.At.After(at) && !at.After(c.bound(id, ch.At, "", c.home(id)))
 	})
 }
 
@@ -109,7 +109,7 @@ func (c *checker) trainers(id sessions.ID, at time.Time) (n int, noticed bool) {
 		if e.Meta.TrainerID != trainer {
 			trainer = e.Meta.TrainerID
 			n++
-			noticed = at.After(c.bound(id, e.At, ""))
+			noticed = at.After(c.bound(id, e.At, "", anything))
 		}
 	}
 	return n, n == 0 || noticed
@@ -155,7 +155,7 @@ func (c *checker) onePushACode() {
 // usable reports whether a code that was made at this instant was neither used, replaced
 // nor taken back before there was time to push it.
 func (c *checker) usable(id sessions.ID, at time.Time) bool {
-	until := c.available(at, settleWithin)
+	until := c.available(at, settleWithin, in(""))
 	return !slices.ContainsFunc(c.Calls, func(call Call) bool {
 		return call.Session == id && call.Verb == Verify && call.Status == 200 && call.To.After(at) && call.From.Before(until)
 	}) && !slices.ContainsFunc(c.Commits, func(commit Commit) bool {

@@ -1,5 +1,7 @@
 package histories
 
+import "doorstep/sessions"
+
 // The rate of docs/contract.md, section 1: one update per 5 s, as a GCRA with 1 s of
 // tolerance, on when a fix was taken by the store's clock.
 const (
@@ -41,5 +43,39 @@ func (r *rate) setBack(nowMS int64) {
 	if nowMS < r.lastMS {
 		r.levelMS += r.lastMS - nowMS
 		r.lastMS = nowMS
+	}
+}
+
+// ratesWereKept: the fixes that were stored, by when they were taken on the store's
+// clock, pass the checker's own rate limit. Refused ones count, too, but nothing says
+// when they were taken.
+func (c *checker) ratesWereKept() {
+	stores := map[string]map[sessions.Ref]*rate{}
+	for _, ch := range c.Changes {
+		rates := stores[ch.Region]
+		if rates == nil {
+			rates = map[sessions.Ref]*rate{}
+			stores[ch.Region] = rates
+		}
+		switch ch.Kind {
+		case Lost:
+			clear(rates)
+		case Opened, Ended:
+			delete(rates, ch.Ref)
+		case Stepped:
+			for _, r := range rates {
+				r.setBack(ch.StoreMS)
+			}
+		case Judged:
+			if ch.TakenMS == 0 {
+				continue
+			}
+			if rates[ch.Ref] == nil {
+				rates[ch.Ref] = &rate{}
+			}
+			if early := rates[ch.Ref].take(ch.TakenMS); early > 0 {
+				c.wrongf("over the rate by %d ms: %s", early, ch)
+			}
+		}
 	}
 }

@@ -7,16 +7,20 @@
 // place, or any 30 s after the journey's end by whatever means.
 //
 // The handlers, the service, the hubs, the sweepers and the clean-up of two gateways
-// are the product's, over one live store and one repository in memory. A seed decides
-// the rest: phones with bad networks and wrong clocks that retry, repeat and reorder;
+// are the product's, over one live store and one repository in memory. On every third day
+// each gateway is a region with a live store of its own, and calls that come to the wrong one
+// are forwarded over a long way. Then all of this holds across the regions, no journey is in
+// the live store of another region, and a region that is cut off from the repository serves
+// nothing once its lease has ended. A seed decides the rest: phones with bad networks and wrong clocks that retry, repeat and reorder;
 // gateways that are killed; stores that are slow or away, lose an answer, do the work
 // late, or lose all data; a hash that comes back after its end; a store's clock that
-// steps; and another service that ends, cancels and reassigns by SQL. The checker uses none of
+// steps; regions that are cut off from each other or from the repository; and another
+// service that ends, cancels and reassigns by SQL. The checker uses none of
 // the product's logic; check_test.go proves that it finds violations.
 //
 // `go test ./bench/verify/histories -args -seeds=1000` plays the seeds from 1 on, for
-// 90 s at most (`-within`). `-seed=N` plays one of them again and prints all that
-// happened. A replay is the same to the nanosecond, except for two of a goroutine's
+// 60 s at most (`-within`). `-seed=N` plays one of them again and prints all that
+// happened. A replay of a day without regions is the same to the nanosecond, except for two of a goroutine's
 // events that fall into one instant.
 package histories
 
@@ -47,6 +51,7 @@ const (
 type Call struct {
 	From, To time.Time
 	Gateway  int
+	Region   string // of the gateway; empty without regions
 	Caller   sessions.Caller
 	Verb     Verb
 	Session  sessions.ID
@@ -54,6 +59,10 @@ type Call struct {
 	Seen     int64         // Live: the version of the If-None-Match, 0 for none
 	Wait     time.Duration // Live
 	Faulted  bool          // a store failed or stalled it
+
+	// Forwarded: it comes from the other region's gateway, which has a record of its own for
+	// each of its callers. One wait that is forwarded may be for many of them.
+	Forwarded bool
 
 	Status   int
 	Code     sessions.Code
@@ -66,9 +75,9 @@ type Call struct {
 
 // String is the call on a line of a history.
 func (c Call) String() string {
-	return fmt.Sprintf("%s … %s  gateway %d  %s %s %s of %.8s %s seen=%d wait=%s → %d %s version=%d at=%s active=%t degraded=%t faulted=%t",
-		clock(c.From), clock(c.To), c.Gateway, c.Caller.Role, short(c.Caller.ID), c.Verb, c.Session, place(c.Fix), c.Seen, c.Wait,
-		c.Status, c.Code, c.Version, place(c.Location), c.Active, c.Degraded, c.Faulted)
+	return fmt.Sprintf("%s … %s  gateway %d %s %s %s %s of %.8s %s seen=%d wait=%s → %d %s version=%d at=%s active=%t degraded=%t faulted=%t forwarded=%t",
+		clock(c.From), clock(c.To), c.Gateway, c.Region, c.Caller.Role, short(c.Caller.ID), c.Verb, c.Session, place(c.Fix), c.Seen, c.Wait,
+		c.Status, c.Code, c.Version, place(c.Location), c.Active, c.Degraded, c.Faulted, c.Forwarded)
 }
 
 // Kind is what changed in the live store.
@@ -88,6 +97,7 @@ const (
 // Change is one effect in the live store, as its wrapper saw it.
 type Change struct {
 	At      time.Time
+	Region  string // of the live store; empty without regions
 	Kind    Kind
 	Ref     sessions.Ref
 	Journey time.Time // Opened, Ended: its start
@@ -100,19 +110,20 @@ type Change struct {
 
 // String is the change on a line of a history.
 func (c Change) String() string {
-	return fmt.Sprintf("%s                live store %s %.8s journey=%s %s %s store_ms=%d taken_ms=%d version=%d",
-		clock(c.At), c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.TakenMS, c.Version)
+	return fmt.Sprintf("%s                live store %s %s %.8s journey=%s %s %s store_ms=%d taken_ms=%d version=%d",
+		clock(c.At), c.Region, c.Kind, c.Ref.SessionID, clock(c.Journey), place(c.Fix), c.Verdict, c.StoreMS, c.TakenMS, c.Version)
 }
 
 // Commit is an event of the outbox, with the time of its commit.
 type Commit struct {
-	At    time.Time
-	Event sessions.Event
+	At     time.Time
+	Event  sessions.Event
+	Region string // of the session, as the same transaction leaves it
 }
 
 // String is the commit on a line of a history.
 func (c Commit) String() string {
-	return fmt.Sprintf("%s                outbox %s of %.8s journey=%s %s%s", clock(c.At), c.Event.Type, c.Event.SessionID,
+	return fmt.Sprintf("%s                outbox %s of %.8s %s journey=%s %s%s", clock(c.At), c.Event.Type, c.Event.SessionID, c.Region,
 		clock(c.Event.JourneyStartedAt), c.Event.Reason, c.Event.Verdict)
 }
 
@@ -146,17 +157,40 @@ func (p Push) String() string {
 // Window is a stretch of time.
 type Window struct{ From, To time.Time }
 
+// Part is what can be away.
+type Part string
+
+// The parts.
+const (
+	TheLiveStore  Part = "the live store"
+	TheRepository Part = "the repository"
+	TheGateway    Part = "the gateway"
+	TheWay        Part = "the way between the regions" // or one call that was lost on it
+)
+
+// Outage is a time in which a part is away.
+type Outage struct {
+	Window
+	Of     Part
+	Region string // for which it is; empty: for all
+}
+
+// String is the outage on a line of a history.
+func (o Outage) String() string {
+	return fmt.Sprintf("%s … %s  %s %s is away", clock(o.From), clock(o.To), o.Of, o.Region)
+}
+
 // Record is everything that was recorded of one day.
 type Record struct {
 	Seed     uint64
-	Sessions map[sessions.ID]sessions.Meta
+	Sessions map[sessions.ID]sessions.Meta // as booked, some with a region
 	Homes    map[sessions.ID]geo.Point
 	Calls    []Call
 	Changes  []Change // in order
 	Commits  []Commit // in order
-	Outages  []Window // of either store
-	Edits    []Edit   // in order
-	Pushes   []Push   // in order
+	Outages  []Outage
+	Edits    []Edit // in order
+	Pushes   []Push // in order
 }
 
 func clock(t time.Time) string {

@@ -17,6 +17,7 @@ import (
 // faults, so that they are the same in a replay whatever else runs.
 type request struct {
 	draw    *rand.Rand
+	call    Call // that it is of, if it is one
 	faulted atomic.Bool
 }
 
@@ -133,6 +134,7 @@ func (f faults) through(ctx context.Context, late *sync.WaitGroup, work func()) 
 // liveStore is a Live with faults, on a clock that steps. It records its changes.
 type liveStore struct {
 	faults
+	region string
 	record *recorder
 	late   *sync.WaitGroup
 
@@ -186,7 +188,7 @@ func (s *liveStore) restore(ref sessions.Ref) bool {
 	s.floor = later(s.latest, time.UnixMilli(s.highest))
 	s.offset = s.aboveFloor(s.offset)
 	s.back = true
-	s.record.change(Change{Kind: Back, Ref: ref, Version: was.Version, StoreMS: s.now().UnixMilli()})
+	s.note(Change{Kind: Back, Ref: ref, Version: was.Version, StoreMS: s.now().UnixMilli()})
 	for w := range s.watchers {
 		if w.ref == ref {
 			w.stop()
@@ -219,6 +221,11 @@ type storeWatcher struct {
 }
 
 var _ sessions.Live = (*liveStore)(nil)
+
+func (s *liveStore) note(ch Change) {
+	ch.Region = s.region
+	s.record.change(ch)
+}
 
 // now is the store's clock.
 func (s *liveStore) now() time.Time {
@@ -293,7 +300,7 @@ func (s *liveStore) End(ctx context.Context, j sessions.Journey) error {
 func (s *liveStore) changed(ch Change, before int64) {
 	if ch.Version = s.version(ch.Ref); ch.Version != before {
 		ch.StoreMS = s.now().UnixMilli()
-		s.record.change(ch)
+		s.note(ch)
 	}
 }
 
@@ -309,7 +316,7 @@ func (s *liveStore) Update(ctx context.Context, ref sessions.Ref, fix sessions.F
 		if snap, _ := under.Latest(context.Background(), ref); receipt.Verdict == sessions.VerdictStored && snap.Location != nil && !fix.AtArrival {
 			ch.TakenMS = snap.Location.RecordedAt.UnixMilli()
 		}
-		s.record.change(ch)
+		s.note(ch)
 	})
 	if err != nil {
 		return sessions.Receipt{}, err
@@ -391,7 +398,7 @@ func (s *liveStore) lose() {
 	s.floor = later(s.latest, time.UnixMilli(s.highest))
 	s.offset = s.aboveFloor(s.offset)
 	s.under, s.copied, s.back = s.fresh(), nil, false
-	s.record.change(Change{Kind: Lost, StoreMS: s.now().UnixMilli()})
+	s.note(Change{Kind: Lost, StoreMS: s.now().UnixMilli()})
 	for w := range s.watchers {
 		_ = s.attach(context.Background(), w)
 	}
@@ -420,17 +427,19 @@ func (s *liveStore) step(offset time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.offset = s.aboveFloor(offset)
-	s.record.change(Change{Kind: Stepped, StoreMS: s.now().UnixMilli()})
+	s.note(Change{Kind: Stepped, StoreMS: s.now().UnixMilli()})
 }
 
 // repository is a Repository with faults.
 type repository struct {
 	*memory.Repository
 	faults
-	late *sync.WaitGroup
+	late   *sync.WaitGroup
+	record *recorder
 
 	asBooked *recorder // whose sessions have the parties that the reconciler is told: a mutant
 	endless  bool      // the reconciler is told that all journeys run that have begun: a mutant
+	anywhere bool      // sessions are read without their region: a mutant
 }
 
 func (r *repository) do(ctx context.Context, work func()) error {
@@ -447,6 +456,9 @@ func (r *repository) Session(ctx context.Context, id sessions.ID) (sessions.Sess
 	if err := r.do(ctx, func() { found, refused = r.Repository.Session(context.Background(), id) }); err != nil {
 		return sessions.Session{}, err
 	}
+	if r.anywhere {
+		found.Region = ""
+	}
 	return found, refused
 }
 
@@ -461,6 +473,9 @@ func (r *repository) Sessions(ctx context.Context, ids []sessions.ID) (map[sessi
 		}
 		if r.endless {
 			s.Status, s.JourneyEndedAt = sessions.Scheduled, time.Time{}
+		}
+		if r.anywhere {
+			s.Region = ""
 		}
 		found[id] = s
 	}
@@ -486,7 +501,11 @@ func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*session
 	var err error
 	fate := r.fate(q)
 	if fate == done || fate == unanswered {
-		s, err = r.Repository.Change(context.Background(), id, f)
+		s, err = r.Repository.Change(context.Background(), id, func(now *sessions.Session) ([]sessions.Event, error) {
+			events, err := f(now)
+			r.record.inRegion(id, now.Region)
+			return events, err
+		})
 	}
 	if fate == done {
 		return s, err
@@ -495,6 +514,8 @@ func (r *repository) Change(ctx context.Context, id sessions.ID, f func(*session
 	_ = pause.For(ctx, time.Duration(q.draw.Int64N(int64(2*time.Second))))
 	return sessions.Session{}, sessions.Fault(sessions.DatabaseUnavailable, "the database is away", errStore)
 }
+
+func (r *repository) RenewLease(ctx context.Context, _ string) error { return r.do(ctx, func() {}) }
 
 func (r *repository) Record(ctx context.Context, e sessions.Event) (bool, error) {
 	var first bool

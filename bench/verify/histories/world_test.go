@@ -30,16 +30,20 @@ type world struct {
 	seed      uint64
 	began     time.Time
 	record    *recorder
-	live      *liveStore
+	regions   []string     // of the gateways; one without a name: there are no regions
+	live      []*liveStore // of each region
 	repo      *repository
+	way       faults // between the regions
 	gateway   [2]*gateway
 	visits    []*visit
 	users     sync.WaitGroup
 	late      sync.WaitGroup // work, requests and events still under way
 	notify    *consumers.Notify
 	once      consumers.Once
-	deaf      bool // no consumer is told of a new code: a mutant
-	noCleanUp bool // no event reaches the clean-up, and nothing is compared with the database: a mutant
+	deaf      bool          // no consumer is told of a new code: a mutant
+	noCleanUp bool          // no event reaches the clean-up, and nothing is compared with the database: a mutant
+	closed    bool          // no call is forwarded: a mutant
+	leases    time.Duration // how long one holds, of a mutant; 0: as the product has it
 }
 
 // visit is a session of the day.
@@ -68,22 +72,35 @@ func play(t *testing.T, seed uint64, edits ...edit) (r Record) {
 }
 
 func newWorld(seed uint64) *world {
-	w := &world{seed: seed, began: time.Now()}
+	w := &world{seed: seed, began: time.Now(), regions: []string{""}}
+	if withRegions(seed) {
+		w.regions = []string{"eu", "us"}
+	}
 	w.record = &recorder{Record: Record{
 		Seed: seed, Sessions: map[sessions.ID]sessions.Meta{}, Homes: map[sessions.ID]geo.Point{},
-	}}
+	}, regions: map[sessions.ID]string{}}
 	draw := w.stream("faults")
-	w.live = &liveStore{record: w.record, late: &w.late, watchers: map[*storeWatcher]struct{}{}, faults: faults{often: 0.01 * draw.Float64()}}
-	w.live.fresh = func() sessions.Live { return memory.NewLive(sessions.LiveOptions{}, w.live.now) }
-	w.live.under = w.live.fresh()
-	w.repo = &repository{late: &w.late, faults: faults{often: 0.01 * draw.Float64()}}
+	often := 0.01 * draw.Float64()
+	for _, region := range w.regions {
+		l := &liveStore{region: region, record: w.record, late: &w.late, watchers: map[*storeWatcher]struct{}{}, faults: faults{often: often}}
+		l.fresh = func() sessions.Live { return memory.NewLive(sessions.LiveOptions{}, l.now) }
+		l.under = l.fresh()
+		w.live = append(w.live, l)
+	}
+	w.repo = &repository{late: &w.late, record: w.record, faults: faults{often: 0.01 * draw.Float64()}}
 	w.repo.Repository = memory.NewRepository(w.commit)
 	w.once = outbox.NewMemoryOnce()
 	for n := range w.gateway {
-		w.gateway[n] = &gateway{world: w, n: n, draw: w.stream("gateway", n), skew: between(draw, -500*time.Millisecond, 500*time.Millisecond)}
+		w.gateway[n] = &gateway{
+			world: w, n: n, region: w.regions[n%len(w.regions)], live: w.live[n%len(w.live)],
+			draw: w.stream("gateway", n), skew: between(draw, -500*time.Millisecond, 500*time.Millisecond),
+		}
 	}
 	return w
 }
+
+// withRegions reports whether the day of a seed has regions.
+func withRegions(seed uint64) bool { return seed%3 == 0 }
 
 // stream is a source of chance for one part of the world, so that its draws do not
 // change those of the others.
@@ -104,6 +121,7 @@ func (w *world) play(ctx context.Context) Record {
 	w.book(ctx)
 	w.notify = consumers.NewNotify(w.repo, w.once, pusher{w}, consumers.NotifyOptions{})
 	w.drawFaults()
+	w.drawCuts()
 	w.drawEdits()
 	for _, g := range w.gateway {
 		g.up(ctx)
@@ -137,8 +155,12 @@ func (w *world) book(ctx context.Context) {
 				home: geo.MustPoint(12.9+0.05*float64(n), 77.5+0.05*float64(m)),
 				at:   w.began.Add(time.Duration(8+4*m)*time.Hour + between(draw, 0, 2*time.Hour)),
 			}
+			region := ""
+			if len(w.regions) > 1 && draw.IntN(3) == 0 { // the others are taken by their first start
+				region = w.regions[draw.IntN(2)]
+			}
 			_, _, err := w.repo.Create(ctx, sessions.Session{
-				ID: v.id, TrainerID: trainer.ID, StudentID: v.student.ID, Status: sessions.Scheduled, Home: v.home, Mode: sessions.Car,
+				ID: v.id, TrainerID: trainer.ID, StudentID: v.student.ID, Status: sessions.Scheduled, Home: v.home, Mode: sessions.Car, Region: region,
 			})
 			if err != nil {
 				panic(err)
@@ -146,7 +168,7 @@ func (w *world) book(ctx context.Context) {
 			w.visits = append(w.visits, v)
 			w.device(ctx, v.student.ID)
 			w.record.Homes[v.id] = v.home
-			w.record.Sessions[v.id] = sessions.Meta{TrainerID: trainer.ID, StudentID: v.student.ID}
+			w.record.Sessions[v.id] = sessions.Meta{TrainerID: trainer.ID, StudentID: v.student.ID, Region: region}
 		}
 	}
 }
@@ -194,7 +216,11 @@ func (w *world) commit(e sessions.Event) {
 	}
 	draw := w.stream("bus", n, n>>8)
 	own := func() *rand.Rand { return rand.New(rand.NewPCG(draw.Uint64(), 0)) }
-	w.deliver(own(), consumers.NewCleanUp(w.repo, w.live, ""), e)
+	at := w.gateway[0]
+	if len(w.regions) > 1 { // the relay of either publishes it, to its own consumers
+		at = w.gateway[draw.IntN(2)]
+	}
+	w.deliver(own(), consumers.NewCleanUp(at.repo, at.live, at.region), e)
 	w.deliver(own(), consumers.NewAnalytics(w.repo, unreadJourneys), e)
 	if w.deaf && e.Type == sessions.CodeIssued {
 		return
@@ -281,7 +307,16 @@ func (w *world) drawFaults() {
 	case 0, 1:
 		return
 	case 2:
-		losses, w.live.often, w.repo.often = 60, 0.15, 0.05
+		losses, w.repo.often = 60, 0.05
+		for _, l := range w.live {
+			l.often = 0.15
+		}
+	}
+	store := func() *liveStore {
+		if len(w.live) == 1 {
+			return w.live[0]
+		}
+		return w.live[draw.IntN(len(w.live))]
 	}
 	during := func() time.Time {
 		return w.visits[draw.IntN(len(w.visits))].at.Add(between(draw, 0, 6*time.Minute))
@@ -291,42 +326,47 @@ func (w *world) drawFaults() {
 		return Window{from, from.Add(between(draw, time.Second, longest))}
 	}
 	for range draw.IntN(5) {
-		w.live.outages = append(w.live.outages, window(2*time.Minute))
-	}
-	for range draw.IntN(3) {
-		w.repo.outages = append(w.repo.outages, window(time.Minute))
-	}
-	w.record.Outages = append(append(w.record.Outages, w.live.outages...), w.repo.outages...)
-	for _, outage := range w.live.outages {
+		l, outage := store(), window(2*time.Minute)
+		l.outages = append(l.outages, outage)
+		w.record.outage(Outage{outage, TheLiveStore, l.region})
 		w.at(outage.To, func() {
-			w.live.mu.Lock()
-			defer w.live.mu.Unlock()
-			w.live.wakeAll()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.wakeAll()
 		})
 	}
+	for range draw.IntN(3) {
+		outage := window(time.Minute)
+		w.repo.outages = append(w.repo.outages, outage)
+		w.record.outage(Outage{outage, TheRepository, ""})
+	}
 	for range draw.IntN(losses) {
-		w.at(during(), w.live.lose)
+		w.at(during(), store().lose)
 	}
 	if draw.IntN(4) != 0 {
 		v := w.visits[draw.IntN(len(w.visits))]
 		ref := sessions.Ref{TrainerID: v.trainer.ID, SessionID: v.id}
-		w.live.mirror(ref)
 		dumped := v.at.Add(between(draw, 20*time.Second, 100*time.Second))
-		w.at(dumped, func() { w.live.dump(ref) })
-		w.at(dumped.Add(between(draw, time.Second, 5*time.Minute)), func() {
-			for range 40 { // until there is an end to come back from
-				if w.live.restore(ref) {
-					return
+		back := dumped.Add(between(draw, time.Second, 5*time.Minute))
+		for _, l := range w.live { // of those of two regions one has it
+			l.mirror(ref)
+			w.at(dumped, func() { l.dump(ref) })
+			w.at(back, func() {
+				for range 40 { // until there is an end to come back from
+					if l.restore(ref) {
+						return
+					}
+					time.Sleep(10 * time.Second)
 				}
-				time.Sleep(10 * time.Second)
-			}
-		})
+			})
+		}
 	}
 	for range draw.IntN(4) {
 		// Versions do not survive a clock that is set back by more than a hash lives
 		// together with a loss of the data.
 		offset := between(draw, -time.Minute, time.Minute)
-		w.at(during(), func() { w.live.step(offset) })
+		l := store()
+		w.at(during(), func() { l.step(offset) })
 	}
 	for _, g := range w.gateway {
 		if draw.IntN(2) == 0 {
@@ -334,8 +374,12 @@ func (w *world) drawFaults() {
 		}
 		w.at(during(), func() {
 			g.down()
+			from := time.Now()
 			time.Sleep(between(g.draw, time.Second, time.Minute))
 			g.up(context.Background())
+			if g.region != "" { // else there is another one
+				w.record.outage(Outage{Window{from, time.Now()}, TheGateway, g.region})
+			}
 		})
 	}
 }
@@ -351,6 +395,7 @@ func (w *world) at(t time.Time, f func()) {
 type recorder struct {
 	mu sync.Mutex
 	Record
+	regions map[sessions.ID]string // of the sessions, by the last transaction of each
 }
 
 func (r *recorder) call(c Call) {
@@ -373,6 +418,18 @@ func (r *recorder) edit(e Edit) {
 	r.Edits = append(r.Edits, e)
 }
 
+func (r *recorder) outage(o Outage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Outages = append(r.Outages, o)
+}
+
+func (r *recorder) inRegion(id sessions.ID, region string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.regions[id] = region
+}
+
 func (r *recorder) push(p Push) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -382,7 +439,7 @@ func (r *recorder) push(p Push) {
 func (r *recorder) commit(e sessions.Event) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Commits = append(r.Commits, Commit{time.Now(), e})
+	r.Commits = append(r.Commits, Commit{time.Now(), e, r.regions[e.SessionID]})
 	return len(r.Commits)
 }
 
