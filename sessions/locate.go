@@ -84,7 +84,7 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 	meta, known := s.parties.get(id, s.opts.Now())
 	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
 		var err error
-		if meta, err = s.metaOf(ctx, c, id); err != nil {
+		if meta, err = s.metaOf(ctx, c, id, known); err != nil {
 			return Ref{}, err
 		}
 		s.parties.put(id, meta, s.opts.Now())
@@ -102,12 +102,13 @@ func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
 
 // metaOf reads who may see a session: from the live store, or where that does not know the
 // caller as one of them, from the repository. While the repository is away, what the live
-// store remembers counts.
-func (s *Service) metaOf(ctx context.Context, c Caller, id ID) (Meta, error) {
+// store remembers counts. doubted says that this process has just remembered other parties:
+// one of the two is outdated, and the repository decides.
+func (s *Service) metaOf(ctx context.Context, c Caller, id ID, doubted bool) (Meta, error) {
 	remembered, known, err := s.live.Meta(ctx, id)
 	known = known && err == nil
 	// Another region that the live store remembers may be an earlier one of the booking.
-	if known && remembered.HasParty(c) && remembered.in(s.opts.Region) {
+	if known && !doubted && remembered.HasParty(c) && remembered.in(s.opts.Region) {
 		return remembered, nil
 	}
 	meta, err := s.metaFor(ctx, c, id)
@@ -116,7 +117,7 @@ func (s *Service) metaOf(ctx context.Context, c Caller, id ID) (Meta, error) {
 		return meta, err
 	case !remembered.HasParty(c): // it may only be outdated where the repository says so
 		return Meta{}, errNotParty
-	case CodeOf(err) == DatabaseUnavailable:
+	case CodeOf(err) == DatabaseUnavailable && !doubted:
 		s.elsewhere.put(id, remembered.Region, s.opts.Now())
 		return remembered, nil
 	}

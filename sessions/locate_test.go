@@ -58,6 +58,47 @@ func TestService_Update_started_again_while_the_live_store_was_away(t *testing.T
 	require.Equal(t, sessions.VerdictStored, receipt.Verdict)
 }
 
+// deafOnce is a live store that misses one SetMeta.
+type deafOnce struct {
+	sessions.Live
+	deaf bool
+}
+
+func (l *deafOnce) SetMeta(ctx context.Context, id sessions.ID, m sessions.Meta) error {
+	if l.deaf {
+		l.deaf = false
+		return sessions.ErrUnavailable
+	}
+	return l.Live.SetMeta(ctx, id, m)
+}
+
+// A student who was replaced is not let in, and locks nobody out, where the live store did not
+// hear of it.
+func TestService_Ref_of_a_student_who_was_replaced(t *testing.T) {
+	t.Parallel()
+	repo, live := memory.NewRepository(nil), &deafOnce{Live: memory.NewLive(sessions.LiveOptions{}, time.Now)}
+	service := sessions.NewService(repo, live, sessions.ServiceOptions{})
+	before, after := sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}, sessions.Caller{ID: sessions.NewID(), Role: sessions.Student}
+	s, _, err := service.Create(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin},
+		sessions.Booking{TrainerID: sessions.NewID(), StudentID: before.ID, Home: geo.MustPoint(52, 5)})
+	require.NoError(t, err)
+	_, err = service.Ref(t.Context(), before, s.ID)
+	require.NoError(t, err)
+
+	_, err = repo.Rebook(t.Context(), s.ID, func(s *sessions.Session) ([]sessions.Event, error) { // as by SQL
+		s.StudentID = after.ID
+		return nil, nil
+	})
+	require.NoError(t, err)
+	live.deaf = true
+	_, err = service.Ref(t.Context(), after, s.ID)
+	require.NoError(t, err)
+	require.False(t, live.deaf)
+	_, err = service.Ref(t.Context(), before, s.ID)
+	require.Equal(t, sessions.Forbidden, sessions.CodeOf(err))
+	require.NoError(t, service.Party(after, s.ID), "who waits")
+}
+
 // countedReads is a repository that counts the reads of one session.
 type countedReads struct {
 	sessions.Repository
