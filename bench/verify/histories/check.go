@@ -464,7 +464,7 @@ func (c *checker) waitsEndInTime() {
 			case isNew && call.To.Sub(since) > slack && !c.disturbed(call, since):
 				c.wrongf("waited %s after a change: %s\n      %s", call.To.Sub(since), call, ch)
 			case call.Version < ch.Version && ch.At.Before(call.From.Add(call.Wait-(slack-wakeWithin))) && call.Status == 304 &&
-				!(c.crosses(call) && (c.sentElsewhere(call) || c.disturbed(call, call.From))):
+				(!c.crosses(call) || !c.sentElsewhere(call) && !c.disturbed(call, call.From)):
 				c.wrongf("304, though there was a change: %s\n      %s", call, ch)
 			}
 		}
