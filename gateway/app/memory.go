@@ -176,7 +176,7 @@ func keepHeapSmall(ctx context.Context) error {
 
 const (
 	// roomBytes is the room that a heap gets at least, if that is not more than what lives.
-	roomBytes = 12 << 20
+	roomBytes = 16 << 20
 	// gcDear is what the collector may cost, in cores, before its room is doubled. The room
 	// goes back to what gcPercent says where it would cost less than four fifths of that there.
 	gcDear = 0.15

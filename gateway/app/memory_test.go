@@ -75,7 +75,7 @@ func TestLeast(t *testing.T) {
 
 func TestGCPercent(t *testing.T) {
 	t.Parallel()
-	for live, want := range map[uint64]int{0: 100, 12 << 20: 100, 15 << 20: 80, 29 << 20: 40, 48 << 20: 25, 1 << 40: 25} {
+	for live, want := range map[uint64]int{0: 100, 16 << 20: 100, 20 << 20: 80, 36 << 20: 40, 64 << 20: 25, 1 << 40: 25} {
 		assert.Equal(t, want, gcPercent(live), live)
 	}
 }
