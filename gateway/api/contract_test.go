@@ -1115,12 +1115,17 @@ func (w waiting) want(t testing.TB, status int, code sessions.Code) answer {
 // any is the answer of a poll, whatever it is.
 func (w waiting) any(t testing.TB) answer {
 	t.Helper()
+	return w.within(t, patience)
+}
+
+func (w waiting) within(t testing.TB, d time.Duration) answer {
+	t.Helper()
 	select {
 	case a, ok := <-w.answered:
 		require.True(t, ok, "the poll ended without an answer")
 		return a
-	case <-time.After(patience):
-		require.FailNow(t, "the poll was not answered", fmt.Sprint(patience))
+	case <-time.After(d):
+		require.FailNow(t, "the poll was not answered", fmt.Sprint(d))
 		return answer{}
 	}
 }

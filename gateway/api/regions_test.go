@@ -191,16 +191,8 @@ func TestRegions_waits_have_one_poll(t *testing.T) {
 	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
 	link, _ := w.us.share(t, v)
 
-	wait := func(token, path string) <-chan answer {
-		out := make(chan answer, 1)
-		go func() {
-			a, err := w.eu.try(context.WithoutCancel(t.Context()), t, http.MethodGet, token, path, nil, ifNoneMatch(tag)) //nolint:testifylint // it requires only of the document, which is as it is
-			assert.NoError(t, err)
-			out <- a
-		}()
-		return out
-	}
-	waits := []<-chan answer{
+	wait := func(token, path string) waiting { return w.eu.sendTo(t, token, path, ifNoneMatch(tag)) }
+	waits := []waiting{
 		wait(link, sharedPath+"?wait=30"), wait(v.student, v.live("&wait=30")), wait(v.student, v.live("&wait=30")),
 		wait(v.trainer, v.live("&wait=30")), wait(v.admin, v.live("&wait=30")), wait(link, sharedPath+"?wait=30"),
 	}
@@ -210,25 +202,20 @@ func TestRegions_waits_have_one_poll(t *testing.T) {
 	w.us.step(t, v)
 	version := w.us.get(t, v.student, v.live("")).etag()
 	for i, one := range waits {
-		select {
-		case a := <-one:
-			a.want(t, 200, "")
-			assert.Equal(t, version, a.etag())
-			assert.InDelta(t, nearLat, a.data()["location"].(map[string]any)["latitude"], 1e-6)
-			_, hasHome := a.data()["home"]
-			assert.Equal(t, i == 0 || i == 5, hasHome)
-			assert.Empty(t, a.header.Get("Doorstep-Journey-Started"), "between gateways only")
-		case <-time.After(patience):
-			t.Fatalf("wait %d was not woken", i)
-		}
+		a := one.want(t, 200, "")
+		assert.Equal(t, version, a.etag(), "wait %d", i)
+		assert.InDelta(t, nearLat, a.data()["location"].(map[string]any)["latitude"], 1e-6)
+		_, hasHome := a.data()["home"]
+		assert.Equal(t, i == 0 || i == 5, hasHome)
+		assert.Empty(t, a.header.Get("Doorstep-Journey-Started"), "between gateways only")
 	}
 
 	tag = version
 	last, byLink := wait(v.student, v.live("&wait=30")), wait(link, sharedPath+"?wait=30")
 	until(t, func() bool { return w.eu.metric(t, "doorstep_waits_open") == 2 }, "two wait again")
 	w.eu.post(t, v.trainer, v.path("stop-journey"), nil).want(t, 200, "")
-	assert.Equal(t, "ended", (<-last).want(t, 200, "").data()["phase"])
-	assert.Equal(t, "ended", (<-byLink).want(t, 200, "").data()["phase"])
+	assert.Equal(t, "ended", last.want(t, 200, "").data()["phase"])
+	assert.Equal(t, "ended", byLink.want(t, 200, "").data()["phase"])
 	w.eu.gone(t, link)
 	noPlaceIn(t, w.euURL)
 }
@@ -243,15 +230,10 @@ func TestRegions_links_alone_wait(t *testing.T) {
 	link, _ := w.us.share(t, v)
 	tag := w.eu.get(t, link, sharedPath).want(t, 200, "").etag()
 	for range 2 {
-		out := make(chan answer, 1)
-		go func() {
-			a, err := w.eu.try(t.Context(), t, http.MethodGet, link, sharedPath+"?wait=30", nil, ifNoneMatch(tag)) //nolint:testifylint // as above
-			assert.NoError(t, err)
-			out <- a
-		}()
+		out := w.eu.sendTo(t, link, sharedPath+"?wait=30", ifNoneMatch(tag))
 		until(t, func() bool { return w.us.metric(t, "doorstep_waits_open") == 1 }, "its poll waits in us")
 		w.us.step(t, v)
-		a := (<-out).want(t, 200, "")
+		a := out.want(t, 200, "")
 		assert.NotNil(t, a.data()["location"])
 		assert.NotNil(t, a.data()["home"])
 		tag = a.etag()
@@ -282,22 +264,13 @@ func TestRegions_a_wait_from_before_the_first_journey(t *testing.T) {
 	w := openWorld(t)
 	v := w.eu.book(t)
 	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
-	out := make(chan answer, 1)
-	go func() {
-		a, err := w.eu.try(t.Context(), t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag)) //nolint:testifylint // as above
-		assert.NoError(t, err)
-		out <- a
-	}()
+	out := w.eu.send(t, v.student, v, "&wait=30", ifNoneMatch(tag))
 	until(t, func() bool { return w.eu.metric(t, "doorstep_waits_open") == 1 }, "it waits")
 	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	w.eu.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "") // by which eu knows
 	w.eu.get(t, v.admin, v.live("&wait=30"), ifNoneMatch(tag)).want(t, 200, "")
-	select {
-	case a := <-out:
-		assert.Contains(t, []int{200, 304}, a.status, "%s", a.body)
-	case <-time.After(2 * patience):
-		t.Fatal("it was not told")
-	}
+	a := out.within(t, 2*patience)
+	assert.Contains(t, []int{200, 304}, a.status, "%s", a.body)
 }
 
 // While a region is cut off the others answer as with a live store that is away; after
@@ -341,22 +314,12 @@ func TestRegions_waits_outlast_a_cut(t *testing.T) {
 	w.eu.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
 	w.cutOff(t)
-	out := make(chan answer, 1)
-	go func() {
-		a, err := w.eu.try(t.Context(), t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag)) //nolint:testifylint // as above
-		assert.NoError(t, err)
-		out <- a
-	}()
+	out := w.eu.send(t, v.student, v, "&wait=30", ifNoneMatch(tag))
 	until(t, func() bool { return w.eu.metric(t, "doorstep_waits_open") == 1 }, "it waits")
 	w.comesBack(t)
 	w.us.post(t, v.trainer, updatesPath, v.fix(farLat, homeLng)).want(t, 201, "")
-	select {
-	case a := <-out:
-		a.want(t, 200, "")
-		assert.NotNil(t, a.data()["location"])
-	case <-time.After(20 * time.Second):
-		t.Fatal("the wait has not seen that the region is back")
-	}
+	a := out.within(t, 2*patience).want(t, 200, "")
+	assert.NotNil(t, a.data()["location"])
 }
 
 // Who waits in one region for a booking of another one that is then moved here sees it here.
@@ -365,21 +328,11 @@ func TestRegions_a_booking_is_moved_while_it_is_waited_for(t *testing.T) {
 	w := openWorld(t)
 	v := w.bookIn(t, "us")
 	tag := w.eu.get(t, v.student, v.live("")).want(t, 200, "").etag()
-	out := make(chan answer, 1)
-	go func() {
-		a, err := w.eu.try(t.Context(), t, http.MethodGet, v.student, v.live("&wait=30"), nil, ifNoneMatch(tag)) //nolint:testifylint // as above
-		assert.NoError(t, err)
-		out <- a
-	}()
+	out := w.eu.send(t, v.student, v, "&wait=30", ifNoneMatch(tag))
 	until(t, func() bool { return w.us.metric(t, "doorstep_waits_open") == 1 }, "its poll waits in us")
 	w.us.Advance(time.Second) // else the versions of both live stores are of one millisecond
 	w.us.do(t, http.MethodPatch, v.admin, v.path(""), []byte(`{"region":"eu"}`)).want(t, 200, "")
-	select {
-	case a := <-out:
-		assert.Equal(t, "not_started", a.want(t, 200, "").data()["phase"])
-	case <-time.After(patience):
-		t.Fatal("the wait has not seen that the booking was moved")
-	}
+	assert.Equal(t, "not_started", out.want(t, 200, "").data()["phase"])
 	w.us.post(t, v.trainer, v.path("start-journey"), nil).want(t, 201, "")
 	assert.Equal(t, "on_the_way", w.eu.get(t, v.student, v.live("")).want(t, 200, "").data()["phase"])
 }
