@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"doorstep/metrics"
@@ -84,31 +85,11 @@ type signIn struct {
 }
 
 func (o Options) signIn() (by signIn, err error) {
-	switch {
-	case o.DatabaseSecret == "":
-	case o.DatabaseURL == "":
-		return by, errors.New("database-secret: there is no database to sign in to: set DOORSTEP_DATABASE_URL")
-	case o.DatabaseIAM:
-		return by, errors.New("database-secret, database-iam: both are set, and only one can say how to sign in")
-	default:
-		secret, err := aws.NewSecret(o.DatabaseSecret)
-		if err != nil {
-			return by, fmt.Errorf("database-secret: %w", err)
-		}
-		by.secret = secret.SignIn
+	if by.secret, err = secretOf("database", "database", o.DatabaseSecret, o.DatabaseURL, o.DatabaseIAM); err != nil {
+		return by, err
 	}
-	switch {
-	case o.ValkeySecret == "":
-	case o.ValkeyURL == "":
-		return by, errors.New("valkey-secret: there is no live store to sign in to: set DOORSTEP_VALKEY_URL")
-	case o.ValkeyIAM != "":
-		return by, errors.New("valkey-secret, valkey-iam: both are set, and only one can say how to sign in")
-	default:
-		secret, err := aws.NewSecret(o.ValkeySecret)
-		if err != nil {
-			return by, fmt.Errorf("valkey-secret: %w", err)
-		}
-		by.valkeySecret = secret.SignIn
+	if by.valkeySecret, err = secretOf("valkey", "live store", o.ValkeySecret, o.ValkeyURL, o.ValkeyIAM != ""); err != nil {
+		return by, err
 	}
 	if !o.DatabaseIAM && o.ValkeyIAM == "" {
 		return by, nil
@@ -124,6 +105,24 @@ func (o Options) signIn() (by signIn, err error) {
 		by.valkey = func(ctx context.Context, user string) (string, error) { return iam.Cache(ctx, o.ValkeyIAM, user) }
 	}
 	return by, nil
+}
+
+// secretOf signs in to a store with the secret of that id; nil where that is empty. prefix
+// begins the names of the store's settings.
+func secretOf(prefix, store, id, url string, iam bool) (func(context.Context) (user, password string, err error), error) {
+	switch {
+	case id == "":
+		return nil, nil //nolint:nilnil // none is no error
+	case url == "":
+		return nil, fmt.Errorf("%s-secret: there is no %s to sign in to: set DOORSTEP_%s_URL", prefix, store, strings.ToUpper(prefix))
+	case iam:
+		return nil, fmt.Errorf("%[1]s-secret, %[1]s-iam: both are set, and only one can say how to sign in", prefix)
+	}
+	secret, err := aws.NewSecret(id)
+	if err != nil {
+		return nil, fmt.Errorf("%s-secret: %w", prefix, err)
+	}
+	return secret.SignIn, nil
 }
 
 // lateReads are what answers reads that may be a second old. Nil: the repository.
