@@ -130,8 +130,7 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 			header.Add(name, string(value))
 		}
 	}
-	// net/http may read the body after it has returned, and Hertz uses its buffer again: so a copy.
-	call := regions.Call{Method: string(c.Method()), Path: string(c.Request.URI().PathOriginal()), Header: header, Body: bytes.Clone(c.Request.Body())}
+	call := regions.Call{Method: string(c.Method()), Path: string(c.Request.URI().PathOriginal()), Header: header}
 	if query := c.URI().QueryString(); len(query) > 0 {
 		call.Path += "?" + string(query)
 	}
@@ -143,6 +142,8 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 		call.Body, err = a.rawReport(ctx, c)
 		return call, err
 	}
+	// net/http may read the body after it has returned, and Hertz uses its buffer again: so a copy.
+	call.Body = bytes.Clone(c.Request.Body())
 	return call, nil
 }
 

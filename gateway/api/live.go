@@ -34,7 +34,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 	if err != nil {
 		return err
 	}
-	seen := validator(bytes.Join(c.Request.Header.PeekAll("If-None-Match"), []byte(",")))
+	seen := validatorOf(c)
 	ref, err := a.deps.Sessions.Ref(ctx, caller, id)
 	if region, elsewhere := otherRegion(err); elsewhere && wait > 0 && a.forwards(c, region) {
 		path := livePath + "?sessionId=" + string(id)
@@ -326,6 +326,11 @@ func (e *etags) behind(v sessions.View) bool {
 	return v.Location != nil && slices.ContainsFunc(e.versions, func(seen int64) bool {
 		return seen > v.Version && seen-v.Version <= lostAtMost
 	})
+}
+
+// validatorOf reads a request's If-None-Match; several are one list.
+func validatorOf(c *app.RequestContext) *etags {
+	return validator(bytes.Join(c.Request.Header.PeekAll("If-None-Match"), []byte(",")))
 }
 
 // validator reads If-None-Match (RFC 9110, section 13.1.2): "*", or a list of

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -43,7 +42,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	if err := a.checkRate(link.Caller()); err != nil {
 		return err
 	}
-	seen := validator(bytes.Join(c.Request.Header.PeekAll("If-None-Match"), []byte(",")))
+	seen := validatorOf(c)
 	switch {
 	case wait > 0:
 		return a.awaitShared(ctx, c, link, wait, seen)
