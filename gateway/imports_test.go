@@ -35,8 +35,8 @@ var mayImport = map[string][]string{
 	},
 	"gateway/api":        {"gateway/api/ingest", "gateway/httpserver", "gateway/hub", "gateway/pages", "gateway/regions", "gateway/auth", "ratelimit", "sessions", "geo"},
 	"gateway/api/ingest": {"sessions", "geo"},
-	"gateway/httpserver": {},
-	"gateway/hub":        {"sessions"},
+	"gateway/httpserver": {"internal/stack"},
+	"gateway/hub":        {"sessions", "internal/stack"},
 	"gateway/pages":      {},
 	"gateway/regions":    {"gateway/hub", "sessions", "geo", "internal/pause", "internal/retryafter"},
 	"web":                {}, // the pages' files
@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	"internal/phoneapps":  {}, // writes what stock apps send: for the demo, tests and bench
 	"internal/retryafter": {},
 	"internal/pause":      {}, // one function, that several of the above need
+	"internal/stack":      {}, // the same
 
 	"client": {}, // and nothing from outside, see standardOnly
 

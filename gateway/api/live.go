@@ -196,7 +196,7 @@ func (p *poll) encode(r hub.Result) httpserver.Answer {
 	a := httpserver.NewAnswer(func(c *app.RequestContext) {
 		p.api.sharedHeaders(c, p.record.route)
 		if err != nil {
-			c.Set(recordKey, p.record)
+			p.record.keepIn(c)
 			p.api.fail(c, err)
 			return
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudwego/hertz/pkg/app"
 
+	"doorstep/gateway/httpserver"
 	"doorstep/gateway/hub"
 	"doorstep/gateway/regions"
 	"doorstep/sessions"
@@ -196,15 +197,30 @@ const recordKey = "record"
 // recordOf returns the record of a request, and makes it at the first call. Its
 // id is the caller's X-Request-Id if that is safe to repeat, else a new one.
 func recordOf(c *app.RequestContext) *record {
-	if r, ok := c.Value(recordKey).(*record); ok {
+	var kept any
+	if slot := httpserver.Slot(c); slot != nil {
+		kept = *slot
+	} else { // no connection: an answer that is written later, or a test
+		kept = c.Value(recordKey)
+	}
+	if r, ok := kept.(*record); ok {
 		return r
 	}
 	r := &record{id: string(c.GetHeader(requestIDHeader))}
 	if !isSafeID(r.id) {
 		r.id = newRequestID()
 	}
-	c.Set(recordKey, r)
+	r.keepIn(c)
 	return r
+}
+
+// keepIn makes r the record of a request.
+func (r *record) keepIn(c *app.RequestContext) {
+	if slot := httpserver.Slot(c); slot != nil {
+		*slot = r
+	} else {
+		c.Set(recordKey, r)
+	}
 }
 
 // newRequestID is 80 random bits in base 32: less than half of a UUID, and of 500 million, which

@@ -146,7 +146,7 @@ func (p *sharedPoll) encode(r hub.Result) httpserver.Answer {
 	return httpserver.NewAnswer(func(c *app.RequestContext) {
 		p.api.sharedHeaders(c, p.record.route)
 		c.Header("Referrer-Policy", "no-referrer")
-		c.Set(recordKey, p.record)
+		p.record.keepIn(c)
 		if err := p.write(c, r); err != nil {
 			p.api.fail(c, err)
 		}

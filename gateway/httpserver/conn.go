@@ -15,6 +15,8 @@ import (
 
 	"github.com/cloudwego/gopkg/net/connstate"
 	"github.com/cloudwego/hertz/pkg/protocol/consts"
+
+	"doorstep/internal/stack"
 )
 
 // conn is a connection with absolute deadlines: one for the first byte of a
@@ -119,6 +121,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		n, err = c.Conn.Read(p)
 	}
 	if n > 0 && c.waiting {
+		stack.Grow()
 		c.got = 0
 		c.requestBegins()
 		if start && c.beginStream(p[:n]) {

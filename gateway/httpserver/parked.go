@@ -3,11 +3,14 @@ package httpserver
 import (
 	"bytes"
 	"context"
+	"sync"
 	"syscall"
 
 	"github.com/cloudwego/hertz/pkg/app"
 	"github.com/cloudwego/hertz/pkg/network"
 	"github.com/cloudwego/hertz/pkg/protocol/consts"
+
+	"doorstep/internal/stack"
 )
 
 // Parked is a connection whose request is answered later, by Answer. Until then it
@@ -25,7 +28,7 @@ type Parked struct {
 	// Guarded by conn.mu.
 	settled bool   // Hertz has returned, so Answer resumes the connection
 	over    bool   // it has its answer, or must not get one
-	text    []byte // the answer
+	text    []byte // the answer that came before Hertz had returned
 	closes  bool   // the connection is closed after it
 }
 
@@ -89,14 +92,20 @@ type Answer struct {
 }
 
 // NewAnswer makes an answer of the response that write writes: the bytes that Hertz
-// would send, with the present time as its Date.
+// would send, with the present time as its Date. write must not keep c.
 func NewAnswer(write func(c *app.RequestContext)) Answer {
-	c := app.NewContext(0)
+	c, _ := drafts.Get().(*app.RequestContext)
 	c.Response.Header.SetNoDefaultContentType(true)
 	write(c)
 	head, body, _ := bytes.Cut(written(&c.Response), []byte("\r\n\r\n"))
-	return Answer{Status: c.Response.StatusCode(), Body: body, head: head}
+	a := Answer{Status: c.Response.StatusCode(), Body: body, head: head}
+	c.Reset()
+	drafts.Put(c)
+	return a
 }
+
+// drafts are contexts to write answers with.
+var drafts = sync.Pool{New: func() any { return app.NewContext(0) }}
 
 // Answer answers the request by what write returns: an answer, and the whole header
 // lines that are this reader's own. Then the connection is served again. Answer does
@@ -107,23 +116,34 @@ func (p *Parked) Answer(write func() (a Answer, own []byte)) {
 	c := p.conn
 	a, own, sound := c.l.server.render(c.l.server.base, write)
 	closes := p.last || !sound || isClosed(c.l.draining)
-	text := make([]byte, 0, len(a.head)+len(own)+len(closing)+len(a.Body)+2*len("\r\n"))
-	text = append(append(append(text, a.head...), "\r\n"...), own...)
+	text := texts.Get().(*bytes.Buffer) //nolint:forcetypeassert // nothing else is in it
+	defer texts.Put(text)
+	text.Reset()
+	_, _ = text.Write(a.head) // memory cannot fail
+	_, _ = text.WriteString("\r\n")
+	_, _ = text.Write(own)
 	if closes {
-		text = append(text, closing...)
+		_, _ = text.WriteString(closing)
 	}
-	text = append(append(text, "\r\n"...), a.Body...)
+	_, _ = text.WriteString("\r\n")
+	_, _ = text.Write(a.Body)
 
 	c.mu.Lock()
 	first, settled := !p.over, p.settled
 	if first {
-		p.over, p.text, p.closes = true, text, closes
+		p.over, p.closes = true, closes
+	}
+	if first && !settled {
+		p.text = bytes.Clone(text.Bytes())
 	}
 	c.mu.Unlock()
 	if first && settled {
-		c.resume(p)
+		c.resume(p, text.Bytes())
 	}
 }
+
+// texts are buffers for answers on their way to the kernel.
+var texts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 const closing = "Connection: close\r\n"
 
@@ -139,9 +159,10 @@ func (s *Server) render(ctx context.Context, write func() (Answer, []byte)) (a A
 }
 
 // resume writes the answer of a connection that nobody serves, and serves it again.
-func (c *conn) resume(p *Parked) {
-	rest := p.text[c.tryWrite(p.text):]
+func (c *conn) resume(p *Parked, text []byte) {
+	rest := bytes.Clone(text[c.tryWrite(text):])
 	go func() {
+		stack.Grow()
 		if c.unpark(p, rest) {
 			c.l.server.serve(c)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudwego/gopkg/bufiox"
+	"github.com/cloudwego/hertz/pkg/app"
 	"github.com/cloudwego/hertz/pkg/network"
 )
 
@@ -20,7 +21,8 @@ type served struct {
 	r *bufiox.DefaultReader
 	w *bufiox.DefaultWriter
 
-	one [1]byte // of ReadByte
+	slot any     // see Slot
+	one  [1]byte // of ReadByte
 }
 
 var _ network.Conn = (*served)(nil)
@@ -31,6 +33,16 @@ func (c *conn) serving(base context.Context) (context.Context, *served) {
 	ctx, cancel := context.WithCancel(context.WithValue(base, connKey{}, c))
 	c.callOnLeave(cancel)
 	return ctx, &served{conn: c, r: bufiox.NewDefaultReader(c), w: bufiox.NewDefaultWriter(c)}
+}
+
+// Slot is a place for what the handlers of a request want to keep with it until it is
+// answered or parked. It is empty at first. It is nil for a request without a connection,
+// as in tests. Unlike the context's own keys it takes no map for each request.
+func Slot(c *app.RequestContext) *any {
+	if on, ok := c.GetConn().(*served); ok {
+		return &on.slot
+	}
+	return nil
 }
 
 // Peek implements network.Reader. Hertz expects io.EOF, where bufiox has another error

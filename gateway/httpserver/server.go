@@ -14,7 +14,6 @@
 package httpserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -257,6 +256,9 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 	if on == nil {
 		on = new(conn) // ut.PerformRequest has no connection
 	}
+	if slot := Slot(c); slot != nil {
+		*slot = nil
+	}
 	defer s.finish(ctx, c, on)
 	sound, closes := readHead(&c.Request.Header)
 	if closes {
@@ -346,12 +348,31 @@ func (s *Server) refusal(status int) []byte {
 
 // written is a response as Hertz writes it.
 func written(r *protocol.Response) []byte {
-	var out bytes.Buffer
-	w := network.NewWriter(&out)
-	_ = resp.Write(r, w) // a bytes.Buffer cannot fail
-	_ = w.Flush()
-	return out.Bytes()
+	text := make(text, 0, usualHead+len(r.BodyBytes()))
+	_ = resp.Write(r, &text) // memory cannot fail
+	return text
 }
+
+// usualHead is more than the status line and headers of most answers take, in bytes.
+const usualHead = 384
+
+// text is a network.Writer to memory.
+type text []byte
+
+// Malloc implements network.Writer.
+func (t *text) Malloc(n int) ([]byte, error) {
+	*t = append(*t, make([]byte, n)...)
+	return (*t)[len(*t)-n:], nil
+}
+
+// WriteBinary implements network.Writer.
+func (t *text) WriteBinary(p []byte) (int, error) {
+	*t = append(*t, p...)
+	return len(p), nil
+}
+
+// Flush implements network.Writer.
+func (t *text) Flush() error { return nil }
 
 // bridgeHertzLog is the one unavoidable global. Hertz logs through a package
 // variable that is not synchronized, so it is set once, by the first server,

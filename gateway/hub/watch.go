@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"doorstep/internal/stack"
 	"doorstep/sessions"
 )
 
@@ -132,6 +133,7 @@ func (of *watch) look() {
 
 // work looks at the sessions of the queue until there is none.
 func (h *Hub) work() {
+	stack.Grow()
 	for {
 		of, ctx, drained := h.next()
 		if of == nil {
