@@ -18,6 +18,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -63,6 +64,11 @@ var (
 	// errTimeUp ends a call that took longer than Options.Timeout and the laps
 	// after it.
 	errTimeUp = fmt.Errorf("live store time-out: %w", context.DeadlineExceeded)
+
+	// errSlow is errTimeUp where the server has answered other calls meanwhile. So it is
+	// not away, and the breaker does not count it: calls that come at one instant go
+	// through one connection, and the time of them all is up together.
+	errSlow = fmt.Errorf("%w, while others were answered", errTimeUp)
 )
 
 // New checks the settings. It does no I/O.
@@ -133,7 +139,7 @@ func (c *Conn) Do(ctx context.Context, key string, e Exchange) (valkey.ValkeyRes
 	if n == nil {
 		return valkey.ValkeyResult{}, ErrNotConnected
 	}
-	ctx, stop := c.laps.within(ctx, c.timeout)
+	ctx, stop := c.laps.within(ctx, c.timeout, &n.replies)
 	defer stop()
 	select {
 	case c.inFlight <- struct{}{}:
@@ -223,10 +229,10 @@ func (c *Conn) LastMessage(channel string) (Message, bool) {
 // data earlier. When thousands of students are woken at one instant, that takes
 // hundreds of milliseconds, measured, with the replies still in the socket or the
 // commands not yet sent. A deadline is a timer, which does not wait for a turn.
-// So a call whose time is up ends only after two laps. A lap is one byte that
+// So a call whose time is up ends only after four laps. A lap is one byte that
 // this process sends to itself through a pipe. It goes the same way as a reply:
 // through the poller and the run queue. In a process with nothing else to do,
-// laps take about 10 µs, and the call ends in time.
+// laps take some 20 µs, and the call ends in time.
 type laps struct {
 	// atMost is how long a call waits for its laps, because its caller waits, too.
 	atMost time.Duration
@@ -280,15 +286,23 @@ func (l *laps) over() <-chan struct{} {
 	return l.next
 }
 
-// within is a context that ends after timeout and the laps after it. Call stop
+// within is a context that ends after timeout and the laps after it. replies counts
+// what the call's server has answered, to all callers; nil: it is not counted. Call stop
 // when the call is over.
-func (l *laps) within(ctx context.Context, timeout time.Duration) (_ context.Context, stop func()) {
+func (l *laps) within(ctx context.Context, timeout time.Duration, replies *atomic.Uint64) (_ context.Context, stop func()) {
 	up := time.Now().Add(timeout)
 	if sooner, ok := ctx.Deadline(); ok && sooner.Before(up) {
 		up = sooner
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(timeout, func() { cancel(l.timeUp(ctx, timeout)) })
+	before := count(replies)
+	timer := time.AfterFunc(timeout, func() {
+		err := l.timeUp(ctx, timeout)
+		if err == errTimeUp && count(replies) != before { //nolint:errorlint // that one, and nothing that wraps it
+			err = errSlow
+		}
+		cancel(err)
+	})
 	return timed{ctx, up}, func() { timer.Stop(); cancel(nil) }
 }
 
@@ -303,14 +317,26 @@ type timed struct {
 
 func (t timed) Deadline() (time.Time, bool) { return t.up, true }
 
+func count(replies *atomic.Uint64) uint64 {
+	if replies == nil {
+		return 0
+	}
+	return replies.Load()
+}
+
+// turns are how often a call waits for its turn among all goroutines of the process: the
+// one that writes is woken, and then waits a moment for more commands; the one that reads
+// is woken by the reply; the caller is given it.
+const turns = 4
+
 // timeUp is called when a call's time is up. It waits for the laps and returns
-// why the call ends, or nil when the call has ended meanwhile. After the first lap
-// the call's command has been sent, at the latest. So the store then gets as much
-// time as that lap took, and the reply gets another lap to be read.
+// why the call ends, or nil when the call has ended meanwhile. After half of the laps
+// the call's command has been sent. So the store then gets as much
+// time as they took, and the reply gets the other half to be read.
 func (l *laps) timeUp(call context.Context, timeout time.Duration) error {
 	began, patience := time.Now(), time.NewTimer(l.atMost)
 	defer patience.Stop()
-	for _, last := range []bool{false, true} {
+	for turn := range turns {
 		select {
 		case <-l.over():
 		case <-patience.C:
@@ -318,7 +344,7 @@ func (l *laps) timeUp(call context.Context, timeout time.Duration) error {
 		case <-call.Done():
 			return nil
 		}
-		if !last {
+		if turn == turns/2-1 {
 			_ = pause.For(call, min(time.Since(began), timeout))
 		}
 	}

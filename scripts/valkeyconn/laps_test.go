@@ -124,11 +124,41 @@ func TestConn_behind(t *testing.T) {
 	require.NoError(t, server.Resume())
 }
 
+// Calls that come at one instant share a connection, and the time of them all is up
+// together. While the store answers others it is slow, and not away: the breaker stays
+// closed. Otherwise one moment in which the store is late would refuse all the calls of the
+// next half second.
+func TestConn_slow(t *testing.T) {
+	t.Parallel()
+	server := valkeytest.Private(t, valkeyserver.Valkey)
+	c := connected(t, Options{URL: server.URL(), Timeout: callTimeout}, longLaps)
+	late := func() error {
+		_, err := c.Do(t.Context(), "k", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+			return c.Do(ctx, c.B().Blpop().Key("nothing").Timeout(0).Build()) // on a connection of its own
+		})
+		return err
+	}
+	var over atomic.Bool
+	others := make(chan struct{})
+	go func() {
+		defer close(others)
+		for !over.Load() {
+			assert.NoError(t, get(t.Context(), c))
+		}
+	}()
+	atOnce(30, func() { assert.ErrorIs(t, late(), errSlow) })
+	over.Store(true)
+	<-others
+	require.Zero(t, c.breaker().Counts().TotalFailures)
+	atOnce(30, func() { assert.NotErrorIs(t, late(), errSlow) })
+	require.Equal(t, gobreaker.StateOpen, c.breaker().State(), "nobody was answered")
+}
+
 func TestLaps_within(t *testing.T) {
 	t.Parallel()
 	t.Run("time_up", func(t *testing.T) {
 		t.Parallel()
-		ctx, stop := connected(t, Options{URL: valkeytest.Valkey(t)}, longLaps).laps.within(t.Context(), time.Millisecond)
+		ctx, stop := connected(t, Options{URL: valkeytest.Valkey(t)}, longLaps).laps.within(t.Context(), time.Millisecond, nil)
 		defer stop()
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), errTimeUp)
@@ -137,7 +167,7 @@ func TestLaps_within(t *testing.T) {
 		t.Parallel()
 		l := newLaps() // nothing runs them
 		l.atMost = time.Millisecond
-		ctx, stop := l.within(t.Context(), time.Millisecond)
+		ctx, stop := l.within(t.Context(), time.Millisecond, nil)
 		defer stop()
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), ErrBehind)
@@ -148,7 +178,7 @@ func TestLaps_within(t *testing.T) {
 		ctx, cancel := context.WithDeadline(t.Context(), caller)
 		defer cancel()
 		for timeout, want := range map[time.Duration]time.Time{time.Second: time.Now().Add(time.Second), time.Hour: caller} {
-			ctx, stop := l.within(ctx, timeout)
+			ctx, stop := l.within(ctx, timeout, nil)
 			defer stop()
 			up, ok := ctx.Deadline()
 			require.True(t, ok)
@@ -158,7 +188,7 @@ func TestLaps_within(t *testing.T) {
 	t.Run("over_before", func(t *testing.T) {
 		t.Parallel()
 		l := newLaps() // nothing runs them
-		ctx, stop := l.within(t.Context(), time.Minute)
+		ctx, stop := l.within(t.Context(), time.Minute, nil)
 		stop()
 		require.ErrorIs(t, context.Cause(ctx), context.Canceled)
 		require.NoError(t, l.timeUp(ctx, time.Minute))

@@ -35,7 +35,8 @@ type node struct {
 	rights  [][]string   // Options.Rights
 	granted *atomic.Bool // a server has let the user have them all
 
-	onFailure func() // called after every call that got no answer
+	replies   atomic.Uint64 // how many calls it has answered
+	onFailure func()        // called after every call that got no answer
 }
 
 // newNode makes the node at an address.
@@ -66,8 +67,9 @@ func (tp *topology) newNode(addr string) *node {
 // addition.
 //
 // An error that the server gives is an answer and no failure. A caller that
-// left, and a reply that this process had no time to read, say nothing about the
-// store, so they do not count at all.
+// left, a reply that this process had no time to read, and a time-out while the
+// server answered others say nothing about whether the store is away, so they do not
+// count at all.
 func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreaker.Settings {
 	return gobreaker.Settings{
 		Name: "live-store", MaxRequests: 3, Timeout: open,
@@ -75,8 +77,10 @@ func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreake
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.ConsecutiveFailures >= 20 || c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
 		},
-		IsSuccessful:  answered,
-		IsExcluded:    func(err error) bool { return errors.Is(err, ErrCallerLeft) || errors.Is(err, ErrBehind) },
+		IsSuccessful: answered,
+		IsExcluded: func(err error) bool {
+			return errors.Is(err, ErrCallerLeft) || errors.Is(err, ErrBehind) || errors.Is(err, errSlow)
+		},
 		OnStateChange: func(_ string, _, to gobreaker.State) { changed(to) },
 	}
 }
@@ -125,7 +129,9 @@ func (n *node) do(ctx context.Context, e Exchange) (valkey.ValkeyResult, error) 
 		}
 		return n.doWithoutWaitingForDial(ctx, *client, e)
 	})
-	if !answered(err) {
+	if answered(err) {
+		n.replies.Add(1)
+	} else {
 		n.onFailure()
 	}
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
