@@ -262,7 +262,7 @@ func newTokens(b *testing.B) *tokens {
 // verifyExpired lets the cache's minute pass first.
 func (t *tokens) verifyExpired() {
 	t.ahead += 61 * time.Second
-	_, err := t.verifier.Verify(context.Background(), t.token)
+	_, err := t.verifier.Verify(context.Background(), []byte(t.token))
 	must(err)
 }
 
@@ -353,7 +353,7 @@ func (h *handlers) begin(b *testing.B, service *sessions.Service, keys auth.Issu
 var jsonType = []byte("application/json")
 
 func (h *handlers) verify() {
-	_, err := h.verifier.Verify(context.Background(), h.trainer)
+	_, err := h.verifier.Verify(context.Background(), []byte(h.trainer))
 	must(err)
 }
 

@@ -55,7 +55,7 @@ func TestIdentity_providers(t *testing.T) {
 			}
 			issuer := issuertest.New(t)
 			verifier := of.verifier(t, issuer)
-			caller, err := verifier.Verify(t.Context(), issuer.Token(t, of.Claims))
+			caller, err := verifier.Verify(t.Context(), []byte(issuer.Token(t, of.Claims)))
 			require.NoError(t, err)
 			assert.Equal(t, of.Caller.ID, caller.ID)
 			assert.Equal(t, of.Caller.Roles, caller.Roles())
@@ -63,10 +63,10 @@ func TestIdentity_providers(t *testing.T) {
 				claims := maps.Clone(of.Claims)
 				maps.Copy(claims, r.Change)
 				maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
-				_, err := verifier.Verify(t.Context(), issuer.Token(t, claims))
+				_, err := verifier.Verify(t.Context(), []byte(issuer.Token(t, claims)))
 				assert.Equal(t, r.Reason, auth.Reason(err), r.Change)
 			}
-			_, err = verifier.Verify(t.Context(), issuertest.New(t).Token(t, of.Claims))
+			_, err = verifier.Verify(t.Context(), []byte(issuertest.New(t).Token(t, of.Claims)))
 			assert.Equal(t, "signature", auth.Reason(err), "another issuer's key of that name")
 		})
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -87,14 +88,14 @@ const statusClientGone = 499
 // counted as one. The client does not get the answer.
 func clientGone(c *app.RequestContext) { c.Data(statusClientGone, jsonType, []byte("{}")) }
 
-// bearer is the token in the Authorization header. The scheme may be in any
+// bearer is the token in the Authorization header, for as long as the request lasts. The scheme may be in any
 // case (RFC 9110, section 11.1).
-func bearer(c *app.RequestContext) string {
-	scheme, token, _ := strings.Cut(strings.TrimSpace(string(c.GetHeader("Authorization"))), " ") // Hertz leaves a tab before the value
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
+func bearer(c *app.RequestContext) []byte {
+	scheme, token, _ := bytes.Cut(bytes.TrimSpace(c.GetHeader("Authorization")), []byte(" ")) // Hertz leaves a tab before the value
+	if !bytes.EqualFold(scheme, []byte("Bearer")) {
+		return nil
 	}
-	return strings.TrimSpace(token)
+	return bytes.TrimSpace(token)
 }
 
 // keysRetry is the Retry-After while the signing keys cannot be fetched.

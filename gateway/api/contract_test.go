@@ -867,7 +867,7 @@ func unusedAddress(t testing.TB) string {
 // panics stands for every part of the gateway, and panics where it is asked.
 type panics struct{}
 
-func (panics) Verify(context.Context, string) (sessions.Caller, error) { panic("broken") }
+func (panics) Verify(context.Context, []byte) (sessions.Caller, error) { panic("broken") }
 func (panics) Answered(string, string, int, string, time.Duration, string, string) {
 }
 func (panics) Updated(string)               {}

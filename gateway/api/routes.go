@@ -111,7 +111,7 @@ type EndTrace func(status int, code, session string) (trace string)
 
 // Tokens turns a bearer token into a caller. auth.Verifier is one.
 type Tokens interface {
-	Verify(ctx context.Context, token string) (sessions.Caller, error)
+	Verify(ctx context.Context, token []byte) (sessions.Caller, error) // it does not keep token
 }
 
 var _ Tokens = (*auth.Verifier)(nil)

@@ -57,7 +57,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 // openLink opens the link of the bearer token. Tokens that open none are limited by
 // address; a link that this gateway knows is not locked out by them.
 func (a *API) openLink(ctx context.Context, c *app.RequestContext) (sessions.Shared, error) {
-	token := bearer(c)
+	token := string(bearer(c))
 	client, now := a.deps.Client(ctx, c), a.deps.Now()
 	if !a.deps.Sessions.KnownLink(token) {
 		if wait := a.linkGuesses.wait(client, "", now); wait > 0 {

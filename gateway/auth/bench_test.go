@@ -49,7 +49,7 @@ func BenchmarkVerify_Hit(b *testing.B) {
 			b.ReportAllocs()
 			ctx := b.Context()
 			for b.Loop() {
-				if _, err := v.Verify(ctx, token); err != nil {
+				if _, err := v.Verify(ctx, []byte(token)); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -72,7 +72,7 @@ func BenchmarkVerify_HitParallelFullCache(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			if _, err := v.Verify(b.Context(), tokens[i%len(tokens)]); err != nil {
+			if _, err := v.Verify(b.Context(), []byte(tokens[i%len(tokens)])); err != nil {
 				b.Error(err)
 			}
 		}
@@ -96,7 +96,7 @@ func BenchmarkVerify_Refusal(b *testing.B) {
 			v := benched(b)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.Verify(b.Context(), token); err == nil {
+				if _, err := v.Verify(b.Context(), []byte(token)); err == nil {
 					b.Fatal("believed")
 				}
 			}

@@ -223,29 +223,17 @@ func TestVerify_ManyValidTokensDoNotGrowTheCache(t *testing.T) {
 	require.LessOrEqual(t, b.cache.len(), 32)
 }
 
-func TestDigestOf_IsSHA256AtEveryLength(t *testing.T) {
-	t.Parallel()
-	for _, n := range []int{0, 1, 1023, 1024, 1025, maxTokenBytes} {
-		token := strings.Repeat("x", n)
-		require.Equal(t, sha256.Sum256([]byte(token)), digestOf(token), "%d bytes", n)
-	}
-}
-
 // Not parallel: AllocsPerRun counts the whole process.
-func TestVerify_CacheHitAllocates(t *testing.T) {
+func TestVerify_CacheHitAllocatesNothing(t *testing.T) {
 	b := setup(t)
-	for name, c := range map[string]struct {
-		claims map[string]any
-		most   float64
-	}{
-		"nothing for a usual token":         {nil, 0},
-		"once for one longer than a KiB":    {map[string]any{"x": strings.Repeat("x", 1024)}, 1},
-		"once for one as long as it may be": {map[string]any{"x": strings.Repeat("x", 5800)}, 1},
+	for name, claims := range map[string]map[string]any{
+		"a usual token":               nil,
+		"one as long as a header may": {"x": strings.Repeat("x", 5800)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			token, ctx := tokenSpec{claims: c.claims}.sign(t), t.Context()
-			b.accepts(t, token)
-			require.LessOrEqual(t, testing.AllocsPerRun(1000, func() { _, _ = b.Verify(ctx, token) }), c.most)
+			token, ctx := []byte(tokenSpec{claims: claims}.sign(t)), t.Context()
+			b.accepts(t, string(token))
+			require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = b.Verify(ctx, token) }))
 		})
 	}
 }

@@ -87,7 +87,7 @@ func TestVerify_OfSeveralIssuers(t *testing.T) {
 				b.accepts(t, token)
 				continue
 			}
-			_, err := b.Verify(t.Context(), token)
+			_, err := b.Verify(t.Context(), []byte(token))
 			require.ErrorIs(t, err, c.want, name)
 		}
 	})
@@ -176,7 +176,7 @@ func TestVerify_MakesIDsOfSubjects(t *testing.T) {
 		"7D0C1C3E-6f0a-4b0f-9d5e-2a9f6c1b8e21": "7d0c1c3e-6f0a-4b0f-9d5e-2a9f6c1b8e21",
 		"":                                     "",
 	} {
-		caller, err := b.Verify(t.Context(), tokenSpec{claims: map[string]any{"sub": subject, "iss": "https://example.eu.auth0.com/"}}.sign(t))
+		caller, err := b.Verify(t.Context(), []byte(tokenSpec{claims: map[string]any{"sub": subject, "iss": "https://example.eu.auth0.com/"}}.sign(t)))
 		require.Equal(t, want, caller.ID)
 		require.Equal(t, want == "", Reason(err) == Reason(ErrSubject))
 	}
@@ -196,13 +196,13 @@ func TestVerify_GivesTheRolesOfTheMap(t *testing.T) {
 		{"admin", nil}, // a group of that name is not meant
 		{[]string{"trainer", "Tutors"}, nil},
 	} {
-		caller, err := b.Verify(t.Context(), tokenSpec{claims: map[string]any{"role": c.role}}.sign(t))
+		caller, err := b.Verify(t.Context(), []byte(tokenSpec{claims: map[string]any{"role": c.role}}.sign(t)))
 		require.Equal(t, c.want, caller.Roles())
 		require.Equal(t, c.want == nil, Reason(err) == Reason(ErrRole))
 	}
 	token, err := b.issuers[0].Mint(sessions.CallerOf(testCaller.ID, sessions.Admin, sessions.Trainer), testNow, time.Hour)
 	require.NoError(t, err)
-	caller, err := b.Verify(t.Context(), token)
+	caller, err := b.Verify(t.Context(), []byte(token))
 	require.NoError(t, err)
 	require.Equal(t, []sessions.Role{"trainer", "admin"}, caller.Roles())
 }

@@ -135,7 +135,7 @@ func TestVerify_FloodOfUnknownKidsFetchesOnceAnInterval(t *testing.T) {
 		for n := range 1000 {
 			token := tokenSpec{header: map[string]any{"alg": "EdDSA", "kid": fmt.Sprint("stranger-", n)}}.sign(t)
 			wg.Go(func() {
-				if _, err := b.Verify(t.Context(), token); !errors.Is(err, ErrUnknownKey) {
+				if _, err := b.Verify(t.Context(), []byte(token)); !errors.Is(err, ErrUnknownKey) {
 					t.Errorf("stranger's kid: %v", err)
 				}
 			})
@@ -172,7 +172,7 @@ func TestVerify_StalledJWKSHoldsARequestForTheWaitOnly(t *testing.T) {
 			token := rs256(fmt.Sprint("stranger-", n)).sign(t)
 			wg.Go(func() {
 				waited := took(func() {
-					if _, err := b.Verify(t.Context(), token); !errors.Is(err, ErrKeysUnavailable) {
+					if _, err := b.Verify(t.Context(), []byte(token)); !errors.Is(err, ErrKeysUnavailable) {
 						t.Error(err)
 					}
 				})
@@ -240,7 +240,7 @@ func TestVerify_LeavingClientIsNotHeld(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		waited := took(func() {
-			_, err := b.Verify(ctx, rs256("new").sign(t))
+			_, err := b.Verify(ctx, []byte(rs256("new").sign(t)))
 			require.ErrorIs(t, err, ErrKeysUnavailable)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		})
@@ -389,7 +389,7 @@ func TestRun_EndLetsWaitersGo(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			waited := took(func() {
-				if _, err := b.Verify(t.Context(), rs256("rsa").sign(t)); !errors.Is(err, ErrKeysUnavailable) {
+				if _, err := b.Verify(t.Context(), []byte(rs256("rsa").sign(t))); !errors.Is(err, ErrKeysUnavailable) {
 					t.Error(err)
 				}
 			})

@@ -16,7 +16,7 @@ func TestMint_IsVerified(t *testing.T) {
 		caller := sessions.Caller{ID: sessions.NewID(), Role: role}
 		token, err := b.issuers[0].Mint(caller, b.clock.Now(), time.Minute)
 		require.NoError(t, err)
-		got, err := b.Verify(t.Context(), token)
+		got, err := b.Verify(t.Context(), []byte(token))
 		require.NoError(t, err)
 		require.Equal(t, caller, got)
 	}

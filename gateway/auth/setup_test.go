@@ -284,14 +284,14 @@ func (b bundle) run(t testing.TB) (stop func()) {
 
 func (b bundle) accepts(t testing.TB, token string) {
 	t.Helper()
-	caller, err := b.Verify(t.Context(), token)
+	caller, err := b.Verify(t.Context(), []byte(token))
 	require.NoError(t, err)
 	require.Equal(t, testCaller, caller)
 }
 
 func (b bundle) refuses(t testing.TB, token string, want error) {
 	t.Helper()
-	caller, err := b.Verify(t.Context(), token)
+	caller, err := b.Verify(t.Context(), []byte(token))
 	require.ErrorIs(t, err, want)
 	require.Equal(t, Reason(want), Reason(err))
 	require.Zero(t, caller)

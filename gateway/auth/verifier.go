@@ -116,26 +116,26 @@ func (v *Verifier) Publishers() []string {
 	return names
 }
 
-// Verify returns the caller of a token. The token comes without "Bearer ". The
+// Verify returns the caller of a token. The token comes without "Bearer ", and is not kept. The
 // error is one of the Err values; use errors.Is or Reason.
 //
 // A token that was verified within cacheTTL costs a SHA-256 and a map access: 0.3
 // to 0.5 µs and no allocation. Any other costs 8 µs (HS256) to 70 µs (ES256).
 // Verify blocks only for a kid that the JWKS did not have, at most for
 // unknownKeyWait or until ctx ends.
-func (v *Verifier) Verify(ctx context.Context, token string) (sessions.Caller, error) {
-	if token == "" {
+func (v *Verifier) Verify(ctx context.Context, token []byte) (sessions.Caller, error) {
+	if len(token) == 0 {
 		return sessions.Caller{}, ErrMissing
 	}
 	if len(token) > maxTokenBytes {
 		return sessions.Caller{}, fmt.Errorf("%w: over %d bytes", ErrMalformed, maxTokenBytes)
 	}
 	now := v.opts.Clock()
-	key := digestOf(token)
+	key := sha256.Sum256(token)
 	if caller, ok := v.cache.get(key, now.UnixNano()); ok {
 		return caller, nil
 	}
-	proven, err := v.prove(ctx, token, now)
+	proven, err := v.prove(ctx, string(token), now)
 	if err != nil {
 		return sessions.Caller{}, err
 	}
@@ -257,16 +257,6 @@ const cacheShards = 16
 // tokens would make 1.6 GB of 200,000 entries), a heap dump holds no usable
 // token, and it is not possible to construct two tokens with one digest.
 type digest = [sha256.Size]byte
-
-// digestOf hashes from the stack where a usual token fits: the copy that
-// []byte(token) makes on the heap would nearly double the cost of a hit.
-func digestOf(token string) digest {
-	var short [1024]byte
-	if len(token) > len(short) {
-		return sha256.Sum256([]byte(token))
-	}
-	return sha256.Sum256(short[:copy(short[:], token)])
-}
 
 // entry is valid from the moment it was made until its end, both in nanoseconds
 // of Unix time. The lower bound matters when the clock is set back: without it

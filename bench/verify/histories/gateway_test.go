@@ -220,8 +220,8 @@ func (c *Call) read(a answer, etag string) {
 // tokens reads the caller from a token "role:id".
 type tokens struct{}
 
-func (tokens) Verify(_ context.Context, token string) (sessions.Caller, error) {
-	role, id, _ := strings.Cut(token, ":")
+func (tokens) Verify(_ context.Context, token []byte) (sessions.Caller, error) {
+	role, id, _ := strings.Cut(string(token), ":")
 	return sessions.Caller{ID: sessions.ID(id), Role: sessions.Role(role)}, nil
 }
 
