@@ -30,10 +30,11 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	if err != nil {
 		return err
 	}
+	seen := validatorOf(c)
 	link, err := a.openLink(ctx, c)
 	region, elsewhere := otherRegion(err)
 	if elsewhere && wait > 0 && a.forwards(c, region) {
-		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: sharedPath, Token: authorization(c), Link: true}), nil
+		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: sharedPath, Token: authorization(c), Link: true, Seen: seen.newest()}), nil
 	}
 	if err != nil {
 		return err
@@ -42,7 +43,6 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 	if err := a.checkRate(link.Caller()); err != nil {
 		return err
 	}
-	seen := validatorOf(c)
 	switch {
 	case wait > 0:
 		return a.awaitShared(ctx, c, link, wait, seen)

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -137,7 +139,10 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 		config.MaxConns = cmp.Or(o.MaxConns, 16)
 	}
 	if !o.says("pool_max_conn_lifetime") {
-		config.MaxConnLifetime, config.MaxConnLifetimeJitter = o.MaxConnLifetime, o.MaxConnLifetime/10
+		config.MaxConnLifetime = o.MaxConnLifetime
+	}
+	if !o.says("pool_max_conn_lifetime_jitter") {
+		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10
 	}
 	if !o.says("pool_max_conn_idle_time") {
 		config.MaxConnIdleTime = o.MaxConnIdleTime
@@ -178,7 +183,14 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 }
 
 // says reports whether the URL has that parameter.
-func (o Options) says(parameter string) bool { return strings.Contains(o.URL, parameter) }
+func (o Options) says(parameter string) bool { return says(o.URL, parameter) }
+
+// says reports whether an address has that parameter. It may be a URL, or words such as
+// host=localhost.
+func says(address, parameter string) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(address, func(r rune) bool { return unicode.IsSpace(r) || r == '?' || r == '&' }),
+		func(word string) bool { return strings.HasPrefix(word, parameter+"=") })
+}
 
 // trust makes ca the only authority, if there is a ca.
 func trust(config *pgx.ConnConfig, ca []byte) error {
@@ -214,7 +226,7 @@ func followWriter(config *pgx.ConnConfig, address string) {
 	for _, other := range config.Fallbacks {
 		several = several || other.Host != config.Host || other.Port != config.Port
 	}
-	if several && !strings.Contains(address, "target_session_attrs") && os.Getenv("PGTARGETSESSIONATTRS") == "" {
+	if several && !says(address, "target_session_attrs") && os.Getenv("PGTARGETSESSIONATTRS") == "" {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 }

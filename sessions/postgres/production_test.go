@@ -180,13 +180,15 @@ func TestMaxConns(t *testing.T) {
 func TestURL_settings_of_the_pool(t *testing.T) {
 	t.Parallel()
 	server := withSchema(t)
-	const own = "&pool_max_conns=3&pool_max_conn_lifetime=7m&pool_max_conn_idle_time=90s&connect_timeout=9&default_query_exec_mode=simple_protocol"
+	const own = "&pool_max_conns=3&pool_max_conn_lifetime=7m&pool_max_conn_lifetime_jitter=3s&pool_max_conn_idle_time=90s&connect_timeout=9&default_query_exec_mode=simple_protocol"
 	require.NoError(t, postgres.Migrate(t.Context(), server.DSN()+own, nil))
 	create(t, open(t, postgres.Options{URL: server.DSN() + own}))
 	for _, pooled := range []bool{false, true} {
 		c := open(t, postgres.Options{URL: server.DSN() + own, Pooled: pooled}).PoolConfig()
-		require.Equal(t, []any{int32(3), 7 * time.Minute, 90 * time.Second, 9 * time.Second, pgx.QueryExecModeSimpleProtocol},
-			[]any{c.MaxConns, c.MaxConnLifetime, c.MaxConnIdleTime, c.ConnConfig.ConnectTimeout, c.ConnConfig.DefaultQueryExecMode})
+		require.Equal(t, []any{int32(3), 7 * time.Minute, 3 * time.Second, 90 * time.Second, 9 * time.Second, pgx.QueryExecModeSimpleProtocol},
+			[]any{c.MaxConns, c.MaxConnLifetime, c.MaxConnLifetimeJitter, c.MaxConnIdleTime, c.ConnConfig.ConnectTimeout, c.ConnConfig.DefaultQueryExecMode})
+		c = open(t, postgres.Options{URL: server.DSN() + "&pool_max_conn_lifetime_jitter=3s", Pooled: pooled}).PoolConfig()
+		require.Equal(t, []any{30 * time.Minute, 3 * time.Second}, []any{c.MaxConnLifetime, c.MaxConnLifetimeJitter}, "a name that begins like another")
 		c = open(t, postgres.Options{URL: server.DSN(), Pooled: pooled}).PoolConfig()
 		require.Equal(t, []any{int32(16), 30 * time.Minute, 3 * time.Minute, 5 * time.Minute, 2 * time.Second, pooled},
 			[]any{c.MaxConns, c.MaxConnLifetime, c.MaxConnLifetimeJitter, c.MaxConnIdleTime, c.ConnConfig.ConnectTimeout, c.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeExec})

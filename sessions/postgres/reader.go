@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -273,7 +272,7 @@ func (p *guardedPool) queryRow(ctx context.Context, sql string, args, into []any
 // takeAny makes a pool take each server that its URL leads to, unless the URL says
 // otherwise: PGTARGETSESSIONATTRS is meant for the primary.
 func takeAny(config *pgx.ConnConfig, address string) {
-	if !strings.Contains(address, "target_session_attrs") {
+	if !says(address, "target_session_attrs") {
 		config.ValidateConnect = nil
 	}
 }
