@@ -90,7 +90,7 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	return errors.Join(d.publish(o, stdout), d.failures())
 }
 
-// install builds the gateway stripped, as a release is, and copies it. Of a file that the
+// install builds the gateway without symbols, like a release, and copies it. Of a file that the
 // linker has just written, the kernel maps more at a time, which adds 9 MB to the RSS.
 func install(ctx context.Context, root, to string) error {
 	linked := to + ".linked"

@@ -61,6 +61,38 @@ func (c *rawClient) wantText(want string) {
 	assert.Equal(c.t, want, string(body))
 }
 
+// Answers are made with contexts and buffers that are used again. Nothing of one may be left
+// in the next, and none may change while it waits for its peer to read.
+func TestParked_Answer_shares_nothing_with_the_next(t *testing.T) {
+	t.Parallel()
+	g := guardedServer(t, httpserver.Options{})
+	first, second := dialRaw(t, g.Server), dialRaw(t, g.Server)
+	long := func(letter string) string { return strings.Repeat(letter, 8<<20) } // more than a socket's buffers
+	for _, c := range []*rawClient{first, second} {
+		c.get("/park")
+	}
+	for range 2 {
+		p := <-g.parked
+		p.Answer(func() (httpserver.Answer, []byte) {
+			return httpserver.NewAnswer(func(c *app.RequestContext) {
+				c.Header("X-Of", "one")
+				c.String(500, long("a"))
+			}), nil
+		})
+	}
+	third := dialRaw(t, g.Server)
+	for range 20 {
+		third.get("/park")
+		(<-g.parked).Answer(text("b"))
+		res := third.answer()
+		assert.Equal(t, 200, res.StatusCode)
+		assert.Empty(t, res.Header["X-Of"])
+		assert.Equal(t, []string{"1"}, res.Header["Content-Length"])
+	}
+	first.wantText(long("a"))
+	second.wantText(long("a"))
+}
+
 func TestParked_Answer(t *testing.T) {
 	t.Parallel()
 	g := guardedServer(t, httpserver.Options{})

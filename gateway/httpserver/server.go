@@ -256,9 +256,6 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 	if on == nil {
 		on = new(conn) // ut.PerformRequest has no connection
 	}
-	if slot := Slot(c); slot != nil {
-		*slot = nil
-	}
 	defer s.finish(ctx, c, on)
 	sound, closes := readHead(&c.Request.Header)
 	if closes {
@@ -299,6 +296,9 @@ func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
 	}
 	if c.Response.StatusCode() >= consts.StatusBadRequest && !c.Response.HasBodyBytes() && !c.Response.IsBodyStream() {
 		s.refuse(c, c.Response.StatusCode()) // Hertz's own 400, 404 and 405
+	}
+	if slot := Slot(c); slot != nil {
+		*slot = nil // an idle connection must not keep it, and the next request must not see it
 	}
 	if isClosed(s.listener.draining) {
 		c.SetConnectionClose()
@@ -348,31 +348,31 @@ func (s *Server) refusal(status int) []byte {
 
 // written is a response as Hertz writes it.
 func written(r *protocol.Response) []byte {
-	text := make(text, 0, usualHead+len(r.BodyBytes()))
-	_ = resp.Write(r, &text) // memory cannot fail
-	return text
+	out := make(inMemory, 0, usualHead+len(r.BodyBytes()))
+	_ = resp.Write(r, &out) // memory cannot fail
+	return out
 }
 
 // usualHead is more than the status line and headers of most answers take, in bytes.
 const usualHead = 384
 
-// text is a network.Writer to memory.
-type text []byte
+// inMemory is a network.Writer to memory.
+type inMemory []byte
 
 // Malloc implements network.Writer.
-func (t *text) Malloc(n int) ([]byte, error) {
-	*t = append(*t, make([]byte, n)...)
-	return (*t)[len(*t)-n:], nil
+func (m *inMemory) Malloc(n int) ([]byte, error) {
+	*m = append(*m, make([]byte, n)...)
+	return (*m)[len(*m)-n:], nil
 }
 
 // WriteBinary implements network.Writer.
-func (t *text) WriteBinary(p []byte) (int, error) {
-	*t = append(*t, p...)
+func (m *inMemory) WriteBinary(p []byte) (int, error) {
+	*m = append(*m, p...)
 	return len(p), nil
 }
 
 // Flush implements network.Writer.
-func (t *text) Flush() error { return nil }
+func (m *inMemory) Flush() error { return nil }
 
 // bridgeHertzLog is the one unavoidable global. Hertz logs through a package
 // variable that is not synchronized, so it is set once, by the first server,

@@ -158,6 +158,11 @@ func (g *guarded) routes(h *server.Hertz) {
 		time.Sleep(3 * shortRead)
 		c.String(200, "slept")
 	})
+	h.GET("/slot", func(_ context.Context, c *app.RequestContext) {
+		slot := httpserver.Slot(c)
+		c.String(200, fmt.Sprint(*slot))
+		*slot = "of the request before"
+	})
 	h.GET("/park", g.park)
 	h.HEAD("/park", g.park)
 	h.GET("/park-answered", func(ctx context.Context, c *app.RequestContext) { httpserver.Park(ctx, c).Answer(text("at once")) })
@@ -461,6 +466,14 @@ func TestServer_KeepAlive(t *testing.T) {
 		c := dialRaw(t, g.Server)
 		c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 4\r\n\r\noops")
 		c.wantStatus(200)
+	})
+	t.Run("what_handlers_keep_with_a_request_ends_with_it", func(t *testing.T) {
+		t.Parallel()
+		c := dialRaw(t, g.Server)
+		for range 2 {
+			c.get("/slot")
+			c.wantText("<nil>")
+		}
 	})
 	t.Run("does_not_name_its_server", func(t *testing.T) {
 		t.Parallel()

@@ -5,7 +5,8 @@ package stack
 // 2 to 4 KB, and a request takes four to eight times as much. Go would double the stack once
 // and again, each time with more frames to adjust: 7 % of a gateway's CPU, which starts a
 // goroutine for each poll that it answers (docs/adr/0014). Call it where the goroutine begins,
-// while there is next to nothing to copy.
+// while there is next to nothing to copy, or where its next request begins: the collector
+// shrinks the stack of a goroutine that waits.
 func Grow() { grown(false) }
 
 // grown needs the room in its frame, whether it uses it or not.
@@ -13,13 +14,13 @@ func Grow() { grown(false) }
 //go:noinline
 func grown(used bool) {
 	if used {
-		var room [room]byte
+		var room [needed]byte
 		touch(room[:])
 	}
 }
 
-// room makes 16 KB of a stack of 2, 4 or 8.
-const room = 8 << 10
+// needed makes 16 KB of a stack of 2, 4 or 8.
+const needed = 8 << 10
 
 //go:noinline
 func touch(p []byte) { clear(p) }

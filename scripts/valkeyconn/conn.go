@@ -18,7 +18,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -64,11 +63,6 @@ var (
 	// errTimeUp ends a call that took longer than Options.Timeout and the laps
 	// after it.
 	errTimeUp = fmt.Errorf("live store time-out: %w", context.DeadlineExceeded)
-
-	// errSlow is errTimeUp where the server has answered other calls meanwhile. So it is
-	// not away, and the breaker does not count it: calls that come at one instant go
-	// through one connection, and the time of them all is up together.
-	errSlow = fmt.Errorf("%w, while others were answered", errTimeUp)
 )
 
 // New checks the settings. It does no I/O.
@@ -139,7 +133,7 @@ func (c *Conn) Do(ctx context.Context, key string, e Exchange) (valkey.ValkeyRes
 	if n == nil {
 		return valkey.ValkeyResult{}, ErrNotConnected
 	}
-	ctx, stop := c.laps.within(ctx, c.timeout, &n.replies)
+	ctx, stop := c.laps.within(ctx, c.timeout)
 	defer stop()
 	select {
 	case c.inFlight <- struct{}{}:
@@ -286,23 +280,15 @@ func (l *laps) over() <-chan struct{} {
 	return l.next
 }
 
-// within is a context that ends after timeout and the laps after it. replies counts
-// what the call's server has answered, to all callers; nil: it is not counted. Call stop
+// within is a context that ends after timeout and the laps after it. Call stop
 // when the call is over.
-func (l *laps) within(ctx context.Context, timeout time.Duration, replies *atomic.Uint64) (_ context.Context, stop func()) {
+func (l *laps) within(ctx context.Context, timeout time.Duration) (_ context.Context, stop func()) {
 	up := time.Now().Add(timeout)
 	if sooner, ok := ctx.Deadline(); ok && sooner.Before(up) {
 		up = sooner
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	before := count(replies)
-	timer := time.AfterFunc(timeout, func() {
-		err := l.timeUp(ctx, timeout)
-		if err == errTimeUp && count(replies) != before { //nolint:errorlint // that one, and nothing that wraps it
-			err = errSlow
-		}
-		cancel(err)
-	})
+	timer := time.AfterFunc(timeout, func() { cancel(l.timeUp(ctx, timeout)) })
 	return timed{ctx, up}, func() { timer.Stop(); cancel(nil) }
 }
 
@@ -316,13 +302,6 @@ type timed struct {
 }
 
 func (t timed) Deadline() (time.Time, bool) { return t.up, true }
-
-func count(replies *atomic.Uint64) uint64 {
-	if replies == nil {
-		return 0
-	}
-	return replies.Load()
-}
 
 // turns are how often a call waits for its turn among all goroutines of the process: the
 // one that writes is woken, and then waits a moment for more commands; the one that reads

@@ -177,7 +177,7 @@ func (w *watcher) mayListen(ctx context.Context, f *feed, l *link) error {
 // ping checks whether the connection still leads to a server. That this process
 // is too busy to read the reply is no reason to give the connection up.
 func (w *watcher) ping(ctx context.Context, l *link) error {
-	ctx, stop := w.laps.within(ctx, w.pingEvery, nil)
+	ctx, stop := w.laps.within(ctx, w.pingEvery)
 	defer stop()
 	err := l.Do(ctx, l.B().Ping().Build()).NonValkeyError()
 	if err == nil || errors.Is(context.Cause(ctx), ErrBehind) {

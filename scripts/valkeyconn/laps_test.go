@@ -131,7 +131,7 @@ func TestConn_behind(t *testing.T) {
 func TestConn_slow(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.Private(t, valkeyserver.Valkey)
-	c := connected(t, Options{URL: server.URL(), Timeout: callTimeout}, longLaps)
+	c := connected(t, Options{URL: server.URL(), Timeout: 500 * time.Millisecond}, longLaps, longOpen)
 	late := func() error {
 		_, err := c.Do(t.Context(), "k", func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
 			return c.Do(ctx, c.B().Blpop().Key("nothing").Timeout(0).Build()) // on a connection of its own
@@ -146,19 +146,35 @@ func TestConn_slow(t *testing.T) {
 			assert.NoError(t, get(t.Context(), c))
 		}
 	}()
-	atOnce(30, func() { assert.ErrorIs(t, late(), errSlow) })
+	atOnce(30, func() { assert.ErrorIs(t, late(), errTimeUp) })
 	over.Store(true)
 	<-others
-	require.Zero(t, c.breaker().Counts().TotalFailures)
-	atOnce(30, func() { assert.NotErrorIs(t, late(), errSlow) })
+	require.Equal(t, gobreaker.StateClosed, c.breaker().State())
+	atOnce(30, func() { assert.Error(t, late()) })
 	require.Equal(t, gobreaker.StateOpen, c.breaker().State(), "nobody was answered")
+}
+
+// A server that answers next to nothing is given up, too.
+func TestConn_slow_for_nearly_all(t *testing.T) {
+	t.Parallel()
+	n := &node{}
+	b := gobreaker.NewCircuitBreaker[valkey.ValkeyResult](breakerSettings(time.Hour, &n.unanswered, func(gobreaker.State) {}))
+	for i := range 40 {
+		_, _ = b.Execute(func() (valkey.ValkeyResult, error) {
+			if i%4 == 0 {
+				return valkey.ValkeyResult{}, nil
+			}
+			return valkey.ValkeyResult{}, errTimeUp
+		})
+	}
+	require.Equal(t, gobreaker.StateOpen, b.State())
 }
 
 func TestLaps_within(t *testing.T) {
 	t.Parallel()
 	t.Run("time_up", func(t *testing.T) {
 		t.Parallel()
-		ctx, stop := connected(t, Options{URL: valkeytest.Valkey(t)}, longLaps).laps.within(t.Context(), time.Millisecond, nil)
+		ctx, stop := connected(t, Options{URL: valkeytest.Valkey(t)}, longLaps).laps.within(t.Context(), time.Millisecond)
 		defer stop()
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), errTimeUp)
@@ -167,7 +183,7 @@ func TestLaps_within(t *testing.T) {
 		t.Parallel()
 		l := newLaps() // nothing runs them
 		l.atMost = time.Millisecond
-		ctx, stop := l.within(t.Context(), time.Millisecond, nil)
+		ctx, stop := l.within(t.Context(), time.Millisecond)
 		defer stop()
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), ErrBehind)
@@ -178,7 +194,7 @@ func TestLaps_within(t *testing.T) {
 		ctx, cancel := context.WithDeadline(t.Context(), caller)
 		defer cancel()
 		for timeout, want := range map[time.Duration]time.Time{time.Second: time.Now().Add(time.Second), time.Hour: caller} {
-			ctx, stop := l.within(ctx, timeout, nil)
+			ctx, stop := l.within(ctx, timeout)
 			defer stop()
 			up, ok := ctx.Deadline()
 			require.True(t, ok)
@@ -188,7 +204,7 @@ func TestLaps_within(t *testing.T) {
 	t.Run("over_before", func(t *testing.T) {
 		t.Parallel()
 		l := newLaps() // nothing runs them
-		ctx, stop := l.within(t.Context(), time.Minute, nil)
+		ctx, stop := l.within(t.Context(), time.Minute)
 		stop()
 		require.ErrorIs(t, context.Cause(ctx), context.Canceled)
 		require.NoError(t, l.timeUp(ctx, time.Minute))

@@ -35,8 +35,10 @@ type node struct {
 	rights  [][]string   // Options.Rights
 	granted *atomic.Bool // a server has let the user have them all
 
-	replies   atomic.Uint64 // how many calls it has answered
-	onFailure func()        // called after every call that got no answer
+	answers    atomic.Uint64 // how many calls it has answered
+	unanswered atomic.Int64  // failures in a row of calls that began after its last answer
+
+	onFailure func() // called after every call that got no answer
 }
 
 // newNode makes the node at an address.
@@ -48,7 +50,7 @@ func (tp *topology) newNode(addr string) *node {
 	n := &node{addr: addr, option: option, log: tp.log, rights: tp.rights, granted: &tp.granted, onFailure: tp.reportFailure}
 	closed := gobreaker.StateClosed
 	n.state.Store(&closed)
-	n.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](breakerSettings(tp.breakerOpen, func(to gobreaker.State) {
+	n.breaker = gobreaker.NewCircuitBreaker[valkey.ValkeyResult](breakerSettings(tp.breakerOpen, &n.unanswered, func(to gobreaker.State) {
 		n.state.Store(&to)
 		tp.onBreaker(tp.worstBreaker().String())
 	}))
@@ -60,30 +62,33 @@ func (tp *topology) newNode(addr string) *node {
 // (rolling) in which half of at least twenty calls failed. The first rule is for
 // a store that stalls: with the second rule alone, the successful calls of the
 // seconds before would keep the breaker closed for five seconds and more, until
-// as many calls have failed as had succeeded. A breaker stays open for a time of
+// as many calls have failed as had succeeded. It counts the failures of calls that began
+// after the server's last answer (unanswered). All calls go through one connection, so when
+// the server is late for a moment the time of many is up together; docs/adr/0010 has what that
+// did. A breaker stays open for a time of
 // `open`, half a second in production; then three calls in a row that succeed
 // close it. Half a second is as long as the slowest usual dial, which only the
 // probe waits for, and well within the second that a failover may cost in
 // addition.
 //
 // An error that the server gives is an answer and no failure. A caller that
-// left, a reply that this process had no time to read, and a time-out while the
-// server answered others say nothing about whether the store is away, so they do not
-// count at all.
-func breakerSettings(open time.Duration, changed func(gobreaker.State)) gobreaker.Settings {
+// left, and a reply that this process had no time to read, say nothing about the
+// store, so they do not count at all.
+func breakerSettings(open time.Duration, unanswered *atomic.Int64, changed func(gobreaker.State)) gobreaker.Settings {
 	return gobreaker.Settings{
 		Name: "live-store", MaxRequests: 3, Timeout: open,
 		Interval: 10 * time.Second, BucketPeriod: time.Second,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.ConsecutiveFailures >= 20 || c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
+			return unanswered.Load() >= 20 || c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
 		},
-		IsSuccessful: answered,
-		IsExcluded: func(err error) bool {
-			return errors.Is(err, ErrCallerLeft) || errors.Is(err, ErrBehind) || errors.Is(err, errSlow)
-		},
+		IsSuccessful:  answered,
+		IsExcluded:    saysNothing,
 		OnStateChange: func(_ string, _, to gobreaker.State) { changed(to) },
 	}
 }
+
+// saysNothing reports whether the error of a call says nothing about the store.
+func saysNothing(err error) bool { return errors.Is(err, ErrCallerLeft) || errors.Is(err, ErrBehind) }
 
 // answered reports whether a call shows that the store works. An error that the
 // server itself gives is an answer: a store that is full still removes and reads,
@@ -122,22 +127,36 @@ func (n *node) do(ctx context.Context, e Exchange) (valkey.ValkeyResult, error) 
 	if n.sealed.Load() {
 		return valkey.ValkeyResult{}, ErrNoWrites
 	}
-	res, err := n.breaker.Execute(func() (valkey.ValkeyResult, error) {
+	res, err := n.breaker.Execute(func() (res valkey.ValkeyResult, err error) {
+		before := n.answers.Load()
 		if n.healthy() {
-			res := e(ctx, *client)
-			return res, n.faultOf(ctx, res)
+			res = e(ctx, *client)
+			err = n.faultOf(ctx, res)
+		} else {
+			res, err = n.doWithoutWaitingForDial(ctx, *client, e)
 		}
-		return n.doWithoutWaitingForDial(ctx, *client, e)
+		n.count(err, before)
+		return res, err
 	})
-	if answered(err) {
-		n.replies.Add(1)
-	} else {
+	if !answered(err) {
 		n.onFailure()
 	}
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		err = ErrBreakerOpen
 	}
 	return res, err
+}
+
+// count notes how a call ended for the breaker's first rule. before is what answers was when
+// the call began.
+func (n *node) count(err error, before uint64) {
+	switch {
+	case answered(err):
+		n.answers.Add(1)
+		n.unanswered.Store(0)
+	case !saysNothing(err) && n.answers.Load() == before:
+		n.unanswered.Add(1)
+	}
 }
 
 // healthy reports whether there is no sign that the connection has to be dialled

@@ -56,6 +56,9 @@ func connected(t testing.TB, opts Options, prepare ...func(*Conn)) *Conn {
 // shortOpen makes an open breaker probe after a tenth of a second.
 func shortOpen(c *Conn) { c.servers.breakerOpen = 100 * time.Millisecond }
 
+// longOpen keeps a breaker open.
+func longOpen(c *Conn) { c.servers.breakerOpen = time.Hour }
+
 // bulkheadOf2 lets two calls run at once.
 func bulkheadOf2(c *Conn) { c.inFlight = make(chan struct{}, 2) }
 

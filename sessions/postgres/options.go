@@ -9,11 +9,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -186,10 +185,9 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 func (o Options) says(parameter string) bool { return says(o.URL, parameter) }
 
 // says reports whether an address has that parameter. It may be a URL, or words such as
-// host=localhost.
+// host=localhost or host = localhost.
 func says(address, parameter string) bool {
-	return slices.ContainsFunc(strings.FieldsFunc(address, func(r rune) bool { return unicode.IsSpace(r) || r == '?' || r == '&' }),
-		func(word string) bool { return strings.HasPrefix(word, parameter+"=") })
+	return regexp.MustCompile(`(^|[\s?&])` + parameter + `\s*=`).MatchString(address)
 }
 
 // trust makes ca the only authority, if there is a ca.
