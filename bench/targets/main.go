@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"doorstep/bench/load/drive"
+	"doorstep/bench/rig"
 )
 
 func main() { drive.Main("targets", measure) }
@@ -76,8 +77,15 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	if _, err := said(ctx, root, "go", "build", "-o", bin+"/", "./bench/load", "./bench/peers", "./bench/peers/floor"); err != nil {
 		return err
 	}
+	built, err := rig.Build(ctx)
+	if err != nil {
+		return err
+	}
+	defer built.Remove()
+	// A copy, as by an installation. Of a file that the linker has just written, or another program
+	// in one write, the kernel maps more at a time, which adds 9 MB to the RSS.
 	gateway := filepath.Join(bin, "gateway")
-	if err := install(ctx, root, gateway); err != nil {
+	if _, err := said(ctx, root, "cp", built.Path(), gateway); err != nil {
 		return err
 	}
 	d := document{began: time.Now(), short: o.short, surroundings: surroundings(ctx, root)}
@@ -88,17 +96,6 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	}
 	d.took = time.Since(d.began)
 	return errors.Join(d.publish(o, stdout), d.failures())
-}
-
-// install builds the gateway without symbols, like a release, and copies it. Of a file that the
-// linker has just written, the kernel maps more at a time, which adds 9 MB to the RSS.
-func install(ctx context.Context, root, to string) error {
-	linked := to + ".linked"
-	if _, err := said(ctx, root, "go", "build", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", linked, "./gateway"); err != nil {
-		return err
-	}
-	_, err := said(ctx, root, "cp", linked, to) // not in one write, after which as much is mapped as before
-	return err
 }
 
 // plan returns the chosen runs.

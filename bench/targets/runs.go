@@ -35,7 +35,7 @@ var many = []string{"-opened", "-database=false"}
 var runs = []run{
 	{
 		name: "start", program: "load", bound: 2 * time.Minute,
-		how:  "nine gateways are started with a Valkey, one after the other; /readyz is asked each 5 ms; medians; RSS after a second without a call; the binary is stripped and copied, as an installed release is (of one that was just linked 9 MB more are mapped)",
+		how:  "nine gateways are started with a Valkey, one after the other; /readyz is asked each 5 ms; medians; RSS after a second without a call; the binary is copied, as by an installation (of one that was just linked 9 MB more are mapped)",
 		args: []string{"-mode", "start"},
 	},
 	{

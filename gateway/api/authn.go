@@ -88,8 +88,8 @@ const statusClientGone = 499
 // counted as one. The client does not get the answer.
 func clientGone(c *app.RequestContext) { c.Data(statusClientGone, jsonType, []byte("{}")) }
 
-// bearer is the token in the Authorization header, for as long as the request lasts. The scheme may be in any
-// case (RFC 9110, section 11.1).
+// bearer is the token in the Authorization header, for as long as the request lasts. The
+// scheme may be in any case (RFC 9110, section 11.1).
 func bearer(c *app.RequestContext) []byte {
 	scheme, token, _ := bytes.Cut(bytes.TrimSpace(c.GetHeader("Authorization")), []byte(" ")) // Hertz leaves a tab before the value
 	if !bytes.EqualFold(scheme, []byte("Bearer")) {

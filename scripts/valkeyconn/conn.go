@@ -310,8 +310,8 @@ const turns = 4
 
 // timeUp is called when a call's time is up. It waits for the laps and returns
 // why the call ends, or nil when the call has ended meanwhile. After half of the laps
-// the call's command has been sent. So the store then gets as much
-// time as they took, and the reply gets the other half to be read.
+// the call's command has been sent. So the store then gets as much time as they took, and
+// the reply gets the other half to be read.
 func (l *laps) timeUp(call context.Context, timeout time.Duration) error {
 	began, patience := time.Now(), time.NewTimer(l.atMost)
 	defer patience.Stop()

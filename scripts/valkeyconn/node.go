@@ -65,9 +65,10 @@ func (tp *topology) newNode(addr string) *node {
 // as many calls have failed as had succeeded. It counts the failures of calls that began
 // after the server's last answer (unanswered). All calls go through one connection, so when
 // the server is late for a moment the time of many is up together; docs/adr/0010 has what that
-// did. A breaker stays open for a time of
-// `open`, half a second in production; then three calls in a row that succeed
-// close it. Half a second is as long as the slowest usual dial, which only the
+// did.
+//
+// A breaker stays open for a time of `open`, half a second in production; then three calls in
+// a row that succeed close it. Half a second is as long as the slowest usual dial, which only the
 // probe waits for, and well within the second that a failover may cost in
 // addition.
 //

@@ -134,22 +134,22 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, badURL(err)
 	}
-	if !o.says("pool_max_conns") || o.MaxConns != 0 {
+	if !says(o.URL, "pool_max_conns") || o.MaxConns != 0 {
 		config.MaxConns = cmp.Or(o.MaxConns, 16)
 	}
-	if !o.says("pool_max_conn_lifetime") {
+	if !says(o.URL, "pool_max_conn_lifetime") {
 		config.MaxConnLifetime = o.MaxConnLifetime
 	}
-	if !o.says("pool_max_conn_lifetime_jitter") {
+	if !says(o.URL, "pool_max_conn_lifetime_jitter") {
 		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10
 	}
-	if !o.says("pool_max_conn_idle_time") {
+	if !says(o.URL, "pool_max_conn_idle_time") {
 		config.MaxConnIdleTime = o.MaxConnIdleTime
 	}
 	// A ping finds a connection to a host that is gone. Without its own bound the
 	// first ping takes the whole call's time, and leaves none for a new connection.
 	config.PingTimeout = o.CallTimeout / 6
-	if !o.says("connect_timeout") {
+	if !says(o.URL, "connect_timeout") {
 		config.ConnConfig.ConnectTimeout = o.ConnectTimeout
 	}
 	if o.Trace != nil {
@@ -168,7 +168,7 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	}
 	config.BeforeConnect = o.renew
 	if o.Pooled {
-		if !o.says("default_query_exec_mode") {
+		if !says(o.URL, "default_query_exec_mode") {
 			config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 		}
 		return pgxpool.NewWithConfig(context.Background(), config)
@@ -180,9 +180,6 @@ func (o Options) pool() (*pgxpool.Pool, error) {
 	setDefault(parameters, "idle_in_transaction_session_timeout", milliseconds(o.IdleInTransactionTimeout))
 	return pgxpool.NewWithConfig(context.Background(), config)
 }
-
-// says reports whether the URL has that parameter.
-func (o Options) says(parameter string) bool { return says(o.URL, parameter) }
 
 // says reports whether an address has that parameter. It may be a URL, or words such as
 // host=localhost or host = localhost.

@@ -195,6 +195,16 @@ func TestURL_settings_of_the_pool(t *testing.T) {
 	}
 }
 
+// The same in libpq's other form, where spaces may stand around the sign.
+func TestURL_settings_of_the_pool_as_words(t *testing.T) {
+	t.Parallel()
+	at, err := pgx.ParseConfig(withSchema(t).DSN())
+	require.NoError(t, err)
+	words := fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s sslmode=disable", at.Host, at.Port, at.User, at.Password, at.Database)
+	c := open(t, postgres.Options{URL: words + " pool_max_conns = 3 pool_max_conn_lifetime_jitter=3s"}).PoolConfig()
+	require.Equal(t, []any{int32(3), 30 * time.Minute, 3 * time.Second}, []any{c.MaxConns, c.MaxConnLifetime, c.MaxConnLifetimeJitter})
+}
+
 // A pooler hands a server's connection to another client after each transaction, and
 // refuses start-up parameters that it does not know.
 func TestPooled(t *testing.T) {
