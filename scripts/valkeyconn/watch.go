@@ -42,17 +42,20 @@ type watcher struct {
 
 // subscription is one watched channel.
 type subscription struct {
-	channel   string
 	slot      uint16
-	entries   map[*entry]struct{}
-	confirmed chan struct{} // closed when the server has confirmed, or could not
+	entries   []*entry      // in no order
+	confirmed chan struct{} // closed when the server has confirmed, or could not; then nil
 	idleSince time.Time
 	on        *link    // the connection that has the subscription; nil: none
 	last      *Message // the last message on that connection; nil: none yet
 }
 
-// entry is one caller of add.
-type entry struct{ wake func() }
+// entry is one caller of add. There are as many as waits: docs/adr/0017.
+type entry struct {
+	wake func()
+	of   *subscription // nil: it was removed
+	at   int           // in of.entries
+}
 
 // leave forgets the connection and its last message.
 func (s *subscription) leave() { s.on, s.last = nil, nil }
@@ -68,7 +71,7 @@ func (s *subscription) handOver(channel string) {
 }
 
 func (s *subscription) wake() {
-	for e := range s.entries {
+	for _, e := range s.entries {
 		e.wake()
 	}
 }
@@ -97,48 +100,63 @@ func (w *watcher) denied() bool {
 // when the owner is back, its feed subscribes and wakes all watchers. The only
 // error is the context's.
 func (w *watcher) add(ctx context.Context, channel string, wake func()) (func(), error) {
-	e := &entry{wake: wake}
-	sub, first := w.register(channel, e)
-	channel = sub.channel // not the caller's own text, which every watcher would keep
-	stop := func() { w.remove(channel, e) }
-	if first {
-		defer close(sub.confirmed)
-		if owner := w.servers.ownerOf(sub.slot); owner != nil {
-			w.subscribe(ctx, owner.feed, channel, sub)
+	e, confirmed, first := w.register(channel, wake)
+	stop := func() { w.remove(e) }
+	switch {
+	case first:
+		defer w.confirm(e.of)
+		if owner := w.servers.ownerOf(e.of.slot); owner != nil {
+			w.subscribe(ctx, owner.feed, channel, e.of)
 		}
-		return stop, nil
+	case confirmed != nil:
+		select {
+		case <-confirmed:
+		case <-ctx.Done():
+			stop()
+			return nil, ctx.Err()
+		}
 	}
-	select {
-	case <-sub.confirmed:
-		return stop, nil
-	case <-ctx.Done():
-		stop()
-		return nil, ctx.Err()
-	}
+	return stop, nil
 }
 
-func (w *watcher) register(channel string, e *entry) (sub *subscription, first bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	sub = w.subs[channel]
-	if sub == nil {
-		sub = &subscription{channel: channel, slot: slotOf(channel), entries: map[*entry]struct{}{}, confirmed: make(chan struct{})}
-		w.subs[channel] = sub
-		first = true
-	}
-	sub.entries[e] = struct{}{}
-	return sub, first
-}
-
-func (w *watcher) remove(channel string, e *entry) {
+// register adds an entry. The first of a subscription must call confirm; confirmed is
+// nil where that has happened.
+func (w *watcher) register(channel string, wake func()) (e *entry, confirmed chan struct{}, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sub := w.subs[channel]
 	if sub == nil {
+		sub = &subscription{slot: slotOf(channel), confirmed: make(chan struct{})}
+		w.subs[channel] = sub
+		first = true
+	}
+	e = &entry{wake: wake, of: sub, at: len(sub.entries)}
+	sub.entries = append(sub.entries, e)
+	return e, sub.confirmed, first
+}
+
+func (w *watcher) confirm(sub *subscription) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(sub.confirmed)
+	sub.confirmed = nil
+}
+
+// remove removes an entry. Idempotent. A subscription that has entries stays in subs.
+func (w *watcher) remove(e *entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sub := e.of
+	if sub == nil {
 		return
 	}
-	delete(sub.entries, e)
-	if len(sub.entries) == 0 {
+	e.of = nil
+	last := len(sub.entries) - 1
+	sub.entries[e.at] = sub.entries[last]
+	sub.entries[e.at].at = e.at
+	sub.entries[last] = nil
+	sub.entries = sub.entries[:last]
+	if last == 0 {
 		sub.idleSince = time.Now()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/valkey-io/valkey-go"
+	"pgregory.net/rapid"
 
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
@@ -169,7 +170,7 @@ func (w *watcher) syncNow(t testing.TB, slot uint16) {
 func testLeaver(t *testing.T, url string, _ valkey.Client) {
 	c := connected(t, Options{URL: url})
 	channel := newChannel()
-	c.watch.register(channel, &entry{wake: func() {}}) // a first watcher whose confirmation does not come
+	c.watch.register(channel, func() {}) // a first watcher whose confirmation does not come
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := c.Subscribe(ctx, channel, func() {})
@@ -391,4 +392,32 @@ func TestWatch_after_the_end(t *testing.T) {
 	after.stop()
 	w.stop()
 	assert.False(t, c.Listening())
+}
+
+// Watchers of one channel leave in any order, and more than once; the others stay.
+func TestWatch_leave_in_any_order(t *testing.T) {
+	t.Parallel()
+	w := &watcher{subs: map[string]*subscription{}}
+	rapid.Check(t, func(t *rapid.T) {
+		clear(w.subs)
+		woken := make([]int, rapid.IntRange(1, 8).Draw(t, "watchers"))
+		var all []*entry
+		for i := range woken {
+			e, _, _ := w.register("channel", func() { woken[i]++ })
+			all = append(all, e)
+		}
+		for range rapid.IntRange(0, 10).Draw(t, "leaves") {
+			i := rapid.IntRange(0, len(all)-1).Draw(t, "who")
+			w.remove(all[i])
+			woken[i] = -1
+			w.wake("channel")
+			for n, times := range woken {
+				if times == -1 {
+					continue
+				}
+				require.Equal(t, 1, times, "watcher %d after %d left", n, i)
+				woken[n] = 0
+			}
+		}
+	})
 }
