@@ -54,7 +54,7 @@ func toFlood(p *drive.Plan) { p.Way, p.SpeedMPS = drive.Flood, strollMPS }
 // fewer journeys than students all who watch one journey wake together.
 func wake(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
 	result, facts, err := measured(ctx, o, out, progress, unlimited, func(p *drive.Plan) {
-		p.Way, p.Conns = drive.Once, min(o.conns, o.journeys)
+		p.Way, p.Conns, p.Every = drive.Once, min(o.conns, o.journeys), o.every
 	})
 	if err != nil {
 		return nil, err

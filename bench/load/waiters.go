@@ -39,7 +39,7 @@ func waiters(ctx context.Context, o options, out, progress io.Writer) (figures.F
 	}
 	before := s.state(ctx)
 	plan := s.plan(o)
-	plan.Way, plan.Conns = drive.Once, min(o.conns, o.journeys)
+	plan.Way, plan.Conns, plan.Every = drive.Once, min(o.conns, o.journeys), o.every
 	if o.opened {
 		plan.Store = s.store
 	}

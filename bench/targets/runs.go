@@ -72,7 +72,8 @@ var runs = []run{
 	{
 		name: "wake", program: "load", bound: 4 * time.Minute,
 		how: "50,000 wait on three gateways for 50 journeys, each of which changes once, all at one instant: a change wakes a thousand, " +
-			"its student and admins, each a caller of their own",
+			"its student and admins, each a caller of their own; a phone whose update is not stored sends its next fix 5 s later, " +
+			"and what is seen then counts from the first one's instant",
 		args:  []string{"-mode", "wake", "-journeys", "50", "-students", "50000", "-gateways", "3", "-warmup", "5s"},
 		short: []string{"-journeys", "2", "-students", "20", "-gateways", "1", "-database=false"},
 	},

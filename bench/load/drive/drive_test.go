@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,4 +246,34 @@ func TestPlay_pace_tellsOfAStall(t *testing.T) {
 	require.EqualValues(t, 4, waited.TotalCount())
 	assert.GreaterOrEqual(t, waited.Max(), (4*stall - 20*time.Millisecond).Microseconds(), "the last waited for all")
 	assert.Less(t, p.latencies[Service].whole.ValueAtQuantile(50), waited.Max(), "on the wire alone it would not show")
+}
+
+// A phone whose fix was not stored sends its next one, and no other phone does. Who sees that
+// one has waited since the first was due.
+func TestPlay_once_untilItIsStored(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/updates") && calls.Add(1) <= 3 {
+			out.WriteHeader(http.StatusAccepted)
+			return
+		}
+		out.WriteHeader(http.StatusCreated)
+	}))
+	defer server.Close()
+	p, err := newPlay(Plan{
+		Updates: []string{server.Listener.Addr().String()}, Journeys: 2, Conns: 1, Way: Once, Every: 50 * time.Millisecond,
+	})
+	require.NoError(t, err)
+	require.NoError(t, p.prepare(t.Context()))
+	p.from = time.Now()
+	p.until = p.from.Add(time.Minute)
+	w := p.phoneWire(0)
+	defer w.close()
+	p.once(t.Context(), w, p.journeys)
+
+	assert.EqualValues(t, 5, calls.Load(), "both, both, and one once more")
+	assert.EqualValues(t, 2, p.accepted.Load())
+	assert.EqualValues(t, 3, p.counts["update 202"])
+	assert.GreaterOrEqual(t, p.latencies[Update].whole.Min(), (50 * time.Millisecond).Microseconds())
 }

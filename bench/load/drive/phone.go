@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -39,7 +40,7 @@ func (p *play) pace(ctx context.Context, w *wire, mine schedule, at time.Time) {
 		if !j.ends.IsZero() && j.intended.After(j.ends) {
 			p.change(ctx, j)
 		}
-		_ = p.fix(ctx, w, j, j.intended, j.intended.After(p.from)) // counted
+		p.fix(ctx, w, j, j.intended, j.intended.After(p.from))
 		j.due = j.due.Add(p.plan.Every)
 		j.intended = j.due.Add(fraction(p.plan.Jitter))
 		heap.Fix(&mine, 0)
@@ -73,24 +74,24 @@ func (p *play) flood(ctx context.Context, w *wire, mine []*journey, at time.Time
 		if now.After(p.until) {
 			return
 		}
-		if err := p.fix(ctx, w, mine[i%len(mine)], now, now.After(p.from)); err != nil {
+		if !p.fix(ctx, w, mine[i%len(mine)], now, now.After(p.from)) {
 			sleep(ctx, 10*time.Millisecond)
 		}
 	}
 }
 
-// once sends one fix for each journey, due at the same instant.
+// once sends one fix for each journey, due at the same instant. Where it is not stored, the
+// phone's next one follows, from the same place: a student who sees only that one has
+// waited since that instant.
 func (p *play) once(ctx context.Context, w *wire, mine []*journey) {
-	if !sleep(ctx, time.Until(p.from)) {
-		return
-	}
-	for _, j := range mine {
-		_ = p.fix(ctx, w, j, p.from, true) // counted
+	for at := p.from; len(mine) > 0 && at.Before(p.until) && sleep(ctx, time.Until(at)); at = at.Add(p.plan.Every) {
+		mine = slices.DeleteFunc(mine, func(j *journey) bool { return p.fix(ctx, w, j, p.from, true) })
 	}
 }
 
-// fix sends where the trainer is at the instant at which this was due.
-func (p *play) fix(ctx context.Context, w *wire, j *journey, intended time.Time, metered bool) error {
+// fix sends where the trainer is at the instant at which this was due. It reports whether
+// the fix was stored.
+func (p *play) fix(ctx context.Context, w *wire, j *journey, intended time.Time, metered bool) (stored bool) {
 	lat, lng := j.position(intended, p.plan.SpeedMPS)
 	setDegrees(j.update[j.lat:j.lat+len(latHere)], lat)
 	setDegrees(j.update[j.lng:j.lng+len(lngHere)], lng)
@@ -104,7 +105,7 @@ func (p *play) fix(ctx context.Context, w *wire, j *journey, intended time.Time,
 		p.count(ctx, Update, a.status, codeOf(a), err)
 	}
 	if err != nil || a.status != http.StatusCreated {
-		return err
+		return false
 	}
 	j.answered(now)
 	if metered {
@@ -113,7 +114,7 @@ func (p *play) fix(ctx context.Context, w *wire, j *journey, intended time.Time,
 		p.latencies[Service].record(now.Sub(left))
 		p.latencies[Late].record(left.Sub(intended))
 	}
-	return nil
+	return true
 }
 
 // sleep waits, and reports whether it was for all of d.

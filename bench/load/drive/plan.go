@@ -33,7 +33,7 @@ type Plan struct {
 	Watchers int // students; number i watches journey i modulo Journeys: its student, then admins
 
 	Way      Way
-	Every    time.Duration // Pace: between two fixes of a journey
+	Every    time.Duration // Pace, and Once where a fix is not stored: between two fixes of a journey
 	Jitter   time.Duration // Pace: a fix is due up to this much later than its schedule
 	Life     time.Duration // Pace: a journey's mean length (exponential); 0: none ends
 	Arrivals float64       // Pace: share of the journeys that end by arriving; the others are stopped
@@ -51,7 +51,7 @@ func (p Plan) validate() error {
 		return errors.New("drive: a plan without journeys")
 	case p.Store != "" && p.Life > 0:
 		return errors.New("drive: a journey that was not booked cannot end")
-	case p.Way == Pace && p.Every <= 0:
+	case (p.Way == Pace || p.Way == Once) && p.Every <= 0:
 		return errors.New("drive: a pace without a period")
 	case p.SpeedMPS < 0 || p.SpeedMPS > 33:
 		return errors.New("drive: a speed over 33 m/s, 120 km/h, would be refused")
