@@ -81,7 +81,11 @@ func (v View) ETASeconds() *int64 {
 // Errors: SessionNotFound, Forbidden, RateLimited, WrongRegion with a Ref for a caller who
 // may see it, DatabaseUnavailable.
 func (s *Service) Ref(ctx context.Context, c Caller, id ID) (Ref, error) {
-	meta, known := s.parties.get(id, s.opts.Now())
+	seen, known := s.parties.get(id, s.opts.Now())
+	meta := seen.meta
+	if known {
+		id = seen.id
+	}
 	if !known || !meta.HasParty(c) { // a remembered entry may be outdated, so it never refuses a caller
 		var err error
 		if meta, err = s.metaOf(ctx, c, id, known); err != nil {
@@ -127,7 +131,7 @@ func (s *Service) metaOf(ctx context.Context, c Caller, id ID, doubted bool) (Me
 // Party checks that a caller who has waited may still see the session, here. It costs a
 // look-up in a map or two. Errors: Forbidden, WrongRegion.
 func (s *Service) Party(c Caller, id ID) error {
-	if meta, known := s.parties.get(id, s.opts.Now()); known && !meta.HasParty(c) {
+	if seen, known := s.parties.get(id, s.opts.Now()); known && !seen.meta.HasParty(c) {
 		return errNotParty
 	}
 	if region, elsewhere := s.Elsewhere(id); elsewhere {

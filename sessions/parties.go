@@ -26,6 +26,7 @@ type parties struct {
 }
 
 type partiesSeen struct {
+	id   ID // the session's, as one text for all who keep it: each request brings another
 	meta Meta
 	at   int64 // Unix nanoseconds
 }
@@ -37,14 +38,14 @@ func newParties() *parties {
 
 // get returns the parties if they were put less than partiesFor ago. A clock
 // that was set back by more than that ends an entry, too.
-func (p *parties) get(id ID, now time.Time) (Meta, bool) {
+func (p *parties) get(id ID, now time.Time) (partiesSeen, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seen, ok := p.sessions.Get(id)
 	if !ok || time.Duration(now.UnixNano()-seen.at).Abs() >= partiesFor {
-		return Meta{}, false
+		return partiesSeen{}, false
 	}
-	return seen.meta, true
+	return seen, true
 }
 
 func (p *parties) forget(id ID) {
@@ -56,5 +57,5 @@ func (p *parties) forget(id ID) {
 func (p *parties) put(id ID, m Meta, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sessions.Add(id, partiesSeen{m, now.UnixNano()})
+	p.sessions.Add(id, partiesSeen{id, m, now.UnixNano()})
 }

@@ -1,8 +1,10 @@
 package sessions
 
 import (
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -19,7 +21,9 @@ func TestParties(t *testing.T) {
 	p.put(id, meta, now)
 	got, ok := p.get(id, now)
 	require.True(t, ok)
-	require.Equal(t, meta, got)
+	require.Equal(t, meta, got.meta)
+	again, _ := p.get(ID(strings.Clone(string(id))), now)
+	assert.Same(t, unsafe.StringData(string(id)), unsafe.StringData(string(again.id)), "one text for all who ask")
 
 	assert.True(t, has(id, now.Add(partiesFor-1)))
 	assert.True(t, has(id, now.Add(-time.Second)), "a clock read by another goroutine, a moment earlier")
