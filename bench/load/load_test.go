@@ -68,6 +68,9 @@ func TestLoad(t *testing.T) {
 	})
 	t.Run("idle", func(t *testing.T) {
 		assert.Contains(t, run(t, program, "-mode", "idle", "-journeys", "50", "-duration", "1s", "-opened"), "for each of 50 waiting students")
+		embedded := run(t, program, "-mode", "idle", "-journeys", "5", "-duration", "1s", "-shards", "0")
+		assert.Contains(t, embedded, "for each of 5 waiting students")
+		assert.NotContains(t, embedded, "| valkey |")
 	})
 	t.Run("waiters", func(t *testing.T) {
 		out := run(t, program, "-mode", "waiters", "-journeys", "10", "-students", "200", "-duration", "3s", "-opened", "-gateways", "2")
@@ -128,4 +131,8 @@ func TestParse(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, o.life, "what was not booked cannot end")
 	require.ErrorContains(t, load(t.Context(), []string{"-mode", "x", "-out", ""}, io.Discard, io.Discard), `no mode "x"`)
+	for _, args := range [][]string{{"-shards", "0", "-opened"}, {"-shards", "0", "-gateways", "2"}} {
+		_, err = parse(args, io.Discard)
+		require.ErrorContains(t, err, "in a gateway's memory", args)
+	}
 }

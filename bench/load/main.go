@@ -58,7 +58,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.students, "students", -1, "students, shared among the journeys; -1: one each (flood and flat: none)")
 	flags.IntVar(&o.conns, "conns", 64, "connections that the phones share, as behind a load balancer; 0: one each")
 	flags.IntVar(&o.gateways, "gateways", 1, "gateway processes")
-	flags.IntVar(&o.shards, "shards", 1, "primaries of the live store; more than one make a cluster")
+	flags.IntVar(&o.shards, "shards", 1, "primaries of the live store; more than one make a cluster; 0: none, the live store is in the gateway's memory")
 	flags.DurationVar(&o.every, "every", 5*time.Second, "pace: between two fixes of a journey")
 	flags.DurationVar(&o.jitter, "jitter", 300*time.Millisecond, "pace: a fix is due up to this much after its schedule")
 	flags.DurationVar(&o.life, "life", 20*time.Minute, "pace: mean length of a journey; 0: none ends")
@@ -81,6 +81,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	if o.opened {
 		o.life = 0
+	}
+	if o.shards == 0 && (o.opened || o.gateways > 1) {
+		return o, errors.New("a live store in a gateway's memory is of that one, and journeys begin there by its API: without -opened")
 	}
 	if !o.database && !o.opened && o.gateways > 1 {
 		return o, errors.New("several gateways share a database: -database, or -opened")

@@ -69,8 +69,12 @@ func (s *stage) raise(ctx context.Context, o options, settings []string) error {
 }
 
 // raiseStore starts the live store. Each primary of a cluster has a line of its
-// own in the report, besides the line of all.
+// own in the report, besides the line of all. With no shard there is none: the url is
+// empty, and the store is in the gateway's memory.
 func (s *stage) raiseStore(ctx context.Context, shards int) (url string, err error) {
+	if shards == 0 {
+		return "", nil
+	}
 	args := []string{"--maxclients", "1000"}
 	if shards < 2 {
 		server, err := valkeyserver.Start(ctx, valkeyserver.Options{TCP: true, Args: args})

@@ -102,6 +102,12 @@ var runs = []run{
 		short: []string{"-journeys", "10", "-students", "20", "-gateways", "2"},
 	},
 	{
+		name: "idle-embedded", program: "load", bound: 2 * time.Minute,
+		how:   "as idle, with 15,000 on one gateway whose live store is in its memory",
+		args:  []string{"-mode", "idle", "-journeys", "3750", "-students", "15000", "-shards", "0", "-database=false"},
+		short: []string{"-journeys", "10", "-students", "20"},
+	},
+	{
 		name: "idle-floor", program: "load", floor: true, bound: 2 * time.Minute,
 		how:   "as idle, with 12,000 on the floor",
 		args:  append([]string{"-mode", "idle", "-journeys", "3000", "-students", "12000"}, many...),

@@ -89,9 +89,10 @@ var targets = []target{
 		},
 	},
 	{
-		"memory of the process a waiting student, 50,000 waiting, connection included", "≤ 4 KB",
+		"memory of the process a waiting student, 50,000 waiting, connection included", "≤ 4 KB; embedded, 15,000 waiting ≤ 3 KB",
 		[]part{
 			atMost(4, "idle", "waiting_student_kb", "%.1f KB"),
+			atMost(3, "idle-embedded", "waiting_student_kb", "embedded %.1f KB"),
 			reported("idle-floor", "waiting_student_kb", "the floor takes %.1f KB"),
 		},
 	},
