@@ -1,0 +1,91 @@
+package valkeyconn
+
+import (
+	"context"
+	"strconv"
+	"testing"
+
+	"github.com/sony/gobreaker/v2"
+	"github.com/stretchr/testify/require"
+	"github.com/valkey-io/valkey-go"
+
+	"doorstep/internal/servers/valkeyserver"
+	"doorstep/internal/servers/valkeytest"
+)
+
+// keyOf is a new key whose slot is a server's.
+func keyOf(t *testing.T, c *Conn, server *valkeyserver.Server) string {
+	t.Helper()
+	for {
+		if key := newKey(); c.servers.ownerOfKey(key).addr == server.Addr() {
+			return key
+		}
+	}
+}
+
+func getKey(ctx context.Context, c *Conn, key string) error {
+	_, err := c.Do(ctx, key, func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		return c.Do(ctx, c.B().Get().Key(key).Build())
+	})
+	return err
+}
+
+// A call that is redirected to a silent server counts as unanswered by that one alone. The
+// server that redirects has answered it.
+func TestConn_redirected_to_a_silent_server(t *testing.T) {
+	t.Parallel()
+	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{Replicas: -1})
+	first, silent := cluster.Servers[0], cluster.Servers[1]
+	c := connected(t, Options{URL: cluster.URL(), Timeout: callTimeout}, shortOpen, longLaps)
+	owner, other := c.servers.member(first.Addr()), c.servers.member(silent.Addr())
+	answered := keyOf(t, c, first)
+
+	moving := keyOf(t, c, first)
+	slot := strconv.Itoa(int(slotOf(moving)))
+	for _, s := range []struct {
+		of, to *valkeyserver.Server
+		how    string
+	}{{silent, first, "IMPORTING"}, {first, silent, "MIGRATING"}} {
+		id, err := s.to.Do(t.Context(), "CLUSTER", "MYID")
+		require.NoError(t, err)
+		_, err = s.of.Do(t.Context(), "CLUSTER", "SETSLOT", slot, s.how, id)
+		require.NoError(t, err)
+	}
+	moved := keyOf(t, c, silent)
+	for name, key := range map[string]string{"ask": moving, "moved": moved} {
+		redirected := func() error {
+			(*c.servers.owners.Load())[slotOf(key)].Store(owner) // for MOVED: a survey notes the right one
+			return getKey(t.Context(), c, key)
+		}
+		eventually(t, func() bool { return redirected() == nil && c.Ready() })
+		require.NoError(t, silent.Pause())
+		eventually(t, func() bool {
+			atOnce(25, func() { _ = redirected() })
+			return *other.state.Load() != gobreaker.StateClosed
+		})
+		require.NoError(t, getKey(t.Context(), c, answered), name)
+		require.Equal(t, gobreaker.StateClosed, *owner.state.Load(), name)
+		require.Zero(t, owner.unanswered.Load(), name)
+		require.NoError(t, silent.Resume())
+		eventually(t, func() bool { return redirected() == nil && *other.state.Load() == gobreaker.StateClosed })
+	}
+}
+
+// A server that gets its first slot is named by no survey while the slot's keys are on their way.
+// It is kept as long as calls are redirected to it.
+func TestTopology_redirected_to_a_server_without_slots(t *testing.T) {
+	t.Parallel()
+	tp := newTopology(Options{}.withDefaults(), valkey.ClientOption{})
+	next := tp.member("next:1")
+	for range 3 * forgetAfter {
+		tp.adopt(layout{spans: []span{{last: slotCount - 1, addr: "owner:1"}}})
+		tp.startNodes(t.Context(), func(context.Context, *node) {})
+		require.True(t, next == tp.member("next:1"))
+	}
+	require.Len(t, tp.inUse(), 1, "it owns nothing yet")
+	for range 2 * forgetAfter {
+		tp.adopt(layout{spans: []span{{last: slotCount - 1, addr: "owner:1"}}})
+		tp.startNodes(t.Context(), func(context.Context, *node) {})
+	}
+	require.False(t, next == tp.member("next:1"), "nobody is redirected any more")
+}
