@@ -30,6 +30,43 @@ func getKey(ctx context.Context, c *Conn, key string) error {
 	return err
 }
 
+// beginMove has a key's slot on its way from one server to another.
+func beginMove(t *testing.T, key string, from, to *valkeyserver.Server) {
+	t.Helper()
+	slot := strconv.Itoa(int(slotOf(key)))
+	for _, s := range []struct {
+		at, other *valkeyserver.Server
+		how       string
+	}{{to, from, "IMPORTING"}, {from, to, "MIGRATING"}} {
+		id, err := s.other.Do(t.Context(), "CLUSTER", "MYID")
+		require.NoError(t, err)
+		_, err = s.at.Do(t.Context(), "CLUSTER", "SETSLOT", slot, s.how, id)
+		require.NoError(t, err)
+	}
+}
+
+// A cluster asks for ASKING before every command, also of several that are sent together.
+func TestConn_redirected_with_several_commands(t *testing.T) {
+	t.Parallel()
+	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{Replicas: -1})
+	c := connected(t, Options{URL: cluster.URL()})
+	key := keyOf(t, c, cluster.Servers[0])
+	beginMove(t, key, cluster.Servers[0], cluster.Servers[1])
+	_, err := c.Do(t.Context(), key, func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		return c.Do(ctx, c.B().Set().Key(key).Value("there").Build())
+	})
+	require.NoError(t, err)
+	res, err := c.Do(t.Context(), key, func(ctx context.Context, c valkey.Client) valkey.ValkeyResult {
+		all := c.DoMulti(ctx, c.B().Time().Build(), c.B().Get().Key(key).Build())
+		require.Len(t, all, 2)
+		return all[1]
+	})
+	require.NoError(t, err)
+	value, err := res.ToString()
+	require.NoError(t, err)
+	require.Equal(t, "there", value)
+}
+
 // A call that is redirected to a silent server counts as unanswered by that one alone. The
 // server that redirects has answered it.
 func TestConn_redirected_to_a_silent_server(t *testing.T) {
@@ -41,16 +78,7 @@ func TestConn_redirected_to_a_silent_server(t *testing.T) {
 	answered := keyOf(t, c, first)
 
 	moving := keyOf(t, c, first)
-	slot := strconv.Itoa(int(slotOf(moving)))
-	for _, s := range []struct {
-		of, to *valkeyserver.Server
-		how    string
-	}{{silent, first, "IMPORTING"}, {first, silent, "MIGRATING"}} {
-		id, err := s.to.Do(t.Context(), "CLUSTER", "MYID")
-		require.NoError(t, err)
-		_, err = s.of.Do(t.Context(), "CLUSTER", "SETSLOT", slot, s.how, id)
-		require.NoError(t, err)
-	}
+	beginMove(t, moving, first, silent)
 	moved := keyOf(t, c, silent)
 	for name, key := range map[string]string{"ask": moving, "moved": moved} {
 		redirected := func() error {
