@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/sony/gobreaker/v2"
 	"github.com/stretchr/testify/require"
@@ -73,7 +74,7 @@ func TestConn_redirected_to_a_silent_server(t *testing.T) {
 	t.Parallel()
 	cluster := valkeytest.Cluster(t, valkeyserver.ClusterOptions{Replicas: -1})
 	first, silent := cluster.Servers[0], cluster.Servers[1]
-	c := connected(t, Options{URL: cluster.URL(), Timeout: callTimeout}, shortOpen, longLaps)
+	c := connected(t, Options{URL: cluster.URL(), Timeout: 500 * time.Millisecond}, shortOpen, longLaps)
 	owner, other := c.servers.member(first.Addr()), c.servers.member(silent.Addr())
 	answered := keyOf(t, c, first)
 
@@ -108,12 +109,12 @@ func TestTopology_redirected_to_a_server_without_slots(t *testing.T) {
 	for range 3 * forgetAfter {
 		tp.adopt(layout{spans: []span{{last: slotCount - 1, addr: "owner:1"}}})
 		tp.startNodes(t.Context(), func(context.Context, *node) {})
-		require.True(t, next == tp.member("next:1"))
+		require.Same(t, next, tp.member("next:1"))
 	}
 	require.Len(t, tp.inUse(), 1, "it owns nothing yet")
 	for range 2 * forgetAfter {
 		tp.adopt(layout{spans: []span{{last: slotCount - 1, addr: "owner:1"}}})
 		tp.startNodes(t.Context(), func(context.Context, *node) {})
 	}
-	require.False(t, next == tp.member("next:1"), "nobody is redirected any more")
+	require.NotSame(t, next, tp.member("next:1"), "nobody is redirected any more")
 }
