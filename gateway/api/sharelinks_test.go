@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -148,6 +149,19 @@ func (h *gateway) waitShared(t testing.TB, token string, edits ...edit) waiting 
 	w := h.sendTo(t, token, sharedPath+"?wait=30", edits...)
 	until(t, func() bool { return h.metric(t, "doorstep_waits_open") > before }, "the poll waits")
 	return w
+}
+
+// A reader that leaves in the middle of a wait is no fault of the gateway.
+func TestShare_reader_leaves(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	h := open(t, embedded, func(o *app.Options) { o.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
+	v := h.begun(t)
+	token, _ := h.share(t, v)
+	h.waitShared(t, token).cancel()
+	until(t, func() bool { return h.metric(t, "doorstep_http_requests_total", `route="`+sharedPath+`?wait"`) == 1 }, "the wait is over")
+	assert.Zero(t, h.metric(t, "doorstep_http_refusals_total"))
+	assert.NotContains(t, log.String(), "request failed")
 }
 
 // Every end of a journey, of the session or of the link ends the link on each gateway. Who

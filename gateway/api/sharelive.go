@@ -128,7 +128,9 @@ func (p *sharedPoll) shown(ctx context.Context, r hub.Result) (view sessions.Vie
 	switch {
 	case r.Err != nil:
 		return view, false, r.Err
-	case r.Outcome == hub.Left: // by the link's end; otherwise nobody reads the answer
+	case r.Outcome == hub.Left && errors.Is(context.Cause(p.ctx), context.Canceled): // the reader has left, and gets no answer
+		return view, false, nil
+	case r.Outcome == hub.Left: // by the link's end
 		return view, false, context.Cause(p.ctx)
 	case r.Change != nil:
 		view, err = p.watch.Check(ctx, r.Change.View)

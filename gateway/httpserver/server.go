@@ -136,7 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) await() error {
 	select {
 	case <-s.listener.empty:
-		return nil
+		return s.cut()
 	case <-s.closed:
 	}
 	s.listener.leave()
@@ -157,12 +157,12 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.listener.drain()
 	select {
 	case <-s.listener.empty:
-		return nil
+		return s.cut()
 	default:
 	}
 	select {
 	case <-s.listener.empty:
-		return nil
+		return s.cut()
 	case <-s.closed:
 		return ErrClosed
 	case <-ctx.Done():
@@ -170,6 +170,15 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.Close()
 		return fmt.Errorf("httpserver: drain cut %d connections: %w", left, ctx.Err())
 	}
+}
+
+// cut is ErrClosed if Close has cut connections. Whoever waits for the last one may see its
+// end and Close at one time.
+func (s *Server) cut() error {
+	if isClosed(s.closed) {
+		return ErrClosed
+	}
+	return nil
 }
 
 // Close ends the server at once: it cancels the handlers' context and cuts the

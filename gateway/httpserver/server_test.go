@@ -623,6 +623,7 @@ func TestServer_Drain(t *testing.T) {
 		g.Close()
 		assert.ErrorIs(t, <-drained, httpserver.ErrClosed)
 		assert.EqualError(t, <-g.ran, httpserver.ErrClosed.Error(), "and the handler ended")
+		assert.ErrorIs(t, g.Drain(t.Context()), httpserver.ErrClosed, "however late it is asked")
 	})
 	t.Run("without_a_connection_is_immediate", func(t *testing.T) {
 		t.Parallel()

@@ -157,14 +157,27 @@ func (c *Conn) Do(ctx context.Context, key string, e Exchange) (valkey.ValkeyRes
 	return res, err
 }
 
-// askingClient sends ASKING before a command. A cluster asks for that while a
+// askingClient sends ASKING before each command. A cluster asks for that while a
 // slot is on its way to the next owner.
 type askingClient struct{ valkey.Client }
 
-// Do sends both commands as one batch, so that no command of another caller can
-// come between them.
+// Do is DoMulti of one command.
 func (a askingClient) Do(ctx context.Context, cmd valkey.Completed) valkey.ValkeyResult {
-	return a.DoMulti(ctx, a.B().Asking().Build(), cmd)[1]
+	return a.DoMulti(ctx, cmd)[0]
+}
+
+// DoMulti sends all as one batch, so that no command of another caller can come between
+// ASKING and the command that it is for.
+func (a askingClient) DoMulti(ctx context.Context, commands ...valkey.Completed) []valkey.ValkeyResult {
+	var asked []valkey.Completed
+	for _, cmd := range commands {
+		asked = append(asked, a.B().Asking().Build(), cmd)
+	}
+	results := a.Client.DoMulti(ctx, asked...)
+	for i := range commands {
+		results[i] = results[2*i+1]
+	}
+	return results[:len(commands)]
 }
 
 // EachServer calls f once for every server in use, one after the other, and stops

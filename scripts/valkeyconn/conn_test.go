@@ -306,6 +306,26 @@ func TestConn_demoted_server(t *testing.T) {
 	})
 }
 
+// A new connection to a server that is still a replica changes nothing: no read in between is
+// answered by it.
+func TestConn_replica_for_long(t *testing.T) {
+	t.Parallel()
+	server := valkeytest.Private(t, valkeyserver.Valkey)
+	c := connected(t, Options{URL: server.URL()})
+	raw := rawClient(t, server.URL())
+	require.NoError(t, do(t, raw, "REPLICAOF", "127.0.0.1", "1").Error())
+	eventually(t, func() bool { return errors.Is(get(t.Context(), c), ErrNoWrites) })
+	made := map[int64]bool{}
+	eventually(t, func() bool {
+		require.Error(t, get(t.Context(), c))
+		require.False(t, c.Ready())
+		for _, id := range connectionsOf(t, raw) {
+			made[id] = true
+		}
+		return len(made) >= 5 // two at first, and three for calls since
+	})
+}
+
 // connectionsOf lists the ids of a Conn's connections.
 func connectionsOf(t *testing.T, raw valkey.Client) []int64 {
 	t.Helper()

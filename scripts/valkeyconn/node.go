@@ -256,8 +256,7 @@ func (n *node) probe(ctx context.Context) {
 
 func (n *node) ping(ctx context.Context) {
 	n.closeRetired()
-	if n.client.Load() == nil || n.demoted.Swap(false) {
-		n.connect(ctx)
+	if (n.client.Load() == nil || n.demoted.Swap(false)) && !n.connect(ctx) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -275,7 +274,9 @@ func (n *node) ping(ctx context.Context) {
 	}
 }
 
-func (n *node) connect(ctx context.Context) {
+// connect makes a new connection. It does not say that the server behind it takes writes: it may
+// be the same replica.
+func (n *node) connect(ctx context.Context) (done bool) {
 	c, err := valkey.NewClient(n.option)
 	if err == nil {
 		if err = n.mayCall(ctx, c); err != nil {
@@ -286,15 +287,15 @@ func (n *node) connect(ctx context.Context) {
 	n.denied.Store(errors.Is(err, errForbidden))
 	if err != nil {
 		n.log.Warn("live store not reached", slog.Any("error", err))
-		return
+		return false
 	}
 	if old := n.client.Swap(&c); old != nil {
 		n.retired = *old
 	}
 	n.granted.Store(true)
 	n.alive.Store(true)
-	n.sealed.Store(false)
 	n.log.Info("live store connected")
+	return true
 }
 
 // mayCall asks a new connection's server for the rights. A call without one of them would

@@ -54,7 +54,7 @@ type owners []atomic.Pointer[node]
 type member struct {
 	*node
 	cancel context.CancelFunc // nil: not started yet
-	unused int                // surveys in a row that did not name it
+	unused int                // surveys in a row that did not name it; 1 where calls are redirected to it
 }
 
 const (
@@ -151,11 +151,13 @@ func (tp *topology) reportFailure() {
 }
 
 // member is the node at an address. It is made when the address is new; run
-// starts it.
+// starts it. It is kept while calls are redirected to it: a server that gets its first
+// slot is named by no survey before it has all of the slot's keys.
 func (tp *topology) member(addr string) *node {
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
 	if m := tp.known[addr]; m != nil {
+		m.unused = min(m.unused, 1)
 		return m.node
 	}
 	n := tp.newNode(addr)
