@@ -194,7 +194,7 @@ func (a *API) rawReport(ctx context.Context, c *app.RequestContext) ([]byte, err
 	if kept := recordOf(c).kept; kept != nil { // the device's id was in it
 		return kept.Bytes(), nil
 	}
-	wire, kept := &wireReader{in: a.deps.Body(ctx, c)}, &keptBody{}
+	wire, kept := &wireReader{in: a.deps.Body(c)}, &keptBody{}
 	_, _ = io.Copy(kept, io.LimitReader(wire, maxForwardedReport+maxBody)) // a little more, so that the connection can be used again
 	switch {
 	case wire.err != nil && errors.Is(wire.err, a.deps.Crowded):

@@ -124,7 +124,7 @@ func deviceWord(c *app.RequestContext) (word string, said bool) {
 // for ever. An error is one of the connection, or that there is no room for one more
 // large body.
 func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sessions.Format) (received, error) {
-	wire := &wireReader{in: a.deps.Body(ctx, c)}
+	wire := &wireReader{in: a.deps.Body(c)}
 	r := received{read: true}
 	if kept := recordOf(c).kept; kept != nil {
 		wire.in = io.TeeReader(wire.in, kept)
@@ -269,7 +269,7 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 		key.ID = ""
 	}
 	known, ok := a.deps.Sessions.KnownReporter(key.ID)
-	client, now := a.deps.Client(ctx, c), a.deps.Now()
+	client, now := a.deps.Client(c), a.deps.Now()
 	proven := ok && known.Accepts(key.Secret)
 	if !proven { // else no guess, and it must not wait for those of others
 		if wait := a.guesses.wait(client, key.ID, now); wait > 0 {
@@ -309,7 +309,7 @@ func (a *API) refreshDevice(ctx context.Context, c *app.RequestContext) error {
 		return errInFlight
 	}
 	defer a.inFlight.end()
-	text, err := io.ReadAll(io.LimitReader(a.deps.Body(ctx, c), maxRefresh))
+	text, err := io.ReadAll(io.LimitReader(a.deps.Body(c), maxRefresh))
 	if err != nil {
 		return errNoBody
 	}
