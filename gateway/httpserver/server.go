@@ -276,7 +276,7 @@ func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *served) 
 	if rec := recover(); rec != nil {
 		s.panicked(ctx, rec)
 		if on.parked != nil {
-			on.parked.over.Store(true)
+			on.parked.over.Store(true) // what was begun for it is ended as ever, without an answer
 			on.then(on.parked)
 			on.parked = nil
 			c.SetHijackHandler(nil)
