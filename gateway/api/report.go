@@ -69,7 +69,7 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 			if a.deps.Regions != nil {
 				recordOf(c).kept = &keptBody{}
 			}
-			if r, err = a.readReport(ctx, c, format); err != nil {
+			if r, err = a.readReport(c, format); err != nil {
 				return err
 			}
 			word = r.DeviceID
@@ -88,7 +88,7 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 		return err
 	}
 	if !r.read {
-		if r, err = a.readReport(ctx, c, format); err != nil {
+		if r, err = a.readReport(c, format); err != nil {
 			return err
 		}
 	}
@@ -123,7 +123,7 @@ func deviceWord(c *app.RequestContext) (word string, said bool) {
 // readReport reads the body. What is not of the format is no error: it would come again
 // for ever. An error is one of the connection, or that there is no room for one more
 // large body.
-func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sessions.Format) (received, error) {
+func (a *API) readReport(c *app.RequestContext, format sessions.Format) (received, error) {
 	wire := &wireReader{in: a.deps.Body(c)}
 	r := received{read: true}
 	if kept := recordOf(c).kept; kept != nil {

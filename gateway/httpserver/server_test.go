@@ -115,7 +115,7 @@ func (g *guarded) run(t *testing.T) {
 func (g *guarded) routes(h *server.Hertz) {
 	h.GET("/ping", func(_ context.Context, c *app.RequestContext) { c.String(200, "pong") })
 	h.POST("/echo", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", c.Request.Body()) })
-	echo := func(ctx context.Context, c *app.RequestContext) {
+	echo := func(_ context.Context, c *app.RequestContext) {
 		if c.Query("read") == "no" {
 			c.String(200, "unread")
 			return

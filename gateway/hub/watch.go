@@ -68,7 +68,7 @@ func (of *watch) release() {
 	delete(of.hub.watches, of.ref)
 }
 
-// add lets a wait wait that has read nothing new. Call it with mu held.
+// add starts a wait that has read nothing new. Call it with mu held.
 func (of *watch) add(w *Wait) {
 	w.waiting = true
 	of.hub.await(w)
