@@ -64,7 +64,7 @@ type contextHandler func(ctx context.Context, c *app.RequestContext) error
 // forward sends a call to another region, and answers with the answer. Errors:
 // regions.ErrAway, and refusals.
 func (a *API) forward(ctx context.Context, c *app.RequestContext, region string) error {
-	call, err := a.forwardable(ctx, c)
+	call, err := a.forwardable(c)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ var notPassedBack = []string{
 }
 
 // forwardable is the call of a request.
-func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.Call, error) {
+func (a *API) forwardable(c *app.RequestContext) (regions.Call, error) {
 	header := http.Header{requestIDHeader: {recordOf(c).id}}
 	for _, name := range passedOn {
 		for _, value := range c.Request.Header.PeekAll(name) {
@@ -139,7 +139,7 @@ func (a *API) forwardable(ctx context.Context, c *app.RequestContext) (regions.C
 	}
 	if fromStockApp(c) {
 		var err error
-		call.Body, err = a.rawReport(ctx, c)
+		call.Body, err = a.rawReport(c)
 		return call, err
 	}
 	// net/http may read the body after it has returned, and Hertz uses its buffer again: so a copy.
@@ -190,11 +190,11 @@ func (k *keptBody) Write(p []byte) (int, error) {
 }
 
 // rawReport is the body of a report as it came.
-func (a *API) rawReport(ctx context.Context, c *app.RequestContext) ([]byte, error) {
+func (a *API) rawReport(c *app.RequestContext) ([]byte, error) {
 	if kept := recordOf(c).kept; kept != nil { // the device's id was in it
 		return kept.Bytes(), nil
 	}
-	wire, kept := &wireReader{in: a.deps.Body(ctx, c)}, &keptBody{}
+	wire, kept := &wireReader{in: a.deps.Body(c)}, &keptBody{}
 	_, _ = io.Copy(kept, io.LimitReader(wire, maxForwardedReport+maxBody)) // a little more, so that the connection can be used again
 	switch {
 	case wire.err != nil && errors.Is(wire.err, a.deps.Crowded):

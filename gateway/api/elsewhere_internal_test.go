@@ -14,7 +14,7 @@ func TestForwardable_has_a_body_of_its_own(t *testing.T) {
 	c := app.NewContext(0)
 	c.Request.SetRequestURI(updatesPath)
 	c.Request.SetBodyString("mine")
-	call, err := New(Deps{}).forwardable(t.Context(), c)
+	call, err := New(Deps{}).forwardable(c)
 	require.NoError(t, err)
 	copy(c.Request.Body(), "them")
 	require.Equal(t, "mine", string(call.Body))

@@ -48,7 +48,7 @@ func (a *API) observe(ctx context.Context, c *app.RequestContext) {
 		}
 		c.Next(ctx)
 		if c.Hijacked() {
-			return 0, 0 // it is parked, and another goroutine may be answering it
+			return 0, 0 // it is parked: its poll answers it, and reports that
 		}
 		compress(c)
 		return c.Response.StatusCode(), len(c.Response.Body())

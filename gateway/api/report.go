@@ -69,7 +69,7 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 			if a.deps.Regions != nil {
 				recordOf(c).kept = &keptBody{}
 			}
-			if r, err = a.readReport(ctx, c, format); err != nil {
+			if r, err = a.readReport(c, format); err != nil {
 				return err
 			}
 			word = r.DeviceID
@@ -88,7 +88,7 @@ func (a *API) takeReport(ctx context.Context, c *app.RequestContext, format sess
 		return err
 	}
 	if !r.read {
-		if r, err = a.readReport(ctx, c, format); err != nil {
+		if r, err = a.readReport(c, format); err != nil {
 			return err
 		}
 	}
@@ -123,8 +123,8 @@ func deviceWord(c *app.RequestContext) (word string, said bool) {
 // readReport reads the body. What is not of the format is no error: it would come again
 // for ever. An error is one of the connection, or that there is no room for one more
 // large body.
-func (a *API) readReport(ctx context.Context, c *app.RequestContext, format sessions.Format) (received, error) {
-	wire := &wireReader{in: a.deps.Body(ctx, c)}
+func (a *API) readReport(c *app.RequestContext, format sessions.Format) (received, error) {
+	wire := &wireReader{in: a.deps.Body(c)}
 	r := received{read: true}
 	if kept := recordOf(c).kept; kept != nil {
 		wire.in = io.TeeReader(wire.in, kept)
@@ -269,7 +269,7 @@ func (a *API) reporter(ctx context.Context, c *app.RequestContext, format sessio
 		key.ID = ""
 	}
 	known, ok := a.deps.Sessions.KnownReporter(key.ID)
-	client, now := a.deps.Client(ctx, c), a.deps.Now()
+	client, now := a.deps.Client(c), a.deps.Now()
 	proven := ok && known.Accepts(key.Secret)
 	if !proven { // else no guess, and it must not wait for those of others
 		if wait := a.guesses.wait(client, key.ID, now); wait > 0 {
@@ -309,7 +309,7 @@ func (a *API) refreshDevice(ctx context.Context, c *app.RequestContext) error {
 		return errInFlight
 	}
 	defer a.inFlight.end()
-	text, err := io.ReadAll(io.LimitReader(a.deps.Body(ctx, c), maxRefresh))
+	text, err := io.ReadAll(io.LimitReader(a.deps.Body(c), maxRefresh))
 	if err != nil {
 		return errNoBody
 	}

@@ -91,11 +91,11 @@ type Deps struct {
 	Regions *regions.Regions
 	// Body reads the body of a request to a path below StreamPath. Nil: it has been read.
 	// Crowded is its error where too many large bodies are being read.
-	Body    func(ctx context.Context, c *app.RequestContext) io.Reader
+	Body    func(c *app.RequestContext) io.Reader
 	Crowded error
 	// Client is the address that a request is counted under; not valid where there is
 	// none. Nil: there is none.
-	Client func(ctx context.Context, c *app.RequestContext) netip.Prefix
+	Client func(c *app.RequestContext) netip.Prefix
 
 	Now     func() time.Time // nil: the wall clock
 	Log     *slog.Logger     // nil: discards
@@ -140,10 +140,10 @@ func New(deps Deps) *API {
 	deps.MaxWait = cmp.Or(deps.MaxWait, DefaultMaxWait)
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
 	if deps.Client == nil {
-		deps.Client = func(context.Context, *app.RequestContext) netip.Prefix { return netip.Prefix{} }
+		deps.Client = func(*app.RequestContext) netip.Prefix { return netip.Prefix{} }
 	}
 	if deps.Body == nil {
-		deps.Body = func(_ context.Context, c *app.RequestContext) io.Reader { return bytes.NewReader(c.Request.Body()) }
+		deps.Body = func(c *app.RequestContext) io.Reader { return bytes.NewReader(c.Request.Body()) }
 	}
 	a := &API{deps: deps, callers: callerLimit(deps), guesses: newGuesses(), linkGuesses: newGuesses(), phones: newLately()}
 	for _, origin := range deps.Origins {

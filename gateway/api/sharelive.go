@@ -58,7 +58,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 // address; a link that this gateway knows is not locked out by them.
 func (a *API) openLink(ctx context.Context, c *app.RequestContext) (sessions.Shared, error) {
 	token := string(bearer(c))
-	client, now := a.deps.Client(ctx, c), a.deps.Now()
+	client, now := a.deps.Client(c), a.deps.Now()
 	if !a.deps.Sessions.KnownLink(token) {
 		if wait := a.linkGuesses.wait(client, "", now); wait > 0 {
 			return sessions.Shared{}, &sessions.Error{Code: sessions.RateLimited, Message: "too many links that show nothing; try again", RetryAfter: wait}
@@ -72,26 +72,14 @@ func (a *API) openLink(ctx context.Context, c *app.RequestContext) (sessions.Sha
 	return link, err
 }
 
-// awaitShared is awaitLive for a share link, whose end ends the wait.
+// awaitShared is a long poll by a share link, whose end ends the wait.
 func (a *API) awaitShared(ctx context.Context, c *app.RequestContext, link sessions.Shared, wait time.Duration, seen *etags) error {
-	a.inFlight.rest() // the hub bounds the waits
-	defer a.inFlight.resume()
 	ctx, end := context.WithCancelCause(ctx)
 	p := &sharedPoll{
 		poll: poll{api: a, ctx: ctx, record: recordOf(c), caller: link.Caller(), seen: seen, forwarded: a.forwarded(c)},
 		link: link, watch: a.deps.Sessions.WatchLink(link, end), end: end,
 	}
-	p.record.waited = true
-	w, over := a.deps.Hub.Begin(ctx, p.caller, link.Ref(), wait, p.news)
-	if w != nil {
-		if p.parked = httpserver.Park(ctx, c); p.parked != nil {
-			w.Start(ctx, func(r hub.Result) { go p.reply(p, r) }) // it may ask a store
-			context.AfterFunc(ctx, w.Leave)                       // the reader has left, or the link has ended
-			return nil
-		}
-		over = w.Await()
-	}
-	return p.write(c, over)
+	return p.await(c, link.Ref(), wait, p)
 }
 
 // sharedPoll is a long poll by a share link.
@@ -100,6 +88,11 @@ type sharedPoll struct {
 	link  sessions.Shared
 	watch *sessions.LinkWatch
 	end   context.CancelCauseFunc
+}
+
+func (p *sharedPoll) start(w *hub.Wait) {
+	w.Start(p.ctx, func(r hub.Result) { go p.reply(p, r) }) // it may ask a store
+	context.AfterFunc(p.ctx, w.Leave)                       // the reader has left, or the link has ended
 }
 
 // write answers at the end of the wait.
@@ -143,15 +136,10 @@ func (p *sharedPoll) shown(ctx context.Context, r hub.Result) (view sessions.Vie
 	return view, err == nil && p.news(view), err
 }
 
-// encode makes the answer of a parked poll.
 func (p *sharedPoll) encode(r hub.Result) httpserver.Answer {
-	return httpserver.NewAnswer(func(c *app.RequestContext) {
-		p.api.sharedHeaders(c, p.record.route)
+	return p.draft(func(c *app.RequestContext) error {
 		c.Header("Referrer-Policy", "no-referrer")
-		p.record.keepIn(c)
-		if err := p.write(c, r); err != nil {
-			p.api.fail(c, err)
-		}
+		return p.write(c, r)
 	})
 }
 

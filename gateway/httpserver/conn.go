@@ -32,14 +32,13 @@ import (
 // A parked connection is no more than this, so its fields are in an order without gaps.
 type conn struct {
 	net.Conn
-	l              *listener
-	peer           netip.Prefix
-	watched        connstate.ConnStater // the look-out for the peer's leaving; nil: there is none
-	next, previous *conn                // in listener.conns; guarded by listener.mu
+	l       *listener
+	peer    netip.Prefix
+	watched connstate.ConnStater // the look-out for the peer's leaving; nil: there is none
+	at      int                  // where it is in listener.conns; guarded by listener.mu
 
 	// Used only by the goroutine that serves the connection, or by the one that
 	// answers it while it is parked.
-	parked   *Parked
 	client   *netip.Prefix // whose open request is counted; nil: nobody's
 	head     []byte        // of a streamed request: what Hertz has not read yet
 	stream   *streamed     // of the request under way; nil: it is not streamed
@@ -83,11 +82,12 @@ func (c *conn) leave() {
 }
 
 // callOnLeave has f called when the peer leaves, or at once if it has left, instead of
-// what was to be called before.
-func (c *conn) callOnLeave(f func()) {
+// what was to be called before. For a parked request p that is over it does nothing: the
+// connection may be serving the next one.
+func (c *conn) callOnLeave(p *Parked, f func()) {
 	c.mu.Lock()
 	has := c.hasLeft
-	if !has {
+	if !has && (p == nil || !p.over.Load()) {
 		c.onLeave = f
 	}
 	c.mu.Unlock()

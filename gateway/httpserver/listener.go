@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,8 +52,7 @@ type listener struct {
 
 	mu    sync.Mutex // locked before conn.mu
 	inner net.Listener
-	conns *conn                // a list: a map of them takes six times as much
-	count int                  // how many they are
+	conns []*conn              // in no order; a map of them takes six times as much
 	perIP map[netip.Prefix]int // connections and requests of an address; empty without MaxConnsPerIP
 }
 
@@ -143,7 +143,7 @@ func (l *listener) admit(accepted net.Conn) (*conn, string) {
 	switch {
 	case isClosed(l.draining):
 		return nil, ""
-	case l.count >= l.opts.MaxConns:
+	case len(l.conns) >= l.opts.MaxConns:
 		return nil, shedMaxConns
 	case l.opts.MaxConnsPerIP > 0 && c.peer.IsValid() && !c.proxied && l.perIP[c.peer] >= l.opts.MaxConnsPerIP:
 		return nil, shedMaxConnsPerIP
@@ -151,7 +151,8 @@ func (l *listener) admit(accepted net.Conn) (*conn, string) {
 	if l.tls != nil {
 		c.Conn = tls.Server(accepted, l.tls)
 	}
-	l.add(c)
+	c.at = len(l.conns)
+	l.conns = append(l.conns, c)
 	if l.opts.MaxConnsPerIP > 0 && !c.proxied {
 		l.perIP[c.peer]++
 	}
@@ -164,11 +165,13 @@ func (l *listener) release(c *conn) {
 	c.requestEnds()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.remove(c)
+	last := l.conns[len(l.conns)-1]
+	l.conns[c.at], last.at = last, c.at
+	l.conns = slices.Delete(l.conns, len(l.conns)-1, len(l.conns))
 	if l.opts.MaxConnsPerIP > 0 && !c.proxied {
 		l.uncount(c.peer)
 	}
-	if isClosed(l.draining) && l.count == 0 {
+	if isClosed(l.draining) && len(l.conns) == 0 {
 		close(l.empty)
 	}
 }
@@ -185,10 +188,10 @@ func (l *listener) drain() {
 	if l.inner != nil {
 		_ = l.inner.Close()
 	}
-	for c := l.conns; c != nil; c = c.next {
+	for _, c := range l.conns {
 		c.hurry()
 	}
-	if l.count == 0 {
+	if len(l.conns) == 0 {
 		close(l.empty)
 	}
 }
@@ -200,50 +203,25 @@ func (l *listener) drain() {
 func (l *listener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for c := l.conns; c != nil; c = c.next {
+	for _, c := range l.conns {
 		c.cut()
 	}
 }
 
 // leave ends the contexts of all requests, and the waits of parked ones.
 func (l *listener) leave() {
-	var all []*conn
 	l.mu.Lock()
-	for c := l.conns; c != nil; c = c.next {
-		all = append(all, c)
-	}
+	all := slices.Clone(l.conns)
 	l.mu.Unlock()
 	for _, c := range all {
 		c.leave()
 	}
 }
 
-// add puts a connection into the list. Call it with mu held.
-func (l *listener) add(c *conn) {
-	if c.next = l.conns; c.next != nil {
-		c.next.previous = c
-	}
-	l.conns = c
-	l.count++
-}
-
-// remove takes a connection out of the list. Call it with mu held.
-func (l *listener) remove(c *conn) {
-	if c.next != nil {
-		c.next.previous = c.previous
-	}
-	if c.previous != nil {
-		c.previous.next = c.next
-	} else {
-		l.conns = c.next
-	}
-	l.count--
-}
-
 func (l *listener) open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.count
+	return len(l.conns)
 }
 
 // peerOf is the address that a connection is counted under: an IPv4 address, or

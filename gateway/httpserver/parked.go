@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/cloudwego/hertz/pkg/app"
@@ -22,39 +23,31 @@ import (
 // back, and closes the connection, which served.Close prevents. docs/adr/0014 has what
 // that saves.
 type Parked struct {
-	conn *conn
-	last bool // the request asks to close the connection after it
-
-	// Guarded by conn.mu.
-	settled bool   // Hertz has returned, so Answer resumes the connection
-	over    bool   // it has its answer, or must not get one
-	text    []byte // the answer that came before Hertz had returned
-	closes  bool   // the connection is closed after it
+	conn   *conn
+	closes bool        // the request asks to close the connection after it
+	over   atomic.Bool // it has its answer, or must not get one
 }
 
-// Park parks the connection of a request that the handler leaves without an answer.
-// Answer must then be called, before the handler returns or at any time after that.
-// The handler must not use c after Park. ctx is the handler's, or derived from it. It
-// still ends when the peer leaves or the server is closed, unless OnLeave is called, which
-// takes less memory. Then the request must be answered, too.
+// Park parks the connection of a request that the handler leaves without an answer. The
+// handler must not use c after Park. When it has returned, then is called, which must not
+// panic. From then on Answer can be called, and must be at some time. The handler's
+// context still ends when the peer leaves or the server is closed, unless OnLeave is
+// called, which takes less memory. Then the request must be answered, too.
 //
-// It returns nil where the handler must wait and answer by itself: when a byte of the
+// It returns false where the handler must wait and answer by itself: when a byte of the
 // next request is already read, with another method than GET, with HTTP/1.0 that keeps
 // the connection, and without a connection, as in tests.
-func Park(ctx context.Context, c *app.RequestContext) *Parked {
-	on, _ := ctx.Value(connKey{}).(*conn)
-	if on == nil || !on.parkable(c) {
-		return nil
+func Park(c *app.RequestContext, then func(p *Parked)) bool {
+	on, _ := c.GetConn().(*served)
+	h := &c.Request.Header
+	if on == nil || !h.IsGet() || !h.IsHTTP11() && !h.ConnectionClose() || !skipEmptyLines(c) {
+		return false
 	}
-	on.parked = &Parked{conn: on, last: c.Request.Header.ConnectionClose() || c.Response.ConnectionClose()}
+	on.parked = &Parked{conn: on.conn, closes: h.ConnectionClose() || c.Response.ConnectionClose()}
+	on.then = then
 	c.Response.HijackWriter(unwritten{})
 	c.Hijack(func(network.Conn) {})
-	return on.parked
-}
-
-func (c *conn) parkable(rc *app.RequestContext) bool {
-	h := &rc.Request.Header
-	return h.IsGet() && (h.IsHTTP11() || h.ConnectionClose()) && skipEmptyLines(rc)
+	return true
 }
 
 // unwritten is the writer of a response that Answer writes.
@@ -69,20 +62,9 @@ func (unwritten) Finalize() error             { return nil }
 func (p *Parked) Context() context.Context { return p.conn.l.server.base }
 
 // OnLeave has f called when the peer leaves or the server is closed, unless the request
-// has its answer by then, instead of ending the handler's context. f is called at once if that has happened. It must have the
-// request answered. Call it once.
-func (p *Parked) OnLeave(f func()) {
-	c := p.conn
-	c.mu.Lock()
-	has := c.hasLeft
-	if !has && !p.over {
-		c.onLeave = f
-	}
-	c.mu.Unlock()
-	if has {
-		f()
-	}
-}
+// has its answer by then, instead of ending the handler's context. f is called at once if
+// that has happened. It must have the request answered. Call it once.
+func (p *Parked) OnLeave(f func()) { p.conn.callOnLeave(p, f) }
 
 // Answer is a response, as far as it is the same for everybody who gets it.
 type Answer struct {
@@ -114,8 +96,8 @@ var drafts = sync.Pool{New: func() any { return app.NewContext(0) }}
 // the first call counts.
 func (p *Parked) Answer(write func() (a Answer, own []byte)) {
 	c := p.conn
-	a, own, sound := c.l.server.render(c.l.server.base, write)
-	closes := p.last || !sound || isClosed(c.l.draining)
+	a, own, sound := c.l.server.render(write)
+	closes := p.closes || !sound || isClosed(c.l.draining)
 	text := texts.Get().(*bytes.Buffer) //nolint:forcetypeassert // nothing else is in it
 	defer texts.Put(text)
 	text.Reset()
@@ -127,18 +109,8 @@ func (p *Parked) Answer(write func() (a Answer, own []byte)) {
 	}
 	_, _ = text.WriteString("\r\n")
 	_, _ = text.Write(a.Body)
-
-	c.mu.Lock()
-	first, settled := !p.over, p.settled
-	if first {
-		p.over, p.closes = true, closes
-	}
-	if first && !settled {
-		p.text = bytes.Clone(text.Bytes())
-	}
-	c.mu.Unlock()
-	if first && settled {
-		c.resume(p, text.Bytes())
+	if !p.over.Swap(true) {
+		c.resume(text.Bytes(), closes)
 	}
 }
 
@@ -147,10 +119,10 @@ var texts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 const closing = "Connection: close\r\n"
 
-func (s *Server) render(ctx context.Context, write func() (Answer, []byte)) (a Answer, own []byte, sound bool) {
+func (s *Server) render(write func() (Answer, []byte)) (a Answer, own []byte, sound bool) {
 	defer func() {
 		if rec := recover(); rec != nil {
-			s.panicked(ctx, rec)
+			s.panicked(s.base, rec)
 			a = NewAnswer(func(c *app.RequestContext) { s.refuse(c, consts.StatusInternalServerError) })
 		}
 	}()
@@ -158,14 +130,24 @@ func (s *Server) render(ctx context.Context, write func() (Answer, []byte)) (a A
 	return a, own, true
 }
 
-// resume writes the answer of a connection that nobody serves, and serves it again.
-func (c *conn) resume(p *Parked, text []byte) {
+// resume writes the answer of a parked connection, and serves the connection again unless
+// it is to be closed.
+func (c *conn) resume(text []byte, closes bool) {
 	rest := bytes.Clone(text[c.tryWrite(text):])
 	go func() {
 		stack.Grow()
-		if c.unpark(p, rest) {
-			c.l.server.serve(c)
+		c.requestEnds()
+		c.answered, c.between = true, true
+		var err error
+		if len(rest) > 0 {
+			_, err = c.Write(rest)
 		}
+		if err != nil || closes {
+			_ = c.Close()
+			c.l.release(c)
+			return
+		}
+		c.l.server.serve(c)
 	}()
 }
 
@@ -178,39 +160,4 @@ func (c *conn) tryWrite(text []byte) (n int) {
 	}
 	_ = raw.Control(func(fd uintptr) { n, _ = syscall.Write(int(fd), text) })
 	return max(n, 0)
-}
-
-// settle is called when Hertz has returned. It reports whether the answer is there
-// already; otherwise the connection is parked from now on.
-func (c *conn) settle(p *Parked) (answered bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p.settled = !p.over
-	return p.over
-}
-
-// unpark writes the rest of the answer, and reports whether the connection can be
-// served again; otherwise it is closed.
-func (c *conn) unpark(p *Parked, rest []byte) bool {
-	c.parked = nil
-	c.requestEnds()
-	c.answered, c.between = true, true
-	var err error
-	if len(rest) > 0 {
-		_, err = c.Write(rest)
-	}
-	if err != nil || p.closes {
-		_ = c.Close()
-		c.l.release(c)
-		return false
-	}
-	return true
-}
-
-// abandon takes a parked connection back whose handler has panicked.
-func (c *conn) abandon() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.parked.over = true
-	c.parked = nil
 }

@@ -34,15 +34,16 @@ type parked struct {
 }
 
 // park is a handler that parks its connection, or answers "not parked".
-func (g *guarded) park(ctx context.Context, c *app.RequestContext) {
+func (g *guarded) park(_ context.Context, c *app.RequestContext) {
 	path := string(c.Request.RequestURI())
-	if p := httpserver.Park(ctx, c); p != nil {
+	is := httpserver.Park(c, func(p *httpserver.Parked) {
 		gone := make(chan struct{})
 		p.OnLeave(func() { close(gone) })
 		g.parked <- parked{p, gone, path}
-		return
+	})
+	if !is {
+		c.String(200, "not parked")
 	}
-	c.String(200, "not parked")
 }
 
 // text is an answer of this text, with a header of the reader's own.

@@ -21,8 +21,10 @@ type served struct {
 	r *bufiox.DefaultReader
 	w *bufiox.DefaultWriter
 
-	slot any     // see Slot
-	one  [1]byte // of ReadByte
+	parked *Parked         // nil: it is not
+	then   func(p *Parked) // see Park
+	slot   any             // see Slot
+	one    [1]byte         // of ReadByte
 }
 
 var _ network.Conn = (*served)(nil)
@@ -30,8 +32,8 @@ var _ network.Conn = (*served)(nil)
 // serving returns the connection for Hertz, and the context of its requests, which ends
 // when the peer leaves or the server is closed.
 func (c *conn) serving(base context.Context) (context.Context, *served) {
-	ctx, cancel := context.WithCancel(context.WithValue(base, connKey{}, c))
-	c.callOnLeave(cancel)
+	ctx, cancel := context.WithCancel(base)
+	c.callOnLeave(nil, cancel)
 	return ctx, &served{conn: c, r: bufiox.NewDefaultReader(c), w: bufiox.NewDefaultWriter(c)}
 }
 

@@ -194,8 +194,6 @@ func (s *Server) Close() {
 	})
 }
 
-type connKey struct{}
-
 // transport is Hertz's way to the listener. Hertz's own transports would make contexts
 // and buffers for as long as a connection lasts (see served).
 type transport struct{ s *Server }
@@ -228,42 +226,36 @@ func (t transport) Shutdown(context.Context) error { return t.Close() }
 
 // serve serves a connection until it ends or is parked.
 func (s *Server) serve(c *conn) {
-	for {
-		s.serveOnce(c)
-		p := c.parked
-		if p == nil {
-			s.listener.release(c)
-			return
-		}
-		if !c.settle(p) || !c.unpark(p, p.text) {
-			return
-		}
+	ctx, on := c.serving(s.base)
+	s.serveByHertz(ctx, on)
+	_ = on.Release()
+	if on.parked != nil {
+		on.then(on.parked)
+	} else {
+		s.listener.release(c)
 	}
 }
 
-// serveOnce lets Hertz serve a connection, which it closes unless it is parked. Hertz
+// serveByHertz lets Hertz serve a connection, which it closes unless it is parked. Hertz
 // does not recover outside of handlers: a panic in its parser, for example, would end
 // the process. Here it ends only its connection.
-func (s *Server) serveOnce(c *conn) {
-	ctx, on := c.serving(s.base)
+func (s *Server) serveByHertz(ctx context.Context, on *served) {
 	defer func() {
 		if rec := recover(); rec != nil {
 			s.panicked(ctx, rec)
-			if c.parked != nil {
-				c.abandon()
-				_ = c.Close()
+			if on.parked != nil {
+				on.parked.closes = true
 			}
 		}
-		_ = on.Release()
 	}()
 	_ = s.onData(ctx, on) // Hertz has logged it
 }
 
 // around is the outermost middleware of every request, with or without a route.
 func (s *Server) around(ctx context.Context, c *app.RequestContext) {
-	on, _ := ctx.Value(connKey{}).(*conn)
+	on, _ := c.GetConn().(*served)
 	if on == nil {
-		on = new(conn) // ut.PerformRequest has no connection
+		on = &served{conn: new(conn)} // ut.PerformRequest has no connection
 	}
 	defer s.finish(ctx, c, on)
 	sound, closes := readHead(&c.Request.Header)
@@ -289,11 +281,13 @@ func (s *Server) around(ctx context.Context, c *app.RequestContext) {
 	c.Next(ctx)
 }
 
-func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
+func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *served) {
 	if rec := recover(); rec != nil {
 		s.panicked(ctx, rec)
 		if on.parked != nil {
-			on.abandon()
+			on.parked.over.Store(true) // what was begun for it is ended as ever, without an answer
+			on.then(on.parked)
+			on.parked = nil
 			c.SetHijackHandler(nil)
 		}
 		c.Response.Reset() // a half-written answer must not be sent
@@ -306,9 +300,7 @@ func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *conn) {
 	if c.Response.StatusCode() >= consts.StatusBadRequest && !c.Response.HasBodyBytes() && !c.Response.IsBodyStream() {
 		s.refuse(c, c.Response.StatusCode()) // Hertz's own 400, 404 and 405
 	}
-	if slot := Slot(c); slot != nil {
-		*slot = nil // an idle connection must not keep it, and the next request must not see it
-	}
+	on.slot = nil // an idle connection must not keep it, and the next request must not see it
 	if isClosed(s.listener.draining) {
 		c.SetConnectionClose()
 	}

@@ -115,12 +115,12 @@ func (g *guarded) run(t *testing.T) {
 func (g *guarded) routes(h *server.Hertz) {
 	h.GET("/ping", func(_ context.Context, c *app.RequestContext) { c.String(200, "pong") })
 	h.POST("/echo", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", c.Request.Body()) })
-	echo := func(ctx context.Context, c *app.RequestContext) {
+	echo := func(_ context.Context, c *app.RequestContext) {
 		if c.Query("read") == "no" {
 			c.String(200, "unread")
 			return
 		}
-		body, err := io.ReadAll(httpserver.Body(ctx, c))
+		body, err := io.ReadAll(httpserver.Body(c))
 		if err != nil {
 			g.gone <- err
 			c.SetStatusCode(503)
@@ -165,8 +165,13 @@ func (g *guarded) routes(h *server.Hertz) {
 	})
 	h.GET("/park", g.park)
 	h.HEAD("/park", g.park)
-	h.GET("/park-answered", func(ctx context.Context, c *app.RequestContext) { httpserver.Park(ctx, c).Answer(text("at once")) })
-	h.GET("/park-panic", func(ctx context.Context, c *app.RequestContext) { httpserver.Park(ctx, c); panic("after Park") })
+	h.GET("/park-answered", func(_ context.Context, c *app.RequestContext) {
+		httpserver.Park(c, func(p *httpserver.Parked) { p.Answer(text("at once")) })
+	})
+	h.GET("/park-panic", func(_ context.Context, c *app.RequestContext) {
+		httpserver.Park(c, func(p *httpserver.Parked) { p.Answer(text("too late")) })
+		panic("after Park")
+	})
 	h.GET("/big", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", make([]byte, 8<<20)) })
 }
 

@@ -3,7 +3,6 @@ package httpserver
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http/httputil"
@@ -277,8 +276,8 @@ func (c *conn) readBody(p []byte, until time.Time) (int, error) {
 
 // Body is the body of a request. That of a streamed request can be read once, and only
 // by the goroutine of its handler.
-func Body(ctx context.Context, c *app.RequestContext) io.Reader {
-	if on, _ := ctx.Value(connKey{}).(*conn); on != nil && on.stream != nil {
+func Body(c *app.RequestContext) io.Reader {
+	if on, _ := c.GetConn().(*served); on != nil && on.stream != nil {
 		return on.stream
 	}
 	return bytes.NewReader(c.Request.Body())
@@ -286,8 +285,8 @@ func Body(ctx context.Context, c *app.RequestContext) io.Reader {
 
 // Client is the address that a request is counted under: that of the connection, or the
 // client's behind a trusted proxy. It is not valid where there is none.
-func Client(ctx context.Context, c *app.RequestContext) netip.Prefix {
-	on, _ := ctx.Value(connKey{}).(*conn)
+func Client(c *app.RequestContext) netip.Prefix {
+	on, _ := c.GetConn().(*served)
 	switch {
 	case on == nil:
 		return netip.Prefix{}

@@ -93,6 +93,8 @@ type Hub struct {
 	queue   []*watch // to be looked at, in the order of the wake-ups
 	working int      // goroutines that look at them
 	due     deadlines
+	alarm   *time.Timer // for the first of due; nil until it is needed
+	epoch   time.Time   // what the instants of waits count from: a time.Time has three words
 }
 
 // New makes a hub. It starts nothing.
@@ -104,7 +106,7 @@ func New(source Source, reads Reader, opts Options) *Hub {
 	}
 	return &Hub{
 		source: source, reader: reads, opts: opts, places: map[reader]*places{}, watches: map[sessions.Ref]*watch{},
-		due: deadlines{epoch: time.Now()},
+		epoch: time.Now(),
 	}
 }
 
@@ -127,16 +129,17 @@ type Wait struct {
 	ctx          context.Context //nolint:containedctx // of its reads
 	news         func(sessions.View) bool
 	end          func(Result)  // set by Start
-	began, until time.Duration // since deadlines.epoch
+	began, until time.Duration // since Hub.epoch
+	caller       sessions.ID
 	watch        *watch
 	unwatch      func() // nil: Source.Watch has failed
 
 	// Guarded by Hub.mu.
-	place
-	wakes   uint64 // the watch's when this wait was registered
-	at      int32  // where it is in Hub.due
-	unread  bool   // its first read was degraded
-	waiting bool   // started, and not over
+	wakes     uint64 // the watch's when this wait was registered
+	at        int32  // where it is in Hub.due
+	unread    bool   // its first read was degraded
+	waiting   bool   // started, and not over
+	displaced bool   // it has no place any more
 }
 
 // Begin registers a wait and reads then, so a change between the two is not missed. If
@@ -158,8 +161,8 @@ type Wait struct {
 func (h *Hub) Begin(ctx context.Context, caller sessions.Caller, ref sessions.Ref, timeout time.Duration,
 	news func(sessions.View) bool,
 ) (w *Wait, over Result) {
-	now := time.Since(h.due.epoch)
-	wait := &Wait{ctx: ctx, news: news, began: now, until: now + timeout}
+	now := time.Since(h.epoch)
+	wait := &Wait{ctx: ctx, news: news, began: now, until: now + timeout, caller: caller.ID}
 	displaced, err := h.enter(wait, caller, ref)
 	if displaced != nil {
 		displaced.finish(Result{Outcome: Displaced, Err: ErrTooMany})
@@ -175,14 +178,11 @@ func (h *Hub) Begin(ctx context.Context, caller sessions.Caller, ref sessions.Re
 		}
 	}()
 	view, err := wait.firstRead(ref)
-	switch {
-	case err != nil:
-		return nil, failed(ctx, err)
-	case !view.Degraded && news(view):
-		return nil, Result{Outcome: Changed, Change: &Change{View: view}}
+	if over = wait.after(view, err); over.Outcome != "" {
+		return nil, over
 	}
 	wait.unread = view.Degraded
-	return wait, Result{}
+	return wait, over
 }
 
 func (w *Wait) firstRead(ref sessions.Ref) (sessions.View, error) {
@@ -197,13 +197,17 @@ func (w *Wait) firstRead(ref sessions.Ref) (sessions.View, error) {
 	return w.watch.hub.reader.Read(w.ctx, ref)
 }
 
-// failed is the result of a read that failed. If ctx has ended, the error only means
-// that the caller has left.
-func failed(ctx context.Context, err error) Result {
-	if ctx.Err() != nil {
+// after is how a wait ends after a read of its own. The outcome is empty if it goes on.
+func (w *Wait) after(view sessions.View, err error) Result {
+	switch {
+	case err != nil && w.ctx.Err() != nil: // the error only means that the caller has left
 		return Result{Outcome: Left}
+	case err != nil:
+		return Result{Outcome: Failed, Err: err}
+	case !view.Degraded && w.news(view):
+		return Result{Outcome: Changed, Change: &Change{View: view}}
 	}
-	return Result{Outcome: Failed, Err: err}
+	return Result{}
 }
 
 // Start lets a wait wait. end is called once, when it is over, maybe before Start
@@ -211,25 +215,20 @@ func failed(ctx context.Context, err error) Result {
 // wait: that is for Leave, which costs less than to look out for the ends of so many.
 func (w *Wait) Start(ctx context.Context, end func(Result)) {
 	w.ctx, w.end = ctx, end
-	if over := w.start(); over.Outcome != "" {
-		w.finish(over)
-	}
-}
-
-func (w *Wait) start() (over Result) {
-	h := w.watch.hub
+	h, over := w.watch.hub, Result{}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	switch {
 	case w.displaced:
-		return Result{Outcome: Displaced, Err: ErrTooMany}
+		over = Result{Outcome: Displaced, Err: ErrTooMany}
 	case h.drained:
-		return Result{Outcome: Drained}
+		over = Result{Outcome: Drained}
+	default:
+		w.watch.add(w)
 	}
-	w.waiting = true
-	h.await(w)
-	w.watch.add(w)
-	return Result{}
+	h.mu.Unlock()
+	if over.Outcome != "" {
+		w.finish(over)
+	}
 }
 
 // Await is Start for a caller that waits on a goroutine of its own. The wait ends with
@@ -241,51 +240,30 @@ func (w *Wait) Await() Result {
 	return <-ended
 }
 
-// Wait is Begin and Await.
-func (h *Hub) Wait(ctx context.Context, caller sessions.Caller, ref sessions.Ref, timeout time.Duration,
-	news func(sessions.View) bool,
-) Result {
-	w, over := h.Begin(ctx, caller, ref, timeout, news)
-	if w == nil {
-		return over
-	}
-	return w.Await()
-}
-
-// timeUp reads once more: the last wake-ups may not have come through. The wait is
-// claimed.
+// timeUp ends a wait that was removed from its watch. It reads once more, because the
+// last wake-ups may not have come through.
 func (w *Wait) timeUp() {
-	view, err := w.watch.hub.read(w.ctx, w.watch.ref)
-	switch {
-	case err != nil:
-		w.finish(failed(w.ctx, err))
-	case !view.Degraded && w.news(view):
-		w.finish(Result{Outcome: Changed, Change: &Change{View: view}})
-	default:
-		w.finish(Result{Outcome: TimedOut})
-	}
+	over := w.after(w.watch.hub.read(w.ctx, w.watch.ref))
+	over.Outcome = cmp.Or(over.Outcome, TimedOut)
+	w.finish(over)
 }
 
 // Leave ends a wait that was started, because its caller has left. After its end it does
 // nothing.
 func (w *Wait) Leave() {
-	if w.claim() {
+	h := w.watch.hub
+	h.mu.Lock()
+	waiting := w.waiting
+	if waiting {
+		w.watch.remove(w)
+	}
+	h.mu.Unlock()
+	if waiting {
 		w.finish(Result{Outcome: Left})
 	}
 }
 
-// claim takes a wait out of its watch. Whoever gets true ends it.
-func (w *Wait) claim() bool {
-	w.watch.hub.mu.Lock()
-	defer w.watch.hub.mu.Unlock()
-	if !w.waiting {
-		return false
-	}
-	w.watch.remove(w)
-	return true
-}
-
-// finish ends a wait that was claimed.
+// finish ends a wait that was removed from its watch, or never added.
 func (w *Wait) finish(r Result) {
 	w.close(r.Outcome)
 	w.end(r)
@@ -299,7 +277,7 @@ func (w *Wait) close(outcome Outcome) {
 	h := w.watch.hub
 	h.leave(w)
 	h.opts.Metrics.Waiting(-1)
-	h.opts.Metrics.Waited(string(outcome), time.Since(h.due.epoch)-w.began)
+	h.opts.Metrics.Waited(string(outcome), time.Since(h.epoch)-w.began)
 }
 
 // Read is the Read of the hub's Reader.
@@ -315,13 +293,6 @@ func (h *Hub) Drain() {
 	for _, of := range h.watches {
 		of.look()
 	}
-}
-
-// Waiting is the number of open waits.
-func (h *Hub) Waiting() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.total
 }
 
 type noMetrics struct{}

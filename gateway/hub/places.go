@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"time"
 
 	"doorstep/sessions"
@@ -42,9 +43,9 @@ type reader struct {
 // is harmless: there are never more than twice as many places, and a wait on a
 // dead connection ends by itself after 30 s.
 type places struct {
-	oldest, newest *Wait
-	open           int
-	*displacements // nil as long as there was none
+	waits          []*Wait
+	first          [1]*Wait // where waits begins: most readers have one, which takes no memory of its own
+	*displacements          // nil as long as there was none
 }
 
 // displacements are what is remembered of a reader's displaced waits.
@@ -53,13 +54,6 @@ type displacements struct {
 	due     []time.Time // when the displaced waits may come back, ascending; at most as many as places
 	renewed time.Time   // when extra or due was last needed
 	forget  *time.Timer // removes the entry; runs only while no wait is open
-}
-
-// place is a wait's among the reader's.
-type place struct {
-	caller       sessions.ID
-	older, newer *Wait
-	displaced    bool // it has no place any more
 }
 
 // enter gives a wait its place and its watch. It returns the wait that it took the place
@@ -75,19 +69,20 @@ func (h *Hub) enter(w *Wait, caller sessions.Caller, ref sessions.Ref) (displace
 	by := reader{caller.ID, ref.SessionID}
 	of := h.places[by]
 	switch {
-	case of != nil && of.open >= limit && !of.cameBack(limit):
+	case of != nil && len(of.waits) >= limit && !of.cameBack(limit):
 		displaced = h.displace(of, limit)
 	case h.total >= h.opts.Total:
 		return nil, ErrFull
 	case of == nil:
 		of = &places{}
+		of.waits = of.first[:0]
 		h.places[by] = of
 	case of.displacements != nil && of.forget != nil:
 		of.forget.Stop()
 	}
 	h.total++
-	of.add(w)
-	w.caller, w.watch = caller.ID, h.watchOf(ref)
+	of.waits = append(of.waits, w)
+	w.watch = h.watchOf(ref)
 	w.wakes = w.watch.wakes
 	return displaced, nil
 }
@@ -105,11 +100,11 @@ func (of *places) cameBack(limit int) bool {
 	for len(of.due) > 0 && now.Sub(of.due[0]) > returnsWithin {
 		of.due = of.due[1:]
 	}
-	if of.extra < limit && of.open >= limit+of.extra && len(of.due) > 0 && !now.Before(of.due[0]) {
+	if of.extra < limit && len(of.waits) >= limit+of.extra && len(of.due) > 0 && !now.Before(of.due[0]) {
 		of.due = of.due[1:]
 		of.extra++
 	}
-	if of.open >= limit+of.extra {
+	if len(of.waits) >= limit+of.extra {
 		return false
 	}
 	of.renewed = now
@@ -119,10 +114,10 @@ func (of *places) cameBack(limit int) bool {
 // displace takes the place of the oldest wait. It returns the wait for the caller to end,
 // or nil where Start will do that.
 func (h *Hub) displace(of *places, limit int) (oldest *Wait) {
-	last := of.oldest
-	of.remove(last)
+	oldest = of.waits[0]
+	of.waits = slices.Delete(of.waits, 0, 1)
 	h.total--
-	last.displaced = true
+	oldest.displaced = true
 	if of.displacements == nil {
 		of.displacements = &displacements{}
 	}
@@ -131,11 +126,11 @@ func (h *Hub) displace(of *places, limit int) (oldest *Wait) {
 	}
 	of.renewed = time.Now()
 	of.due = append(of.due, of.renewed.Add(ComeBack))
-	if !last.waiting {
+	if !oldest.waiting {
 		return nil
 	}
-	last.watch.remove(last)
-	return last
+	oldest.watch.remove(oldest)
+	return oldest
 }
 
 func (h *Hub) leave(w *Wait) {
@@ -148,15 +143,13 @@ func (h *Hub) leave(w *Wait) {
 	h.total--
 	by := reader{w.caller, w.watch.ref.SessionID}
 	of := h.places[by]
-	of.remove(w)
+	of.waits = without(of.waits, w)
 	switch {
-	case of.open > 0:
-	case of.displacements == nil || of.extra == 0 && len(of.due) == 0:
+	case len(of.waits) > 0:
+	case of.displacements == nil:
 		delete(h.places, by)
-	case of.forget == nil:
-		of.forget = time.AfterFunc(remembered, func() { h.forget(by, of) })
 	default:
-		of.forget.Reset(remembered)
+		of.forget = time.AfterFunc(remembered, func() { h.forget(by, of) })
 	}
 }
 
@@ -165,33 +158,7 @@ func (h *Hub) leave(w *Wait) {
 func (h *Hub) forget(r reader, of *places) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if of.open == 0 && h.places[r] == of {
+	if len(of.waits) == 0 && h.places[r] == of {
 		delete(h.places, r)
 	}
-}
-
-func (of *places) add(at *Wait) {
-	at.older = of.newest
-	if of.newest == nil {
-		of.oldest = at
-	} else {
-		of.newest.newer = at
-	}
-	of.newest = at
-	of.open++
-}
-
-func (of *places) remove(at *Wait) {
-	if at.older == nil {
-		of.oldest = at.newer
-	} else {
-		at.older.newer = at.newer
-	}
-	if at.newer == nil {
-		of.newest = at.older
-	} else {
-		at.newer.older = at.older
-	}
-	at.older, at.newer = nil, nil
-	of.open--
 }

@@ -4,7 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"hash/fnv"
+	"hash/crc32"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -30,7 +30,6 @@ type watch struct {
 	waits []*Wait // those of them that wait, oldest first
 	wakes uint64
 	phase phase
-	again bool // woken while it was looked at
 
 	retry *time.Timer   // nil until a read is degraded
 	after time.Duration // the longest pause before the session is read again; 0: it is not
@@ -43,6 +42,7 @@ const (
 	asleep  phase = iota
 	queued        // it is in Hub.queue
 	looking       // a goroutine looks at it
+	woken         // while it is looked at
 )
 
 // watchOf returns the watch of a session, with one open wait more. Call it with mu held.
@@ -68,8 +68,10 @@ func (of *watch) release() {
 	delete(of.hub.watches, of.ref)
 }
 
-// add adds a wait that has read nothing new. Call it with mu held.
+// add starts a wait that has read nothing new. Call it with mu held.
 func (of *watch) add(w *Wait) {
+	w.waiting = true
+	of.hub.await(w)
 	of.waits = append(of.waits, w)
 	switch {
 	case w.wakes != of.wakes: // woken since it was registered
@@ -84,9 +86,13 @@ func (of *watch) add(w *Wait) {
 // remove takes a wait out. Call it with mu held.
 func (of *watch) remove(w *Wait) {
 	of.over(w)
-	if i := slices.Index(of.waits, w); i >= 0 {
-		of.waits = slices.Delete(of.waits, i, i+1)
-	}
+	of.waits = without(of.waits, w)
+}
+
+// without removes a wait from waits, which it changes.
+func without(waits []*Wait, w *Wait) []*Wait {
+	i := slices.Index(waits, w)
+	return slices.Delete(waits, i, i+1)
 }
 
 // over notes that a wait is over. Call it with mu held.
@@ -119,9 +125,8 @@ func (of *watch) look() {
 	h := of.hub
 	switch {
 	case of.phase == looking:
-		of.again = true
-	case of.phase == queued || len(of.waits) == 0: // who is only registered reads for itself
-	default:
+		of.phase = woken
+	case of.phase == asleep && len(of.waits) > 0: // who is only registered reads for itself
 		of.phase = queued
 		h.queue = append(h.queue, of)
 		if h.working < runtime.GOMAXPROCS(0) {
@@ -181,45 +186,46 @@ func (h *Hub) read(ctx context.Context, ref sessions.Ref) (view sessions.View, e
 // looked ends the waits to whom a view is news. An error and the drain, if it had begun
 // before the look, end all.
 func (of *watch) looked(view sessions.View, err error, drained bool) {
-	change := &Change{View: view}
-	news, others := of.judge(view, err, drained)
+	changed := Result{Outcome: Changed, Change: &Change{View: view}}
+	otherwise := Result{Err: err}
+	switch {
+	case err != nil:
+		otherwise.Outcome = Failed
+	case drained:
+		otherwise.Outcome = Drained
+	}
+	news, others := of.judge(view, err, otherwise.Outcome != "")
 	for _, w := range news {
-		w.finish(Result{Outcome: Changed, Change: change})
+		w.finish(changed)
 	}
 	for _, w := range others {
-		if err != nil {
-			w.finish(Result{Outcome: Failed, Err: err})
-		} else {
-			w.finish(Result{Outcome: Drained})
-		}
+		w.finish(otherwise)
 	}
 }
 
-// judge takes out the waits that are over.
-func (of *watch) judge(view sessions.View, err error, drained bool) (news, others []*Wait) {
+// judge takes out the waits that are over: those to whom a view is news, and with all the
+// others, too.
+func (of *watch) judge(view sessions.View, err error, all bool) (news, others []*Wait) {
 	of.hub.mu.Lock()
 	defer of.hub.mu.Unlock()
-	kept := of.waits[:0]
-	for _, w := range of.waits {
+	of.waits = slices.DeleteFunc(of.waits, func(w *Wait) bool {
 		switch {
 		case err == nil && !view.Degraded && w.news(view):
 			news = append(news, w)
-		case err != nil || drained:
+		case all:
 			others = append(others, w)
 		default:
-			kept = append(kept, w)
-			continue
+			return false
 		}
 		of.over(w)
-	}
-	clear(of.waits[len(kept):])
-	of.waits = kept
+		return true
+	})
+	again := of.phase == woken
 	of.phase = asleep
 	switch {
-	case of.again:
-		of.again = false
+	case again:
 		of.look()
-	case view.Degraded && len(kept) > 0:
+	case view.Degraded && len(of.waits) > 0:
 		of.readAgain()
 	}
 	if !view.Degraded {
@@ -243,9 +249,7 @@ const (
 // multiples of the golden ratio move it on evenly.
 func (of *watch) readAgain() {
 	if of.turn == 0 {
-		hash := fnv.New64a()
-		_, _ = hash.Write([]byte(of.ref.SessionID)) // a hash cannot fail
-		of.turn = hash.Sum64()
+		of.turn = uint64(crc32.ChecksumIEEE([]byte(of.ref.SessionID))) << 32
 	}
 	of.turn += 0x9e3779b97f4a7c15
 	of.after = min(max(2*of.after, firstRetry), lastRetry)
