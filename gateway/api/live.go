@@ -40,6 +40,7 @@ func (a *API) live(ctx context.Context, c *app.RequestContext, caller sessions.C
 	if err != nil {
 		return err
 	}
+	recordOf(c).session = ref.SessionID // one text for all who wait for the session
 	if wait == 0 {
 		return a.readLive(ctx, c, ref, seen)
 	}
