@@ -133,7 +133,7 @@ func TestParked_Answer_is_what_Hertz_writes(t *testing.T) {
 	assert.Equal(t, []any{own.Status, own.Proto, own.ContentLength}, []any{woken.Status, woken.Proto, woken.ContentLength})
 }
 
-func TestParked_Answer_before_the_handler_returns(t *testing.T) {
+func TestParked_Answer_as_soon_as_it_is_parked(t *testing.T) {
 	t.Parallel()
 	g := guardedServer(t, httpserver.Options{})
 	c := dialRaw(t, g.Server)
