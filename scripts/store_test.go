@@ -161,7 +161,7 @@ func TestStore_timed_out_write_happens_later(t *testing.T) {
 	t.Parallel()
 	server := valkeytest.Private(t, valkeyserver.Valkey)
 	now := time.Now().Truncate(time.Millisecond)
-	s := connected(t, Options{URL: server.URL(), Timeout: 100 * time.Millisecond, Now: func() time.Time { return now }})
+	s := connected(t, Options{URL: server.URL(), Timeout: 500 * time.Millisecond, Now: func() time.Time { return now }})
 	requireTakesFix(t, s, journeyNow()) // from now on the server has the script
 	j := journeyNow()
 	j.StartedAt = now

@@ -3,6 +3,7 @@ package aws_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,7 +150,9 @@ func TestEventBridge_down(t *testing.T) {
 			}
 			require.LessOrEqual(t, s.Calls("PutEvents"), 2, "the SDK tries twice, the relay does the rest")
 			s.Fail(awstest.None)
-			require.Equal(t, make([]error, 3), b.Publish(t.Context(), rows(outboxtest.Events(3)...)))
+			require.Eventually(t, func() bool {
+				return slices.Equal(make([]error, 3), b.Publish(t.Context(), rows(outboxtest.Events(3)...)))
+			}, 20*time.Second, 20*time.Millisecond)
 		})
 	}
 	t.Run("no_such_bus", func(t *testing.T) {

@@ -289,12 +289,11 @@ func TestConsumer_repeat_has_one_effect(t *testing.T) {
 			(<-first)()
 		}
 		return once.Once(ctx, "notify", e.ID, func(context.Context) error { effects.Add(1); return nil })
-	}), aws.ConsumerOptions{Visibility: 2 * time.Second, CallTimeout: time.Second})
+	}), aws.ConsumerOptions{Visibility: 2 * time.Second, CallTimeout: 20 * time.Second})
 	c.publish(t, outboxtest.Events(1)...)
-	first <- func() {
-		c.Fail(awstest.Drop) // the delete, and its repeat by the SDK
-		time.AfterFunc(1500*time.Millisecond, func() { c.Fail(awstest.None) })
-	}
+	first <- func() { c.Fail(awstest.Drop) }
+	require.Eventually(t, func() bool { return c.Calls("DeleteMessage") == 2 }, 20*time.Second, time.Millisecond, "the delete, and its repeat by the SDK")
+	c.Fail(awstest.None)
 	c.drained(t)
 	require.EqualValues(t, 2, calls.Load())
 	require.EqualValues(t, 1, effects.Load())
