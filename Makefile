@@ -40,8 +40,8 @@ help: ## Show this
 test: install ## Run all tests with the race detector, on real servers (installs what is missing)
 	DOORSTEP_REQUIRE_SERVERS=1 $(GO) test -race -timeout $(TIMEOUT) $(PKG)
 
-lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luacheck, shellcheck, the tree
-	.ci/run vet format lint lua shell tree
+lint: ## Run what CI checks besides the tests: vet, gofumpt, golangci-lint, luacheck, shellcheck, cfn-lint, the tree
+	.ci/run vet format lint lua shell templates tree
 
 openapi: ## Lint openapi.yaml and type-check the clients that two generators make from it (npm, Node 20.19 or later)
 	.ci/run openapi

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -177,17 +176,6 @@ func TestECS(t *testing.T) {
 	assert.Contains(t, string(page), "    "+access+"\n", "deploy/valkey/README.md is tested")
 	assert.Equal(t, []any{0, "-1"}, []any{at(r, "Cache", "Properties", "SnapshotRetentionLimit"), at(r, "CacheParameters", "Properties", "Properties", "slowlog-log-slower-than")},
 		"nothing of places on a disk or in a log")
-}
-
-// AWS's own lint, where it is installed.
-func TestECS_cfn_lint(t *testing.T) {
-	t.Parallel()
-	lint, err := exec.LookPath("cfn-lint")
-	if err != nil {
-		t.Skip("no cfn-lint on the PATH")
-	}
-	out, err := exec.CommandContext(t.Context(), lint, stack, network).CombinedOutput()
-	require.NoError(t, err, "%s", out)
 }
 
 // The page names every value that can be decided.

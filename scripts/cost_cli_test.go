@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -27,7 +28,10 @@ import (
 func BenchmarkUpdate_valkey_benchmark(b *testing.B) {
 	program, err := exec.LookPath("valkey-benchmark")
 	if err != nil {
-		b.Skip("no valkey-benchmark on the PATH")
+		if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
+			b.Fatal("no valkey-benchmark on the PATH, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install")
+		}
+		b.Skip("no valkey-benchmark on the PATH: run .ci/install")
 	}
 	const journeys, calls = 10_000, 50_000
 	server := valkeytest.Private(b, "valkey")

@@ -107,6 +107,6 @@ func storeFor(t *testing.T, url string, now func() time.Time) *Store {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	require.Eventually(t, s.Ready, 5*time.Second, 2*time.Millisecond)
+	eventually(t, s.Ready)
 	return s
 }

@@ -9,9 +9,22 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"doorstep/gateway/app"
 )
+
+// sent skips what Go's client refuses to send. Any other error is the gateway's: it answers
+// all that it is sent.
+func sent(t *testing.T, err error) {
+	t.Helper()
+	for _, refusal := range []string{"net/http: invalid header field value", "net/http: can't write control character"} {
+		if err != nil && strings.Contains(err.Error(), refusal) {
+			t.Skip(err)
+		}
+	}
+	require.NoError(t, err)
+}
 
 // Any body is stored, stale, or refused with a code.
 func FuzzUpdate(f *testing.F) {
@@ -29,9 +42,7 @@ func FuzzUpdate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		h.Advance(5 * time.Second)
 		a, err := h.try(t.Context(), t, http.MethodPost, v.trainer, updatesPath, body, off, func(r *http.Request) { r.Header["Content-Type"] = []string{contentType} })
-		if err != nil {
-			t.Skip("no request that can be sent: ", err)
-		}
+		sent(t, err)
 		assert.Contains(t, []int{200, 201, 400, 403, 404, 413, 415, 429, 431}, a.status, "%s", a.body)
 		assert.Zero(t, h.metric(t, "doorstep_panics_total"))
 		if a.status == 413 {
@@ -61,9 +72,7 @@ func FuzzLive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query, tags string) {
 		again := time.Now()
 		a, err := h.try(t.Context(), t, http.MethodGet, v.student, livePath, nil, off, ifNoneMatch(tags), func(r *http.Request) { r.URL.RawQuery = query })
-		if err != nil {
-			t.Skip("no request that can be sent: ", err)
-		}
+		sent(t, err)
 		assert.True(t, slices.Contains([]int{200, 304, 400, 404, 429, 431, 503}, a.status), "%d %s", a.status, a.body)
 		assert.Less(t, time.Since(again), patience)
 		assert.Zero(t, h.metric(t, "doorstep_panics_total"))

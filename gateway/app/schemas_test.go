@@ -158,13 +158,14 @@ func TestApp_events_match_their_schemas(t *testing.T) { //nolint:paralleltest //
 	log := &lockedBuffer{}
 	o := settings(onServers(t), func(o *app.Options) {
 		o.EventBus, o.EventBridgeEndpoint, o.LocationEvents = "application-events", bus.URL(), time.Second
+		o.RateInterval = time.Second // as often as locations may be told
 		o.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	a := started(t, o)
 	j := atTheDoor(t, a)
 	for i := range 3 {
 		if i > 0 {
-			time.Sleep(5100 * time.Millisecond)
+			time.Sleep(1100 * time.Millisecond)
 		}
 		j.fix(t, i == 0)
 	}

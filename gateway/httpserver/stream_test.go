@@ -134,14 +134,14 @@ func TestStream_crowded(t *testing.T) {
 // A body may take longer than ReadTimeout, but not pause for as long.
 func TestStream_slow(t *testing.T) {
 	t.Parallel()
-	g := guardedServer(t, httpserver.Options{ReadTimeout: time.Second})
+	g := guardedServer(t, httpserver.Options{ReadTimeout: 2 * time.Second})
 	c := dialRaw(t, g.Server)
-	c.send(streamPost + "Content-Length: 6\r\n\r\n")
-	for range 6 {
-		time.Sleep(300 * time.Millisecond)
+	c.send(streamPost + "Content-Length: 12\r\n\r\n")
+	for range 12 { // 2.4 s, with pauses that a busy machine may make nine times as long
+		time.Sleep(200 * time.Millisecond)
 		c.send("x")
 	}
-	c.wantBody("xxxxxx")
+	c.wantBody(strings.Repeat("x", 12))
 	c.send(streamPost + "Content-Length: 5\r\n\r\nhel")
 	assert.Equal(t, 503, c.answer().StatusCode)
 	require.ErrorIs(t, <-g.gone, httpserver.ErrSlow)

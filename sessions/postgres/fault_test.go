@@ -17,7 +17,7 @@ import (
 // loaded machine may add before a bound counts as broken.
 const (
 	callTimeout = 600 * time.Millisecond
-	slack       = 2 * time.Second
+	slack       = 8 * time.Second
 )
 
 // private is a bundle on a server of its own.

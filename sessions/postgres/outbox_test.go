@@ -424,11 +424,12 @@ func TestOnce(t *testing.T) {
 		t.Parallel()
 		o, b := once(t)
 		id := sessions.NewID()
-		b.exec(t, `INSERT INTO consumed_events VALUES ('notify', $1, clock_timestamp() + interval '100 ms')`, string(id))
+		b.exec(t, `INSERT INTO consumed_events VALUES ('notify', $1, clock_timestamp() + interval '1 h')`, string(id))
 		n := 0
 		do := func(context.Context) error { n++; return nil }
 		require.ErrorIs(t, o.Once(t.Context(), "notify", id, do), outbox.ErrInProgress)
-		require.Eventually(t, func() bool { return o.Once(t.Context(), "notify", id, do) == nil }, 5*time.Second, 10*time.Millisecond)
+		b.exec(t, `UPDATE consumed_events SET locked_until = clock_timestamp() - interval '1 us' WHERE event_id = $1`, string(id))
+		require.NoError(t, o.Once(t.Context(), "notify", id, do))
 		require.Equal(t, 1, n)
 	})
 	t.Run("late_failure_leaves_another_calls_lease", func(t *testing.T) {

@@ -149,7 +149,7 @@ func TestDashboards(t *testing.T) { //nolint:paralleltest // it sets the environ
 		alone.refuse(t)
 	}
 	arrive()
-	alone.outage(t, run.live)
+	alone.outage(t, run.live, p)
 	p.settle(t, *rounds+1)
 	known := p.metrics(t)
 	t.Logf("%d names of metrics, %.0f series", len(known), p.number(t, `count({job=~"doorstep-.+"})`))
@@ -242,7 +242,14 @@ func (p *queries) settle(t *testing.T, arrived int) {
 		return p.number(t, `sum(doorstep_journey_duration_seconds_count{reason="arrived"})`) == float64(arrived) &&
 			p.number(t, `sum(doorstep_message_handling_duration_seconds_count{result="done"})`) == 6
 	}, patience, 100*time.Millisecond)
-	time.Sleep(1200 * time.Millisecond) // one more scrape, so that a rate has two ends
+	p.scraped(t) // so that a rate has two ends
+}
+
+// scraped waits until every target has been scraped once more.
+func (p *queries) scraped(t *testing.T) {
+	t.Helper()
+	now := float64(time.Now().UnixMilli()) / 1000
+	require.Eventually(t, func() bool { return p.number(t, `min(timestamp(up))`) > now }, patience, 100*time.Millisecond)
 }
 
 // number is the value of a query with one; -1 for none.

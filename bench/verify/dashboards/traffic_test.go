@@ -150,7 +150,7 @@ func malformed(t *testing.T, base string) {
 }
 
 // outage stalls the live store and sends fixes until its breaker opens.
-func (s *traffic) outage(t *testing.T, live *valkeyserver.Server) {
+func (s *traffic) outage(t *testing.T, live *valkeyserver.Server, p *queries) {
 	t.Helper()
 	var journeys []*rig.Journey
 	for range 30 {
@@ -172,7 +172,7 @@ func (s *traffic) outage(t *testing.T, live *valkeyserver.Server) {
 	}
 	all.Wait()
 	assert.Positive(t, unstored.Load())
-	time.Sleep(1200 * time.Millisecond) // one scrape
+	p.scraped(t)
 	require.NoError(t, live.Resume())
 	require.Eventually(t, func() bool {
 		s.clock.jump(10 * time.Second)

@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,8 +29,8 @@ import (
 // setup is a gateway in this process, with a journey that has begun.
 type setup struct {
 	*rig.Journey
-	addr, url string
-	fixes     int
+	addr, url, metrics string
+	fixes              int
 }
 
 var home = geo.MustPoint(52, 5)
@@ -36,7 +38,7 @@ var home = geo.MustPoint(52, 5)
 func begun(t *testing.T, edit ...func(*app.Options)) *setup {
 	t.Helper()
 	opts := app.Options{
-		Listen: "127.0.0.1:0", MetricsListen: "", JWTSecret: rig.Secret, RateInterval: 10 * time.Millisecond, RateTolerance: time.Hour,
+		Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", JWTSecret: rig.Secret, RateInterval: 10 * time.Millisecond, RateTolerance: time.Hour,
 	}
 	for _, f := range edit {
 		f(&opts)
@@ -49,7 +51,7 @@ func begun(t *testing.T, edit ...func(*app.Options)) *setup {
 		defer cancel()
 		assert.NoError(t, g.Stop(ctx))
 	})
-	s := &setup{addr: g.Addr().String(), url: "http://" + g.Addr().String()}
+	s := &setup{addr: g.Addr().String(), url: "http://" + g.Addr().String(), metrics: "http://" + g.MetricsAddr().String() + "/metrics"}
 	admin, err := rig.NewCaller(sessions.Admin, nil)
 	require.NoError(t, err)
 	s.Journey, err = rig.NewJourney(home, nil)
@@ -148,7 +150,7 @@ func TestProxies_cost_no_more_requests(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	followers := make([]*follower, len(ways))
+	followers, seen := make([]*follower, len(ways)), make([]atomic.Int64, len(ways))
 	var polls sync.WaitGroup
 	for i, w := range ways {
 		followers[i] = newFollower(t, w.accept)
@@ -162,14 +164,17 @@ func TestProxies_cost_no_more_requests(t *testing.T) {
 					}
 					return
 				}
+				seen[i].Store(int64(len(followers[i].etags)))
 			}
 		})
 	}
-	for range fixes {
-		time.Sleep(every)
+	for n := range fixes {
+		time.Sleep(every) // a wait of a second ends in between
 		s.fix(t)
+		for i, w := range ways {
+			require.Eventually(t, func() bool { return seen[i].Load() >= int64(n)+2 }, 20*time.Second, 5*time.Millisecond, w.name)
+		}
 	}
-	time.Sleep(every / 2)
 	cancel()
 	polls.Wait()
 	for i, f := range followers {
@@ -215,10 +220,31 @@ func (s *setup) abandonable(t *testing.T, url string) abandonable {
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
+	before := s.waits(t)
 	_, err = io.WriteString(c, "GET "+s.livePath(30)+" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+s.Student.Token+"\r\n\r\n")
 	require.NoError(t, err)
-	time.Sleep(300 * time.Millisecond) // until it waits
+	require.Eventually(t, func() bool { return s.waits(t) > before }, 20*time.Second, 5*time.Millisecond, "it waits")
 	return abandonable{c, bufio.NewReader(c)}
+}
+
+var waitsSeries = regexp.MustCompile(`(?m)^doorstep_(?:waits_open|wait_duration_seconds_count\{.*\}) (\d+)$`)
+
+// waits is how many waits have begun: those that are open, and those that have ended.
+func (s *setup) waits(t *testing.T) (n int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.metrics, nil)
+	require.NoError(t, err)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	page, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	for _, found := range waitsSeries.FindAllSubmatch(page, -1) {
+		count, err := strconv.Atoi(string(found[1]))
+		require.NoError(t, err)
+		n += count
+	}
+	return n
 }
 
 // silent asserts that nothing comes.

@@ -197,8 +197,8 @@ func TestConsumer(t *testing.T) {
 		c := consume(t, g, aws.ConsumerOptions{Visibility: 2 * time.Second})
 		c.publish(t, outboxtest.Events(1)...)
 		<-g.begun
-		<-time.After(3500 * time.Millisecond)
-		require.GreaterOrEqual(t, c.Calls("ChangeMessageVisibility"), 3)
+		// Each is for 2 s from then: the fifth comes after what it was hidden for at first.
+		require.Eventually(t, func() bool { return c.Calls("ChangeMessageVisibility") >= 5 }, 20*time.Second, 5*time.Millisecond)
 		close(g.open)
 		c.drained(t)
 		require.Empty(t, g.begun, "nobody else had it")
@@ -231,7 +231,7 @@ func TestConsumer_stop(t *testing.T) {
 		t.Parallel()
 		c := consume(t, &consumer{}, aws.ConsumerOptions{})
 		require.Eventually(t, func() bool { return c.Calls("ReceiveMessage") > 0 }, 10*time.Second, time.Millisecond)
-		require.Less(t, c.stop(), 2*time.Second)
+		require.Less(t, c.stop(), 15*time.Second, "a long poll takes 20 s")
 	})
 	t.Run("what_is_in_hand_ends", func(t *testing.T) {
 		t.Parallel()
@@ -252,25 +252,31 @@ func TestConsumer_stop(t *testing.T) {
 		c := consume(t, g, aws.ConsumerOptions{Drain: 100 * time.Millisecond, RetryBase: time.Minute})
 		c.publish(t, outboxtest.Events(1)...)
 		<-g.begun
-		require.Less(t, c.stop(), 5*time.Second)
+		require.Less(t, c.stop(), 20*time.Second, "it would take for ever")
 		require.EqualValues(t, 1, g.cut.Load())
-		require.WithinDuration(t, time.Now(), c.Messages(queue)[0].VisibleAt, 2*time.Second, "for another worker, at once")
+		require.WithinDuration(t, time.Now(), c.Messages(queue)[0].VisibleAt, 20*time.Second, "for another worker, at once")
 	})
 }
 
 func TestConsumer_queue_away(t *testing.T) {
 	t.Parallel()
-	h := &consumer{}
-	c := consume(t, h, aws.ConsumerOptions{CallTimeout: 300 * time.Millisecond})
-	for _, fault := range []awstest.Fault{awstest.Drop, awstest.Internal, awstest.Deny, awstest.Throttle} {
+	g := newGate()
+	c := consume(t, g, aws.ConsumerOptions{CallTimeout: 300 * time.Millisecond, Concurrency: 1, Visibility: 2 * time.Second})
+	c.publish(t, outboxtest.Events(1)...)
+	<-g.begun // its one hand is full: it asks for no more, and no long poll outlasts a fault
+	asked := func() int { return c.Calls("ReceiveMessage") + c.Calls("DeleteMessage") }
+	for i, fault := range []awstest.Fault{awstest.Drop, awstest.Internal, awstest.Deny, awstest.Throttle} {
 		c.Fail(fault)
-		<-time.After(100 * time.Millisecond)
+		before := asked()
+		if i == 0 {
+			close(g.open)
+		}
+		require.Eventually(t, func() bool { return asked() > before }, 20*time.Second, time.Millisecond, "it felt the fault")
 	}
 	c.Fail(awstest.None)
 	c.publish(t, outboxtest.Events(3)...)
 	c.drained(t)
-	_, done := h.count()
-	require.GreaterOrEqual(t, done, 3)
+	require.GreaterOrEqual(t, len(g.begun), 3)
 }
 
 // The delete was lost: the event comes again, and Once keeps its effect one.
@@ -283,12 +289,11 @@ func TestConsumer_repeat_has_one_effect(t *testing.T) {
 			(<-first)()
 		}
 		return once.Once(ctx, "notify", e.ID, func(context.Context) error { effects.Add(1); return nil })
-	}), aws.ConsumerOptions{Visibility: 2 * time.Second, CallTimeout: time.Second})
+	}), aws.ConsumerOptions{Visibility: 2 * time.Second, CallTimeout: 20 * time.Second})
 	c.publish(t, outboxtest.Events(1)...)
-	first <- func() {
-		c.Fail(awstest.Drop) // the delete, and its repeat by the SDK
-		time.AfterFunc(1500*time.Millisecond, func() { c.Fail(awstest.None) })
-	}
+	first <- func() { c.Fail(awstest.Drop) }
+	require.Eventually(t, func() bool { return c.Calls("DeleteMessage") == 2 }, 20*time.Second, time.Millisecond, "the delete, and its repeat by the SDK")
+	c.Fail(awstest.None)
 	c.drained(t)
 	require.EqualValues(t, 2, calls.Load())
 	require.EqualValues(t, 1, effects.Load())

@@ -3,7 +3,6 @@ package aws_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -163,17 +162,6 @@ func TestTemplate(t *testing.T) {
 	}
 	analytics := f.Resources["AnalyticsRule"].Properties["EventPattern"].(map[string]any)
 	assert.Len(t, analytics["detail-type"], len(sessions.EventTypes()), "it hears of all there is")
-}
-
-// AWS's own lint, where it is installed: it knows each resource's schema.
-func TestTemplate_cfn_lint(t *testing.T) {
-	t.Parallel()
-	lint, err := exec.LookPath("cfn-lint")
-	if err != nil {
-		t.Skip("no cfn-lint on the PATH")
-	}
-	out, err := exec.CommandContext(t.Context(), lint, "../../../deploy/aws/doorstep.yaml").CombinedOutput()
-	require.NoError(t, err, "%s", out)
 }
 
 // A lint that finds nothing is only worth something if it can find.
