@@ -129,6 +129,7 @@ func (r *Repository) AddCounts(ctx context.Context, list []sessions.JourneyCount
 	batch := &pgx.Batch{} // one transaction
 	batch.Queue(addCounts, columns...)
 	if moments := momentsOf(list, latest); len(moments.ids) > 0 {
+		batch.Queue(withoutJIT)
 		batch.Queue(insertMoments, moments.args()...)
 	}
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {

@@ -22,15 +22,22 @@ const (
 	// insertMoments is sent by a transaction that has locked the journeys' rows of
 	// journey_analytics in an earlier statement: so of two batches with moments of one
 	// journey the second counts what the first has stored, and the limit $7 is exact. Transitions
-	// do not count, and have no limit.
+	// do not count, and have no limit. They have no id, which count says and no condition: while
+	// the statistics know of no moments, a condition would be looked up in the index of ids, which
+	// then reads all moments that there are.
 	insertMoments = `INSERT INTO session_audit (id, session_id, journey_started_at, at, kind, by_role, detail)
 		SELECT m.id, m.session, m.started, m.at, m.kind, 'system', m.detail::jsonb
-		FROM (SELECT *, row_number() OVER (PARTITION BY session ORDER BY n) AS nth
+		FROM (SELECT id, session, started, at, kind, detail, n, row_number() OVER (PARTITION BY session ORDER BY n) AS nth
 			FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
 				WITH ORDINALITY AS u (id, session, started, at, kind, detail, n)) m
-		WHERE m.nth + (SELECT count(*) FROM session_audit a
-			WHERE a.session_id = m.session AND a.id IS NOT NULL AND a.journey_started_at IS NOT DISTINCT FROM m.started) <= $7
+		WHERE m.nth + (SELECT count(a.id) FROM session_audit a
+			WHERE a.session_id = m.session AND a.journey_started_at IS NOT DISTINCT FROM m.started) <= $7
 		ORDER BY m.n ON CONFLICT (id) DO NOTHING`
+
+	// withoutJIT is for the rest of a transaction. While a table has no statistics the planner takes
+	// insertMoments for so dear that it compiles it, for a hundred times as long as it runs. Not a
+	// parameter of the connection: PgBouncer refuses those that it does not know.
+	withoutJIT = `SELECT set_config('jit', 'off', true)`
 
 	lockJourney = `SELECT 1 FROM journey_analytics WHERE session_id = $1 AND started_at = $2 FOR UPDATE`
 

@@ -23,3 +23,10 @@ func MigrateTimes(ctx context.Context, url string, tries int, progress func(Prog
 
 // DeleteStatement is the statement that deletes old rows, to look at its plan.
 var DeleteStatement = deleteStatement
+
+// InsertMoments is the statement that stores moments, to look at its plan.
+const InsertMoments = insertMoments
+
+// DoneSQL and ReleaseSQL are statements about claimed events, to look at their plans.
+func DoneSQL(to string) string    { return statement(doneSQL, to, 2) }
+func ReleaseSQL(to string) string { return statement(releaseSQL, to, 3) }
