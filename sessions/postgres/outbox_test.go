@@ -428,7 +428,7 @@ func TestOnce(t *testing.T) {
 		n := 0
 		do := func(context.Context) error { n++; return nil }
 		require.ErrorIs(t, o.Once(t.Context(), "notify", id, do), outbox.ErrInProgress)
-		b.exec(t, `UPDATE consumed_events SET locked_until = clock_timestamp() - interval '1 us' WHERE event_id = $1`, string(id))
+		b.exec(t, `UPDATE consumed_events SET locked_until = clock_timestamp() - interval '1 s' WHERE event_id = $1`, string(id))
 		require.NoError(t, o.Once(t.Context(), "notify", id, do))
 		require.Equal(t, 1, n)
 	})
