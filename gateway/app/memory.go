@@ -186,12 +186,12 @@ const (
 type gcRoom struct {
 	percent int
 	spent   float64 // by the collector until the last look, in seconds of CPU
-	cost    float64 // in cores, of the last seconds: collections are some apart
+	cost    float64 // in cores, of the last half minute: students who all come at once need no room for long
 }
 
 // next is GOGC from the bytes that live and the collector's CPU time until now.
 func (r *gcRoom) next(live uint64, spent float64) int {
-	r.cost += (spent - r.spent - r.cost) / 8
+	r.cost += (spent - r.spent - r.cost) / 32
 	r.spent = spent
 	least := gcPercent(live)
 	switch {

@@ -96,9 +96,10 @@ func TestGCRoom(t *testing.T) {
 	}
 	assert.Equal(t, 25, after(1, 0), "nothing costs")
 	assert.Equal(t, 25, after(60, 0.03), "it may cost that")
-	assert.Equal(t, 100, after(10, 0.25))
+	assert.Equal(t, 25, after(10, 0.3), "students who come at once")
+	assert.Equal(t, 100, after(40, 0.3))
 	assert.Equal(t, 100, after(60, 0.06), "what it costs with all room")
 	assert.Equal(t, 100, after(60, 0.03), "it would be twice that with half of it")
-	assert.Equal(t, 25, after(10, 0.001), "the waits are left")
+	assert.Equal(t, 25, after(60, 0.001), "the waits are left")
 	assert.Equal(t, 25, after(1, 0.1), "one collection")
 }
