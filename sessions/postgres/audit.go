@@ -35,7 +35,7 @@ const (
 		ORDER BY m.n ON CONFLICT (id) DO NOTHING`
 
 	// withoutJIT is for the rest of a transaction. While a table has no statistics the planner takes
-	// insertMoments for so dear that it compiles it, for a hundred times as long as it runs. Not a
+	// insertMoments for so dear that it compiles it: 64 ms for 500 moments instead of 11. Not a
 	// parameter of the connection: PgBouncer refuses those that it does not know.
 	withoutJIT = `SELECT set_config('jit', 'off', true)`
 
