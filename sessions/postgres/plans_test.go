@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"doorstep/sessions/postgres"
@@ -17,11 +16,7 @@ func (b bundle) genericPlan(t *testing.T, sql, args string) string {
 	b.exec(t, "SET plan_cache_mode = force_generic_plan")
 	b.exec(t, "PREPARE asked AS "+sql)
 	defer b.exec(t, "DEALLOCATE asked")
-	rows, err := b.sql.Query(t.Context(), "EXPLAIN EXECUTE asked("+args+")")
-	require.NoError(t, err)
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(t, err)
-	return strings.Join(lines, "\n")
+	return explained(t, b.sql, "EXPLAIN EXECUTE asked("+args+")")
 }
 
 // The server's statistics are those of some time ago: of a table that had no such rows yet. A

@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -195,13 +194,8 @@ func explain(t testing.TB, sql *pgx.Conn, statement string, args ...any) string 
 	t.Helper()
 	var text string
 	err := pgx.BeginFunc(context.WithoutCancel(t.Context()), sql, func(tx pgx.Tx) error {
-		rows, err := tx.Query(t.Context(), "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) "+statement, args...)
-		if err != nil {
-			return err
-		}
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		text = strings.Join(lines, "\n")
-		return err
+		text = explained(t, tx, "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) "+statement, args...)
+		return nil
 	})
 	require.NoError(t, err)
 	return text

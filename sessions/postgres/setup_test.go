@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,4 +130,17 @@ func TestRepository(t *testing.T) {
 func TestRepository_Histories(t *testing.T) {
 	t.Parallel()
 	repotest.Histories(t, fixture)
+}
+
+// explained are the lines of an EXPLAIN.
+func explained(t testing.TB, conn interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}, sql string, args ...any,
+) string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), sql, args...)
+	require.NoError(t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return strings.Join(lines, "\n")
 }
