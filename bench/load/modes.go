@@ -50,12 +50,15 @@ func flood(ctx context.Context, o options, out, progress io.Writer) (figures.Fac
 
 func toFlood(p *drive.Plan) { p.Way, p.SpeedMPS = drive.Flood, strollMPS }
 
+// changeOnce has every journey change at one instant.
+func (o options) changeOnce(p *drive.Plan) {
+	p.Way, p.Conns, p.Every = drive.Once, min(o.conns, o.journeys), o.every
+}
+
 // wake lets students wait and then changes every journey at one instant. With
 // fewer journeys than students all who watch one journey wake together.
 func wake(ctx context.Context, o options, out, progress io.Writer) (figures.Facts, error) {
-	result, facts, err := measured(ctx, o, out, progress, unlimited, func(p *drive.Plan) {
-		p.Way, p.Conns, p.Every = drive.Once, min(o.conns, o.journeys), o.every
-	})
+	result, facts, err := measured(ctx, o, out, progress, unlimited, o.changeOnce)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func waiters(ctx context.Context, o options, out, progress io.Writer) (figures.F
 	}
 	before := s.state(ctx)
 	plan := s.plan(o)
-	plan.Way, plan.Conns, plan.Every = drive.Once, min(o.conns, o.journeys), o.every
+	o.changeOnce(&plan)
 	if o.opened {
 		plan.Store = s.store
 	}
