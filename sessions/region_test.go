@@ -384,7 +384,7 @@ func TestService_OpenLink_of_another_region(t *testing.T) {
 	s, trainer, student := l.booked(t, "")
 	_, token, err := l.us.CreateShareLink(t.Context(), student, s.ID, false)
 	require.NoError(t, err)
-	shared, err := l.us.OpenLink(t.Context(), token)
+	shared, err := l.us.OpenLink(t.Context(), token, false)
 	require.NoError(t, err)
 	var gone []error
 	watch := l.us.WatchLink(shared, func(err error) { gone = append(gone, err) })
@@ -394,11 +394,11 @@ func TestService_OpenLink_of_another_region(t *testing.T) {
 	require.NoError(t, l.us.CheckLinks(t.Context()))
 	require.Len(t, gone, 1)
 	requireWrongRegion(t, "eu", gone[0])
-	_, err = l.us.OpenLink(t.Context(), token)
+	_, err = l.us.OpenLink(t.Context(), token, false)
 	requireWrongRegion(t, "eu", err)
-	_, err = l.us.OpenLink(sessions.WithRegionAway(t.Context()), token)
+	_, err = l.us.OpenLink(sessions.WithRegionAway(t.Context()), token, false)
 	require.Equal(t, sessions.LiveStoreUnavailable, sessions.CodeOf(err))
-	_, err = l.eu.OpenLink(t.Context(), token)
+	_, err = l.eu.OpenLink(t.Context(), token, false)
 	require.NoError(t, err)
 }
 

@@ -84,9 +84,14 @@ const (
 
 // LinksAfter says what becomes of the share links of a session that has changed.
 func LinksAfter(before, after Session) LinkChange {
+	arrived := before.Status == Scheduled && after.Status == PendingVerification
 	switch {
-	case before.Meta().Parties() != after.Meta().Parties(),
-		before.Status == Scheduled && after.Status != Scheduled,
+	case before.Meta().Parties() != after.Meta().Parties():
+		return LinksEnd
+	case arrived: // they open no more, but tell who was between two polls: see OpenLink
+		return LinksStay
+	case before.Status == Scheduled && after.Status != Scheduled,
+		before.Status == PendingVerification && after.Status != PendingVerification,
 		before.JourneyActive() && !after.JourneyActive(),
 		before.JourneyEndReason == "" && after.JourneyEndReason != "": // the end was another service's
 		return LinksEnd

@@ -20,6 +20,10 @@ const (
 	// another question: there is no link while the database is away.
 	linkCheckEvery = 400 * time.Millisecond
 	linkHolds      = time.Second
+	// betweenPolls is how long after the arrival a reader who was between two polls is still told
+	// of it. A trainer's app arrives as soon as a fix lets it, which is when its readers have
+	// just been answered.
+	betweenPolls = 10 * time.Second
 	// maxLinkLookUp is how many links one query asks for.
 	maxLinkLookUp = 1000
 	// linksRoom is how many links are remembered that have opened lately.
@@ -145,8 +149,10 @@ func (s Shared) Home() geo.Point { return s.session.Home }
 
 // OpenLink opens a share link by its token. A token that opens nothing costs the same
 // work, so that it takes as long and fails like one that does while a store is away.
-// Errors: LinkGone, WrongRegion with what WatchLink needs, DatabaseUnavailable, LiveStoreUnavailable.
-func (s *Service) OpenLink(ctx context.Context, token string) (Shared, error) {
+// follows says that the reader has been shown the journey and waits for what is next: for
+// some seconds after the arrival that is the arrival.
+// Errors: LinkGone, *JourneyOverError where follows, WrongRegion with what WatchLink needs, DatabaseUnavailable, LiveStoreUnavailable.
+func (s *Service) OpenLink(ctx context.Context, token string, follows bool) (Shared, error) {
 	hash, at := HashLinkToken(token), s.links.now()
 	found, ok, err := s.links.lookUps.ask(ctx, hash)
 	if err != nil {
@@ -157,6 +163,9 @@ func (s *Service) OpenLink(ctx context.Context, token string) (Shared, error) {
 		_, err := s.live.Latest(ctx, Ref{TrainerID: madeUpID(hash[:16]), SessionID: madeUpID(hash[16:])})
 		if err != nil {
 			return Shared{}, liveDown(err)
+		}
+		if follows && ok && s.opts.Now().Sub(found.session.ArrivedAt) < betweenPolls {
+			return Shared{}, s.endOf(found)
 		}
 		return Shared{}, errLinkGone
 	}
@@ -220,7 +229,7 @@ type LinkWatch struct {
 	elsewhere bool // the session belonged to another region from the beginning
 }
 
-// JourneyOverError is why a LinkWatch ends when its journey has.
+// JourneyOverError is why a link shows nothing any more when its journey has ended.
 type JourneyOverError struct{ Phase Phase }
 
 // Error implements error.

@@ -31,10 +31,14 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 		return err
 	}
 	seen := validatorOf(c)
-	link, err := a.openLink(ctx, c)
+	link, err := a.openLink(ctx, c, wait > 0 && seen.newest() > 0)
 	region, elsewhere := otherRegion(err)
 	if elsewhere && wait > 0 && a.forwards(c, region) {
 		ctx, err = regions.WithReader(ctx, regions.Reader{Region: region, Path: sharedPath, Token: authorization(c), Link: true, Seen: seen.newest()}), nil
+	}
+	if over := (&sessions.JourneyOverError{}); errors.As(err, &over) {
+		recordOf(c).role = string(sessions.LinkReader)
+		return answerOver(c, over)
 	}
 	if err != nil {
 		return err
@@ -56,7 +60,7 @@ func (a *API) shared(ctx context.Context, c *app.RequestContext) error {
 
 // openLink opens the link of the bearer token. Tokens that open none are limited by
 // address; a link that this gateway knows is not locked out by them.
-func (a *API) openLink(ctx context.Context, c *app.RequestContext) (sessions.Shared, error) {
+func (a *API) openLink(ctx context.Context, c *app.RequestContext, follows bool) (sessions.Shared, error) {
 	token := string(bearer(c))
 	client, now := a.deps.Client(c), a.deps.Now()
 	if !a.deps.Sessions.KnownLink(token) {
@@ -64,7 +68,7 @@ func (a *API) openLink(ctx context.Context, c *app.RequestContext) (sessions.Sha
 			return sessions.Shared{}, &sessions.Error{Code: sessions.RateLimited, Message: "too many links that show nothing; try again", RetryAfter: wait}
 		}
 	}
-	link, err := a.deps.Sessions.OpenLink(ctx, token)
+	link, err := a.deps.Sessions.OpenLink(ctx, token, follows)
 	if sessions.CodeOf(err) == sessions.LinkGone {
 		a.linkGuesses.take(client, "", now)
 		a.deps.Metrics.Unauthenticated(linkReason)
@@ -104,7 +108,7 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 	over := &sessions.JourneyOverError{}
 	switch {
 	case errors.As(err, &over):
-		return answerShared(c, sessions.View{Snapshot: sessions.Snapshot{Known: true, Over: over.Phase}}, geo.Point{})
+		return answerOver(c, over)
 	case p.unlessMoved(err) != nil:
 		return err
 	case !changed, err != nil:
@@ -141,6 +145,12 @@ func (p *sharedPoll) encode(r hub.Result) httpserver.Answer {
 		c.Header("Referrer-Policy", "no-referrer")
 		return p.write(c, r)
 	})
+}
+
+// answerOver says how the journey has ended. It has no version, so the next request of the
+// reader is one of somebody who waits for nothing.
+func answerOver(c *app.RequestContext, over *sessions.JourneyOverError) error {
+	return answerShared(c, sessions.View{Snapshot: sessions.Snapshot{Known: true, Over: over.Phase}}, geo.Point{})
 }
 
 // answerShared shows a view and, while the journey runs, where it leads: distances from
