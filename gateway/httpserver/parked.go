@@ -29,8 +29,8 @@ type Parked struct {
 }
 
 // Park parks the connection of a request that the handler leaves without an answer. The
-// handler must not use c after Park. When it has returned, then is called, which must not
-// panic. From then on Answer can be called, and must be at some time. The handler's
+// handler must not use c after Park. When it has returned, then is called; if that
+// panics, the answer is 500. From then on Answer can be called, and must be at some time. The handler's
 // context still ends when the peer leaves or the server is closed, unless OnLeave is
 // called, which takes less memory. Then the request must be answered, too.
 //
@@ -123,11 +123,16 @@ func (s *Server) render(write func() (Answer, []byte)) (a Answer, own []byte, so
 	defer func() {
 		if rec := recover(); rec != nil {
 			s.panicked(s.base, rec)
-			a = NewAnswer(func(c *app.RequestContext) { s.refuse(c, consts.StatusInternalServerError) })
+			a = s.internal()
 		}
 	}()
 	a, own = write()
 	return a, own, true
+}
+
+// internal is the answer after a panic.
+func (s *Server) internal() Answer {
+	return NewAnswer(func(c *app.RequestContext) { s.refuse(c, consts.StatusInternalServerError) })
 }
 
 // resume writes the answer of a parked connection, and serves the connection again unless

@@ -299,7 +299,14 @@ func TestParked_panic(t *testing.T) {
 		wantRefusal(t, c.answer(), 500, "INTERNAL")
 		c.wantEnd("")
 	})
-	t.Cleanup(func() { assert.Equal(t, 2, g.events.Panics()) })
+	t.Run("once_it_is_parked", func(t *testing.T) {
+		t.Parallel()
+		c := dialRaw(t, g.Server)
+		c.get("/parked-panic")
+		wantRefusal(t, c.answer(), 500, "INTERNAL")
+		c.wantEnd("")
+	})
+	t.Cleanup(func() { assert.Equal(t, 3, g.events.Panics()) })
 }
 
 // A client behind a trusted proxy has its request open until the answer.

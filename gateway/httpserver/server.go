@@ -230,10 +230,23 @@ func (s *Server) serve(c *conn) {
 	s.serveByHertz(ctx, on)
 	_ = on.Release()
 	if on.parked != nil {
-		on.then(on.parked)
+		s.begin(ctx, on)
 	} else {
 		s.listener.release(c)
 	}
+}
+
+// begin calls what Park was given. A panic there is answered with 500, as one in a handler
+// is; nobody else would recover.
+func (s *Server) begin(ctx context.Context, on *served) {
+	defer func() {
+		if rec := recover(); rec != nil {
+			s.panicked(ctx, rec)
+			on.parked.closes = true
+			on.parked.Answer(func() (Answer, []byte) { return s.internal(), nil })
+		}
+	}()
+	on.then(on.parked)
 }
 
 // serveByHertz lets Hertz serve a connection, which it closes unless it is parked. Hertz

@@ -172,6 +172,9 @@ func (g *guarded) routes(h *server.Hertz) {
 		httpserver.Park(c, func(p *httpserver.Parked) { p.Answer(text("too late")) })
 		panic("after Park")
 	})
+	h.GET("/parked-panic", func(_ context.Context, c *app.RequestContext) {
+		httpserver.Park(c, func(*httpserver.Parked) { panic("once it is parked") })
+	})
 	h.GET("/big", func(_ context.Context, c *app.RequestContext) { c.Data(200, "text/plain", make([]byte, 8<<20)) })
 }
 
