@@ -241,33 +241,39 @@ func TestShare_between_two_polls(t *testing.T) {
 	poll := func(h *gateway, token string, edits ...edit) answer {
 		return h.get(t, token, sharedPath+"?wait=1", edits...)
 	}
-	arrive := func() (v visit, token, link, otp string, seen edit) {
-		v = o.one.atTheDoor(t)
-		token, link = o.one.share(t, v)
-		seen = ifNoneMatch(o.two.watch(t, token).want(t, 200, "").etag())
-		return v, token, link, o.one.arrive(t, v), seen
+	type arrival struct {
+		visit
+		token, link, otp string
+		seen             edit
 	}
-	v, token, _, _, seen := arrive()
+	arrive := func() (a arrival) {
+		a.visit = o.one.atTheDoor(t)
+		a.token, a.link = o.one.share(t, a.visit)
+		a.seen = ifNoneMatch(o.two.watch(t, a.token).want(t, 200, "").etag())
+		a.otp = o.one.arrive(t, a.visit)
+		return a
+	}
+	a := arrive()
 	for _, h := range []*gateway{o.one, o.two} {
-		last := poll(h, token, seen).want(t, 200, "")
+		last := poll(h, a.token, a.seen).want(t, 200, "")
 		assert.Equal(t, []any{"arrived", nil, nil, ""}, []any{last.data()["phase"], last.data()["location"], last.data()["home"], last.etag()})
-		poll(h, token).want(t, 404, sessions.LinkGone)
-		h.watch(t, token, seen).want(t, 404, sessions.LinkGone)
-		poll(h, token+"x", seen).want(t, 404, sessions.LinkGone)
+		poll(h, a.token).want(t, 404, sessions.LinkGone)
+		h.watch(t, a.token, a.seen).want(t, 404, sessions.LinkGone)
+		poll(h, a.token+"x", a.seen).want(t, 404, sessions.LinkGone)
 	}
-	assert.Empty(t, o.one.get(t, v.student, v.links()).want(t, 200, "").data()["links"])
+	assert.Empty(t, o.one.get(t, a.student, a.links()).want(t, 200, "").data()["links"])
 
-	v, token, link, _, seen := arrive()
-	o.one.do(t, http.MethodDelete, v.student, v.links()+"/"+link, nil).want(t, 204, "")
-	poll(o.two, token, seen).want(t, 404, sessions.LinkGone)
+	a = arrive()
+	o.one.do(t, http.MethodDelete, a.student, a.links()+"/"+a.link, nil).want(t, 204, "")
+	poll(o.two, a.token, a.seen).want(t, 404, sessions.LinkGone)
 
-	v, token, _, otp, seen := arrive()
-	o.one.post(t, v.trainer, v.path("verify-otp"), map[string]string{"otp": otp}).want(t, 200, "")
-	poll(o.two, token, seen).want(t, 404, sessions.LinkGone)
+	a = arrive()
+	o.one.post(t, a.trainer, a.path("verify-otp"), map[string]string{"otp": a.otp}).want(t, 200, "")
+	poll(o.two, a.token, a.seen).want(t, 404, sessions.LinkGone)
 
-	_, token, _, _, seen = arrive()
+	a = arrive()
 	o.one.Advance(10 * time.Second)
-	poll(o.one, token, seen).want(t, 404, sessions.LinkGone)
+	poll(o.one, a.token, a.seen).want(t, 404, sessions.LinkGone)
 }
 
 // database runs a statement, as other services of the operator may.
