@@ -43,6 +43,7 @@ type options struct {
 	arrivals           float64
 	warmup, duration   time.Duration
 	database, opened   bool
+	together           bool
 	gateway            string
 	out                string
 	profile            bool
@@ -58,6 +59,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.students, "students", -1, "students, shared among the journeys; -1: one each (flood and flat: none)")
 	flags.IntVar(&o.conns, "conns", 64, "connections that the phones share, as behind a load balancer; 0: one each")
 	flags.IntVar(&o.gateways, "gateways", 1, "gateway processes")
+	flags.BoolVar(&o.together, "together", false, "students at the gateway of their journey's phone, as a floor needs them; else at another one where there are several")
 	flags.IntVar(&o.shards, "shards", 1, "primaries of the live store; more than one make a cluster; 0: none, the live store is in the gateway's memory")
 	flags.DurationVar(&o.every, "every", 5*time.Second, "pace: between two fixes of a journey")
 	flags.DurationVar(&o.jitter, "jitter", 300*time.Millisecond, "pace: a fix is due up to this much after its schedule")

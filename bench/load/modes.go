@@ -28,10 +28,14 @@ var unlimited = []string{"RATE_INTERVAL=1ms", "CALLER_RATE=1000000", "CALLER_BUR
 
 // plan is what the options and the servers say of every plan.
 func (s *stage) plan(o options) drive.Plan {
-	return drive.Plan{
-		Updates: s.addresses(), Watches: s.addresses(), Journeys: o.journeys, Conns: o.conns, Watchers: o.students,
+	p := drive.Plan{
+		Updates: s.addresses(), Journeys: o.journeys, Conns: o.conns, Watchers: o.students,
 		SpeedMPS: cityMPS, Warmup: o.warmup, Duration: o.duration,
 	}
+	if !o.together {
+		p.Watches = s.addresses()
+	}
+	return p
 }
 
 // pace plays journeys as phones and students do, open loop.

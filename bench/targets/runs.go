@@ -64,6 +64,12 @@ var runs = []run{
 		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
 	},
 	{
+		name: "pace-alone", program: "load", bound: 3 * time.Minute,
+		how:   "as pace-floor, with the gateway",
+		args:  append([]string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-life", "0", "-duration", "30s"}, many...),
+		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
+	},
+	{
 		name: "held", program: "load", bound: 15 * time.Minute,
 		how:   "as pace, 35 s each after 36 s, with 50,000 and 60,000 journeys, no students, and no ends",
 		args:  []string{"-mode", "held", "-journeys", "50000", "-conns", "512", "-warmup", "36s", "-duration", "35s"},
@@ -82,6 +88,18 @@ var runs = []run{
 		how:   "as wake, with 12,500 journeys that four watch each: 12,500 updates at one instant from 2,048 connections, five seconds' worth of 12,500 phones",
 		args:  []string{"-mode", "wake", "-journeys", "12500", "-students", "50000", "-gateways", "3", "-conns", "2048", "-warmup", "5s"},
 		short: []string{"-journeys", "10", "-students", "20", "-conns", "4", "-gateways", "1", "-database=false"},
+	},
+	{
+		name: "wake-three-floors", program: "load", floor: true, bound: 4 * time.Minute,
+		how:   "as wake, on three floors; who watches a journey is at the floor of its phone",
+		args:  append([]string{"-mode", "wake", "-journeys", "50", "-students", "50000", "-gateways", "3", "-together", "-warmup", "5s"}, many...),
+		short: []string{"-journeys", "2", "-students", "20", "-gateways", "1"},
+	},
+	{
+		name: "wake-many-floors", program: "load", floor: true, bound: 4 * time.Minute,
+		how:   "as wake-many, on three floors; who watches a journey is at the floor of its phone",
+		args:  append([]string{"-mode", "wake", "-journeys", "12500", "-students", "50000", "-gateways", "3", "-conns", "2048", "-together", "-warmup", "5s"}, many...),
+		short: []string{"-journeys", "10", "-students", "20", "-conns", "4", "-gateways", "1"},
 	},
 	{
 		name: "wake-one", program: "load", bound: 2 * time.Minute,

@@ -218,8 +218,19 @@ func (p *play) schedule(at time.Time) {
 
 // phoneWire is the phones' connection number c, from an address of its own.
 func (p *play) phoneWire(c int) *wire {
-	n := p.plan.First + c
-	return &wire{addr: p.plan.Updates[n%len(p.plan.Updates)], local: loopback(2, n)}
+	return &wire{addr: p.updates(c), local: loopback(2, p.plan.First+c)}
+}
+
+// updates is where the phones' connection number c goes.
+func (p *play) updates(c int) string { return p.plan.Updates[(p.plan.First+c)%len(p.plan.Updates)] }
+
+// watches is where student number i goes: to another gateway than the phone where there are
+// several, unless the plan says otherwise.
+func (p *play) watches(i int) string {
+	if len(p.plan.Watches) == 0 {
+		return p.updates(i % len(p.journeys) % p.plan.conns())
+	}
+	return p.plan.Watches[(p.plan.First+i+1)%len(p.plan.Watches)]
 }
 
 // loopback is one of 65,536 addresses of a net: 127.net.x.y.

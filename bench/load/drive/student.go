@@ -32,10 +32,7 @@ func (p *play) watch(ctx context.Context) error {
 				return err
 			}
 		}
-		s := &student{play: p, journey: j, token: token, wire: &wire{
-			// Another gateway than the phone's where there are several.
-			addr: p.plan.Watches[(n+1)%len(p.plan.Watches)], local: loopback(1, n),
-		}}
+		s := &student{play: p, journey: j, token: token, wire: &wire{addr: p.watches(i), local: loopback(1, n)}}
 		go func() {
 			defer s.wire.close()
 			s.longPoll(ctx)
