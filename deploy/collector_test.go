@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"doorstep/internal/servers/process"
+	"doorstep/internal/servers/requiredtest"
 )
 
 // observed is what the collector's observer writes of a gateway and of a worker: the job is
@@ -66,10 +67,7 @@ func prometheus(t *testing.T, config map[string]any) func() []target {
 	t.Helper()
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
-		if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-			t.Fatal("no prometheus, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install")
-		}
-		t.Skip("no prometheus: run .ci/install")
+		requiredtest.Missing(t, err)
 	}
 	dir := t.TempDir()
 	text, err := yaml.Marshal(config)

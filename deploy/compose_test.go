@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"doorstep/internal/servers/requiredtest"
 )
 
 // compose is as much of the compose file as one service can break another by.
@@ -128,10 +130,9 @@ func TestProvisioning(t *testing.T) {
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	tool, err := exec.LookPath("promtool")
-	if err != nil && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip("promtool is not installed: .ci/install")
+	if err != nil {
+		requiredtest.Missing(t, err)
 	}
-	require.NoError(t, err, "promtool: .ci/install")
 	var c compose
 	read(t, "compose.yml", &c)
 	root := t.TempDir()

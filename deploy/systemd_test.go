@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"doorstep/internal/servers/requiredtest"
 )
 
 const unit = "systemd/doorstep.service"
@@ -37,10 +39,7 @@ func TestSystemd_analyze(t *testing.T) {
 	t.Parallel()
 	tool, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-			t.Fatal("no systemd-analyze on the PATH, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install")
-		}
-		t.Skip("no systemd-analyze on the PATH: run .ci/install")
+		requiredtest.Missing(t, err)
 	}
 	text, err := os.ReadFile(unit)
 	require.NoError(t, err)

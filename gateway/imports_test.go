@@ -76,8 +76,9 @@ var mayImport = map[string][]string{
 	// Throw-away servers, for tests and bench.
 	"internal/servers/process":      {},
 	"internal/servers/valkeyserver": {"internal/servers/process"},
-	"internal/servers/valkeytest":   {"internal/servers/valkeyserver"},
-	"internal/servers/postgrestest": {"internal/servers/process"},
+	"internal/servers/requiredtest": {},
+	"internal/servers/valkeytest":   {"internal/servers/valkeyserver", "internal/servers/requiredtest"},
+	"internal/servers/postgrestest": {"internal/servers/process", "internal/servers/requiredtest"},
 	"internal/servers/awstest":      {},
 	"internal/servers/certtest":     {},
 	"internal/servers/haproxy":      {"internal/servers/process"},

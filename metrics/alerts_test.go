@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"doorstep/internal/servers/requiredtest"
 )
 
 // promtool runs Prometheus's own checks. Without it they are skipped on a
@@ -16,10 +18,9 @@ import (
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	tool, err := exec.LookPath("promtool")
-	if err != nil && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip("promtool is not installed: .ci/install")
+	if err != nil {
+		requiredtest.Missing(t, err)
 	}
-	require.NoError(t, err, "promtool: .ci/install")
 	out, err := exec.CommandContext(t.Context(), tool, args...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }

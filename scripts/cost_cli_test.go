@@ -1,7 +1,6 @@
 package scripts
 
 import (
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"doorstep/geo"
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions"
 )
@@ -28,10 +28,7 @@ import (
 func BenchmarkUpdate_valkey_benchmark(b *testing.B) {
 	program, err := exec.LookPath("valkey-benchmark")
 	if err != nil {
-		if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-			b.Fatal("no valkey-benchmark on the PATH, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install")
-		}
-		b.Skip("no valkey-benchmark on the PATH: run .ci/install")
+		requiredtest.Missing(b, err)
 	}
 	const journeys, calls = 10_000, 50_000
 	server := valkeytest.Private(b, "valkey")

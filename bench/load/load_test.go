@@ -15,6 +15,7 @@ import (
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
 	"doorstep/bench/rig"
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeyserver"
 )
 
@@ -33,8 +34,8 @@ func run(t *testing.T, program *rig.Program, args ...string) string {
 	o.program = program
 	var out strings.Builder
 	err = play(ctx, o, &out, io.Discard)
-	if errors.Is(err, valkeyserver.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip(err)
+	if errors.Is(err, valkeyserver.ErrNotFound) {
+		requiredtest.Missing(t, err)
 	}
 	require.NoError(t, err)
 	facts, err := figures.ReadFacts(o.out, o.mode)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"doorstep/bench/load/drive"
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeyserver"
 )
 
@@ -31,8 +32,8 @@ func TestCompare(t *testing.T) {
 		"-rounds", "1", "-journeys", "100", "-conns", "4", "-warmup", "1500ms", "-duration", "1s",
 		"-database=false", "-node", "express", "-out", t.TempDir(),
 	}, &out, io.Discard)
-	if errors.Is(err, valkeyserver.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip(err)
+	if errors.Is(err, valkeyserver.ErrNotFound) {
+		requiredtest.Missing(t, err)
 	}
 	require.NoError(t, err)
 	names := []string{"Doorstep", "(c) floor", "(e) script's floor"}

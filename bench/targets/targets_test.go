@@ -16,6 +16,7 @@ import (
 
 	"doorstep/bench/load/drive"
 	"doorstep/bench/load/figures"
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeyserver"
 )
 
@@ -33,8 +34,8 @@ func TestMeasure(t *testing.T) {
 	into := filepath.Join(dir, "docs", "performance.md")
 	require.NoError(t, os.Mkdir(filepath.Dir(into), 0o755))
 	require.NoError(t, os.WriteFile(into, []byte("above\n"+markerBegin+"old\n"+markerEnd+"below\n"), 0o600))
-	if _, _, found := valkeyserver.Find(); !found && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip(valkeyserver.ErrNotFound)
+	if _, _, found := valkeyserver.Find(); !found {
+		requiredtest.Missing(t, valkeyserver.ErrNotFound)
 	}
 	var out strings.Builder
 	require.NoError(t, measure(ctx, []string{"-short", "-run", "^[^b]", "-out", filepath.Join(dir, "out"), "-into", into}, &out, io.Discard))

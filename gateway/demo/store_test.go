@@ -10,16 +10,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"doorstep/internal/servers/requiredtest"
 )
 
 // requireServer skips a test without a server on the PATH; in CI it fails.
 func requireServer(t *testing.T) {
 	t.Helper()
 	if _, _, err := findServer(t.Context()); err != nil {
-		if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		requiredtest.Missing(t, err)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"doorstep/internal/servers/certtest"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/process"
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
 )
@@ -242,10 +243,7 @@ func pgbouncer(t *testing.T, server *postgrestest.Server) string {
 		program = "/usr/sbin/pgbouncer"
 	}
 	if _, err := os.Stat(program); err != nil {
-		if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-			t.Fatal("no pgbouncer, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install")
-		}
-		t.Skip("no pgbouncer: run .ci/install")
+		requiredtest.Missing(t, "no pgbouncer")
 	}
 	to, err := pgx.ParseConfig(server.DSN())
 	require.NoError(t, err)

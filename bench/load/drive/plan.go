@@ -52,7 +52,7 @@ func (p Plan) validate() error {
 	case p.Store != "" && p.Life > 0:
 		return errors.New("drive: a journey that was not booked cannot end")
 	case (p.Way == Pace || p.Way == Once) && p.Every <= 0:
-		return errors.New("drive: a pace without a period")
+		return errors.New("drive: phones that send again need a period")
 	case p.SpeedMPS < 0 || p.SpeedMPS > 33:
 		return errors.New("drive: a speed over 33 m/s, 120 km/h, would be refused")
 	}

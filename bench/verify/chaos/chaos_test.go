@@ -5,20 +5,20 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeyserver"
 )
 
 // TestChaos_short plays every scenario in its short form.
 func TestChaos_short(t *testing.T) {
-	if _, _, ok := valkeyserver.Find(); !ok && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip("no live store on this machine: run .ci/install")
+	if _, _, ok := valkeyserver.Find(); !ok {
+		requiredtest.Missing(t, valkeyserver.ErrNotFound)
 	}
 	t.Parallel()
 	var out bytes.Buffer

@@ -30,6 +30,7 @@ import (
 	"doorstep/internal/servers/certtest"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/prometheus"
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 	"doorstep/sessions/postgres"
@@ -130,8 +131,8 @@ func TestDashboards(t *testing.T) { //nolint:paralleltest // it sets the environ
 		"doorstep-gateway": {run.alone.MetricsAddr(), run.onBus.MetricsAddr(), run.secure.MetricsAddr()},
 		"doorstep-worker":  {run.worker.MetricsAddr()},
 	}, "../../../metrics/alerts/doorstep.yml")
-	if errors.Is(err, exec.ErrNotFound) && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip(err)
+	if errors.Is(err, exec.ErrNotFound) {
+		requiredtest.Missing(t, err)
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() {

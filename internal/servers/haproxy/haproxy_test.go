@@ -3,7 +3,6 @@ package haproxy
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"doorstep/internal/servers/requiredtest"
 )
 
 // gateway stands for one where HAProxy asks /readyz.
@@ -37,8 +38,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // takes the gateway out of service within its DRAIN_DELAY of 2 s.
 func TestServer(t *testing.T) {
 	t.Parallel()
-	if _, err := Find(); err != nil && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip(err)
+	if _, err := Find(); err != nil {
+		requiredtest.Missing(t, err)
 	}
 	var g gateway
 	server := httptest.NewServer(&g)

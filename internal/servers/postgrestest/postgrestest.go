@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"doorstep/internal/servers/requiredtest"
 )
 
 // shared is global because all tests of a binary share it.
@@ -100,15 +102,7 @@ func find(t testing.TB) installation {
 	t.Helper()
 	in, err := findInstallation()
 	if err != nil {
-		missing(t, err)
+		requiredtest.Missing(t, err)
 	}
 	return in
-}
-
-func missing(t testing.TB, err error) {
-	t.Helper()
-	if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-		t.Fatalf("%v, and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install", err)
-	}
-	t.Skipf("%v: run .ci/install", err)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeyserver"
 	"doorstep/internal/servers/valkeytest"
 )
@@ -53,10 +54,9 @@ func TestStart_refused(t *testing.T) {
 	mute := filepath.Join(t.TempDir(), "mute")
 	require.NoError(t, os.WriteFile(mute, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700))
 	valkey, ok := valkeyserver.Valkey.Find()
-	if !ok && os.Getenv("DOORSTEP_REQUIRE_SERVERS") == "" {
-		t.Skip("valkey-server is not on the PATH: run .ci/install")
+	if !ok {
+		requiredtest.Missing(t, "valkey-server is not on the PATH")
 	}
-	require.True(t, ok, "valkey-server is not on the PATH: run .ci/install")
 	for name, row := range map[string]struct {
 		options valkeyserver.Options
 		within  time.Duration

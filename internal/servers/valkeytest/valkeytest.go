@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"doorstep/internal/servers/requiredtest"
 	"doorstep/internal/servers/valkeyserver"
 )
 
@@ -96,15 +97,7 @@ func options(t testing.TB, kind valkeyserver.Kind) valkeyserver.Options {
 	t.Helper()
 	path, ok := kind.Find()
 	if !ok {
-		missing(t, kind.Program())
+		requiredtest.Missing(t, kind.Program()+" is not on the PATH")
 	}
 	return valkeyserver.Options{Path: path, Args: []string{"--enable-debug-command", "yes"}}
-}
-
-func missing(t testing.TB, program string) {
-	t.Helper()
-	if os.Getenv("DOORSTEP_REQUIRE_SERVERS") != "" {
-		t.Fatalf("%s is not on the PATH and DOORSTEP_REQUIRE_SERVERS is set: run .ci/install", program)
-	}
-	t.Skipf("%s is not on the PATH: run .ci/install", program)
 }
