@@ -292,21 +292,19 @@ func TestParked_panic(t *testing.T) {
 		wantRefusal(t, c.answer(), 500, "INTERNAL")
 		c.wantEnd("")
 	})
-	t.Run("of_the_handler", func(t *testing.T) {
-		t.Parallel()
-		c := dialRaw(t, g.Server)
-		c.get("/park-panic")
-		wantRefusal(t, c.answer(), 500, "INTERNAL")
-		c.wantEnd("")
+	for name, path := range map[string]string{"of_the_handler": "/park-panic", "once_it_is_parked": "/parked-panic", "of_both": "/park-panic-twice"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dialRaw(t, g.Server)
+			c.get(path)
+			wantRefusal(t, c.answer(), 500, "INTERNAL")
+			c.wantEnd("")
+		})
+	}
+	t.Cleanup(func() {
+		assert.Equal(t, 5, g.events.Panics())
+		eventually(t, func() bool { return g.Conns() == 0 }, "no connection is left")
 	})
-	t.Run("once_it_is_parked", func(t *testing.T) {
-		t.Parallel()
-		c := dialRaw(t, g.Server)
-		c.get("/parked-panic")
-		wantRefusal(t, c.answer(), 500, "INTERNAL")
-		c.wantEnd("")
-	})
-	t.Cleanup(func() { assert.Equal(t, 3, g.events.Panics()) })
 }
 
 // A client behind a trusted proxy has its request open until the answer.

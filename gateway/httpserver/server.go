@@ -299,7 +299,7 @@ func (s *Server) finish(ctx context.Context, c *app.RequestContext, on *served) 
 		s.panicked(ctx, rec)
 		if on.parked != nil {
 			on.parked.over.Store(true) // what was begun for it is ended as ever, without an answer
-			on.then(on.parked)
+			s.begin(ctx, on)
 			on.parked = nil
 			c.SetHijackHandler(nil)
 		}

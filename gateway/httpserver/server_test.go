@@ -172,6 +172,10 @@ func (g *guarded) routes(h *server.Hertz) {
 		httpserver.Park(c, func(p *httpserver.Parked) { p.Answer(text("too late")) })
 		panic("after Park")
 	})
+	h.GET("/park-panic-twice", func(_ context.Context, c *app.RequestContext) {
+		httpserver.Park(c, func(*httpserver.Parked) { panic("once it is parked") })
+		panic("after Park")
+	})
 	h.GET("/parked-panic", func(_ context.Context, c *app.RequestContext) {
 		httpserver.Park(c, func(*httpserver.Parked) { panic("once it is parked") })
 	})
