@@ -30,6 +30,12 @@ type run struct {
 // because the gateway then asks the database.
 var many = []string{"-opened", "-database=false"}
 
+// What the gateway and the floor both play, for the figures that are judged beside the floor's.
+var (
+	paceBeside = append([]string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-life", "0", "-duration", "30s"}, many...)
+	wakeBeside = append([]string{"-mode", "wake", "-journeys", "50", "-students", "15000", "-warmup", "5s", "-duration", "5s"}, many...)
+)
+
 // runs are all runs, first those that a warm machine would spoil. Their bounds are
 // three times what they take on two idle cores.
 var runs = []run{
@@ -60,13 +66,13 @@ var runs = []run{
 	{
 		name: "pace-floor", program: "load", floor: true, bound: 3 * time.Minute,
 		how:   "as pace, without ends, and in the gateway's place the floor: Hertz, JSON, one HSET, long polls answered from its memory, and nothing checked",
-		args:  append([]string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-life", "0", "-duration", "30s"}, many...),
+		args:  paceBeside,
 		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
 	},
 	{
 		name: "pace-alone", program: "load", bound: 3 * time.Minute,
 		how:   "as pace-floor, with the gateway",
-		args:  append([]string{"-mode", "pace", "-journeys", "10000", "-conns", "256", "-life", "0", "-duration", "30s"}, many...),
+		args:  paceBeside,
 		short: []string{"-journeys", "20", "-conns", "4", "-every", "500ms", "-duration", "1s"},
 	},
 	{
@@ -104,13 +110,13 @@ var runs = []run{
 	{
 		name: "wake-one", program: "load", bound: 2 * time.Minute,
 		how:   "as wake, with 15,000 on one gateway: what one process may have open here",
-		args:  append([]string{"-mode", "wake", "-journeys", "50", "-students", "15000", "-warmup", "5s", "-duration", "5s"}, many...),
+		args:  wakeBeside,
 		short: []string{"-journeys", "2", "-students", "20"},
 	},
 	{
 		name: "wake-floor", program: "load", floor: true, bound: 2 * time.Minute,
 		how:   "as wake-one, on the floor",
-		args:  append([]string{"-mode", "wake", "-journeys", "50", "-students", "15000", "-warmup", "5s", "-duration", "5s"}, many...),
+		args:  wakeBeside,
 		short: []string{"-journeys", "2", "-students", "20"},
 	},
 	{
