@@ -30,3 +30,6 @@ const InsertMoments = insertMoments
 // DoneSQL and ReleaseSQL are statements about claimed events, to look at their plans.
 func DoneSQL(to string) string    { return statement(doneSQL, to, 2) }
 func ReleaseSQL(to string) string { return statement(releaseSQL, to, 3) }
+
+// Conns is the pool behind the breaker, to ask what its connections have prepared.
+func (r *Repository) Conns() *pgxpool.Pool { return r.pool.inner }

@@ -136,14 +136,21 @@ func TestOutbox_Claim_plan(t *testing.T) {
 			"for the bus": {Asks: append([]outbox.Ask{{To: outbox.Bus, Lease: time.Minute}}, asks...), Limit: 10},
 			"fan out":     {FanOut: consumers, Asks: asks, Limit: 10},
 		} {
-			plan := b.plan(t, look)
-			t.Logf("%s, analyzed %v:\n%s", name, analyzed, plan)
-			assert.Contains(t, plan, "Index Scan using outbox_pending on outbox o", "in the order of seq, until there are ten")
-			assert.Contains(t, plan, "outbox_pending_of_session on outbox older", "a probe a row")
-			assert.Contains(t, plan, "Index Scan using outbox_deliveries_pending on outbox_deliveries o")
-			assert.Contains(t, plan, "outbox_deliveries_pending_of_session on outbox_deliveries older")
-			for _, whole := range []string{"Seq Scan on outbox", "Hash"} {
-				assert.NotContains(t, plan, whole)
+			sql, _ := postgres.ClaimStatement(look)
+			fourth := "60000"
+			if len(look.FanOut) > 0 {
+				fourth = "'{analytics,clean_up,notify}'"
+			}
+			kept := b.genericPlan(t, sql, "'{analytics,clean_up,notify}', '{60000,60000,60000}', '{0,0,0}', "+fourth)
+			for _, plan := range []string{b.plan(t, look), kept} {
+				t.Logf("%s, analyzed %v:\n%s", name, analyzed, plan)
+				assert.Contains(t, plan, "Index Scan using outbox_pending on outbox o", "in the order of seq, until there are ten")
+				assert.Contains(t, plan, "outbox_pending_of_session on outbox older", "a probe a row")
+				assert.Contains(t, plan, "Index Scan using outbox_deliveries_pending on outbox_deliveries o")
+				assert.Contains(t, plan, "outbox_deliveries_pending_of_session on outbox_deliveries older")
+				for _, whole := range []string{"Seq Scan on outbox", "Hash", "JIT"} {
+					assert.NotContains(t, plan, whole)
+				}
 			}
 			began := time.Now()
 			claimed := b.claim(t, look)

@@ -3,9 +3,12 @@ package postgres_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"doorstep/sessions/outbox"
 	"doorstep/sessions/postgres"
 )
 
@@ -44,5 +47,38 @@ func TestPlans_with_old_statistics(t *testing.T) {
 		}
 		done := b.genericPlan(t, sql, args)
 		require.Regexp(t, `Index Cond: .*seq >= .*seq <= `, done, done)
+	}
+}
+
+// A plan of a claim takes longer than the claim, so the server must keep one and not make it
+// anew for each call's arguments, as it does where that looks cheaper.
+func TestOutbox_plans_are_kept(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one := open(t, postgres.Options{URL: b.url, MaxConns: 1, CallTimeout: 20 * time.Second})
+	box, consumers := one.Outbox(), outbox.Look{Asks: []outbox.Ask{{To: "analytics", Lease: time.Minute}, {To: "notify", Lease: time.Minute}}, Limit: 10}
+	bus, fanOut := consumers, consumers
+	bus.Asks = append([]outbox.Ask{{To: outbox.Bus, Lease: time.Minute}}, consumers.Asks...)
+	fanOut.FanOut = []string{"analytics", "notify"}
+	const calls = 20
+	for range calls {
+		create(t, one)
+		for _, look := range []outbox.Look{fanOut, bus, consumers} {
+			_, err := box.Claim(t.Context(), look)
+			require.NoError(t, err)
+		}
+		for _, to := range []string{outbox.Bus, "notify"} {
+			require.NoError(t, box.Release(t.Context(), to, []int64{1, 2}, 0))
+			require.NoError(t, box.Done(t.Context(), to, []int64{1, 2, 3}))
+		}
+	}
+	rows, err := one.Conns().Query(t.Context(), `SELECT statement || ': made anew ' || custom_plans || ' times'
+		FROM pg_prepared_statements WHERE statement ~ '^(WITH|UPDATE).* outbox' AND generic_plans + custom_plans = $1 ORDER BY custom_plans < 6`, calls)
+	require.NoError(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Len(t, list, 7)
+	for _, made := range list {
+		require.Contains(t, made, ": made anew 5 times")
 	}
 }
