@@ -22,7 +22,7 @@ func TestTimerSlack_of_every_thread(t *testing.T) {
 			at.Wait()
 			slack, _, err := syscall.RawSyscall(syscall.SYS_PRCTL, getTimerSlack, 0, 0)
 			assert.Zero(t, err)
-			assert.EqualValues(t, 4_000_000, slack)
+			assert.EqualValues(t, 1_000_000, slack)
 		})
 	}
 	over.Wait()
