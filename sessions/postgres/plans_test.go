@@ -73,7 +73,7 @@ func TestOutbox_plans_are_kept(t *testing.T) {
 		}
 	}
 	rows, err := one.Conns().Query(t.Context(), `SELECT statement || ': made anew ' || custom_plans || ' times'
-		FROM pg_prepared_statements WHERE statement ~ '^(WITH|UPDATE).* outbox' AND generic_plans + custom_plans = $1 ORDER BY custom_plans < 6`, calls)
+		FROM pg_prepared_statements WHERE statement ~ '^(WITH|UPDATE).* outbox' AND generic_plans + custom_plans = $1`, calls)
 	require.NoError(t, err)
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
