@@ -165,9 +165,10 @@ func (f fault) checkBreaker(ctx context.Context, sys *system, r *row, lasted tim
 	waited := sum(text, "doorstep_live_store_calls_total", `result="timeout"`)
 	r.check(opened >= 1 && probed >= 1 && closed >= 1, "the breaker opened %v times, was half open %v times, closed %v times", opened, probed, closed)
 	// It is half open every half second at most, and lets three calls through then.
-	// Twenty failures open it; some ten more calls are under way by that time.
+	// Twenty failures in a row open it. Some ten more calls are under way by that time, and twenty
+	// where a busy machine is late to end them.
 	r.check(probed <= 2*lasted.Seconds()+4, "the breaker was half open %v times in %s", probed, round(lasted))
-	r.check(waited <= 30*max(1, closed)+3*probed, "%v calls waited for the live store in vain", waited)
+	r.check(waited <= 40*max(1, closed)+3*probed, "%v calls waited for the live store in vain", waited)
 	r.Saw += fmt.Sprintf("; breaker opened, half open ×%v, closed; %v calls waited in vain", probed, waited)
 	return nil
 }
