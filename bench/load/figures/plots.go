@@ -1,7 +1,6 @@
 package figures
 
 import (
-	"fmt"
 	"image/color"
 	"math"
 	"os"
@@ -103,7 +102,7 @@ func DrawBars(path, title, unit string, bars []Bar) error {
 	var names []string
 	for _, b := range bars {
 		values = append(values, b.Value)
-		names = append(names, fmt.Sprintf("%s\n%.4g", b.Name, b.Value))
+		names = append(names, b.Name+"\n"+Number(b.Value))
 	}
 	chart, err := plotter.NewBarChart(values, vg.Points(40))
 	if err != nil {

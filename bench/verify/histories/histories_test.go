@@ -18,7 +18,7 @@ import (
 
 var (
 	seeds  = flag.Uint64("seeds", 1000, "how many days are played")
-	within = flag.Duration("within", 60*time.Second, "no day begins after this time; 0: all are played")
+	within = flag.Duration("within", 40*time.Second, "no day begins after this time; 0: all are played")
 	seed   = flag.Uint64("seed", 0, "the one day to play again; 0: the days from 1 on")
 )
 

@@ -19,7 +19,7 @@
 // the product's logic; check_test.go proves that it finds violations.
 //
 // `go test ./bench/verify/histories -args -seeds=1000` plays the seeds from 1 on, for
-// 60 s at most (`-within`). `-seed=N` plays one of them again and prints all that
+// 40 s at most (`-within`). `-seed=N` plays one of them again and prints all that
 // happened. A replay of a day without regions is the same to the nanosecond, except for two of a goroutine's
 // events that fall into one instant.
 package histories
