@@ -71,8 +71,7 @@ func (l *Limit) TakeN(key string, n int, now time.Time) (wait time.Duration) {
 	at := now.UnixNano()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	paid, _ := s.paid.Get(hash)
-	paid = max(paid, at) + int64(min(time.Duration(n)*l.every, l.burst))
+	paid := l.due(s, hash, at) + int64(min(time.Duration(n)*l.every, l.burst))
 	if wait := time.Duration(paid-at) - l.burst; wait > 0 {
 		return wait
 	}
@@ -86,8 +85,22 @@ func (l *Limit) Wait(key string, now time.Time) time.Duration {
 	at := now.UnixNano()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return max(0, time.Duration(l.due(s, hash, at)+int64(l.every)-at)-l.burst)
+}
+
+// apart is by how much the clocks of two calls at once may differ: each reads its own
+// before it has the shard.
+const apart = time.Second
+
+// due is the instant at which a key has its full burst again, at least at. One that is
+// further ahead than a burst means that the clock was set back: the key begins anew, and
+// does not have to wait until the clock has caught up. Call it with the shard's lock.
+func (l *Limit) due(s *shard, hash uint64, at int64) int64 {
 	paid, _ := s.paid.Get(hash)
-	return max(0, time.Duration(max(paid, at)+int64(l.every)-at)-l.burst)
+	if time.Duration(paid-at) > l.burst+apart {
+		return at
+	}
+	return max(paid, at)
 }
 
 // GiveBack undoes one Take that returned 0.

@@ -145,3 +145,25 @@ func BenchmarkLimit_Take(b *testing.B) {
 		})
 	}
 }
+
+// Who is at its limit when the clock is set back waits no longer than for a full burst, and gets one burst more at most.
+func TestLimit_clock_set_back(t *testing.T) {
+	t.Parallel()
+	const every, burst = time.Second, 4
+	rapid.Check(t, func(rt *rapid.T) {
+		l, key := New(every, burst), "someone"
+		for range rapid.IntRange(1, 6).Draw(rt, "before") {
+			l.Take(key, start)
+		}
+		now := start.Add(-time.Duration(rapid.IntRange(0, 7200_000).Draw(rt, "ms")) * time.Millisecond)
+		wait := l.Wait(key, now)
+		require.LessOrEqual(rt, wait, burst*every+apart)
+		now = now.Add(wait)
+		passed := 0
+		for l.Take(key, now) == 0 {
+			passed++
+		}
+		require.GreaterOrEqual(rt, passed, 1)
+		require.LessOrEqual(rt, passed, burst)
+	})
+}
