@@ -107,6 +107,26 @@ func TestCluster_slots_moved(t *testing.T) {
 	require.Zero(t, backwards)
 }
 
+// When an operator has another server made the primary, calls and wake-ups follow, though the old one lives and keeps
+// its connections for some seconds.
+func TestSentinel_failover_as_planned(t *testing.T) {
+	t.Parallel()
+	watched := valkeytest.Watched(t, time.Second)
+	s := connected(t, onURL(shortCalls, watched.URL()))
+	tr := rush(t, s, 60)
+	_, err := watched.Sentinels[0].Do(t.Context(), "SENTINEL", "FAILOVER", valkeyserver.MasterSet)
+	require.NoError(t, err)
+	began := time.Now()
+	_, err = watched.Successor(t.Context())
+	require.NoError(t, err)
+	failover := time.Since(began)
+	updates, waits := tr.untilFlow()
+	t.Logf("failover %v, updates after %v more, waits after %v", failover.Round(time.Millisecond), updates, waits)
+	require.Less(t, waits, resumeWithin)
+	_, refused, _ := tr.sums()
+	require.Zero(t, refused)
+}
+
 // When the sentinels name another primary, calls and wake-ups follow.
 func TestSentinel_primary_killed(t *testing.T) {
 	t.Parallel()

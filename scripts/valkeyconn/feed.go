@@ -52,7 +52,10 @@ const (
 	batchSize = 1000
 )
 
-var errLinkLost = errors.New("connection lost")
+var (
+	errLinkLost = errors.New("connection lost")
+	errMoved    = errors.New("another server takes the calls now")
+)
 
 func newFeed(n *node) *feed { return &feed{node: n, due: make(chan struct{}, 1)} }
 
@@ -105,6 +108,7 @@ func (w *watcher) runLink(ctx context.Context, f *feed) error {
 		return err
 	}
 	defer client.Close()
+	server := serverOf(client)
 	dedicated, _ := client.Dedicate()
 	defer dedicated.Close() // closed and not released: a release sends clean-up commands, which the ACL may forbid
 	l := &link{DedicatedClient: dedicated, node: f.node, useless: make(chan error, 1)}
@@ -135,6 +139,10 @@ func (w *watcher) runLink(ctx context.Context, f *feed) error {
 		case err := <-l.useless:
 			return err
 		case <-ping.C:
+			// A planned failover leaves the connection to the old primary as it is.
+			if serverOf(client) != server {
+				return errMoved
+			}
 			if err := w.ping(ctx, l); err != nil {
 				return err
 			}
@@ -146,6 +154,14 @@ func (w *watcher) runLink(ctx context.Context, f *feed) error {
 			return err
 		}
 	}
+}
+
+// serverOf is the address of the server that a client of one server uses: with sentinels the one
+// that they name now.
+func serverOf(c valkey.Client) (addr string) {
+	for addr = range c.Nodes() {
+	}
+	return addr
 }
 
 // mayListen subscribes to a channel that nobody publishes on. The user of a new

@@ -31,6 +31,7 @@ type node struct {
 	state   atomic.Pointer[gobreaker.State] // the breaker's, readable under its lock
 	denied  atomic.Bool                     // the server did not let the user connect, or lacks it a right
 	retired valkey.Client                   // replaced; closed one probe later, when its last calls are over. Only the probe uses it
+	renewed bool                            // the connection was replaced, and the wake-ups' one not yet. Only the probe uses it
 
 	rights  [][]string   // Options.Rights
 	granted *atomic.Bool // a server has let the user have them all
@@ -266,12 +267,23 @@ func (n *node) ping(ctx context.Context) {
 	n.notice(err)
 	if err == nil {
 		n.sealed.Store(false)
+		n.followCalls()
 	}
 	n.alive.Store(err == nil)
 	if err != nil && ctx.Err() == nil {
 		n.onFailure()
 		n.log.DebugContext(ctx, "live store probe", slog.Any("error", err))
 	}
+}
+
+// followCalls has the wake-ups' connection made anew, once, when that of the calls has been and
+// reaches a server that takes writes. The old one may lead to the server that was demoted, which
+// answers pings and gets no message of its own any more.
+func (n *node) followCalls() {
+	if l := n.feed.link.Load(); l != nil && n.renewed {
+		l.discard(errMoved)
+	}
+	n.renewed = false
 }
 
 // connect makes a new connection. It does not say that the server behind it takes writes: it may
@@ -290,7 +302,7 @@ func (n *node) connect(ctx context.Context) (done bool) {
 		return false
 	}
 	if old := n.client.Swap(&c); old != nil {
-		n.retired = *old
+		n.retired, n.renewed = *old, true
 	}
 	n.granted.Store(true)
 	n.alive.Store(true)

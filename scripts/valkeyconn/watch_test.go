@@ -2,6 +2,8 @@ package valkeyconn
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -420,4 +422,23 @@ func TestWatch_leave_in_any_order(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A name leads to another server, and the old one is demoted and keeps its connections: the wake-ups go where the calls go.
+func TestWatch_name_leads_elsewhere(t *testing.T) {
+	t.Parallel()
+	before, after := valkeytest.Private(t, valkeyserver.Valkey), valkeytest.Private(t, valkeyserver.Valkey)
+	name := filepath.Join(t.TempDir(), "store")
+	require.NoError(t, os.Symlink(before.Socket(), name))
+	c := connected(t, Options{URL: "unix://" + name}, shortOpen)
+	w := watch(t, c, newChannel())
+	require.NoError(t, os.Remove(name))
+	require.NoError(t, os.Symlink(after.Socket(), name))
+	require.NoError(t, do(t, rawClient(t, before.URL()), "REPLICAOF", "127.0.0.1", "1").Error())
+	eventually(t, func() bool { return set(t.Context(), c) == nil })
+	raw := rawClient(t, after.URL())
+	eventually(t, func() bool { return subscribers(t, raw, w.channel) == 1 })
+	woken := w.wakes.Load()
+	w.publish(t, raw)
+	w.requireWoken(t, woken+1)
 }
