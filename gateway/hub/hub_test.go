@@ -706,6 +706,39 @@ func TestHub_Wait_the_end_of_an_outage_is_told(t *testing.T) {
 	})
 }
 
+// A wait that begins while the one that was read for leaves is read again all the same, whether the repetition comes
+// while nobody waits or its read ends then.
+func TestHub_Wait_reads_again_after_a_repetition_for_nobody(t *testing.T) {
+	for name, during := range map[string]time.Duration{"pause": 0, "read": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {
+				var back atomic.Bool
+				s.uncached.Store(true)
+				s.onRead = func(n int64) (bool, error) {
+					if n == 3 {
+						time.Sleep(during)
+					}
+					return !back.Load(), nil
+				}
+				ends := make(chan result, 1)
+				first, _ := h.Begin(t.Context(), caller, ref, wait, newerThan(0))
+				first.Start(t.Context(), func(hub.Result) {})
+				second, _ := h.Begin(t.Context(), caller, ref, wait, newerThan(0))
+				time.Sleep(min(during, 200*time.Millisecond)) // the repetition has begun, or not
+				first.Leave()
+				time.Sleep(2 * time.Second)
+				back.Store(true)
+				s.change(false)
+				began := time.Now()
+				second.Start(t.Context(), func(r hub.Result) { ends <- result{r.Outcome, r.Err, time.Since(began)} })
+				r := <-ends
+				assert.Equal(t, hub.Changed, r.outcome)
+				assert.LessOrEqual(t, r.took, 100*time.Millisecond)
+			})
+		})
+	}
+}
+
 // Look is for what has become of a session in another region, of which no message tells.
 func TestHub_Look(t *testing.T) {
 	inBubble(t, hub.Options{}, func(t *testing.T, s *source, h *hub.Hub) {

@@ -166,7 +166,7 @@ func (h *Hub) next() (of *watch, ctx context.Context, drained bool) {
 			of.phase = looking
 			return of, context.WithoutCancel(of.waits[0].ctx), h.drained
 		}
-		of.phase = asleep
+		of.phase, of.after = asleep, 0
 	}
 	h.queue = nil
 	h.working--
@@ -228,7 +228,7 @@ func (of *watch) judge(view sessions.View, err error, all bool) (news, others []
 	case view.Degraded && len(of.waits) > 0:
 		of.readAgain()
 	}
-	if !view.Degraded {
+	if !view.Degraded || len(of.waits) == 0 {
 		of.after = 0
 	}
 	return news, others
@@ -264,7 +264,10 @@ func (of *watch) readAgain() {
 func (of *watch) retryNow() {
 	of.hub.mu.Lock()
 	defer of.hub.mu.Unlock()
-	if of.after > 0 {
+	switch {
+	case len(of.waits) == 0:
+		of.after = 0 // the next wait that cannot be read begins anew
+	case of.after > 0:
 		of.look()
 	}
 }
