@@ -254,10 +254,10 @@ func (w *LinkWatch) Close() {
 	delete(w.service.links.watches, w)
 }
 
-// Check is what the reader may be shown of a view after a wait. As a rule it costs no
-// query. Errors: *JourneyOverError, LinkGone, WrongRegion, DatabaseUnavailable,
+// Check is what the reader may be shown of a view after a wait, and the home to which it
+// leads now. As a rule it costs no query. Errors: *JourneyOverError, LinkGone, WrongRegion, DatabaseUnavailable,
 // LiveStoreUnavailable.
-func (w *LinkWatch) Check(ctx context.Context, v View) (View, error) {
+func (w *LinkWatch) Check(ctx context.Context, v View) (View, geo.Point, error) {
 	l := w.service.links
 	l.mu.Lock()
 	now, fresh := w.sharing, !w.at.IsZero() && l.now().Sub(w.at) < linkHolds
@@ -265,17 +265,18 @@ func (w *LinkWatch) Check(ctx context.Context, v View) (View, error) {
 	if !fresh {
 		found, _, err := l.lookUps.ask(ctx, w.hash)
 		if err != nil {
-			return View{}, err
+			return View{}, geo.Point{}, err
 		}
 		if !w.service.opens(found) {
-			return View{}, w.service.end(ctx, now)
+			return View{}, geo.Point{}, w.service.end(ctx, now)
 		}
 		now = found
 	}
 	if err := w.service.hereLive(ctx, now.session); err != nil && !w.elsewhere {
-		return View{}, err
+		return View{}, geo.Point{}, err
 	}
-	return now.Sees(v)
+	v, err := now.Sees(v)
+	return v, now.session.Home, err
 }
 
 // end is why a link does not open any more.

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -139,6 +140,23 @@ func TestShare_of_the_next_journey(t *testing.T) {
 		h.watch(t, unused).want(t, 200, "")
 		h.Advance(time.Minute)
 		h.gone(t, unused)
+	})
+}
+
+// A home that moves during a wait is shown with the distances to it, not with those of before.
+func TestShare_home_moves_during_a_wait(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b backend) {
+		h := open(t, b)
+		v := h.begun(t)
+		token, _ := h.share(t, v)
+		h.post(t, v.trainer, updatesPath, v.fix(nearLat, homeLng)).want(t, 201, "")
+		w := h.waitShared(t, token, ifNoneMatch(h.watch(t, token).want(t, 200, "").etag()))
+		moved := fmt.Sprintf(`{"latitude":%v,"longitude":%v}`, nearLat, homeLng)
+		h.do(t, http.MethodPatch, v.admin, base+"/admin/sessions/"+string(v.id), []byte(`{"studentHome":`+moved+`}`), header("Content-Type", "application/json")).want(t, 200, "")
+		seen := w.want(t, 200, "").data()
+		assert.Equal(t, map[string]any{"latitude": nearLat, "longitude": homeLng}, seen["home"])
+		assert.Zero(t, seen["distanceMeters"])
 	})
 }
 

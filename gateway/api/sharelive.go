@@ -91,6 +91,7 @@ type sharedPoll struct {
 	poll
 	link  sessions.Shared
 	watch *sessions.LinkWatch
+	home  geo.Point // at the end of the wait: it may have been moved
 	end   context.CancelCauseFunc
 }
 
@@ -115,7 +116,7 @@ func (p *sharedPoll) write(c *app.RequestContext, r hub.Result) error {
 		return notModified(c, p.last)
 	default:
 		tellStart(c, p.forwarded, view)
-		return answerShared(c, view, p.link.Home())
+		return answerShared(c, view, p.home)
 	}
 }
 
@@ -130,12 +131,12 @@ func (p *sharedPoll) shown(ctx context.Context, r hub.Result) (view sessions.Vie
 	case r.Outcome == hub.Left: // by the link's end
 		return view, false, context.Cause(p.ctx)
 	case r.Change != nil:
-		view, err = p.watch.Check(ctx, r.Change.View)
+		view, p.home, err = p.watch.Check(ctx, r.Change.View)
 		return view, true, err
 	}
 	view, err = p.api.deps.Hub.Read(ctx, p.link.Ref())
 	if err == nil {
-		view, err = p.watch.Check(ctx, view)
+		view, p.home, err = p.watch.Check(ctx, view)
 	}
 	return view, err == nil && p.news(view), err
 }
