@@ -20,6 +20,7 @@ import (
 type counting struct {
 	*memory.Repository
 	away    atomic.Bool
+	locked  atomic.Pointer[sessions.ID] // the session whose row another transaction holds
 	lookups atomic.Int64
 	records atomic.Int64
 }
@@ -37,6 +38,10 @@ func (c *counting) Session(ctx context.Context, id sessions.ID) (sessions.Sessio
 func (c *counting) Record(ctx context.Context, e sessions.Event) (bool, error) {
 	if e.Type == sessions.JourneyArriving {
 		c.records.Add(1)
+	}
+	if id := c.locked.Load(); id != nil && *id == e.SessionID {
+		time.Sleep(time.Second) // the time-out for a lock
+		return false, errAway
 	}
 	if c.away.Load() {
 		return false, errAway
@@ -185,6 +190,38 @@ func TestService_arriving_not_for_the_next_journey(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
 		require.Equal(t, []sessions.EventType{sessions.JourneyStarted, sessions.JourneyEnded, sessions.JourneyStarted}, a.types())
+	})
+}
+
+// A row that another transaction holds for minutes holds up no other session's news, and its own comes when it is let go.
+func TestService_Report_with_a_locked_row(t *testing.T) {
+	approaching(t, func(t *testing.T, a *approach) {
+		other, _, err := a.gateways[0].Create(t.Context(), sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}, sessions.Booking{
+			TrainerID: sessions.NewID(), StudentID: sessions.NewID(), Home: geo.MustPoint(homeLat, 5),
+		})
+		require.NoError(t, err)
+		driver := sessions.Caller{ID: other.TrainerID, Role: sessions.Trainer}
+		_, err = a.gateways[0].Start(t.Context(), driver, other.ID, "")
+		require.NoError(t, err)
+		a.start(t)
+		a.at(t, farLat, 2)
+		a.repo.locked.Store(&other.ID)
+		for range 2 {
+			time.Sleep(5 * time.Second)
+			_, err = a.gateways[0].Update(t.Context(), driver, other.ID, sessions.Fix{Point: geo.MustPoint(farLat, 5), AccuracyM: 5, Mock: true})
+			require.NoError(t, err)
+		}
+		a.at(t, homeLat, 1) // to the same gateway
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		require.Contains(t, a.types(), sessions.JourneyArriving)
+
+		reported := func(e sessions.Event) bool { return e.SessionID == other.ID && e.Type == sessions.LocationSuspicious }
+		require.False(t, slices.ContainsFunc(a.told, reported))
+		a.repo.locked.Store(nil)
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		require.True(t, slices.ContainsFunc(a.told, reported))
 	})
 }
 

@@ -35,6 +35,11 @@ type news struct {
 // reports false where there is no room.
 func (s *Service) tell(n news) bool {
 	n.toldAt = s.opts.Now()
+	return s.again(n)
+}
+
+// again puts news behind what waits; it reports false where there is no room.
+func (s *Service) again(n news) bool {
 	select {
 	case s.news <- n:
 		return true
@@ -45,23 +50,27 @@ func (s *Service) tell(n news) bool {
 
 // Report records the events about what updates have found out, each once for a
 // journey, until ctx ends. Then it reports what is still waiting, for at most two
-// seconds. Run one in every gateway.
+// seconds. Run some in every gateway: one may have to wait for a session whose row another
+// transaction has locked. What fails is tried again behind the others, each time after a
+// longer pause.
 func (s *Service) Report(ctx context.Context) error {
-	for {
+	const least, most = 100 * time.Millisecond, 10 * time.Second
+	for wait := least; ; {
 		select {
 		case n := <-s.news:
-			s.reportUntil(ctx, n)
+			for waits := false; !waits; {
+				if s.report(ctx, n) == nil {
+					wait = least
+					break
+				}
+				_ = pause.For(ctx, wait)
+				wait = min(2*wait, most)
+				waits = s.again(n) || ctx.Err() != nil
+			}
 		case <-ctx.Done():
 			s.reportRest(context.WithoutCancel(ctx))
 			return nil
 		}
-	}
-}
-
-// reportUntil tries again for as long as the repository is away.
-func (s *Service) reportUntil(ctx context.Context, n news) {
-	for wait := 100 * time.Millisecond; s.report(ctx, n) != nil && ctx.Err() == nil; wait = min(2*wait, 10*time.Second) {
-		_ = pause.For(ctx, wait)
 	}
 }
 

@@ -3,6 +3,7 @@ package sessions
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -63,6 +64,9 @@ const (
 	stuckFor, stuckAtMost = 10 * time.Second, 5 * time.Minute
 	// othersAfter is how long after its hour a journey of another region is ended from here.
 	othersAfter = 2 * time.Minute
+	// lockedRows is how many silences a look may fail to report, because another
+	// transaction holds the row. More of them are a database in trouble.
+	lockedRows = 3
 	// silenceBatch bounds a look for silences. With more running journeys than
 	// that, only the oldest are looked at.
 	silenceBatch = 20_000
@@ -227,6 +231,7 @@ func (w *Sweeper) reportSilence(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	if now.Sub(last) <= 3*silenceEvery {
 		for i, s := range running {
 			at := s.JourneyStartedAt
@@ -235,13 +240,16 @@ func (w *Sweeper) reportSilence(ctx context.Context, now time.Time) error {
 			}
 			if at.Before(since) && w.service.running(s) && s.In(w.service.opts.Region) { // another region may have seen its phone
 				if err := w.silent(ctx, s, at, now); err != nil {
-					return err
+					failed = append(failed, err)
+				}
+				if len(failed) > lockedRows {
+					return errors.Join(failed...)
 				}
 			}
 		}
 	}
 	w.silentAt = now
-	return nil
+	return errors.Join(failed...)
 }
 
 func (w *Sweeper) silent(ctx context.Context, s Session, lastSeen, now time.Time) error {

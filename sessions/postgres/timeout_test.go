@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -290,6 +291,33 @@ func TestSweeper_reports_a_silence_once(t *testing.T) {
 		require.Equal(t, 3+1, g.silent, "the last of them, speaks, is silent since minute 36, too")
 		require.Len(t, g.told(t, never, sessions.JourneyEnded), 1, "and its hour comes all the same")
 	})
+}
+
+// Rows that other transactions hold keep no other silence from being reported, and their own comes later.
+func TestSweeper_reports_silences_past_locked_rows(t *testing.T) {
+	t.Parallel()
+	database := postgrestest.Private(t)
+	g := openGateways(t, privateFixture(t, database.DSN()), 1)
+	locked, others := []sessions.Session{g.started(t), g.started(t)}, []sessions.Session{g.started(t), g.started(t)}
+	g.minutes(t, 15)
+	conn, err := pgx.Connect(t.Context(), database.DSN())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	_, err = conn.Exec(t.Context(), `BEGIN; SELECT FROM tutoring_sessions WHERE id IN ('`+string(locked[0].ID)+`', '`+string(locked[1].ID)+`') FOR UPDATE`)
+	require.NoError(t, err)
+	for range 2 {
+		g.move(time.Minute)
+		require.Error(t, g.all[0].Sweep(t.Context()), "it says so")
+	}
+	for _, s := range others {
+		require.Len(t, g.told(t, s, sessions.LocationSuspicious), 1)
+	}
+	_, err = conn.Exec(t.Context(), `COMMIT`)
+	require.NoError(t, err)
+	g.minutes(t, 1)
+	for _, s := range locked {
+		require.Len(t, g.told(t, s, sessions.LocationSuspicious), 1)
+	}
 }
 
 // After an outage the gateways have a minute to say whom they have heard.
