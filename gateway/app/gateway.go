@@ -328,7 +328,9 @@ func (a *App) start(ctx context.Context) error {
 	if a.opts.smallHeap {
 		a.background(ctx, "heap", keepHeapSmall)
 	}
-	a.background(ctx, "reports", a.service.Report)
+	for range reporters {
+		a.background(ctx, "reports", a.service.Report)
+	}
 	a.background(ctx, "tokens", a.verifier.Run)
 	a.background(ctx, "events", a.relay.Run)
 	if a.locations != nil {
@@ -372,6 +374,9 @@ func (a *App) start(ctx context.Context) error {
 	a.log.InfoContext(ctx, "serving", slog.String("addr", a.server.Addr().String()))
 	return nil
 }
+
+// reporters is how many news of updates are recorded at once. See Service.Report.
+const reporters = 4
 
 // storeIn is what a live store may take for its first answer. It is long enough for
 // a busy machine, and short where the store is away.
