@@ -52,7 +52,7 @@ web-test: ## Build and test the TypeScript client and the web pages, in Node and
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	FUZZTIME=$(FUZZTIME) .ci/fuzz
 
-bench: install ## Judge every target of docs/performance.md in one run, into bench/out/targets; 20 minutes (ARGS='-run pace'; see -help)
+bench: install ## Judge every target of docs/performance.md in one run, into bench/out/targets; half an hour (ARGS='-run pace'; see -help)
 	cd bench/peers/express && npm ci --silent
 	$(GO) run ./bench/targets $(ARGS)
 
@@ -118,7 +118,7 @@ release: ## Build the files of a release into dist/: binaries, bills of material
 lab: ## Measure the plausibility rules on recordings (DOORSTEP_TRACES=folder of CSV files)
 	$(GO) run ./bench/plausibility $(ARGS)
 
-install: ## Install Valkey, Redis, PostgreSQL, HAProxy and Prometheus where they are missing (Debian, Ubuntu)
+install: ## Install the servers and the browser of the tests where they are missing (Debian, Ubuntu)
 	@.ci/install
 
 clean: ## Remove what the targets above have made

@@ -1,5 +1,5 @@
-// Package consumers is the consumers of the events: notify pushes to the student,
-// clean-up removes ended journeys from the live store, analytics keeps a row for each
+// Package consumers is the consumers of the events: notify pushes to the student, and
+// what becomes of the session to the trainer, too; clean-up removes ended journeys from the live store, analytics keeps a row for each
 // journey. Each is a handler of the outbox: in every gateway when there is no bus, and in
 // `gateway worker` behind a queue.
 //
