@@ -104,7 +104,7 @@ func growth(steps []step) (figures.Facts, []figures.Bar) {
 	for _, n := range sizes {
 		slices.Sort(costs[n])
 		of := costs[n]
-		bars = append(bars, figures.Bar{Name: fmt.Sprint(n), Value: of[len(of)/2], Least: of[0], Most: of[len(of)-1]})
+		bars = append(bars, figures.Bar{Name: figures.Number(float64(n)), Value: of[len(of)/2], Least: of[0], Most: of[len(of)-1]})
 	}
 	first, last := bars[0], bars[len(bars)-1]
 	facts["least_journeys"], facts["most_journeys"] = float64(sizes[0]), float64(sizes[len(sizes)-1])

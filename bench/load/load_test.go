@@ -76,7 +76,7 @@ func TestGrowth(t *testing.T) {
 	assert.InDelta(t, 7, facts[figures.Failures], 0)
 	assert.InDelta(t, 1000, facts["most_journeys"], 0)
 	require.Len(t, bars, 3)
-	assert.Equal(t, figures.Bar{Name: "1000", Value: 55, Least: 20, Most: 120}, bars[2])
+	assert.Equal(t, figures.Bar{Name: "1,000", Value: 55, Least: 20, Most: 120}, bars[2])
 }
 
 func TestHolds(t *testing.T) {

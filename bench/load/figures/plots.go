@@ -119,6 +119,7 @@ func DrawBars(path, title, unit string, bars []Bar) error {
 		p.Add(spread)
 	}
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.5, float64(len(bars))-0.5 // or the outer ones are cut
 	return save(p, path)
 }
 
