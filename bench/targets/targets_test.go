@@ -46,8 +46,10 @@ func TestMeasure(t *testing.T) {
 		assert.Equal(t, 4, strings.Count(out.String(), notMeasured), "two rows, and a part in each, are of Express alone")
 	}
 	assert.NotContains(t, out.String(), "failed")
-	for _, want := range []string{"its figures mean nothing", "Commit `", "| start | nine gateways", "## Beside its peers", "<summary>flat: ", "](img/peers-rates.svg)",
-		"20 of 20 students saw the change.", "for each of 20 waiting students", "| RSS of its gateway |", "From 100 to 200 journeys", "Failures: 0."} {
+	for _, want := range []string{
+		"its figures mean nothing", "Commit `", "| start | nine gateways", "## Beside its peers", "<summary>flat: ", "](img/peers-rates.svg)",
+		"20 of 20 students saw the change.", "for each of 20 waiting students", "| RSS of its gateway |", "From 100 to 200 journeys", "Failures: 0.",
+	} {
 		assert.Contains(t, out.String(), want)
 	}
 	published, err := os.ReadFile(into)
