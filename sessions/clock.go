@@ -78,7 +78,7 @@ func (c *Clock) Sync(ctx context.Context, ask func(context.Context) (time.Time, 
 		return err
 	}
 	half := (c.elapsed() - before) / 2
-	last, next := c.said.Load(), &said{now.Local(), before + half}
+	last, next := c.said.Load(), &said{now, before + half}
 	if last == nil || next.now.Sub(last.now.Add(next.at-last.at)).Abs() > half {
 		c.said.Store(next)
 	}
