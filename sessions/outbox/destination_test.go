@@ -106,6 +106,26 @@ func TestRelay_in_process(t *testing.T) {
 			require.Equal(t, 25, c.finished())
 		})
 	})
+	t.Run("what_some_events_depend_on_is_away", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			events := outboxtest.Events(60)
+			c := &consumer{answer: func(e sessions.Event) error {
+				if e.At.Before(events[35].At) {
+					return outbox.Down(errors.New("one server of a cluster"))
+				}
+				return nil
+			}}
+			h := inProcess(t, c)
+			h.record(events[:35]...)
+			time.Sleep(time.Minute)
+			h.record(events[35:]...)
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			require.ElementsMatch(t, events[35:], c.done)
+			require.Empty(t, h.DeadLetters())
+		})
+	})
 	t.Run("with_a_bus_consumers_get_what_was_theirs", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {

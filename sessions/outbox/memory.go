@@ -99,7 +99,7 @@ func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) 
 	defer m.mu.Unlock()
 	if len(look.FanOut) > 0 {
 		bus := m.queue(Bus)
-		for _, w := range bus.due(look.Limit, 0) {
+		for _, w := range bus.due(look.Limit, 0, 0) {
 			for _, consumer := range look.FanOut {
 				m.add(m.queue(consumer), Row{Seq: w.row.Seq, Event: w.row.Event}, w.since)
 			}
@@ -109,7 +109,7 @@ func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) 
 		}
 	}
 	for _, ask := range look.Asks {
-		for _, w := range m.queue(ask.To).due(look.Limit, ask.Older) {
+		for _, w := range m.queue(ask.To).due(look.Limit, ask.Older, ask.After) {
 			w.due = time.Now().Add(ask.Lease)
 			row := w.row
 			row.Attempts++
@@ -119,9 +119,9 @@ func (m *Memory) Claim(_ context.Context, look Look) (claimed Claimed, _ error) 
 	return claimed, nil
 }
 
-// due is up to limit rows that may be claimed, the oldest of their sessions, whose
-// events were recorded at least older ago.
-func (q *memoryQueue) due(limit int, older time.Duration) (rows []*memoryRow) {
+// due is up to limit rows after a seq that may be claimed, the oldest of their sessions,
+// whose events were recorded at least older ago.
+func (q *memoryQueue) due(limit int, older time.Duration, after int64) (rows []*memoryRow) {
 	now := time.Now()
 	held := map[sessions.ID]bool{}
 	for _, w := range q.waiting {
@@ -132,7 +132,7 @@ func (q *memoryQueue) due(limit int, older time.Duration) (rows []*memoryRow) {
 			continue
 		}
 		held[w.row.Event.SessionID] = true
-		if !w.due.After(now) && now.Sub(w.since) >= older {
+		if w.row.Seq > after && !w.due.After(now) && now.Sub(w.since) >= older {
 			rows = append(rows, w)
 		}
 	}

@@ -69,6 +69,8 @@ type Ask struct {
 	// Older leaves out rows whose event was recorded more recently than this. Not for
 	// the Bus.
 	Older time.Duration
+	// After leaves out rows up to this Seq. 0: none.
+	After int64
 }
 
 // Claimed is the answer to a Look.

@@ -92,11 +92,40 @@ type Relay struct {
 }
 
 // lane is one destination and its state. inFlight counts its batches.
+//
+// A destination may be away for some events only: it takes all types but one, or a part of
+// what a handler needs is away. If each look began with the oldest row, ten of those would
+// hold up all others. So while the destination is away a look goes on after the last full
+// batch that was released whole, up to the newest row and then from the oldest again. Every
+// second look takes what is newer than all that was claimed before, so that new events do not
+// wait until the others have had their turn. The released rows stay due: a destination that
+// is back gets them at once, the oldest first.
 type lane struct {
 	Destination
 	away     outage
 	inFlight atomic.Int32
+	passed   atomic.Int64 // seq of the last row of that batch; 0: none
+	// Of the goroutine that looks:
+	newest int64 // seq of the newest row that was claimed
+	newer  bool  // the last look was for newer ones
 }
+
+// after is the seq after which the next look begins.
+func (l *lane) after() int64 {
+	passed, down := l.passed.Load(), l.away.down()
+	l.newer = down && passed > 0 && !l.newer
+	switch {
+	case l.newer:
+		return l.newest
+	case down:
+		return passed
+	}
+	return 0
+}
+
+// pass has the next looks go on after a batch. It never goes back: batches in flight end in
+// any order, and those that are claimed between two outages begin with the oldest row.
+func (l *lane) pass(last int64) { l.passed.Store(max(last, l.passed.Load())) }
 
 // free reports whether rows may be claimed. While the destination is away one batch
 // at a time finds out whether it is back.
@@ -164,9 +193,10 @@ func (r *Relay) Run(ctx context.Context) error {
 // reports whether there may be more at once.
 func (r *Relay) look(ctx, flight context.Context, work *sync.WaitGroup) (more bool) {
 	look := Look{FanOut: r.fanOut, Limit: batch}
+	var asked []*lane
 	for _, l := range r.lanes {
 		if l.free(r.opts.InFlight) {
-			look.Asks = append(look.Asks, Ask{l.Name, l.Lease, l.Older})
+			asked, look.Asks = append(asked, l), append(look.Asks, Ask{l.Name, l.Lease, l.Older, l.after()})
 		}
 	}
 	if len(look.Asks)+len(look.FanOut) == 0 {
@@ -176,18 +206,30 @@ func (r *Relay) look(ctx, flight context.Context, work *sync.WaitGroup) (more bo
 	claimed, err := r.store.Claim(ctx, look)
 	r.storeAnswered(ctx, err)
 	if err != nil {
+		for _, l := range asked { // the oldest rows are the cheapest to find
+			l.passed.Store(0)
+		}
 		return false
 	}
 	more = claimed.FannedOut > 0
-	for _, l := range r.lanes {
+	for i, l := range asked {
 		rows := rowsTo(claimed.Rows, l.Name)
+		if len(rows) < batch && !l.newer { // there are no more
+			l.passed.Store(0)
+		}
 		if len(rows) == 0 {
+			more = more || look.Asks[i].After > 0
 			continue
 		}
 		more = more || len(rows) == batch
+		newer, last := l.newer, rows[len(rows)-1].Seq
+		l.newest = max(l.newest, last)
 		l.inFlight.Add(1)
 		work.Go(func() {
-			r.carry(flight, l, rows, began.Add(l.Lease))
+			released := r.carry(flight, l, rows, began.Add(l.Lease))
+			if released == batch && !newer {
+				l.pass(last)
+			}
 			l.inFlight.Add(-1)
 			r.Nudge() // the next rows of these sessions may be claimed now
 		})
@@ -234,9 +276,10 @@ func (r *Relay) dueIn(wait time.Duration) {
 	}
 }
 
-// carry publishes rows and writes what became of each. All of it ends before the
-// claim does: a publish that began later could overtake another relay's.
-func (r *Relay) carry(ctx context.Context, l *lane, rows []Row, until time.Time) {
+// carry publishes rows and writes what became of each. It returns how many were released.
+// All of it ends before the claim does: a publish that began later could overtake another
+// relay's.
+func (r *Relay) carry(ctx context.Context, l *lane, rows []Row, until time.Time) (released int) {
 	ctx, cancel := context.WithDeadline(ctx, until.Add(-l.Lease/10))
 	defer cancel()
 	rows = slices.DeleteFunc(rows, func(row Row) bool {
@@ -246,7 +289,7 @@ func (r *Relay) carry(ctx context.Context, l *lane, rows []Row, until time.Time)
 		return row.Unreadable != nil
 	})
 	if len(rows) == 0 {
-		return
+		return 0
 	}
 	publishing, stop := context.WithTimeout(ctx, l.Timeout)
 	errs := l.To.Publish(publishing, rows)
@@ -254,12 +297,12 @@ func (r *Relay) carry(ctx context.Context, l *lane, rows []Row, until time.Time)
 	if len(errs) != len(rows) { // a bug of the publisher; nothing is known
 		errs = slices.Repeat([]error{Down(errors.New("the publisher returned errors for other rows"))}, len(rows))
 	}
-	r.settle(ctx, l, rows, errs)
+	return r.settle(ctx, l, rows, errs)
 }
 
-// settle writes what became of a batch. What cannot be written is decided by the
-// claim's end: then the rows are published once more.
-func (r *Relay) settle(ctx context.Context, l *lane, rows []Row, errs []error) {
+// settle writes what became of a batch, and returns how many rows it released. What cannot
+// be written is decided by the claim's end: then the rows are published once more.
+func (r *Relay) settle(ctx context.Context, l *lane, rows []Row, errs []error) int {
 	var taken []Row
 	var released []int64
 	var cause error
@@ -290,6 +333,7 @@ func (r *Relay) settle(ctx context.Context, l *lane, rows []Row, errs []error) {
 			r.refused(giveBack, l, row, err)
 		}
 	}
+	return len(released)
 }
 
 // mark tries for as long as the claim holds, and once even while the relay is being

@@ -23,6 +23,7 @@ import (
 type bus struct {
 	mu     sync.Mutex
 	calls  [][]outbox.Row
+	asked  []time.Time // of each call
 	taken  []sessions.Event
 	times  []time.Time
 	answer func(row outbox.Row) error // nil: take it
@@ -36,7 +37,7 @@ func (b *bus) Publish(ctx context.Context, rows []outbox.Row) []error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.calls = append(b.calls, slices.Clone(rows))
+	b.calls, b.asked = append(b.calls, slices.Clone(rows)), append(b.asked, time.Now())
 	errs := make([]error, len(rows))
 	for i, row := range rows {
 		switch {
@@ -316,6 +317,9 @@ func TestRelay_bus_down(t *testing.T) {
 		require.Empty(t, b.events())
 		require.Less(t, len(b.made()), 1000, "an hour of up to 15 s between two, 7.5 s on average")
 		require.Greater(t, len(b.made()), 250)
+		for i := range b.asked[1:] {
+			require.LessOrEqual(t, b.asked[i+1].Sub(b.asked[i]), 15*time.Second+time.Millisecond)
+		}
 		require.Equal(t, 2*sessionsN, r.read().waiting)
 		require.InDelta(t, time.Hour, r.read().lag, float64(time.Minute))
 
@@ -334,6 +338,65 @@ func TestRelay_bus_down(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A destination may be away for some events only, for more than a batch of them. The others
+// do not wait for those, wherever they stand. Those wait until it is back.
+func TestRelay_away_for_some_events(t *testing.T) {
+	t.Parallel()
+	const n = 725
+	for name, taken := range map[string]func(i int) bool{
+		"the_oldest":        func(i int) bool { return i >= 685 },
+		"around_the_others": func(i int) bool { return i >= 465 && i < 665 },
+		"all_but_one":       func(i int) bool { return i == 375 },
+		"in_between":        func(i int) bool { return i%11 == 5 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				events, away := outboxtest.Events(n), map[sessions.ID]bool{}
+				for i, e := range events {
+					away[e.ID] = !taken(i)
+				}
+				b := &bus{answer: func(row outbox.Row) error {
+					if away[row.Event.ID] {
+						return outbox.Down(errors.New("no right to send this type"))
+					}
+					return nil
+				}}
+				r, want := relay(t, nil, b, outbox.RelayOptions{}, 2), 0
+				for i, e := range events {
+					r.record(e, outboxtest.Event(e.SessionID, 5000))
+					if taken(i) {
+						want += 2
+					}
+				}
+				time.Sleep(36*time.Minute + 30*time.Second) // 73 batches, at most 15 s apart, and as many looks for newer rows
+				synctest.Wait()
+				require.Len(t, b.events(), want)
+				for range 20 {
+					r.record(outboxtest.Events(1)...)
+					r.Nudge()
+					want++
+					time.Sleep(31 * time.Second) // every second look begins with what is newer
+					synctest.Wait()
+					require.Len(t, b.events(), want)
+				}
+				require.Less(t, len(b.made()), 1400, "46 minutes of up to 15 s between two, and up to eight at once where one was taken")
+				require.Empty(t, r.DeadLetters())
+
+				b.answers(nil)
+				time.Sleep(16 * time.Second)
+				synctest.Wait()
+				require.Len(t, b.events(), 2*n+20)
+				last := map[sessions.ID]time.Time{}
+				for _, e := range b.events() {
+					require.True(t, e.At.After(last[e.SessionID]))
+					last[e.SessionID] = e.At
+				}
+			})
+		})
+	}
 }
 
 // One throttled entry beside others that were taken is not an outage.

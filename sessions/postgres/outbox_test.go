@@ -119,7 +119,7 @@ func TestOutbox_newer_event(t *testing.T) {
 func TestOutbox_Claim_plan(t *testing.T) {
 	t.Parallel()
 	consumers := []string{"analytics", "clean_up", "notify"}
-	asks := []outbox.Ask{{To: "analytics", Lease: time.Minute}, {To: "clean_up", Lease: time.Minute}, {To: "notify", Lease: time.Minute}}
+	asks := []outbox.Ask{{To: "analytics", Lease: time.Minute}, {To: "clean_up", Lease: time.Minute}, {To: "notify", Lease: time.Minute, After: 5000}}
 	for _, analyzed := range []bool{false, true} {
 		b := setup(t)
 		const n = 100_000
@@ -133,15 +133,15 @@ func TestOutbox_Claim_plan(t *testing.T) {
 			b.exec(t, `ANALYZE`)
 		}
 		for name, look := range map[string]outbox.Look{
-			"for the bus": {Asks: append([]outbox.Ask{{To: outbox.Bus, Lease: time.Minute}}, asks...), Limit: 10},
+			"for the bus": {Asks: append([]outbox.Ask{{To: outbox.Bus, Lease: time.Minute, After: 5000}}, asks...), Limit: 10},
 			"fan out":     {FanOut: consumers, Asks: asks, Limit: 10},
 		} {
 			sql, _ := postgres.ClaimStatement(look)
-			fourth := "60000"
+			more := "60000, 5000"
 			if len(look.FanOut) > 0 {
-				fourth = "'{analytics,clean_up,notify}'"
+				more = "'{analytics,clean_up,notify}'"
 			}
-			kept := b.genericPlan(t, sql, "'{analytics,clean_up,notify}', '{60000,60000,60000}', '{0,0,0}', "+fourth)
+			kept := b.genericPlan(t, sql, "'{analytics,clean_up,notify}', '{60000,60000,60000}', '{0,0,0}', '{0,0,5000}', "+more)
 			for _, plan := range []string{b.plan(t, look), kept} {
 				t.Logf("%s, analyzed %v:\n%s", name, analyzed, plan)
 				assert.Contains(t, plan, "Index Scan using outbox_pending on outbox o", "in the order of seq, until there are ten")

@@ -89,6 +89,7 @@ func Run(t *testing.T, open func(t testing.TB) Fixture) {
 		"claim_takes_one_row_of_a_session":         claimOneOfSession,
 		"claim_holds_for_its_lease":                claimLease,
 		"claim_leaves_out_what_is_too_young":       claimOlder,
+		"claim_begins_after_a_seq":                 claimAfter,
 		"claim_is_exclusive_in_a_race":             claimRace,
 		"published_makes_way_for_the_next":         publishedMakesWay,
 		"published_holds_after_the_claim_ran_out":  publishedLate,
@@ -188,6 +189,22 @@ func claimOlder(t *testing.T, f Fixture) {
 	}
 	require.Empty(t, claim(time.Hour))
 	require.Eventually(t, func() bool { return len(claim(short)) == 1 }, soon, 2*time.Millisecond)
+}
+
+func claimAfter(t *testing.T, f Fixture) {
+	events := Events(4)
+	second := Event(events[0].SessionID, 9)
+	f.record(t, append(events, second)...)
+	first := f.claim(t, 1, short)
+	claim := func(after int64) []sessions.ID {
+		claimed, err := f.Store.Claim(t.Context(), outbox.Look{Asks: []outbox.Ask{{To: f.To, Lease: lease, After: after}}, Limit: 2})
+		require.NoError(t, err)
+		return ids(claimed.Rows)
+	}
+	require.Equal(t, []sessions.ID{events[1].ID, events[2].ID}, claim(first[0].Seq))
+	require.NoError(t, f.Store.Release(t.Context(), f.To, seqs(first), 0))
+	require.Equal(t, []sessions.ID{events[3].ID}, claim(first[0].Seq), "the second of a session still waits for the first")
+	require.Equal(t, []sessions.ID{events[0].ID}, claim(0))
 }
 
 func claimRace(t *testing.T, f Fixture) {

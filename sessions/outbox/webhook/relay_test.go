@@ -219,6 +219,48 @@ func TestRelay_event_that_is_never_taken(t *testing.T) {
 	}
 }
 
+// A receiver can never take events of one kind, and several batches of those are older than
+// all others. The others come all the same, and those are given up after the usual number of tries
+// while events go on happening.
+func TestRelay_kind_that_is_never_taken(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]http.HandlerFunc{
+		"a_crash": status(500), "a_redirect": status(302, "Location", "/elsewhere"), "a_closed_connection": hangUp,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const attempts, bad, good = 5, 65, 40
+			r, events := receive(t), outboxtest.Events(bad+good)
+			never := map[string]bool{}
+			for _, e := range events[:bad] {
+				never[string(e.ID)] = true
+			}
+			r.answers(func(w http.ResponseWriter, req *http.Request) {
+				if never[req.Header.Get("Webhook-Id")] {
+					fault(w, req)
+				}
+			})
+			m := outbox.NewMemory(webhook.Consumer)
+			for _, e := range events {
+				m.Record(e)
+			}
+			carry(t, m, to(t, r, func(o *webhook.Options) { o.BreakerTimeout = 5 * time.Millisecond }), attempts)
+			require.Eventually(t, func() bool { return len(r.got()) == good }, soon, 5*time.Millisecond)
+			more := 0
+			require.Eventually(t, func() bool {
+				m.Record(outboxtest.Events(1)[0])
+				more++
+				return len(m.DeadLetters()) == bad
+			}, soon, 5*time.Millisecond)
+			for _, d := range m.DeadLetters() {
+				require.LessOrEqual(t, d.Seq, int64(bad))
+				require.Equal(t, []any{webhook.Consumer, attempts}, []any{d.To, d.Attempts})
+			}
+			require.Eventually(t, func() bool { return len(r.got()) == good+more }, soon, 5*time.Millisecond)
+		})
+	}
+}
+
 // releases counts how often rows were given back.
 type releases struct {
 	outbox.Store

@@ -97,6 +97,7 @@ type Webhook struct {
 	breaker *gobreaker.CircuitBreaker[struct{}]
 	gone    atomic.Bool
 	pause   retryafter.Pause // the receiver has asked for nothing
+	doubts  doubts
 }
 
 var _ outbox.Publisher = (*Webhook)(nil)
@@ -120,7 +121,7 @@ func New(opts Options) (*Webhook, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Webhook{opts: opts, keys: keys, client: client(dialer(opts.AllowPrivate))}
+	w := &Webhook{opts: opts, keys: keys, client: client(dialer(opts.AllowPrivate)), doubts: doubts{failed: map[sessions.ID]int{}}}
 	w.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: Consumer, MaxRequests: 1, Interval: 10 * time.Second, BucketPeriod: time.Second, Timeout: opts.BreakerTimeout,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 5 },
@@ -166,7 +167,7 @@ type fault int
 const (
 	none      fault = iota
 	event           // the event's: it is tried as often as any that is refused
-	unclear         // the event's where others of its batch were taken, else the receiver's
+	unclear         // the event's where others were taken, else the receiver's: see Publish
 	receivers       // the receiver's: no event is given up for it
 )
 
@@ -184,7 +185,8 @@ func faultOf(err error) fault {
 // time: no two are of one session. One event that the receiver can never take must not
 // hold up its session for ever, and a receiver that is away must cost no event: so a
 // failure that could be either counts against the event only when the receiver has
-// taken another one of the same batch.
+// taken another one of the same batch, or since the event's failure before. The batch alone
+// would not do: events of a kind that the receiver cannot take may fill it.
 func (w *Webhook) Publish(ctx context.Context, rows []outbox.Row) []error {
 	errs := make([]error, len(rows))
 	var all sync.WaitGroup
@@ -193,18 +195,54 @@ func (w *Webhook) Publish(ctx context.Context, rows []outbox.Row) []error {
 	}
 	all.Wait()
 	someTaken := false
-	for _, err := range errs {
-		someTaken = someTaken || err == nil
+	for i, err := range errs {
+		if err == nil {
+			someTaken = true
+			w.doubts.taken(rows[i].Event.ID)
+		}
 	}
 	for i, err := range errs {
 		switch fault := faultOf(err); {
 		case fault == none, fault == event:
-		case fault == unclear && someTaken && ctx.Err() == nil:
+		case fault == unclear && ctx.Err() == nil && (w.doubts.failedAgain(rows[i].Event.ID) || someTaken):
 		default:
 			errs[i] = outbox.Down(err)
 		}
 	}
 	return errs
+}
+
+// doubts remembers the events whose last delivery failed by a fault that is unclear, each
+// with how many events the receiver had taken by then. What it forgets, with the process or
+// at maxDoubts, costs an event one more try. Safe for concurrent use.
+type doubts struct {
+	mu     sync.Mutex
+	count  int // events that were taken
+	failed map[sessions.ID]int
+}
+
+// maxDoubts is some 1 MB.
+const maxDoubts = 10_000
+
+func (d *doubts) taken(event sessions.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count++
+	delete(d.failed, event)
+}
+
+// failedAgain notes a failure, and reports whether the receiver has taken other events
+// since the one before. A receiver that is away takes none: an outage counts once at most,
+// against an event that has failed in an earlier one.
+func (d *doubts) failedAgain(event sessions.ID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, known := d.failed[event]
+	if !known && len(d.failed) >= maxDoubts {
+		clear(d.failed)
+	}
+	d.failed[event] = d.count
+	return known && before < d.count
 }
 
 // deliver makes one attempt, unless the receiver has asked for none.

@@ -206,6 +206,38 @@ func TestWebhook_breaker(t *testing.T) {
 	require.Equal(t, "closed", state, "a refusal is an answer")
 }
 
+// Where no other event is in its batch, an event shows only over time that it is the one
+// that the receiver cannot take.
+func TestWebhook_fails_again(t *testing.T) {
+	t.Parallel()
+	r, events := receive(t), outboxtest.Events(2)
+	w, bad := to(t, r), events[0]
+	r.answers(func(w http.ResponseWriter, req *http.Request) {
+		if req.Header.Get("Webhook-Id") == string(bad.ID) {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	down := func() bool { return outbox.IsDown(w.Publish(t.Context(), rows(bad))[0]) }
+	require.True(t, down())
+	require.True(t, down(), "nothing was taken in between")
+	for range 2 {
+		require.NoError(t, w.Publish(t.Context(), rows(events[1]))[0])
+		require.False(t, down(), "another one was taken in between")
+		require.True(t, down(), "that counts once")
+	}
+	r.answers(nil)
+	require.NoError(t, w.Publish(t.Context(), rows(bad))[0])
+	r.answers(status(http.StatusInternalServerError))
+	require.True(t, down(), "it begins anew")
+}
+
+func TestWebhook_remembers_so_many_failures(t *testing.T) {
+	t.Parallel()
+	w := to(t, receive(t))
+	require.Equal(t, webhook.MaxDoubts, w.Fail(outboxtest.Events(webhook.MaxDoubts)...))
+	require.Equal(t, 1, w.Fail(outboxtest.Events(1)...))
+}
+
 // A receiver closes connections that have been idle; one that is used at that moment is
 // no failure.
 func TestWebhook_idle_connection_is_closed(t *testing.T) {
