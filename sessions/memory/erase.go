@@ -77,8 +77,11 @@ func (r *Repository) EraseUser(ctx context.Context, e sessions.Erasure) (int, er
 		if s.StudentID == e.UserID {
 			s.Home = geo.Point{}
 		}
-		replace(e, &s.TrainerID, &s.StudentID, &s.JourneyEndedBy, &s.ClosedBy)
 		r.sessions[s.ID] = inMilliseconds(s)
+	}
+	for id, s := range r.sessions { // all: a former trainer and an admin may have ended it
+		replace(e, &s.TrainerID, &s.StudentID, &s.JourneyEndedBy, &s.ClosedBy)
+		r.sessions[id] = s
 	}
 	for _, token := range r.pushTokensOf(e.UserID) {
 		delete(r.pushTokens, token.Token)

@@ -33,3 +33,6 @@ func ReleaseSQL(to string) string { return statement(releaseSQL, to, 3) }
 
 // Conns is the pool behind the breaker, to ask what its connections have prepared.
 func (r *Repository) Conns() *pgxpool.Pool { return r.pool.inner }
+
+// AboutUser is the condition by which an erasure finds events, to look at its plan.
+const AboutUser = about

@@ -45,11 +45,12 @@ type Options struct {
 	// sent and no statement is prepared: the role must have the time-outs.
 	Pooled bool
 
-	// CallTimeout bounds one call of the Repository, with the wait for a connection. 3 s.
+	// CallTimeout bounds one call of the Repository, with the wait for a connection; of
+	// EraseUser only that wait. 3 s.
 	CallTimeout time.Duration
 	// ConnectTimeout bounds one attempt to connect. 2 s.
 	ConnectTimeout time.Duration
-	// StatementTimeout is the server's bound on one statement. 2 s.
+	// StatementTimeout is the server's bound on one statement, but not of EraseUser. 2 s.
 	StatementTimeout time.Duration
 	// LockTimeout is the server's bound on one wait for a row. 1 s: the
 	// longest transition takes milliseconds.

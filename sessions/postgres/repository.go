@@ -64,7 +64,7 @@ func (r *Repository) Ping(ctx context.Context) error {
 }
 
 // Close ends the pool and waits for the running calls, each of which is bounded by
-// CallTimeout. It may be repeated.
+// CallTimeout, EraseUser by eraseTimeout. It may be repeated.
 func (r *Repository) Close() { r.pool.inner.Close() }
 
 // Create implements sessions.Repository. One round trip; two when the id is known.
@@ -195,14 +195,26 @@ func (r *Repository) changeIn(
 	return stored, nil
 }
 
-// write sends the row, its events and the entries of its history in one round trip, after
-// what is in the batch, and reads the row back as stored. Every change of a session is
-// written here.
+// write sends what queue adds in one round trip, after what is in the batch, and reads the
+// row back as stored.
 func (r *Repository) write(
 	ctx context.Context, tx pgx.Tx, batch *pgx.Batch, before, s sessions.Session, events []sessions.Event,
 ) (stored sessions.Session, err error) {
-	batch.Queue(updateSession, updateArgs(before.ID, s)).QueryRow(func(row pgx.Row) error {
-		stored, err = scan(row)
+	r.queue(ctx, batch, &stored, before, s, events)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		if refused := noStatus(err, s.Status); refused != nil {
+			return sessions.Session{}, refused
+		}
+		return sessions.Session{}, writeFault("store session and events", err)
+	}
+	return stored, nil
+}
+
+// queue adds the row, its events and the entries of its history to a batch. Every change of
+// a session is written by it.
+func (r *Repository) queue(ctx context.Context, batch *pgx.Batch, stored *sessions.Session, before, s sessions.Session, events []sessions.Event) {
+	batch.Queue(updateSession, updateArgs(before.ID, s)).QueryRow(func(row pgx.Row) (err error) {
+		*stored, err = scan(row)
 		return err
 	})
 	changeLinks(batch, before, s, events)
@@ -212,13 +224,6 @@ func (r *Repository) write(
 	for _, entry := range sessions.AuditOf(before, s, events, sessions.ActorOf(ctx)) {
 		batch.Queue(insertAudit, auditArgs(entry))
 	}
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		if refused := noStatus(err, s.Status); refused != nil {
-			return sessions.Session{}, refused
-		}
-		return sessions.Session{}, writeFault("store session and events", err)
-	}
-	return stored, nil
 }
 
 const (

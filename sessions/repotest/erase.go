@@ -1,12 +1,16 @@
 package repotest
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"doorstep/sessions"
+	"doorstep/sessions/memory"
 )
 
 // past is a session of these parties, with a review and the record of its journey.
@@ -62,6 +66,23 @@ var userDataTests = map[string]func(*testing.T, Fixture){
 	},
 	"erase_a_student": func(t *testing.T, f Fixture) { erased(t, f, sessions.Student) },
 	"erase_a_trainer": func(t *testing.T, f Fixture) { erased(t, f, sessions.Trainer) },
+	// Neither is a party of the sessions any more, or ever was.
+	"erase_a_former_trainer_and_an_admin": func(t *testing.T, f Fixture) {
+		trainer := sessions.Caller{ID: sessions.NewID(), Role: sessions.Trainer}
+		admin := sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}
+		before := f.handedOver(t, trainer, admin)
+		for _, user := range []sessions.ID{trainer.ID, admin.ID} {
+			require.True(t, f.shows(t, before, user))
+			e := erasure(user)
+			f.erase(t, e)
+			require.False(t, f.shows(t, before, user), "the id is left: %s", user)
+			require.True(t, f.shows(t, before, e.Alias))
+		}
+		for _, s := range before {
+			s.JourneyEndedBy, s.ClosedBy = f.read(t, s.ID).JourneyEndedBy, f.read(t, s.ID).ClosedBy
+			require.Equal(t, s, f.read(t, s.ID), "it is somebody else's")
+		}
+	},
 	"not_while_a_journey_runs": func(t *testing.T, f Fixture) {
 		s := f.create(t, booking())
 		s, err := f.start(t, s.ID, now)
@@ -74,6 +95,63 @@ var userDataTests = map[string]func(*testing.T, Fixture){
 
 func erasure(user sessions.ID) sessions.Erasure {
 	return sessions.Erasure{UserID: user, Alias: sessions.NewID(), By: sessions.Caller{ID: sessions.NewID(), Role: sessions.Admin}, At: now.Add(time.Hour)}
+}
+
+// erase repeats the call when all events are delivered.
+func (f Fixture) erase(t *testing.T, e sessions.Erasure) {
+	t.Helper()
+	pending, err := f.Repo.EraseUser(t.Context(), e)
+	require.NoError(t, err)
+	if pending > 0 {
+		f.Deliver(t)
+		pending, err = f.Repo.EraseUser(t.Context(), e)
+		require.NoError(t, err)
+	}
+	require.Zero(t, pending)
+}
+
+// handedOver are two sessions that the admin has given to another trainer: one after this trainer
+// has stopped the journey, which the admin then cancels; and one while the journey runs.
+func (f Fixture) handedOver(t *testing.T, trainer, admin sessions.Caller) (list []sessions.Session) {
+	t.Helper()
+	at := now
+	clock := func() time.Time { at = at.Add(time.Minute); return at }
+	service := sessions.NewService(f.Repo, memory.NewLive(sessions.LiveOptions{}, clock), sessions.ServiceOptions{Now: clock})
+	for _, stopped := range []bool{true, false} {
+		s, _, err := service.Create(t.Context(), admin, sessions.Booking{
+			TrainerID: trainer.ID, StudentID: sessions.NewID(), ScheduledAt: now, Home: home, Key: fresh(),
+		})
+		require.NoError(t, err)
+		_, err = service.Start(t.Context(), trainer, s.ID, "")
+		require.NoError(t, err)
+		if stopped {
+			_, err = service.Stop(t.Context(), trainer, s.ID)
+			require.NoError(t, err)
+		}
+		_, err = service.Rebook(t.Context(), admin, s.ID, sessions.Rebooking{TrainerID: new(sessions.NewID())})
+		require.NoError(t, err)
+		if stopped {
+			_, err = service.Cancel(t.Context(), admin, s.ID, "ill")
+			require.NoError(t, err)
+		}
+		for _, e := range f.Events(t, s.ID) {
+			_, _, err := f.Repo.RecordJourney(t.Context(), e)
+			require.NoError(t, err)
+		}
+		list = append(list, f.read(t, s.ID))
+	}
+	require.Equal(t, []sessions.ID{trainer.ID, admin.ID, admin.ID}, []sessions.ID{list[0].JourneyEndedBy, list[0].ClosedBy, list[1].JourneyEndedBy})
+	return list
+}
+
+// shows reports whether the id is in anything that the repository tells of these sessions.
+func (f Fixture) shows(t *testing.T, list []sessions.Session, id sessions.ID) bool {
+	t.Helper()
+	return slices.ContainsFunc(list, func(s sessions.Session) bool {
+		journeys, err := f.Repo.JourneysOf(t.Context(), s.ID, 10)
+		require.NoError(t, err)
+		return strings.Contains(fmt.Sprintf("%+v %+v %+v", f.read(t, s.ID), f.history(t, s.ID), journeys), string(id))
+	})
 }
 
 func erased(t *testing.T, f Fixture, role sessions.Role) {
