@@ -67,15 +67,18 @@ func logger(format string, level slog.Level) *slog.Logger {
 }
 
 type migrateCommand struct {
-	DatabaseURL string `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
-	DatabaseCA  []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
+	app.DatabaseOptions // DatabasePooled changes nothing here: a migration needs no start-up parameters and no prepared statements
 }
 
 // Run brings the schema up. A newer schema is no error: the job of the version before
 // may run once more during a rolling update or after a roll-back.
 func (m *migrateCommand) Run(ctx context.Context) error {
+	database, err := m.Postgres()
+	if err != nil {
+		return err
+	}
 	applied := 0
-	err := postgres.Options{URL: m.DatabaseURL, CA: m.DatabaseCA}.Migrate(ctx, func(p postgres.Progress) {
+	err = database.Migrate(ctx, func(p postgres.Progress) {
 		if p.Note != "" {
 			fmt.Println(strings.TrimPrefix(p.Name+": "+p.Note, ": "))
 			return

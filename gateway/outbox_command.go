@@ -4,22 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"text/tabwriter"
 	"time"
 
+	"doorstep/gateway/app"
 	"doorstep/sessions/postgres"
 )
 
 type outboxListCommand struct {
-	DatabaseURL string `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
-	DatabaseCA  []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
-	Limit       int    `default:"100" help:"Largest number of dead letters to list, oldest first."`
+	app.DatabaseOptions
+	Limit int `default:"100" help:"Largest number of dead letters to list, oldest first."`
 }
 
 // Run prints one line a dead letter; nothing of the event's detail.
 func (c *outboxListCommand) Run(ctx context.Context) error {
-	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, CA: c.DatabaseCA, MaxConns: 1})
+	repo, err := open(ctx, c.DatabaseOptions)
 	if err != nil {
 		return err
 	}
@@ -38,25 +39,49 @@ func (c *outboxListCommand) Run(ctx context.Context) error {
 }
 
 type outboxRequeueCommand struct {
-	DatabaseURL string  `required:"" secret:"" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
-	DatabaseCA  []byte  `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
-	All         bool    `help:"Requeue all dead letters."`
-	Seq         []int64 `arg:"" help:"Requeue these, by the SEQ that \"outbox list\" shows; the numbers may be given without the flag."`
+	app.DatabaseOptions
+	All bool    `help:"Requeue all dead letters."`
+	Seq []int64 `arg:"" help:"Requeue these, by the SEQ that \"outbox list\" shows; the numbers may be given without the flag."`
 }
 
-// Run prints how many there were.
+// Run prints how many there were, and while it takes long how many so far. Those of a run
+// that failed stay requeued, so the next one has less to do.
 func (c *outboxRequeueCommand) Run(ctx context.Context) error {
 	if c.All == (len(c.Seq) > 0) {
 		return errors.New("outbox requeue: give SEQs or --all, not both")
 	}
-	repo, err := postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, CA: c.DatabaseCA, MaxConns: 1})
+	repo, err := open(ctx, c.DatabaseOptions)
 	if err != nil {
 		return err
 	}
 	defer repo.Close()
-	n, err := repo.Requeue(ctx, c.All, c.Seq)
-	if err == nil {
+	n, err := repo.Requeue(ctx, c.All, c.Seq, soFar(os.Stdout))
+	if err == nil || n > 0 {
 		fmt.Printf("%d requeued\n", n)
 	}
 	return err
+}
+
+// open opens the database for one command, which makes one call after the other.
+func open(ctx context.Context, o app.DatabaseOptions) (*postgres.Repository, error) {
+	options, err := o.Postgres()
+	if err != nil {
+		return nil, err
+	}
+	options.MaxConns = 1
+	return postgres.Open(ctx, options)
+}
+
+// sayEvery is the time between two lines of soFar, and before the first.
+const sayEvery = 2 * time.Second
+
+// soFar prints the numbers that it is given, at most one in sayEvery.
+func soFar(w io.Writer) func(n int) {
+	said := time.Now()
+	return func(n int) {
+		if time.Since(said) >= sayEvery {
+			fmt.Fprintf(w, "%d requeued so far\n", n)
+			said = time.Now()
+		}
+	}
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -75,4 +77,38 @@ func TestOutbox(t *testing.T) {
 	}
 	assert.Equal(t, "0 requeued\n", gateway(t, database, "outbox", "requeue", "--all").stdout)
 	assert.Equal(t, 2, gateway(t, nil, "outbox", "list").code, "without a database")
+}
+
+// Through a pooler the gateway works with DOORSTEP_DATABASE_POOLED, and so do these.
+func TestOutbox_through_PgBouncer(t *testing.T) {
+	t.Parallel()
+	_, database, _, bus, notify := buried(t)
+	through := "DATABASE_URL=" + postgrestest.PgBouncer(t, strings.TrimPrefix(database[0], "DATABASE_URL="))
+	refused := gateway(t, []string{through}, "outbox", "list")
+	assert.Equal(t, 1, refused.code)
+	assert.Contains(t, refused.stderr, "unsupported startup parameter", "else the test shows nothing")
+
+	pooled := []string{through, "DATABASE_POOLED=true"}
+	listed := gateway(t, pooled, "outbox", "list")
+	require.Equal(t, 0, listed.code, listed.stderr)
+	for _, row := range []outbox.Row{bus, notify} {
+		assert.Regexp(t, fmt.Sprintf(`\n%d +%s `, row.Seq, row.To), listed.stdout)
+	}
+	assert.Equal(t, "1 requeued\n", gateway(t, pooled, "outbox", "requeue", fmt.Sprint(bus.Seq)).stdout)
+	assert.Equal(t, "1 requeued\n", gateway(t, pooled, "outbox", "requeue", "--all").stdout)
+	assert.Contains(t, gateway(t, pooled, "migrate").stdout, "(0 applied)")
+}
+
+// Who waits is told every two seconds, and who does not is told nothing between.
+func TestSoFar(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		told := soFar(&text)
+		for n := range 6 {
+			told(n)
+			time.Sleep(time.Second)
+		}
+		assert.Equal(t, "2 requeued so far\n4 requeued so far\n", text.String())
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"testing"
 	"time"
 
@@ -159,4 +161,45 @@ func TestUnknownSettings(t *testing.T) {
 	require.ErrorContains(t, err, "DOORSTEP_VALKEY_URI (nearest: DOORSTEP_VALKEY_URL)")
 	require.ErrorContains(t, err, "DOORSTEP_METRICS_LISTEN_FILE (nearest: DOORSTEP_METRICS_LISTEN)")
 	require.NotContains(t, err.Error(), "hunter2")
+}
+
+// A variable that a command does not read is accepted in its environment all the same,
+// because serve reads it. So a command must read what changes what it does: it would
+// be ignored and nobody would know. A new setting of serve needs a place here.
+func TestCommands_ignore_no_setting_that_concerns_them(t *testing.T) {
+	t.Parallel()
+	all := map[string]map[string]reflect.StructTag{}
+	for _, c := range commands() {
+		all[c.name] = map[string]reflect.StructTag{}
+		for _, tag := range settingsOf(c.runner).tags {
+			if variable := tag.Get("env"); variable != "" {
+				all[c.name][variable] = tag
+			}
+		}
+	}
+	for name, row := range map[string]struct{ concerns, but string }{
+		// A worker has no API, makes no event, judges no fix and deletes nothing.
+		"worker": {`.*`, `LISTEN|TLS_.*|PUBLIC_URL|REGIONS.*|STEER.*|JW.*|ISSUERS|.*ORIGINS|PAGES.*|FRAME_.*|MAP_.*|SHARE_.*|OTP_.*|CALLER_.*|TRUSTED_.*|(READ|WRITE|IDLE)_TIMEOUT|DRAIN_DELAY|` +
+			`EVENT.*|LOCATION_EVENTS|WEBHOOK_.*|SILENCE_REPORT|RATE_.*|MAX_.*|CEILING_.*|.*_ACCURACY|ARRIVAL_FRESHNESS|APPROACH_FOR|SHADOW|DETOUR|KEEP_.*|DATABASE_READER_URL`},
+		"migrate":        {`DATABASE_.*`, `DATABASE_READER_URL|DATABASE_MAX_CONNS`},
+		"outbox list":    {`DATABASE_.*`, `DATABASE_READER_URL|DATABASE_MAX_CONNS`},
+		"outbox requeue": {`DATABASE_.*`, `DATABASE_READER_URL|DATABASE_MAX_CONNS`},
+		"token":          {`JWT_.*`, `JWT_(OLD_SECRET|DISCOVERY|UNCHECKED|LEEWAY)`},
+		"health":         {`LISTEN|METRICS_LISTEN|TLS_CERT`, `^$`},
+	} {
+		concerns, but := regexp.MustCompile(`^`+prefix+`(`+row.concerns+`)$`), regexp.MustCompile(`^`+prefix+`(`+row.but+`)$`)
+		shared := 0
+		for variable, of := range all["serve"] {
+			own, reads := all[name][variable]
+			if !concerns.MatchString(variable) || but.MatchString(variable) {
+				assert.False(t, reads, "%s reads %s", name, variable)
+				continue
+			}
+			shared++
+			if assert.True(t, reads, "%s ignores %s", name, variable) {
+				assert.Equal(t, of.Get("default"), own.Get("default"), "%s, %s", name, variable)
+			}
+		}
+		assert.NotZero(t, shared, name)
+	}
 }

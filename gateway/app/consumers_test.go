@@ -86,7 +86,7 @@ func startedWorker(t testing.TB, o app.Options, aws *awstest.Server) *app.Worker
 	t.Helper()
 	w, err := app.NewWorker(app.WorkerOptions{
 		QueueNotify: "notify", QueueCleanup: "cleanup", QueueAnalytics: "analytics", SQSEndpoint: aws.URL(),
-		DatabaseURL: o.DatabaseURL, ValkeyURL: o.ValkeyURL, ValkeyTimeout: 2 * time.Second,
+		Region: o.Region, DatabaseOptions: app.DatabaseOptions{DatabaseURL: o.DatabaseURL}, ValkeyURL: o.ValkeyURL, ValkeyTimeout: 2 * time.Second,
 		MetricsListen: "127.0.0.1:0", DrainTimeout: 5 * time.Second,
 	})
 	require.NoError(t, err)
@@ -142,7 +142,18 @@ func TestNewWorker_refuses(t *testing.T) {
 	t.Parallel()
 	_, err := app.NewWorker(app.WorkerOptions{})
 	require.ErrorContains(t, err, "DOORSTEP_DATABASE_URL")
-	_, err = app.NewWorker(app.WorkerOptions{DatabaseURL: "postgres:///x", ValkeyURL: "redis://x", FCMCredentials: []byte("hunter2")})
-	require.ErrorContains(t, err, "fcm")
-	require.NotContains(t, err.Error(), "hunter2")
+	stores := app.WorkerOptions{DatabaseOptions: app.DatabaseOptions{DatabaseURL: "postgres:///x"}, ValkeyURL: "redis://x"}
+	for says, edit := range map[string]func(*app.WorkerOptions){
+		"fcm":            func(o *app.WorkerOptions) { o.FCMCredentials = []byte("hunter2") },
+		"region":         func(o *app.WorkerOptions) { o.Region = "EU" },
+		"journey-ttl":    func(o *app.WorkerOptions) { o.JourneyTTL = -time.Second },
+		"drain-timeout":  func(o *app.WorkerOptions) { o.DrainTimeout = -time.Second },
+		"arrival-radius": func(o *app.WorkerOptions) { o.ArrivalRadius = 5001 },
+	} {
+		o := stores
+		edit(&o)
+		_, err := app.NewWorker(o)
+		require.ErrorContains(t, err, says)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
 }

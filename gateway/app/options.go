@@ -164,8 +164,9 @@ func (o Options) now() func() time.Time {
 	return o.Now
 }
 
-// validate returns an error that names the first invalid setting.
-func (o Options) validate() error {
+// validateShared checks the settings that a worker has, too. Those that it has not are zero
+// in its Options, which is valid for each.
+func (o Options) validateShared() error {
 	for _, d := range []struct {
 		name  string
 		value time.Duration
@@ -185,6 +186,17 @@ func (o Options) validate() error {
 	}
 	if o.Region != "" && !sessions.ValidRegion(o.Region) {
 		return fmt.Errorf("region: %q is not 1 to 32 lower-case letters, digits and hyphens", o.Region)
+	}
+	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
+		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
+	}
+	return nil
+}
+
+// validate returns an error that names the first invalid setting.
+func (o Options) validate() error {
+	if err := o.validateShared(); err != nil {
+		return err
 	}
 	if err := o.validateLocationEvents(); err != nil {
 		return err
@@ -206,9 +218,6 @@ func (o Options) validate() error {
 		if d.days < 0 || d.days > maxKeepDays {
 			return fmt.Errorf("%s: %d is not in [0, %d] days; 0 is for ever", d.name, d.days, maxKeepDays)
 		}
-	}
-	if o.ArrivalRadius < 0 || o.ArrivalRadius > 5000 {
-		return fmt.Errorf("arrival-radius: %v is not in [0, 5000] metres", o.ArrivalRadius)
 	}
 	if o.MaxWait != 0 && (o.MaxWait < time.Second || o.MaxWait > api.DefaultMaxWait) {
 		return fmt.Errorf("max-wait: %s is not in [1s, %s]", o.MaxWait, api.DefaultMaxWait)

@@ -36,7 +36,7 @@ func TestApp_secrets(t *testing.T) {
 	}
 	worker, err := app.NewWorker(app.WorkerOptions{
 		QueueNotify: "notify", QueueCleanup: "cleanup", QueueAnalytics: "analytics", SQSEndpoint: s.URL(),
-		DatabaseURL: o.DatabaseURL, DatabaseSecret: o.DatabaseSecret, ValkeyURL: o.ValkeyURL, ValkeySecret: o.ValkeySecret,
+		DatabaseOptions: app.DatabaseOptions{DatabaseURL: o.DatabaseURL, DatabaseSecret: o.DatabaseSecret}, ValkeyURL: o.ValkeyURL, ValkeySecret: o.ValkeySecret,
 	})
 	require.NoError(t, err)
 	asked := s.Calls("GetSecretValue")

@@ -277,7 +277,7 @@ func TestApp_settings_of_events_are_changed(t *testing.T) {
 		require.NoError(t, stop(off))
 
 		started(t, on)
-		n, err := h.Requeue(t.Context(), true, nil)
+		n, err := h.Requeue(t.Context(), true, nil, nil)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 		r.has(t, id)

@@ -25,24 +25,22 @@ type WorkerOptions struct {
 	DeadLettersAnalytics string `env:"DOORSTEP_DEAD_LETTERS_ANALYTICS" help:"The same for the analytics queue."`
 	SQSEndpoint          string `env:"DOORSTEP_SQS_ENDPOINT" help:"URL to use instead of the region's SQS endpoint."`
 
-	DatabaseURL      string `required:"" secret:"DatabaseURLFile" env:"DOORSTEP_DATABASE_URL" help:"URL of PostgreSQL: postgres://…"`
-	DatabaseCA       []byte `env:"DOORSTEP_DATABASE_CA" help:"PEM file, or its content, of the certificate authority that signed PostgreSQL's certificate; database-url must then say sslmode=verify-full. Of RDS: its global bundle. Empty: the system's root certificates."`
-	DatabasePooled   bool   `env:"DOORSTEP_DATABASE_POOLED" help:"database-url leads to PgBouncer or RDS Proxy: send no start-up parameters and prepare no statements. The role must then have the time-outs: see docs/start.md."`
+	Region string `env:"DOORSTEP_REGION" help:"Name of the region of this process and its live store: 1 to 32 lower-case letters, digits and hyphens. Every region has a name, and all use one database; see docs/contract.md. Empty: there is one region, and it has no name."`
+
+	DatabaseOptions
 	DatabaseMaxConns int    `default:"0" env:"DOORSTEP_DATABASE_MAX_CONNS" help:"Largest number of connections to PostgreSQL. By default 0: pool_max_conns in database-url, or else 16."`
-	DatabaseIAM      bool   `env:"DOORSTEP_DATABASE_IAM" help:"Sign in to RDS or Aurora as the user in database-url with a token of the process's AWS credentials, a new one for each connection; needs TLS. Region and credentials are the AWS SDK's own settings."`
-	DatabaseSecret   string `env:"DOORSTEP_DATABASE_SECRET" help:"Name or ARN of the secret in AWS Secrets Manager whose JSON keys username and password hold for database-url, in place of its own; asked for at each new connection, so that a rotation needs no restart. Region and credentials are the AWS SDK's own settings. Empty: none."`
 	ValkeyIAM        string `env:"DOORSTEP_VALKEY_IAM" help:"Name of the ElastiCache replication group to which the user in valkey-url signs in with such a token; needs TLS. Empty: by the URL's password."`
 	ValkeySecret     string `env:"DOORSTEP_VALKEY_SECRET" help:"As database-secret, for valkey-url. Empty: none."`
-	// DatabaseURLFile and ValkeyURLFile are where the URL was read, if it was: see settings.go.
-	DatabaseURLFile, ValkeyURLFile string
-	ValkeyURL                      string        `required:"" secret:"ValkeyURLFile" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
-	ValkeyCA                       []byte        `env:"DOORSTEP_VALKEY_CA" help:"PEM file, or its content, of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
-	ValkeyTimeout                  time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
-	LocationTTL                    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"Same value as for serve."`
-	JourneyTTL                     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"Same value as for serve."`
-	ArrivalRadius                  float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Same value as for serve, metres."`
-	FCMCredentials                 []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or of a workload identity federation, or its content. Empty: pushes are logged, not sent."`
-	FCMEndpoint                    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
+	// ValkeyURLFile is where the URL was read, if it was: see settings.go.
+	ValkeyURLFile  string
+	ValkeyURL      string        `required:"" secret:"ValkeyURLFile" env:"DOORSTEP_VALKEY_URL" help:"URL of the live store, as for serve: redis://, rediss://, valkey://, valkeys:// or unix:///path."`
+	ValkeyCA       []byte        `env:"DOORSTEP_VALKEY_CA" help:"PEM file, or its content, of the private certificate authority that signed the live store's certificates. Empty: the system's root certificates."`
+	ValkeyTimeout  time.Duration `default:"250ms" env:"DOORSTEP_VALKEY_TIMEOUT" help:"Time limit of one call to the live store."`
+	LocationTTL    time.Duration `default:"300s" env:"DOORSTEP_LOCATION_TTL" help:"Same value as for serve."`
+	JourneyTTL     time.Duration `default:"1h" env:"DOORSTEP_JOURNEY_TTL" help:"Same value as for serve."`
+	ArrivalRadius  float64       `default:"150" env:"DOORSTEP_ARRIVAL_RADIUS" help:"Same value as for serve, metres."`
+	FCMCredentials []byte        `env:"DOORSTEP_FCM_CREDENTIALS" help:"JSON file of the service account that sends pushes, or of a workload identity federation, or its content. Empty: pushes are logged, not sent."`
+	FCMEndpoint    string        `env:"DOORSTEP_FCM_ENDPOINT" help:"URL to use instead of Google's, for tests."`
 
 	MetricsListen string        `default:"127.0.0.1:9090" env:"DOORSTEP_METRICS_LISTEN" help:"Address of /metrics and /healthz, host:port; it must not be public. Empty: neither."`
 	Pprof         bool          `env:"DOORSTEP_PPROF" help:"Serve /debug/pprof on the metrics address."`
@@ -74,12 +72,15 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		return nil, errors.New("a worker needs the gateways' database and live store: set DOORSTEP_DATABASE_URL and DOORSTEP_VALKEY_URL")
 	}
 	opts := Options{
-		MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, DatabaseURLFile: o.DatabaseURLFile,
+		Region: o.Region, MetricsListen: o.MetricsListen, Pprof: o.Pprof, DatabaseURL: o.DatabaseURL, DatabaseURLFile: o.DatabaseURLFile,
 		DatabaseCA: o.DatabaseCA, DatabasePooled: o.DatabasePooled, DatabaseMaxConns: o.DatabaseMaxConns,
 		DatabaseIAM: o.DatabaseIAM, DatabaseSecret: o.DatabaseSecret, ValkeyIAM: o.ValkeyIAM, ValkeySecret: o.ValkeySecret,
 		ValkeyURL: o.ValkeyURL, ValkeyURLFile: o.ValkeyURLFile, ValkeyCA: o.ValkeyCA,
 		ValkeyTimeout: o.ValkeyTimeout, LocationTTL: o.LocationTTL, JourneyTTL: o.JourneyTTL, ArrivalRadius: o.ArrivalRadius,
-		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, Now: o.Now, Log: o.Log,
+		FCMCredentials: o.FCMCredentials, FCMEndpoint: o.FCMEndpoint, TracesEndpoint: o.TracesEndpoint, DrainTimeout: o.DrainTimeout, Now: o.Now, Log: o.Log,
+	}
+	if err := opts.validateShared(); err != nil {
+		return nil, err
 	}
 	p, err := newProcess("doorstep-worker", opts)
 	if err != nil {

@@ -18,11 +18,16 @@ func MigrateTimes(ctx context.Context, url string, tries int, progress func(Prog
 	if progress == nil {
 		progress = func(Progress) {}
 	}
-	return migrator{url: url, known: migrations(), told: progress, tries: tries, pause: time.Millisecond}.migrate(ctx)
+	return migrator{opts: Options{URL: url}, known: migrations(), told: progress, tries: tries, pause: time.Millisecond}.migrate(ctx)
 }
 
 // DeleteStatement is the statement that deletes old rows, to look at its plan.
 var DeleteStatement = deleteStatement
+
+// RequeueSQL is the statement that requeues a batch, to look at its plan, and RequeueLimit its size.
+var RequeueSQL = requeueSQL
+
+const RequeueLimit = requeueLimit
 
 // InsertMoments is the statement that stores moments, to look at its plan.
 const InsertMoments = insertMoments

@@ -68,12 +68,12 @@ func Migrate(ctx context.Context, url string, progress func(Progress)) error {
 	return Options{URL: url}.Migrate(ctx, progress)
 }
 
-// Migrate is like the function Migrate, with the options URL and CA.
+// Migrate is like the function Migrate, with the options URL, URLFile, Password, Secret and CA.
 func (o Options) Migrate(ctx context.Context, progress func(Progress)) error {
 	if progress == nil {
 		progress = func(Progress) {}
 	}
-	return migrator{url: o.URL, ca: o.CA, known: migrations(), told: progress, tries: lockTries, pause: lockPause}.migrate(ctx)
+	return migrator{opts: o, known: migrations(), told: progress, tries: lockTries, pause: lockPause}.migrate(ctx)
 }
 
 // withHint adds the server's hint, which pgx leaves out of its message.

@@ -46,8 +46,7 @@ const (
 
 // migrator is one call of Migrate.
 type migrator struct {
-	url   string
-	ca    []byte
+	opts  Options
 	known []migration
 	told  func(Progress)
 	tries int           // for a lock
@@ -86,15 +85,21 @@ func (m migrator) migrate(ctx context.Context) error {
 // transactions have settings. A cancelled call is also cancelled in the server, which
 // would go on building an index for nobody.
 func (m migrator) connect(ctx context.Context) (conn *pgx.Conn, direct bool, err error) {
-	pool, err := pgxpool.ParseConfig(m.url) // which knows pool_max_conns; to pgx it is a start-up parameter
+	pool, err := pgxpool.ParseConfig(m.opts.URL) // which knows pool_max_conns; to pgx it is a start-up parameter
 	if err != nil {
 		return nil, false, badURL(err)
 	}
 	config := pool.ConnConfig
-	if err := trust(config, m.ca); err != nil {
+	if err := trust(config, m.opts.CA); err != nil {
 		return nil, false, err
 	}
-	followWriter(config, m.url)
+	followWriter(config, m.opts.URL)
+	if err := m.opts.oneHost(config); err != nil {
+		return nil, false, err
+	}
+	if err := m.opts.renew(ctx, config); err != nil {
+		return nil, false, unavailable("sign in to migrate", err)
+	}
 	// For a pooler, which may know no prepared statements; and because in a transaction the
 	// portal of the extended protocol keeps its snapshot after the statement.
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol

@@ -200,18 +200,135 @@ func TestRepository_DeadLetters(t *testing.T) {
 		Attempts: 1, Reason: "no such phone",
 	}, second)
 
-	n, err := b.Requeue(t.Context(), false, []int64{rows[1].Seq, rows[2].Seq, 999})
+	n, err := b.Requeue(t.Context(), false, []int64{rows[1].Seq, rows[2].Seq, 999}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 2, n, "of every destination")
 	again := b.claim(t, outbox.Look{Asks: append([]outbox.Ask{{To: "notify", Lease: time.Minute}}, busOnly.Asks...), Limit: 10}).Rows
 	require.Len(t, again, 2)
 	require.Equal(t, 1, again[0].Attempts, "the count begins again")
-	n, err = b.Requeue(t.Context(), true, nil)
+	n, err = b.Requeue(t.Context(), true, nil, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	list, err = b.DeadLetters(t.Context(), 10)
 	require.NoError(t, err)
 	require.Empty(t, list)
+}
+
+// dead writes dead letters: n events, the even ones dead for the bus, the others for one consumer, each
+// third of all for another one, too.
+func (b bundle) dead(t testing.TB, n int) {
+	t.Helper()
+	b.exec(t, `INSERT INTO outbox (event_id, session_id, type, detail, attempts, published_at, dead_at)
+		SELECT gen_random_uuid(), gen_random_uuid(), 'TrainerJourneyStarted', '{}', 9, CASE WHEN i % 2 = 1 THEN now() END, CASE WHEN i % 2 = 0 THEN now() END
+		FROM generate_series(1, $1::int) i`, n)
+	b.exec(t, `INSERT INTO outbox_deliveries (consumer, seq, event_id, session_id, type, detail, attempts, dead_at)
+		SELECT consumer, seq, event_id, session_id, type, detail, 9, now()
+		FROM (SELECT seq, event_id, session_id, type, detail, row_number() OVER (ORDER BY seq) AS i FROM outbox ORDER BY seq DESC LIMIT $1::int) o, unnest('{notify,webhook}'::text[]) consumer
+		WHERE CASE consumer WHEN 'notify' THEN i % 2 = 1 ELSE i % 3 = 0 END`, n)
+}
+
+// More than fit into one transaction are requeued all the same, and each once, though relays
+// give up again what has just been requeued.
+func TestRepository_Requeue_batches(t *testing.T) {
+	t.Parallel()
+	const events = 4*postgres.RequeueLimit + 600
+	const rows = events + events/3
+	everyOne := make([]int64, events)
+	for i := range everyOne {
+		everyOne[i] = int64(events - i)
+	}
+	for name, seqs := range map[string][]int64{"all": nil, "seqs": everyOne} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.dead(t, events)
+			b.exec(t, `CREATE TABLE requeued (consumer text, seq bigint, UNIQUE (consumer, seq))`)
+			bury := func(table, consumer string) {
+				b.exec(t, `WITH again AS (UPDATE `+table+` SET dead_at = now() WHERE published_at IS NULL AND dead_at IS NULL RETURNING `+consumer+` AS consumer, seq)
+					INSERT INTO requeued SELECT consumer, seq FROM again`)
+			}
+			var told []int
+			n, err := b.Requeue(t.Context(), seqs == nil, seqs, func(n int) {
+				told = append(told, n)
+				bury("outbox", "'bus'")
+				bury("outbox_deliveries", "consumer")
+			})
+			require.NoError(t, err)
+			require.Equal(t, rows, n)
+			require.Equal(t, rows, value[int](t, b.sql, `SELECT count(*) FROM requeued`))
+			require.IsIncreasing(t, told)
+			require.Equal(t, rows, told[len(told)-1])
+			require.Equal(t, postgres.RequeueLimit, told[0])
+			require.Zero(t, value[int](t, b.sql, `SELECT max(attempts) FROM (SELECT attempts FROM outbox WHERE dead_at IS NOT NULL UNION ALL SELECT attempts FROM outbox_deliveries) a`))
+		})
+	}
+}
+
+// A batch that cannot be written ends it. Those before it stay requeued, and a repeat does the rest.
+func TestRepository_Requeue_fails_between(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const events = 3 * postgres.RequeueLimit
+	b.dead(t, events)
+	dead := func() int {
+		return value[int](t, b.sql, `SELECT (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL) + (SELECT count(*) FROM outbox_deliveries WHERE dead_at IS NOT NULL)`)
+	}
+	b.exec(t, `ALTER TABLE outbox_deliveries ADD CONSTRAINT no_more CHECK (dead_at IS NOT NULL)`)
+	n, err := b.Requeue(t.Context(), true, nil, nil)
+	require.ErrorContains(t, err, "no_more")
+	require.Equal(t, events/2, n, "of the table before")
+	require.Equal(t, events+events/3-n, dead())
+
+	b.exec(t, `ALTER TABLE outbox_deliveries DROP CONSTRAINT no_more`)
+	n, err = b.Requeue(t.Context(), true, nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, events/2+events/3, n)
+	require.Zero(t, dead())
+}
+
+// What another transaction has in hand is not waited for, and does not end it.
+func TestRepository_Requeue_passes_over_what_is_locked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.dead(t, 12)
+	tx, err := b.sql.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM outbox_deliveries WHERE seq = 6 FOR UPDATE`)
+	require.NoError(t, err)
+	n, err := b.Requeue(t.Context(), true, nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, 15, n)
+	require.NoError(t, tx.Rollback(t.Context()))
+	list, err := b.DeadLetters(t.Context(), 10)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, int64(6), list[0].Seq)
+}
+
+// A batch reads the dead letters after the batch before, and no others, however many there
+// are: with the statistics of a table that had none until just now, and after an ANALYZE.
+func TestRepository_Requeue_plan(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `ALTER TABLE outbox SET (autovacuum_enabled = off)`)
+	b.exec(t, `ALTER TABLE outbox_deliveries SET (autovacuum_enabled = off)`)
+	b.dead(t, 60_000)
+	b.exec(t, `UPDATE outbox SET published_at = now(), dead_at = NULL`)
+	b.exec(t, `UPDATE outbox_deliveries SET published_at = now(), dead_at = NULL`)
+	b.exec(t, `ANALYZE`)
+	b.dead(t, 60_000)
+	for _, statistics := range []string{"old", "new"} {
+		for i, index := range []string{"outbox_dead", "outbox_deliveries_dead"} {
+			plan := explained(t, b.sql, "EXPLAIN (COSTS OFF) "+postgres.RequeueSQL[i], true, []int64(nil), int64(70_000), "notify")
+			t.Logf("%s statistics:\n%s", statistics, plan)
+			assert.Contains(t, plan, "Index Scan using "+index+" on ")
+			assert.Contains(t, plan, "Tid Scan")
+			for _, whole := range []string{"Seq Scan", "Bitmap"} {
+				assert.NotContains(t, plan, whole)
+			}
+		}
+		b.exec(t, `ANALYZE`)
+	}
 }
 
 // Relays of several gateways on one outbox: each event once while no gateway crashes,

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -22,7 +21,6 @@ import (
 	"doorstep/internal/servers/certtest"
 	"doorstep/internal/servers/postgrestest"
 	"doorstep/internal/servers/process"
-	"doorstep/internal/servers/requiredtest"
 	"doorstep/sessions"
 	"doorstep/sessions/postgres"
 )
@@ -211,7 +209,7 @@ func TestURL_settings_of_the_pool_as_words(t *testing.T) {
 func TestPooled(t *testing.T) {
 	t.Parallel()
 	server := withSchema(t)
-	address := pgbouncer(t, server)
+	address := postgrestest.PgBouncer(t, server.DSN())
 	_, err := postgres.Open(t.Context(), postgres.Options{URL: address})
 	require.ErrorContains(t, err, "unsupported startup parameter")
 	repo := open(t, postgres.Options{URL: address, Pooled: true, MaxConns: 8})
@@ -233,51 +231,6 @@ func TestPooled(t *testing.T) {
 		require.NoError(t, <-racing)
 	}
 	require.NoError(t, postgres.Migrate(t.Context(), address, nil), "nothing is left to do")
-}
-
-// pgbouncer starts one in its default way but for the transactions, and returns its URL.
-func pgbouncer(t *testing.T, server *postgrestest.Server) string {
-	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer"
-	}
-	if _, err := os.Stat(program); err != nil {
-		requiredtest.Missing(t, "no pgbouncer")
-	}
-	to, err := pgx.ParseConfig(server.DSN())
-	require.NoError(t, err)
-	dir := public(t)
-	require.NoError(t, os.Chmod(dir, 0o777))
-	config := filepath.Join(dir, "ini")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `[databases]
-postgres = host=%s port=%d user=postgres
-[pgbouncer]
-listen_addr =
-unix_socket_dir = %s
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-`, to.Host, to.Port, dir), 0o644))
-	args := []string{config}
-	if os.Geteuid() == 0 {
-		args = append(args, "-u", "nobody") // it refuses root
-	}
-	cmd := exec.Command(program, args...)
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	running, err := process.Start(cmd)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = running.Kill() })
-	address := "postgres://postgres@/postgres?sslmode=disable&port=6432&host=" + url.QueryEscape(dir)
-	require.Eventually(t, func() bool {
-		conn, err := pgx.Connect(t.Context(), address)
-		if err != nil {
-			return false
-		}
-		return conn.Close(t.Context()) == nil
-	}, 10*time.Second, 20*time.Millisecond)
-	return address
 }
 
 // public is a folder that another user may pass through, with a short name for sockets.

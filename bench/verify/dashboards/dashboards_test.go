@@ -87,7 +87,7 @@ func open(t *testing.T) *processes {
 	var err error
 	p.worker, err = app.NewWorker(app.WorkerOptions{
 		QueueNotify: "notify", QueueCleanup: "cleanup", QueueAnalytics: "analytics", SQSEndpoint: aws.URL(),
-		DatabaseURL: onBus.DatabaseURL, ValkeyURL: p.live.URL(), MetricsListen: "127.0.0.1:0", DrainTimeout: 5 * time.Second, Version: "v0-test",
+		DatabaseOptions: app.DatabaseOptions{DatabaseURL: onBus.DatabaseURL}, ValkeyURL: p.live.URL(), MetricsListen: "127.0.0.1:0", DrainTimeout: 5 * time.Second, Version: "v0-test",
 	})
 	require.NoError(t, err)
 	require.NoError(t, p.worker.Start(t.Context()))

@@ -117,7 +117,7 @@ func (p *processes) work(t *testing.T) {
 	}
 	w, err := app.NewWorker(app.WorkerOptions{
 		QueueNotify: queues[0], QueueCleanup: queues[1], QueueAnalytics: queues[2], SQSEndpoint: p.aws.URL(),
-		DatabaseURL: p.options.DatabaseURL, ValkeyURL: p.options.ValkeyURL, ValkeyTimeout: 2 * time.Second,
+		DatabaseOptions: app.DatabaseOptions{DatabaseURL: p.options.DatabaseURL}, ValkeyURL: p.options.ValkeyURL, ValkeyTimeout: 2 * time.Second,
 		MetricsListen: "127.0.0.1:0", DrainTimeout: patience, Log: p.logger(),
 	})
 	require.NoError(t, err)
