@@ -44,18 +44,29 @@ func run(t *testing.T, program *rig.Program, args ...string) string {
 	return out.String()
 }
 
-// A paced run has students, arrivals and events; how fast they are is for a quiet machine to say. The other modes
-// are played by the test of bench/targets.
-func TestLoad_pace(t *testing.T) {
+// Each mode works and is answered; how fast is for a quiet machine to say. The test of bench/targets plays the modes
+// that are not here. Not parallel: each has servers of its own.
+func TestLoad(t *testing.T) {
 	program, err := rig.Build(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(program.Remove)
-	out := run(t, program, "-journeys", "30", "-duration", "22s", "-every", "2s", "-life", "6s", "-conns", "4")
-	assert.Contains(t, out, "| update 201 |")
-	assert.Contains(t, out, "| fix to eye |")
-	assert.Contains(t, out, "| arrived 200 |")
-	assert.NotContains(t, out, "| arrived 4", "none is too soon")
-	assert.Contains(t, out, "The events of the starts were waited for")
+	t.Run("pace", func(t *testing.T) {
+		out := run(t, program, "-journeys", "30", "-duration", "22s", "-every", "2s", "-life", "6s", "-conns", "4")
+		assert.Contains(t, out, "| update 201 |")
+		assert.Contains(t, out, "| fix to eye |")
+		assert.Contains(t, out, "| arrived 200 |")
+		assert.NotContains(t, out, "| arrived 4", "none is too soon")
+		assert.Contains(t, out, "The events of the starts were waited for")
+	})
+	t.Run("flood", func(t *testing.T) {
+		out := run(t, program, "-mode", "flood", "-journeys", "200", "-duration", "1s", "-conns", "8")
+		assert.Contains(t, out, "Failures: 0.")
+		assert.Contains(t, out, "| update 201 |")
+	})
+	t.Run("wake", func(t *testing.T) {
+		out := run(t, program, "-mode", "wake", "-journeys", "2", "-students", "100", "-duration", "3s", "-opened", "-gateways", "2")
+		assert.Contains(t, out, "100 of 100 students saw the change.")
+	})
 }
 
 func TestClimb(t *testing.T) {

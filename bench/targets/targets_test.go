@@ -48,9 +48,22 @@ func TestMeasure(t *testing.T) {
 	assert.NotContains(t, out.String(), "failed")
 	for _, want := range []string{
 		"its figures mean nothing", "Commit `", "| start | nine gateways", "## Beside its peers", "<summary>flat: ", "](img/peers-rates.svg)",
-		"20 of 20 students saw the change.", "for each of 20 waiting students", "| RSS of its gateway |", "From 100 to 200 journeys", "Failures: 0.",
 	} {
 		assert.Contains(t, out.String(), want)
+	}
+	for name, parts := range map[string][]string{
+		"idle": {"for each of 20 waiting students", "| valkey |"}, "idle-embedded": {"for each of 20 waiting students"},
+		"waiters": {"20 of 20 students saw the change.", "| RSS of its gateway |"}, "flat": {"| 100 |", "From 100 to 200 journeys"},
+		"held": {"| 20 |", "| 24 |"},
+	} {
+		_, report, _ := strings.Cut(out.String(), "<details><summary>"+name+": ")
+		report, _, _ = strings.Cut(report, "</details>")
+		for _, part := range parts {
+			assert.Contains(t, report, part, name)
+		}
+		if name == "idle-embedded" {
+			assert.NotContains(t, report, "| valkey |")
+		}
 	}
 	published, err := os.ReadFile(into)
 	require.NoError(t, err)
