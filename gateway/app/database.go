@@ -17,9 +17,18 @@ type DatabaseOptions struct {
 
 // Postgres is the settings as the store takes them. No I/O.
 func (o DatabaseOptions) Postgres() (postgres.Options, error) {
-	by, err := Options{DatabaseURL: o.DatabaseURL, DatabaseIAM: o.DatabaseIAM, DatabaseSecret: o.DatabaseSecret}.signIn()
+	all := Options{
+		DatabaseURL: o.DatabaseURL, DatabaseURLFile: o.DatabaseURLFile, DatabaseCA: o.DatabaseCA,
+		DatabasePooled: o.DatabasePooled, DatabaseIAM: o.DatabaseIAM, DatabaseSecret: o.DatabaseSecret,
+	}
+	by, err := all.signIn()
+	return all.postgres(by), err
+}
+
+// postgres is the way to the database, as the store takes it.
+func (o Options) postgres(by signIn) postgres.Options {
 	return postgres.Options{
 		URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, Password: by.database, Secret: by.secret,
 		CA: o.DatabaseCA, Pooled: o.DatabasePooled,
-	}, err
+	}
 }

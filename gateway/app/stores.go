@@ -48,10 +48,9 @@ func newStores(o Options, p *process, m *metrics.Metrics) (stores, error) {
 		repo := memory.NewRepositoryAt(o.now(), events.Record)
 		s.repo, s.outbox, s.old = repo, events, repo
 	default:
-		options := postgres.Options{
-			URL: o.DatabaseURL, URLFile: o.DatabaseURLFile, Password: by.database, Secret: by.secret, CA: o.DatabaseCA, Pooled: o.DatabasePooled, MaxConns: int32(min(o.DatabaseMaxConns, math.MaxInt32)), //nolint:gosec // a negative one is refused
-			Deliveries: o.addressed(), OnBreaker: m.DatabaseBreaker, Trace: p.traces.calls("postgresql"),
-		}
+		options := o.postgres(by)
+		options.MaxConns = int32(min(o.DatabaseMaxConns, math.MaxInt32)) //nolint:gosec // a negative one is refused
+		options.Deliveries, options.OnBreaker, options.Trace = o.addressed(), m.DatabaseBreaker, p.traces.calls("postgresql")
 		database, err := postgres.New(options)
 		if err != nil {
 			return s, fmt.Errorf("database: %w", err)
