@@ -15,10 +15,7 @@ import (
 
 // Migrations and the commands for dead letters sign in as the secret says, as gateways do.
 func TestDatabaseOptions_secret(t *testing.T) {
-	awstest.SetEnv(t.Setenv)
-	s := awstest.Start()
-	t.Cleanup(s.Close)
-	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", s.URL())
+	s := secretsManager(t)
 	o := app.DatabaseOptions{
 		DatabaseURL:    strings.Replace(postgrestest.New(t), "postgres@", "nobody@", 1),
 		DatabaseSecret: s.Secret("doorstep/owner", `{"username":"postgres","password":"unused"}`),

@@ -15,12 +15,19 @@ import (
 	"doorstep/internal/servers/valkeytest"
 )
 
-// Gateway and worker sign in as the secrets say, and not as the URL does.
-func TestApp_secrets(t *testing.T) {
+// secretsManager is AWS with a Secrets Manager, which the environment names.
+func secretsManager(t *testing.T) *awstest.Server {
+	t.Helper()
 	awstest.SetEnv(t.Setenv)
 	s := awstest.Start()
 	t.Cleanup(s.Close)
 	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", s.URL())
+	return s
+}
+
+// Gateway and worker sign in as the secrets say, and not as the URL does.
+func TestApp_secrets(t *testing.T) {
+	s := secretsManager(t)
 	o := settings(onServers(t))
 	o.DatabaseURL = strings.Replace(o.DatabaseURL, "postgres@", "nobody@", 1)
 	o.DatabaseSecret = s.Secret("doorstep/database", `{"username":"postgres","password":"unused"}`)
