@@ -35,11 +35,11 @@ type news struct {
 // reports false where there is no room.
 func (s *Service) tell(n news) bool {
 	n.toldAt = s.opts.Now()
-	return s.again(n)
+	return s.put(n)
 }
 
-// again puts news behind what waits; it reports false where there is no room.
-func (s *Service) again(n news) bool {
+// put puts news behind what waits; it reports false where there is no room.
+func (s *Service) put(n news) bool {
 	select {
 	case s.news <- n:
 		return true
@@ -54,24 +54,31 @@ func (s *Service) again(n news) bool {
 // transaction has locked. What fails is tried again behind the others, each time after a
 // longer pause.
 func (s *Service) Report(ctx context.Context) error {
-	const least, most = 100 * time.Millisecond, 10 * time.Second
-	for wait := least; ; {
+	for wait := leastPause; ; {
 		select {
 		case n := <-s.news:
-			for waits := false; !waits; {
-				if s.report(ctx, n) == nil {
-					wait = least
-					break
-				}
-				_ = pause.For(ctx, wait)
-				wait = min(2*wait, most)
-				waits = s.again(n) || ctx.Err() != nil
-			}
+			wait = s.reportOrPutBack(ctx, n, wait)
 		case <-ctx.Done():
 			s.reportRest(context.WithoutCancel(ctx))
 			return nil
 		}
 	}
+}
+
+// The pause after news that could not be reported doubles from the least to the most.
+const leastPause, mostPause = 100 * time.Millisecond, 10 * time.Second
+
+// reportOrPutBack reports news. What fails it puts back after a pause of wait or, where there
+// is no room, tries again. It returns the next pause.
+func (s *Service) reportOrPutBack(ctx context.Context, n news, wait time.Duration) time.Duration {
+	for s.report(ctx, n) != nil {
+		_ = pause.For(ctx, wait)
+		wait = min(2*wait, mostPause)
+		if s.put(n) || ctx.Err() != nil {
+			return wait
+		}
+	}
+	return leastPause
 }
 
 func (s *Service) reportRest(ctx context.Context) {
