@@ -233,10 +233,10 @@ func TestPooled(t *testing.T) {
 	require.NoError(t, postgres.Migrate(t.Context(), address, nil), "nothing is left to do")
 }
 
-// public is a folder that another user may pass through, with a short name for sockets.
+// public is a folder that another user may pass through.
 func public(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // see above
+	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // a test's own lies in one that is closed to others
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755))
